@@ -1,0 +1,65 @@
+"""Where things are, relative to the directory that holds `params.yaml`.
+
+Stages run in that directory and use these relative paths, so a git worktree reads and writes
+its own files. What worktrees share (tracking store, scratch checkpoints) hangs off `home()`.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+IMAGES = Path("data/raw/images")
+MANIFEST = Path("data/raw/manifest.csv")
+DATASET = Path("data/raw/dataset.json")
+LABELS = Path("data/labels/labels.csv")
+CACHE = Path("data/cache")
+MODEL = Path("models/model")
+RUN = Path("models/run.json")
+REPORTS = Path("reports")
+CURVES = REPORTS / "curves.csv"
+TRAINING = REPORTS / "training.json"
+VALIDATION_JSON = REPORTS / "validation.json"
+VALIDATION_HTML = REPORTS / "validation.html"
+METRICS = REPORTS / "metrics.json"
+ASSIGNMENTS = REPORTS / "assignments.csv"
+CONFUSION = REPORTS / "confusion.csv"
+PLOTS = REPORTS / "plots"
+GALLERY = REPORTS / "gallery.html"
+
+
+def project(start: Path | None = None) -> Path:
+    """The nearest directory at or above `start` with a `params.yaml`, else `start` itself."""
+    start = (start or Path.cwd()).resolve()
+    for directory in (start, *start.parents):
+        if (directory / PARAMS).is_file():
+            return directory
+    return start
+
+
+def home() -> Path:
+    """The main checkout that all git worktrees of the project share, or `project()`.
+
+    `VTCC_HOME` overrides it. Absolute.
+    """
+    if os.environ.get("VTCC_HOME"):
+        return Path(os.environ["VTCC_HOME"]).resolve()
+    here = project()
+    try:
+        common = subprocess.run(
+            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return here
+    top = Path(common).parent
+    # A checkout of something else around the project (a home directory under git) is not it.
+    return top if Path(common).name == ".git" and (top / PARAMS).is_file() else here
+
+
+def scratch() -> Path:
+    """Where checkpoints of unfinished trainings live. Absolute, shared, ignored by git."""
+    return home() / ".vtcc" / "scratch"

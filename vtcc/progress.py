@@ -1,0 +1,51 @@
+"""Progress of a stage: a bar on a terminal, JSON lines everywhere else.
+
+The JSON lines (`{"progress": {"stage": "train", "done": 3, "total": 100, ...}}`) are what
+flows and other programs read. Nothing heavy is imported: a GPU node may have no `rich`.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def report(stage: str, done: int, total: int, **figures: Any) -> None:
+    """Says that `done` of `total` is done, with figures such as losses or images/s."""
+    if sys.stdout.isatty():
+        shown = "  ".join(f"{k} {_short(v)}" for k, v in figures.items())
+        filled = 24 * done // max(total, 1)
+        line = f"{stage} [{'#' * filled}{'.' * (24 - filled)}] {done}/{total}  {shown}"
+        end = "\n" if done >= total else ""
+        print(f"\r\033[K{line[:158]}", end=end, flush=True)
+    else:
+        record = {"stage": stage, "done": done, "total": total, **figures}
+        print(json.dumps({"progress": record}), flush=True)
+
+
+def note(text: str) -> None:
+    """One line for a person, not in the way of the bar or of the JSON lines."""
+    print(text, flush=True)
+
+
+def track(items: Iterable[T], stage: str, total: int, every: int = 1000) -> Iterator[T]:
+    """Yields `items`, reporting every so many and at the end, with images/s and time left."""
+    start = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        if done % every == 0 or done == total:
+            rate = done / max(time.monotonic() - start, 1e-9)
+            report(
+                stage,
+                done,
+                total,
+                images_per_second=round(rate, 1),
+                seconds_left=round((total - done) / rate, 1),
+            )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,20 @@
+"""Environment switches that keep libraries quiet: no telemetry, nothing waits for a network."""
+
+import os
+
+SWITCHES = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+
+def apply() -> None:
+    """Sets the switches that the user has not set. Call before importing any library."""
+    for name, value in SWITCHES.items():
+        os.environ.setdefault(name, value)
