@@ -1,0 +1,63 @@
+# Two commands from a fresh clone: `make repro` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+MLFLOW_PORT ?= 5000
+PREFECT_PORT ?= 4200
+
+.PHONY: help setup repro test test-slow lint format ui serve seeds results clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
+
+setup: $(VENV)/.installed  ## the environment, in .venv (other targets do it by themselves)
+
+# uv resolves and installs five times faster than pip; it is itself a pip install.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { echo "error: $(PYTHON) is not Python 3.11 to 3.13" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about a minute, 7 GB)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.5"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+repro: setup  ## the pipeline: download, validate, train, evaluate
+	@dvc repro $(STAGE)
+	@vtcc show
+
+test: setup  ## lint-free quick tests
+	@pytest -m "not slow" -n 2 --dist loadgroup
+
+test-slow: setup  ## browsers, servers, long trainings
+	@pytest -m slow
+
+lint: setup  ## ruff and mypy
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+format: setup  ## rewrite files in the project's style
+	@ruff check --fix . && ruff format .
+
+ui: setup  ## MLflow at http://127.0.0.1:5000
+	@vtcc ui --port $(MLFLOW_PORT)
+
+serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployment vtcc/train
+	@python -m flows.serve --port $(PREFECT_PORT)
+
+seeds: setup  ## digits over seeds 0-4, recorded in benchmarks/records
+	@python -m benchmarks.seeds --preset digits --seeds 0-4 --record digits
+
+results: setup  ## docs/results.md from benchmarks/records
+	@python -m benchmarks.results
+
+clean: setup  ## show what scratch and caches hold, and delete it (asks first)
+	@vtcc clean
