@@ -1,0 +1,1 @@
+"""Where images come from, what they must be like, and the cache that training reads."""

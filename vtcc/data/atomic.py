@@ -1,0 +1,58 @@
+"""Files and directories that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Yields an empty directory that becomes `target` when the block ends without an error.
+
+    It is built as a hidden sibling, so that the final renaming stays on one file system. An
+    existing `target` is replaced as a whole; after an error it is left as it was. What a killed
+    run left behind is cleared by the next one.
+    """
+    building = target.with_name(f".{target.name}.building")
+    remove(building)
+    building.mkdir(parents=True)
+    try:
+        yield building
+    except BaseException:
+        remove(building)
+        raise
+    replace_directory(building, target)
+
+
+def replace_directory(building: Path, target: Path) -> None:
+    """Renames `building` to `target` on the same file system, replacing what is there."""
+    if os.path.lexists(target):
+        # A directory cannot be renamed over one with content: that one steps aside first.
+        old = target.with_name(f".{target.name}.old")
+        remove(old)
+        target.replace(old)
+        building.replace(target)
+        remove(old)
+    else:
+        building.replace(target)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a UTF-8 file in one step, making its directory when needed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = target.with_name(f".{target.name}.building")
+    try:
+        building.write_text(text, encoding="utf-8", newline="")
+        building.replace(target)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a whole directory; what is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

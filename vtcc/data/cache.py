@@ -1,0 +1,257 @@
+"""The uint8 cache that training, evaluation and plots read: every image, decoded once.
+
+Needs numpy and the standard library only, since a training node may have nothing else.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from vtcc.data.atomic import remove, replace_directory
+from vtcc.errors import VtccError
+
+IMAGES = "images.npy"
+INDEX = "index.csv"
+INFO = "cache.json"
+QUARANTINE = "quarantine.csv"
+
+SPLITS = ("train", "holdout")
+_HEADER_BYTES = 128
+_FLUSH_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Decoded images and what is known of them.
+
+    Attributes:
+        images: (N, S, S, C) uint8, a read-only memory map.
+        paths: N POSIX paths below data/raw/images; `paths[i]` is image i.
+        split: N words, `train` or `holdout`.
+        name: of the dataset.
+        image_size: S.
+        channels: C, 1 or 3.
+        digest: sha256 in hex over pixels, paths and splits.
+        mean: C floats, of the training rows, pixel range 0-1.
+        std: C floats, likewise; at least 1/255, so that dividing by it is safe.
+    """
+
+    images: np.ndarray
+    paths: list[str]
+    split: list[str]
+    name: str
+    image_size: int
+    channels: int
+    digest: str
+    mean: list[float]
+    std: list[float]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers of a split, ascending, int64.
+
+        Args:
+            split: `train` or `holdout`.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split: found {split!r}; allowed: {' | '.join(SPLITS)}")
+        return np.array([i for i, s in enumerate(self.split) if s == split], dtype=np.int64)
+
+
+def open_cache(directory: Path | str) -> Cache:
+    """Opens a cache without reading its pixels.
+
+    Args:
+        directory: `data/cache`.
+
+    Raises:
+        VtccError: when it is missing, or its parts do not fit together.
+    """
+    directory = Path(directory)
+    try:
+        info = json.loads((directory / INFO).read_text(encoding="utf-8"))
+        images = np.load(directory / IMAGES, mmap_mode="r", allow_pickle=False)
+        with (directory / INDEX).open(encoding="utf-8", newline="") as file:
+            header, *index = csv.reader(file)
+    except FileNotFoundError as error:
+        raise VtccError(
+            f"{error.filename}: no such file; run `vtcc validate` (or `dvc repro validate`)"
+        ) from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise VtccError(
+            f"{directory}: not a readable image cache ({error}); run `vtcc validate` again"
+        ) from None
+    shape = (info["images"], info["image_size"], info["image_size"], info["channels"])
+    if images.shape != shape or len(index) != shape[0] or header != ["path", "split"]:
+        raise VtccError(
+            f"{directory}: {IMAGES} has shape {images.shape} and {INDEX} {len(index)} rows, but "
+            f"{INFO} says {shape}; run `vtcc validate` again"
+        )
+    return Cache(
+        images=images,
+        paths=[row[0] for row in index],
+        split=[row[1] for row in index],
+        name=info["name"],
+        image_size=info["image_size"],
+        channels=info["channels"],
+        digest=info["digest"],
+        mean=info["mean"],
+        std=info["std"],
+    )
+
+
+class CacheWriter:
+    """Writes a cache image by image; it appears at `directory` as a whole, or not at all.
+
+    ```
+    with CacheWriter(directory, name="digits", image_size=16, channels=1) as writer:
+        writer.add("0.png", "train", pixels)
+        writer.quarantine("1.png", "truncated")
+        writer.finish()
+    ```
+
+    Leaving the block without `finish` (by an error, or because a check failed) leaves no trace.
+    Memory stays at a few megabytes for any number of images. The digest depends on the order of
+    `add`, so images should come in the order of the manifest.
+    """
+
+    def __init__(self, directory: Path | str, *, name: str, image_size: int, channels: int):
+        self.directory = Path(directory)
+        self.name = name
+        self.image_size = image_size
+        self.channels = channels
+        self.paths: list[str] = []
+        self.split: list[str] = []
+        self.quarantined: list[tuple[str, str]] = []
+        self._building = self.directory.with_name(f".{self.directory.name}.building")
+        self._sha = hashlib.sha256()
+        # Counts of each value per channel: mean and deviation come out exact and order-free.
+        self._values = np.zeros((channels, 256), dtype=np.int64)
+        self._pending: list[np.ndarray] = []
+        self._pending_train: list[bool] = []
+
+    def __enter__(self) -> "CacheWriter":
+        remove(self._building)
+        self._building.mkdir(parents=True)
+        self._file = (self._building / IMAGES).open("wb")
+        self._file.write(b"\0" * _HEADER_BYTES)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        remove(self._building)
+
+    def add(self, path: str, split: str, image: np.ndarray) -> None:
+        """Appends an image.
+
+        Args:
+            path: POSIX path below data/raw/images.
+            split: `train` or `holdout`.
+            image: (S, S, C) uint8.
+
+        Raises:
+            ValueError: when shape, dtype or split are not those.
+        """
+        shape = (self.image_size, self.image_size, self.channels)
+        if image.shape != shape or image.dtype != np.uint8:
+            raise ValueError(f"{path}: expected {shape} uint8, found {image.shape} {image.dtype}")
+        if split not in SPLITS:
+            raise ValueError(f"{path}: found split {split!r}; allowed: {' | '.join(SPLITS)}")
+        self.paths.append(path)
+        self.split.append(split)
+        self._pending.append(image)
+        self._pending_train.append(split == "train")
+        if len(self._pending) * image.nbytes >= _FLUSH_BYTES:
+            self._flush()
+
+    def quarantine(self, path: str, reason: str) -> None:
+        """Notes an image that was set aside, and why."""
+        self.quarantined.append((path, reason))
+
+    def finish(self) -> Cache:
+        """Completes the cache, puts it in place of an older one, and opens it.
+
+        Raises:
+            VtccError: when no training image was added.
+        """
+        self._flush()
+        pixels = self._values.sum(axis=1)
+        if "train" not in self.split:
+            raise VtccError(
+                f"{self.directory}: no readable training image among {len(self.paths)} images and "
+                f"{len(self.quarantined)} quarantined ones; see reports/validation.html"
+            )
+        self._file.seek(0)
+        self._file.write(
+            _npy_header((len(self.paths), self.image_size, self.image_size, self.channels))
+        )
+        self._file.close()
+        mean, std = zip(
+            *(_moments(c, int(n)) for c, n in zip(self._values, pixels, strict=True)), strict=True
+        )
+        self._sha.update(
+            json.dumps([self.image_size, self.channels, self.paths, self.split]).encode()
+        )
+        info: dict[str, Any] = {
+            "name": self.name,
+            "images": len(self.paths),
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "digest": self._sha.hexdigest(),
+            "mean": list(mean),
+            "std": list(std),
+        }
+        _write_csv(
+            self._building / INDEX, ("path", "split"), zip(self.paths, self.split, strict=True)
+        )
+        _write_csv(self._building / QUARANTINE, ("path", "reason"), self.quarantined)
+        (self._building / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+        replace_directory(self._building, self.directory)
+        return open_cache(self.directory)
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        block = np.stack(self._pending)
+        self._file.write(block.data)
+        self._sha.update(block.data)
+        train = block[np.array(self._pending_train)]
+        for channel in range(self.channels):
+            self._values[channel] += np.bincount(train[..., channel].ravel(), minlength=256)
+        self._pending.clear()
+        self._pending_train.clear()
+
+
+def _moments(counts: np.ndarray, n: int) -> tuple[float, float]:
+    """Mean and standard deviation, range 0-1, of a histogram of 0-255."""
+    total = sum(v * int(c) for v, c in enumerate(counts))
+    squares = sum(v * v * int(c) for v, c in enumerate(counts))
+    # Python integers: n * squares - total ** 2 has no rounding to cancel.
+    std = (n * squares - total**2) ** 0.5 / n / 255
+    return total / n / 255, max(std, 1 / 255)
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """A version 1.0 header of fixed length, so that the row count can be filled in at the end."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape!r}, }}"
+    body = text.ljust(_HEADER_BYTES - 11) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        # The default line end, "\r\n", makes the writer quote carriage returns in names.
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
