@@ -1,0 +1,1 @@
+"""Scores, baselines, the label-free rules, and what a person looks at."""

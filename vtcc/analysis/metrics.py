@@ -1,0 +1,133 @@
+"""Scores of a clustering: against labels, and without any."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+Labels = Sequence[Hashable] | np.ndarray
+
+
+def clustering_accuracy(y_true: Labels, y_pred: Labels) -> float:
+    """Share of images in the right class under the best one-to-one match of clusters to classes.
+
+    The match is found on the rectangular table of counts, so empty clusters and any number
+    of clusters are fine; a cluster left without a class counts as wrong.
+
+    Args:
+        y_true: N class labels, any hashable values.
+        y_pred: N clusters, any hashable values.
+
+    Returns:
+        The accuracy, 0-1.
+
+    Raises:
+        ValueError: when there is no label or the lengths differ.
+    """
+    table, _, _ = contingency(y_true, y_pred)
+    rows, columns = _match(table)
+    return float(table[rows, columns].sum() / table.sum())
+
+
+def mapping(y_true: Labels, y_pred: Labels) -> dict[Any, Any]:
+    """The match behind `clustering_accuracy`: cluster -> class.
+
+    Clusters that no class is left for are absent.
+
+    Raises:
+        ValueError: as `clustering_accuracy`.
+    """
+    table, classes, clusters = contingency(y_true, y_pred)
+    rows, columns = _match(table)
+    return {clusters[j]: classes[i] for i, j in zip(rows, columns, strict=True)}
+
+
+def clustering_scores(y_true: Labels, y_pred: Labels) -> dict[str, float]:
+    """ACC, NMI (arithmetic mean), ARI and FMI (Fowlkes-Mallows) as `acc, nmi, ari, fmi`.
+
+    Raises:
+        ValueError: as `clustering_accuracy`.
+    """
+    from sklearn import metrics
+
+    _, classes, clusters = contingency(y_true, y_pred)
+    true, pred = _encode(y_true, classes), _encode(y_pred, clusters)
+    return {
+        "acc": clustering_accuracy(true, pred),
+        "nmi": float(metrics.normalized_mutual_info_score(true, pred)),
+        "ari": float(metrics.adjusted_rand_score(true, pred)),
+        "fmi": float(metrics.fowlkes_mallows_score(true, pred)),
+    }
+
+
+def label_free(probabilities: np.ndarray) -> dict[str, float]:
+    """Figures that need no labels.
+
+    Args:
+        probabilities: (N, K) floats, rows that sum to one.
+
+    Returns:
+        `entropy` of the mean assignment in nats (log K when balanced), `smallest_cluster` and
+        `largest_cluster` (share of the images whose argmax it is, 0-1), `clusters_used`
+        (clusters that are the argmax of an image) and `confidence` (mean of the highest
+        probability).
+
+    Raises:
+        ValueError: when there is no image.
+    """
+    N, K = probabilities.shape
+    if not N:
+        raise ValueError("label_free: found no image")
+    mean = probabilities.mean(0, dtype=np.float64)
+    mean = mean[mean > 0] / mean.sum()
+    sizes = np.bincount(probabilities.argmax(1), minlength=K)
+    return {
+        # + 0.0 turns the -0.0 of a single cluster into 0.0
+        "entropy": float(-(mean * np.log(mean)).sum() + 0.0),
+        "smallest_cluster": float(sizes.min() / N),
+        "largest_cluster": float(sizes.max() / N),
+        "clusters_used": int((sizes > 0).sum()),
+        "confidence": float(probabilities.max(1).mean(dtype=np.float64)),
+    }
+
+
+def contingency(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, list, list]:
+    """Counts of every (class, cluster) pair.
+
+    Returns:
+        (classes, clusters) int64 counts, the classes and the clusters, each sorted.
+
+    Raises:
+        ValueError: as `clustering_accuracy`.
+    """
+    if len(y_true) != len(y_pred):
+        raise ValueError(f"found {len(y_true)} labels for {len(y_pred)} assignments")
+    if not len(y_true):
+        raise ValueError("no labels to score against")
+    classes, clusters = _sorted_unique(y_true), _sorted_unique(y_pred)
+    table = np.zeros((len(classes), len(clusters)), dtype=np.int64)
+    np.add.at(table, (_encode(y_true, classes), _encode(y_pred, clusters)), 1)
+    return table, classes, clusters
+
+
+def _match(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(table, maximize=True)
+
+
+def _plain(values: Labels) -> list:
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def _sorted_unique(values: Labels) -> list:
+    unique = set(_plain(values))
+    try:
+        return sorted(unique)
+    except TypeError:  # values of several types have no order of their own
+        return sorted(unique, key=lambda v: (type(v).__name__, str(v)))
+
+
+def _encode(values: Labels, names: list) -> np.ndarray:
+    index = {name: i for i, name in enumerate(names)}
+    return np.array([index[v] for v in _plain(values)], dtype=np.int64)

@@ -1,0 +1,242 @@
+"""The two label-free rules: which checkpoint and head to keep, which model is champion.
+
+Both are explained, with their limits, in docs/selection.md. numpy only: training calls
+`choose` on machines that have little else.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vtcc.errors import VtccError
+
+REFERENCE_IMAGES = 2000  # the silhouette is quadratic in the images
+REFERENCE_DIMENSIONS = 50
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One (checkpoint, head) pair, scored in eval mode on the fixed views of a fixed subset.
+
+    Attributes:
+        step: optimiser steps taken when the checkpoint was written.
+        epoch: passes over the images, for people to read.
+        head: index of the cluster head.
+        cluster_loss: mean over the fixed views, entropy term included.
+        instance_loss: the same of the instance loss; equal for all heads of a checkpoint.
+        clusters_used: clusters that are the argmax of at least one image.
+        smallest_cluster: share of the images in the smallest cluster, 0-1.
+        entropy: of the mean assignment, in nats.
+        confidence: mean of the highest probability, 0-1.
+    """
+
+    step: int
+    epoch: int
+    head: int
+    cluster_loss: float
+    instance_loss: float
+    clusters_used: int
+    smallest_cluster: float
+    entropy: float
+    confidence: float
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate to keep, by the label-free rule.
+
+    Candidates with a figure that is not finite are dropped; of the others those stay that
+    use the most clusters; the lowest cluster loss wins. Ties go to the later checkpoint, then
+    to the lower head. The order of the candidates is irrelevant.
+
+    Raises:
+        VtccError: when there is no candidate, or none is finite.
+    """
+    finite = [c for c in candidates if _is_finite(c)]
+    if not finite:
+        found = "there is none" if not candidates else f"none of {len(candidates)} is finite"
+        raise VtccError(
+            f"no checkpoint to choose from: {found}; the training diverged or ended too early, "
+            "try a lower train.optimizer.learning_rate or train.precision: fp32"
+        )
+    most = max(c.clusters_used for c in finite)
+    return min(
+        (c for c in finite if c.clusters_used == most),
+        key=lambda c: (c.cluster_loss, -c.step, c.head),
+    )
+
+
+def _is_finite(candidate: Candidate) -> bool:
+    figures = (
+        candidate.cluster_loss,
+        candidate.instance_loss,
+        candidate.entropy,
+        candidate.confidence,
+    )
+    return all(math.isfinite(figure) for figure in figures)
+
+
+def promote(
+    challenger: Mapping[str, float], champion: Mapping[str, float] | None
+) -> tuple[bool, str]:
+    """Whether the challenger becomes champion, and why, in one sentence.
+
+    Args:
+        challenger: `comparison_scores` of the new model.
+        champion: those of the present one, measured on the same images, the same fixed
+            views and in the same reference space; None when there is no champion.
+    """
+    if champion is None:
+        return True, "there was no champion"
+    ours, theirs = is_collapsed(challenger), is_collapsed(champion)
+    if ours != theirs:
+        who, scores = ("challenger", challenger) if ours else ("champion", champion)
+        return theirs, (
+            f"the {who} has collapsed: it uses {scores['effective_clusters']:.1f} of "
+            f"{scores['num_clusters']:.0f} clusters"
+        )
+    new, old = score(challenger), score(champion)
+    if math.isfinite(new) and (not math.isfinite(old) or new > old):
+        return True, f"the challenger scores {new:.4f}, the champion {old:.4f}"
+    return False, f"the challenger scores {new:.4f}, not above the champion's {old:.4f}"
+
+
+def is_collapsed(scores: Mapping[str, float]) -> bool:
+    """Whether a model uses fewer than half of its clusters: exp(H of the sizes) < K/2."""
+    return scores["effective_clusters"] < scores["num_clusters"] / 2
+
+
+def score(scores: Mapping[str, float]) -> float:
+    """What `promote` compares: view consistency plus silhouette, from -1.5 to 2."""
+    return scores["view_consistency"] + scores["reference_silhouette"]
+
+
+def comparison_scores(
+    assign_a: np.ndarray, assign_b: np.ndarray, pixels: np.ndarray, num_clusters: int
+) -> dict[str, float]:
+    """What `promote` needs to know of a model.
+
+    Args:
+        assign_a: (N,) integers, the clusters of the first fixed view of each image.
+        assign_b: (N,) integers, those of the second fixed view of the same images.
+        pixels: (N, ...) uint8 or float, the images as they are; the same for both models.
+        num_clusters: K of the model.
+
+    Returns:
+        `view_consistency` (adjusted Rand index of the two assignments), `reference_silhouette`
+        (mean of both assignments' silhouettes over the first 50 principal components of the
+        pixels of at most 2,000 images), `effective_clusters` (exp of the entropy of the
+        cluster sizes) and `num_clusters`.
+
+    Raises:
+        ValueError: when the lengths differ or there is no image.
+    """
+    assign_a, assign_b = np.asarray(assign_a), np.asarray(assign_b)
+    if not len(assign_a) or not len(assign_a) == len(assign_b) == len(pixels):
+        raise ValueError(
+            f"expected as many assignments as images and at least one, found "
+            f"{len(assign_a)}, {len(assign_b)} and {len(pixels)}"
+        )
+    # The subset depends on the number of images alone, so that both models get the same.
+    rows = np.sort(np.random.default_rng(0).permutation(len(pixels))[:REFERENCE_IMAGES])
+    distances = _distances(principal_components(pixels[rows], REFERENCE_DIMENSIONS))
+    both = np.concatenate([assign_a, assign_b])
+    return {
+        "view_consistency": adjusted_rand_index(assign_a, assign_b),
+        "reference_silhouette": float(
+            np.mean([silhouette(distances, a[rows]) for a in (assign_a, assign_b)])
+        ),
+        "effective_clusters": effective_clusters(both),
+        "num_clusters": float(num_clusters),
+    }
+
+
+def effective_clusters(assignments: np.ndarray) -> float:
+    """exp(entropy of the cluster sizes): K for K equal clusters, 1 for a single one."""
+    sizes = np.unique(assignments, return_counts=True)[1]
+    shares = sizes / sizes.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def adjusted_rand_index(a: np.ndarray, b: np.ndarray) -> float:
+    """Agreement of two partitions of N images, corrected for chance; 1 when equal.
+
+    Unlike the usual convention it is 0 when both put everything into one cluster: nothing is
+    told apart, and a collapsed model must not look consistent.
+    """
+    a_index = np.unique(a, return_inverse=True)[1]
+    b_index = np.unique(b, return_inverse=True)[1]
+    if a_index.max() == 0 and b_index.max() == 0:
+        return 0.0
+    table = np.zeros((a_index.max() + 1, b_index.max() + 1))
+    np.add.at(table, (a_index, b_index), 1)
+
+    def pairs(counts: np.ndarray) -> float:
+        return float((counts * (counts - 1) / 2).sum())
+
+    together, in_a, in_b = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
+    expected = in_a * in_b / pairs(np.array([float(len(a_index))]))
+    highest = (in_a + in_b) / 2
+    # Equal when no two images share a cluster in either partition: they are the same one.
+    return 1.0 if highest == expected else (together - expected) / (highest - expected)
+
+
+def principal_components(images: np.ndarray, dimensions: int) -> np.ndarray:
+    """The images' coordinates on their first principal components.
+
+    Args:
+        images: (N, ...) of any numeric dtype; flattened.
+        dimensions: how many components; fewer come back where there are fewer.
+
+    Returns:
+        (N, min(dimensions, N, pixels)) float64; the signs of the columns are arbitrary.
+    """
+    x = images.reshape(len(images), -1)
+    N, D = x.shape
+    mean = x.mean(0, dtype=np.float64)
+    keep = min(dimensions, N, D)
+    if D <= N:
+        centred = x - mean
+        vectors = np.linalg.eigh(centred.T @ centred)[1]
+        return centred @ vectors[:, ::-1][:, :keep]
+    # Large images: N x N inner products, a slice of the pixels at a time to bound memory.
+    gram = np.zeros((N, N))
+    for start in range(0, D, 4096):
+        part = x[:, start : start + 4096] - mean[start : start + 4096]
+        gram += part @ part.T
+    values, vectors = np.linalg.eigh(gram)
+    return (vectors * np.sqrt(values.clip(0)))[:, ::-1][:, :keep]
+
+
+def _distances(points: np.ndarray) -> np.ndarray:
+    """(N, N) Euclidean distances of the rows of (N, d)."""
+    squares = (points**2).sum(1)
+    squared = squares[:, None] + squares[None] - 2 * points @ points.T
+    np.fill_diagonal(squared, 0)
+    return np.sqrt(squared.clip(0))
+
+
+def silhouette(distances: np.ndarray, assignments: np.ndarray) -> float:
+    """Mean silhouette (Rousseeuw 1987) of an assignment, -1 to 1.
+
+    An image alone in its cluster counts 0, and so does everything when there is one cluster.
+
+    Args:
+        distances: (N, N), symmetric with a zero diagonal.
+        assignments: (N,) clusters.
+    """
+    names, index, sizes = np.unique(assignments, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        return 0.0
+    members = np.eye(len(names))[index]  # (N, clusters)
+    sums = distances @ members
+    rows = np.arange(len(index))
+    own_size = sizes[index]
+    within = sums[rows, index] / np.maximum(own_size - 1, 1)
+    means = sums / sizes
+    means[rows, index] = np.inf
+    nearest = means.min(1)
+    widest = np.maximum(within, nearest)
+    values = np.divide(nearest - within, widest, out=np.zeros(len(rows)), where=widest > 0)
+    return float(np.where(own_size > 1, values, 0.0).mean())
