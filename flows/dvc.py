@@ -1,0 +1,280 @@
+"""One DVC stage as a subprocess: streamed, understood, and stopped without leaving orphans."""
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtcc.errors import VtccError
+
+# Prefect kills a cancelled flow run after 30 s; a training writes its checkpoint in less.
+GRACE = 25.0
+# What a stage exits with when trying again may help (EX_TEMPFAIL of sysexits.h).
+TEMPORARY = 75
+
+# Advice that DVC repeats after every stage, for people at a prompt.
+CHATTER = (
+    "Use `dvc push`",
+    "To track the changes with git",
+    "\tgit add ",
+    "To enable auto staging",
+    "\tdvc config core.autostage",
+)
+
+Line = Callable[[str], None]
+Progress = Callable[[dict[str, Any]], None]
+
+
+class StageError(VtccError):
+    """A stage ended with an error.
+
+    Attributes:
+        stage: its name.
+        status: exit status of the stage's command, or of DVC where DVC itself failed.
+        explained: whether the stage said what was wrong in an `error:` line, so that trying
+            again with the same input is pointless.
+    """
+
+    def __init__(self, stage: str, status: int, reason: str, *, explained: bool) -> None:
+        super().__init__(f"stage {stage!r} failed: {reason}")
+        self.stage, self.status, self.explained = stage, status, explained
+
+    @property
+    def temporary(self) -> bool:
+        """Whether trying again may help: it said so, or it crashed without an explanation."""
+        return self.status == TEMPORARY or not self.explained
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """How a stage came to its results.
+
+    Attributes:
+        stage: its name.
+        how: `ran`; `restored` from the cache; `unchanged`.
+        seconds: wall time.
+    """
+
+    stage: str
+    how: str
+    seconds: float
+
+
+def run_stage(
+    stage: str,
+    directory: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    on_line: Line = print,
+    on_progress: Progress | None = None,
+    wait_busy: float = 600.0,
+    grace: float = GRACE,
+) -> StageRun:
+    """Brings one stage up to date: `dvc repro --single-item STAGE`.
+
+    Args:
+        stage: a name from `dvc.yaml`.
+        directory: the one with `dvc.yaml`.
+        env: environment of the subprocess; default: this process's.
+        on_line: gets every line of output, without its newline, but for progress lines and
+            DVC's advice on what to do next.
+        on_progress: gets the content of `{"progress": {...}}` lines; None drops them.
+        wait_busy: seconds to wait while another DVC command uses the directory.
+        grace: seconds between asking a cancelled stage to end and killing it.
+
+    Returns:
+        How it went.
+
+    Raises:
+        StageError: with the stage's own `error:` line, when it ended with an error.
+        VtccError: when the directory stayed busy.
+    """
+    start = time.monotonic()
+    while True:
+        watch = _Watch(on_line, on_progress)
+        status = _run(_command(stage), directory, env, watch, grace)
+        if status == 0:
+            return StageRun(stage, watch.how, time.monotonic() - start)
+        if not watch.busy:
+            raise StageError(
+                stage,
+                watch.stage_status or status,
+                watch.error or watch.complaint or f"exit status {status}",
+                explained=watch.error is not None,
+            )
+        left = wait_busy - (time.monotonic() - start)
+        if left <= 0:
+            raise VtccError(
+                f"{directory}: another DVC command has been running for {wait_busy:.0f} s "
+                f"(`dvc repro` there says which); wait for it, then start {stage!r} again"
+            )
+        on_line(f"another DVC command is running in {directory}; waiting up to {left:.0f} s more")
+        time.sleep(min(5.0, left))
+
+
+def _command(stage: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+
+
+class _Watch:
+    """Reads DVC's and the stage's output line by line."""
+
+    def __init__(self, on_line: Line, on_progress: Progress | None) -> None:
+        self.how = "unchanged"
+        self.busy = False
+        self.error: str | None = None
+        self.stage_status: int | None = None
+        self._on_line, self._on_progress = on_line, on_progress
+        self._started = False
+        self._last: deque[str] = deque(maxlen=20)
+
+    def __call__(self, line: str) -> None:
+        if line.startswith('{"progress":'):
+            with contextlib.suppress(ValueError, KeyError):
+                progress = json.loads(line)["progress"]
+                if self._on_progress is not None:
+                    self._on_progress(progress)
+                return
+        self._read(line)
+        if line.strip() and not line.startswith(CHATTER):
+            self._on_line(line)
+
+    def _read(self, line: str) -> None:
+        if line.startswith("Running stage '"):
+            self.how, self._started = "ran", True
+        elif line.startswith("Stage '") and "is cached - skipping run" in line:
+            self.how = "restored"
+        elif line.startswith("error: "):
+            self.error = line.removeprefix("error: ").strip()
+        elif not self._started and ("Unable to acquire lock" in line or "' is busy, " in line):
+            self.busy = True
+        elif match := re.search(r"failed to run: .*exited with (-?\d+)", line):
+            self.stage_status = int(match[1])
+        if line.strip() and not (self._started and line.startswith("ERROR: failed to reproduce")):
+            self._last.append(line.strip())
+
+    @property
+    def complaint(self) -> str | None:
+        """What looks like the reason: the stage's last line, or what DVC said instead."""
+        if self._started and self._last:
+            return self._last[-1]
+        said = " ".join(line.removeprefix("ERROR: ") for line in self._last)
+        return said[:500] or None
+
+
+def _run(
+    command: list[str],
+    directory: Path,
+    env: Mapping[str, str] | None,
+    watch: Callable[[str], None],
+    grace: float,
+) -> int:
+    """Runs a command in a session of its own; on any exception its whole group ends first."""
+    with _interruptible():
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=None if env is None else dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        for line in _lines(process):
+            watch(line)
+        return process.wait()
+    except BaseException:
+        _stop(process, watch, grace)
+        raise
+    finally:
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets children be interrupted even when this process was started in the background.
+
+    A shell without job control starts `command &` with SIGINT ignored, and that is inherited:
+    a training below would never hear the request to stop.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    ignored = main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _lines(process: subprocess.Popen, deadline: float | None = None) -> Iterator[str]:
+    """Lines of a process's output until it ends, or until `deadline` (monotonic seconds).
+
+    Ends with the process and not with the pipe, which a forgotten grandchild may hold open.
+    A carriage return ends a line too, so that bars do not pile up.
+    """
+    assert process.stdout is not None
+    stream = process.stdout.fileno()
+    os.set_blocking(stream, False)
+    rest = b""
+    with selectors.DefaultSelector() as ready:
+        ready.register(stream, selectors.EVENT_READ)
+        while deadline is None or time.monotonic() < deadline:
+            ended = process.poll() is not None
+            chunk = b""
+            if ready.select(timeout=0 if ended else 0.5):
+                chunk = os.read(stream, 65536)
+                if not chunk:
+                    break
+            elif ended:
+                break
+            *lines, rest = re.split(rb"\r\n|\n|\r", rest + chunk)
+            for line in lines:
+                yield line.decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def _stop(process: subprocess.Popen, watch: Callable[[str], None], grace: float) -> None:
+    """Asks the process group to end, still reading what it says, then kills what is left.
+
+    SIGINT goes to the group: DVC ignores it while its stage handles it, then releases its
+    locks. A signal to DVC alone would orphan the stage and leave stale locks.
+    """
+    group = process.pid
+    deadline = time.monotonic() + grace
+    try:
+        _signal(group, signal.SIGINT)
+        for line in _lines(process, deadline):
+            # A callback may be what failed; the stage's last words must not stop the stopping.
+            with contextlib.suppress(Exception):
+                watch(line)
+        while _signal(group, 0) and time.monotonic() < deadline:
+            process.poll()
+            time.sleep(0.1)
+    finally:
+        _signal(group, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(group: int, number: int) -> bool:
+    """Sends a signal to a process group; False where nobody is left in it."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

@@ -1,0 +1,320 @@
+"""A directory for one run of the pipeline: a private git worktree, or the project itself.
+
+Two runs cannot share a directory: DVC locks it, and `params.yaml` holds one configuration.
+A run with parameters of its own therefore gets a git worktree under `.vtcc/worktrees`, with
+the project's uncommitted edits, its DVC cache (so that nothing computed before is computed
+again) and its tracking store. No Prefect here: benchmarks use it too.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import yaml
+
+from vtcc import config, paths
+from vtcc.errors import VtccError
+
+# Uncommitted new files that a run may need. Anything else that is new stays where it is:
+# a folder of photos is linked to, not copied.
+CARRIED = ("vtcc", "flows", "data/catalog", "dvc.yaml", "dvc.lock", ".dvc/config", ".dvcignore")
+
+
+def presets(project: Path | None = None) -> list[str]:
+    """Names of the run presets of a project (default: the one around this module), sorted."""
+    return sorted(p.stem for p in _presets_directory(project).glob("*.yaml"))
+
+
+def _presets_directory(project: Path | None) -> Path:
+    own = (project or Path(__file__).resolve().parents[1]) / "vtcc" / "presets"
+    return own if own.is_dir() else Path(config.__file__).parent / "presets"
+
+
+def resolve(
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    project: Path | None = None,
+) -> dict[str, Any]:
+    """The complete parameters of a run, checked, before anything is started.
+
+    Args:
+        preset: name of a run preset; None takes the project's `params.yaml`.
+        overrides: dotted keys and their values, `{"train.epochs": 2}`.
+        seed: `train.seed`.
+        project: directory of `params.yaml`; default: the one around the working directory.
+
+    Returns:
+        Nested parameters, as `params.yaml` holds them.
+
+    Raises:
+        VtccError: on an unknown preset or key, a value that is not allowed, or a seed that
+            contradicts an override.
+    """
+    project = project or paths.project()
+    changes = dict(overrides or {})
+    if preset is None:
+        values = config.read_yaml(project / paths.PARAMS)
+    else:
+        file = _presets_directory(project) / f"{preset}.yaml"
+        if preset not in presets(project):
+            known = ", ".join(presets(project))
+            raise VtccError(f"preset {preset!r}: not found; known: {known}")
+        values = config.read_yaml(file)
+    if not isinstance(values, dict):
+        raise VtccError(f"{project / paths.PARAMS}: expected sections, found {values!r}")
+    if seed is not None and changes.setdefault("train.seed", seed) != seed:
+        raise VtccError(
+            f"seed: found {seed}, but the overrides set train.seed to "
+            f"{changes['train.seed']}; give one of them"
+        )
+    config.from_dict(config.Params, values)
+    return config.override(values, changes)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Environment of a stage's process: absolute stores, and the running interpreter first.
+
+    A relative tracking URI would be looked up in the worktree, and the run lost with it.
+
+    Args:
+        home: the main checkout, which all worktrees share.
+    """
+    # DVC sets these for its stages; a run started from within a stage must not inherit them.
+    env = {k: v for k, v in os.environ.items() if k not in ("DVC_ROOT", "DVC_STAGE")}
+    # Stages of the project must import what stands in their directory, whatever started us.
+    for name in ("PYTHONSAFEPATH", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        env.pop(name, None)
+    env["VTCC_HOME"] = str(home)
+    env["MLFLOW_TRACKING_URI"] = _tracking_uri(home)
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+    env["PYTHONUNBUFFERED"] = "1"
+    return env
+
+
+def _tracking_uri(home: Path) -> str:
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{(paths.project() / uri.removeprefix('sqlite:///')).resolve()}"
+    if uri and "://" not in uri:
+        return str((paths.project() / uri).resolve())
+    return uri or f"sqlite:///{home / 'mlflow.db'}"
+
+
+class Workspace:
+    """A directory to run the pipeline in, made on entry and removed on exit.
+
+    Without anything to override it is the project directory itself; the user's files are then
+    what `dvc repro` would read and write. Otherwise a worktree that nobody else touches.
+
+    Attributes:
+        project: directory of the user's `params.yaml`, absolute.
+        directory: where stages run, absolute; valid between entry and exit.
+        params: the run's complete parameters, nested.
+        in_place: whether `directory` is `project`.
+        env: environment for subprocesses.
+    """
+
+    def __init__(
+        self,
+        preset: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        *,
+        project: Path | None = None,
+        private: bool = False,
+    ) -> None:
+        """Checks the parameters; nothing is written before entry.
+
+        Args:
+            preset: as in `resolve`.
+            overrides: as in `resolve`.
+            seed: as in `resolve`.
+            project: directory of `params.yaml`; default: around the working directory.
+            private: make a worktree even when nothing is overridden.
+
+        Raises:
+            VtccError: as `resolve`.
+        """
+        self.project = (project or paths.project()).resolve()
+        self.params = resolve(preset, overrides, seed, self.project)
+        current = config.read_yaml(self.project / paths.PARAMS)
+        self.in_place = not private and self.params == current
+        self.home = _home(self.project)
+        self.directory = self.project
+        self.env = environment(self.home)
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> "Workspace":
+        if self.in_place:
+            return self
+        _require_git(self.project)
+        root = self.home / ".vtcc" / "worktrees"
+        root.mkdir(parents=True, exist_ok=True)
+        prune(self.home)
+        name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        self._lock = _hold(root / f"{name}.lock")
+        self.directory = root / name
+        # DVC keeps a state database per directory in /var/tmp; a worktree's goes with it.
+        self.env["DVC_SITE_CACHE_DIR"] = str(self.directory / ".dvc" / "tmp" / "site")
+        try:
+            self._fill()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _fill(self) -> None:
+        """Checks out the project as it is now: its commit, its edits, its cache."""
+        edits = _git_retrying(self.project, "stash", "create", "vtcc run")
+        _git(self.project, "worktree", "add", "--quiet", "--detach", str(self.directory), "HEAD")
+        if edits:
+            # HEAD stays the user's commit, and the edits show as such to whoever asks git.
+            source = f"--source={edits}"
+            _git(self.directory, "restore", source, "--staged", "--worktree", "--", ".")
+        new = _git(self.project, "ls-files", "-z", "--others", "--exclude-standard", "--", *CARRIED)
+        for name in filter(None, new.split("\0")):
+            target = self.directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.project / name, target)
+        self._link_source()
+        _share_cache(self.project, self.directory, self.env)
+        text = yaml.safe_dump(self.params, sort_keys=False, allow_unicode=True, width=100)
+        (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
+
+    def _link_source(self) -> None:
+        """Makes a relative `dataset.source` that git does not know reachable, uncopied."""
+        source = Path(self.params["dataset"]["source"])
+        here, there = self.project / source, self.directory / source
+        if not source.is_absolute() and here.exists() and not there.exists():
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.symlink_to(here.resolve())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            _remove(self.project, self.directory)
+            Path(self._lock.name).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+            self.directory = self.project
+
+
+def prune(home: Path) -> int:
+    """Removes worktrees whose process is gone; returns how many.
+
+    A lock file held by the process tells: the kernel releases it however the process ends.
+    """
+    root, removed = home / ".vtcc" / "worktrees", 0
+    names = {p.name.removesuffix(".lock") for p in root.glob("*")} if root.is_dir() else set()
+    for name in names:
+        lock = root / f"{name}.lock"
+        try:
+            held = _hold(lock)
+        except BlockingIOError:
+            continue
+        _remove(home, root / name)
+        lock.unlink(missing_ok=True)
+        held.close()
+        removed += 1
+    return removed
+
+
+def _hold(file: Path) -> IO[str]:
+    """Opens and locks a file; raises BlockingIOError where another process holds it."""
+    handle = file.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise
+    return handle
+
+
+def _remove(project: Path, worktree: Path) -> None:
+    with contextlib.suppress(VtccError):
+        _git(project, "worktree", "remove", "--force", "--force", str(worktree))
+    shutil.rmtree(worktree, ignore_errors=True)
+    with contextlib.suppress(VtccError):
+        _git(project, "worktree", "prune")
+
+
+def _home(project: Path) -> Path:
+    """`paths.home()` for a given project: the main checkout its worktrees share."""
+    if os.environ.get("VTCC_HOME"):
+        return paths.home()
+    with contextlib.suppress(VtccError):
+        common = Path(_git(project, "rev-parse", "--path-format=absolute", "--git-common-dir"))
+        if common.name == ".git" and (common.parent / paths.PARAMS).is_file():
+            return common.parent
+    return project
+
+
+def _require_git(project: Path) -> None:
+    try:
+        top = Path(_git(project, "rev-parse", "--show-toplevel")).resolve()
+        _git(project, "rev-parse", "--verify", "--quiet", "HEAD")
+    except VtccError:
+        top = None
+    if top != project:
+        raise VtccError(
+            f"{project}: not the top of a git checkout with a commit, which a run with its own "
+            "parameters needs; change params.yaml and run without any, or `git init` and commit"
+        )
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    """Output of a git command, stripped; hooks of the user do not run."""
+    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k == "GIT_SSH"}
+    try:
+        done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise VtccError("git: not found; install it, runs with own parameters need it") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise VtccError(f"git {arguments[0]} in {directory}: {said}")
+    return done.stdout.strip("\n")
+
+
+def _git_retrying(directory: Path, *arguments: str, attempts: int = 5) -> str:
+    """`_git`, tried again while another git command holds the index for a moment."""
+    for _ in range(attempts - 1):
+        try:
+            return _git(directory, *arguments)
+        except VtccError as error:
+            if "index.lock" not in str(error):
+                raise
+            time.sleep(1.0)
+    return _git(directory, *arguments)
+
+
+def _share_cache(project: Path, worktree: Path, env: Mapping[str, str]) -> None:
+    """Points the worktree's DVC at the cache that the project uses, wherever that is."""
+    from configobj import ConfigObj
+
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, cwd=project, env=dict(env), capture_output=True, text=True)
+    if done.returncode:
+        said = " ".join(done.stderr.split())
+        raise VtccError(f"{project}: DVC does not know its cache: {said}")
+    local = project / ".dvc" / "config.local"
+    settings = ConfigObj(str(local) if local.is_file() else None, encoding="utf-8")
+    settings.setdefault("cache", {})["dir"] = str((project / done.stdout.strip()).resolve())
+    target = worktree / ".dvc" / "config.local"
+    target.parent.mkdir(exist_ok=True)
+    settings.filename = str(target)
+    settings.write()
