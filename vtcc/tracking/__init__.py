@@ -1,0 +1,1 @@
+"""MLflow: runs, the served model, the registry. Wraps the other rooms; torch-free until used."""

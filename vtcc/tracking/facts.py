@@ -1,0 +1,77 @@
+"""What a run records about its surroundings: code, versions, installed packages, weights.
+
+Nothing here names the machine or its user.
+"""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+from vtcc import paths
+from vtcc.errors import VtccError
+
+
+def source_tags(command: str) -> dict[str, str]:
+    """Run tags for what ran: command, git commit, whether it was changed, versions."""
+    tags = {
+        "mlflow.source.name": command,
+        "mlflow.source.type": "LOCAL",
+        "vtcc.python_version": platform.python_version(),
+    }
+    for package in ("vtcc", "torch"):
+        try:
+            tags[f"vtcc.{package}_version"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            tags[f"vtcc.{package}_version"] = "unknown"
+    commit, dirty = git_state()
+    if commit:
+        tags |= {"mlflow.source.git.commit": commit, "vtcc.git_dirty": str(dirty).lower()}
+    return tags
+
+
+def git_state() -> tuple[str | None, bool]:
+    """The commit of the project (None outside git), and whether tracked files differ from it.
+
+    Files that the pipeline itself writes (dvc.lock, reports) do not count as a difference.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=paths.project(), capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", ".", ":!dvc.lock", ":!reports"
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, False
+    return commit, bool(changed)
+
+
+def environment() -> str:
+    """Python and every installed distribution as `name==version` lines."""
+    found = {
+        (d.metadata["Name"] or "").lower(): d.version for d in importlib.metadata.distributions()
+    }
+    lines = [f"{name}=={version}\n" for name, version in sorted(found.items()) if name]
+    return f"# Python {platform.python_version()}\n" + "".join(lines)
+
+
+def model_digest(model_dir: Path) -> str:
+    """sha256 over the model's two files: the same weights and settings, or not.
+
+    Raises:
+        VtccError: when the directory holds no model.
+    """
+    digest = hashlib.sha256()
+    for name in ("model.json", "model.safetensors"):
+        path = Path(model_dir) / name
+        if not path.is_file():
+            raise VtccError(f"{path}: not found; run `dvc repro train` (or `dvc pull`) first")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,122 @@
+"""The trained model as an MLflow model: code, weights as safetensors, signature, requirements."""
+
+import importlib.metadata
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vtcc.errors import VtccError
+
+# What serving imports, and nothing else: explicit, so that MLflow does not guess.
+_REQUIREMENTS = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pandas",
+    "pillow",
+    "PyYAML",
+    "safetensors",
+)
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def log_model(run_id: str, model_dir: Path, step: int = 0) -> Any:
+    """Logs `model_dir` as the pyfunc model `model` of a run of the current store.
+
+    Args:
+        run_id: a run of the store that `store.client()` opened.
+        model_dir: holds model.safetensors and model.json.
+        step: the epoch whose figures become the logged model's.
+
+    Returns:
+        MLflow's `ModelInfo`.
+
+    Raises:
+        VtccError: when `model_dir` holds no model.
+    """
+    import mlflow
+    from mlflow.models import Model
+
+    info = model_info(model_dir)
+    client = mlflow.MlflowClient()
+    run = client.get_run(run_id)
+    # Made here because MLflow would put it in its default experiment (and its files in
+    # ./mlruns): there is no active run, which would also record the user's name.
+    model = client.create_logged_model(
+        run.info.experiment_id, name="model", source_run_id=run_id, params=run.data.params
+    )
+    path = list(sys.path)
+    try:
+        return Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            model_id=model.model_id,
+            step=step,
+            python_model=str(_PACKAGE / "tracking" / "serving.py"),
+            code_paths=[str(_PACKAGE)],
+            artifacts={"model": str(Path(model_dir).resolve())},
+            signature=signature(),
+            input_example=_example(info),
+            pip_requirements=requirements(),
+        )
+    finally:
+        # MLflow tries the model in this process and leaves the copy's code on the path.
+        sys.path[:] = path
+
+
+def model_info(model_dir: Path) -> dict:
+    """The content of `model.json`.
+
+    Raises:
+        VtccError: when it is missing or not JSON.
+    """
+    path = Path(model_dir) / "model.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VtccError(f"{path}: not found; run `dvc repro train` (or `dvc pull`) first") from None
+    except ValueError as error:
+        raise VtccError(f"{path}: not JSON ({error}); run `dvc repro -f train` again") from error
+
+
+def signature() -> Any:
+    """Image bytes -> cluster, confidence, probabilities; `batch_size` as a parameter."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.binary, "image")]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.long, "cluster"),
+                ColSpec(DataType.double, "confidence"),
+                ColSpec(Array(DataType.double), "probabilities"),
+            ]
+        ),
+        params=ParamSchema([ParamSpec("batch_size", DataType.long, 512)]),
+    )
+
+
+def requirements() -> list[str]:
+    """`name==version` of what serving needs, without build tags such as `+cpu`."""
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIREMENTS]
+
+
+def _example(info: dict) -> Any:
+    """One tiny image of the model's kind, as the DataFrame that `predict` takes."""
+    import pandas as pd
+    from PIL import Image
+
+    mode = "L" if info.get("channels") == 1 else "RGB"
+    size = int(info.get("cache_size", 16))
+    ramp = Image.linear_gradient("L").resize((size, size)).convert(mode)
+    file = io.BytesIO()
+    ramp.save(file, "PNG")
+    return pd.DataFrame({"image": [file.getvalue()]})

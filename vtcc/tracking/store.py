@@ -1,0 +1,174 @@
+"""Where runs and models are kept: the store's address, a client of it, its experiments.
+
+MLflow takes seconds to import, so every function imports it for itself.
+"""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vtcc import paths, quiet
+from vtcc.errors import VtccError
+from vtcc.progress import note
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+
+# A store that does not answer must not hold up a training for minutes (MLflow's own: 7 tries
+# of 120 s with growing pauses). Uploads of models keep MLflow's patience.
+_QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+def tracking_uri() -> str:
+    """The absolute address of the tracking store.
+
+    `MLFLOW_TRACKING_URI` when set, else SQLite in the main checkout (`paths.home()`), the same
+    from every working directory and git worktree. Relative paths in the variable are taken
+    from there too: from a worktree they would name a throw-away database.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not uri:
+        return default_uri()
+    sqlite = re.fullmatch(r"(sqlite(?:\+\w+)?):///([^/?][^?]*)(\?.*)?", uri)
+    if sqlite and sqlite[2] != ":memory:" and not re.match(r"[A-Za-z]:[\\/]", sqlite[2]):
+        path = _absolute(sqlite[2])
+        return f"{sqlite[1]}:///{path.as_posix()}{sqlite[3] or ''}"
+    if uri.startswith("file:") and not uri.startswith("file:/"):
+        return _absolute(uri.removeprefix("file:")).as_uri()
+    if ":" not in uri and uri != "databricks":
+        return _absolute(uri).as_uri()
+    return uri
+
+
+def default_uri() -> str:
+    """The store used when `MLFLOW_TRACKING_URI` is not set."""
+    return f"sqlite:///{(paths.home() / DATABASE).as_posix()}"
+
+
+def _absolute(path: str) -> Path:
+    return (paths.home() / Path(path).expanduser()).resolve()
+
+
+def public_uri(uri: str | None = None) -> str:
+    """The address without user and password, fit for messages and files."""
+    return re.sub(r"://[^/@]*@", "://", uri or tracking_uri())
+
+
+@contextlib.contextmanager
+def quickly() -> Iterator[None]:
+    """Inside, requests to a remote store give up early; what the user has set wins."""
+    added = {name: value for name, value in _QUICK.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def reachable() -> Iterator[None]:
+    """Turns a store's failure into one clear line.
+
+    Raises:
+        VtccError: naming the store and what to do.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with quickly():
+            yield
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        uri = tracking_uri()
+        if uri == default_uri():
+            todo = (
+                f"check that {paths.home()} is writable; if an older MLflow made the file, "
+                f"run `mlflow db upgrade {uri}`"
+            )
+        else:
+            todo = "start that server, or unset MLFLOW_TRACKING_URI to use a local file"
+        raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}; {todo}") from error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error, short enough for one line and without passwords."""
+    lines = str(error).strip().splitlines()
+    text = lines[0].strip() if lines else type(error).__name__
+    return public_uri(text if len(text) <= 200 else text[:197] + "...")
+
+
+def client() -> Any:
+    """An `MlflowClient` of the store, which also becomes MLflow's own default in this process.
+
+    Opening the default store creates the database, one process at a time.
+
+    Raises:
+        VtccError: when the store cannot be opened or reached.
+    """
+    quiet.apply()
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = tracking_uri()
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    with reachable():
+        mlflow.set_tracking_uri(uri)
+        # MLflow exports the address; ours must go on to be derived, not remembered.
+        if before is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+        with _alone(uri):
+            made = mlflow.MlflowClient(tracking_uri=uri)
+            made.search_experiments(max_results=1)
+    return made
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Two processes that create the same SQLite database at once would break each other."""
+    if uri != default_uri():
+        yield
+        return
+    from filelock import FileLock  # comes with torch
+
+    lock = paths.home() / ".vtcc" / "mlflow.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def experiment_id(mlflow_client: Any, name: str) -> str:
+    """The experiment called `name`, made or restored when needed.
+
+    In the default store its files go to `<home>/mlartifacts`; a remote server decides itself.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = mlflow_client.get_experiment_by_name(name)
+    if found is None:
+        default = tracking_uri() == default_uri()
+        where = (paths.home() / ARTIFACTS).as_uri() if default else None
+        try:
+            return mlflow_client.create_experiment(name, artifact_location=where)
+        except MlflowException:
+            # Another training made it in the meantime.
+            found = mlflow_client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        mlflow_client.restore_experiment(found.experiment_id)
+        note(f"MLflow: restored the deleted experiment {name!r}")
+    return found.experiment_id
+
+
+def missing(error: BaseException) -> bool:
+    """Whether the store answered that it does not have the thing asked for."""
+    return getattr(error, "error_code", "") in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
