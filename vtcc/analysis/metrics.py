@@ -64,10 +64,10 @@ def label_free(probabilities: np.ndarray) -> dict[str, float]:
     """Figures that need no labels.
 
     Args:
-        probabilities: (N, K) floats, rows that sum to one.
+        probabilities: (N, K) floats, rows that sum to one, K at least 2.
 
     Returns:
-        `entropy` of the mean assignment in nats (log K when balanced), `smallest_cluster` and
+        `entropy` of the mean assignment over log K (1 when balanced), `smallest_cluster` and
         `largest_cluster` (share of the images whose argmax it is, 0-1), `clusters_used`
         (clusters that are the argmax of an image) and `confidence` (mean of the highest
         probability).
@@ -83,7 +83,7 @@ def label_free(probabilities: np.ndarray) -> dict[str, float]:
     sizes = np.bincount(probabilities.argmax(1), minlength=K)
     return {
         # + 0.0 turns the -0.0 of a single cluster into 0.0
-        "entropy": float(-(mean * np.log(mean)).sum() + 0.0),
+        "entropy": float(-(mean * np.log(mean)).sum() / np.log(K) + 0.0),
         "smallest_cluster": float(sizes.min() / N),
         "largest_cluster": float(sizes.max() / N),
         "clusters_used": int((sizes > 0).sum()),
