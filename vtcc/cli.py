@@ -1,5 +1,195 @@
 """`vtcc <verb>`: thin; heavy imports live inside the verbs that need them."""
 
-import typer
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vtcc import __version__, config, paths
+from vtcc.errors import VtccError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Deep clustering of images without labels (VTCC, arXiv 2206.12925).",
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a parameter, e.g. train.epochs=2."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _in_project() -> None:
+    """Stages run in the directory that holds params.yaml, also when called from below it."""
+    os.chdir(paths.project())
+
+
+@app.command()
+def download() -> None:
+    """Stage 1: fetch images, write manifest and labels."""
+    from vtcc.stages import download as stage
+
+    _in_project()
+    stage.run()
+
+
+@app.command()
+def validate() -> None:
+    """Stage 2: decode every image once, check expectations, write the cache."""
+    from vtcc.stages import validate as stage
+
+    _in_project()
+    stage.run()
+
+
+@app.command()
+def train() -> None:
+    """Stage 3: train VTCC without labels; resumes an interrupted training."""
+    from vtcc.stages import train as stage
+
+    _in_project()
+    stage.run()
+
+
+@app.command()
+def evaluate() -> None:
+    """Stage 4: scores, baselines, plots, gallery; registers the model."""
+    from vtcc.stages import evaluate as stage
+
+    _in_project()
+    stage.run()
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
+    out: Annotated[Path, typer.Option(help="Written: .csv, .parquet or .json.")],
+    model: Annotated[
+        str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
+    ] = "models/model",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
+) -> None:
+    """Sort images into the clusters of a trained model."""
+    from vtcc.stages import predict as stage
+
+    stage.run(inputs, model=model, out=out, batch_size=batch_size)
+
+
+@app.command()
+def show() -> None:
+    """What the last evaluation found, and where to look next."""
+    from vtcc.stages import show as stage
+
+    _in_project()
+    stage.run()
+
+
+@app.command()
+def presets() -> None:
+    """List the parameter sets that ship with vtcc."""
+    table = Table("preset", "images", "K", "for", box=None)
+    for name in config.preset_names():
+        text = config.preset_text(name)
+        values = config.from_dict(config.Params, config.yaml.safe_load(text))
+        comment = text.splitlines()[0].removeprefix("# ")
+        size = f"{values.train.image_size} px"
+        table.add_row(name, size, str(values.train.num_clusters), comment)
+    Console().print(table)
+
+
+@app.command()
+def use(
+    name: Annotated[str, typer.Argument(help="A preset: see `vtcc presets`.")],
+    assignments: Set = None,
+) -> None:
+    """Write params.yaml from a preset; the old one is kept beside the scratch files."""
+    from vtcc.data.atomic import write_text
+
+    overrides = config.parse_assignments(assignments or [])
+    text = config.edit(config.preset_text(name), overrides)
+    _in_project()
+    if paths.PARAMS.exists() and paths.PARAMS.read_text(encoding="utf-8") != text:
+        kept = Path(".vtcc/params.previous.yaml")
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy2(paths.PARAMS, kept)
+        print(f"the former params.yaml is kept as {kept}")
+    write_text(paths.PARAMS, text)
+    print(f"params.yaml: preset {name}" + "".join(f", {a}" for a in assignments or []))
+
+
+@app.command()
+def params(
+    explain: Annotated[bool, typer.Option("--explain", help="Reasons and allowed values.")] = False,
+    match: Annotated[str, typer.Argument(help="Only keys that contain this.")] = "",
+) -> None:
+    """Check params.yaml and print it; --explain says why each value is what it is."""
+    _in_project()
+    values = config.flatten(config.to_dict(config.load()))
+    rows = [row for row in config.explain() if match in row.key]
+    if not rows:
+        raise VtccError(f"{match}: no parameter's name contains it; see `vtcc params`")
+    table = Table("parameter", "value", box=None)
+    if explain:
+        table.add_column("allowed")
+        table.add_column("why", min_width=30)
+    for row in rows:
+        extra = (row.allowed or row.kind, row.why) if explain else ()
+        table.add_row(row.key, str(values[row.key]), *extra)
+    Console().print(table)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI of this project's store."""
+    from vtcc.tracking import ui as mlflow_ui
+
+    _in_project()
+    mlflow_ui.launch(port)
+
+
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+) -> None:
+    """Show what unfinished trainings and worktrees hold, and delete it."""
+    scratch = paths.home() / ".vtcc"
+    rows = [(p, _size(p)) for p in sorted(scratch.glob("*/*")) if p.is_dir()]
+    if not rows:
+        print(f"nothing to clean in {scratch}")
+        return
+    for path, size in rows:
+        print(f"{size / 2**20:9.1f} MiB  {path}")
+    print("(`dvc gc --workspace` frees old versions in the DVC cache)")
+    if not yes:
+        typer.confirm("Delete these? Interrupted trainings then start afresh.", abort=True)
+    for path, _ in rows:
+        shutil.rmtree(path)
+    print("deleted")
+
+
+def _size(directory: Path) -> int:
+    return sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())

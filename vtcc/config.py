@@ -146,6 +146,10 @@ class Augment:
     shear: float = _p("degrees, drawn from +-this, on both axes", low=0, high=80)
     elastic: float = _p("standard deviation of a smooth warp, in image widths", low=0, high=1)
     elastic_grid: int = _p("control points per side of the warp", low=2, high=32)
+    padding: str = _p(
+        "what a moved image uncovers: zeros for glyphs on black, reflection for photographs",
+        choices=("zeros", "reflection"),
+    )
     jitter: float = _p("probability that brightness, contrast, ... change", low=0, high=1)
     brightness: float = _p("factor drawn from 1 +- this", low=0, high=1)
     contrast: float = _p("factor drawn from 1 +- this", low=0, high=1)
@@ -447,6 +451,70 @@ def override(values: dict, overrides: dict[str, Any]) -> dict:
     return changed
 
 
+def edit(text: str, overrides: dict[str, Any]) -> str:
+    """The text of a params file with some values replaced, comments and layout kept.
+
+    Args:
+        text: a complete params file.
+        overrides: dotted keys, each of which must exist.
+
+    Raises:
+        VtccError: as `override`.
+    """
+    override(yaml.safe_load(text), overrides)
+    spans = {}
+    for key, value in overrides.items():
+        node: Any = yaml.compose(text, yaml.SafeLoader)
+        for part in key.split("."):
+            node = next(v for k, v in node.value if k.value == part)
+        plain = list(value) if isinstance(value, tuple) else value
+        written = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True)
+        spans[node.start_mark.index, node.end_mark.index] = written.removesuffix("...\n").strip()
+    for (start, end), written in sorted(spans.items(), reverse=True):
+        text = text[:start] + written + text[end:]
+    return text
+
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with vtcc."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
+
+
+def preset_text(name: str) -> str:
+    """The params file of a preset, as text.
+
+    Raises:
+        VtccError: when there is no such preset, with the nearest name.
+    """
+    names = preset_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "there are"
+        raise VtccError(f"preset {name!r}: unknown; {hint} ({', '.join(names)})")
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`["train.epochs=2"]` -> `{"train.epochs": 2}`, values read as YAML.
+
+    Raises:
+        VtccError: on an assignment without a key or an equals sign.
+    """
+    parsed = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise VtccError(f"--set {assignment}: expected KEY=VALUE, as in train.epochs=2")
+        try:
+            parsed[key.strip()] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            raise VtccError(f"--set {assignment}: {value!r} is not a YAML value") from None
+    return parsed
+
+
 @dataclass(frozen=True)
 class Explained:
     """One parameter, as `vtcc params --explain` shows it."""
@@ -470,5 +538,3 @@ def explain(cls: type = Params, where: str = "") -> list[Explained]:
                 kind = "list"
             rows.append(Explained(key, kind, allowed(f.metadata), f.metadata["why"]))
     return rows
-
-

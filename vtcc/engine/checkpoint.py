@@ -1,0 +1,134 @@
+"""What a training leaves on disk: resumable state, and models that load without running code."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vtcc.config import Model, from_dict
+from vtcc.engine.model import VTCC, build
+from vtcc.errors import VtccError
+
+WEIGHTS = "model.safetensors"
+INFO = "model.json"
+
+
+def training_key(params: dict, digest: str) -> str:
+    """Names the scratch directory: same parameters, data and code resume, others start afresh.
+
+    Args:
+        params: the `train` section as a dict.
+        digest: of the data cache.
+    """
+    source = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        source.update(file.read_bytes())
+    identity = json.dumps([params, digest, source.hexdigest()], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary sibling of `path` that replaces it when the block succeeds.
+
+    A file is flushed to the disk first; a directory replaces the old one whole. After an
+    error nothing is left but what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        fresh = room / path.name
+        yield fresh
+        if fresh.is_file():
+            with fresh.open("rb") as file:
+                os.fsync(file.fileno())
+        if path.is_dir():
+            path.rename(room / "old")
+        fresh.replace(path)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values, atomically."""
+    with replacing(path) as fresh:
+        torch.save(state, fresh)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """Reads what `save_state` wrote, without running code; None when there is no file."""
+    if not path.is_file():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
+    """Writes `model.safetensors` and `model.json`, replacing the directory as a whole.
+
+    Args:
+        directory: of the model.
+        model: with its selected head set.
+        info: plain values; must hold `model`, `num_clusters`, `image_size` and `channels`,
+            from which `read_model` rebuilds the module.
+    """
+    with replacing(directory) as fresh:
+        fresh.mkdir()
+        weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        save_file(weights, fresh / WEIGHTS)
+        text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
+        (fresh / INFO).write_text(text + "\n", encoding="utf-8")
+
+
+def read_info(directory: Path) -> dict[str, Any]:
+    """The `model.json` of a model directory.
+
+    Raises:
+        VtccError: when the directory holds no vtcc model.
+    """
+    file = directory / INFO
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+        missing = {"model", "num_clusters", "image_size", "channels", "cache_size"} - set(info)
+    except FileNotFoundError:
+        raise VtccError(
+            f"{directory}: no vtcc model here ({INFO} and {WEIGHTS} expected); "
+            "`vtcc train` writes one to models/model"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise VtccError(f"{file}: not readable as JSON: {error}") from None
+    if missing:
+        raise VtccError(f"{file}: incomplete, without {', '.join(sorted(missing))}")
+    return info
+
+
+def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
+    """Rebuilds a saved model on the CPU, in eval mode, and returns it with its info.
+
+    Raises:
+        VtccError: when files are missing, damaged or do not belong together.
+    """
+    info = read_info(directory)
+    model = build(
+        from_dict(Model, info["model"], "model"),
+        info["num_clusters"],
+        image_size=info["image_size"],
+        channels=info["channels"],
+    )
+    file = directory / WEIGHTS
+    try:
+        model.load_state_dict(load_file(file))
+    except FileNotFoundError:
+        raise VtccError(f"{file}: missing; the model directory is incomplete") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise VtccError(f"{file}: not the weights of this model ({reason})") from None
+    return model.eval(), info

@@ -1,0 +1,350 @@
+"""The training loop: data -> two views -> encoder -> projectors -> losses -> step -> checkpoint."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from vtcc import progress
+from vtcc.config import Train
+from vtcc.engine import checkpoint
+from vtcc.engine.augment import normalize, view
+from vtcc.engine.kernels import Kernels, resolve
+from vtcc.engine.losses import cluster_loss, instance_loss
+from vtcc.engine.model import VTCC, build
+from vtcc.engine.optim import learning_rate, make_optimizer, set_learning_rate
+from vtcc.engine.pixels import Pixels
+from vtcc.engine.scoring import score_heads
+from vtcc.errors import VtccError
+
+STATE = "last.pt"
+
+
+class Callbacks(Protocol):
+    """What the loop tells the world; tracking implements it, a training runs without."""
+
+    def on_start(self, info: dict[str, Any]) -> str | None:
+        """Called once with `about`, `parameters` and `run_id`, None unless this is a resume.
+
+        Returns an id that is kept in the checkpoints and handed back at a resume.
+        """
+
+    def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+        """Called after every epoch (from 1) with the row that goes to curves.csv."""
+
+
+class Silent:
+    """Callbacks that do nothing."""
+
+    def on_start(self, info: dict[str, Any]) -> str | None:
+        """Keeps no id."""
+        return None
+
+    def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+        """Keeps nothing."""
+
+
+class Interrupted(Exception):  # noqa: N818 - an order carried out, not an error
+    """The training was told to stop and has written its checkpoint."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+@dataclass
+class Fitted:
+    """A finished training, before a checkpoint and a head are chosen.
+
+    Attributes:
+        curves: one row per epoch.
+        candidates: label-free figures per (checkpoint, head): step, epoch, head, losses, ...
+        kernels: what `auto` became.
+        parameters: trainable parameters.
+        scratch: the directory that holds the candidates' weights.
+    """
+
+    curves: list[dict[str, float]]
+    candidates: list[dict[str, Any]]
+    kernels: Kernels
+    parameters: int
+    scratch: Path
+    model: VTCC = field(repr=False)
+
+    def choose(self, step: int, head: int) -> VTCC:
+        """The model as it was at `step`, on the CPU in eval mode, with `head` selected."""
+        state = checkpoint.load_state(self.scratch / f"candidate-{step}.pt")
+        assert state is not None
+        self.model.load_state_dict(state)
+        self.model.selected_head.fill_(head)
+        return self.model.cpu().eval()
+
+
+def fit(
+    images: np.ndarray,
+    rows: np.ndarray,
+    params: Train,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    scratch: Path,
+    callbacks: Callbacks | None = None,
+    about: dict[str, Any] | None = None,
+) -> Fitted:
+    """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
+
+    Args:
+        images: (M, S, S, C) uint8. rows: (N,) int64, those training may see.
+        params: the `train` section.
+        mean, std: C floats each, of the pixels in range 0-1.
+        scratch: directory for checkpoints, named by `checkpoint.training_key`.
+        callbacks: told about the start and every epoch.
+        about: handed to `callbacks.on_start`, for the record.
+
+    Raises:
+        VtccError: when K or the batch does not fit the images, or the loss is not finite.
+        Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
+    """
+    callbacks = callbacks or Silent()
+    kernels = resolve(params)
+    if params.threads:
+        torch.set_num_threads(params.threads)
+    check_fits(params, len(rows))
+    steps_per_epoch = len(rows) // params.batch_size
+    steps = steps_per_epoch * params.epochs
+    pixels = Pixels(images, rows, kernels.device)
+
+    torch.manual_seed(params.seed)
+    model = build(
+        params.model,
+        params.num_clusters,
+        image_size=params.image_size,
+        channels=images.shape[-1],
+        fused_attention=kernels.fused_attention,
+    ).to(kernels.device)
+    optimizer = make_optimizer(model, params.optimizer)
+    generator = torch.Generator(kernels.device)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    state = checkpoint.load_state(scratch / STATE) or {}
+    step, curves, candidates = 0, [], []
+    totals = Totals.zero(params)
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, curves, candidates = state["step"], state["curves"], state["candidates"]
+        totals = Totals(**state["totals"])
+        progress.note(f"resuming at step {step} of {steps} from {scratch / STATE}")
+    run_id = callbacks.on_start(
+        {**(about or {}), "parameters": parameters, "run_id": state.get("run_id")}
+    )
+
+    def save() -> None:
+        checkpoint.save_state(
+            scratch / STATE,
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "curves": curves,
+                "candidates": candidates,
+                "totals": vars(totals),
+                "run_id": run_id,
+            },
+        )
+
+    def two_views(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = pixels.take(index)
+        x_a = view(x, params.augment, params.image_size, generator)
+        x_b = view(x, params.augment, params.image_size, generator, second=True)
+        return normalize(x_a, mean, std), normalize(x_b, mean, std)
+
+    at_points = selection_epochs(params)
+    saved_at = time.monotonic()
+    clock = Clock(steps - step)
+    with stop_signals() as stop:
+        model.train()
+        while step < steps:
+            epoch, at = divmod(step, steps_per_epoch)
+            # Every draw is a function of seed and step: a resume needs no generator state.
+            index = epoch_order(len(pixels), params.seed, epoch)
+            index = index[at * params.batch_size : (at + 1) * params.batch_size]
+            generator.manual_seed((params.seed << 32) + step)
+            set_learning_rate(optimizer, learning_rate(params.optimizer, step, steps))
+
+            x_a, x_b = two_views(index)
+            with kernels.autocast():
+                z_a, z_b, p_a, p_b = model(x_a, x_b)
+            instance = instance_loss(z_a, z_b, params.loss.instance_temperature)
+            cluster = torch.stack(
+                [
+                    cluster_loss(a, b, params.loss.cluster_temperature, params.loss.entropy_weight)
+                    for a, b in zip(p_a, p_b, strict=True)
+                ]
+            )
+            loss = instance + cluster.mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            totals.add(instance.detach(), cluster.detach(), p_a.detach())
+            step += 1
+            clock.tick()
+
+            if step % steps_per_epoch == 0:
+                figures = totals.figures() | {
+                    "learning_rate": optimizer.param_groups[0]["lr"],
+                    "images_per_second": clock.rate() * params.batch_size,
+                }
+                if not math.isfinite(figures["instance_loss"] + figures["cluster_loss"]):
+                    raise VtccError(
+                        f"the loss is not finite in epoch {epoch + 1} of {params.epochs}; lower "
+                        "train.optimizer.learning_rate or set train.precision: fp32 (the last "
+                        f"good checkpoint stays in {scratch})"
+                    )
+                curves.append({"epoch": epoch + 1, **figures})
+                totals = Totals.zero(params)
+                callbacks.on_epoch(epoch + 1, figures)
+                shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN}
+                left = round(clock.left())
+                progress.report("train", epoch + 1, params.epochs, **shown, seconds_left=left)
+                if epoch + 1 in at_points:
+                    candidates += [
+                        {"step": step, "epoch": epoch + 1, **head}
+                        for head in score_heads(model, pixels, params, kernels, mean, std)
+                    ]
+                    checkpoint.save_state(scratch / f"candidate-{step}.pt", model.state_dict())
+                    save()
+                    saved_at = time.monotonic()
+            if stop.signum:
+                save()
+                raise Interrupted(stop.signum)
+            if time.monotonic() - saved_at > 60 * params.checkpoint_minutes:
+                save()
+                saved_at = time.monotonic()
+    return Fitted(curves, candidates, kernels, parameters, scratch, model)
+
+
+SHOWN = {"instance_loss", "cluster_loss", "smallest_cluster", "confidence", "images_per_second"}
+
+
+def check_fits(params: Train, images: int) -> None:
+    """Refuses a K or a batch size that the number of training images does not allow."""
+    if params.num_clusters > images:
+        raise VtccError(
+            f"train.num_clusters: {params.num_clusters} clusters for {images} training images; "
+            f"use at most {images}"
+        )
+    if params.batch_size > images:
+        raise VtccError(
+            f"train.batch_size: {params.batch_size} is more than the {images} training images; "
+            f"use at most {images}"
+        )
+
+
+def selection_epochs(params: Train) -> set[int]:
+    """Epochs (from 1) whose checkpoints are compared: evenly over the last half, and the last."""
+    points = params.selection.points
+    return {max(1, round(params.epochs * (0.5 + 0.5 * (i + 1) / points))) for i in range(points)}
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> torch.Tensor:
+    """The shuffled rows of one epoch, (images,) int64, a function of seed and epoch."""
+    return torch.randperm(images, generator=torch.Generator().manual_seed((seed << 32) + epoch))
+
+
+@dataclass
+class Totals:
+    """Sums over the steps of an epoch, per cluster head."""
+
+    steps: int
+    instance: torch.Tensor  # ()
+    cluster: torch.Tensor  # (heads,)
+    mass: torch.Tensor  # (heads, K) sum of batch-mean assignments
+    counts: torch.Tensor  # (heads, K) images by argmax
+    confidence: torch.Tensor  # (heads,)
+
+    @classmethod
+    def zero(cls, params: Train) -> "Totals":
+        """An epoch that has not begun."""
+        heads, K = params.model.num_cluster_heads, params.num_clusters
+        zeros = torch.zeros
+        return cls(0, zeros(()), zeros(heads), zeros(heads, K), zeros(heads, K), zeros(heads))
+
+    def add(self, instance: torch.Tensor, cluster: torch.Tensor, p: torch.Tensor) -> None:
+        """Adds a step: its losses, (heads,) for clusters, and p (heads, N, K)."""
+        K = p.shape[2]
+        top, arg = p.max(dim=2)
+        self.steps += 1
+        self.instance = self.instance.to(p.device) + instance
+        self.cluster = self.cluster.to(p.device) + cluster
+        self.mass = self.mass.to(p.device) + p.mean(dim=1)
+        hits = torch.nn.functional.one_hot(arg, K).sum(dim=1)
+        self.counts = self.counts.to(p.device) + hits
+        self.confidence = self.confidence.to(p.device) + top.mean(dim=1)
+
+    def figures(self) -> dict[str, float]:
+        """Label-free figures of the epoch; of the head with the lowest cluster loss so far."""
+        head = int(self.cluster.nan_to_num(math.inf).argmin())
+        mean = self.mass[head] / self.steps
+        counts = self.counts[head]
+        return {
+            "instance_loss": float(self.instance / self.steps),
+            "cluster_loss": float(self.cluster[head] / self.steps),
+            "entropy": float(-torch.xlogy(mean, mean).sum() / math.log(len(mean))),
+            "smallest_cluster": float(counts.min() / counts.sum()),
+            "confidence": float(self.confidence[head] / self.steps),
+        }
+
+
+class Clock:
+    """Steps per second, and the time that the steps left will take."""
+
+    def __init__(self, steps_left: int):
+        self._left, self._done, self._start = steps_left, 0, time.monotonic()
+
+    def tick(self) -> None:
+        """A step is done."""
+        self._done += 1
+        self._left -= 1
+
+    def rate(self) -> float:
+        """Steps per second since the start."""
+        return self._done / max(time.monotonic() - self._start, 1e-9)
+
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self._left / self.rate()
+
+
+class Stop:
+    """Set by the first SIGINT or SIGTERM; a second one acts at once."""
+
+    signum = 0
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Lets the loop finish its step and checkpoint before it obeys a signal."""
+    stop, previous = Stop(), {}
+
+    def handle(signum: int, frame: object) -> None:
+        stop.signum = signum
+        signal.signal(signum, previous[signum])
+
+    try:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            previous[signum] = signal.signal(signum, handle)
+    except ValueError:  # not the main thread: signals go elsewhere
+        pass
+    try:
+        yield stop
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,83 @@
+"""The two contrastive losses of VTCC (arXiv 2206.12925, section 3), in fp32.
+
+Rows are images, columns are clusters: the instance loss contrasts the rows of `z`, the cluster
+loss contrasts the columns of `p`, both with the same function.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nt_xent(u_a: Tensor, u_b: Tensor, temperature: float) -> Tensor:
+    """Normalised-temperature cross entropy between two views of M vectors.
+
+    Each of the 2M vectors is pulled to its other view and pushed from the 2M - 2 others; the
+    similarity is the cosine.
+
+    Args:
+        u_a: (M, D) float, M >= 1; row i and row i of `u_b` are views of one thing.
+        u_b: (M, D) float.
+        temperature: divides the similarities, above 0.
+
+    Returns:
+        Scalar: the mean over 2M vectors.
+    """
+    M = u_a.shape[0]
+    u = F.normalize(torch.cat([u_a, u_b]).float(), dim=1)
+    similarity = u @ u.T / temperature  # (2M, 2M)
+    similarity.fill_diagonal_(-math.inf)
+    partner = torch.arange(2 * M, device=u.device).roll(M)
+    return F.cross_entropy(similarity, partner)
+
+
+def instance_loss(z_a: Tensor, z_b: Tensor, temperature: float = 0.5) -> Tensor:
+    """Contrast between images (paper, section 3.2).
+
+    Args:
+        z_a: (N, D) float instance features of the first views; rows need not be unit.
+        z_b: (N, D) float, of the second views of the same images.
+        temperature: above 0 (paper: 0.5).
+
+    Returns:
+        Scalar float32.
+    """
+    return nt_xent(z_a, z_b, temperature)
+
+
+def cluster_loss(
+    p_a: Tensor,
+    p_b: Tensor,
+    temperature: float = 1.0,
+    entropy_weight: float = 1.0,
+    prior: Tensor | None = None,
+) -> Tensor:
+    """Contrast between clusters, with the entropy term of both views (paper, section 3.3).
+
+    The columns of `p`, one per cluster, are contrasted as the rows of `z` are. The entropy
+    term is `log K - H(mean assignment)` for each view, zero when clusters are equally large;
+    with `prior` it is the divergence KL(mean assignment || prior) instead, which equals the
+    former for a uniform prior.
+
+    Args:
+        p_a: (N, K) float assignments of the first views; rows sum to 1.
+        p_b: (N, K) float, of the second views of the same images.
+        temperature: above 0 (paper: 1.0).
+        entropy_weight: at least 0 (paper: 1).
+        prior: (K,) positive, sums to 1, or None for uniform.
+
+    Returns:
+        Scalar float32.
+    """
+    contrast = nt_xent(p_a.T, p_b.T, temperature)
+    return contrast + entropy_weight * (_divergence(p_a, prior) + _divergence(p_b, prior))
+
+
+def _divergence(p: Tensor, prior: Tensor | None) -> Tensor:
+    """KL(mean assignment || prior); xlogy makes an empty cluster's 0 log 0 a zero."""
+    K = p.shape[1]
+    mean = p.float().mean(dim=0)  # (K,)
+    log_prior = -math.log(K) if prior is None else prior.float().log()
+    return (torch.xlogy(mean, mean) - mean * log_prior).sum()

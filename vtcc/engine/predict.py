@@ -1,0 +1,127 @@
+"""Prediction: cached pixels in, probabilities and embedding out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vtcc.engine.augment import normalize
+from vtcc.engine.checkpoint import read_model
+from vtcc.engine.kernels import resolve_device
+from vtcc.engine.model import VTCC
+from vtcc.errors import VtccError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of N images.
+
+    Attributes:
+        probabilities: (N, K) float32, rows sum to 1.
+        embedding: (N, d) float32, the class token h.
+    """
+
+    probabilities: np.ndarray
+    embedding: np.ndarray
+
+    @property
+    def cluster(self) -> np.ndarray:
+        """(N,) int64, the most probable cluster."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(N,) float32, the probability of that cluster."""
+        return self.probabilities.max(axis=1)
+
+
+class Predictor:
+    """A trained model with all it needs to read images as training read them.
+
+    Attributes:
+        info: the model's `model.json`.
+        num_clusters: K. cache_size: side in pixels of the images `predict` takes.
+        channels: 1 or 3. max_pixels: decoding limit the model was trained under.
+    """
+
+    def __init__(self, model: VTCC, info: dict[str, Any], device: str = "auto"):
+        self.device = resolve_device(device)
+        self.model = model.to(self.device).eval()
+        self.info = info
+        self.num_clusters: int = info["num_clusters"]
+        self.cache_size: int = info["cache_size"]
+        self.channels: int = info["channels"]
+        self.max_pixels: int = info["max_pixels"]
+
+    @torch.inference_mode()
+    def predict(self, images: np.ndarray, batch_size: int = 512) -> Prediction:
+        """Assigns images to clusters, in fp32 whatever the training used.
+
+        Args:
+            images: (N, S, S, C) uint8 with S = `cache_size`, as `vtcc.data.images.load`
+                and the cache give them.
+            batch_size: images per forward pass; does not change the result beyond rounding.
+
+        Raises:
+            VtccError: when the shape is not the one the model was trained on.
+        """
+        S, C = self.cache_size, self.channels
+        if images.shape[1:] != (S, S, C):
+            raise VtccError(
+                f"the model takes images of shape ({S}, {S}, {C}), found {images.shape[1:]}; "
+                "decode them with the model's cache_size and channels"
+            )
+        K, d = self.num_clusters, self.model.encoder.embed_dim
+        probabilities = np.empty((len(images), K), np.float32)
+        embedding = np.empty((len(images), d), np.float32)
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            x = torch.from_numpy(np.array(images[part])).to(self.device)
+            h = self.model.embed(self._prepare(x))
+            embedding[part] = h.cpu().numpy()
+            probabilities[part] = self.model.assign_embedding(h).cpu().numpy()
+        return Prediction(probabilities, embedding)
+
+    def _prepare(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, S, S, C) uint8 -> (N, C, s, s) normalised, s = the training's image size."""
+        images = x.permute(0, 3, 1, 2).float() / 255
+        size = self.info["image_size"]
+        if images.shape[-1] != size:
+            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        return normalize(images, tuple(self.info["mean"]), tuple(self.info["std"]))
+
+
+def load(directory: Path | str, device: str = "auto") -> Predictor:
+    """Loads a model directory (safetensors and JSON; no code is run).
+
+    Raises:
+        VtccError: when it is not a vtcc model.
+    """
+    model, info = read_model(Path(directory))
+    return Predictor(model, info, device)
+
+
+def embed_untrained(info: dict[str, Any], images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The embedding of the same architecture before any training, the fair zero of a baseline.
+
+    Args:
+        info: a model's `model.json`.
+        images: (N, S, S, C) uint8. seed: of the random weights.
+
+    Returns:
+        (N, d) float32.
+    """
+    from vtcc.config import Model, from_dict
+    from vtcc.engine.model import build
+
+    torch.manual_seed(seed)
+    model = build(
+        from_dict(Model, info["model"], "model"),
+        info["num_clusters"],
+        image_size=info["image_size"],
+        channels=info["channels"],
+    )
+    return Predictor(model, info).predict(images).embedding

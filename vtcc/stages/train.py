@@ -1,0 +1,195 @@
+"""Stage `train`: the paper's method on the uint8 cache, without labels.
+
+Needs the engine's libraries only; without MLflow the run is not tracked.
+"""
+
+import csv
+import json
+import platform
+import shutil
+import sys
+import time
+from typing import Any
+
+from vtcc import __version__, config, paths
+from vtcc.errors import VtccError
+from vtcc.progress import note
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def run() -> None:
+    """Trains on `data/cache`, chooses checkpoint and head without labels, saves the model.
+
+    Raises:
+        VtccError: on a user's mistake or a training that diverged.
+        SystemExit: with 128 + signal number after SIGINT or SIGTERM.
+    """
+    from vtcc.analysis.selection import Candidate, choose
+    from vtcc.data.cache import open_cache
+    from vtcc.engine import checkpoint, loop
+
+    params = config.load()
+    train = params.train
+    cache = open_cache(paths.CACHE)
+    _check_cache(params, cache)
+    mean, std = normalization(train.normalize, cache)
+    key = checkpoint.training_key(config.to_dict(train), cache.digest)
+    scratch = paths.scratch() / key
+
+    dataset = {
+        "name": cache.name,
+        "digest": cache.digest,
+        "images": len(cache.paths),
+        "image_size": cache.image_size,
+    }
+    tracker = _tracker()
+    started = time.monotonic()
+    status, artifacts = "FAILED", [paths.PARAMS]
+    try:
+        fitted = loop.fit(
+            cache.images,
+            cache.rows("train"),
+            train,
+            mean=mean,
+            std=std,
+            scratch=scratch,
+            callbacks=tracker,
+            about={"params": config.flatten(config.to_dict(params)), "dataset": dataset},
+        )
+        chosen = choose([Candidate(**c) for c in fitted.candidates])
+        model = fitted.choose(chosen.step, chosen.head)
+        info = {
+            "model": config.to_dict(train.model),
+            "num_clusters": train.num_clusters,
+            "image_size": train.image_size,
+            "cache_size": cache.image_size,
+            "channels": cache.channels,
+            "max_pixels": params.validate.max_pixels,
+            "mean": list(mean),
+            "std": list(std),
+            "head": chosen.head,
+            "epoch": chosen.epoch,
+            "dataset": dataset,
+            "train": config.to_dict(train),
+            "kernels": vars(fitted.kernels),
+            "versions": versions(),
+        }
+        checkpoint.save_model(paths.MODEL, model, info)
+        _write_curves(fitted.curves)
+        summary = _summary(fitted, chosen)
+        _write_json(paths.TRAINING, summary)
+        artifacts += [paths.CURVES, paths.TRAINING, paths.CACHE / "cache.json"]
+        status = "FINISHED"
+    except loop.Interrupted as stop:
+        status = "KILLED"
+        note(f"{stop}; run the stage again to go on from {scratch}")
+        sys.exit(128 + stop.signum)
+    except OSError as error:
+        raise VtccError(f"could not write: {error}; free space or permissions, then re-run") from (
+            error
+        )
+    finally:
+        done = status == "FINISHED"
+        tracker.on_end(status, artifacts if done else [], paths.MODEL if done else None)
+    _write_json(paths.RUN, tracker.record())
+    shutil.rmtree(scratch, ignore_errors=True)
+    note(
+        f"trained {fitted.parameters:,} parameters in {time.monotonic() - started:.0f} s; "
+        f"epoch {chosen.epoch}, head {chosen.head}, model in {paths.MODEL}"
+    )
+
+
+def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation per channel, of the training images or ImageNet's."""
+    if kind == "dataset":
+        # A constant channel has deviation zero; one grey level is the least that can differ.
+        return tuple(cache.mean), tuple(max(s, 1 / 255) for s in cache.std)
+    mean, std = IMAGENET
+    if cache.channels == 1:
+        return (sum(mean) / 3,), (sum(std) / 3,)
+    return mean, std
+
+
+def versions() -> dict[str, str]:
+    """Of what a model's numbers depend on."""
+    import numpy
+    import timm
+    import torch
+
+    return {
+        "vtcc": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def _check_cache(params: config.Params, cache: Any) -> None:
+    if cache.image_size < params.train.image_size:
+        raise VtccError(
+            f"{paths.CACHE}: images are cached at {cache.image_size} pixels, below "
+            f"train.image_size ({params.train.image_size}); raise validate.image_size "
+            "and run `vtcc validate`"
+        )
+
+
+class _Untracked:
+    """Stands in where MLflow is not installed."""
+
+    def on_start(self, info: dict[str, Any]) -> str | None:
+        return None
+
+    def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+        pass
+
+    def on_end(self, status: str, artifacts: list, model_dir: Any) -> None:
+        pass
+
+    def record(self) -> dict[str, None]:
+        return {"run_id": None, "tracking_uri": None, "experiment": None}
+
+
+def _tracker() -> Any:
+    from vtcc.tracking.runs import TrainingRun
+
+    try:
+        return TrainingRun()
+    except ModuleNotFoundError as error:
+        note(f"{error.name} is not installed: this run is not tracked")
+        return _Untracked()
+
+
+def _summary(fitted: Any, chosen: Any) -> dict[str, Any]:
+    return {
+        "epoch": chosen.epoch,
+        "head": chosen.head,
+        "cluster_loss": chosen.cluster_loss,
+        "instance_loss": chosen.instance_loss,
+        "entropy": chosen.entropy,
+        "smallest_cluster": chosen.smallest_cluster,
+        "clusters_used": chosen.clusters_used,
+        "confidence": chosen.confidence,
+        "parameters": fitted.parameters,
+        "candidates": fitted.candidates,
+    }
+
+
+def _write_json(path: Any, values: dict) -> None:
+    from vtcc.engine.checkpoint import replacing
+
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_curves(curves: list[dict[str, float]]) -> None:
+    from vtcc.engine.checkpoint import replacing
+
+    with (
+        replacing(paths.CURVES) as fresh,
+        fresh.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(curves[0]))
+        writer.writeheader()
+        writer.writerows({k: round(v, 6) for k, v in row.items()} for row in curves)
