@@ -3,33 +3,31 @@
 import sys
 
 from vtcc import quiet
+from vtcc.errors import VtccError
 
 
 def main() -> None:
     """Runs one verb; errors a user can meet end in one line and exit status 1."""
     quiet.apply()
     try:
-        from vtcc.cli import app
+        from vtcc.cli import app as run
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
         # A GPU node often has torch and little else: the training must run there all the same.
-        _without_typer()
-        return
-    app()
+        run = _without_typer
+    try:
+        run()
+    except VtccError as error:
+        sys.exit(f"error: {error}")
 
 
 def _without_typer() -> None:
-    from vtcc.errors import VtccError
-
     if sys.argv[1:] != ["train"]:
         sys.exit("error: typer is not installed: only `python -m vtcc train` works without it")
     from vtcc.stages import train
 
-    try:
-        train.run()
-    except VtccError as error:
-        sys.exit(f"error: {error}")
+    train.run()
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Callbacks(Protocol):
     """What the loop tells the world; tracking implements it, a training runs without."""
 
     def on_start(self, info: dict[str, Any]) -> str | None:
-        """Called once with `about`, `parameters` and `run_id`, None unless this is a resume.
+        """Called once with `parameters` (their number) and `resumed_run_id` (None at first).
 
         Returns an id that is kept in the checkpoints and handed back at a resume.
         """
@@ -96,7 +96,6 @@ def fit(
     std: tuple[float, ...],
     scratch: Path,
     callbacks: Callbacks | None = None,
-    about: dict[str, Any] | None = None,
 ) -> Fitted:
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
 
@@ -106,7 +105,6 @@ def fit(
         mean, std: C floats each, of the pixels in range 0-1.
         scratch: directory for checkpoints, named by `checkpoint.training_key`.
         callbacks: told about the start and every epoch.
-        about: handed to `callbacks.on_start`, for the record.
 
     Raises:
         VtccError: when K or the batch does not fit the images, or the loss is not finite.
@@ -142,9 +140,7 @@ def fit(
         step, curves, candidates = state["step"], state["curves"], state["candidates"]
         totals = Totals(**state["totals"])
         progress.note(f"resuming at step {step} of {steps} from {scratch / STATE}")
-    run_id = callbacks.on_start(
-        {**(about or {}), "parameters": parameters, "run_id": state.get("run_id")}
-    )
+    run_id = callbacks.on_start({"parameters": parameters, "resumed_run_id": state.get("run_id")})
 
     def save() -> None:
         checkpoint.save_state(
@@ -332,7 +328,8 @@ class Stop:
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Lets the loop finish its step and checkpoint before it obeys a signal."""
-    stop, previous = Stop(), {}
+    stop = Stop()
+    previous: dict[int, Any] = {}
 
     def handle(signum: int, frame: object) -> None:
         stop.signum = signum

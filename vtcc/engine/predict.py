@@ -74,7 +74,7 @@ class Predictor:
                 f"the model takes images of shape ({S}, {S}, {C}), found {images.shape[1:]}; "
                 "decode them with the model's cache_size and channels"
             )
-        K, d = self.num_clusters, self.model.encoder.embed_dim
+        K, d = self.num_clusters, int(self.info["model"]["embed_dim"])
         probabilities = np.empty((len(images), K), np.float32)
         embedding = np.empty((len(images), d), np.float32)
         for start in range(0, len(images), batch_size):

@@ -6,9 +6,10 @@ transformers see better" (arXiv 2106.14881), the fixed positions MoCo v3 (arXiv 
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 
@@ -63,6 +64,8 @@ class VisionTransformer(nn.Module):
         fused_attention: torch's fused kernel instead of the plain matrix product.
     """
 
+    positions: Tensor
+
     def __init__(
         self,
         *,
@@ -87,7 +90,7 @@ class VisionTransformer(nn.Module):
         self.register_buffer(
             "positions", sincos_positions(image_size // patch_size, embed_dim), persistent=False
         )
-        norm = partial(nn.LayerNorm, eps=1e-6)
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.Sequential(
             *(
                 Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=norm)
@@ -100,8 +103,9 @@ class VisionTransformer(nn.Module):
 
     def use_fused_attention(self, fused: bool) -> None:
         """Chooses the attention kernel; results differ by rounding only."""
-        for block in self.blocks:
-            block.attn.fused_attn = fused
+        for module in self.blocks.modules():
+            if isinstance(module, Attention):
+                module.fused_attn = fused
 
     def _initialize(self) -> None:
         """Xavier-uniform linear layers, q, k and v as separate matrices; zero biases."""

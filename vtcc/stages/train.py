@@ -4,6 +4,7 @@ Needs the engine's libraries only; without MLflow the run is not tracked.
 """
 
 import csv
+import importlib.util
 import json
 import platform
 import shutil
@@ -37,13 +38,7 @@ def run() -> None:
     key = checkpoint.training_key(config.to_dict(train), cache.digest)
     scratch = paths.scratch() / key
 
-    dataset = {
-        "name": cache.name,
-        "digest": cache.digest,
-        "images": len(cache.paths),
-        "image_size": cache.image_size,
-    }
-    tracker = _tracker()
+    tracker = _tracker(params, cache)
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
     try:
@@ -55,7 +50,6 @@ def run() -> None:
             std=std,
             scratch=scratch,
             callbacks=tracker,
-            about={"params": config.flatten(config.to_dict(params)), "dataset": dataset},
         )
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)
@@ -70,7 +64,11 @@ def run() -> None:
             "std": list(std),
             "head": chosen.head,
             "epoch": chosen.epoch,
-            "dataset": dataset,
+            "dataset": {
+                "name": cache.name,
+                "digest": cache.digest,
+                "images": len(cache.paths),
+            },
             "train": config.to_dict(train),
             "kernels": vars(fitted.kernels),
             "versions": versions(),
@@ -151,14 +149,20 @@ class _Untracked:
         return {"run_id": None, "tracking_uri": None, "experiment": None}
 
 
-def _tracker() -> Any:
+def _tracker(params: config.Params, cache: Any) -> Any:
+    if not _installed("mlflow"):
+        note("MLflow is not installed: this run is not tracked")
+        return _Untracked()
     from vtcc.tracking.runs import TrainingRun
 
+    return TrainingRun(params=params, cache=cache)
+
+
+def _installed(package: str) -> bool:
     try:
-        return TrainingRun()
-    except ModuleNotFoundError as error:
-        note(f"{error.name} is not installed: this run is not tracked")
-        return _Untracked()
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # blocked by None in sys.modules
+        return False
 
 
 def _summary(fitted: Any, chosen: Any) -> dict[str, Any]:
