@@ -56,3 +56,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """Yields an empty directory and deletes it afterwards, whatever happens."""
+    remove(path)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        remove(path)

@@ -251,7 +251,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        # The default line end, "\r\n", makes the writer quote carriage returns in names.
-        writer = csv.writer(file)
+        # Quoted as a whole, any name survives, one with a carriage return as well.
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -1,0 +1,157 @@
+"""Stage `download`: images, their manifest, and labels in a file of their own."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from vtcc import config, paths, progress
+from vtcc.data import catalog, folder, manifest, sources
+from vtcc.data.atomic import atomic_directory, scratch_directory
+from vtcc.data.sources import Found
+from vtcc.errors import VtccError
+
+_CHUNK = 1 << 20
+
+
+def run() -> None:
+    """Fetches `dataset.source` into data/raw and data/labels of the current directory.
+
+    Both appear whole or not at all.
+
+    Raises:
+        VtccError: when the source is missing, empty, damaged, or not what its card promises.
+    """
+    params = config.load()
+    raw, labels = paths.MANIFEST.parent, paths.LABELS.parent
+    origin = catalog.resolve(params.dataset.source)
+    card = origin if isinstance(origin, catalog.Card) else None
+    with scratch_directory(raw.parent / ".download") as scratch:
+        if isinstance(origin, catalog.Card):
+            places = sources.Places(sources.mirror(params.download.mirror), scratch)
+            found = sources.find(origin, places)
+            _check_card(origin, found, params.download.allow_missing)
+        else:
+            _check_place(origin.path)
+            found = folder.find(origin.path, scratch)
+        for note in found.notes:
+            progress.note(note)
+        order = sorted(range(len(found.paths)), key=found.paths.__getitem__)
+        chosen, split = manifest.choose(
+            len(order),
+            limit=params.dataset.limit,
+            holdout=params.dataset.holdout,
+            seed=params.dataset.seed,
+        )
+        rows = [order[i] for i in chosen.tolist()]
+        with atomic_directory(labels) as new_labels, atomic_directory(raw) as new_raw:
+            table = _write_images(found, rows, new_raw / paths.IMAGES.name)
+            table["split"] = split
+            manifest.write_table(new_raw / paths.MANIFEST.name, table)
+            manifest.write_table(new_labels / paths.LABELS.name, _label_table(found, rows))
+            whole = card is not None and len(rows) == len(found.paths) == card.images
+            facts = {
+                "name": params.dataset.name,
+                "source": params.dataset.source,
+                "images": len(rows),
+                "classes": len(found.class_names) or None,
+                "digest": manifest.digest(table["path"].tolist(), table["sha256"].tolist()),
+                "expected_images": card.images if card and whole else None,
+            }
+            (new_raw / paths.DATASET.name).write_text(
+                json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+    held = split.count("holdout")
+    apart = f", {held} of them held out" if held else ""
+    progress.note(f"{params.dataset.name}: {len(rows)} images in {raw}{apart}")
+
+
+def _write_images(found: Found, rows: list[int], directory: Path) -> pd.DataFrame:
+    directory.mkdir()
+    written: list[tuple[str, int, str]] = []
+    made: set[Path] = {directory}
+    for row in progress.track(rows, "download", len(rows)):
+        target = directory / found.paths[row]
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        content = found.read(row)
+        size, sha = (
+            _write(content, target) if isinstance(content, bytes) else _copy(content, target)
+        )
+        written.append((found.paths[row], size, sha))
+    return pd.DataFrame(written, columns=manifest.MANIFEST_COLUMNS[:3])
+
+
+def _write(content: bytes, target: Path) -> tuple[int, str]:
+    with target.open("xb", buffering=0) as out:
+        out.write(content)
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _copy(file: Path, target: Path) -> tuple[int, str]:
+    sha, size = hashlib.sha256(), 0
+    try:
+        source = file.open("rb")
+    except OSError as error:
+        raise VtccError(
+            f"{file}: cannot be read ({error.strerror or error}); change its permissions, or take "
+            "it out of dataset.source"
+        ) from None
+    with source, target.open("xb", buffering=0) as out:
+        while block := source.read(_CHUNK):
+            out.write(block)
+            sha.update(block)
+            size += len(block)
+    return size, sha.hexdigest()
+
+
+def _label_table(found: Found, rows: list[int]) -> pd.DataFrame:
+    if found.labels is None:
+        return pd.DataFrame(columns=manifest.LABEL_COLUMNS)
+    labels = [found.labels[row] for row in rows]
+    return pd.DataFrame(
+        {
+            "path": [found.paths[row] for row in rows],
+            "label": labels,
+            "class_name": [found.class_names[label] for label in labels],
+        }
+    )
+
+
+def _check_card(card: catalog.Card, found: Found, allow_missing: bool) -> None:
+    count = len(found.paths)
+    if count < card.images and allow_missing:
+        progress.note(f"{card.name}: {count} of {card.images} images; going on (allow_missing)")
+        return
+    if count < card.images:
+        raise VtccError(
+            f"dataset {card.name!r}: expected {card.images} images, found {count}; run "
+            "`vtcc download` again, or set download.allow_missing"
+        )
+    if count > card.images:
+        raise VtccError(
+            f"dataset {card.name!r}: its card promises {card.images} images, found {count}; "
+            "correct the card, or take out what does not belong"
+        )
+    if card.class_counts and found.labels is not None:
+        counts = Counter(found.class_names[label] for label in found.labels)
+        for name, expected in card.class_counts.items():
+            if counts[name] != expected:
+                raise VtccError(
+                    f"dataset {card.name!r}: expected {expected} images of class {name!r}, found "
+                    f"{counts[name]}; the files are not what the card describes"
+                )
+
+
+def _check_place(path: Path) -> None:
+    here = path.resolve()
+    for out in (paths.MANIFEST.parent, paths.LABELS.parent, paths.CACHE):
+        mine = out.resolve()
+        if here == mine or mine in here.parents or here in mine.parents:
+            raise VtccError(
+                f"dataset.source: {path} overlaps with {out}, which the pipeline writes; move the "
+                "images elsewhere"
+            )
