@@ -1,0 +1,60 @@
+"""A stage's progress lines as a Prefect progress artifact."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+
+class ProgressArtifact:
+    """Shows the latest progress of one stage; call it with what each line holds."""
+
+    def __init__(self, stage: str, *, every: float = 2.0) -> None:
+        """Shows nothing until the first call.
+
+        Args:
+            stage: its name, which becomes the artifact's key.
+            every: seconds between updates; each is a request to the server.
+        """
+        self.stage, self.every = stage, every
+        self._id: UUID | None = None
+        self._last = -float("inf")
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        """Creates or updates the artifact; the first and the last always, others now and then."""
+        done, total = float(progress.get("done", 0)), float(progress.get("total", 0))
+        now = time.monotonic()
+        if now - self._last < self.every and done < total:
+            return
+        self._last = now
+        percent = min(100.0 * done / total, 100.0) if total > 0 else 0.0
+        text = describe(self.stage, progress)
+        if self._id is None:
+            self._id = create_progress_artifact(percent, key=f"vtcc-{self.stage}", description=text)  # type: ignore[assignment]
+        else:
+            update_progress_artifact(self._id, percent, description=text)
+
+
+def describe(stage: str, progress: dict[str, Any]) -> str:
+    """`train 3/100 · instance_loss 4.21 · 1830 images/s · 2 min 10 s left`."""
+    parts = [f"{stage} {progress.get('done', 0)}/{progress.get('total', 0)}"]
+    for key, value in progress.items():
+        if key in ("stage", "done", "total"):
+            continue
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if key == "images_per_second":
+            parts.append(f"{shown} images/s")
+        elif key == "seconds_left" and isinstance(value, int | float):
+            parts.append(f"{_duration(value)} left")
+        else:
+            parts.append(f"{key} {shown}")
+    return " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,71 @@
+"""Finding a Prefect server, and doing without one. Imports no Prefect at the top."""
+
+import contextlib
+import os
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+DEFAULT_URL = "http://127.0.0.1:4200/api"
+
+
+def configured_url(project: Path) -> str:
+    """Address of the Prefect API that commands typed in `project` talk to.
+
+    `PREFECT_API_URL` wins over the project's `pyproject.toml`, as it does in Prefect.
+    """
+    if url := os.environ.get("PREFECT_API_URL", "").strip():
+        return url.rstrip("/")
+    try:
+        settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return DEFAULT_URL
+    api = settings.get("tool", {}).get("prefect", {}).get("api", {})
+    return str(api.get("url", DEFAULT_URL)).rstrip("/")
+
+
+def probe(url: str, timeout: float = 5.0) -> str:
+    """What answers at a Prefect API address: `prefect`, `other` or `nothing`."""
+    # The environment's proxies are not for this machine.
+    local = any(f"//{host}" in url for host in ("127.0.0.1", "localhost", "[::1]"))
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    try:
+        with opener.open(f"{url}/health", timeout=timeout) as answer:
+            return "prefect" if answer.read(100).strip() == b"true" else "other"
+    except urllib.error.HTTPError as error:
+        # A server that wants a login (PREFECT_API_AUTH_STRING, Prefect Cloud) is one too.
+        return "prefect" if error.code in (401, 403) else "other"
+    except urllib.error.URLError as error:
+        refused = isinstance(error.reason, ConnectionRefusedError | OSError)
+        return "nothing" if refused else "other"
+    except TimeoutError:
+        return "nothing"
+    except (OSError, ValueError):
+        return "other"
+
+
+@contextlib.contextmanager
+def or_ephemeral(project: Path) -> Iterator[str | None]:
+    """Uses the configured server where one answers, else Prefect's short-lived own one.
+
+    Yields:
+        The server's address, or None for the short-lived one.
+    """
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        temporary_settings,
+    )
+
+    url = configured_url(project)
+    # An address in the environment is a wish: better to fail than to run somewhere else.
+    if os.environ.get("PREFECT_API_URL", "").strip() or probe(url) == "prefect":
+        with temporary_settings(updates={PREFECT_API_URL: url}):
+            yield url
+    else:
+        with temporary_settings(
+            updates={PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}, restore_defaults={PREFECT_API_URL}
+        ):
+            yield None
