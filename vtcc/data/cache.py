@@ -179,6 +179,16 @@ class CacheWriter:
         """Notes an image that was set aside, and why."""
         self.quarantined.append((path, reason))
 
+    def peek(self, row: int) -> np.ndarray:
+        """Reads back image `row` of those added, (S, S, C) uint8."""
+        self._flush()
+        self._file.flush()
+        shape = (self.image_size, self.image_size, self.channels)
+        count = int(np.prod(shape))
+        with (self._building / IMAGES).open("rb") as file:
+            file.seek(_HEADER_BYTES + row * count)
+            return np.fromfile(file, dtype=np.uint8, count=count).reshape(shape)
+
     def finish(self) -> Cache:
         """Completes the cache, puts it in place of an older one, and opens it.
 

@@ -1,0 +1,154 @@
+"""Stage `validate`: every image decoded once, expectations checked, uint8 cache written."""
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vtcc import config, paths, progress
+from vtcc.data import expectations, images, manifest, report
+from vtcc.data.atomic import remove, write_text
+from vtcc.data.cache import CacheWriter
+from vtcc.data.expectations import Limits
+from vtcc.errors import VtccError
+
+_BATCH = 32
+
+_Result = images.Decoded | images.UnreadableImage
+
+
+def run() -> None:
+    """Turns data/raw of the current directory into data/cache, with a verdict in reports/.
+
+    The verdict (JSON and HTML) is written whether the expectations are met or not; the cache
+    only when they are.
+
+    Raises:
+        VtccError: when an expectation of severity `fail` is not met, naming all that are not,
+            or when data/raw is missing.
+    """
+    params = config.load()
+    facts = _dataset_facts()
+    table = manifest.read_manifest(paths.MANIFEST)
+    limits = Limits(
+        max_unreadable=params.validate.max_unreadable,
+        max_duplicates=params.validate.max_duplicates,
+        expected_images=facts.get("expected_images"),
+        channels=params.dataset.channels,
+    )
+    with CacheWriter(
+        paths.CACHE,
+        name=facts["name"],
+        image_size=params.validate.image_size,
+        channels=params.dataset.channels,
+    ) as writer:
+        table = expectations.complete(
+            _decode_all(table, writer, max_pixels=params.validate.max_pixels)
+        )
+        outcomes = expectations.check(table, limits)
+        failures = [o for o in outcomes if not o.passed and o.severity == "fail"]
+        warnings = [o for o in outcomes if not o.passed and o.severity == "warn"]
+        verdict = {
+            "success": not failures,
+            **expectations.figures(table),
+            "failures": [expectations.sentence(o) for o in failures],
+            "warnings": [expectations.sentence(o) for o in warnings],
+        }
+        page = report.render(facts, verdict, outcomes, table, writer)
+        write_text(paths.VALIDATION_HTML, page)
+        write_text(paths.VALIDATION_JSON, json.dumps(verdict, indent=2, ensure_ascii=False) + "\n")
+        for text in verdict["warnings"]:
+            progress.note(f"warning: {text}")
+        if failures:
+            # An older cache describes other images: nobody should train on it by mistake.
+            remove(paths.CACHE)
+            raise VtccError(
+                f"the images in {paths.IMAGES} are not fit to train on: "
+                + "; ".join(verdict["failures"])
+                + f" (see {paths.VALIDATION_HTML})"
+            )
+        cache = writer.finish()
+    progress.note(
+        f"{cache.name}: {len(cache.paths)} images of {cache.image_size} x {cache.image_size} in "
+        f"{paths.CACHE}, {len(writer.quarantined)} quarantined"
+    )
+
+
+def _dataset_facts() -> dict[str, Any]:
+    try:
+        return json.loads(paths.DATASET.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VtccError(
+            f"{paths.DATASET}: no such file; run `vtcc download` (or `dvc repro download`)"
+        ) from None
+    except ValueError as error:
+        raise VtccError(f"{paths.DATASET}: not JSON ({error}); run `vtcc download` again") from None
+
+
+def _decode_all(table: pd.DataFrame, writer: CacheWriter, *, max_pixels: int) -> pd.DataFrame:
+    """Decodes each image into the cache and returns the table with what was learnt."""
+    rows: list[tuple] = []
+    files = [paths.IMAGES / path for path in table["path"]]
+    decoded = _in_threads(files, writer, max_pixels)
+    listed = zip(table["path"], table["split"], decoded, strict=True)
+    for path, split, result in progress.track(listed, "validate", len(table)):
+        if isinstance(result, images.UnreadableImage):
+            writer.quarantine(path, result.reason)
+            rows.append((False, result.reason, None, None, "", None, None, False))
+            continue
+        pixels = result.pixels
+        writer.add(path, split, pixels)
+        flat = bool((pixels == pixels[0, 0]).all())
+        rows.append(
+            (
+                True,
+                "",
+                result.width,
+                result.height,
+                result.mode,
+                float(pixels.mean()) / 255,
+                float(pixels.std()) / 255,
+                flat,
+            )
+        )
+    learnt = pd.DataFrame(rows, columns=expectations.COLUMNS[4:])
+    for column in ("width", "height", "mean", "std"):
+        learnt[column] = learnt[column].astype(float)
+    learnt = learnt.astype({"readable": bool, "one_colour": bool, "mode": str, "reason": str})
+    return pd.concat([table.reset_index(drop=True), learnt], axis=1)
+
+
+def _in_threads(files: list[Path], writer: CacheWriter, max_pixels: int) -> Iterator[_Result]:
+    """Decodes in order. Pillow lets go of the interpreter, so threads pay for real photos."""
+
+    def batch(start: int) -> list[_Result]:
+        return [
+            _try(file, writer.channels, writer.image_size, max_pixels)
+            for file in files[start : start + _BATCH]
+        ]
+
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    waiting: deque[Future[list[_Result]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for start in range(0, len(files), _BATCH):
+                waiting.append(pool.submit(batch, start))
+                # A bounded queue: decoded images wait here for the one that writes them.
+                if len(waiting) > 2 * workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _try(file: Path, channels: int, size: int, max_pixels: int) -> _Result:
+    try:
+        return images.decode(file, channels=channels, max_pixels=max_pixels, size=size)
+    except images.UnreadableImage as error:
+        return error
