@@ -1,0 +1,247 @@
+"""`reports/gallery.html`: the clusters to look at, one file without any network."""
+
+import base64
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vtcc.analysis import baselines
+from vtcc.analysis.plots import natural, palette
+
+TEMPLATES = Path(__file__).parent / "templates"
+THUMBNAIL = 96  # pixels a side at most
+SPRITE_PIXELS = 12_000_000  # of all thumbnails together, about 3 MB of photographs
+COLUMNS = 16
+SCORES = ("acc", "nmi", "ari", "fmi")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the page shows; row i of everything is image i.
+
+    Attributes:
+        name: of the dataset.
+        images: (N, S, S, C) uint8, may be a memory map; only those shown are read.
+        paths: N file names, shown as they are.
+        clusters: (N,) integers, 0 to num_clusters - 1.
+        confidence: (N,) floats, 0-1.
+        num_clusters: K.
+        metrics: what goes into metrics.json.
+        classes: N class names, "" where unknown; None without labels.
+        shown: images per cluster.
+        point_rows: (n,) rows of the images in the 2-D picture.
+        points: (n, 2) floats, where they are in it.
+    """
+
+    name: str
+    images: np.ndarray
+    paths: Sequence[str]
+    clusters: np.ndarray
+    confidence: np.ndarray
+    num_clusters: int
+    metrics: Mapping[str, float]
+    classes: Sequence[str] | None
+    shown: int
+    point_rows: np.ndarray
+    points: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image on the page; `x` and `y` are its place in the sprite in percent."""
+
+    path: str
+    confidence: float
+    class_name: str
+    odd: bool
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """The images of one cluster."""
+
+    number: int
+    colour: str
+    size: int
+    share: float
+    confidence: float = math.nan
+    majority: str = ""
+    purity: float = math.nan
+    sprite: str = ""
+    columns: int = 1
+    rows: int = 1
+    sure: list[Tile] = field(default_factory=list)
+    unsure: list[Tile] = field(default_factory=list)
+
+
+def render(gallery: Gallery) -> str:
+    """The page as HTML, all in one: styles, scripts and images inside."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    groups = cluster_groups(gallery)
+    colours = palette(gallery.num_clusters)
+    points = _point_data(gallery)
+    return environment.get_template("gallery.html").render(
+        gallery=gallery,
+        groups=groups,
+        empty=[g.number for g in groups if not g.size],
+        largest=max(g.size for g in groups),
+        scores=SCORES,
+        bars=baseline_bars(gallery.metrics),
+        colours=colours,
+        points=points,
+        pixelated=gallery.images.shape[1] <= 48,
+        # Our own files, never user text: they go in unescaped.
+        style=Markup((TEMPLATES / "gallery.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "gallery.js").read_text(encoding="utf-8")),
+    )
+
+
+def cluster_groups(gallery: Gallery) -> list[Group]:
+    """Every cluster, largest first, with its figures and the images to show."""
+    N, K = len(gallery.clusters), gallery.num_clusters
+    per_cluster = max(2, gallery.shown)
+    affordable = math.isqrt(SPRITE_PIXELS // (K * min(per_cluster, max(N // K, 2))))
+    side = max(8, min(gallery.images.shape[1], THUMBNAIL, affordable))
+    colours = palette(K)
+    groups = []
+    for k in range(K):
+        rows = np.flatnonzero(gallery.clusters == k)
+        if not len(rows):
+            groups.append(Group(k, colours[k], 0, 0.0))
+            continue
+        ranked = rows[np.argsort(-gallery.confidence[rows], kind="stable")]
+        if len(ranked) <= per_cluster:
+            sure, unsure = ranked, ranked[:0]
+        else:
+            half = per_cluster // 2
+            sure, unsure = ranked[: per_cluster - half], ranked[-half:][::-1]
+        majority, purity = _majority(gallery, rows)
+        picked = np.concatenate([sure, unsure])
+        columns = min(COLUMNS, len(picked))
+        lines = math.ceil(len(picked) / columns)
+        tiles = [
+            _tile(gallery, int(row), majority, i, columns, lines) for i, row in enumerate(picked)
+        ]
+        groups.append(
+            Group(
+                number=k,
+                colour=colours[k],
+                size=len(rows),
+                share=len(rows) / N,
+                confidence=float(gallery.confidence[rows].mean(dtype=np.float64)),
+                majority=majority,
+                purity=purity,
+                sprite=_sprite(gallery.images, picked, side, columns),
+                columns=columns,
+                rows=lines,
+                sure=tiles[: len(sure)],
+                unsure=tiles[len(sure) :],
+            )
+        )
+    return sorted(groups, key=lambda g: (-g.size, g.number))
+
+
+def baseline_bars(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """This model and every baseline that has scores, best ACC first.
+
+    Returns:
+        Dicts of `title`, `acc`, `nmi`, `ari`, `fmi`, `images` (of a subsample, else None) and
+        `ours`; empty without labels.
+    """
+    if "acc" not in metrics:
+        return []
+    bars = [{"title": "vtcc", "ours": True, "images": None, **{s: metrics[s] for s in SCORES}}]
+    for name, title in baselines.TITLES.items():
+        if f"baseline_{name}_acc" in metrics:
+            found = {s: metrics[f"baseline_{name}_{s}"] for s in SCORES}
+            seen = metrics.get(f"baseline_{name}_images")
+            bars.append({"title": title, "ours": False, "images": seen, **found})
+    return sorted(bars, key=lambda bar: -bar["acc"])
+
+
+def _majority(gallery: Gallery, rows: np.ndarray) -> tuple[str, float]:
+    """The commonest class of a cluster and its share of the labelled images."""
+    if gallery.classes is None:
+        return "", math.nan
+    counts = Counter(gallery.classes[row] for row in rows)
+    counts.pop("", None)
+    if not counts:
+        return "", math.nan
+    name, count = min(counts.items(), key=lambda item: (-item[1], natural(item[0])))
+    return name, count / counts.total()
+
+
+def _tile(gallery: Gallery, row: int, majority: str, place: int, columns: int, lines: int) -> Tile:
+    name = gallery.classes[row] if gallery.classes is not None else ""
+    return Tile(
+        path=printable(gallery.paths[row]),
+        confidence=float(gallery.confidence[row]),
+        class_name=name,
+        odd=bool(name) and name != majority,
+        x=100 * (place % columns) / max(columns - 1, 1),
+        y=100 * (place // columns) / max(lines - 1, 1),
+    )
+
+
+def printable(name: str) -> str:
+    """A file name that can be written as UTF-8 and read by a person, line breaks and all."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def _sprite(images: np.ndarray, rows: np.ndarray, side: int, columns: int) -> str:
+    """The images side by side in one WebP, base64; small ones without loss."""
+    from PIL import Image
+
+    S, C = images.shape[1], images.shape[3]
+    lines = math.ceil(len(rows) / columns)
+    sheet = Image.new("RGB", (columns * side, lines * side))
+    for place, row in enumerate(rows):
+        pixels = np.asarray(images[row])
+        tile = Image.fromarray(pixels[..., 0] if C == 1 else pixels)
+        if side != S:
+            tile = tile.resize((side, side), Image.Resampling.LANCZOS)
+        sheet.paste(tile, (place % columns * side, place // columns * side))
+    file = io.BytesIO()
+    sheet.save(file, "WEBP", lossless=side <= 32, quality=80, method=4)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _point_data(gallery: Gallery) -> dict[str, Any]:
+    """The 2-D picture for the page's script: little-endian uint16 places, then groups."""
+    points = np.asarray(gallery.points, dtype=np.float64)
+    low, high = points.min(0), points.max(0)
+    # One scale for both axes: distances keep their meaning.
+    scale = max(float((high - low).max()), 1e-9)
+    placed = (points - (low + high) / 2) / scale + 0.5
+    names = sorted({c for c in gallery.classes or [] if c}, key=natural)
+    index = {name: i for i, name in enumerate(names)}
+    coded = [index.get(gallery.classes[r], 65535) for r in gallery.point_rows] if names else []
+
+    def packed(values: Any) -> str:
+        return base64.b64encode(np.asarray(values).astype("<u2").tobytes()).decode()
+
+    return {
+        "xy": packed((placed * 65535).round().clip(0, 65535)),
+        "cluster": packed(gallery.clusters[gallery.point_rows]),
+        "class": packed(coded) if names else "",
+        "classNames": names,
+        "classColours": palette(len(names)),
+    }
