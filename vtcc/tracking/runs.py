@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtcc import paths
+from vtcc import config, paths
+from vtcc.data.cache import Cache
 from vtcc.progress import note
 from vtcc.tracking import facts, store
 from vtcc.tracking.store import tracking_uri
@@ -31,51 +32,50 @@ class TrainingRun:
 
     Attributes:
         run_id: the MLflow run, or None before `on_start`.
-        experiment: the experiment's name, or None before `on_start`.
+        experiment: the experiment's name, that of the dataset.
     """
 
-    def __init__(self) -> None:
-        import mlflow  # noqa: F401  (the train stage goes untracked where this fails)
+    def __init__(self, params: config.Params, cache: Cache) -> None:
+        """Prepares the callbacks; the store is opened by `on_start`.
 
+        Args:
+            params: all of params.yaml.
+            cache: the images trained on; names the experiment.
+        """
         self.run_id: str | None = None
-        self.experiment: str | None = None
+        self.experiment = cache.name
+        self._params = config.flatten(config.to_dict(params))
+        self._cache = cache
         self._client: Any = None
         self._pending: list[tuple[str, float, int, int]] = []
-        self._logged_epoch = -1
-        self._quiet_until = 0.0
+        self._logged_epoch = 0
+        self._retry_at = 0.0
 
-    def on_start(self, info: dict[str, Any]) -> str | None:
+    def on_start(self, info: Mapping[str, Any]) -> str:
         """Starts the run, or goes on with the one of an interrupted training.
 
         Args:
-            info: `params`: all of params.yaml, flat with dotted keys; `dataset`: `name`,
-                `digest`, `images`, `image_size`; `parameters`: number of trainable weights;
-                `run_id`: the run to go on with, or None.
+            info: `parameters`: number of trainable weights; `resumed_run_id`: the run to go
+                on with, or None.
 
         Returns:
-            The id of the run.
+            The id of the run, to be kept for a resume.
 
         Raises:
             VtccError: when the store cannot be reached.
         """
-        dataset = info["dataset"]
-        self.experiment = dataset["name"]
         self._client = store.client()
         with store.reachable():
-            resumed = info.get("run_id")
-            if resumed and _alive(self._client, resumed):
-                self.run_id = resumed
+            resumed = info.get("resumed_run_id")
+            if known_run(self._client, resumed):
                 self._client.update_run(resumed, status="RUNNING")
                 self._logged_epoch = _last_step(self._client, resumed)
+                self.run_id = resumed
             else:
-                self.run_id = _create(self._client, dataset, info.get("params", {}))
-                if resumed:
-                    self._client.set_tag(self.run_id, "vtcc.continues", resumed)
-                _log_dataset(self._client, self.run_id, dataset)
-            params = dict(info.get("params", {}))
-            if info.get("parameters") is not None:
-                params["parameters"] = info["parameters"]
-            _log_params(self._client, self.run_id, params)
+                self.run_id = self._create(resumed)
+            _log_params(
+                self._client, self.run_id, self._params | {"parameters": info["parameters"]}
+            )
         return self.run_id
 
     def on_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
@@ -83,9 +83,9 @@ class TrainingRun:
         if epoch <= self._logged_epoch:
             return  # trained again after a resume from an older checkpoint, bit-identical
         now = int(time.time() * 1000)
-        self._pending += [(k, float(v), now, epoch) for k, v in figures.items() if _finite(v)]
+        self._pending += [(k, float(v), now, epoch) for k, v in figures.items() if is_finite(v)]
         self._logged_epoch = epoch
-        if time.monotonic() >= self._quiet_until:
+        if time.monotonic() >= self._retry_at:
             self._deliver()
 
     def on_end(
@@ -109,7 +109,9 @@ class TrainingRun:
                 if Path(path).exists():
                     self._client.log_artifact(self.run_id, str(path))
             if model_dir is not None:
-                packaging.log_model(self.run_id, model_dir, step=max(self._logged_epoch, 0))
+                digest = facts.model_digest(model_dir)
+                self._client.set_tag(self.run_id, "vtcc.model_digest", digest)
+                packaging.log_model(self.run_id, model_dir, step=self._logged_epoch)
         except Exception as error:
             note(
                 f"MLflow: the run's files were not delivered ({store.reason(error)}); "
@@ -126,6 +128,20 @@ class TrainingRun:
         uri = store.public_uri() if self.run_id else None
         return {"run_id": self.run_id, "tracking_uri": uri, "experiment": self.experiment}
 
+    def _create(self, resumed: str | None) -> str:
+        tags = {
+            "mlflow.runName": f"{self.experiment} seed {self._params['train.seed']}",
+            "vtcc.dataset": self.experiment,
+            "vtcc.data_digest": self._cache.digest,
+            **facts.source_tags("vtcc train"),
+        }
+        if resumed:
+            tags["vtcc.continues"] = resumed  # its first epochs are in a run this store lacks
+        experiment_id = store.experiment_id(self._client, self.experiment)
+        run_id = self._client.create_run(experiment_id, tags=tags).info.run_id
+        _log_dataset(self._client, run_id, self._cache)
+        return run_id
+
     def _deliver(self) -> None:
         from mlflow.entities import Metric
 
@@ -137,7 +153,7 @@ class TrainingRun:
                 for i in range(0, len(metrics), 1000):
                     self._client.log_batch(self.run_id, metrics=metrics[i : i + 1000])
         except Exception as error:
-            self._quiet_until = time.monotonic() + _PAUSE_SECONDS
+            self._retry_at = time.monotonic() + _PAUSE_SECONDS
             note(f"MLflow: figures kept for later ({store.reason(error)})")
         else:
             self._pending = []
@@ -175,9 +191,9 @@ def log_evaluation(
     client = store.client()
     name = experiment or run.get("experiment") or "vtcc"
     with store.reachable():
-        parent = known_run(client, run.get("run_id")) or _adopt(client, name, run, model_dir)
+        parent = known_run(client, run.get("run_id")) or adopt(client, name, run, model_dir)
         info = client.get_run(parent).info
-        scores = {k: float(v) for k, v in metrics.items() if _finite(v)}
+        scores = {k: float(v) for k, v in metrics.items() if is_finite(v)}
         fingerprint = _fingerprint([parent, dict(params), scores])
         same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
         if client.search_runs([info.experiment_id], same, max_results=1):
@@ -190,7 +206,7 @@ def log_evaluation(
         child = client.create_run(info.experiment_id, tags=tags).info.run_id
         _log_params(client, child, params)
         _log_scores(client, child, scores)
-        _log_scores(client, parent, scores, model_id=_model_id(client, parent))
+        _log_scores(client, parent, scores, model_id=model_id(client, parent))
     for path in artifacts or []:
         if Path(path).exists():
             client.log_artifact(child, str(path))
@@ -202,11 +218,24 @@ def log_evaluation(
 
 def known_run(client: Any, run_id: str | None) -> str | None:
     """`run_id` if the store has that run and it was not deleted, else None."""
-    return run_id if run_id and _alive(client, run_id) else None
+    from mlflow.exceptions import MlflowException
+
+    if not run_id:
+        return None
+    try:
+        active = client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        if store.missing(error):
+            return None
+        raise
+    return run_id if active else None
 
 
-def _adopt(client: Any, experiment: str, run: Mapping[str, Any], model_dir: Path) -> str:
-    """A top-level run for a model that was trained out of this store's sight."""
+def adopt(client: Any, experiment: str, run: Mapping[str, Any], model_dir: Path) -> str:
+    """The id of a top-level run for a model that was trained out of this store's sight.
+
+    The same model gets the same run again.
+    """
     from vtcc.tracking import packaging
 
     digest = facts.model_digest(model_dir)
@@ -230,35 +259,18 @@ def _adopt(client: Any, experiment: str, run: Mapping[str, Any], model_dir: Path
     return adopted
 
 
-def _create(client: Any, dataset: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-    seed = params.get("train.seed")
-    tags = {
-        "mlflow.runName": dataset["name"] + ("" if seed is None else f" seed {seed}"),
-        "vtcc.dataset": dataset["name"],
-        "vtcc.data_digest": str(dataset["digest"]),
-        **facts.source_tags("vtcc train"),
-    }
-    experiment_id = store.experiment_id(client, dataset["name"])
-    return client.create_run(experiment_id, tags=tags).info.run_id
-
-
-def _log_dataset(client: Any, run_id: str, dataset: Mapping[str, Any]) -> None:
+def _log_dataset(client: Any, run_id: str, cache: Cache) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    images, size = dataset.get("images"), dataset.get("image_size")
+    profile = {"num_rows": len(cache.paths), "image_size": cache.image_size}
     entry = Dataset(
-        name=dataset["name"],
-        digest=_short_digest(dataset["digest"]),
+        name=cache.name,
+        digest=cache.digest[:36],  # MLflow's limit; the tag vtcc.data_digest has all of it
         source_type="local",
         source=json.dumps({"uri": paths.CACHE.as_posix()}),
-        profile=json.dumps({"num_rows": images, "image_size": size}),
+        profile=json.dumps(profile | {"channels": cache.channels}),
     )
-    context = InputTag("mlflow.data.context", "training")
-    client.log_inputs(run_id, [DatasetInput(entry, [context])])
-
-
-def _short_digest(digest: Any) -> str:
-    return str(digest)[:36]  # MLflow's limit; the whole digest is in the tag vtcc.data_digest
+    client.log_inputs(run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "training")])])
 
 
 def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
@@ -282,32 +294,23 @@ def _log_scores(
         client.log_batch(run_id, metrics=metrics[i : i + 1000])
 
 
-def _model_id(client: Any, run_id: str) -> str | None:
+def model_id(client: Any, run_id: str) -> str | None:
+    """The id of the model that a run has logged last, or None."""
     outputs = client.get_run(run_id).outputs
     models = outputs.model_outputs if outputs else []
     return models[-1].model_id if models else None
 
 
-def _alive(client: Any, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
-    except MlflowException as error:
-        if store.missing(error) or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
-            return False
-        raise
-
-
 def _last_step(client: Any, run_id: str) -> int:
-    """The last epoch whose figures the run has, or -1."""
+    """The last epoch whose figures the run has, or 0."""
     names = client.get_run(run_id).data.metrics
     return max(
-        (m.step for name in names for m in client.get_metric_history(run_id, name)), default=-1
+        (m.step for name in names for m in client.get_metric_history(run_id, name)), default=0
     )
 
 
-def _finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a figure can be logged: a number, and neither NaN nor infinite."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 

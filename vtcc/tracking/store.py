@@ -46,7 +46,7 @@ def tracking_uri() -> str:
 
 def default_uri() -> str:
     """The store used when `MLFLOW_TRACKING_URI` is not set."""
-    return f"sqlite:///{(paths.home() / DATABASE).as_posix()}"
+    return f"sqlite:///{(paths.home().resolve() / DATABASE).as_posix()}"
 
 
 def _absolute(path: str) -> Path:
@@ -125,23 +125,27 @@ def client() -> Any:
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         else:
             os.environ["MLFLOW_TRACKING_URI"] = before
-        with _alone(uri):
+        with alone():
             made = mlflow.MlflowClient(tracking_uri=uri)
             made.search_experiments(max_results=1)
     return made
 
 
 @contextlib.contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Two processes that create the same SQLite database at once would break each other."""
-    if uri != default_uri():
+def alone() -> Iterator[None]:
+    """In the default store: one process at a time.
+
+    Two that create the same SQLite database at once would break each other; two that register
+    the same run would make two versions of it.
+    """
+    if tracking_uri() != default_uri():
         yield
         return
     from filelock import FileLock  # comes with torch
 
     lock = paths.home() / ".vtcc" / "mlflow.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with FileLock(lock, is_singleton=True):  # so that it nests
         yield
 
 
@@ -171,4 +175,8 @@ def experiment_id(mlflow_client: Any, name: str) -> str:
 
 def missing(error: BaseException) -> bool:
     """Whether the store answered that it does not have the thing asked for."""
-    return getattr(error, "error_code", "") in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+    return getattr(error, "error_code", "") in {
+        "RESOURCE_DOES_NOT_EXIST",
+        "NOT_FOUND",
+        "INVALID_PARAMETER_VALUE",  # an id or name that this store would never give
+    }

@@ -1,0 +1,91 @@
+"""From the name of a model to a directory with its weights."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from vtcc.errors import VtccError
+from vtcc.tracking import store
+
+
+def fetch(uri: str, room: Path) -> Path:
+    """Fetches a model for a user who named it.
+
+    Args:
+        uri: such as `models:/vtcc-digits@champion`, `models:/vtcc-digits/3`, `runs:/ID/model`.
+        room: a directory to put it in.
+
+    Returns:
+        The vtcc model directory, with model.safetensors.
+
+    Raises:
+        VtccError: when there is no such model, version or alias.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = store.client()
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?/?", uri)
+    try:
+        with store.quickly():
+            if parts and not parts[1].startswith("m-"):
+                _check_exists(client, uri, *parts.groups())
+        return download(uri, room)
+    except MlflowException as error:
+        raise VtccError(
+            f"{uri}: not found in {store.public_uri()} ({store.reason(error)}); "
+            "name a model such as models:/vtcc-digits@champion, or a model directory"
+        ) from error
+    except OSError as error:
+        raise VtccError(
+            f"{uri}: its files could not be fetched ({store.reason(error)}); train again, or "
+            "name a model directory such as models/model"
+        ) from error
+
+
+def _check_exists(client: Any, uri: str, name: str, alias: str | None, version: str | None) -> None:
+    known = {m.name: m for m in client.search_registered_models()}
+    if name not in known:
+        others = ", ".join(sorted(known)) or "none"
+        raise VtccError(
+            f"{uri}: no registered model {name!r} in {store.public_uri()} (registered: {others}); "
+            "`dvc repro` registers one"
+        )
+    aliases = {k: str(v) for k, v in client.get_registered_model(name).aliases.items()}
+    if alias and alias not in aliases:
+        held = ", ".join(f"{k} (version {v})" for k, v in sorted(aliases.items())) or "none"
+        raise VtccError(f"{uri}: {name} has no alias {alias!r}; it has: {held}")
+    if not alias and not version:
+        raise VtccError(f"{uri}: which version? add @champion, @challenger or /1")
+    if version and version != "latest":
+        versions = [str(v.version) for v in client.search_model_versions(f"name = '{name}'")]
+        if version not in versions:
+            there = ", ".join(sorted(versions, key=int)[-10:]) or "none"
+            raise VtccError(f"{uri}: {name} has no version {version}; it has: {there}")
+
+
+def download(uri: str, room: Path) -> Path:
+    """Fetches what a URI names into `room`; returns the vtcc model directory in it.
+
+    Raises:
+        VtccError: when what it names is no vtcc model.
+        MlflowException: when the store does not have it.
+        OSError: when its files are gone.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    return model_directory(Path(download_artifacts(uri, dst_path=str(room))), uri)
+
+
+def model_directory(where: Path, called: str) -> Path:
+    """The vtcc model directory in `where`: itself, or inside an MLflow model directory.
+
+    Raises:
+        VtccError: when there is none; `called` names it for the user.
+    """
+    for inside in (where, where / "artifacts" / "model"):
+        if (inside / "model.safetensors").is_file():
+            return inside
+    raise VtccError(
+        f"{called}: not a vtcc model (no model.safetensors in it); `vtcc train` writes one to "
+        "models/model"
+    )

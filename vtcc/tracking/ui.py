@@ -1,0 +1,79 @@
+"""`vtcc ui`: MLflow's pages over the project's own store, on this machine only."""
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+from vtcc import paths, quiet
+from vtcc.errors import VtccError
+from vtcc.progress import note
+from vtcc.tracking import store
+
+HOST = "127.0.0.1"
+
+
+def launch(port: int = 5000) -> None:
+    """Serves the tracking store until Ctrl-C.
+
+    Raises:
+        VtccError: when the port is taken, or the store is a server that has pages of its own.
+    """
+    uri = store.tracking_uri()
+    if uri.startswith(("http://", "https://", "databricks")):
+        raise VtccError(
+            f"MLFLOW_TRACKING_URI names a server: open {store.public_uri(uri)} in a browser, or "
+            "unset the variable to see the local store"
+        )
+    check_port(port)
+    quiet.apply()
+    store.client()  # creates or checks the database here, where an error is one clear line
+    command = [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", uri),
+        *("--default-artifact-root", (paths.home() / store.ARTIFACTS).as_uri()),
+        *("--host", HOST, "--port", str(port), "--workers", "1"),
+    ]
+    note(f"MLflow: http://{HOST}:{port} (Ctrl-C stops it)")
+    # A session of its own: Ctrl-C reaches us alone, and we stop all of its workers.
+    server = subprocess.Popen(command, start_new_session=True)
+    try:
+        status = server.wait()
+    except KeyboardInterrupt:
+        status = 0
+    finally:
+        _stop(server)
+    if status:
+        raise VtccError(f"the MLflow server ended with status {status}; its lines above say why")
+
+
+def check_port(port: int) -> None:
+    """Raises VtccError when nothing can listen on `port` of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OverflowError:
+            raise VtccError(f"--port: found {port}; allowed: 1 to 65535") from None
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
+            raise VtccError(
+                f"--port: {HOST}:{port} {why}; stop what runs there, or choose another: "
+                f"vtcc ui --port {port + 1} (make ui MLFLOW_PORT={port + 1})"
+            ) from None
+
+
+def _stop(server: subprocess.Popen) -> None:
+    if server.poll() is not None:
+        return
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, sign)
+            server.wait(8)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        return
