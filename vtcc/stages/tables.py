@@ -4,7 +4,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,9 +70,13 @@ def writing(out: Path) -> Iterator[Table]:
         VtccError: when the disk is full or the file cannot be written.
     """
     building = out.with_name(f".{out.name}.{os.getpid()}.building")
-    make = {".csv": _Csv, ".json": _Json, ".parquet": _Parquet}[out.suffix.lower()]
+    kinds: dict[str, Callable[[Path], Table]] = {
+        ".csv": _Csv,
+        ".json": _Json,
+        ".parquet": _Parquet,
+    }
     try:
-        table: Table = make(building)
+        table = kinds[out.suffix.lower()](building)
         try:
             yield table
         finally:

@@ -47,6 +47,8 @@ def register(
     model_dir: Path = paths.MODEL,
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
+    *,
+    cache_dir: Path = paths.CACHE,
 ) -> Registered:
     """Registers a run's model; the same run again gives the same version.
 
@@ -61,6 +63,7 @@ def register(
         model_dir: the model, for the comparison and where the run carries none.
         metrics: figures kept as tags of the version.
         tags: further tags of the version.
+        cache_dir: the images on which challenger and champion are compared.
 
     Raises:
         VtccError: when the store cannot be reached or there is no model.
@@ -74,7 +77,7 @@ def register(
             version = _version(client, name, run, model_id)
             _describe(client, name, version, run, dataset_name, metrics or {}, tags or {})
             client.set_registered_model_alias(name, CHALLENGER, version)
-        champion, reason = _decide(client, name, version, model_dir)
+        champion, reason = _decide(client, name, version, model_dir, cache_dir)
     result = Registered(name, version, run, champion, reason)
     _remember(result, client)
     return result
@@ -101,6 +104,7 @@ def register_current(directory: Path | None = None) -> Registered:
         here / paths.MODEL,
         {k: v for k, v in metrics.items() if not k.startswith("baseline_")},
         {"data_digest": cache["digest"]},
+        cache_dir=here / paths.CACHE,
     )
 
 
@@ -166,21 +170,24 @@ def _describe(
     client.update_model_version(name, version, description=f"{text}. Run {run_id}.")
 
 
-def _decide(client: Any, name: str, version: str, model_dir: Path) -> tuple[bool, str]:
+def _decide(
+    client: Any, name: str, version: str, model_dir: Path, cache_dir: Path
+) -> tuple[bool, str]:
     """Moves `champion` or not; returns whether `version` holds it, and why."""
     holder = _holder(client, name, CHAMPION)
+    figures: dict[str, float] = {}
     tags = client.get_model_version(name, version).tags
     if holder == version:
         return True, tags.get("promotion", "set by hand")
     if holder is None:
-        better, reason, figures = True, "there was no champion", {}
+        better, reason = True, "there was no champion"
     elif tags.get("compared_with") == holder:
         return False, tags.get("promotion", "")
     else:
         from vtcc.tracking import champion
 
         better, reason, figures = champion.challenge(
-            model_dir, lambda room: fetch.download(f"models:/{name}/{holder}", room)
+            model_dir, lambda room: fetch.download(f"models:/{name}/{holder}", room), cache_dir
         )
     verdict = "promoted" if better else "not promoted"
     reason = f"{verdict}: {reason}"

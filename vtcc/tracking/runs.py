@@ -67,16 +67,16 @@ class TrainingRun:
         self._client = store.client()
         with store.reachable():
             resumed = info.get("resumed_run_id")
-            if known_run(self._client, resumed):
-                self._client.update_run(resumed, status="RUNNING")
-                self._logged_epoch = _last_step(self._client, resumed)
-                self.run_id = resumed
+            run_id = known_run(self._client, resumed)
+            if run_id:
+                self._client.update_run(run_id, status="RUNNING")
+                self._logged_epoch = _last_step(self._client, run_id)
             else:
-                self.run_id = self._create(resumed)
-            _log_params(
-                self._client, self.run_id, self._params | {"parameters": info["parameters"]}
-            )
-        return self.run_id
+                run_id = self._create(resumed)
+            params = self._params | {"parameters": info["parameters"]}
+            _log_params(self._client, run_id, params)
+        self.run_id = run_id
+        return run_id
 
     def on_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Sends the figures of one epoch; what is not a finite number is left out."""
