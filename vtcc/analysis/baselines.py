@@ -22,11 +22,12 @@ UMAP_LEAST_IMAGES = 10
 
 @dataclass(frozen=True)
 class Inputs:
-    """What baselines work from; row i of everything is image i.
+    """What baselines work from.
 
     Attributes:
-        images: (N, S, S, C) uint8.
-        embedding: (N, d) float32, the trained encoder's class tokens.
+        images: (N, S, S, C) uint8, may be a memory map.
+        rows: (n,) int64, the images to cluster.
+        embedding: (n, d) float32, the trained encoder's class tokens of these rows.
         untrained: gives the same of an encoder with fresh weights; called when needed.
         num_clusters: K.
         seed: of every random start and subsample.
@@ -34,21 +35,22 @@ class Inputs:
     """
 
     images: np.ndarray
+    rows: np.ndarray
     embedding: np.ndarray
-    untrained: Callable[[np.ndarray], np.ndarray]
+    untrained: Callable[[], np.ndarray]
     num_clusters: int
     seed: int
     quadratic_limit: int
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        """(N, D) float32 in 0-1."""
-        return pixel_features(self.images)
+        """(n, D) float32 in 0-1."""
+        return pixel_features(self.images, self.rows)
 
     @cached_property
     def subsample(self) -> np.ndarray:
-        """Ascending rows that the quadratic baselines see, int64."""
-        return subsample(len(self.images), self.quadratic_limit, self.seed)
+        """Which of `rows` the quadratic baselines see: ascending places in it, int64."""
+        return subsample(len(self.rows), self.quadratic_limit, self.seed)
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,13 @@ class Result:
 
     Attributes:
         name: of the baseline.
-        rows: (n,) int64, the images it saw, ascending.
-        clusters: (n,) integers.
+        places: (m,) int64, which of `Inputs.rows` it saw, ascending.
+        clusters: (m,) integers.
         seconds: it took, imports included.
     """
 
     name: str
-    rows: np.ndarray
+    places: np.ndarray
     clusters: np.ndarray
     seconds: float
 
@@ -78,12 +80,12 @@ def run(name: str, inputs: Inputs) -> Result | None:
         KeyError: for an unknown name.
     """
     method, quadratic = BASELINES[name]
-    rows = inputs.subsample if quadratic else np.arange(len(inputs.images))
-    if method is umap_kmeans and len(rows) < UMAP_LEAST_IMAGES:
+    places = inputs.subsample if quadratic else np.arange(len(inputs.rows))
+    if method is umap_kmeans and len(places) < UMAP_LEAST_IMAGES:
         return None
     start = time.monotonic()
     clusters = method(inputs)
-    return Result(name, rows, clusters, time.monotonic() - start)
+    return Result(name, places, clusters, time.monotonic() - start)
 
 
 def kmeans_pixels(inputs: Inputs) -> np.ndarray:
@@ -113,7 +115,7 @@ def umap_kmeans(inputs: Inputs) -> np.ndarray:
 
 def kmeans_untrained(inputs: Inputs) -> np.ndarray:
     """k-means on the features of the same encoder, never trained."""
-    return kmeans(np.array(inputs.untrained(inputs.images), dtype=np.float32), inputs)
+    return kmeans(inputs.untrained(), inputs)
 
 
 def kmeans_embedding(inputs: Inputs) -> np.ndarray:
@@ -199,25 +201,26 @@ def subsample(n: int, limit: int, seed: int) -> np.ndarray:
 
 
 def pixel_features(
-    images: np.ndarray, side: int = PIXEL_SIDE, budget: int = PIXEL_BYTES
+    images: np.ndarray, rows: np.ndarray, side: int = PIXEL_SIDE, budget: int = PIXEL_BYTES
 ) -> np.ndarray:
     """Flat pixels in 0-1, averaged over areas where images are large.
 
     Args:
         images: (N, S, S, C) uint8, may be a memory map.
+        rows: (n,) int64, the images wanted.
         side: highest side in pixels of what comes back; smaller where needed for the budget.
         budget: bytes the result may take.
 
     Returns:
-        (N, side * side * C) float32.
+        (n, side * side * C) float32.
     """
-    N, S, _, C = images.shape
+    n, (_, S, _, C) = len(rows), images.shape
     side = min(side, S)
-    while side > 4 and N * side * side * C * 4 > budget:
+    while side > 4 and n * side * side * C * 4 > budget:
         side -= 1
-    features = np.empty((N, side * side * C), dtype=np.float32)
-    for start in range(0, N, 1024):
-        block = np.asarray(images[start : start + 1024], dtype=np.float32) / 255
+    features = np.empty((n, side * side * C), dtype=np.float32)
+    for start in range(0, n, 1024):
+        block = images[rows[start : start + 1024]].astype(np.float32) / 255
         if side < S:
             block = _shrink(_shrink(block, side, 1), side, 2)
         features[start : start + len(block)] = block.reshape(len(block), -1)

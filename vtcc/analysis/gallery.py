@@ -231,9 +231,10 @@ def _point_data(gallery: Gallery) -> dict[str, Any]:
     # One scale for both axes: distances keep their meaning.
     scale = max(float((high - low).max()), 1e-9)
     placed = (points - (low + high) / 2) / scale + 0.5
-    names = sorted({c for c in gallery.classes or [] if c}, key=natural)
+    classes = gallery.classes or []
+    names = sorted(set(classes) - {""}, key=natural)
     index = {name: i for i, name in enumerate(names)}
-    coded = [index.get(gallery.classes[r], 65535) for r in gallery.point_rows] if names else []
+    coded = [index.get(classes[r], 65535) for r in gallery.point_rows] if names else []
 
     def packed(values: Any) -> str:
         return base64.b64encode(np.asarray(values).astype("<u2").tobytes()).decode()

@@ -1,7 +1,7 @@
 """The two label-free rules: which checkpoint and head to keep, which model is champion.
 
-Both are explained, with their limits, in docs/selection.md. numpy only (and torch, for
-`fixed_views`): training calls `choose` on machines that have little else.
+Both are explained, with their limits, in docs/selection.md. numpy only: training calls
+`choose` on machines that have little else.
 """
 
 import math
@@ -150,59 +150,6 @@ def comparison_scores(
         "effective_clusters": effective_clusters(both),
         "num_clusters": float(num_clusters),
     }
-
-
-def fixed_views(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two mild random views of each image, the same ones at every call.
-
-    They belong to neither of the models compared: crop of 80-100 % of the area, rotation up to
-    5 degrees, brightness and contrast up to 20 %.
-
-    Args:
-        images: (N, S, S, C) uint8, may be a memory map.
-
-    Returns:
-        Two (N, S, S, C) uint8 arrays.
-    """
-    import torch
-
-    from vtcc.config import Augment
-    from vtcc.engine.augment import view
-
-    mild = Augment(
-        crop_scale=(0.8, 1.0),
-        crop_ratio=(0.95, 1.05),
-        flip=0.0,
-        vertical_flip=0.0,
-        quarter_turns=False,
-        rotation=5.0,
-        shear=0.0,
-        elastic=0.0,
-        elastic_grid=4,
-        padding="reflection",
-        jitter=1.0,
-        brightness=0.2,
-        contrast=0.2,
-        saturation=0.0,
-        hue=0.0,
-        gamma=0.0,
-        grey=0.0,
-        blur=0.0,
-        blur_sigma=(0.1, 1.0),
-        solarize=0.0,
-        noise=0.0,
-        erase=0.0,
-        erase_scale=(0.0, 0.0),
-    )
-    generator = torch.Generator().manual_seed(0)
-    views = np.empty((2, *images.shape), dtype=np.uint8)
-    for start in range(0, len(images), 256):
-        part = slice(start, start + 256)
-        x = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
-        for v in views:
-            seen = view(x, mild, images.shape[1], generator)
-            v[part] = (seen * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return views[0], views[1]
 
 
 def effective_clusters(assignments: np.ndarray) -> float:

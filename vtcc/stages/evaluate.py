@@ -1,0 +1,278 @@
+"""Stage `evaluate`: scores, baselines, pictures. The only stage that sees labels."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vtcc import config, paths
+from vtcc.analysis.labels import Labels, read_labels
+from vtcc.errors import VtccError
+from vtcc.progress import note, report
+
+_CHUNK = 4096  # images between two lines of progress
+
+
+def run() -> None:
+    """Evaluates `models/model` on `data/cache` in the current directory.
+
+    Writes reports/ and logs to the tracking store, where there is one. The same model and
+    data give the same metrics.json.
+
+    Raises:
+        VtccError: when the model or the cache is missing or they do not fit together.
+    """
+    from vtcc.data.cache import open_cache
+    from vtcc.engine import predict
+
+    params = config.load()
+    cache = open_cache(paths.CACHE)
+    predictor = predict.load(paths.MODEL)
+    _check_fit(cache, predictor)
+    labels = read_labels(paths.LABELS, cache.paths)
+    names = params.evaluate.baselines if labels is not None else ()
+    if labels is None and params.evaluate.baselines:
+        note("no labels: baselines are left out, as there is nothing to score them against")
+    steps = _Steps(["predict", *names, "pictures", "gallery", "tracking"])
+
+    prediction = _predict(cache.images, predictor, params.evaluate.batch_size, steps)
+    steps.done("predict")
+    metrics = _scores(cache, labels, prediction)
+    metrics |= _baselines(names, params.evaluate, cache, labels, predictor, prediction, steps)
+    try:
+        _write(params.evaluate, cache, labels, predictor, prediction, metrics, steps)
+    except OSError as error:
+        raise VtccError(
+            f"{paths.REPORTS}: could not write ({error}); free space or permissions, then re-run"
+        ) from error
+    _track(params.evaluate, cache, metrics)
+    steps.done("tracking")
+    note(_summary(metrics))
+
+
+class _Steps:
+    """Progress over the named steps of the stage."""
+
+    def __init__(self, names: list[str]):
+        self.names, self.started = names, time.monotonic()
+        report("evaluate", 0, len(names), step=names[0])
+
+    def within(self, step: str, **figures: Any) -> None:
+        report("evaluate", self.names.index(step), len(self.names), step=step, **figures)
+
+    def done(self, step: str) -> None:
+        now = time.monotonic()
+        seconds, self.started = round(now - self.started, 1), now
+        report("evaluate", self.names.index(step) + 1, len(self.names), step=step, seconds=seconds)
+
+
+def _check_fit(cache: Any, predictor: Any) -> None:
+    ours = (cache.image_size, cache.image_size, cache.channels)
+    theirs = (predictor.cache_size, predictor.cache_size, predictor.channels)
+    if ours != theirs:
+        raise VtccError(
+            f"{paths.MODEL}: the model takes images of shape {theirs}, but {paths.CACHE} holds "
+            f"{ours}; run `vtcc train` (or `dvc repro evaluate`)"
+        )
+    trained_on = predictor.info.get("dataset", {}).get("digest")
+    if trained_on and trained_on != cache.digest:
+        note(f"{paths.MODEL}: trained on other images than {paths.CACHE} holds now")
+
+
+def _predict(images: np.ndarray, predictor: Any, batch_size: int, steps: _Steps) -> Any:
+    """`Predictor.predict` of everything, with progress."""
+    from vtcc.engine.predict import Prediction
+
+    # Whole batches, so that chunks change nothing.
+    chunk = max(_CHUNK // batch_size, 1) * batch_size
+    parts = []
+    for start in range(0, len(images), chunk):
+        parts.append(predictor.predict(images[start : start + chunk], batch_size=batch_size))
+        steps.within("predict", images=min(start + chunk, len(images)), of=len(images))
+    return Prediction(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.embedding for part in parts]),
+    )
+
+
+def _scores(cache: Any, labels: Labels | None, prediction: Any) -> dict[str, Any]:
+    """Label-free figures and scores of the training rows, and of held-out ones as `holdout_*`."""
+    from vtcc.analysis.metrics import clustering_scores, label_free
+
+    metrics: dict[str, Any] = {"num_clusters": prediction.probabilities.shape[1]}
+    cluster = prediction.cluster
+    for split, prefix in (("train", ""), ("holdout", "holdout_")):
+        rows = cache.rows(split)
+        if not len(rows):
+            continue
+        found: dict[str, Any] = {"images": len(rows), **label_free(prediction.probabilities[rows])}
+        if labels is not None:
+            scored = rows[labels.known[rows]]
+            found["labelled_images"] = len(scored)
+            if len(scored):
+                found["classes"] = len({labels.label[i] for i in scored})
+                found |= clustering_scores([labels.label[i] for i in scored], cluster[scored])
+        metrics |= {prefix + key: value for key, value in found.items()}
+    return metrics
+
+
+def _baselines(
+    names: Sequence[str],
+    params: config.Evaluate,
+    cache: Any,
+    labels: Labels | None,
+    predictor: Any,
+    prediction: Any,
+    steps: _Steps,
+) -> dict[str, Any]:
+    """`baseline_<name>_<score>`, and `..._images` where only a subsample was clustered."""
+    from vtcc.analysis import baselines
+    from vtcc.analysis.metrics import clustering_scores
+    from vtcc.engine.predict import embed_untrained
+
+    if labels is None:
+        return {}
+    rows = cache.rows("train")
+    inputs = baselines.Inputs(
+        images=cache.images,
+        rows=rows,
+        embedding=prediction.embedding[rows],
+        untrained=lambda: embed_untrained(predictor.info, cache.images, params.seed)[rows],
+        num_clusters=predictor.num_clusters,
+        seed=params.seed,
+        quadratic_limit=params.quadratic_limit,
+    )
+    metrics: dict[str, Any] = {}
+    for name in names:
+        result = baselines.run(name, inputs)
+        if result is None:
+            note(f"{name}: left out, it needs {baselines.UMAP_LEAST_IMAGES} images")
+        else:
+            seen = rows[result.places]
+            scored = labels.known[seen]
+            if scored.any():
+                true = [labels.label[i] for i in seen[scored]]
+                for score, value in clustering_scores(true, result.clusters[scored]).items():
+                    metrics[f"baseline_{name}_{score}"] = value
+                if len(seen) < len(rows):
+                    metrics[f"baseline_{name}_images"] = len(seen)
+        steps.done(name)
+    return metrics
+
+
+def _write(
+    params: config.Evaluate,
+    cache: Any,
+    labels: Labels | None,
+    predictor: Any,
+    prediction: Any,
+    metrics: dict[str, Any],
+    steps: _Steps,
+) -> None:
+    """Everything below reports/ that this stage answers for; each file whole or not at all."""
+    from vtcc.analysis import baselines, gallery, plots
+    from vtcc.data.atomic import atomic_directory, write_text
+
+    K, cluster, confidence = predictor.num_clusters, prediction.cluster, prediction.confidence
+    rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()}
+    write_text(paths.METRICS, json.dumps(rounded, indent=2, sort_keys=True) + "\n")
+    certain = (f"{c:.6f}" for c in confidence.tolist())
+    rows = zip(cache.paths, cache.split, cluster.tolist(), certain, strict=True)
+    write_text(paths.ASSIGNMENTS, _csv(("path", "split", "cluster", "confidence"), rows))
+
+    classes = labels.class_name if labels is not None else None
+    pairs: list[tuple[str, int]] = []
+    if labels is not None and classes is not None:
+        pairs = [(classes[i], int(cluster[i])) for i in np.flatnonzero(labels.known)]
+    write_text(paths.CONFUSION, _csv(("class", "cluster"), pairs))
+
+    shown = baselines.subsample(len(cluster), params.plot_points, params.seed)
+    points = plots.project(prediction.embedding[shown], params.seed)
+    with atomic_directory(paths.PLOTS) as directory:
+        plots.sizes(directory / "sizes.png", np.bincount(cluster, minlength=K))
+        plots.embedding(
+            directory / "embedding.png",
+            points,
+            cluster[shown],
+            K,
+            None if classes is None else [classes[i] for i in shown],
+        )
+        if pairs:
+            names, numbers = zip(*pairs, strict=True)
+            plots.confusion(directory / "confusion.png", names, numbers, K)
+        if paths.CURVES.is_file():
+            plots.curves(directory / "curves.png", paths.CURVES)
+        else:
+            note(f"{paths.CURVES}: no such file; no picture of the losses")
+    steps.done("pictures")
+
+    page = gallery.Gallery(
+        name=cache.name,
+        images=cache.images,
+        paths=cache.paths,
+        clusters=cluster,
+        confidence=confidence,
+        num_clusters=K,
+        metrics=rounded,
+        classes=classes,
+        shown=params.gallery_images,
+        point_rows=shown,
+        points=points,
+    )
+    write_text(paths.GALLERY, gallery.render(page))
+    steps.done("gallery")
+
+
+def _track(params: config.Evaluate, cache: Any, metrics: dict[str, Any]) -> None:
+    """Logs to the tracking store and registers the model; without MLflow only says so."""
+    try:
+        import mlflow  # noqa: F401
+    except ModuleNotFoundError as error:
+        note(f"{error.name} is not installed: nothing is logged, the model is not registered")
+        return
+    from vtcc.tracking import registry, runs
+
+    run = {"run_id": None, "tracking_uri": None, "experiment": None}
+    if paths.RUN.is_file():
+        run = json.loads(paths.RUN.read_text(encoding="utf-8"))
+    artifacts = [paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY]
+    artifacts += sorted(paths.PLOTS.glob("*.png"))
+    run_id = runs.log_evaluation(
+        run=run,
+        params=config.flatten({"evaluate": config.to_dict(params)}),
+        metrics=metrics,
+        artifacts=artifacts,
+        experiment=cache.name,
+    )
+    registered = registry.register(
+        cache.name,
+        run_id,
+        paths.MODEL,
+        {k: v for k, v in metrics.items() if not k.startswith("baseline_")},
+        {"data_digest": cache.digest},
+    )
+    state = "champion" if registered.champion else "challenger"
+    note(f"{registered.name} version {registered.version}: {state} ({registered.reason})")
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    used = f"{metrics['clusters_used']} of {metrics['num_clusters']} clusters used"
+    parts = [used, f"confidence {metrics['confidence']:.3f}"]
+    if "acc" in metrics:
+        parts = [f"{s.upper()} {metrics[s]:.3f}" for s in ("acc", "nmi", "ari", "fmi")] + parts
+    if "holdout_acc" in metrics:
+        parts.append(f"held-out ACC {metrics['holdout_acc']:.3f}")
+    return f"{', '.join(parts)}; look at {paths.GALLERY}"
+
+
+def _csv(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
+    text = io.StringIO(newline="")
+    # The default line end, "\r\n", makes the writer quote line breaks of any kind in names.
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
