@@ -170,7 +170,7 @@ class Train:
     """Everything the training depends on, beside the images."""
 
     seed: int = _p("initial weights, order of images and augmentations", low=0)
-    num_clusters: int = _p("K", low=2)
+    num_clusters: int = _p("clusters to find, K", low=2)
     image_size: int = _p("side in pixels of a view, in training and in prediction", low=4)
     normalize: str = _p(
         "dataset: mean and deviation of the training images; imagenet: the paper's constants",
@@ -469,7 +469,7 @@ def edit(text: str, overrides: dict[str, Any]) -> str:
             node = next(v for k, v in node.value if k.value == part)
         plain = list(value) if isinstance(value, tuple) else value
         written = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True)
-        spans[node.start_mark.index, node.end_mark.index] = written.removesuffix("...\n").strip()
+        spans[node.start_mark.index, node.end_mark.index] = written.removesuffix("...\n").rstrip("\n")
     for (start, end), written in sorted(spans.items(), reverse=True):
         text = text[:start] + written + text[end:]
     return text

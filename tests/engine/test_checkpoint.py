@@ -1,0 +1,116 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.test_model import SIZES
+from vtcc.engine import checkpoint
+from vtcc.engine.model import build
+from vtcc.engine.predict import embed_untrained, load
+from vtcc.errors import VtccError
+
+INFO = {
+    "model": vars(SIZES),
+    "num_clusters": 5,
+    "image_size": 16,
+    "cache_size": 20,
+    "channels": 1,
+    "max_pixels": 1000,
+    "mean": [0.4],
+    "std": [0.2],
+}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = build(SIZES, 5, image_size=16, channels=1).eval()
+    model.selected_head.fill_(2)
+    checkpoint.save_model(tmp_path / "model", model, INFO)
+    return tmp_path / "model", model
+
+
+def pixels(n=9):
+    return np.random.default_rng(0).integers(0, 256, (n, 20, 20, 1), dtype=np.uint8)
+
+
+def test_a_saved_model_predicts_what_it_predicted_before(saved):
+    directory, model = saved
+    predictor = load(directory)
+    prediction = predictor.predict(pixels())
+    x = predictor._prepare(torch.from_numpy(pixels()))
+    with torch.no_grad():
+        expected = model.assign(x).numpy()
+    np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)
+    assert prediction.cluster.tolist() == expected.argmax(1).tolist()
+    np.testing.assert_allclose(prediction.confidence, expected.max(1), atol=1e-6)
+    assert prediction.embedding.shape == (9, 16)
+
+
+def test_the_batch_size_does_not_change_a_prediction(saved):
+    predictor = load(saved[0])
+    whole, parts = predictor.predict(pixels()), predictor.predict(pixels(), batch_size=2)
+    np.testing.assert_allclose(whole.probabilities, parts.probabilities, atol=1e-6)
+    assert predictor.predict(pixels(0)).probabilities.shape == (0, 5)
+
+
+def test_images_of_another_shape_are_refused(saved):
+    with pytest.raises(
+        VtccError, match=r"takes images of shape \(20, 20, 1\), found \(16, 16, 1\)"
+    ):
+        load(saved[0]).predict(np.zeros((2, 16, 16, 1), np.uint8))
+
+
+def test_untrained_features_depend_on_the_seed_alone(saved):
+    a, b = (embed_untrained(INFO, pixels(), seed=1) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(a - embed_untrained(INFO, pixels(), seed=2)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "model.json").unlink(), "no vtcc model here"),
+        (lambda d: (d / "model.json").write_text("{"), "not readable as JSON"),
+        (lambda d: (d / "model.json").write_text("{}"), "incomplete, without cache_size"),
+        (lambda d: (d / "model.safetensors").unlink(), "model.safetensors: missing"),
+        (lambda d: (d / "model.safetensors").write_bytes(b"junk"), "not the weights"),
+        (
+            lambda d: (d / "model.json").write_text(json.dumps(INFO | {"num_clusters": 6})),
+            "not the weights of this model",
+        ),
+    ],
+)
+def test_a_damaged_model_is_refused_in_words(saved, damage, message):
+    damage(saved[0])
+    with pytest.raises(VtccError, match=message):
+        load(saved[0])
+
+
+def test_state_loads_without_running_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        checkpoint.load_state(tmp_path / "evil.pt")
+    assert checkpoint.load_state(tmp_path / "absent.pt") is None
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "state.pt"
+    checkpoint.save_state(target, {"step": 1})
+    with pytest.raises(RuntimeError), checkpoint.replacing(target) as fresh:
+        fresh.write_bytes(b"half")
+        raise RuntimeError
+    assert checkpoint.load_state(target) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_training_is_known_by_its_parameters_and_its_data():
+    key = checkpoint.training_key({"seed": 0, "epochs": 2}, "abc")
+    assert key == checkpoint.training_key({"epochs": 2, "seed": 0}, "abc")
+    assert key != checkpoint.training_key({"epochs": 2, "seed": 1}, "abc")
+    assert key != checkpoint.training_key({"epochs": 2, "seed": 0}, "abd")

@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+
+from vtcc.config import Model
+from vtcc.engine.model import VTCC, build, parameter_count
+from vtcc.engine.vit import VisionTransformer, conv_stem, sincos_positions
+
+SIZES = Model(
+    stem="conv",
+    patch_size=4,
+    embed_dim=16,
+    depth=2,
+    num_heads=4,
+    mlp_ratio=4.0,
+    feature_dim=8,
+    num_cluster_heads=3,
+)
+
+
+@pytest.mark.parametrize(
+    ("d", "depth", "expected"), [(192, 4, 3_634_541), (384, 8, 21_364_037), (768, 12, 113_224_181)]
+)
+def test_parameter_counts_are_the_papers(d, depth, expected):
+    with torch.device("meta"):
+        encoder = VisionTransformer(
+            image_size=224,
+            channels=3,
+            stem="conv",
+            patch_size=16,
+            embed_dim=d,
+            depth=depth,
+            num_heads=12,
+        )
+        assert parameter_count(VTCC(encoder, num_clusters=21)) == expected
+
+
+def test_conv_stem_of_patch_16_has_the_papers_channels():
+    convolutions = [m for m in conv_stem(3, 384, 16) if isinstance(m, torch.nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [48, 96, 192, 384, 384]
+    assert [c.kernel_size for c in convolutions] == [(3, 3)] * 4 + [(1, 1)]
+    assert [c.bias is None for c in convolutions] == [True] * 4 + [False]
+
+
+def test_positions_are_ordered_sin_w_cos_w_sin_h_cos_h():
+    positions = sincos_positions(grid=3, embed_dim=8)
+    assert positions.shape == (1, 10, 8)
+    assert torch.equal(positions[0, 0], torch.zeros(8))
+    row, column = 2, 1
+    omega = [1.0, 10000 ** (-1 / 2)]
+    expected = (
+        [math.sin(column * o) for o in omega]
+        + [math.cos(column * o) for o in omega]
+        + [math.sin(row * o) for o in omega]
+        + [math.cos(row * o) for o in omega]
+    )
+    token = positions[0, 1 + row * 3 + column]
+    torch.testing.assert_close(token, torch.tensor(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_initial_weights_treat_q_k_and_v_as_separate_xavier_matrices():
+    encoder = build(SIZES, 5, image_size=16, channels=1).encoder
+    qkv = encoder.blocks[0].attn.qkv
+    bound = math.sqrt(6 / (16 + 16))
+    assert 0.9 * bound < float(qkv.weight.abs().max()) <= bound
+    assert float(qkv.bias.abs().max()) == 0
+    assert float(encoder.class_token.abs().max()) < 1e-4
+    assert encoder.norm.eps == encoder.blocks[0].norm1.eps == 1e-6
+
+
+@pytest.mark.parametrize("stem", ["conv", "patchify"])
+def test_forward_gives_unit_features_and_distributions_of_every_head(stem):
+    from dataclasses import replace
+
+    torch.manual_seed(0)
+    model = build(replace(SIZES, stem=stem), 5, image_size=16, channels=1)
+    x = torch.rand(6, 1, 16, 16)
+    z_a, z_b, p_a, p_b = model(x, x.flip(3))
+    assert z_a.shape == z_b.shape == (6, 8)
+    assert p_a.shape == p_b.shape == (3, 6, 5)
+    torch.testing.assert_close(z_a.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(p_b.sum(dim=2), torch.ones(3, 6))
+
+
+def test_forward_is_two_passes_so_each_view_has_its_own_batch_statistics():
+    torch.manual_seed(0)
+    model = build(SIZES, 5, image_size=16, channels=1)
+    x_a, x_b = torch.rand(6, 1, 16, 16), torch.rand(6, 1, 16, 16) * 0.1
+    z_a, _, p_a, _ = model(x_a, x_b)
+    alone_z, alone_p = model.project(model.encoder(x_a))
+    torch.testing.assert_close(z_a, alone_z)
+    torch.testing.assert_close(p_a, alone_p)
+
+
+def test_assign_uses_the_selected_head():
+    torch.manual_seed(0)
+    model = build(SIZES, 5, image_size=16, channels=1).eval()
+    x = torch.rand(4, 1, 16, 16)
+    _, p = model.project(model.encoder(x))
+    model.selected_head.fill_(2)
+    torch.testing.assert_close(model.assign(x), p[2])
+    assert model.embed(x).shape == (4, 16)
+
+
+def test_attention_kernels_agree():
+    torch.manual_seed(0)
+    model = build(SIZES, 5, image_size=16, channels=1).eval()
+    x = torch.rand(4, 1, 16, 16)
+    fused = model.embed(x)
+    model.encoder.use_fused_attention(False)
+    torch.testing.assert_close(model.embed(x), fused, rtol=1e-4, atol=1e-5)

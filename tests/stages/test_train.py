@@ -1,0 +1,118 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vtcc import config, paths
+from vtcc.data.cache import CacheWriter
+from vtcc.errors import VtccError
+from vtcc.stages import train
+
+BLOCKED = [
+    "mlflow",
+    "prefect",
+    "dvc",
+    "great_expectations",
+    "pandas",
+    "sklearn",
+    "scipy.optimize",
+    "typer",
+    "rich",
+    "matplotlib",
+    "pyarrow",
+    "umap",
+]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    text = config.edit(config.preset_text("tiny"), {"train.batch_size": 16})
+    (tmp_path / "params.yaml").write_text(text)
+    rng = np.random.default_rng(0)
+    with CacheWriter(tmp_path / paths.CACHE, name="noise", image_size=16, channels=1) as writer:
+        for i in range(50):
+            pixels = rng.integers(0, 256, (16, 16, 1), dtype=np.uint8)
+            writer.add(f"{i}.png", "holdout" if i < 10 else "train", pixels)
+        writer.finish()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VTCC_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path
+
+
+def without_trackers(code):
+    """Runs code in a process where the pipeline's tools cannot be imported."""
+    block = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED!r})); "
+    environment = os.environ | {"PYTHONPATH": str(config.PRESETS.parents[1])}
+    return subprocess.run(
+        [sys.executable, "-c", block + code], capture_output=True, text=True, env=environment
+    )
+
+
+def test_a_training_needs_neither_labels_nor_trackers(project, monkeypatch):
+    """Bit-identical with a label file and without, tracked and where nothing can be tracked."""
+    done = without_trackers("sys.argv = ['vtcc', 'train']; from vtcc.__main__ import main; main()")
+    assert done.returncode == 0, done.stderr
+    assert "MLflow is not installed: this run is not tracked" in done.stdout
+    bare = (paths.MODEL / "model.safetensors").read_bytes()
+    assert json.loads(paths.RUN.read_text()) == {
+        "run_id": None,
+        "tracking_uri": None,
+        "experiment": None,
+    }
+    lines = [json.loads(x) for x in done.stdout.splitlines() if x.startswith("{")]
+    assert [x["progress"]["done"] for x in lines] == [1, 2]
+    assert lines[-1]["progress"]["total"] == 2
+    assert {"instance_loss", "cluster_loss", "images_per_second", "seconds_left"} <= set(
+        lines[-1]["progress"]
+    )
+
+    paths.LABELS.parent.mkdir(parents=True)
+    paths.LABELS.write_text("path,label,class_name\n0.png,1,one\n")
+    train.run()
+    assert (paths.MODEL / "model.safetensors").read_bytes() == bare
+    assert json.loads(paths.RUN.read_text())["run_id"]
+
+    info = json.loads((paths.MODEL / "model.json").read_text())
+    assert info["dataset"]["name"] == "noise"
+    assert info["train"]["epochs"] == 2
+    assert info["epoch"] == 2
+    summary = json.loads(paths.TRAINING.read_text())
+    most = max(c["clusters_used"] for c in summary["candidates"])
+    eligible = [c for c in summary["candidates"] if c["clusters_used"] == most]
+    assert summary["cluster_loss"] == min(c["cluster_loss"] for c in eligible)
+    assert summary["head"] == info["head"]
+    with paths.CURVES.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert list((project / ".vtcc/scratch").iterdir()) == []  # nothing left once it is saved
+
+
+def test_a_cache_smaller_than_the_views_is_refused(project):
+    text = config.edit(
+        paths.PARAMS.read_text(), {"validate.image_size": 20, "train.image_size": 20}
+    )
+    paths.PARAMS.write_text(text)
+    with pytest.raises(VtccError, match="cached at 16 pixels, below train.image_size"):
+        train.run()
+
+
+def test_a_missing_cache_says_what_to_run(project):
+    (paths.CACHE / "images.npy").unlink()
+    with pytest.raises(VtccError, match="vtcc validate"):
+        train.run()
+
+
+def test_normalization_of_a_constant_channel_does_not_divide_by_zero():
+    from types import SimpleNamespace
+
+    flat = SimpleNamespace(mean=[0.2], std=[0.0], channels=1)
+    assert train.normalization("dataset", flat) == ((0.2,), (1 / 255,))
+    mean, std = train.normalization("imagenet", SimpleNamespace(channels=3))
+    assert mean == (0.485, 0.456, 0.406)
+    assert std == (0.229, 0.224, 0.225)
+    assert train.normalization("imagenet", flat)[0][0] == pytest.approx(0.449)

@@ -1,0 +1,98 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from vtcc import cli, config
+from vtcc.errors import VtccError
+
+
+def vtcc(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "vtcc", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(config.PRESETS.parents[1])},
+    )
+
+
+def test_help_loads_nothing_heavy():
+    heavy = ["torch", "mlflow", "prefect", "pandas", "sklearn", "great_expectations", "numpy"]
+    code = (
+        "import sys; from typer.testing import CliRunner; from vtcc.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_users_mistake_is_one_line_and_exit_1(tmp_path):
+    done = vtcc("use", "digitz", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: preset 'digitz': unknown; did you mean 'digits'? "
+        f"({', '.join(config.preset_names())})\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["download", "validate", "train", "evaluate", "params"])
+def test_a_verb_outside_a_project_says_what_is_missing(verb, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, [verb])
+    assert isinstance(result.exception, VtccError)
+    assert "params.yaml: no such file" in str(result.exception)
+
+
+def test_use_writes_a_preset_and_keeps_the_former_params(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    assert run(cli.app, ["use", "digits"]).exit_code == 0
+    assert (tmp_path / "params.yaml").read_text() == config.preset_text("digits")
+    result = run(cli.app, ["use", "tiny", "--set", "train.epochs=5"])
+    assert result.exit_code == 0
+    assert config.load(tmp_path / "params.yaml").train.epochs == 5
+    kept = tmp_path / ".vtcc/params.previous.yaml"
+    assert kept.read_text() == config.preset_text("digits")
+    assert "params.previous.yaml" in result.stdout
+
+
+def test_use_with_a_wrong_value_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(cli.app, ["use", "digits"])
+    result = CliRunner().invoke(cli.app, ["use", "tiny", "--set", "train.epochs=0"])
+    assert isinstance(result.exception, VtccError)
+    assert (tmp_path / "params.yaml").read_text() == config.preset_text("digits")
+
+
+def test_params_explain_shows_value_limits_and_reason(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    CliRunner().invoke(cli.app, ["use", "digits"])
+    shown = CliRunner().invoke(cli.app, ["params", "--explain", "stem"]).stdout
+    assert "train.model.stem" in shown
+    assert "conv | patchify" in shown
+    assert "as the paper" in shown
+    assert "train.seed" not in shown
+
+
+def test_stages_run_from_below_the_project(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(config.preset_text("digits"))
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert CliRunner().invoke(cli.app, ["params"]).exit_code == 0
+
+
+@pytest.mark.slow
+def test_help_answers_in_half_a_second():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert vtcc("--help").returncode == 0
+        times.append(time.perf_counter() - start)
+    assert sorted(times)[2] < 0.5, times

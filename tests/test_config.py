@@ -1,0 +1,141 @@
+import copy
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vtcc import config
+from vtcc.errors import VtccError
+
+DIGITS = yaml.safe_load(config.preset_text("digits"))
+
+
+def changed(key, value):
+    values = copy.deepcopy(DIGITS)
+    *sections, name = key.split(".")
+    at = values
+    for section in sections:
+        at = at[section]
+    at[name] = value
+    return values
+
+
+@pytest.mark.parametrize("name", config.preset_names())
+def test_every_preset_is_complete_and_survives_a_round_trip(name):
+    values = yaml.safe_load(config.preset_text(name))
+    params = config.from_dict(config.Params, values)
+    assert config.to_dict(params) == values
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.epoch", 3, "train.epoch: unknown parameter; did you mean 'epochs'?"),
+        ("trian", {}, "trian: unknown parameter; did you mean 'train'?"),
+        ("train.epochs", "ten", "train.epochs: expected a whole number, found 'ten'"),
+        ("train.epochs", 2.5, "train.epochs: expected a whole number, found 2.5"),
+        ("train.epochs", True, "train.epochs: expected a whole number, found True"),
+        ("train.epochs", 0, "train.epochs: found 0; allowed: at least 1"),
+        ("train.epochs", None, "train.epochs: expected a whole number, found None"),
+        ("train.num_clusters", 1, "train.num_clusters: found 1; allowed: at least 2"),
+        ("dataset.holdout", 1.5, "dataset.holdout: found 1.5; allowed: at least 0, at most 0.9"),
+        ("dataset.holdout", float("nan"), "dataset.holdout: expected a number, found nan"),
+        ("dataset.channels", 2, "dataset.channels: found 2; allowed: 1 \\(grey\\) or 3"),
+        ("train.optimizer.name", "sgd", "found 'sgd'; allowed: adam, adamw"),
+        ("train.optimizer.learning_rate", 0, "found 0.0; allowed: above 0"),
+        ("train.optimizer.learning_rate", "1e-3", "text to YAML; write 0.001"),
+        ("train.augment.crop_scale", [1.0, 0.5], "expected \\[low, high\\] with low <= high"),
+        ("train.augment.crop_scale", 0.5, "train.augment.crop_scale: expected a list, found 0.5"),
+        ("train.augment.quarter_turns", 1, "expected true or false, found 1"),
+        ("evaluate.baselines", ["kmeans"], "evaluate.baselines\\[0\\]: found 'kmeans'; allowed"),
+        ("evaluate.baselines", ["ward", "ward"], "found a name twice"),
+        ("train.model", 3, "train.model: expected a section, found 3"),
+        ("train.image_size", 18, "18 is not a multiple of train.model.patch_size \\(4\\)"),
+        ("train.image_size", 32, "validate.image_size: 16 is below train.image_size \\(32\\)"),
+        ("train.model.num_heads", 3, "64 is not a multiple of num_heads \\(3\\)"),
+        ("train.optimizer.name", "adam", "found 0.05 with adam"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(key, value, message):
+    with pytest.raises(VtccError, match=message):
+        config.from_dict(config.Params, changed(key, value))
+
+
+def test_a_missing_key_is_refused_with_its_reason():
+    values = copy.deepcopy(DIGITS)
+    del values["train"]["epochs"]
+    with pytest.raises(VtccError, match=r"train.epochs: missing from params.yaml \(passes over"):
+        config.from_dict(config.Params, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("", "expected a section, found None"),
+        ("- 1", "expected a section"),
+        ("train: {}\ntrain: {}", "'train' is written twice"),
+    ],
+)
+def test_a_file_that_is_no_params_file_is_refused(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(VtccError, match=message):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(VtccError, match="run `vtcc use digits`"):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_params_are_frozen():
+    params = config.from_dict(config.Params, DIGITS)
+    with pytest.raises(AttributeError):
+        params.train.epochs = 3
+
+
+def test_override_changes_what_was_asked_and_checks_the_whole():
+    new = config.override(DIGITS, {"train.epochs": 2, "dataset.holdout": 0.2})
+    assert (new["train"]["epochs"], new["dataset"]["holdout"]) == (2, 0.2)
+    assert DIGITS["train"]["epochs"] != 2
+    with pytest.raises(VtccError, match=r"train.epoch: unknown parameter; did you mean 'train.ep"):
+        config.override(DIGITS, {"train.epoch": 2})
+
+
+def test_edit_keeps_comments_and_everything_else():
+    text = config.preset_text("digits")
+    new = config.edit(text, {"train.epochs": 7, "train.augment.crop_scale": [0.4, 0.9]})
+    different = [(a, b) for a, b in zip(text.split("\n"), new.split("\n"), strict=True) if a != b]
+    assert different == [
+        ("  epochs: 100", "  epochs: 7"),
+        ("    crop_scale: [0.5, 1.0]", "    crop_scale: [0.4, 0.9]"),
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(min_size=1))
+def test_edit_survives_any_text(source):
+    try:
+        new = config.edit(config.preset_text("digits"), {"dataset.source": source})
+    except yaml.YAMLError:
+        return  # a character that YAML cannot hold
+    assert yaml.safe_load(new)["dataset"]["source"] == source
+
+
+def test_assignments_are_read_as_yaml():
+    parsed = config.parse_assignments(["train.epochs=2", "a=[1, x]", "b=c=d", "e="])
+    assert parsed == {"train.epochs": 2, "a": [1, "x"], "b": "c=d", "e": ""}
+    with pytest.raises(VtccError, match="expected KEY=VALUE"):
+        config.parse_assignments(["train.epochs"])
+
+
+def test_every_parameter_has_a_reason():
+    rows = config.explain()
+    assert [row.key for row in rows] == list(config.flatten(DIGITS))
+    assert all(len(row.why) > 1 for row in rows)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(VtccError, match="did you mean 'digits'"):
+        config.preset_text("digit")
