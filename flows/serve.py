@@ -171,7 +171,8 @@ def _serve(url: str, project: Path, limit: int) -> None:
     elsewhere = "" if url == _default_url(project) else f"export PREFECT_API_URL={url}\n  "
     activate = "" if shutil.which("prefect") else "source .venv/bin/activate\n  "
     print(
-        f"\nserving vtcc/train from {project}, {limit} at a time; pages: {url.removesuffix('/api')}\n"
+        f"\nserving vtcc/train from {project}, {limit} at a time\n"
+        f"pages: {url.removesuffix('/api')}\n"
         f"in another terminal, in {project}:\n\n  {activate}{elsewhere}"
         "prefect deployment run vtcc/train --watch\n\nCtrl-C stops.",
         flush=True,

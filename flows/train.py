@@ -88,11 +88,34 @@ def evaluate(where: workspace.Workspace) -> Any:
 
 
 @task(name="register", cache_policy=NO_CACHE)
-def register(where: workspace.Workspace) -> dict[str, Any]:
-    """The registered version of the model: a cached or restored stage registers nothing."""
-    from flows import registration
+def register(where: workspace.Workspace) -> Any:
+    """The registered version of the model: a cached or restored stage registers nothing.
 
-    return registration.register(where)
+    `evaluate` has done it already where it ran; the same run again is the same version.
+    """
+    from vtcc.tracking import registry, store
+
+    try:
+        done = registry.register_current(where.directory)
+    except VtccError as error:
+        return Failed(message=str(error), data=error)
+    return {
+        "model": f"{done.name} version {done.version}",
+        "champion": "yes" if done.champion else f"no: {done.reason}",
+        "run": done.run_id,
+        "tracking": store.public_uri(),
+    }
+
+
+# Called, never submitted: only the main thread hears a request to stop.
+STAGES = (download, validate, train_model, evaluate)
+
+
+def _done(result: Any) -> Any:
+    """What a task gave, raising what it failed with: a task hands its error back as a value."""
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _run_name() -> str:
@@ -131,10 +154,9 @@ def train(
     try:
         with workspace.Workspace(preset, overrides, seed) as where:
             logger.info("%s %s", "in the project" if where.in_place else "in", where.directory)
-            # Called, not submitted: only the main thread hears a request to stop.
-            runs = [stage(where) for stage in (download, validate, train_model, evaluate)]
+            runs: list[Any] = [_done(stage(where)) for stage in STAGES]
             metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
-            registered = register(where)
+            registered: Any = _done(register(where))
     except VtccError as error:
         # The user's to mend: the message says how, a traceback would bury it.
         return Failed(message=str(error), data=error)

@@ -102,12 +102,11 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def _tracking_uri(home: Path) -> str:
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{(paths.project() / uri.removeprefix('sqlite:///')).resolve()}"
-    if uri and "://" not in uri:
-        return str((paths.project() / uri).resolve())
-    return uri or f"sqlite:///{home / 'mlflow.db'}"
+    from vtcc.tracking import store
+
+    if os.environ.get("MLFLOW_TRACKING_URI", "").strip():
+        return store.tracking_uri()
+    return f"sqlite:///{(home / store.DATABASE).as_posix()}"
 
 
 class Workspace:
@@ -188,7 +187,17 @@ class Workspace:
             shutil.copy2(self.project / name, target)
         self._link_source()
         _share_cache(self.project, self.directory, self.env)
-        text = yaml.safe_dump(self.params, sort_keys=False, allow_unicode=True, width=100)
+        self.write(self.params)
+
+    def write(self, params: dict[str, Any]) -> None:
+        """Makes these the worktree's parameters; the project's own file is never written.
+
+        Args:
+            params: complete and checked, as `resolve` gives them.
+        """
+        assert not self.in_place
+        self.params = params
+        text = yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=100)
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
 
     def _link_source(self) -> None:
