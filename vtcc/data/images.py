@@ -124,20 +124,23 @@ def _decode(file: BinaryIO, channels: int, max_pixels: int, size: int) -> Decode
             )
         mode = image.mode
         width, height = image.size
-        if image.format == "JPEG":
+        box: tuple[float, float, float, float] | None = None
+        if image.format in ("JPEG", "MPO"):  # phones write JPEGs of several pictures, MPO
             # Decoding at 1/2, 1/4 or 1/8 costs a fraction of the time; three times the side
-            # asked for leaves the antialiased resize enough to work with.
-            image.draft(None, (3 * size, 3 * size))
+            # asked for leaves the antialiased resize enough to work with. The box counts the
+            # part of the last reduced pixel that is image.
+            drafted = image.draft(None, (3 * size, 3 * size))
+            box = drafted[1] if drafted else None
         image.load()
         if image.format == "TIFF":
             width, height = image.size  # Pillow turns TIFFs upright by itself
         plain = _flatten(image, "L" if channels == 1 else "RGB")
+        plain = plain.resize((size, size), Image.Resampling.BICUBIC, box)
         turn = _UPRIGHT.get(_orientation(image))
         if turn is not None:
             plain = plain.transpose(turn)
             if turn in _SIDEWAYS:
                 width, height = height, width
-        plain = plain.resize((size, size), Image.Resampling.BICUBIC)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
