@@ -222,7 +222,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch, suffi
     for i in range(4):
         (source / f"{i}.bmp").write_bytes(bytes(1 << 20))
     path = pack(source, tmp_path / f"a{suffix}")
-    with pytest.raises(VtccError, match="unpacks to more than .* as no images do"):
+    with pytest.raises(VtccError, match=r"unpacks to more than .* as no images do"):
         find(path, tmp_path)
     assert sum(f.stat().st_size for f in (tmp_path / "scratch").rglob("*.bmp")) < 2 << 20
 
@@ -232,7 +232,7 @@ def test_damaged_archives_are_refused_in_one_line(tmp_path, name):
     path = pack(make_folder(tmp_path / "in", [f"{i}.png" for i in range(40)]), tmp_path / name)
     data = bytearray(path.read_bytes())
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(VtccError, match="cannot be unpacked|damaged") as caught:
+    with pytest.raises(VtccError, match=r"cannot be unpacked|damaged") as caught:
         find(path, tmp_path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 

@@ -18,7 +18,7 @@ def test_choice_has_the_sizes_asked_for(count, limit, holdout, seed):
     kept, split = choose(count, limit=limit, holdout=holdout, seed=seed)
     size = min(limit, count) if limit else count
     assert len(set(kept.tolist())) == size == len(split)
-    assert (np.diff(kept) > 0).all() and 0 <= kept[0] and kept[-1] < count
+    assert (np.diff(kept) > 0).all() and kept[0] >= 0 and kept[-1] < count
     assert split.count("holdout") == min(round(holdout * size), max(size - 2, 0))
 
 

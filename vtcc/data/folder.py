@@ -7,6 +7,7 @@ what is hidden and what is no regular file is left out, and counted in a note.
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from vtcc.data import archive
@@ -95,16 +96,23 @@ def _walk(root: Path, left_out: Counter[str]) -> list[str]:
             reason = _wanted(PurePosixPath(entry.name))
             if reason == "hidden":
                 left_out[reason] += 1
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 folders.append(path)
             elif reason:
                 left_out[reason] += 1
-            elif entry.is_file():
+            elif _is(entry.is_file):
                 found.append(path)
             else:
                 left_out["broken links, pipes and devices"] += 1
         waiting += reversed(folders)
     return sorted(found)
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:
+        return False  # a link to itself, or into a place that is closed to us
 
 
 def _readable_names(files: list[str]) -> list[str]:
