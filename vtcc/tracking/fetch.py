@@ -82,7 +82,8 @@ def model_directory(where: Path, called: str) -> Path:
     Raises:
         VtccError: when there is none; `called` names it for the user.
     """
-    for inside in (where, where / "artifacts" / "model"):
+    # MLflow keeps the name that the model's directory had when it was logged.
+    for inside in (where, *sorted(where.glob("artifacts/*"))):
         if (inside / "model.safetensors").is_file():
             return inside
     raise VtccError(

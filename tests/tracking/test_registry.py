@@ -1,0 +1,212 @@
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.tracking import toy
+from vtcc import paths
+from vtcc.errors import VtccError
+from vtcc.tracking import champion, fetch, registry, runs
+
+pytestmark = pytest.mark.xdist_group("tracking")
+
+
+def trained(cache, model_dir):
+    tracker = runs.TrainingRun(params=toy.params(), cache=cache)
+    tracker.on_start({"parameters": 1, "resumed_run_id": None})
+    tracker.on_end("FINISHED", [], model_dir)
+    return tracker.run_id
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("digits", "vtcc-digits"),
+        ("UC-Merced_2.1", "vtcc-UC-Merced_2.1"),
+        ("my photos", "vtcc-my-photos"),
+        ("a/b:c@d'e", "vtcc-a-b-c-d-e"),
+        ("Vögel", "vtcc-Vogel-HASH"),
+        ("鳥", "vtcc-HASH"),
+        ("../..", "vtcc-HASH"),
+    ],
+)
+def test_model_name_is_safe_in_uris(dataset, name):
+    made = registry.model_name(dataset)
+    assert re.fullmatch(name.replace("HASH", "[0-9a-f]{6}"), made)
+    if "HASH" in name:  # letters were lost: names that differ there stay apart
+        assert made != registry.model_name(dataset + dataset[-1])
+
+
+def test_registration_from_first_to_champion_and_back_by_hand(client, cache, here):
+    """One story, since every step stands on the one before."""
+    name = "vtcc-story"
+    poor = toy.model(here / "m" / "poor", 1, able=False)
+    good = toy.model(here / "m" / "good", 0)
+
+    first = registry.register("story", trained(cache, poor), poor, {"acc": 0.25}, {"x": "y"})
+    assert (first.name, first.version, first.champion) == (name, "1", True)
+    assert first.reason == "promoted: there was no champion"
+    tags = client.get_model_version(name, "1").tags
+    assert (tags["acc"], tags["x"], tags["run_id"]) == ("0.25", "y", first.run_id)
+    assert "acc 0.250" in client.get_model_version(name, "1").description
+
+    run = trained(cache, good)
+    second = registry.register("story", run, good, {"acc": 0.9, "nmi": float("nan")})
+    assert (second.version, second.champion) == ("2", True)
+    assert second.reason == "promoted: the champion has collapsed: it uses 1.0 of 4 clusters"
+    assert client.get_registered_model(name).aliases == {"champion": 2, "challenger": 2}
+    tags = client.get_model_version(name, "2").tags
+    assert tags["promotion"] == second.reason
+    assert float(tags["challenger_effective_clusters"]) >= 2
+    assert "nmi" not in tags
+
+    assert registry.register("story", run, good) == second  # the same run, the same version
+    child = client.create_run("0", tags={"mlflow.parentRunId": run}).info.run_id
+    assert registry.register("story", child, good).version == "2"
+
+    third = registry.register("story", trained(cache, poor), poor)
+    assert (third.version, third.champion) == ("3", False)
+    assert "the challenger has collapsed" in third.reason
+    assert client.get_registered_model(name).aliases == {"champion": 2, "challenger": 3}
+
+    # What a person decides is not decided again by the same comparison.
+    client.set_registered_model_alias(name, "champion", "1")
+    again = registry.register("story", run, good)
+    assert client.get_registered_model(name).aliases["champion"] == 1
+    assert (again.version, again.champion) == ("2", False)
+
+    shown = json.loads((here / ".vtcc" / "registered.json").read_text(encoding="utf-8"))
+    assert shown["version"] == "2"
+    assert shown["aliases"] == {"champion": "1", "challenger": "2"}
+
+
+def test_champion_that_cannot_be_loaded_stays(client, cache, here):
+    one = registry.register("lost", trained(cache, paths.MODEL))
+    model_id = runs.model_id(client, one.run_id)
+    shutil.rmtree(here / "mlartifacts" / "models" / model_id)
+    other = toy.model(here / "m" / "other", 3)
+    two = registry.register("lost", trained(cache, other), other)
+    assert (two.version, two.champion) == ("2", False)
+    assert two.reason.startswith("not promoted: the champion could not be loaded")
+
+
+def test_without_images_the_champion_stays_and_the_next_call_compares(cache, here, tmp_path):
+    poor = toy.model(here / "m" / "poor2", 1, able=False)
+    registry.register("blind", trained(cache, poor), poor)
+    good = toy.model(here / "m" / "good2", 0)
+    run = trained(cache, good)
+    blind = registry.register("blind", run, good, cache_dir=tmp_path)
+    assert not blind.champion
+    assert blind.reason.startswith("not promoted: there are no images to compare on")
+    assert registry.register("blind", run, good).champion
+
+
+def test_run_whose_model_was_not_delivered_gets_it_when_registered(client, cache):
+    tracker = runs.TrainingRun(params=toy.params(), cache=cache)
+    tracker.on_start({"parameters": 1, "resumed_run_id": None})
+    tracker.on_end("FINISHED", [], None)
+    done = registry.register("late", tracker.run_id)
+    assert done.run_id == tracker.run_id
+    assert runs.model_id(client, tracker.run_id)
+
+
+def test_register_current_reads_the_pipelines_files(client, cache, here):
+    run = trained(cache, paths.MODEL)
+    paths.REPORTS.mkdir(exist_ok=True)
+    paths.RUN.write_text(json.dumps({"run_id": run}), encoding="utf-8")
+    paths.METRICS.write_text('{"acc": 0.5, "baseline_ward_acc": 0.4}', encoding="utf-8")
+    done = registry.register_current(here)
+    assert (done.name, done.run_id) == ("vtcc-my-toys", run)
+    tags = client.get_model_version(done.name, done.version).tags
+    assert tags["acc"] == "0.5"
+    assert tags["data_digest"] == cache.digest
+    assert "baseline_ward_acc" not in tags
+
+
+def test_register_current_without_a_run_says_what_to_do(elsewhere):
+    with pytest.raises(VtccError, match=r"cache\.json: .*run `dvc repro` first"):
+        registry.register_current()
+
+
+def test_fixed_views_are_fixed_mild_and_two():
+    images = toy.images()
+    a, b = champion.fixed_views(images)
+    again = champion.fixed_views(images)
+    assert np.array_equal(a, again[0])
+    assert np.array_equal(b, again[1])
+    assert a.shape == images.shape
+    assert a.dtype == np.uint8
+    assert not np.array_equal(a, b)
+    flat = images.reshape(64, -1).astype(float)
+    mild = [np.corrcoef(x, y)[0, 1] for x, y in zip(flat, a.reshape(64, -1), strict=True)]
+    assert min(mild) > 0.75
+
+
+def test_images_are_brought_to_what_a_model_takes():
+    def takes(size, channels):
+        return SimpleNamespace(cache_size=size, channels=channels)
+
+    grey = toy.images()
+    assert np.array_equal(champion._fit(grey, takes(16, 1)), grey)
+    colour = champion._fit(grey, takes(16, 3))
+    assert np.array_equal(colour, np.repeat(grey, 3, axis=3))
+    assert np.array_equal(champion._fit(colour, takes(16, 1)), grey)
+    small = champion._fit(grey, takes(8, 1))
+    assert small.shape == (64, 8, 8, 1)
+    assert small.dtype == np.uint8
+    assert abs(small.mean() - grey.mean()) < 1
+
+
+def test_champion_of_other_channels_is_compared(cache, tmp_path):
+    grey = toy.model(tmp_path / "grey", 0)
+    colour = toy.model(tmp_path / "colour", 0, channels=3)
+    better, reason, figures = champion.challenge(grey, lambda room: colour)
+    scores = {
+        who: figures[f"{who}_view_consistency"] + figures[f"{who}_reference_silhouette"]
+        for who in ("challenger", "champion")
+    }
+    assert better is (scores["challenger"] > scores["champion"])
+    assert reason == (
+        f"the challenger scores {scores['challenger']:.4f}, the champion {scores['champion']:.4f}"
+    )
+    # A model is not better than itself.
+    assert not champion.challenge(grey, lambda room: grey)[0]
+
+
+def test_fetch_finds_what_is_registered(cache, here, tmp_path):
+    done = registry.register("found", trained(cache, paths.MODEL))
+    for uri in (
+        "models:/vtcc-found@champion",
+        "models:/vtcc-found/1",
+        "models:/vtcc-found/latest",
+        f"runs:/{done.run_id}/model",
+    ):
+        room = tmp_path / str(abs(hash(uri)))
+        room.mkdir()
+        where = fetch.fetch(uri, room)
+        weights = (where / "model.safetensors").read_bytes()
+        assert weights == (here / paths.MODEL / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("models:/vtcc-nothing@champion", "no registered model 'vtcc-nothing'.*`dvc repro`"),
+        ("models:/vtcc-errors@winner", r"no alias 'winner'; it has: challenger \(version 1\), ch"),
+        ("models:/vtcc-errors/9", "has no version 9; it has: 1"),
+        ("models:/vtcc-errors", "which version"),
+        ("runs:/" + "0" * 32 + "/model", "not found in sqlite"),
+        ("models:/", "not found in"),
+    ],
+)
+def test_fetch_errors_are_one_clear_line(cache, client, tmp_path, uri, message):
+    try:
+        client.get_registered_model("vtcc-errors")
+    except Exception:
+        registry.register("errors", trained(cache, paths.MODEL))
+    with pytest.raises(VtccError, match=message) as caught:
+        fetch.fetch(uri, tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,225 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tracking import toy
+from vtcc import config, paths
+from vtcc.errors import VtccError
+from vtcc.tracking import runs, store
+
+pytestmark = pytest.mark.xdist_group("tracking")
+
+
+def start(cache, resumed=None):
+    tracker = runs.TrainingRun(params=toy.params(), cache=cache)
+    tracker.on_start({"parameters": 1234, "resumed_run_id": resumed})
+    return tracker
+
+
+@pytest.fixture(scope="module")
+def finished(shared_project):
+    """A whole training as the train stage would report it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(shared_project)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        cache = runs_cache()
+        tracker = start(cache)
+        for epoch in (1, 2, 3):
+            figures = {"cluster_loss": 3.0 - epoch, "entropy": float("nan")}
+            tracker.on_epoch(epoch, figures)
+        Path("curves.csv").write_text("epoch\n1\n", encoding="utf-8")
+        tracker.on_end("FINISHED", [Path("curves.csv"), Path("missing.txt")], paths.MODEL)
+        return tracker
+
+
+def runs_cache():
+    from vtcc.data.cache import open_cache
+
+    return open_cache(paths.CACHE)
+
+
+def test_importing_runs_does_not_import_mlflow():
+    code = "import sys, vtcc.tracking.runs; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_run_has_all_params_as_in_the_file(client, finished):
+    logged = client.get_run(finished.run_id).data.params
+    written = config.flatten(config.to_dict(toy.params()))
+    assert logged == {k: str(v) for k, v in written.items()} | {"parameters": "1234"}
+    assert logged["train.augment.crop_scale"] == "[0.5, 1.0]"
+
+
+def test_run_has_a_figure_per_epoch_and_none_that_is_not_finite(client, finished):
+    history = client.get_metric_history(finished.run_id, "cluster_loss")
+    assert [(m.step, m.value) for m in history if m.model_id is None] == [(1, 2), (2, 1), (3, 0)]
+    assert "entropy" not in client.get_run(finished.run_id).data.metrics
+
+
+def test_run_says_what_ran_but_not_where(client, finished, cache):
+    run = client.get_run(finished.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "my toys seed 0"
+    tags = run.data.tags
+    assert tags["vtcc.data_digest"] == cache.digest
+    assert tags["vtcc.python_version"] == ".".join(map(str, sys.version_info[:3]))
+    assert tags["vtcc.torch_version"][0].isdigit()
+    assert "mlflow.user" not in tags
+    assert run.info.user_id in (None, "", "unknown")
+
+
+def test_run_has_the_dataset(client, finished, cache):
+    (entry,) = client.get_run(finished.run_id).inputs.dataset_inputs
+    assert entry.dataset.name == "my toys"
+    assert cache.digest.startswith(entry.dataset.digest)
+    profile = {"num_rows": 64, "image_size": 16, "channels": 1}
+    assert json.loads(entry.dataset.profile) == profile
+    assert entry.tags[0].value == "training"
+
+
+def test_run_has_its_files(client, finished, here):
+    assert {f.path for f in client.list_artifacts(finished.run_id)} == {
+        "curves.csv",
+        "environment.txt",
+    }
+    where = here / "mlartifacts" / finished.run_id / "artifacts"
+    lines = (where / "environment.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# Python 3.")
+    assert any(line.startswith("torch==") for line in lines)
+
+
+def test_model_is_code_and_safetensors_in_the_project(client, finished, here):
+    model = client.get_logged_model(runs.model_id(client, finished.run_id))
+    assert str(model.status) == "READY"
+    assert model.experiment_id == client.get_run(finished.run_id).info.experiment_id
+    where = here / "mlartifacts" / "models" / model.model_id / "artifacts"
+    assert (where / "artifacts" / "model" / "model.safetensors").is_file()
+    assert (where / "code" / "vtcc" / "engine" / "predict.py").is_file()
+    assert not [f for f in where.rglob("*") if f.suffix in {".pkl", ".pickle", ".pt", ".pyc"}]
+    assert {m.key: m.value for m in model.metrics}["cluster_loss"] == 0.0  # of the last epoch
+
+
+def test_record_is_what_run_json_keeps(finished, here):
+    assert finished.record() == {
+        "run_id": finished.run_id,
+        "tracking_uri": f"sqlite:///{here.resolve()}/mlflow.db",
+        "experiment": "my toys",
+    }
+
+
+def test_resume_goes_on_with_the_run_without_logging_an_epoch_twice(client, cache):
+    first = start(cache)
+    first.on_epoch(1, {"loss": 3})
+    first.on_epoch(2, {"loss": 2})
+    first.on_end("KILLED", [], None)
+    assert client.get_run(first.run_id).info.status == "KILLED"
+    second = start(cache, resumed=first.run_id)
+    assert second.run_id == first.run_id
+    assert client.get_run(first.run_id).info.status == "RUNNING"
+    second.on_epoch(2, {"loss": 2})  # its checkpoint was of epoch 1
+    second.on_epoch(3, {"loss": 1})
+    second.on_end("FINISHED", [], None)
+    history = client.get_metric_history(first.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(1, 3), (2, 2), (3, 1)]
+    assert client.get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_resume_of_a_run_unknown_here_starts_one_that_says_so(client, cache):
+    tracker = start(cache, resumed="0" * 32)
+    assert tracker.run_id != "0" * 32
+    assert client.get_run(tracker.run_id).data.tags["vtcc.continues"] == "0" * 32
+    client.delete_run(tracker.run_id)
+    again = start(cache, resumed=tracker.run_id)
+    assert again.run_id != tracker.run_id
+
+
+def test_store_that_fails_in_mid_run_gets_everything_later(client, cache, monkeypatch, capsys):
+    tracker = start(cache)
+    real, broken = tracker._client.log_batch, [True]
+
+    def log_batch(*args, **kwargs):
+        if broken[0]:
+            raise ConnectionError("server went away")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._client, "log_batch", log_batch)
+    tracker.on_epoch(1, {"loss": 3})
+    tracker.on_epoch(2, {"loss": 2})  # waits: a dead server is not asked every epoch
+    assert capsys.readouterr().out.count("figures kept for later (server went away)") == 1
+    broken[0] = False
+    tracker.on_epoch(3, {"loss": 1})
+    assert client.get_metric_history(tracker.run_id, "loss") == []
+    tracker.on_end("FINISHED", [], None)
+    history = client.get_metric_history(tracker.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(1, 3), (2, 2), (3, 1)]
+
+
+def test_store_that_fails_at_the_end_does_not_fail_the_training(cache, monkeypatch, capsys):
+    tracker = start(cache)
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("server went away")
+
+    for name in ("log_batch", "log_text", "log_artifact", "set_terminated", "set_tag"):
+        monkeypatch.setattr(tracker._client, name, fail)
+    tracker.on_epoch(1, {"loss": 3})
+    tracker.on_end("FINISHED", [], paths.MODEL)
+    assert "files were not delivered (server went away)" in capsys.readouterr().out
+
+
+def test_end_without_a_start_does_nothing(cache):
+    runs.TrainingRun(params=toy.params(), cache=cache).on_end("FAILED", [], None)
+
+
+def test_evaluation_is_a_child_and_its_scores_are_on_the_training_too(client, finished, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("hello", encoding="utf-8")
+    params, scores = {"evaluate.seed": 0}, {"acc": 0.5, "nmi": float("nan"), "images": 64}
+    for _ in range(2):  # the second changes nothing
+        parent = runs.log_evaluation(finished.record(), params, scores, [page])
+        assert parent == finished.run_id
+    experiment = client.get_run(parent).info.experiment_id
+    mine = f"tags.`mlflow.parentRunId` = '{parent}'"
+    (child,) = client.search_runs([experiment], mine)
+    assert child.data.params == {"evaluate.seed": "0"}
+    assert child.data.metrics == {"acc": 0.5, "images": 64}
+    assert child.info.run_name == "evaluate"
+    assert child.info.status == "FINISHED"
+    assert [f.path for f in client.list_artifacts(child.info.run_id)] == ["page.html"]
+    assert client.get_run(parent).data.metrics["acc"] == 0.5
+    model = client.get_logged_model(runs.model_id(client, parent))
+    assert {m.key: m.value for m in model.metrics}["acc"] == 0.5
+
+    runs.log_evaluation(finished.record(), {"evaluate.seed": 1}, {"acc": 0.75}, [])
+    assert len(client.search_runs([experiment], mine)) == 2
+    assert client.get_run(parent).data.metrics["acc"] == 0.75
+
+
+def test_evaluation_of_a_training_from_elsewhere_gets_a_run_with_the_model(client, here, capsys):
+    model_dir = toy.model(here / "other" / "model", seed=7)
+    run = {"run_id": "f" * 32, "tracking_uri": "http://host", "experiment": "from elsewhere"}
+    first = runs.log_evaluation(run, {"evaluate.seed": 0}, {"acc": 0.5}, model_dir=model_dir)
+    assert "does not know the training" in capsys.readouterr().out
+    again = runs.log_evaluation(run, {"evaluate.seed": 1}, {"acc": 0.5}, model_dir=model_dir)
+    assert first == again != "f" * 32
+    data = client.get_run(first).data
+    assert data.tags["vtcc.origin"] == f"run {'f' * 32} of http://host"
+    assert data.metrics == {"acc": 0.5}
+    assert runs.model_id(client, first)
+    experiment = client.get_experiment_by_name("from elsewhere").experiment_id
+    assert len(client.search_runs([experiment])) == 3  # the training and two evaluations
+
+
+def test_untracked_training_without_a_model_is_one_clear_line(here, tmp_path):
+    with pytest.raises(VtccError, match=r"model\.json: not found; run `dvc repro train`"):
+        runs.log_evaluation({"run_id": None}, {}, {}, model_dir=tmp_path)
+
+
+def test_start_without_a_store_says_so(elsewhere, cache, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/x.db")
+    with pytest.raises(VtccError, match="unset MLFLOW_TRACKING_URI"):
+        start(cache)
+    assert store.tracking_uri() == "sqlite:////proc/nowhere/x.db"
