@@ -164,6 +164,8 @@ def pca(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
 
     n, d = features.shape
     keep = min(dimensions, n, d)
+    if n == 1:
+        return np.zeros((1, keep), dtype=np.float32)  # no variance to speak of
     # Of many rows only the small covariance matrix is decomposed, without a copy of the rows.
     solver = "covariance_eigh" if n >= d else "randomized" if keep < 0.8 * n else "full"
     return PCA(keep, svd_solver=solver, random_state=seed).fit_transform(features)

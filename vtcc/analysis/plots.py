@@ -176,6 +176,7 @@ def curves(path: Path, table: Path) -> None:
         axes[2].legend(frameon=False, fontsize=8)
         for ax in axes:
             ax.set_xlabel("epoch")
+            ax.xaxis.get_major_locator().set_params(integer=True)
             ax.grid(color=FAINT, linewidth=0.6)
             ax.spines[["top", "right"]].set_visible(False)
 

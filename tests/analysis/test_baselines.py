@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+
+from vtcc import config
+from vtcc.analysis import baselines
+from vtcc.analysis.metrics import clustering_accuracy
+
+
+def blobs(n=90, side=8, channels=1, groups=3):
+    """Images that are one bright stripe each, at a place that tells their group."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(n) % groups
+    images = generator.integers(0, 40, (n, side, side, channels))
+    for i, label in enumerate(labels):
+        images[i, label * 2 : label * 2 + 2] += 200
+    return images.astype(np.uint8), labels
+
+
+def inputs(images, *, clusters=3, limit=10_000, rows=None, seed=0):
+    rows = np.arange(len(images)) if rows is None else rows
+    flat = images[rows].reshape(len(rows), -1).astype(np.float32)
+    return baselines.Inputs(
+        images=images,
+        rows=rows,
+        embedding=flat,
+        untrained=lambda: flat[:, :10],
+        num_clusters=clusters,
+        seed=seed,
+        quadratic_limit=limit,
+    )
+
+
+def test_every_name_of_the_configuration_has_a_method_and_a_title():
+    (field,) = [f for f in config.explain(config.Evaluate) if f.key == "baselines"]
+    names = set(config.Evaluate.__dataclass_fields__["baselines"].metadata["choices"])
+    assert set(baselines.BASELINES) == set(baselines.TITLES) == names
+    assert field.kind == "list"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("kmeans_pixels", "pca_kmeans", "ward", "kmeans_embedding"),
+        # UMAP compiles for half a minute.
+        pytest.param("umap_kmeans", marks=pytest.mark.slow),
+    ],
+)
+def test_clear_groups_are_found_and_the_seed_fixes_the_result(name):
+    images, labels = blobs()
+    found = baselines.run(name, inputs(images))
+    assert clustering_accuracy(labels, found.clusters) == 1
+    np.testing.assert_array_equal(found.places, np.arange(90))
+    again = baselines.run(name, inputs(images))
+    np.testing.assert_array_equal(found.clusters, again.clusters)
+
+
+def test_untrained_features_are_what_is_clustered():
+    images, _ = blobs()
+    features = np.repeat([[0.0], [5.0]], 45, axis=0).astype(np.float32)
+    given = baselines.Inputs(images, np.arange(90), features, lambda: features, 2, 0, 100)
+    found = baselines.run("kmeans_untrained", given)
+    assert clustering_accuracy([0] * 45 + [1] * 45, found.clusters) == 1
+
+
+def test_ward_sees_a_seeded_subsample_above_the_limit():
+    images, labels = blobs()
+    found = baselines.run("ward", inputs(images, limit=30))
+    assert len(found.places) == len(found.clusters) == 30
+    assert (np.diff(found.places) > 0).all()
+    assert clustering_accuracy(labels[found.places], found.clusters) == 1
+    again = baselines.run("ward", inputs(images, limit=30))
+    other = baselines.run("ward", inputs(images, limit=30, seed=1))
+    np.testing.assert_array_equal(found.places, again.places)
+    assert (found.places != other.places).any()
+    assert len(baselines.run("kmeans_pixels", inputs(images, limit=30)).places) == 90
+
+
+def test_only_the_given_rows_are_clustered():
+    images, labels = blobs()
+    rows = np.arange(5, 50)
+    found = baselines.run("kmeans_pixels", inputs(images, rows=rows))
+    assert clustering_accuracy(labels[rows], found.clusters) == 1
+
+
+@pytest.mark.parametrize("name", ["kmeans_pixels", "pca_kmeans", "ward", "kmeans_embedding"])
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_fewer_images_than_clusters(name, images):
+    x, _ = blobs(images)
+    found = baselines.run(name, inputs(x, clusters=5))
+    assert len(set(found.clusters.tolist())) == images
+
+
+def test_umap_needs_ten_images():
+    x, _ = blobs(9)
+    assert baselines.run("umap_kmeans", inputs(x)) is None
+
+
+@pytest.mark.slow
+def test_umap_of_few_and_of_equal_images_is_finite():
+    x = np.zeros((10, 4), np.float32)
+    assert np.isfinite(baselines.umap(x, 0)).all()
+    assert baselines.umap(np.eye(12, dtype=np.float32), 0).shape == (12, 2)
+
+
+def test_equal_images_do_not_warn(recwarn):
+    x = np.full((20, 4, 4, 1), 7, np.uint8)
+    found = baselines.run("kmeans_pixels", inputs(x, clusters=3))
+    assert set(found.clusters.tolist()) == {0}
+    assert not recwarn.list
+
+
+def test_small_images_keep_every_pixel():
+    x = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 1)
+    found = baselines.pixel_features(x, np.array([1]))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [np.arange(9, 18) / 255], rtol=1e-6)
+
+
+def test_large_images_are_averaged_over_areas():
+    x = np.zeros((1, 4, 4, 1), np.uint8)
+    x[0, :2, 2:] = [[[10], [20]], [[30], [40]]]
+    found = baselines.pixel_features(x, np.array([0]), side=2)
+    np.testing.assert_allclose(found, [[0, 25 / 255, 0, 0]], rtol=1e-6)
+    odd = np.full((3, 7, 7, 3), 51, np.uint8)
+    np.testing.assert_allclose(
+        baselines.pixel_features(odd, np.arange(3), side=3), np.full((3, 27), 0.2), rtol=1e-6
+    )
+
+
+def test_the_budget_shrinks_the_pixels():
+    x = np.zeros((10, 32, 32, 1), np.uint8)
+    assert baselines.pixel_features(x, np.arange(10), budget=10 * 100 * 4).shape == (10, 100)
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (20, 100), (6, 30), (1, 5)])
+def test_principal_components_keep_distances(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = baselines.pca(x, 50, 0)
+    assert found.shape == (shape[0], min(50, *shape))
+    gap = np.linalg.norm(x[0] - x[-1])
+    assert np.linalg.norm(found[0] - found[-1]) == pytest.approx(gap, rel=1e-3, abs=1e-4)

@@ -1,0 +1,292 @@
+import csv
+import json
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from vtcc import config, paths
+from vtcc.analysis import baselines
+from vtcc.data.cache import CacheWriter
+from vtcc.engine import predict
+from vtcc.errors import VtccError
+from vtcc.stages import evaluate
+
+K = 4
+ROOT = Path(__file__).parents[2]
+WRONG = 2  # image 2 is put into a cluster that its class does not have
+
+
+class FakePredictor:
+    """Knows a group by its grey level, so that every figure can be worked out by hand."""
+
+    num_clusters, cache_size, channels, max_pixels = K, 8, 1, 10**6
+
+    def __init__(self):
+        self.info = {"dataset": {"digest": None}}
+
+    def predict(self, images, batch_size=512):
+        group = images[:, 0, 0, 0] // 50
+        probabilities = np.full((len(images), K), 0.1, np.float32)
+        probabilities[np.arange(len(images)), group] = 0.7
+        embedding = np.eye(6, dtype=np.float32)[group] + images[:, 1, 1] / 2550
+        return predict.Prediction(probabilities, embedding)
+
+
+@dataclass
+class Store:
+    evaluations: list
+    registrations: list
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """A tracking room that remembers instead of logging."""
+    found = Store([], [])
+
+    def log_evaluation(**given):
+        found.evaluations.append(given)
+        return "run-1"
+
+    def register(*given):
+        found.registrations.append(given)
+        return types.SimpleNamespace(name="vtcc-toys", version="3", champion=True, reason="first")
+
+    monkeypatch.setitem(sys.modules, "mlflow", types.ModuleType("mlflow"))
+    for name, attribute in (("runs", log_evaluation), ("registry", register)):
+        module = types.ModuleType(f"vtcc.tracking.{name}")
+        setattr(module, attribute.__name__, attribute)
+        monkeypatch.setitem(sys.modules, f"vtcc.tracking.{name}", module)
+        monkeypatch.setattr(f"vtcc.tracking.{name}", module, raising=False)
+    return found
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, store):
+    """A project of 36 training and 12 held-out images of three classes, K = 4."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict, "load", lambda directory: FakePredictor())
+    monkeypatch.setattr(
+        predict, "embed_untrained", lambda info, images, seed: images[:, 0, :, 0].astype("f4")
+    )
+    # UMAP compiles for half a minute; its own tests are elsewhere.
+    monkeypatch.setattr(baselines, "umap", lambda x, seed: baselines.pca(x, 2, seed))
+    write_params()
+    write_cache(range(48), holdout=12)
+    write_labels(range(48))
+    paths.RUN.parent.mkdir()
+    paths.RUN.write_text('{"run_id": "abc", "tracking_uri": "x", "experiment": "toys"}')
+    paths.CURVES.parent.mkdir()
+    paths.CURVES.write_text(
+        "epoch,instance_loss,cluster_loss,entropy,smallest_cluster,confidence\n1,5,3,1,0.1,0.5\n"
+    )
+    return tmp_path
+
+
+def write_params(**changes):
+    values = config.read_yaml(ROOT / "params.yaml")
+    values["evaluate"] |= {"plot_points": 20, "gallery_images": 4} | changes
+    paths.PARAMS.write_text(yaml.safe_dump(values))
+
+
+def write_cache(numbers, holdout=0):
+    numbers = list(numbers)
+    generator = np.random.default_rng(0)
+    with CacheWriter(paths.CACHE, name="toys", image_size=8, channels=1) as writer:
+        for i in numbers:
+            pixels = generator.integers(0, 30, (8, 8, 1)) + 50 * (i % 3)
+            pixels[0, 0] = 50 * (3 if i == WRONG else i % 3)
+            split = "holdout" if i >= len(numbers) - holdout else "train"
+            writer.add(image_path(i), split, pixels.astype(np.uint8))
+        writer.finish()
+
+
+def image_path(i):
+    return 'odd, "name"\n🎉/2.png' if i == WRONG else f"dir/{i:03}.png"
+
+
+def write_labels(numbers):
+    paths.LABELS.parent.mkdir(parents=True, exist_ok=True)
+    with paths.LABELS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label", "class_name"))
+        writer.writerows((image_path(i), i % 3, ["ant", "bee", "cow"][i % 3]) for i in numbers)
+
+
+def metrics():
+    return json.loads(paths.METRICS.read_text())
+
+
+def table(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_files_and_tracking(project, store, capsys):
+    evaluate.run()
+    found = metrics()
+    assert list(found) == sorted(found)
+    assert found["acc"] == pytest.approx(35 / 36, abs=1e-6)
+    assert found["holdout_acc"] == found["holdout_nmi"] == 1
+    assert (found["images"], found["holdout_images"]) == (36, 12)
+    assert (found["labelled_images"], found["classes"], found["num_clusters"]) == (36, 3, 4)
+    assert (found["clusters_used"], found["holdout_clusters_used"]) == (4, 3)
+    assert found["smallest_cluster"] == pytest.approx(1 / 36, abs=1e-6)
+    assert found["confidence"] == pytest.approx(0.7, abs=1e-6)
+    for name in baselines.BASELINES:
+        assert found[f"baseline_{name}_acc"] > 0.6
+        assert f"baseline_{name}_images" not in found
+    assert not [key for key in found if "second" in key]
+
+    rows = table(paths.ASSIGNMENTS)
+    assert [row["path"] for row in rows] == [image_path(i) for i in range(48)]
+    assert rows[WRONG] == {
+        **{"path": image_path(WRONG), "split": "train"},
+        **{"cluster": "3", "confidence": "0.700000"},
+    }
+    assert [row["split"] for row in rows].count("holdout") == 12
+    confusion = table(paths.CONFUSION)
+    assert len(confusion) == 48
+    assert confusion[WRONG] == {"class": "cow", "cluster": "3"}
+    pictures = sorted(file.name for file in paths.PLOTS.iterdir())
+    assert pictures == ["confusion.png", "curves.png", "embedding.png", "sizes.png"]
+    assert "dir/001.png" in paths.GALLERY.read_text()
+
+    (logged,) = store.evaluations
+    assert logged["run"]["run_id"] == "abc"
+    assert logged["params"]["evaluate.plot_points"] == 20
+    assert logged["metrics"]["acc"] == pytest.approx(35 / 36)
+    assert paths.GALLERY in logged["artifacts"]
+    assert paths.PLOTS / "sizes.png" in logged["artifacts"]
+    assert logged["experiment"] == "toys"
+    ((name, run_id, directory, figures, tags),) = store.registrations
+    assert (name, run_id, directory) == ("toys", "run-1", paths.MODEL)
+    assert figures["acc"] == pytest.approx(35 / 36)
+    assert not [key for key in figures if key.startswith("baseline")]
+    assert len(tags["data_digest"]) == 64
+
+    lines = capsys.readouterr().out.splitlines()
+    steps = [json.loads(line)["progress"] for line in lines if line.startswith("{")]
+    assert (steps[0]["done"], steps[-1]["done"], steps[-1]["total"]) == (0, 10, 10)
+    assert steps[-1]["step"] == "tracking"
+    assert "vtcc-toys version 3: champion (first)" in lines
+    assert lines[-1].startswith("ACC 0.972, NMI")
+
+
+def test_the_same_again_gives_the_same_files(project):
+    evaluate.run()
+    names = [paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY]
+    names += sorted(paths.PLOTS.iterdir())
+    first = [file.read_bytes() for file in names]
+    evaluate.run()
+    assert first == [file.read_bytes() for file in names]
+    assert not list(Path("reports").glob(".*"))
+
+
+@pytest.mark.parametrize("how", ["header only", "no file"])
+def test_unlabelled(project, capsys, how):
+    write_labels([])
+    if how == "no file":
+        paths.LABELS.unlink()
+    evaluate.run()
+    found = metrics()
+    assert {"confidence", "entropy", "holdout_confidence"} <= set(found)
+    assert not [k for k in found if k.startswith("baseline") or "acc" in k or "label" in k]
+    assert table(paths.CONFUSION) == []
+    assert not (paths.PLOTS / "confusion.png").exists()
+    assert "No labels" in paths.GALLERY.read_text()
+    printed = capsys.readouterr().out
+    assert "baselines are left out" in printed
+    assert ("no such file; evaluating without labels" in printed) == (how == "no file")
+
+
+def test_labels_of_some_images_only(project):
+    write_labels(range(0, 20))
+    evaluate.run()
+    found = metrics()
+    assert (found["images"], found["labelled_images"]) == (36, 20)
+    assert found["acc"] == pytest.approx(19 / 20)
+    assert found["holdout_labelled_images"] == 0
+    assert "holdout_acc" not in found
+    assert len(table(paths.CONFUSION)) == 20
+    assert "20 labelled of 36" in " ".join(paths.GALLERY.read_text().split())
+
+
+def test_no_held_out_images_and_a_subsample(project):
+    write_cache(range(48))
+    write_params(quadratic_limit=12, baselines=["ward", "kmeans_pixels"])
+    evaluate.run()
+    found = metrics()
+    assert not [key for key in found if key.startswith("holdout")]
+    assert found["baseline_ward_images"] == 12
+    assert "baseline_kmeans_pixels_images" not in found
+    assert {k.split("_")[1] for k in found if k.startswith("baseline")} == {"ward", "kmeans"}
+
+
+def test_two_images_and_more_clusters(project, capsys):
+    write_cache(range(2))
+    write_params(baselines=list(baselines.BASELINES))
+    evaluate.run()
+    assert metrics()["acc"] == 1
+    assert "umap_kmeans: left out, it needs 10 images" in capsys.readouterr().out
+
+
+def test_without_mlflow_the_reports_are_written(project, store, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    evaluate.run()
+    assert "mlflow is not installed: nothing is logged" in capsys.readouterr().out
+    assert paths.GALLERY.is_file()
+    assert store.registrations == []
+
+
+def test_without_a_run_file_and_without_curves(project, store, capsys):
+    paths.RUN.unlink()
+    paths.CURVES.unlink()
+    evaluate.run()
+    assert store.evaluations[0]["run"]["run_id"] is None
+    assert not (paths.PLOTS / "curves.png").exists()
+    assert "no picture of the losses" in capsys.readouterr().out
+
+
+def test_a_model_of_another_size_is_refused(project, monkeypatch):
+    wrong = FakePredictor()
+    wrong.cache_size = 16
+    monkeypatch.setattr(predict, "load", lambda directory: wrong)
+    with pytest.raises(VtccError, match=r"\(16, 16, 1\), but data/cache holds \(8, 8, 1\)"):
+        evaluate.run()
+    assert not paths.METRICS.exists()
+
+
+def test_a_model_of_other_images_is_noted(project, monkeypatch, capsys):
+    other = FakePredictor()
+    other.info = {"dataset": {"digest": "something else"}}
+    monkeypatch.setattr(predict, "load", lambda directory: other)
+    evaluate.run()
+    assert "trained on other images" in capsys.readouterr().out
+
+
+def test_predictions_in_chunks_are_the_same(project, monkeypatch, capsys):
+    evaluate.run()
+    whole = paths.ASSIGNMENTS.read_text()
+    monkeypatch.setattr(evaluate, "_CHUNK", 10)
+    write_params(batch_size=5)
+    evaluate.run()
+    assert paths.ASSIGNMENTS.read_text() == whole
+    assert '"images": 40, "of": 48' in capsys.readouterr().out
+
+
+def test_missing_cache_is_one_clear_line(project):
+    (paths.CACHE / "cache.json").unlink()
+    with pytest.raises(VtccError, match="vtcc validate"):
+        evaluate.run()
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_line(project):
+    paths.GALLERY.mkdir()
+    (paths.GALLERY / "file").touch()
+    with pytest.raises(VtccError, match="reports: could not write"):
+        evaluate.run()
