@@ -91,8 +91,9 @@ def run(
         progress.note(f"unreadable: {name!r}: {why}")
     if bad > len(first):
         progress.note(f"unreadable: {bad - len(first)} more, see the column error")
+    K = predictor.num_clusters
     unread = f", {bad} unreadable" if bad else ""
-    progress.note(f"{done - bad} images in {len(clusters)} clusters{unread}: {out}")
+    progress.note(f"{done - bad} images, {len(clusters)} of {K} clusters{unread}: {out}")
 
 
 def _load(model: str, room: Path) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vtcc import config, paths
@@ -23,7 +24,7 @@ def run(console: Console | None = None) -> None:
     Raises:
         VtccError: when nothing has been evaluated yet.
     """
-    console = console or Console()
+    console = console or Console(highlight=False)
     metrics = _read(paths.METRICS)
     if metrics is None:
         raise VtccError(
@@ -40,7 +41,9 @@ def run(console: Console | None = None) -> None:
     name = _registry(console)
     console.print()
     if paths.GALLERY.exists():
-        console.print(f"[bold]pictures[/]    {paths.GALLERY.resolve()}", soft_wrap=True)
+        console.print(
+            f"[bold]pictures[/]    {escape(str(paths.GALLERY.resolve()))}", soft_wrap=True
+        )
     console.print("[bold]next[/]        make ui                  runs and models in MLflow")
     uri = f"models:/{name}@champion" if name else str(paths.MODEL)
     console.print(
@@ -53,7 +56,7 @@ def _facts(console: Console, metrics: dict[str, Any]) -> None:
     params = config.load()
     size = f"{cache['images']:,} images" if "images" in cache else "images not here"
     console.print(
-        f"[bold]{cache.get('name', params.dataset.name)}[/]: {size}, K = "
+        f"[bold]{escape(cache.get('name', params.dataset.name))}[/]: {size}, K = "
         f"{params.train.num_clusters}, {params.train.image_size} px, {params.train.epochs} epochs, "
         f"seed {params.train.seed}"
     )
@@ -111,7 +114,7 @@ def _registry(console: Console) -> str | None:
     console.print(
         f"[bold]registered[/]  {registered['name']} version {registered['version']}"
         + (f" ({', '.join(sorted(aliases))})" if aliases else "")
-        + f"; {registered['reason']}",
+        + f"; {escape(registered['reason'])}",
         soft_wrap=True,
     )
     return registered["name"]
