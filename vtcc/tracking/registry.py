@@ -15,7 +15,6 @@ from typing import Any
 
 from vtcc import paths
 from vtcc.errors import VtccError
-from vtcc.progress import note
 from vtcc.tracking import facts, fetch, packaging, runs, store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -200,8 +199,6 @@ def _decide(
             client.set_model_version_tag(name, version, "compared_with", holder or "none")
         if better:
             client.set_registered_model_alias(name, CHAMPION, version)
-    now = f"version {version}" if better else f"still version {holder}"
-    note(f"{name}: registered version {version} (challenger); champion is {now}; {reason}")
     return better, reason
 
 
