@@ -248,15 +248,13 @@ def _track(params: config.Evaluate, cache: Any, metrics: dict[str, Any]) -> None
         artifacts=artifacts,
         experiment=cache.name,
     )
-    registered = registry.register(
+    registry.register(
         cache.name,
         run_id,
         paths.MODEL,
         {k: v for k, v in metrics.items() if not k.startswith("baseline_")},
         {"data_digest": cache.digest},
     )
-    state = "champion" if registered.champion else "challenger"
-    note(f"{registered.name} version {registered.version}: {state} ({registered.reason})")
 
 
 def _summary(metrics: dict[str, Any]) -> str:
