@@ -39,14 +39,16 @@ def test_nothing_evaluated_yet_says_what_to_do(project):
 
 def test_scores_stand_beside_every_baseline(project):
     scores = {"acc": 0.972, "nmi": 0.942, "ari": 0.93, "fmi": 0.94, "holdout_acc": 0.961}
-    write(paths.METRICS, scores | {"baseline_ward_acc": 0.84, "confidence": 0.9, "images": 1797})
+    write(
+        paths.METRICS, scores | {"baseline_ward_acc": 0.84, "confidence": 0.9, "clusters_used": 7}
+    )
     text = shown()
     assert "my [toys]: 1,797 images, K = 10, 16 px, 2 epochs, seed 0" in text
     rows = {line[:8].strip(): line[8:].split() for line in text.splitlines()}
     assert rows["VTCC"] == ["0.972", "0.942", "0.930", "0.940"]
     assert rows["held out"] == ["0.961", "-", "-", "-"]
     assert rows["ward"] == ["0.840", "-", "-", "-"]
-    assert "confidence 0.900  images 1,797" in text
+    assert "confidence 0.900, clusters used 7" in text
     assert "--model models/model " in text
 
 

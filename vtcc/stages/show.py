@@ -15,6 +15,7 @@ from vtcc import config, paths
 from vtcc.errors import VtccError
 
 SCORES = ("acc", "nmi", "ari", "fmi")
+_COUNTS = ("images", "labelled_images", "classes", "num_clusters")  # said elsewhere
 _LABELS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "fmi": "FMI"}
 
 
@@ -37,7 +38,7 @@ def run(console: Console | None = None) -> None:
         console.print("No labels, so no scores: look at the gallery.")
     free = _label_free(metrics)
     if free:
-        console.print("[bold]label-free[/]  " + "  ".join(f"{k} {v}" for k, v in free.items()))
+        console.print("[bold]label-free[/]  " + ", ".join(f"{k} {v}" for k, v in free.items()))
     name = _registry(console)
     console.print()
     if paths.GALLERY.exists():
@@ -87,11 +88,10 @@ def _baselines(metrics: dict[str, Any]) -> list[str]:
 
 
 def _label_free(metrics: dict[str, Any]) -> dict[str, str]:
-    labelled = {*SCORES, *(f"holdout_{s}" for s in SCORES)}
     return {
         key.replace("_", " "): _number(value)
         for key, value in metrics.items()
-        if key not in labelled
+        if key not in {*SCORES, *_COUNTS}
         and not key.startswith(("baseline_", "holdout_"))
         and isinstance(value, int | float)
     }
