@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 from vtcc import paths, quiet
 from vtcc.errors import VtccError
@@ -37,6 +38,9 @@ def launch(port: int = 5000) -> None:
         *("--host", HOST, "--port", str(port), "--workers", "1"),
     ]
     note(f"MLflow: http://{HOST}:{port} (Ctrl-C stops it)")
+    # `kill` and a closed terminal end it like Ctrl-C, or the server would live on.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.default_int_handler)
     # A session of its own: Ctrl-C reaches us alone, and we stop all of its workers.
     server = subprocess.Popen(command, start_new_session=True)
     try:
@@ -66,14 +70,14 @@ def check_port(port: int) -> None:
 
 
 def _stop(server: subprocess.Popen) -> None:
-    if server.poll() is not None:
-        return
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    """Ends the server's whole process group, politely first (its SIGINT prints a traceback)."""
+    for sign, seconds in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0)):
         try:
             os.killpg(server.pid, sign)
-            server.wait(8)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                server.poll()  # the leader stays a member until it is reaped
+                os.killpg(server.pid, 0)
+                time.sleep(0.1)
         except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
-            continue
-        return
