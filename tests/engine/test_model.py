@@ -5,7 +5,7 @@ import torch
 
 from vtcc.config import Model
 from vtcc.engine.model import VTCC, build, parameter_count
-from vtcc.engine.vit import VisionTransformer, conv_stem, sincos_positions
+from vtcc.engine.vit import VisionTransformer, class_token_of, conv_stem, sincos_positions
 
 SIZES = Model(
     stem="conv",
@@ -110,3 +110,23 @@ def test_attention_kernels_agree():
     fused = model.embed(x)
     model.encoder.use_fused_attention(False)
     torch.testing.assert_close(model.embed(x), fused, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_last_blocks_shortcut_is_the_block(fused):
+    torch.manual_seed(0)
+    encoder = build(SIZES, 5, image_size=16, channels=1).encoder
+    encoder.use_fused_attention(fused)
+    for p in encoder.parameters():  # biases and norms that are not trivial
+        torch.nn.init.normal_(p, std=0.3)
+    block = encoder.blocks[-1]
+    tokens = torch.randn(3, 17, 16, requires_grad=True)
+    short, whole = class_token_of(block, tokens), block(tokens)[:, 0]
+    torch.testing.assert_close(short, whole, rtol=1e-5, atol=1e-5)
+    weights = [tokens, *block.parameters()]
+    for a, b in zip(
+        torch.autograd.grad(short.square().sum(), weights),
+        torch.autograd.grad(whole.square().sum(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)

@@ -331,17 +331,17 @@ def stop_signals() -> Iterator[Stop]:
     stop = Stop()
     previous: dict[int, Any] = {}
 
-    def handle(signum: int, frame: object) -> None:
+    def handle(signum: int, _frame: object) -> None:
         stop.signum = signum
         signal.signal(signum, previous[signum])
 
     try:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            previous[signum] = signal.signal(signum, handle)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, handle)
     except ValueError:  # not the main thread: signals go elsewhere
         pass
     try:
         yield stop
     finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+        for key, handler in previous.items():
+            signal.signal(key, handler)

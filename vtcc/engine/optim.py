@@ -12,7 +12,8 @@ def make_optimizer(model: nn.Module, params: Optimizer) -> torch.optim.Optimizer
     """Adam as in the paper, or AdamW without decay on biases, norms and the class token."""
     if params.name == "adam":
         return torch.optim.Adam(model.parameters(), lr=params.learning_rate, fused=True)
-    decayed, exempt = [], []
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         (exempt if p.ndim <= 1 or name.endswith("class_token") else decayed).append(p)
     groups = [

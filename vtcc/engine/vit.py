@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
@@ -105,7 +106,7 @@ class VisionTransformer(nn.Module):
         """Chooses the attention kernel; results differ by rounding only."""
         for module in self.blocks.modules():
             if isinstance(module, Attention):
-                module.fused_attn = fused
+                module.fused_attn = fused  # type: ignore[misc]
 
     def _initialize(self) -> None:
         """Xavier-uniform linear layers, q, k and v as separate matrices; zero biases."""
@@ -127,4 +128,34 @@ class VisionTransformer(nn.Module):
         tokens = self.stem(x).flatten(2).transpose(1, 2)  # (N, T, d)
         class_token = self.class_token.expand(len(x), -1, -1)
         tokens = torch.cat([class_token, tokens], dim=1) + self.positions
-        return self.norm(self.blocks(tokens))[:, 0]
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        return self.norm(class_token_of(self.blocks[-1], tokens))
+
+
+def class_token_of(block: nn.Module, tokens: Tensor) -> Tensor:
+    """What `block(tokens)[:, 0]` is, without computing the other tokens.
+
+    Only the class token leaves the encoder, so in the last block the others are needed as
+    keys and values alone: a sixth of the block's arithmetic.
+
+    Args:
+        block: a timm `Block`. tokens: (N, T, d).
+
+    Returns:
+        (N, d).
+    """
+    attention: Any = block.attn
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    N, _, d = tokens.shape
+    heads = attention.num_heads
+    y = block.norm1(tokens)  # type: ignore[operator]
+    q = F.linear(y[:, :1], weight[:d], bias[:d])
+    k, v = F.linear(y, weight[d:], bias[d:]).chunk(2, dim=2)
+    q, k, v = (u.unflatten(2, (heads, d // heads)).transpose(1, 2) for u in (q, k, v))
+    if attention.fused_attn:
+        mixed = F.scaled_dot_product_attention(q, k, v)
+    else:
+        mixed = ((q * attention.scale) @ k.transpose(2, 3)).softmax(dim=3) @ v
+    h = tokens[:, 0] + attention.proj(mixed.transpose(1, 2).reshape(N, d))
+    return h + block.mlp(block.norm2(h))  # type: ignore[operator]
