@@ -5,6 +5,7 @@ starts flow runs. Ctrl-C ends what was started here, nothing else.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -21,7 +22,9 @@ from vtcc import paths
 from vtcc.errors import VtccError
 
 START_SECONDS = 180.0
-STOP_SECONDS = 10.0
+# A stage has 25 s to write its checkpoint and DVC a few to release its locks.
+STOP_SECONDS = 40.0
+SERVER_LOG = "prefect-server.log"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,27 +41,58 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--port: expected 1 to 65535, found {given.port}")
     if given.limit < 1:
         parser.error(f"--limit: expected 1 or more, found {given.limit}")
-    # Stopped like Ctrl-C by whoever ends services, so that the server ends with us.
+    # A shell without job control starts `command &` deaf to SIGINT, and children inherit that.
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    started = None
+    started: list[subprocess.Popen] = []
     try:
         project = _project()
         url = api_url(given.port)
-        started = start_server(url, project / ".vtcc")
-        os.environ["PREFECT_API_URL"] = url
-        os.chdir(project)
-        _serve(url, project, given.limit)
+        prefect = start_server(url, project / ".vtcc")
+        started += [prefect] if prefect else []
+        started.append(_start_runner(url, project, given.limit))
+        _say(url, project, given.limit)
+        _watch(started, project)
     except VtccError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("stopped", flush=True)
+        print("stopping; a training in progress keeps its checkpoint", flush=True)
     finally:
-        if started is not None:
-            stop_server(started)
+        # A second request must not leave half of it running.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        # Flow runs end before the server that keeps their states.
+        for process in reversed(started):
+            end(process)
 
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _start_runner(url: str, project: Path, limit: int) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.runner", "--limit", str(limit)],
+        cwd=project,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"PREFECT_API_URL": url},
+    )
+
+
+def _watch(started: list[subprocess.Popen], project: Path) -> NoReturn:
+    """Waits for the first of our processes to end, which none should by itself."""
+    while True:
+        for process in started:
+            try:
+                process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                continue
+            name = " ".join(process.args[2:4]) if isinstance(process.args, list) else ""
+            raise VtccError(
+                f"`{name}` ended with status {process.returncode}; its output is above or in "
+                f"{project / '.vtcc' / SERVER_LOG}"
+            )
 
 
 def _project() -> Path:
@@ -79,7 +113,7 @@ def start_server(url: str, log_directory: Path) -> subprocess.Popen | None:
 
     Args:
         url: its API address.
-        log_directory: gets `prefect-server.log`.
+        log_directory: gets the server's output, `prefect-server.log`.
 
     Returns:
         Its process, or None when a Prefect server answers there already.
@@ -104,7 +138,7 @@ def start_server(url: str, log_directory: Path) -> subprocess.Popen | None:
             "or choose another: make serve PREFECT_PORT=4300"
         )
     log_directory.mkdir(parents=True, exist_ok=True)
-    log = log_directory / "prefect-server.log"
+    log = log_directory / SERVER_LOG
     print(f"starting a Prefect server at {url} (log: {log})", flush=True)
     command = [sys.executable, "-m", "prefect", "server", "start"]
     with log.open("wb") as out:
@@ -120,7 +154,7 @@ def start_server(url: str, log_directory: Path) -> subprocess.Popen | None:
     try:
         _wait_until_healthy(process, url, log)
     except BaseException:
-        stop_server(process)
+        end(process)
         raise
     return process
 
@@ -149,25 +183,27 @@ def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
     raise VtccError(f"the Prefect server was not healthy after {START_SECONDS:.0f} s; see {log}")
 
 
-def stop_server(process: subprocess.Popen) -> None:
-    """Ends a server that `start_server` started, and what it started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        break
+def end(process: subprocess.Popen, grace: float = STOP_SECONDS) -> None:
+    """Ends a process started here with all its descendants, asking first.
+
+    SIGINT reaches flow runs, which end their stage: a training writes a checkpoint.
+    """
+    import psutil
+
+    family = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        family = [*parent.children(recursive=True), parent]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    _, left = psutil.wait_procs(family, timeout=grace)
+    for member in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
     process.wait()
 
 
-def _serve(url: str, project: Path, limit: int) -> None:
-    # Prefect reads PREFECT_API_URL when it is imported.
-    from flows.train import train
-
+def _say(url: str, project: Path, limit: int) -> None:
     elsewhere = "" if url == _default_url(project) else f"export PREFECT_API_URL={url}\n  "
     activate = "" if shutil.which("prefect") else "source .venv/bin/activate\n  "
     print(
@@ -176,12 +212,6 @@ def _serve(url: str, project: Path, limit: int) -> None:
         f"in another terminal, in {project}:\n\n  {activate}{elsewhere}"
         "prefect deployment run vtcc/train --watch\n\nCtrl-C stops.",
         flush=True,
-    )
-    train.serve(
-        name="train",
-        description="download, validate, train, evaluate, register",
-        limit=limit,
-        print_starting_message=False,
     )
 
 

@@ -16,7 +16,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed
+from prefect.states import Failed, State
 from prefect.tasks import exponential_backoff
 
 from flows import dvc, server, workspace
@@ -112,10 +112,8 @@ STAGES = (download, validate, train_model, evaluate)
 
 
 def _done(result: Any) -> Any:
-    """What a task gave, raising what it failed with: a task hands its error back as a value."""
-    if isinstance(result, Exception):
-        raise result
-    return result
+    """What a task gave, or raised here: a task that returns a failed state hands that back."""
+    return result.result(raise_on_failure=True) if isinstance(result, State) else result
 
 
 def _run_name() -> str:
