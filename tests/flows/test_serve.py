@@ -1,0 +1,72 @@
+"""Finding out what answers at an address, without a server of our own."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from flows import serve, server
+from vtcc.errors import VtccError
+
+
+@pytest.fixture
+def website(request: pytest.FixtureRequest) -> Iterator[str]:
+    status, body = request.param
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}/api"
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("website", "found"),
+    [
+        ((200, b"true"), "prefect"),
+        ((401, b""), "prefect"),
+        ((200, b"<html>"), "other"),
+        ((404, b""), "other"),
+    ],
+    indirect=["website"],
+)
+def test_probe(website: str, found: str) -> None:
+    assert server.probe(website) == found
+
+
+@pytest.mark.parametrize("website", [(404, b"")], indirect=True)
+def test_a_port_in_use_is_one_clear_line(website: str, tmp_path: Path) -> None:
+    with pytest.raises(VtccError, match="in use by something that is not a Prefect server"):
+        serve.start_server(website, tmp_path)
+    assert server.probe("http://127.0.0.1:9/api") == "nothing"
+
+
+@pytest.mark.parametrize("website", [(200, b"true")], indirect=True)
+def test_a_running_server_is_used(website: str, tmp_path: Path) -> None:
+    assert serve.start_server(website, tmp_path) is None
+
+
+def test_another_machines_server_is_not_started_here(tmp_path: Path) -> None:
+    with pytest.raises(VtccError, match="PREFECT_API_URL: no Prefect server answers"):
+        serve.start_server("http://127.0.0.2:9/api", tmp_path)
+
+
+def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert server.configured_url(tmp_path) == "http://127.0.0.1:4200/api"
+    (tmp_path / "pyproject.toml").write_text('[tool.prefect.api]\nurl = "http://a:1/api/"\n')
+    assert server.configured_url(tmp_path) == "http://a:1/api"
+    assert serve.api_url(4300) == "http://127.0.0.1:4300/api"
+    monkeypatch.setenv("PREFECT_API_URL", "http://b:2/api/")
+    assert server.configured_url(tmp_path) == "http://b:2/api"
+    assert serve.api_url(4300) == "http://b:2/api"

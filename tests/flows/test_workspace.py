@@ -1,0 +1,142 @@
+"""A private worktree: what it carries, what it leaves alone, and that it goes away."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.workspace import Workspace, environment, prune, resolve
+from tests.flows import toy
+from vtcc.errors import VtccError
+
+
+def worktrees(project: Path) -> list[str]:
+    return sorted(p.name for p in (project / ".vtcc" / "worktrees").glob("*"))
+
+
+def test_nothing_to_override_runs_in_the_project(project: Path) -> None:
+    before = json.dumps(yaml.safe_load((project / "params.yaml").read_text()))
+    for given in ((None, {}, None), (None, {"train.epochs": 100}, None), ("digits", {}, 0)):
+        with Workspace(*given, project=project) as where:
+            assert where.in_place
+            assert where.directory == project
+            assert json.dumps(where.params) == before
+    assert not (project / ".vtcc").exists()
+
+
+def test_edits_are_carried_and_the_project_stays_as_it_is(project: Path) -> None:
+    (project / "stage.py").write_text("# edited\n")
+    (project / ".dvcignore").unlink()
+    (project / "vtcc" / "new.py").write_text("# new\n")
+    (project / "photos").mkdir()
+    (project / "photos" / "a.png").write_bytes(b"x")
+    params, status = (project / "params.yaml").read_bytes(), toy.git(project, "status", "--short")
+    changed = {"train.epochs": 7, "dataset.source": "photos"}
+    with Workspace(None, changed, 5, project=project) as where:
+        assert not where.in_place
+        assert where.directory.parent == project / ".vtcc" / "worktrees"
+        assert (where.directory / "stage.py").read_text() == "# edited\n"
+        assert (where.directory / "vtcc" / "new.py").read_text() == "# new\n"
+        assert not (where.directory / ".dvcignore").exists()
+        assert (where.directory / "photos" / "a.png").read_bytes() == b"x"
+        written = yaml.safe_load((where.directory / "params.yaml").read_text())
+        assert (written["train"]["epochs"], written["train"]["seed"]) == (7, 5)
+        assert written == where.params
+        head = toy.git(where.directory, "rev-parse", "HEAD")
+        assert head == toy.git(project, "rev-parse", "HEAD")
+        assert "stage.py" in toy.git(where.directory, "status", "--short")
+        local = (where.directory / ".dvc" / "config.local").read_text()
+        assert f"dir = {project / '.dvc' / 'cache'}" in local
+        assert (project / "params.yaml").read_bytes() == params
+    assert worktrees(project) == []
+    assert toy.git(project, "worktree", "list").count("\n") == 0
+    assert (project / "params.yaml").read_bytes() == params
+    assert toy.git(project, "status", "--short") == status
+    assert toy.git(project, "stash", "list") == ""
+
+
+def test_an_existing_cache_setting_is_respected(project: Path, tmp_path: Path) -> None:
+    local = "[cache]\n    dir = ../../shared-cache\n    type = copy\n"
+    (project / ".dvc" / "config.local").write_text(local)
+    with Workspace(None, {"train.epochs": 7}, project=project) as where:
+        text = (where.directory / ".dvc" / "config.local").read_text()
+        assert f"dir = {tmp_path.resolve() / 'shared-cache'}" in text
+        assert "type = copy" in text
+    assert (project / ".dvc" / "config.local").read_text() == local
+
+
+def test_it_goes_away_after_an_error(project: Path) -> None:
+    with pytest.raises(RuntimeError), Workspace(None, {"train.epochs": 7}, project=project):
+        raise RuntimeError
+    assert worktrees(project) == []
+
+
+def test_stale_ones_are_pruned_and_living_ones_are_not(project: Path) -> None:
+    code = (
+        "import os, sys, pathlib; from flows.workspace import Workspace;"
+        f"w = Workspace(None, {{'train.epochs': 7}}, project=pathlib.Path({str(project)!r}));"
+        "w.__enter__(); print(w.directory, flush=True); os._exit(9)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    left = Path(dead.stdout.strip())
+    assert dead.returncode == 9
+    assert (left / "params.yaml").is_file()
+    with Workspace(None, {"train.epochs": 8}, project=project) as where:
+        assert not left.exists()
+        assert prune(project) == 0
+        assert (where.directory / "params.yaml").is_file()
+    assert worktrees(project) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((None, {"train.epoch": 7}, None), "train.epoch: unknown parameter; did you mean"),
+        ((None, {"train.epochs": "7"}, None), "train.epochs: expected a whole number, found '7'"),
+        ((None, {"train.epochs": 0}, None), "train.epochs: found 0; allowed: at least 1"),
+        ((None, {"train.image_size": 15}, None), "not a multiple of train.model.patch_size"),
+        (("digit", {}, None), "preset 'digit': not found; known: digits"),
+        ((None, {"train.seed": 1}, 2), "seed: found 2, but the overrides set train.seed to 1"),
+        ((None, {}, -1), "train.seed: found -1; allowed: at least 0"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_is_made(
+    project: Path, given: tuple, said: str
+) -> None:
+    with pytest.raises(VtccError, match=said.replace("(", r"\(")):
+        Workspace(*given, project=project)
+    assert not (project / ".vtcc").exists()
+
+
+def test_seed_is_the_trainings(project: Path) -> None:
+    assert resolve(None, {"train.epochs": 3}, 4, project)["train"]["seed"] == 4
+    assert resolve("digits", None, None, project)["train"]["seed"] == 0
+
+
+def test_without_git_only_running_in_place_works(tmp_path: Path, project: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "params.yaml").write_bytes((project / "params.yaml").read_bytes())
+    with Workspace(project=bare) as where:
+        assert where.directory == bare.resolve()
+    with (
+        pytest.raises(VtccError, match="not the top of a git checkout"),
+        Workspace(None, {"train.epochs": 3}, project=bare),
+    ):
+        pass
+
+
+def test_environment_is_absolute(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    env = environment(project)
+    assert env["MLFLOW_TRACKING_URI"] == f"sqlite:///{project}/mlflow.db"
+    assert env["VTCC_HOME"] == str(project)
+    assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert "DVC_ROOT" not in env
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert environment(project)["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
