@@ -133,29 +133,37 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_us(tmp_path: Path) -> No
     os.kill(int(lines[1]), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_waits_for_a_busy_directory(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(project, "download")
     set_epochs(project, 99)
     env = environment(project)
-    # Says so and gives up when it stays busy; goes on when it does not.
     first = subprocess.Popen(
         dvc._command("train"), cwd=project, env=env, stdout=subprocess.PIPE, start_new_session=True
     )
     assert first.stdout is not None
     while b"progress" not in first.stdout.readline():
         pass
+    waiting: list[str] = []
+
+    def on_line(line: str) -> None:
+        if "waiting up to" in line:
+            waiting.append(line)
+            os.killpg(first.pid, signal.SIGINT)
+            first.wait(timeout=20)
+
     try:
+        # It gives up when the directory stays busy, and goes on when it does not.
         with pytest.raises(VtccError, match="another DVC command has been running for 0 s"):
             run(project, "train", wait_busy=0)
-        threading.Timer(1.0, os.killpg, (first.pid, signal.SIGINT)).start()
-        monkeypatch.setattr(time, "sleep", lambda s, sleep=time.sleep: sleep(min(s, 1.0)))
         set_epochs(project, 2)
-        done, lines, _ = run(project, "train", wait_busy=30)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        done = dvc.run_stage("train", project, env=env, on_line=on_line, wait_busy=60)
     finally:
         first.stdout.close()
         first.wait(timeout=20)
     assert done.how == "ran"
-    assert any("waiting up to" in line for line in lines)
+    assert len(waiting) == 1
 
 
 def processes_in(directory: Path) -> list[int]:
