@@ -34,7 +34,7 @@ repro: setup  ## the pipeline: download, validate, train, evaluate
 	@vtcc show
 
 test: setup  ## lint-free quick tests
-	@pytest -m "not slow" -n 2 --dist loadgroup
+	@pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow

@@ -214,6 +214,10 @@ class Evaluate:
         ),
     )
     quadratic_limit: int = _p("Ward and UMAP see a seeded subsample above this many images", low=10)
+    projection: str = _p(
+        "of the embedding to the plane: umap shows groups better, pca is done at once",
+        choices=("umap", "pca"),
+    )
     plot_points: int = _p("points in the 2-D picture of the embedding", low=10)
     gallery_images: int = _p("images shown per cluster, half most and half least certain", low=2)
 
@@ -468,11 +472,20 @@ def edit(text: str, overrides: dict[str, Any]) -> str:
         for part in key.split("."):
             node = next(v for k, v in node.value if k.value == part)
         plain = list(value) if isinstance(value, tuple) else value
-        written = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True)
-        spans[node.start_mark.index, node.end_mark.index] = written.removesuffix("...\n").rstrip("\n")
+        spans[node.start_mark.index, node.end_mark.index] = _written(plain)
     for (start, end), written in sorted(spans.items(), reverse=True):
         text = text[:start] + written + text[end:]
     return text
+
+
+def _written(value: Any) -> str:
+    """A value as YAML on one line; readable where that reads back as the same, else escaped."""
+
+    def dump(readable: bool) -> str:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=readable)
+        return text.removesuffix("...\n").rstrip("\n")
+
+    return dump(True) if yaml.safe_load(dump(True)) == value else dump(False)
 
 
 PRESETS = Path(__file__).parent / "presets"

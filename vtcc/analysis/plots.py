@@ -31,17 +31,18 @@ def palette(count: int) -> list[str]:
     return colours[:count]
 
 
-def project(embedding: np.ndarray, seed: int) -> np.ndarray:
-    """A 2-D picture of an embedding: UMAP, or principal components below 10 images.
+def project(embedding: np.ndarray, seed: int, method: str = "umap") -> np.ndarray:
+    """A 2-D picture of an embedding: UMAP, or principal components.
 
     Args:
         embedding: (n, d) float32.
         seed: of UMAP.
+        method: "umap" or "pca"; below 10 images it is always the latter.
 
     Returns:
         (n, 2) float32.
     """
-    if len(embedding) >= baselines.UMAP_LEAST_IMAGES:
+    if method == "umap" and len(embedding) >= baselines.UMAP_LEAST_IMAGES:
         return baselines.umap(embedding, seed)
     flat = np.zeros((len(embedding), 2), dtype=np.float32)
     found = baselines.pca(embedding, 2, seed)

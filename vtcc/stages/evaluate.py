@@ -191,7 +191,7 @@ def _write(
     write_text(paths.CONFUSION, _csv(("class", "cluster"), pairs))
 
     shown = baselines.subsample(len(cluster), params.plot_points, params.seed)
-    points = plots.project(prediction.embedding[shown], params.seed)
+    points = plots.project(prediction.embedding[shown], params.seed, params.projection)
     with atomic_directory(paths.PLOTS) as directory:
         plots.sizes(directory / "sizes.png", np.bincount(cluster, minlength=K))
         plots.embedding(

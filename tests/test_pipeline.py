@@ -1,0 +1,163 @@
+"""The whole pipeline by DVC, as a user runs it, in a temporary clone of the working tree."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[1]
+
+
+class Project:
+    """A clone with its own DVC cache, tracking store and environment."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            if (TOP / name).is_file() and name not in {"dvc.lock"}:
+                target = directory / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(TOP / name, target)
+        unwanted = {"MLFLOW_TRACKING_URI", "VTCC_HOME", "VTCC_MIRROR", "DVC_ROOT"}
+        self.env = {k: v for k, v in os.environ.items() if k not in unwanted} | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "DVC_SITE_CACHE_DIR": str(directory.parent / "site"),
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "user.name",
+            "GIT_CONFIG_VALUE_0": "test",
+            "GIT_CONFIG_KEY_1": "user.email",
+            "GIT_CONFIG_VALUE_1": "test@localhost",
+        }
+        self("git init -q -b main && git add -A && git commit -qm start")
+
+    def __call__(self, command: str, *, ok: bool = True) -> str:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=self.directory,
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode == 0) == ok, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def edit(self, *assignments: str) -> None:
+        self("vtcc use tiny " + " ".join(f"--set '{a}'" for a in assignments))
+
+    def json(self, path: str) -> dict:
+        return json.loads((self.directory / path).read_text())
+
+    def pending(self) -> set[str]:
+        """Stages that `dvc repro` would run now."""
+        out = self("dvc repro --dry")
+        return {line.split("'")[1] for line in out.splitlines() if "Running stage" in line}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("clone with a space") / "vtcc")
+    project.edit()
+    project("git commit -qam tiny")
+    project("dvc repro")
+    return project
+
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+def test_every_stage_leaves_what_it_promises(project):
+    metrics = project.json("reports/metrics.json")
+    assert metrics["images"] == 360
+    assert metrics["holdout_images"] == 40
+    assert 0 < metrics["acc"] <= 1
+    assert {"baseline_kmeans_pixels_acc", "baseline_kmeans_embedding_nmi"} <= set(metrics)
+    assert project.json("reports/validation.json")["success"] is True
+    assert project.json("models/model/model.json")["num_clusters"] == 10
+    run = project.json("models/run.json")
+    assert len(run["run_id"]) == 32
+    assert run["tracking_uri"] == f"sqlite:///{project.directory}/mlflow.db"
+    registered = project.json(".vtcc/registered.json")
+    assert registered["name"] == "vtcc-digits-tiny"
+    page = (project.directory / "reports/gallery.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+
+
+def test_a_second_repro_is_up_to_date_and_git_shows_results_only(project):
+    assert "up to date" in project("dvc repro")
+    changed = {line[3:] for line in project("git status --porcelain").splitlines()}
+    assert changed <= {"dvc.lock", "reports/", "reports/metrics.json", "reports/validation.json"}
+
+
+@pytest.mark.parametrize(
+    ("change", "stage"),
+    [
+        ("evaluate.plot_points=100", "evaluate"),
+        ("train.epochs=3", "train"),
+        ("validate.max_duplicates=0.4", "validate"),
+        ("dataset.holdout=0.2", "download"),
+    ],
+)
+def test_a_changed_number_runs_just_what_depends_on_it(project, change, stage):
+    project.edit(change)
+    try:
+        pending = project.pending()
+    finally:
+        project.edit()
+    # What follows is run when the result differs, which a dry run does not know.
+    assert pending == {stage}
+
+
+def test_labels_reach_evaluate_only(project):
+    edges = [
+        [side.strip().strip('"') for side in line.rstrip(";").split("->")]
+        for line in project("dvc dag --dot --outs").splitlines()
+        if "->" in line
+    ]
+    produced = {
+        "reports/assignments.csv",
+        "reports/gallery.html",
+        "reports/metrics.json",
+        "reports/confusion.csv",
+        "reports/plots",
+    }
+    assert {after for before, after in edges if before == "data/labels"} == produced
+
+
+def test_metrics_params_and_plots_are_shown(project):
+    assert "acc" in project("dvc metrics show")
+    project.edit("train.epochs=3")
+    try:
+        difference = project("dvc params diff")
+    finally:
+        project.edit()
+    assert [w for line in difference.splitlines() if "train.epochs" in line for w in line.split()][
+        -2:
+    ] == ["2", "3"]
+    project("dvc plots show -o plots")
+    assert (project.directory / "plots/index.html").is_file()
+    shutil.rmtree(project.directory / "plots")
+
+
+def test_push_and_pull_through_a_local_remote(project, tmp_path):
+    project(f"dvc remote add -f -d --local store '{tmp_path}/store'")
+    project("dvc push")
+    model = project.directory / "models/model/model.safetensors"
+    before = model.read_bytes()
+    for path in ("models", "data/raw", "data/cache", ".dvc/cache"):
+        shutil.rmtree(project.directory / path)
+    project("dvc pull")
+    assert model.read_bytes() == before
+    assert "up to date" in project("dvc repro")
