@@ -95,7 +95,7 @@ def run(
         threads: processor threads of a stage; 0 leaves it to the libraries.
         again: run recorded seeds too.
         project: directory of `params.yaml`; default: around the working directory.
-        root: directory of the records; default: `benchmarks/records` of the project.
+        root: directory of the records; default: `benchmarks/records`.
 
     Raises:
         VtccError: on wrong parameters or when a stage fails.
@@ -105,7 +105,7 @@ def run(
     if threads < 0:
         raise VtccError(f"--threads: expected 0 or more, found {threads}")
     project = (project or paths.project()).resolve()
-    root = root or project / "benchmarks" / "records"
+    root = root or records.RECORDS
     known = records.load(name, root)
     command = _command(preset, overrides, seeds, name, threads)
     # One worktree for all seeds: they must not differ in code that was edited meanwhile.
