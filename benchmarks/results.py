@@ -6,7 +6,6 @@ python -m benchmarks.results --check   exits 1 when it is not what the records g
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from benchmarks import records
 from benchmarks.records import SCORES
 from vtcc import config
+from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,10 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         if found != text:
             sys.exit(f"error: {page} is not what the records give; run `make results`")
         return
-    page.parent.mkdir(exist_ok=True)
-    fresh = page.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(page)
+    write_text(page, text)
     print(page)
 
 
