@@ -8,7 +8,6 @@ named by the prefix alone may hold the note and the quotes of the comparison.
 
 import json
 import math
-import os
 import re
 import statistics
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
+from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 
 RECORDS = Path(__file__).parent / "records"
@@ -115,13 +115,7 @@ def read(file: Path) -> dict[str, Any]:
 def write(name: str, run: dict[str, Any], root: Path = RECORDS) -> Path:
     """Writes one run whole or not at all; returns its file."""
     file = directory(name, root) / f"seed{run['seed']}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        fresh.write_text(json.dumps(run, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        fresh.replace(file)
-    finally:
-        fresh.unlink(missing_ok=True)
+    write_text(file, json.dumps(run, indent=1, sort_keys=True) + "\n")
     return file
 
 

@@ -125,7 +125,7 @@ def use(
     assignments: Set = None,
 ) -> None:
     """Write params.yaml from a preset; the old one is kept beside the scratch files."""
-    from vtcc.data.atomic import write_text
+    from vtcc.atomic import write_text
 
     overrides = config.parse_assignments(assignments or [])
     text = config.edit(config.preset_text(name), overrides)

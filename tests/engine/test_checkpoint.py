@@ -102,7 +102,7 @@ def test_state_loads_without_running_code(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "state.pt"
     checkpoint.save_state(target, {"step": 1})
-    with pytest.raises(RuntimeError), checkpoint.replacing(target) as fresh:
+    with pytest.raises(RuntimeError), checkpoint.atomic_file(target) as fresh:
         fresh.write_bytes(b"half")
         raise RuntimeError
     assert checkpoint.load_state(target) == {"step": 1}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.data.atomic import remove, replace_directory
+from vtcc.atomic import remove, replace_directory
 from vtcc.errors import VtccError
 
 IMAGES = "images.npy"

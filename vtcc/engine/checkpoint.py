@@ -1,12 +1,7 @@
 """What a training leaves on disk: resumable state, and models that load without running code."""
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from vtcc.atomic import atomic_directory, atomic_file
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
 from vtcc.errors import VtccError
@@ -36,32 +32,10 @@ def training_key(params: dict, digest: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling of `path` that replaces it when the block succeeds.
-
-    A file is flushed to the disk first; a directory replaces the old one whole. After an
-    error nothing is left but what was there before.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        fresh = room / path.name
-        yield fresh
-        if fresh.is_file():
-            with fresh.open("rb") as file:
-                os.fsync(file.fileno())
-        if path.is_dir():
-            path.rename(room / "old")
-        fresh.replace(path)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-
-
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Writes tensors and plain values, atomically."""
-    with replacing(path) as fresh:
-        torch.save(state, fresh)
+    with atomic_file(path) as building:
+        torch.save(state, building)
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
@@ -80,8 +54,7 @@ def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
         info: plain values; must hold `model`, `num_clusters`, `image_size` and `channels`,
             from which `read_model` rebuilds the module.
     """
-    with replacing(directory) as fresh:
-        fresh.mkdir()
+    with atomic_directory(directory) as fresh:
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         save_file(weights, fresh / WEIGHTS)
         text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from vtcc import config, paths, progress
+from vtcc.atomic import atomic_directory, scratch_directory
 from vtcc.data import catalog, folder, manifest, sources
-from vtcc.data.atomic import atomic_directory, scratch_directory
 from vtcc.data.sources import Found
 from vtcc.errors import VtccError
 

@@ -175,7 +175,7 @@ def _write(
 ) -> None:
     """Everything below reports/ that this stage answers for; each file whole or not at all."""
     from vtcc.analysis import baselines, gallery, plots
-    from vtcc.data.atomic import atomic_directory, write_text
+    from vtcc.atomic import atomic_directory, write_text
 
     K, cluster, confidence = predictor.num_clusters, prediction.cluster, prediction.confidence
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()}

@@ -5,6 +5,7 @@ Needs the engine's libraries only; without MLflow the run is not tracked.
 
 import csv
 import importlib.util
+import io
 import json
 import platform
 import shutil
@@ -13,6 +14,7 @@ import time
 from typing import Any
 
 from vtcc import __version__, config, paths
+from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -181,19 +183,12 @@ def _summary(fitted: Any, chosen: Any) -> dict[str, Any]:
 
 
 def _write_json(path: Any, values: dict) -> None:
-    from vtcc.engine.checkpoint import replacing
-
-    with replacing(path) as fresh:
-        fresh.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def _write_curves(curves: list[dict[str, float]]) -> None:
-    from vtcc.engine.checkpoint import replacing
-
-    with (
-        replacing(paths.CURVES) as fresh,
-        fresh.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(curves[0]))
-        writer.writeheader()
-        writer.writerows({k: round(v, 6) for k, v in row.items()} for row in curves)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(curves[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: round(v, 6) for k, v in row.items()} for row in curves)
+    write_text(paths.CURVES, file.getvalue())

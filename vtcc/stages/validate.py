@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from vtcc import config, paths, progress
+from vtcc.atomic import remove, write_text
 from vtcc.data import expectations, images, manifest, report
-from vtcc.data.atomic import remove, write_text
 from vtcc.data.cache import CacheWriter
 from vtcc.data.expectations import Limits
 from vtcc.errors import VtccError

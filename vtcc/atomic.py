@@ -39,15 +39,27 @@ def replace_directory(building: Path, target: Path) -> None:
         building.replace(target)
 
 
-def write_text(target: Path, text: str) -> None:
-    """Writes a UTF-8 file in one step, making its directory when needed."""
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yields a path beside `target` that becomes it, flushed to the disk, when the block ends.
+
+    After an error `target` is what it was, and nothing else is left.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     building = target.with_name(f".{target.name}.building")
     try:
-        building.write_text(text, encoding="utf-8", newline="")
+        yield building
+        with building.open("rb") as file:
+            os.fsync(file.fileno())
         building.replace(target)
     finally:
         building.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a UTF-8 file in one step, making its directory when needed."""
+    with atomic_file(target) as building:
+        building.write_text(text, encoding="utf-8", newline="")
 
 
 def remove(path: Path) -> None:
