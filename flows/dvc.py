@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc.errors import VtccError
+from vtcc.errors import TemporaryError, VtccError
 
 # Prefect kills a cancelled flow run after 30 s; a training writes its checkpoint in less.
 GRACE = 25.0
-# What a stage exits with when trying again may help (EX_TEMPFAIL of sysexits.h).
-TEMPORARY = 75
 
 # Advice that DVC repeats after every stage, for people at a prompt.
 CHATTER = (
@@ -53,7 +51,7 @@ class StageError(VtccError):
     @property
     def temporary(self) -> bool:
         """Whether trying again may help: it said so, or it crashed without an explanation."""
-        return self.status == TEMPORARY or not self.explained
+        return self.status == TemporaryError.status or not self.explained
 
 
 @dataclass(frozen=True)

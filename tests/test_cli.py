@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vtcc import cli, config
-from vtcc.errors import VtccError
+from vtcc.__main__ import main
+from vtcc.errors import TemporaryError, VtccError
 
 
 def vtcc(*arguments, cwd=None):
@@ -39,6 +40,18 @@ def test_a_users_mistake_is_one_line_and_exit_1(tmp_path):
         f"({', '.join(config.preset_names())})\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "status"), [(VtccError, 1), (TemporaryError, 75)])
+def test_the_exit_status_tells_whether_trying_again_may_help(error, status, monkeypatch, capsys):
+    def fail():
+        raise error("no route to host")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert capsys.readouterr().err == "error: no route to host\n"
 
 
 @pytest.mark.parametrize("verb", ["download", "validate", "train", "evaluate", "params"])

@@ -1,6 +1,7 @@
 """`python -m vtcc <verb>`; also the console script `vtcc`."""
 
 import sys
+from collections.abc import Callable
 
 from vtcc import quiet
 from vtcc.errors import VtccError
@@ -9,8 +10,11 @@ from vtcc.errors import VtccError
 def main() -> None:
     """Runs one verb; errors a user can meet end in one line and exit status 1."""
     quiet.apply()
+    run: Callable[[], None]
     try:
-        from vtcc.cli import app as run
+        from vtcc.cli import app
+
+        run = app
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
@@ -19,7 +23,8 @@ def main() -> None:
     try:
         run()
     except VtccError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.status)
 
 
 def _without_typer() -> None:

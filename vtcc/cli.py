@@ -1,7 +1,9 @@
 """`vtcc <verb>`: thin; heavy imports live inside the verbs that need them."""
 
+import importlib
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -46,40 +48,36 @@ def _in_project() -> None:
     os.chdir(paths.project())
 
 
+def _stage(name: str) -> None:
+    """Runs a stage and says how long it took, its imports included."""
+    started = time.monotonic()
+    _in_project()
+    importlib.import_module(f"vtcc.stages.{name}").run()
+    print(f"{name}: done in {time.monotonic() - started:.0f} s")
+
+
 @app.command()
 def download() -> None:
     """Stage 1: fetch images, write manifest and labels."""
-    from vtcc.stages import download as stage
-
-    _in_project()
-    stage.run()
+    _stage("download")
 
 
 @app.command()
 def validate() -> None:
     """Stage 2: decode every image once, check expectations, write the cache."""
-    from vtcc.stages import validate as stage
-
-    _in_project()
-    stage.run()
+    _stage("validate")
 
 
 @app.command()
 def train() -> None:
     """Stage 3: train VTCC without labels; resumes an interrupted training."""
-    from vtcc.stages import train as stage
-
-    _in_project()
-    stage.run()
+    _stage("train")
 
 
 @app.command()
 def evaluate() -> None:
     """Stage 4: scores, baselines, plots, gallery; registers the model."""
-    from vtcc.stages import evaluate as stage
-
-    _in_project()
-    stage.run()
+    _stage("evaluate")
 
 
 @app.command()

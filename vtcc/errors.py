@@ -5,5 +5,13 @@ class VtccError(Exception):
     """A user's mistake or a fact of the world, told in one clear line.
 
     The message says what was found, where, and what to do. The command line prints it
-    as `error: ...` on stderr and exits with 1, without a traceback.
+    as `error: ...` on stderr and exits with `status`, without a traceback.
     """
+
+    status = 1
+
+
+class TemporaryError(VtccError):
+    """One that may pass by itself, such as a network failure; the flow tries again."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h

@@ -13,7 +13,7 @@ from flows import train as flow_module
 from flows.parameters import overrides_schema, parse_assignments
 from flows.progress import describe
 from vtcc import config
-from vtcc.errors import VtccError
+from vtcc.errors import TemporaryError, VtccError
 
 # The server takes long to start: one worker starts it, once.
 pytestmark = pytest.mark.xdist_group("prefect")
@@ -120,7 +120,7 @@ def test_a_failing_stage_fails_the_run_in_its_words(stages: SimpleNamespace) -> 
 
 def test_download_is_tried_again_unless_it_is_the_users_mistake(stages: SimpleNamespace) -> None:
     crash = dvc.StageError("download", 1, "ConnectionError", explained=False)
-    busy = dvc.StageError("download", dvc.TEMPORARY, "no network", explained=True)
+    busy = dvc.StageError("download", TemporaryError.status, "no network", explained=True)
     stages.errors = {"download": [crash, busy]}
     assert flow_module.train(return_state=True).is_completed()
     assert stages.ran == ["download", "download", *ALL]

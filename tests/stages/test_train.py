@@ -97,7 +97,7 @@ def test_a_cache_smaller_than_the_views_is_refused(project):
         paths.PARAMS.read_text(), {"validate.image_size": 20, "train.image_size": 20}
     )
     paths.PARAMS.write_text(text)
-    with pytest.raises(VtccError, match="cached at 16 pixels, below train.image_size"):
+    with pytest.raises(VtccError, match=r"cached at 16 pixels, below train\.image_size"):
         train.run()
 
 
