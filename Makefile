@@ -33,8 +33,9 @@ repro: setup  ## the pipeline: download, validate, train, evaluate
 	@dvc repro $(STAGE)
 	@vtcc show
 
-test: setup  ## lint-free quick tests
-	@pytest -m "not slow" -n 2 --dist loadfile
+# Two workers with one thread each: more threads than cores only wait for each other.
+test: setup  ## quick tests
+	@OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow

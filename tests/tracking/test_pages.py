@@ -5,7 +5,6 @@ The screenshots are kept in $VTCC_SCREENSHOTS when it is set.
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,19 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import Browser
 from tests.tracking import toy
 from vtcc import config, paths
 from vtcc.tracking import registry, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if shutil.which(name):
-            return name
-    pytest.fail("chromium is missing: install Debian's package `chromium`")
 
 
 @pytest.fixture
@@ -83,42 +75,15 @@ def server(here, tmp_path):
     process.wait(40)
 
 
-def look(chromium, url, name, tmp_path):
-    """Text of the page once its scripts have run; takes a screenshot on the way."""
-    folder = Path(os.environ.get("VTCC_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
-        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-        *("--disable-sync", "--window-size=1500,1300", "--virtual-time-budget=60000"),
-        *(f"--user-data-dir={tmp_path / name}", f"--screenshot={folder / name}.png"),
-        *("--dump-dom", url),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (folder / f"{name}.png").stat().st_size > 20_000
-    return done.stdout
-
-
-def test_run_comparison_and_registry_pages(chromium, trainings, server, client, tmp_path):
+def test_run_curves_comparison_and_registry_pages(trainings, server, client, tmp_path):
     experiment = client.get_run(trainings[0]).info.experiment_id
-
-    run = look(
-        chromium, f"{server}/#/experiments/{experiment}/runs/{trainings[0]}", "run", tmp_path
-    )
-    for shown in ("cluster_loss", "acc", "train.epochs", "my toys", "vtcc-my-toys"):
-        assert shown in run, shown
-
-    both = json.dumps(trainings).replace(" ", "")
-    address = f"{server}/#/compare-runs?runs={both}&experiments=[%22{experiment}%22]"
-    compared = look(chromium, address, "compare", tmp_path)
-    for shown in ("Comparing 2 Runs", "train.epochs", "acc"):
-        assert shown in compared, shown
-
     model = registry.model_name("my toys")
-    page = look(chromium, f"{server}/#/models/{model}", "model", tmp_path)
-    for shown in (model, "champion", "challenger"):
-        assert shown in page, shown
-
-    curves = f"{server}/#/experiments/{experiment}/runs/{trainings[0]}/model-metrics"
-    assert "cluster_loss" in look(chromium, curves, "curves", tmp_path)
+    run = f"{server}/#/experiments/{experiment}/runs/{trainings[0]}"
+    both = json.dumps(trainings).replace(" ", "").replace('"', "%22")
+    compare = f"{server}/#/compare-runs?runs={both}&experiments=[%22{experiment}%22]"
+    with Browser(Path(os.environ.get("VTCC_SCREENSHOTS", tmp_path))) as browser:
+        browser.look(run, "run", ("cluster_loss", "acc", "train.epochs", "my toys", model))
+        browser.look(f"{run}/model-metrics", "curves", ("cluster_loss", "js-plotly-plot"))
+        browser.look(compare, "compare", ("Comparing 2 Runs", "train.epochs", "acc"))
+        browser.look(f"{run}/artifacts", "artifacts", ("params.yaml", "environment.txt"))
+        browser.look(f"{server}/#/models/{model}", "model", (model, "champion", "challenger"))
