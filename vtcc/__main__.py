@@ -29,7 +29,10 @@ def main() -> None:
 
 def _without_typer() -> None:
     if sys.argv[1:] != ["train"]:
-        sys.exit("error: typer is not installed: only `python -m vtcc train` works without it")
+        sys.exit(
+            f"error: {sys.executable} lacks typer: activate the environment (source "
+            ".venv/bin/activate, made by `make setup`); without it only `vtcc train` works"
+        )
     from vtcc.stages import train
 
     train.run()

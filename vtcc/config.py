@@ -18,6 +18,7 @@ import yaml
 from vtcc.errors import VtccError
 
 PARAMS_FILE = "params.yaml"
+MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
 
 
 def _p(
@@ -48,7 +49,7 @@ class Dataset:
     holdout: float = _p(
         "fraction of images set apart, which training never sees", low=0.0, high=0.9
     )
-    seed: int = _p("draws the subset and the held-out images", low=0)
+    seed: int = _p("draws the subset and the held-out images", low=0, high=MAX_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ class Augment:
 class Train:
     """Everything the training depends on, beside the images."""
 
-    seed: int = _p("initial weights, order of images and augmentations", low=0)
+    seed: int = _p("initial weights, order of images and augmentations", low=0, high=MAX_SEED)
     num_clusters: int = _p("clusters to find, K", low=2)
     image_size: int = _p("side in pixels of a view, in training and in prediction", low=4)
     normalize: str = _p(
@@ -201,7 +202,7 @@ class Evaluate:
     """What is measured after training. Labels, where they exist, score and do nothing else."""
 
     batch_size: int = _p("images per forward pass", low=1)
-    seed: int = _p("subsamples, k-means starts, UMAP", low=0)
+    seed: int = _p("subsamples, k-means starts, UMAP", low=0, high=MAX_SEED)
     baselines: tuple[str, ...] = _p(
         "measured on the same images",
         choices=(
@@ -315,9 +316,10 @@ def _value(hint: Any, value: Any, limits: typing.Mapping[str, Any], key: str) ->
         if not isinstance(value, list | tuple):
             raise VtccError(f"{key}: expected a list, found {value!r}")
         if inner[-1] is Ellipsis:
-            if len(set(value)) != len(value):
-                raise VtccError(f"{key}: found a name twice in {list(value)}")
-            return tuple(_value(inner[0], v, limits, f"{key}[{i}]") for i, v in enumerate(value))
+            items = tuple(_value(inner[0], v, limits, f"{key}[{i}]") for i, v in enumerate(value))
+            if len(set(items)) != len(items):
+                raise VtccError(f"{key}: found a name twice in {list(items)}")
+            return items
         if len(value) != 2 or not all(_is_number(v) for v in value) or value[0] > value[1]:
             raise VtccError(f"{key}: expected [low, high] with low <= high, found {value!r}")
         return tuple(_value(inner[0], v, limits, f"{key}[{i}]") for i, v in enumerate(value))
@@ -361,11 +363,11 @@ def allowed(limits: typing.Mapping[str, Any]) -> str:
         return " | ".join(limits["choices"])
     parts = []
     if limits["low"] is not None:
-        parts.append(f"at least {limits['low']:g}")
+        parts.append(f"at least {limits['low']:.10g}")
     if limits["above"] is not None:
-        parts.append(f"above {limits['above']:g}")
+        parts.append(f"above {limits['above']:.10g}")
     if limits["high"] is not None:
-        parts.append(f"at most {limits['high']:g}")
+        parts.append(f"at most {limits['high']:.10g}")
     return ", ".join(parts)
 
 

@@ -71,6 +71,36 @@ def test_same_seed_same_bits_and_another_seed_another_model(tmp_path):
     )
 
 
+def test_seed_epoch_and_step_each_change_the_draws():
+    """torch's CPU generator keeps 32 bits of its seed: the draws are compared, not the seeds."""
+
+    def draws(seed, kind, number):
+        generator = torch.Generator().manual_seed(loop.stream(seed, kind, number))
+        return tuple(torch.rand(4, generator=generator).tolist())
+
+    keys = [(s, k, n) for s in (0, 1, 2**31) for k in (loop.ORDER, loop.VIEWS) for n in range(50)]
+    assert len({draws(*key) for key in keys}) == len(keys)
+    assert loop.epoch_order(65, 0, 0).tolist() != loop.epoch_order(65, 1, 0).tolist()
+
+
+def test_two_seeds_see_other_batches_and_other_views(tmp_path, monkeypatch):
+    seen = {}
+    real = loop.view
+
+    def recording(x, *args, **kwargs):
+        out = real(x, *args, **kwargs)
+        seen[seed].append((x.clone(), out.clone()))
+        return out
+
+    monkeypatch.setattr(loop, "view", recording)
+    for seed in (0, 1):
+        seen[seed] = []
+        fit(tmp_path / str(seed), tiny(**{"train.seed": seed, "train.epochs": 1}))
+    for (x_0, view_0), (x_1, view_1) in zip(seen[0], seen[1], strict=True):
+        assert not torch.equal(x_0, x_1)
+        assert not torch.equal(view_0, view_1)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, signum):
     whole = fit(tmp_path / "whole")
@@ -165,19 +195,45 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path, key, value, message):
         fit(tmp_path, tiny(**{key: value}))
 
 
-def test_a_diverging_training_ends_with_the_last_good_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("minutes", [1.0, 1e-9])
+def test_a_diverging_training_never_replaces_a_good_checkpoint(tmp_path, monkeypatch, minutes):
     real, calls = loop.instance_loss, []
 
     def exploding(*args):
         calls.append(1)
-        return real(*args) * (float("nan") if len(calls) > 8 else 1)
+        return real(*args) * (float("nan") if len(calls) > 9 else 1)
 
     monkeypatch.setattr(loop, "instance_loss", exploding)
-    params = tiny(**{"train.selection.points": 2, "train.epochs": 4})
-    with pytest.raises(VtccError, match="not finite in epoch 3 of 4"):
+    params = tiny(
+        **{
+            "train.selection.points": 2,
+            "train.epochs": 4,
+            "train.checkpoint_minutes": minutes,
+        }
+    )
+    with pytest.raises(VtccError, match=r"the loss is not finite at step 1[02] of 16"):
         fit(tmp_path, params)
     state = checkpoint.load_state(tmp_path / loop.STATE)
-    assert state is None or all(torch.isfinite(v).all() for v in state["model"].values())
+    if minutes == 1.0:
+        assert state is None  # the first checkpoint would have come later
+    else:
+        assert state["step"] == 9
+        assert all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+@pytest.mark.parametrize("damage", ["empty", "junk", "candidate"])
+def test_a_damaged_checkpoint_is_noted_and_the_training_starts_afresh(tmp_path, capsys, damage):
+    params = tiny(**{"train.selection.points": 4, "train.epochs": 4})
+    whole = fit(tmp_path / "a", params)
+    scratch = tmp_path / "b"
+    with pytest.raises(loop.Interrupted):
+        fit(scratch, params, callbacks=StopAt(epoch=3))
+    if damage == "candidate":
+        (scratch / "candidate-12.pt").unlink()
+    else:
+        (scratch / loop.STATE).write_bytes(b"" if damage == "empty" else b"PK junk" * 50)
+    assert_same(weights(whole), weights(fit(scratch, params)))
+    assert ("starting afresh" if damage == "candidate" else "damaged") in capsys.readouterr().out
 
 
 def test_epoch_figures_are_the_definitions():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,25 @@ from vtcc.atomic import atomic_directory, atomic_file
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
 from vtcc.errors import VtccError
+from vtcc.progress import note
 
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
 
 
-def training_key(params: dict, digest: str) -> str:
-    """Names the scratch directory: same parameters, data and code resume, others start afresh.
+def training_key(params: dict, digest: str, kernels: dict) -> str:
+    """Names the scratch directory: what would compute the same resumes, all else starts afresh.
 
     Args:
-        params: the `train` section as a dict.
+        params: the `train` section as a dict; how often it checkpoints is left out.
         digest: of the data cache.
+        kernels: what `auto` became on this machine.
     """
-    source = hashlib.sha256()
+    source = hashlib.sha256(torch.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
-    identity = json.dumps([params, digest, source.hexdigest()], sort_keys=True)
+    settings = {k: v for k, v in params.items() if k != "checkpoint_minutes"}
+    identity = json.dumps([settings, digest, kernels, source.hexdigest()], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
@@ -39,10 +43,17 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Reads what `save_state` wrote, without running code; None when there is no file."""
+    """Reads what `save_state` wrote, without running code.
+
+    None when there is no file or it is damaged, which is noted: a training then starts afresh.
+    """
     if not path.is_file():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        note(f"{path}: damaged, not used ({' '.join(str(error).split())[:120]})")
+        return None
 
 
 def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:

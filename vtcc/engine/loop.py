@@ -80,8 +80,10 @@ class Fitted:
 
     def choose(self, step: int, head: int) -> VTCC:
         """The model as it was at `step`, on the CPU in eval mode, with `head` selected."""
-        state = checkpoint.load_state(self.scratch / f"candidate-{step}.pt")
-        assert state is not None
+        file = self.scratch / f"candidate-{step}.pt"
+        state = checkpoint.load_state(file)
+        if state is None:
+            raise VtccError(f"{file}: gone or damaged since the training wrote it; train again")
         self.model.load_state_dict(state)
         self.model.selected_head.fill_(head)
         return self.model.cpu().eval()
@@ -131,7 +133,7 @@ def fit(
     generator = torch.Generator(kernels.device)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-    state = checkpoint.load_state(scratch / STATE) or {}
+    state = resumable(scratch)
     step, curves, candidates = 0, [], []
     totals = Totals.zero(params)
     if state:
@@ -143,6 +145,8 @@ def fit(
     run_id = callbacks.on_start({"parameters": parameters, "resumed_run_id": state.get("run_id")})
 
     def save() -> None:
+        if not torch.isfinite(loss):
+            raise diverged(step)
         checkpoint.save_state(
             scratch / STATE,
             {
@@ -154,6 +158,13 @@ def fit(
                 "totals": vars(totals),
                 "run_id": run_id,
             },
+        )
+
+    def diverged(step: int) -> VtccError:
+        return VtccError(
+            f"the loss is not finite at step {step} of {steps}; lower "
+            "train.optimizer.learning_rate or set train.precision: fp32, which starts afresh "
+            f"(what was good before stays in {scratch})"
         )
 
     def two_views(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,7 +183,7 @@ def fit(
             # Every draw is a function of seed and step: a resume needs no generator state.
             index = epoch_order(len(pixels), params.seed, epoch)
             index = index[at * params.batch_size : (at + 1) * params.batch_size]
-            generator.manual_seed((params.seed << 32) + step)
+            generator.manual_seed(stream(params.seed, VIEWS, step))
             set_learning_rate(optimizer, learning_rate(params.optimizer, step, steps))
 
             x_a, x_b = two_views(index)
@@ -199,11 +210,7 @@ def fit(
                     "images_per_second": clock.rate() * params.batch_size,
                 }
                 if not math.isfinite(figures["instance_loss"] + figures["cluster_loss"]):
-                    raise VtccError(
-                        f"the loss is not finite in epoch {epoch + 1} of {params.epochs}; lower "
-                        "train.optimizer.learning_rate or set train.precision: fp32 (the last "
-                        f"good checkpoint stays in {scratch})"
-                    )
+                    raise diverged(step)
                 curves.append({"epoch": epoch + 1, **figures})
                 totals = Totals.zero(params)
                 callbacks.on_epoch(epoch + 1, figures)
@@ -225,6 +232,17 @@ def fit(
                 save()
                 saved_at = time.monotonic()
     return Fitted(curves, candidates, kernels, parameters, scratch, model)
+
+
+def resumable(scratch: Path) -> dict[str, Any]:
+    """The state to go on from, empty when there is none or a part of it is missing."""
+    state = checkpoint.load_state(scratch / STATE) or {}
+    needed = {c["step"] for c in state.get("candidates", [])}
+    missing = [n for n in needed if not (scratch / f"candidate-{n}.pt").is_file()]
+    if missing:
+        progress.note(f"{scratch}: incomplete, without candidate-{missing[0]}.pt; starting afresh")
+        return {}
+    return state
 
 
 SHOWN = {"instance_loss", "cluster_loss", "smallest_cluster", "confidence", "images_per_second"}
@@ -252,7 +270,19 @@ def selection_epochs(params: Train) -> set[int]:
 
 def epoch_order(images: int, seed: int, epoch: int) -> torch.Tensor:
     """The shuffled rows of one epoch, (images,) int64, a function of seed and epoch."""
-    return torch.randperm(images, generator=torch.Generator().manual_seed((seed << 32) + epoch))
+    generator = torch.Generator().manual_seed(stream(seed, ORDER, epoch))
+    return torch.randperm(images, generator=generator)
+
+
+ORDER, VIEWS = 0, 1  # kinds of streams
+
+
+def stream(seed: int, kind: int, number: int) -> int:
+    """A generator seed of its own for every (training seed, kind of draw, epoch or step).
+
+    Hashed to 32 bits, since torch's CPU generator ignores all higher ones.
+    """
+    return int(np.random.SeedSequence([seed, kind, number]).generate_state(1, np.uint32)[0])
 
 
 @dataclass

@@ -3,6 +3,7 @@
 Needs the engine's libraries only; without MLflow the run is not tracked.
 """
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -11,6 +12,8 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from vtcc import __version__, config, paths
@@ -28,18 +31,26 @@ def run() -> None:
         VtccError: on a user's mistake or a training that diverged.
         SystemExit: with 128 + signal number after SIGINT or SIGTERM.
     """
-    from vtcc.analysis.selection import Candidate, choose
     from vtcc.data.cache import open_cache
-    from vtcc.engine import checkpoint, loop
+    from vtcc.engine import checkpoint
+    from vtcc.engine.kernels import resolve
 
     params = config.load()
     train = params.train
     cache = open_cache(paths.CACHE)
     _check_cache(params, cache)
-    mean, std = normalization(train.normalize, cache)
-    key = checkpoint.training_key(config.to_dict(train), cache.digest)
-    scratch = paths.scratch() / key
+    kernels = vars(resolve(train))
+    key = checkpoint.training_key(config.to_dict(train), cache.digest, kernels)
+    with _alone(paths.scratch() / f"{key}.lock"):
+        _train(params, cache, paths.scratch() / key)
 
+
+def _train(params: config.Params, cache: Any, scratch: Path) -> None:
+    from vtcc.analysis.selection import Candidate, choose
+    from vtcc.engine import checkpoint, loop
+
+    train = params.train
+    mean, std = normalization(train.normalize, cache)
     tracker = _tracker(params, cache)
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
@@ -98,6 +109,24 @@ def run() -> None:
         f"trained {fitted.parameters:,} parameters in {time.monotonic() - started:.0f} s; "
         f"epoch {chosen.epoch}, head {chosen.head}, model in {paths.MODEL}"
     )
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Waits while another process runs this very training: they share their checkpoints."""
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        note(f"the same training runs in another process; waiting for it ({lock})")
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
