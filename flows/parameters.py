@@ -69,7 +69,7 @@ Preset = Annotated[
     AfterValidator(_known_preset),
     WithJsonSchema({"type": "string", "enum": workspace.presets()}),
 ]
-Seed = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
+Seed = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": config.MAX_SEED})]
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

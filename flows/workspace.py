@@ -95,6 +95,8 @@ def environment(home: Path) -> dict[str, str]:
     for name in ("PYTHONSAFEPATH", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         env.pop(name, None)
     env["VTCC_HOME"] = str(home)
+    if env.get("VTCC_MIRROR"):
+        env["VTCC_MIRROR"] = str(Path(env["VTCC_MIRROR"]).resolve())
     env["MLFLOW_TRACKING_URI"] = _tracking_uri(home)
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     env["PYTHONUNBUFFERED"] = "1"
@@ -186,6 +188,10 @@ class Workspace:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self.project / name, target)
         self._link_source()
+        mirror = self.params["download"]["mirror"]
+        if mirror and not Path(mirror).is_absolute():
+            found = str((self.project / mirror).resolve())
+            self.params = config.override(self.params, {"download.mirror": found})
         _share_cache(self.project, self.directory, self.env)
         self.write(self.params)
 
@@ -204,7 +210,10 @@ class Workspace:
         """Makes a relative `dataset.source` that git does not know reachable, uncopied."""
         source = Path(self.params["dataset"]["source"])
         here, there = self.project / source, self.directory / source
-        if not source.is_absolute() and here.exists() and not there.exists():
+        if ".." in source.parts:
+            # A link there would lie outside the worktree, and stay when that is removed.
+            self.params = config.override(self.params, {"dataset.source": str(here.resolve())})
+        elif not source.is_absolute() and here.exists() and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             there.symlink_to(here.resolve())
 

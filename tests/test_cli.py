@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -54,6 +55,50 @@ def test_the_exit_status_tells_whether_trying_again_may_help(error, status, monk
     assert capsys.readouterr().err == "error: no route to host\n"
 
 
+def test_a_full_disk_is_one_line_and_a_bug_is_not(monkeypatch, capsys):
+    def fail(number):
+        raise OSError(number, os.strerror(number), "data/cache")
+
+    monkeypatch.setattr(cli, "app", lambda: fail(errno.ENOSPC))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "No space left on device: 'data/cache'; free space" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "app", lambda: fail(errno.EBADF))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main()
+
+
+def test_clean_keeps_what_is_in_use(tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VTCC_HOME", str(tmp_path))
+    for name in ("scratch/live", "scratch/dead", "worktrees/dead"):
+        (tmp_path / ".vtcc" / name).mkdir(parents=True)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (tmp_path / ".vtcc/worktrees/link").symlink_to(photos)
+    with FileLock(tmp_path / ".vtcc/scratch/live.lock"):
+        result = CliRunner().invoke(cli.app, ["clean", "--yes"])
+    assert result.exit_code == 0, result.output
+    assert "in use, kept" in result.stdout
+    left = sorted(p.name for p in (tmp_path / ".vtcc").glob("*/*") if p.suffix != ".lock")
+    assert left == ["link", "live"]
+    assert photos.is_dir()
+
+
+def test_use_never_overwrites_the_only_copy_of_edited_params(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    run(cli.app, ["use", "digits", "--set", "train.epochs=77"])
+    run(cli.app, ["use", "tiny"])
+    run(cli.app, ["use", "digits"])
+    kept = [p.read_text() for p in (tmp_path / ".vtcc/params").iterdir()]
+    assert len(kept) == 1  # presets as they come are not worth keeping
+    assert "epochs: 77" in kept[0]
+
+
 @pytest.mark.parametrize("verb", ["download", "validate", "train", "evaluate", "params"])
 def test_a_verb_outside_a_project_says_what_is_missing(verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -62,7 +107,7 @@ def test_a_verb_outside_a_project_says_what_is_missing(verb, tmp_path, monkeypat
     assert "params.yaml: no such file" in str(result.exception)
 
 
-def test_use_writes_a_preset_and_keeps_the_former_params(tmp_path, monkeypatch):
+def test_use_writes_a_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = CliRunner().invoke
     assert run(cli.app, ["use", "digits"]).exit_code == 0
@@ -70,9 +115,8 @@ def test_use_writes_a_preset_and_keeps_the_former_params(tmp_path, monkeypatch):
     result = run(cli.app, ["use", "tiny", "--set", "train.epochs=5"])
     assert result.exit_code == 0
     assert config.load(tmp_path / "params.yaml").train.epochs == 5
-    kept = tmp_path / ".vtcc/params.previous.yaml"
-    assert kept.read_text() == config.preset_text("digits")
-    assert "params.previous.yaml" in result.stdout
+    assert not (tmp_path / ".vtcc").exists()
+    assert "preset tiny, train.epochs=5" in result.stdout
 
 
 def test_use_with_a_wrong_value_changes_nothing(tmp_path, monkeypatch):

@@ -52,6 +52,8 @@ def test_every_preset_is_complete_and_survives_a_round_trip(name):
         ("evaluate.baselines", ["ward", "ward"], "found a name twice"),
         ("evaluate.baselines", [["ward"]], "expected text, found \\['ward'\\]"),
         ("train.seed", 2**32, "found 4294967296; allowed: at least 0, at most 4294967295"),
+        ("dataset.name", " ", "dataset.name: found ' '; allowed: 1 to 100 printable"),
+        ("dataset.name", "a\nb", "allowed: 1 to 100 printable characters"),
         ("train.model", 3, "train.model: expected a section, found 3"),
         ("train.image_size", 18, "18 is not a multiple of train.model.patch_size \\(4\\)"),
         ("train.image_size", 32, "validate.image_size: 16 is below train.image_size \\(32\\)"),

@@ -1,5 +1,6 @@
 """`python -m vtcc <verb>`; also the console script `vtcc`."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -25,6 +26,24 @@ def main() -> None:
     except VtccError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        print(f"error: {error}; free space or permissions, then re-run", file=sys.stderr)
+        sys.exit(1)
+
+
+# What the disk and its owner decide; any other OSError is ours, and its traceback is wanted.
+_SURROUNDINGS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.EIO,
+}
 
 
 def _without_typer() -> None:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Annotated
@@ -122,16 +123,18 @@ def use(
     name: Annotated[str, typer.Argument(help="A preset: see `vtcc presets`.")],
     assignments: Set = None,
 ) -> None:
-    """Write params.yaml from a preset; the old one is kept beside the scratch files."""
+    """Write params.yaml from a preset; an edited one is kept in .vtcc/params."""
     from vtcc.atomic import write_text
 
     overrides = config.parse_assignments(assignments or [])
     text = config.edit(config.preset_text(name), overrides)
     _in_project()
-    if paths.PARAMS.exists() and paths.PARAMS.read_text(encoding="utf-8") != text:
-        kept = Path(".vtcc/params.previous.yaml")
-        kept.parent.mkdir(exist_ok=True)
-        shutil.copy2(paths.PARAMS, kept)
+    former = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.exists() else ""
+    if former and former not in map(config.preset_text, config.preset_names()):
+        kept = (
+            Path(".vtcc/params") / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}.yaml"
+        )
+        write_text(kept, former)
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
     print(f"params.yaml: preset {name}" + "".join(f", {a}" for a in assignments or []))
@@ -174,19 +177,27 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
     """Show what unfinished trainings and worktrees hold, and delete it."""
-    scratch = paths.home() / ".vtcc"
-    rows = [(p, _size(p)) for p in sorted(scratch.glob("*/*")) if p.is_dir()]
+    from filelock import FileLock, Timeout
+
+    home = paths.home() / ".vtcc"
+    found = [p for room in ("scratch", "worktrees") for p in sorted((home / room).glob("*"))]
+    rows = [p for p in found if p.is_dir() and not p.is_symlink()]
+    for path in rows:
+        print(f"{_size(path) / 2**20:9.1f} MiB  {path}")
     if not rows:
-        print(f"nothing to clean in {scratch}")
+        print(f"nothing to clean in {home}")
         return
-    for path, size in rows:
-        print(f"{size / 2**20:9.1f} MiB  {path}")
     print("(`dvc gc --workspace` frees old versions in the DVC cache)")
     if not yes:
         typer.confirm("Delete these? Interrupted trainings then start afresh.", abort=True)
-    for path, _ in rows:
-        shutil.rmtree(path)
-    print("deleted")
+    for path in rows:
+        try:
+            with FileLock(f"{path}.lock", timeout=0):
+                shutil.rmtree(path)
+                print(f"deleted {path.name}")
+        except Timeout:
+            print(f"{path.name}: in use, kept")
+    subprocess.run(["git", "worktree", "prune"], cwd=home.parent, capture_output=True)
 
 
 def _size(directory: Path) -> int:

@@ -240,6 +240,11 @@ class Params:
 def _check_together(params: Params) -> None:
     """Refuses combinations of values that are fine alone."""
     train, model = params.train, params.train.model
+    name = params.dataset.name
+    if not name.strip() or not name.isprintable() or len(name) > 100:
+        raise VtccError(
+            f"dataset.name: found {name[:100]!r}; allowed: 1 to 100 printable characters"
+        )
     if params.dataset.channels == 2:
         raise VtccError("dataset.channels: found 2; allowed: 1 (grey) or 3 (colour)")
     if train.image_size % model.patch_size:

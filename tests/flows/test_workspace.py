@@ -139,3 +139,15 @@ def test_environment_is_absolute(project: Path, monkeypatch: pytest.MonkeyPatch)
     assert "DVC_ROOT" not in env
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert environment(project)["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
+
+
+def test_paths_outside_the_project_are_made_absolute_instead_of_linked(project: Path) -> None:
+    outside = project.parent / "outside photos"
+    outside.mkdir()
+    changed = {"dataset.source": "../outside photos", "download.mirror": "mirror"}
+    with Workspace(None, changed, project=project) as where:
+        written = yaml.safe_load((where.directory / "params.yaml").read_text())
+        assert written["dataset"]["source"] == str(outside)
+        assert written["download"]["mirror"] == str(project / "mirror")
+        assert [p.name for p in where.directory.parent.iterdir() if p.is_symlink()] == []
+    assert worktrees(project) == []

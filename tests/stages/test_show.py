@@ -52,6 +52,17 @@ def test_scores_stand_beside_every_baseline(project):
     assert "--model models/model " in text
 
 
+def test_it_tells_of_the_model_that_was_trained_not_of_newer_params(project):
+    write(paths.METRICS, {"acc": 0.5})
+    train = config.to_dict(config.load().train)
+    write(paths.MODEL / "model.json", {"train": train})
+    assert "has changed since" not in shown()
+    write(paths.MODEL / "model.json", {"train": train | {"num_clusters": 7, "epochs": 3}})
+    text = shown()
+    assert "K = 7, 16 px, 3 epochs" in text
+    assert "params.yaml has changed since" in text
+
+
 def test_without_labels_it_points_at_the_gallery(project):
     write(paths.METRICS, {"confidence": 0.5})
     paths.GALLERY.touch()

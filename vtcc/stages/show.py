@@ -54,13 +54,20 @@ def run(console: Console | None = None) -> None:
 
 def _facts(console: Console, metrics: dict[str, Any]) -> None:
     cache = _read(paths.CACHE / "cache.json") or {}
-    params = config.load()
+    model = _read(paths.MODEL / "model.json") or {}
+    now = config.to_dict(config.load().train)
+    # What was trained, which params.yaml may have left behind since.
+    train = model.get("train", now)
     size = f"{cache['images']:,} images" if "images" in cache else "images not here"
     console.print(
-        f"[bold]{escape(cache.get('name', params.dataset.name))}[/]: {size}, K = "
-        f"{params.train.num_clusters}, {params.train.image_size} px, {params.train.epochs} epochs, "
-        f"seed {params.train.seed}"
+        f"[bold]{escape(cache.get('name', 'images'))}[/]: {size}, K = "
+        f"{train['num_clusters']}, {train['image_size']} px, {train['epochs']} epochs, "
+        f"seed {train['seed']}"
     )
+    if train != now:
+        console.print(
+            "[yellow]params.yaml has changed since[/]: `dvc repro` brings this up to date"
+        )
 
 
 def _score_table(metrics: dict[str, Any]) -> Table:

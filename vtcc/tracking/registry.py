@@ -4,9 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import paths
+from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.tracking import facts, fetch, packaging, runs, store
 
@@ -110,11 +109,11 @@ def register_current(directory: Path | None = None) -> Registered:
 def model_name(dataset_name: str) -> str:
     """`vtcc-<dataset>` in characters that MLflow names, URIs and shells all take.
 
-    A name that loses letters on the way gets a short hash, so that two do not become one.
+    A name that changes on the way gets a short hash, so that two do not become one.
     """
     plain = unicodedata.normalize("NFKD", dataset_name).encode("ascii", "ignore").decode()
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")
-    if not dataset_name.isascii() or not safe:
+    if safe != dataset_name:
         short = hashlib.sha256(dataset_name.encode()).hexdigest()[:6]
         safe = f"{safe}-{short}" if safe else short
     return f"vtcc-{safe}"
@@ -219,9 +218,4 @@ def _remember(result: Registered, client: Any) -> None:
     """Keeps what is registered where `vtcc show` reads it without importing MLflow."""
     aliases = client.get_registered_model(result.name).aliases
     entry = asdict(result) | {"aliases": {k: str(v) for k, v in aliases.items()}}
-    path = paths.home() / ".vtcc" / REGISTERED
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{REGISTERED}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(entry, file, indent=2)
-    Path(fresh).replace(path)
+    write_text(paths.home() / ".vtcc" / REGISTERED, json.dumps(entry, indent=2) + "\n")
