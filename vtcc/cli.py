@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 import subprocess
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated
@@ -151,14 +152,12 @@ def params(
     rows = [row for row in config.explain() if match in row.key]
     if not rows:
         raise VtccError(f"{match}: no parameter's name contains it; see `vtcc params`")
-    table = Table("parameter", "value", box=None)
-    if explain:
-        table.add_column("allowed")
-        table.add_column("why", min_width=30)
+    width = shutil.get_terminal_size((100, 24)).columns
     for row in rows:
-        extra = (row.allowed or row.kind, row.why) if explain else ()
-        table.add_row(row.key, str(values[row.key]), *extra)
-    Console().print(table)
+        print(f"{row.key}: {values[row.key]}")
+        if explain:
+            text = f"{row.why} [{row.allowed or row.kind}]"
+            print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
 
 
 @app.command()

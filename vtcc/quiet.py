@@ -1,4 +1,4 @@
-"""Environment switches that keep libraries quiet: no telemetry, nothing waits for a network."""
+"""Environment switches that keep libraries quiet: no telemetry, no waiting for a network."""
 
 import os
 
@@ -11,6 +11,9 @@ SWITCHES = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GX_ANALYTICS_ENABLED": "false",
+    # Threads that wait for each other sleep instead of spinning: on a busy machine spinning
+    # takes the very processor that the other thread waits for.
+    "OMP_WAIT_POLICY": "passive",
 }
 
 

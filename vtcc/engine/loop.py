@@ -173,6 +173,10 @@ def fit(
         x_b = view(x, params.augment, params.image_size, generator, second=True)
         return normalize(x_a, mean, std), normalize(x_b, mean, std)
 
+    progress.note(
+        f"training on {kernels.device}, {kernels.precision}, {torch.get_num_threads()} threads: "
+        f"{params.epochs} epochs of {steps_per_epoch} steps, {parameters:,} parameters"
+    )
     at_points = selection_epochs(params)
     saved_at = time.monotonic()
     clock = Clock(steps - step)
@@ -258,7 +262,7 @@ def check_fits(params: Train, images: int) -> None:
     if params.batch_size > images:
         raise VtccError(
             f"train.batch_size: {params.batch_size} is more than the {images} training images; "
-            f"use at most {images}"
+            f"try {max(2, min(32, images // 2))}"
         )
 
 

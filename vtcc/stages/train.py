@@ -106,8 +106,8 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
     _write_json(paths.RUN, tracker.record())
     shutil.rmtree(scratch, ignore_errors=True)
     note(
-        f"trained {fitted.parameters:,} parameters in {time.monotonic() - started:.0f} s; "
-        f"epoch {chosen.epoch}, head {chosen.head}, model in {paths.MODEL}"
+        f"trained; kept epoch {chosen.epoch}, head {chosen.head}: {paths.MODEL} "
+        f"({time.monotonic() - started:.0f} s since this start)"
     )
 
 
