@@ -113,8 +113,8 @@ def _registry(console: Console) -> str | None:
         return None
     if run.get("run_id") not in (None, registered["run_id"]):
         console.print(
-            f"[bold]registered[/]  not yet (last: {registered['name']} version "
-            f"{registered['version']}, of another run)"
+            f"[bold]registered[/]  last: {registered['name']} version "
+            f"{registered['version']}, of another run (all versions: make ui)"
         )
         return registered["name"]
     aliases = [k for k, v in registered["aliases"].items() if v == registered["version"]]
