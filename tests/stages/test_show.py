@@ -72,7 +72,8 @@ def test_without_labels_it_points_at_the_gallery(project):
 
 
 @pytest.mark.parametrize(
-    ("run_id", "says"), [("abc", "version 3 (challenger); kept"), ("x", "version 3, of another run")]
+    ("run_id", "says"),
+    [("abc", "version 3 (challenger); kept"), ("x", "version 3, of another run")],
 )
 def test_registered_version_of_this_run_or_none(project, run_id, says):
     write(paths.METRICS, {"acc": 0.5})
