@@ -23,7 +23,6 @@ from typing import Any
 
 from benchmarks import records
 from flows import dvc, workspace
-from flows.parameters import parse_assignments
 from vtcc import config, paths
 from vtcc.errors import VtccError
 
@@ -44,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         run(
             given.preset,
-            parse_assignments(given.set),
+            config.parse_assignments(given.set),
             parse_seeds(given.seeds),
             given.record,
             threads=given.threads,

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from flows import workspace
 from vtcc import config
-from vtcc.errors import VtccError
 
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
@@ -70,25 +69,3 @@ Preset = Annotated[
     WithJsonSchema({"type": "string", "enum": workspace.presets()}),
 ]
 Seed = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": config.MAX_SEED})]
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`["train.epochs=2"]` -> `{"train.epochs": 2}`; values are YAML.
-
-    Raises:
-        VtccError: where there is no `=`, a key comes twice or a value is not YAML.
-    """
-    import yaml
-
-    parsed: dict[str, Any] = {}
-    for text in assignments:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise VtccError(f"--set {text}: expected key=value, such as train.epochs=2")
-        if key in parsed:
-            raise VtccError(f"--set {key}: given twice")
-        try:
-            parsed[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise VtccError(f"--set {text}: not YAML: {' '.join(str(error).split())}") from None
-    return parsed

@@ -20,9 +20,9 @@ from prefect.states import Failed, State
 from prefect.tasks import exponential_backoff
 
 from flows import dvc, server, workspace
-from flows.parameters import Overrides, Preset, Seed, parse_assignments
+from flows.parameters import Overrides, Preset, Seed
 from flows.progress import ProgressArtifact
-from vtcc import paths
+from vtcc import config, paths
 from vtcc.errors import VtccError
 
 SCORES = ("acc", "nmi", "ari", "fmi")
@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     try:
-        overrides = parse_assignments(given.set)
+        overrides = config.parse_assignments(given.set)
         workspace.resolve(given.preset, overrides, given.seed)
         with server.or_ephemeral(paths.project()):
             train(given.preset, overrides, given.seed)

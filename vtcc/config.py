@@ -525,13 +525,16 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """`["train.epochs=2"]` -> `{"train.epochs": 2}`, values read as YAML.
 
     Raises:
-        VtccError: on an assignment without a key or an equals sign.
+        VtccError: on an assignment without a key or an equals sign, a key that comes twice, or
+            a value that is not YAML.
     """
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise VtccError(f"--set {assignment}: expected KEY=VALUE, as in train.epochs=2")
+        if key.strip() in parsed:
+            raise VtccError(f"--set {key.strip()}: given twice")
         try:
             parsed[key.strip()] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:

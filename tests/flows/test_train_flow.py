@@ -10,7 +10,7 @@ import pytest
 
 from flows import dvc, workspace
 from flows import train as flow_module
-from flows.parameters import overrides_schema, parse_assignments
+from flows.parameters import overrides_schema
 from flows.progress import describe
 from vtcc import config
 from vtcc.errors import TemporaryError, VtccError
@@ -199,11 +199,11 @@ def test_progress_in_words() -> None:
 
 def test_assignments() -> None:
     given = ["train.epochs=2", "evaluate.baselines=[ward]", "dataset.source=a=b"]
-    assert parse_assignments(given) == {
+    assert config.parse_assignments(given) == {
         "train.epochs": 2,
         "evaluate.baselines": ["ward"],
         "dataset.source": "a=b",
     }
     for wrong in (["train.epochs"], ["=2"], ["a=1", "a=2"], ["a=["]):
         with pytest.raises(VtccError, match="--set"):
-            parse_assignments(wrong)
+            config.parse_assignments(wrong)
