@@ -194,8 +194,8 @@ class Train:
         choices=("auto", "plain", "fused"),
     )
     threads: int = _p(
-        "processor threads; 0: all cores, which helps large models; with small ones a second "
-        "gains a fifth on an idle machine and loses much more on a busy one",
+        "processor threads; 0: all cores, for large models; with small ones a second gains "
+        "little, and on a busy machine it can make training ten times slower",
         low=0,
     )
     checkpoint_minutes: float = _p("a resume loses at most this much work", above=0)
