@@ -79,16 +79,34 @@ class Validate:
 class Model:
     """The encoder and the projectors."""
 
+    encoder: str = _p(
+        "vit: the paper's, described by the sizes below; timm:NAME: any encoder of timm, which "
+        "ignores stem, positions, patch_size, embed_dim, depth, num_heads and mlp_ratio"
+    )
+    weights: str = _p(
+        "a local file of pretrained weights for a timm encoder (safetensors or torch); "
+        "empty: random weights"
+    )
+    frozen: bool = _p("keep the encoder's weights as they are and train the projectors only")
     stem: str = _p(
         "conv: stride-2 3x3 convolutions before the 1x1 projection, as the paper; "
         "patchify: one linear map per patch",
         choices=("conv", "patchify"),
+    )
+    positions: str = _p(
+        "fixed: sine-cosine, as the paper; learned: a trained table",
+        choices=("fixed", "learned"),
     )
     patch_size: int = _p("pixels per token side; a power of two for the conv stem", low=2)
     embed_dim: int = _p("token width d, a multiple of 4 and of num_heads", low=8)
     depth: int = _p("transformer blocks", low=1)
     num_heads: int = _p("attention heads", low=1)
     mlp_ratio: float = _p("hidden width of a block's MLP over d", above=0)
+    projectors: str = _p(
+        "both, as the paper; cluster: without the instance loss; instance: without the cluster "
+        "loss, clusters are then k-means on the embedding",
+        choices=("both", "instance", "cluster"),
+    )
     feature_dim: int = _p("length of the instance features z (paper: 128)", low=2)
     num_cluster_heads: int = _p(
         "cluster projectors trained side by side; the one of lowest label-free loss is "
@@ -96,6 +114,12 @@ class Model:
         low=1,
         high=64,
     )
+    overcluster_heads: int = _p(
+        "further cluster projectors with more clusters, which shape the encoder only; 0: none",
+        low=0,
+        high=64,
+    )
+    overcluster_clusters: int = _p("clusters of each of those, such as 5 K", low=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +131,17 @@ class Loss:
     entropy_weight: float = _p(
         "weight of log K - H(mean assignment), which keeps clusters from emptying (paper: 1)",
         low=0,
+    )
+    prior: str = _p(
+        "cluster sizes that the entropy term pulls to. uniform: equal, as the paper; given: "
+        "prior_sizes; estimated: followed from the model's own assignments, for imbalanced data",
+        choices=("uniform", "given", "estimated"),
+    )
+    prior_sizes: tuple[float, ...] = _p(
+        "K relative sizes for prior: given, in any order and unit; else empty", above=0
+    )
+    prior_start: float = _p(
+        "fraction of the epochs with a uniform prior before estimation begins", low=0, high=0.9
     )
 
 
@@ -123,6 +158,15 @@ class Optimizer:
         choices=("constant", "cosine"),
     )
     warmup: float = _p("fraction of all steps with a linearly rising rate", low=0, high=0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfLabel:
+    """A second phase: confident predictions become labels (SCAN, arXiv 2005.12320, section 2.3)."""
+
+    epochs: int = _p("of self-labelling after the contrastive epochs; 0: none (paper)", low=0)
+    threshold: float = _p("confidence from which a prediction is a label", low=0, high=1)
+    learning_rate: float = _p("constant rate of this phase", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +226,12 @@ class Train:
     model: Model
     loss: Loss
     optimizer: Optimizer
+    ema: float = _p(
+        "decay per step of the average of weights that is kept as the model; 0: none (paper)",
+        low=0,
+        high=0.99999,
+    )
+    self_label: SelfLabel
     selection: Selection
     augment: Augment
     device: str = _p("auto: cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"))
@@ -251,6 +301,64 @@ def _check_together(params: Params) -> None:
         )
     if params.dataset.channels == 2:
         raise VtccError("dataset.channels: found 2; allowed: 1 (grey) or 3 (colour)")
+    _check_losses(train)
+    if model.weights and model.encoder == "vit":
+        raise VtccError(
+            "train.model.weights: only timm encoders take pretrained weights; set "
+            "train.model.encoder: timm:NAME, or leave it empty"
+        )
+    if model.encoder != "vit" and not model.encoder.removeprefix("timm:").strip():
+        raise VtccError("train.model.encoder: timm: needs a name, such as timm:resnet18")
+    if model.encoder != "vit" and not model.encoder.startswith("timm:"):
+        raise VtccError(
+            f"train.model.encoder: found {model.encoder!r}; allowed: vit, or timm:NAME such as "
+            "timm:resnet18"
+        )
+    if model.frozen and not model.weights:
+        raise VtccError(
+            "train.model.frozen: a frozen encoder needs train.model.weights; frozen at random "
+            "weights it could learn nothing"
+        )
+    if model.encoder == "vit":
+        _check_vit(train)
+    if train.image_size > params.validate.image_size:
+        raise VtccError(
+            f"validate.image_size: {params.validate.image_size} is below train.image_size "
+            f"({train.image_size}); images would be cached smaller than training reads them"
+        )
+    if train.optimizer.name == "adam" and train.optimizer.weight_decay:
+        raise VtccError(
+            "train.optimizer.weight_decay: found "
+            f"{train.optimizer.weight_decay} with adam, which has none; use adamw or 0"
+        )
+
+
+def _check_losses(train: Train) -> None:
+    loss, model = train.loss, train.model
+    if (loss.prior == "given") != bool(loss.prior_sizes):
+        raise VtccError(
+            f"train.loss.prior_sizes: found {list(loss.prior_sizes)} with train.loss.prior: "
+            f"{loss.prior}; sizes go with prior: given, and only with it"
+        )
+    if loss.prior_sizes and len(loss.prior_sizes) != train.num_clusters:
+        raise VtccError(
+            f"train.loss.prior_sizes: found {len(loss.prior_sizes)} sizes for "
+            f"train.num_clusters: {train.num_clusters}; give one per cluster"
+        )
+    if model.projectors == "instance" and train.self_label.epochs:
+        raise VtccError(
+            "train.self_label.epochs: self-labelling trains the cluster projectors, which "
+            "train.model.projectors: instance leaves out; set it to 0"
+        )
+    if model.projectors == "instance" and model.overcluster_heads:
+        raise VtccError(
+            "train.model.overcluster_heads: cluster projectors, which "
+            "train.model.projectors: instance leaves out; set it to 0"
+        )
+
+
+def _check_vit(train: Train) -> None:
+    model = train.model
     if train.image_size % model.patch_size:
         raise VtccError(
             f"train.image_size: {train.image_size} is not a multiple of "
@@ -272,16 +380,6 @@ def _check_together(params: Params) -> None:
                 f"train.model.embed_dim: {model.embed_dim} is not a multiple of {name}"
                 + (f" ({divisor})" if name == "num_heads" else "")
             )
-    if train.image_size > params.validate.image_size:
-        raise VtccError(
-            f"validate.image_size: {params.validate.image_size} is below train.image_size "
-            f"({train.image_size}); images would be cached smaller than training reads them"
-        )
-    if train.optimizer.name == "adam" and train.optimizer.weight_decay:
-        raise VtccError(
-            "train.optimizer.weight_decay: found "
-            f"{train.optimizer.weight_decay} with adam, which has none; use adamw or 0"
-        )
 
 
 def from_dict(cls: type, values: Any, where: str = "") -> Any:
@@ -326,7 +424,7 @@ def _value(hint: Any, value: Any, limits: typing.Mapping[str, Any], key: str) ->
             raise VtccError(f"{key}: expected a list, found {value!r}")
         if inner[-1] is Ellipsis:
             items = tuple(_value(inner[0], v, limits, f"{key}[{i}]") for i, v in enumerate(value))
-            if len(set(items)) != len(items):
+            if inner[0] is str and len(set(items)) != len(items):
                 raise VtccError(f"{key}: found a name twice in {list(items)}")
             return items
         if len(value) != 2 or not all(_is_number(v) for v in value) or value[0] > value[1]:

@@ -56,6 +56,21 @@ def view(
     return x.clamp(0, 1)
 
 
+def plain(images: Tensor, size: int) -> Tensor:
+    """The images as they are, as prediction sees them.
+
+    Args:
+        images: (N, C, H, W) uint8. size: side in pixels of what comes back.
+
+    Returns:
+        (N, C, size, size) float32 in 0-1.
+    """
+    x = images.float() / 255
+    if x.shape[-1] == size:
+        return x
+    return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+
+
 def normalize(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """x: (N, C, H, W) in 0-1 -> zero mean, unit deviation per channel."""
     shape = (1, -1, 1, 1)

@@ -32,6 +32,9 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
     settings = {k: v for k, v in params.items() if k != "checkpoint_minutes"}
+    if params["model"]["weights"]:  # a path: what counts is what the file holds
+        weights = Path(params["model"]["weights"])
+        source.update(weights.read_bytes() if weights.is_file() else b"")
     identity = json.dumps([settings, digest, kernels, source.hexdigest()], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
@@ -94,6 +97,23 @@ def read_info(directory: Path) -> dict[str, Any]:
     return info
 
 
+# Of parameters that came later; models without them were made as if by these values.
+_BEFORE = {
+    "encoder": "vit",
+    "weights": "",
+    "frozen": False,
+    "positions": "fixed",
+    "projectors": "both",
+    "overcluster_heads": 0,
+    "overcluster_clusters": 2,
+}
+
+
+def architecture(info: dict[str, Any]) -> Model:
+    """The `train.model` section that a model was made with, from its `model.json`."""
+    return from_dict(Model, _BEFORE | info["model"], "model")
+
+
 def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
     """Rebuilds a saved model on the CPU, in eval mode, and returns it with its info.
 
@@ -102,7 +122,7 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
     """
     info = read_info(directory)
     model = build(
-        from_dict(Model, info["model"], "model"),
+        architecture(info),
         info["num_clusters"],
         image_size=info["image_size"],
         channels=info["channels"],

@@ -1,10 +1,7 @@
 """The training loop: data -> two views -> encoder -> projectors -> losses -> step -> checkpoint."""
 
-import contextlib
 import math
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,16 +12,22 @@ import torch
 from vtcc import progress
 from vtcc.config import Train
 from vtcc.engine import checkpoint
-from vtcc.engine.augment import normalize, view
+from vtcc.engine.augment import normalize, plain, view
+from vtcc.engine.averaging import averaged
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.model import VTCC, build
 from vtcc.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from vtcc.engine.pixels import Pixels
-from vtcc.engine.scoring import score_heads
+from vtcc.engine.prior import Prior
+from vtcc.engine.scoring import place_centroids, score_heads
+from vtcc.engine.self_label import self_label_loss
+from vtcc.engine.signals import Interrupted, stop_signals
+from vtcc.engine.totals import Clock, Totals
 from vtcc.errors import VtccError
 
 STATE = "last.pt"
+__all__ = ["Callbacks", "Fitted", "Interrupted", "Silent", "Totals", "fit"]
 
 
 class Callbacks(Protocol):
@@ -49,14 +52,6 @@ class Silent:
 
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
         """Keeps nothing."""
-
-
-class Interrupted(Exception):  # noqa: N818 - an order carried out, not an error
-    """The training was told to stop and has written its checkpoint."""
-
-    def __init__(self, signum: int):
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.signum = signum
 
 
 @dataclass
@@ -118,7 +113,9 @@ def fit(
         torch.set_num_threads(params.threads)
     check_fits(params, len(rows))
     steps_per_epoch = len(rows) // params.batch_size
-    steps = steps_per_epoch * params.epochs
+    contrastive_steps = steps_per_epoch * params.epochs
+    epochs = params.epochs + params.self_label.epochs
+    steps = steps_per_epoch * epochs
     pixels = Pixels(images, rows, kernels.device)
 
     torch.manual_seed(params.seed)
@@ -128,8 +125,11 @@ def fit(
         image_size=params.image_size,
         channels=images.shape[-1],
         fused_attention=kernels.fused_attention,
+        pretrained=True,
     ).to(kernels.device)
     optimizer = make_optimizer(model, params.optimizer)
+    average = averaged(model, params.ema)
+    prior = Prior(params)
     generator = torch.Generator(kernels.device)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
@@ -141,6 +141,9 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         step, curves, candidates = state["step"], state["curves"], state["candidates"]
         totals = Totals(**state["totals"])
+        prior.sizes = state["prior"]
+        if average:
+            average.load_state_dict(state["average"])
         progress.note(f"resuming at step {step} of {steps} from {scratch / STATE}")
     run_id = callbacks.on_start({"parameters": parameters, "resumed_run_id": state.get("run_id")})
 
@@ -156,6 +159,8 @@ def fit(
                 "curves": curves,
                 "candidates": candidates,
                 "totals": vars(totals),
+                "prior": prior.sizes,
+                "average": average.state_dict() if average else None,
                 "run_id": run_id,
             },
         )
@@ -173,9 +178,41 @@ def fit(
         x_b = view(x, params.augment, params.image_size, generator, second=True)
         return normalize(x_a, mean, std), normalize(x_b, mean, std)
 
+    def contrast(index: torch.Tensor) -> Losses:
+        x_a, x_b = two_views(index)
+        with kernels.autocast():
+            h_a, h_b = model.encoder(x_a), model.encoder(x_b)
+            (z_a, p_a), (z_b, p_b) = model.project(h_a), model.project(h_b)
+            o_a, o_b = model.overcluster(h_a), model.overcluster(h_b)
+        instance = p_a.new_zeros(())
+        if model.instance_projector is not None:
+            instance = instance_loss(z_a, z_b, params.loss.instance_temperature)
+        temperature, weight = params.loss.cluster_temperature, params.loss.entropy_weight
+        pairs = enumerate(zip(p_a, p_b, strict=True))
+        cluster = [
+            cluster_loss(a, b, temperature, weight, prior.of(head)) for head, (a, b) in pairs
+        ]
+        over = [cluster_loss(a, b, temperature, weight) for a, b in zip(o_a, o_b, strict=True)]
+        return Losses(instance, _stack(cluster, instance), _stack(over, instance), p_a)
+
+    def self_label(index: torch.Tensor) -> Losses:
+        x = pixels.take(index)
+        x_a = normalize(view(x, params.augment, params.image_size, generator), mean, std)
+        model.eval()
+        # A context of its own: autocast would hand weights cast here, without gradient, to below.
+        with kernels.autocast(), torch.no_grad():
+            _, p = model.project(model.encoder(normalize(plain(x, params.image_size), mean, std)))
+        model.train()
+        with kernels.autocast():
+            _, p_a = model.project(model.encoder(x_a))
+        threshold = params.self_label.threshold
+        cluster = [self_label_loss(w, s, threshold) for w, s in zip(p, p_a, strict=True)]
+        instance = p_a.new_zeros(())
+        return Losses(instance, _stack(cluster, instance), _stack([], instance), p_a)
+
     progress.note(
         f"training on {kernels.device}, {kernels.precision}, {torch.get_num_threads()} threads: "
-        f"{params.epochs} epochs of {steps_per_epoch} steps, {parameters:,} parameters"
+        f"{epochs} epochs of {steps_per_epoch} steps, {parameters:,} parameters"
     )
     at_points = selection_epochs(params)
     saved_at = time.monotonic()
@@ -188,23 +225,20 @@ def fit(
             index = epoch_order(len(pixels), params.seed, epoch)
             index = index[at * params.batch_size : (at + 1) * params.batch_size]
             generator.manual_seed(stream(params.seed, VIEWS, step))
-            set_learning_rate(optimizer, learning_rate(params.optimizer, step, steps))
+            if step == contrastive_steps:
+                optimizer = make_optimizer(model, params.optimizer)
+            contrasting = step < contrastive_steps
+            rate = learning_rate(params.optimizer, step, contrastive_steps)
+            set_learning_rate(optimizer, rate if contrasting else params.self_label.learning_rate)
 
-            x_a, x_b = two_views(index)
-            with kernels.autocast():
-                z_a, z_b, p_a, p_b = model(x_a, x_b)
-            instance = instance_loss(z_a, z_b, params.loss.instance_temperature)
-            cluster = torch.stack(
-                [
-                    cluster_loss(a, b, params.loss.cluster_temperature, params.loss.entropy_weight)
-                    for a, b in zip(p_a, p_b, strict=True)
-                ]
-            )
-            loss = instance + cluster.mean()
+            losses = contrast(index) if contrasting else self_label(index)
+            loss = losses.total()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            totals.add(instance.detach(), cluster.detach(), p_a.detach())
+            if average:
+                average.update_parameters(model)
+            totals.add(losses.instance.detach(), losses.cluster.detach(), losses.p.detach())
             step += 1
             clock.tick()
 
@@ -216,17 +250,21 @@ def fit(
                 if not math.isfinite(figures["instance_loss"] + figures["cluster_loss"]):
                     raise diverged(step)
                 curves.append({"epoch": epoch + 1, **figures})
+                if contrasting and totals.counts.numel():
+                    prior.update(epoch + 1, totals.shares())
                 totals = Totals.zero(params)
                 callbacks.on_epoch(epoch + 1, figures)
-                shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN}
+                shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN and v == v}
                 left = round(clock.left())
-                progress.report("train", epoch + 1, params.epochs, **shown, seconds_left=left)
+                progress.report("train", epoch + 1, epochs, **shown, seconds_left=left)
                 if epoch + 1 in at_points:
+                    kept = average.module if average else model
+                    place_centroids(kept, pixels, params, mean, std)
                     candidates += [
                         {"step": step, "epoch": epoch + 1, **head}
-                        for head in score_heads(model, pixels, params, kernels, mean, std)
+                        for head in score_heads(kept, pixels, params, kernels, mean, std, prior)
                     ]
-                    checkpoint.save_state(scratch / f"candidate-{step}.pt", model.state_dict())
+                    checkpoint.save_state(scratch / f"candidate-{step}.pt", kept.state_dict())
                     save()
                     saved_at = time.monotonic()
             if stop.signum:
@@ -236,6 +274,28 @@ def fit(
                 save()
                 saved_at = time.monotonic()
     return Fitted(curves, candidates, kernels, parameters, scratch, model)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one step: instance (), cluster (heads,), over (overcluster heads,), p (heads, N, K)."""
+
+    instance: torch.Tensor
+    cluster: torch.Tensor
+    over: torch.Tensor
+    p: torch.Tensor
+
+    def total(self) -> torch.Tensor:
+        """Their sum, heads averaged; what a projector that is left out would add is 0."""
+        loss = self.instance
+        for heads in (self.cluster, self.over):
+            if len(heads):
+                loss = loss + heads.mean()
+        return loss
+
+
+def _stack(losses: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    return torch.stack(losses) if losses else like.new_zeros(0)
 
 
 def resumable(scratch: Path) -> dict[str, Any]:
@@ -267,7 +327,12 @@ def check_fits(params: Train, images: int) -> None:
 
 
 def selection_epochs(params: Train) -> set[int]:
-    """Epochs (from 1) whose checkpoints are compared: evenly over the last half, and the last."""
+    """Epochs (from 1) whose checkpoints are compared: evenly over the last half, and the last.
+
+    With self-labelling it is its last epoch alone: losses of two phases do not compare.
+    """
+    if params.self_label.epochs:
+        return {params.epochs + params.self_label.epochs}
     points = params.selection.points
     return {max(1, round(params.epochs * (0.5 + 0.5 * (i + 1) / points))) for i in range(points)}
 
@@ -287,95 +352,3 @@ def stream(seed: int, kind: int, number: int) -> int:
     Hashed to 32 bits, since torch's CPU generator ignores all higher ones.
     """
     return int(np.random.SeedSequence([seed, kind, number]).generate_state(1, np.uint32)[0])
-
-
-@dataclass
-class Totals:
-    """Sums over the steps of an epoch, per cluster head."""
-
-    steps: int
-    instance: torch.Tensor  # ()
-    cluster: torch.Tensor  # (heads,)
-    mass: torch.Tensor  # (heads, K) sum of batch-mean assignments
-    counts: torch.Tensor  # (heads, K) images by argmax
-    confidence: torch.Tensor  # (heads,)
-
-    @classmethod
-    def zero(cls, params: Train) -> "Totals":
-        """An epoch that has not begun."""
-        heads, K = params.model.num_cluster_heads, params.num_clusters
-        zeros = torch.zeros
-        return cls(0, zeros(()), zeros(heads), zeros(heads, K), zeros(heads, K), zeros(heads))
-
-    def add(self, instance: torch.Tensor, cluster: torch.Tensor, p: torch.Tensor) -> None:
-        """Adds a step: its losses, (heads,) for clusters, and p (heads, N, K)."""
-        K = p.shape[2]
-        top, arg = p.max(dim=2)
-        self.steps += 1
-        self.instance = self.instance.to(p.device) + instance
-        self.cluster = self.cluster.to(p.device) + cluster
-        self.mass = self.mass.to(p.device) + p.mean(dim=1)
-        hits = torch.nn.functional.one_hot(arg, K).sum(dim=1)
-        self.counts = self.counts.to(p.device) + hits
-        self.confidence = self.confidence.to(p.device) + top.mean(dim=1)
-
-    def figures(self) -> dict[str, float]:
-        """Label-free figures of the epoch; of the head with the lowest cluster loss so far."""
-        head = int(self.cluster.nan_to_num(math.inf).argmin())
-        mean = self.mass[head] / self.steps
-        counts = self.counts[head]
-        return {
-            "instance_loss": float(self.instance / self.steps),
-            "cluster_loss": float(self.cluster[head] / self.steps),
-            "entropy": float(-torch.xlogy(mean, mean).sum() / math.log(len(mean))),
-            "smallest_cluster": float(counts.min() / counts.sum()),
-            "confidence": float(self.confidence[head] / self.steps),
-        }
-
-
-class Clock:
-    """Steps per second, and the time that the steps left will take."""
-
-    def __init__(self, steps_left: int):
-        self._left, self._done, self._start = steps_left, 0, time.monotonic()
-
-    def tick(self) -> None:
-        """A step is done."""
-        self._done += 1
-        self._left -= 1
-
-    def rate(self) -> float:
-        """Steps per second since the start."""
-        return self._done / max(time.monotonic() - self._start, 1e-9)
-
-    def left(self) -> float:
-        """Seconds until the end."""
-        return self._left / self.rate()
-
-
-class Stop:
-    """Set by the first SIGINT or SIGTERM; a second one acts at once."""
-
-    signum = 0
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Lets the loop finish its step and checkpoint before it obeys a signal."""
-    stop = Stop()
-    previous: dict[int, Any] = {}
-
-    def handle(signum: int, _frame: object) -> None:
-        stop.signum = signum
-        signal.signal(signum, previous[signum])
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, handle)
-    except ValueError:  # not the main thread: signals go elsewhere
-        pass
-    try:
-        yield stop
-    finally:
-        for key, handler in previous.items():
-            signal.signal(key, handler)

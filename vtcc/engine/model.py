@@ -5,7 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtcc.config import Model
+from vtcc.engine.timm_encoder import TimmEncoder
 from vtcc.engine.vit import VisionTransformer
+
+# Similarity to a centroid over this gives the odds of its cluster, where centroids assign.
+CENTROID_TEMPERATURE = 0.1
 
 
 def projector(in_dim: int, out_dim: int) -> nn.Sequential:
@@ -30,9 +34,14 @@ class VTCC(nn.Module):
         num_clusters: K, at least 2.
         feature_dim: length of the instance features z.
         num_cluster_heads: cluster projectors trained side by side on the same encoder.
+        projectors: "both", or "instance" or "cluster" alone (the paper's ablation). Without
+            cluster projectors, clusters are centroids of the unit embedding, `centroids` (K, d).
+        overcluster_heads: further cluster projectors, of `overcluster_clusters` clusters each,
+            that only shape the encoder.
     """
 
     selected_head: Tensor
+    centroids: Tensor
 
     def __init__(
         self,
@@ -40,21 +49,31 @@ class VTCC(nn.Module):
         num_clusters: int,
         feature_dim: int = 128,
         num_cluster_heads: int = 1,
+        *,
+        projectors: str = "both",
+        overcluster_heads: int = 0,
+        overcluster_clusters: int = 0,
     ):
         super().__init__()
         d = int(encoder.embed_dim)  # type: ignore[arg-type]
+        heads = 0 if projectors == "instance" else num_cluster_heads
+        self.num_clusters = num_clusters
         self.encoder = encoder
-        self.instance_projector = projector(d, feature_dim)
-        self.cluster_projectors = nn.ModuleList(
-            projector(d, num_clusters) for _ in range(num_cluster_heads)
+        self.instance_projector = None if projectors == "cluster" else projector(d, feature_dim)
+        self.cluster_projectors = nn.ModuleList(projector(d, num_clusters) for _ in range(heads))
+        self.overcluster_projectors = nn.ModuleList(
+            projector(d, overcluster_clusters) for _ in range(overcluster_heads)
         )
+        if projectors == "instance":
+            self.register_buffer("centroids", torch.zeros(num_clusters, d))
         self.register_buffer("selected_head", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Two views (N, C, S, S) -> z_a, z_b (N, feature_dim), p_a, p_b (heads, N, K).
 
-        z has unit rows, p rows that sum to 1; both float32. The views pass one after the
-        other, as in the paper: one joint pass would change the BatchNorm statistics.
+        z has unit rows, p rows that sum to 1; both float32. What a projector that is left out
+        would give is empty: (N, 0) or (0, N, K). The views pass one after the other, as in the
+        paper: one joint pass would change the BatchNorm statistics.
         """
         z_a, p_a = self.project(self.encoder(x_a))
         z_b, p_b = self.project(self.encoder(x_b))
@@ -62,9 +81,15 @@ class VTCC(nn.Module):
 
     def project(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """h: (N, d) -> z: (N, feature_dim) with unit rows, p: (heads, N, K)."""
-        z = F.normalize(self.instance_projector(h).float(), dim=1)
-        p = torch.stack([head(h).float().softmax(dim=1) for head in self.cluster_projectors])
-        return z, p
+        if self.instance_projector is None:
+            z = h.new_empty(len(h), 0, dtype=torch.float32)
+        else:
+            z = F.normalize(self.instance_projector(h).float(), dim=1)
+        return z, _assignments(self.cluster_projectors, h, self.num_clusters)
+
+    def overcluster(self, h: Tensor) -> Tensor:
+        """h: (N, d) -> (overcluster_heads, N, overcluster_clusters), rows that sum to 1."""
+        return _assignments(self.overcluster_projectors, h, 0)
 
     def embed(self, x: Tensor) -> Tensor:
         """x: (N, C, S, S) -> h: (N, d)."""
@@ -75,8 +100,17 @@ class VTCC(nn.Module):
         return self.assign_embedding(self.embed(x))
 
     def assign_embedding(self, h: Tensor) -> Tensor:
-        """h: (N, d) -> p: (N, K) of the selected head."""
+        """h: (N, d) -> p: (N, K) of the selected head, or by the centroids where there is none."""
+        if not self.cluster_projectors:
+            similarity = F.normalize(h.float(), dim=1) @ self.centroids.T
+            return (similarity / CENTROID_TEMPERATURE).softmax(dim=1)
         return self.cluster_projectors[int(self.selected_head)](h).float().softmax(dim=1)
+
+
+def _assignments(projectors: nn.ModuleList, h: Tensor, K: int) -> Tensor:
+    if not projectors:
+        return h.new_empty(0, len(h), K, dtype=torch.float32)
+    return torch.stack([head(h).float().softmax(dim=1) for head in projectors])
 
 
 def build(
@@ -86,20 +120,50 @@ def build(
     image_size: int,
     channels: int,
     fused_attention: bool = True,
+    pretrained: bool = False,
 ) -> VTCC:
-    """Makes an untrained VTCC from the `train.model` section of params.yaml."""
-    encoder = VisionTransformer(
-        image_size=image_size,
-        channels=channels,
-        stem=model.stem,
-        patch_size=model.patch_size,
-        embed_dim=model.embed_dim,
-        depth=model.depth,
-        num_heads=model.num_heads,
-        mlp_ratio=model.mlp_ratio,
-        fused_attention=fused_attention,
+    """Makes an untrained VTCC from the `train.model` section of params.yaml.
+
+    Args:
+        model: the section. num_clusters: K. image_size: side of a view in pixels.
+        channels: of the images.
+        fused_attention: torch's fused kernel in our encoder.
+        pretrained: read `model.weights` into a timm encoder; a saved model brings its own.
+
+    Raises:
+        VtccError: on a timm encoder that does not exist or whose weights do not fit.
+    """
+    encoder: nn.Module
+    if model.encoder == "vit":
+        encoder = VisionTransformer(
+            image_size=image_size,
+            channels=channels,
+            stem=model.stem,
+            patch_size=model.patch_size,
+            embed_dim=model.embed_dim,
+            depth=model.depth,
+            num_heads=model.num_heads,
+            mlp_ratio=model.mlp_ratio,
+            positions=model.positions,
+            fused_attention=fused_attention,
+        )
+    else:
+        encoder = TimmEncoder(
+            model.encoder.removeprefix("timm:"),
+            image_size=image_size,
+            channels=channels,
+            weights=model.weights if pretrained else "",
+            frozen=model.frozen,
+        )
+    return VTCC(
+        encoder,
+        num_clusters,
+        model.feature_dim,
+        model.num_cluster_heads,
+        projectors=model.projectors,
+        overcluster_heads=model.overcluster_heads,
+        overcluster_clusters=model.overcluster_clusters,
     )
-    return VTCC(encoder, num_clusters, model.feature_dim, model.num_cluster_heads)
 
 
 def parameter_count(model: nn.Module) -> int:

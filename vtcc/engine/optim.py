@@ -11,11 +11,16 @@ from vtcc.config import Optimizer
 def make_optimizer(model: nn.Module, params: Optimizer) -> torch.optim.Optimizer:
     """Adam as in the paper, or AdamW without decay on biases, norms and the class token."""
     if params.name == "adam":
-        return torch.optim.Adam(model.parameters(), lr=params.learning_rate, fused=True)
+        moving = [p for p in model.parameters() if p.requires_grad]
+        return torch.optim.Adam(moving, lr=params.learning_rate, fused=True)
     decayed: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []
     for name, p in model.named_parameters():
-        (exempt if p.ndim <= 1 or name.endswith("class_token") else decayed).append(p)
+        if not p.requires_grad:
+            continue
+        (exempt if p.ndim <= 1 or name.endswith(("class_token", "positions")) else decayed).append(
+            p
+        )
     groups = [
         {"params": decayed, "weight_decay": params.weight_decay},
         {"params": exempt, "weight_decay": 0.0},

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from vtcc.engine.augment import normalize
+from vtcc.engine.augment import normalize, plain
 from vtcc.engine.checkpoint import read_model
 from vtcc.engine.kernels import resolve_device
 from vtcc.engine.model import VTCC
@@ -74,7 +73,7 @@ class Predictor:
                 f"the model takes images of shape ({S}, {S}, {C}), found {images.shape[1:]}; "
                 "decode them with the model's cache_size and channels"
             )
-        K, d = self.num_clusters, int(self.info["model"]["embed_dim"])
+        K, d = self.num_clusters, int(self.model.encoder.embed_dim)  # type: ignore[arg-type]
         probabilities = np.empty((len(images), K), np.float32)
         embedding = np.empty((len(images), d), np.float32)
         for start in range(0, len(images), batch_size):
@@ -87,10 +86,7 @@ class Predictor:
 
     def _prepare(self, x: torch.Tensor) -> torch.Tensor:
         """(N, S, S, C) uint8 -> (N, C, s, s) normalised, s = the training's image size."""
-        images = x.permute(0, 3, 1, 2).float() / 255
-        size = self.info["image_size"]
-        if images.shape[-1] != size:
-            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        images = plain(x.permute(0, 3, 1, 2), self.info["image_size"])
         return normalize(images, tuple(self.info["mean"]), tuple(self.info["std"]))
 
 
@@ -114,12 +110,12 @@ def embed_untrained(info: dict[str, Any], images: np.ndarray, seed: int = 0) -> 
     Returns:
         (N, d) float32.
     """
-    from vtcc.config import Model, from_dict
+    from vtcc.engine.checkpoint import architecture
     from vtcc.engine.model import build
 
     torch.manual_seed(seed)
     model = build(
-        from_dict(Model, info["model"], "model"),
+        architecture(info),
         info["num_clusters"],
         image_size=info["image_size"],
         channels=info["channels"],

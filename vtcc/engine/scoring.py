@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from vtcc.config import Train
-from vtcc.engine.augment import normalize, view
+from vtcc.engine.augment import normalize, plain, view
+from vtcc.engine.centroids import unit_kmeans
 from vtcc.engine.kernels import Kernels
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.model import VTCC
 from vtcc.engine.pixels import Pixels
+from vtcc.engine.prior import Prior
 
 FIXED_SEED = 20220627  # of the views and of the subset: the same for every training seed
 CHUNK = 512
@@ -24,6 +26,7 @@ def score_heads(
     kernels: Kernels,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    prior: Prior | None = None,
 ) -> list[dict[str, Any]]:
     """Label-free figures of every cluster head, in eval mode.
 
@@ -37,7 +40,8 @@ def score_heads(
     """
     rng = torch.Generator().manual_seed(FIXED_SEED)
     index = torch.randperm(len(pixels), generator=rng)[: params.selection.images]
-    heads, K = params.model.num_cluster_heads, params.num_clusters
+    # Centroids, where there is no cluster projector, count as one head.
+    heads, K = max(len(model.cluster_projectors), 1), params.num_clusters
     losses, instance = torch.zeros(heads), 0.0
     counts, mass, confidence = torch.zeros(heads, K), torch.zeros(heads, K), torch.zeros(heads)
     was_training = model.training
@@ -50,15 +54,20 @@ def score_heads(
             x_a = normalize(view(x, params.augment, params.image_size, g), mean, std)
             x_b = normalize(view(x, params.augment, params.image_size, g, second=True), mean, std)
             with kernels.autocast():
-                z_a, z_b, p_a, p_b = model(x_a, x_b)
-            temperature = params.loss.instance_temperature
-            share = len(part) / len(index)
-            instance += float(instance_loss(z_a, z_b, temperature)) * share
+                z_a, z_b, p_a, p_b = _both(model, x_a, x_b)
+            if model.instance_projector is not None:
+                temperature = params.loss.instance_temperature
+                share = len(part) / len(index)
+                instance += float(instance_loss(z_a, z_b, temperature)) * share
             assigned.append((p_a.cpu(), p_b.cpu()))
         p_a, p_b = (torch.cat(side, dim=1) for side in zip(*assigned, strict=True))
         for head in range(heads):
             losses[head] += cluster_loss(
-                p_a[head], p_b[head], params.loss.cluster_temperature, params.loss.entropy_weight
+                p_a[head],
+                p_b[head],
+                params.loss.cluster_temperature,
+                params.loss.entropy_weight,
+                prior.of(head) if prior and model.cluster_projectors else None,
             )
             counts[head] += torch.bincount(p_a[head].argmax(1), minlength=K)
         mass += p_a.mean(dim=1)
@@ -79,3 +88,31 @@ def score_heads(
         }
         for head in range(heads)
     ]
+
+
+def _both(model: VTCC, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`model(x_a, x_b)`, with centroids in the place of a cluster head that is left out."""
+    if model.cluster_projectors:
+        return model(x_a, x_b)
+    h_a, h_b = model.embed(x_a), model.embed(x_b)
+    p_a, p_b = model.assign_embedding(h_a)[None], model.assign_embedding(h_b)[None]
+    return model.project(h_a)[0], model.project(h_b)[0], p_a, p_b
+
+
+@torch.no_grad()
+def place_centroids(
+    model: VTCC, pixels: Pixels, params: Train, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    """k-means on the embedding of the plain training images, where that is how models assign."""
+    if model.cluster_projectors:
+        return
+    was_training = model.training
+    model.eval()
+    h = torch.cat(
+        [
+            model.embed(normalize(plain(pixels.take(part), params.image_size), mean, std)).cpu()
+            for part in torch.arange(len(pixels)).split(CHUNK)
+        ]
+    )
+    model.centroids.copy_(unit_kmeans(h, params.num_clusters, seed=params.seed))
+    model.train(was_training)

@@ -62,6 +62,7 @@ class VisionTransformer(nn.Module):
         stem: "conv" or "patchify".
         patch_size: pixels per token side; a power of two for the conv stem.
         embed_dim: d. depth: blocks. num_heads: per block. mlp_ratio: MLP width over d.
+        positions: "fixed" sine-cosine as the paper, or "learned".
         fused_attention: torch's fused kernel instead of the plain matrix product.
     """
 
@@ -78,6 +79,7 @@ class VisionTransformer(nn.Module):
         depth: int,
         num_heads: int,
         mlp_ratio: float = 4.0,
+        positions: str = "fixed",
         fused_attention: bool = True,
     ):
         super().__init__()
@@ -88,9 +90,11 @@ class VisionTransformer(nn.Module):
         else:
             self.stem = nn.Conv2d(channels, embed_dim, patch_size, stride=patch_size)
         self.class_token = nn.Parameter(torch.empty(1, 1, embed_dim))
-        self.register_buffer(
-            "positions", sincos_positions(image_size // patch_size, embed_dim), persistent=False
-        )
+        table = sincos_positions(image_size // patch_size, embed_dim)
+        if positions == "learned":
+            self.positions = nn.Parameter(torch.empty_like(table))
+        else:
+            self.register_buffer("positions", table, persistent=False)
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.Sequential(
             *(
@@ -111,6 +115,8 @@ class VisionTransformer(nn.Module):
     def _initialize(self) -> None:
         """Xavier-uniform linear layers, q, k and v as separate matrices; zero biases."""
         nn.init.normal_(self.class_token, std=1e-6)
+        if isinstance(self.positions, nn.Parameter):
+            nn.init.trunc_normal_(self.positions, std=0.02)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 if name.endswith("qkv"):

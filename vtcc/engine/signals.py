@@ -1,0 +1,42 @@
+"""Stopping a training politely: the first signal lets it finish its step and checkpoint."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+
+class Interrupted(Exception):  # noqa: N818 - an order carried out, not an error
+    """The training was told to stop and has written its checkpoint."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class Stop:
+    """Set by the first SIGINT or SIGTERM; a second one acts at once."""
+
+    signum = 0
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Lets the loop finish its step and checkpoint before it obeys a signal."""
+    stop = Stop()
+    previous: dict[int, Any] = {}
+
+    def handle(signum: int, _frame: object) -> None:
+        stop.signum = signum
+        signal.signal(signum, previous[signum])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, handle)
+    except ValueError:  # not the main thread: signals go elsewhere
+        pass
+    try:
+        yield stop
+    finally:
+        for key, handler in previous.items():
+            signal.signal(key, handler)
