@@ -97,6 +97,22 @@ def predict(
     stage.run(inputs, model=model, out=out, batch_size=batch_size)
 
 
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Of the authors' code, or safetensors.")],
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    num_heads: Annotated[int, typer.Option(min=1, help="Attention heads; the file is mute.")] = 12,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels; else by the file's positions, or 224.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace whatever is in --out.")] = False,
+) -> None:
+    """Turn a checkpoint of the paper's authors into a model for `vtcc predict`."""
+    from vtcc.stages import import_checkpoint as stage
+
+    stage.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
+
+
 @app.command()
 def show() -> None:
     """What the last evaluation found, and where to look next."""
