@@ -135,6 +135,30 @@ def presets() -> None:
     Console().print(table)
 
 
+@app.command("augment-preview")
+def augment_preview(
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(help="Augmentation presets, or all; by default train.augment."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG to write, else reports/augment-preview.png.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, max=50, help="Rows per preset.")] = 4,
+    size: Annotated[
+        int | None, typer.Option(min=8, max=1024, help="Pixels; by default train.image_size.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=config.MAX_SEED, help="Of the draws.")] = 0,
+) -> None:
+    """Picture random views of the cached images, or of samples that ship with scikit-learn."""
+    from vtcc.stages import augment_preview as stage
+
+    out = out.absolute() if out else None
+    _in_project()
+    picture = out or paths.REPORTS / "augment-preview.png"
+    stage.run(augment or [], out=picture, images=images, size=size, seed=seed)
+
+
 @app.command()
 def use(
     name: Annotated[str, typer.Argument(help="A preset: see `vtcc presets`.")],
