@@ -89,7 +89,7 @@ def _images(name: str, count: int, size: int | None, seed: int) -> tuple[list[An
 
         digits = load_digits().images
         rows = rng.choice(len(digits), count, replace=False)
-        pixels = [np.uint8(digits[row] * 255 / 16)[..., None] for row in rows]
+        pixels = [(digits[row] * 255 / 16).astype(np.uint8)[..., None] for row in rows]
         return pixels, size or (own.train.image_size if own else GLYPH_SIZE), "sample digits"
     from sklearn.datasets import load_sample_images
 
