@@ -97,6 +97,22 @@ def predict(
     stage.run(inputs, model=model, out=out, batch_size=batch_size)
 
 
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Of the authors' code, or safetensors.")],
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    num_heads: Annotated[int, typer.Option(min=1, help="Attention heads; the file is mute.")] = 12,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels; else by the file's positions, or 224.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace whatever is in --out.")] = False,
+) -> None:
+    """Turn a checkpoint of the paper's authors into a model for `vtcc predict`."""
+    from vtcc.stages import import_checkpoint as stage
+
+    stage.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
+
+
 @app.command()
 def show() -> None:
     """What the last evaluation found, and where to look next."""
@@ -117,6 +133,30 @@ def presets() -> None:
         size = f"{values.train.image_size} px"
         table.add_row(name, size, str(values.train.num_clusters), comment)
     Console().print(table)
+
+
+@app.command("augment-preview")
+def augment_preview(
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(help="Augmentation presets, or all; by default train.augment."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG to write, else reports/augment-preview.png.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, max=50, help="Rows per preset.")] = 4,
+    size: Annotated[
+        int | None, typer.Option(min=8, max=1024, help="Pixels; by default train.image_size.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=config.MAX_SEED, help="Of the draws.")] = 0,
+) -> None:
+    """Picture random views of the cached images, or of samples that ship with scikit-learn."""
+    from vtcc.stages import augment_preview as stage
+
+    out = out.absolute() if out else None
+    _in_project()
+    picture = out or paths.REPORTS / "augment-preview.png"
+    stage.run(augment or [], out=picture, images=images, size=size, seed=seed)
 
 
 @app.command()

@@ -206,7 +206,14 @@ def sizes(path: Path, counts: Sequence[int] | np.ndarray) -> None:
 
 @contextmanager
 def _figure(path: Path, size: tuple[float, float], panels: int = 1) -> Iterator[tuple[Any, Any]]:
-    """A figure without pyplot's global state, saved when the block ends.
+    """A figure with panels side by side, saved when the block ends."""
+    with figure_file(path, size) as figure:
+        yield figure, figure.subplots(1, panels)
+
+
+@contextmanager
+def figure_file(path: Path, size: tuple[float, float]) -> Iterator[Any]:
+    """An empty figure without pyplot's global state, saved when the block ends.
 
     Matplotlib's own style and fonts, whatever the user's matplotlibrc says.
     """
@@ -222,7 +229,7 @@ def _figure(path: Path, size: tuple[float, float], panels: int = 1) -> Iterator[
         for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"):
             matplotlib.rcParams[key] = INK
         figure = Figure(figsize=size, layout="constrained")
-        yield figure, figure.subplots(1, panels)
+        yield figure
         # Software and date left out: equal pictures are equal bytes.
         figure.savefig(path, dpi=130, metadata={"Software": None})
 

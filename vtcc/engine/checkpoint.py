@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from vtcc.atomic import atomic_directory, atomic_file
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
+from vtcc.engine.upstream import import_upstream as import_upstream
+from vtcc.engine.upstream import keep_positions
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -129,7 +131,10 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
     )
     file = directory / WEIGHTS
     try:
-        model.load_state_dict(load_file(file))
+        weights = load_file(file)
+        if "encoder.positions" in weights and "encoder.positions" not in model.state_dict():
+            keep_positions(model, weights["encoder.positions"])
+        model.load_state_dict(weights)
     except FileNotFoundError:
         raise VtccError(f"{file}: missing; the model directory is incomplete") from None
     except (SafetensorError, RuntimeError) as error:

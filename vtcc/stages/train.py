@@ -134,8 +134,13 @@ def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float
     if kind == "dataset":
         # A constant channel has deviation zero; one grey level is the least that can differ.
         return tuple(cache.mean), tuple(max(s, 1 / 255) for s in cache.std)
+    return imagenet(cache.channels)
+
+
+def imagenet(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's mean and deviation per channel; for grey images their average."""
     mean, std = IMAGENET
-    if cache.channels == 1:
+    if channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)
     return mean, std
 

@@ -1,0 +1,276 @@
+"""Checkpoints in the authors' layout, read into our model."""
+
+import argparse
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+from typer.testing import CliRunner
+
+from tests.engine import literal
+from vtcc import cli
+from vtcc.engine import checkpoint, predict
+from vtcc.engine.upstream import import_upstream, read_upstream
+from vtcc.errors import VtccError
+
+D, DEPTH, HEADS, K, SIDE = 16, 2, 4, 5, 32
+
+
+def weights(stem="conv", positions="fixed", seed=0):
+    """Random weights under upstream's names; 2 x 2 tokens, patch 16."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape, scale=0.3, around=0.0):
+        return around + scale * torch.randn(shape, generator=g)
+
+    def norm(name, width):
+        return {f"{name}.weight": draw(width, around=1.0), f"{name}.bias": draw(width)}
+
+    def batchnorm(name, width):
+        return norm(name, width) | {
+            f"{name}.running_mean": draw(width),
+            f"{name}.running_var": 1 + draw(width).abs(),
+            f"{name}.num_batches_tracked": torch.tensor(7),
+        }
+
+    def linear(name, out, width):
+        return {f"{name}.weight": draw(out, width), f"{name}.bias": draw(out)}
+
+    net = {"vtcc.cls_token": draw(1, 1, D)}
+    table = literal.positions(SIDE // 16, D)[None].float()
+    if positions == "fixed":
+        net["vtcc.pos_embed"] = table
+    elif positions == "learned":
+        net["vtcc.pos_embed"] = table + draw(*table.shape)
+    if stem == "conv":
+        width = 3
+        for i, out in enumerate((D // 8, D // 4, D // 2, D)):
+            net[f"vtcc.patch_embed.proj.{3 * i}.weight"] = draw(out, width, 3, 3)
+            net |= batchnorm(f"vtcc.patch_embed.proj.{3 * i + 1}", out)
+            width = out
+        net["vtcc.patch_embed.proj.12.weight"] = draw(D, D, 1, 1)
+        net["vtcc.patch_embed.proj.12.bias"] = draw(D)
+    else:
+        net["vtcc.patch_embed.proj.weight"] = draw(D, 3, 16, 16, scale=0.03)
+        net["vtcc.patch_embed.proj.bias"] = draw(D)
+    for i in range(DEPTH):
+        block = f"vtcc.blocks.{i}"
+        net |= norm(f"{block}.norm1", D) | norm(f"{block}.norm2", D)
+        net |= linear(f"{block}.attn.qkv", 3 * D, D) | linear(f"{block}.attn.proj", D, D)
+        net |= linear(f"{block}.mlp.fc1", 4 * D, D) | linear(f"{block}.mlp.fc2", D, 4 * D)
+    net |= norm("vtcc.norm", D)
+    for name, out in (("instance_projector", 8), ("cluster_projector", K)):
+        net |= linear(f"{name}.0", 4 * D, D) | batchnorm(f"{name}.1", 4 * D)
+        net |= linear(f"{name}.3", 4 * D, 4 * D) | batchnorm(f"{name}.4", 4 * D)
+        net |= linear(f"{name}.6", out, 4 * D)
+    return net
+
+
+def saved(path, net, **beside):
+    torch.save({"net": net, "optimizer": {"state": {}}, "epoch": 3} | beside, path)
+    return path
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("stem", ["conv", "patchify"])
+@pytest.mark.parametrize("positions", ["fixed", "learned", "absent"])
+def test_outputs_are_those_of_the_checkpoint(tmp_path, training, stem, positions):
+    net = weights(stem, positions)
+    size = SIDE if positions == "absent" else None
+    model = import_upstream(saved(tmp_path / "a.tar", net), HEADS, size).train(training)
+    x_a, x_b = torch.rand(2, 6, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    z_a, z_b, p_a, p_b = model(x_a, x_b)
+    for x, z, p in ((x_a, z_a, p_a), (x_b, z_b, p_b)):
+        expected_z, expected_p = literal.forward(net, x, HEADS, training=training)
+        torch.testing.assert_close(z.double(), expected_z, rtol=0, atol=1e-5)
+        torch.testing.assert_close(p[0].double(), expected_p, rtol=0, atol=1e-5)
+
+
+def test_sizes_follow_from_the_tensors(tmp_path):
+    model, facts = read_upstream(saved(tmp_path / "a.tar", weights()), HEADS)
+    assert (
+        facts["model"]
+        | {
+            "stem": "conv",
+            "patch_size": 16,
+            "embed_dim": D,
+            "depth": DEPTH,
+            "num_heads": HEADS,
+            "mlp_ratio": 4.0,
+            "feature_dim": 8,
+            "num_cluster_heads": 1,
+        }
+        == facts["model"]
+    )
+    assert (facts["num_clusters"], facts["image_size"], facts["channels"]) == (K, SIDE, 3)
+    assert not model.training
+    assert int(model.instance_projector[1].num_batches_tracked) == 7
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda key: f"module.{key}",
+        lambda key: key.replace("vtcc.", "vtcc.encoder."),
+        lambda key: key.replace("vtcc.", "module.vtcc.encoder.", 1),
+    ],
+)
+def test_prefixes_and_wrappers_do_not_matter(tmp_path, rename):
+    net = weights()
+    expected = import_upstream(saved(tmp_path / "a.tar", net), HEADS).state_dict()
+    extra = {"vtcc.head.weight": torch.zeros(1000, D), "vtcc.head.bias": torch.zeros(1000)}
+    renamed = {rename(k): v for k, v in (net | extra).items()}
+    torch.save(renamed, tmp_path / "bare.pt")
+    save_file({k: v.contiguous() for k, v in renamed.items()}, tmp_path / "b.safetensors")
+    for file in (saved(tmp_path / "b.tar", renamed), tmp_path / "bare.pt", "b.safetensors"):
+        found = import_upstream(tmp_path / file, HEADS).state_dict()
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+def test_fixed_positions_hold_at_any_size_and_learned_ones_at_one(tmp_path):
+    fixed = saved(tmp_path / "fixed.tar", weights())
+    assert import_upstream(fixed, HEADS, 64).encoder.positions.shape == (1, 17, D)
+    learned = saved(tmp_path / "learned.tar", weights(positions="learned"))
+    with pytest.raises(VtccError, match="hold at 32 pixels only"):
+        import_upstream(learned, HEADS, 64)
+    with pytest.raises(VtccError, match="40 is not a multiple of its patch, 16"):
+        import_upstream(fixed, HEADS, 40)
+    with pytest.raises(VtccError, match=r"--num-heads 12 does not divide .* d = 16; .* 1, 2, 4"):
+        import_upstream(fixed)
+
+
+def without(net, *names):
+    return {k: v for k, v in net.items() if k not in names}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: without(n, "vtcc.norm.bias"), r"1 missing: vtcc.norm.bias"),
+        (
+            lambda n: n | {f"vtcc.blocks.0.extra{i}": torch.ones(1) for i in range(5)},
+            r"5 unexpected: vtcc.blocks.0.extra0, vtcc.blocks.0.extra1, \S+, \.\.\.",
+        ),
+        (
+            lambda n: n | {"cluster_projector.3.bias": torch.ones(3)},
+            r"ill-shaped: cluster_projector.3.bias \(3,\), expected \(64,\)",
+        ),
+        (
+            lambda n: {k.replace("blocks.1.", "blocks.7."): v for k, v in n.items()},
+            r"12 missing: vtcc.blocks.1.norm1.weight.*12 unexpected: vtcc.blocks.7",
+        ),
+        (lambda n: without(n, "vtcc.cls_token"), "expected one encoder with a cls_token, found 0"),
+        (lambda n: without(n, "cluster_projector.6.weight"), "without cluster_projector.6.weight"),
+        (lambda n: n | {"vtcc.pos_embed": torch.ones(1, 4, D)}, "expected .1, 1 . a square numb"),
+        (lambda n: n | {"vtcc.norm.bias": torch.full((D,), torch.nan)}, "not finite: vtcc.norm.b"),
+        (lambda n: n | {"x": torch.ones(1).expand(10**12)}, "claim to be larger than the file"),
+        (lambda n: n | {"vtcc.norm.bias": torch.ones(D).to_sparse()}, "not plain tensors"),
+    ],
+)
+def test_weights_that_are_not_those_of_a_vtcc_are_named(tmp_path, change, message):
+    file = saved(tmp_path / "a.tar", change(weights()))
+    with pytest.raises(VtccError, match=message) as refused:
+        import_upstream(file, HEADS)
+    assert str(refused.value).startswith(f"{file}: ")
+    assert "\n" not in str(refused.value)
+
+
+def zipped(data, compression=zipfile.ZIP_DEFLATED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", data)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (b"<!DOCTYPE html><title>404</title>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"just some text", "not a checkpoint of tensors"),
+        (zipped(b"\0" * 10**8), "expands to 100,000,000 bytes"),
+        (zipped(b"nothing", zipfile.ZIP_STORED), "not a checkpoint of tensors"),
+        (zipped(b"nothing", zipfile.ZIP_STORED)[:-9], "not a checkpoint of tensors"),
+        (b"\x10\0\0\0\0\0\0\0{", "damaged safetensors"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, content, message):
+    file = tmp_path / "a.tar"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(VtccError, match=message) as refused:
+        import_upstream(file, HEADS)
+    assert str(refused.value).startswith(f"{file}: ")
+    assert "\n" not in str(refused.value)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("ran",))
+
+
+@pytest.mark.parametrize("beside", [argparse.Namespace(seed=1), np.float64(0.5), Evil()])
+def test_no_code_is_run_and_the_user_learns_a_way(tmp_path, capsys, beside):
+    file = saved(tmp_path / "a.tar", weights(), beside=beside)
+    with pytest.raises(VtccError, match=r"holds more than tensors \(\S+\).*weights\.pt"):
+        import_upstream(file, HEADS)
+    assert "ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("positions", ["fixed", "learned"])
+def test_an_imported_model_predicts(tmp_path, positions, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = weights(positions=positions)
+    saved(tmp_path / "a.tar", net)
+    run = CliRunner().invoke
+    wanted = ["import-checkpoint", "a.tar", "--out", "model", "--num-heads", str(HEADS)]
+    result = run(cli.app, wanted)
+    assert result.exit_code == 0, result.output
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    files = ["0.png", "1.png", "2.png"]
+    result = run(cli.app, ["predict", *files, "--model", "model", "--out", "out.csv"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out.csv").read_text().count("\n") == 4
+
+    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    x = torch.from_numpy((images / 255 - mean) / std).permute(0, 3, 1, 2)
+    found = predict.load("model").predict(images)
+    np.testing.assert_allclose(
+        found.probabilities, literal.forward(net, x, HEADS, training=False)[1], atol=1e-5
+    )
+    model, info = checkpoint.read_model(tmp_path / "model")
+    assert isinstance(model, nn.Module)
+    assert info["imported"]["file"] == "a.tar"
+
+
+def test_only_a_vtcc_model_is_replaced_without_force(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "a.tar", weights())
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.png").touch()
+
+    def run(*options):
+        arguments = ["import-checkpoint", "a.tar", "--num-heads", "4", *options]
+        return CliRunner().invoke(cli.app, arguments).exception
+
+    assert "not empty and no vtcc model" in str(run("--out", "photos"))
+    assert "holds the current directory" in str(run("--out", ".", "--force"))
+    assert "a.tar: a file" in str(run("--out", "a.tar"))
+    assert (tmp_path / "photos/1.png").exists()
+    assert run("--out", "photos", "--force") is None
+    assert run("--out", "photos") is None
+    assert sorted(p.name for p in (tmp_path / "photos").iterdir()) == [
+        "model.json",
+        "model.safetensors",
+    ]

@@ -1,0 +1,72 @@
+"""`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
+
+import hashlib
+from pathlib import Path
+
+from vtcc.errors import VtccError
+from vtcc.progress import note
+from vtcc.stages.train import imagenet, versions
+
+MAX_PIXELS = 100_000_000  # as the presets' validate.max_pixels
+
+
+def run(
+    file: Path,
+    *,
+    out: Path,
+    num_heads: int = 12,
+    image_size: int | None = None,
+    force: bool = False,
+) -> None:
+    """Writes `out`, with all that `vtcc predict` needs.
+
+    Images are decoded straight to the size of the encoder, as the paper evaluates, and
+    normalised by ImageNet's mean and deviation.
+
+    Args:
+        file: torch file or safetensors.
+        out: the directory; a vtcc model in it is replaced.
+        num_heads: attention heads, which the file does not tell.
+        image_size: side in pixels; by default what the file's positions were made for.
+        force: replace a directory of something else as well.
+
+    Raises:
+        VtccError: when the file is no such checkpoint, or `out` holds something else.
+    """
+    _check_out(out, force)
+    from vtcc.engine import checkpoint, upstream
+    from vtcc.engine.model import parameter_count
+
+    model, facts = upstream.read_upstream(file, num_heads, image_size)
+    mean, std = imagenet(facts["channels"])
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    info = facts | {
+        "cache_size": facts["image_size"],
+        "max_pixels": MAX_PIXELS,
+        "mean": list(mean),
+        "std": list(std),
+        "head": 0,
+        "imported": {"file": file.name, "sha256": digest},
+        "versions": versions(),
+    }
+    checkpoint.save_model(out, model, info)
+    note(
+        f"{out}: {parameter_count(model):,} parameters, K = {facts['num_clusters']}, "
+        f"{facts['image_size']} px, {num_heads} heads; "
+        f"try `vtcc predict IMAGES --model {out} --out clusters.csv`"
+    )
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if out.is_dir():
+        # Replaced as a whole, so what the user stands in is never meant.
+        if Path.cwd().resolve().is_relative_to(out.resolve()):
+            raise VtccError(f"--out {out}: holds the current directory; name a new directory")
+        if not force and any(out.iterdir()) and not (out / "model.safetensors").is_file():
+            raise VtccError(
+                f"--out {out}: not empty and no vtcc model; name another directory, or replace "
+                "all that is in it with --force"
+            )
+    elif out.exists():
+        raise VtccError(f"--out {out}: a file; name a directory")
