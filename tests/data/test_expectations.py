@@ -115,7 +115,13 @@ CASES = {
     "a duplicate": (
         [*GOOD, row("e", sha256="a")],
         {},
-        [("warn", "expected no file to be an exact copy of another; found 1 of 5 (20 %): 'e'")],
+        [
+            (
+                "warn",
+                "expected no file to be an exact copy of another; found 1 of 5 (20 %) in 1 group: "
+                "'e' is a copy of 'a'",
+            )
+        ],
     ),
     "too many duplicates": (
         [*GOOD, row("e", sha256="a"), row("f", sha256="a")],
@@ -124,11 +130,13 @@ CASES = {
             (
                 "fail",
                 "expected at most 30 % of the files to be exact copies of another "
-                "(validate.max_duplicates); found 2 of 6 (33.3 %): 'e', 'f'",
+                "(validate.max_duplicates); found 2 of 6 (33.3 %): 'e' is a copy of 'a', 'f' is a "
+                "copy of 'a'",
             ),
             (
                 "warn",
-                "expected no file to be an exact copy of another; found 2 of 6 (33.3 %): 'e', 'f'",
+                "expected no file to be an exact copy of another; found 2 of 6 (33.3 %) in 1 "
+                "group: 'e' is a copy of 'a', 'f' is a copy of 'a'",
             ),
         ],
     ),
@@ -213,6 +221,10 @@ def test_figures():
         "unreadable_fraction": 0.25,
         "duplicates": 1,
         "duplicate_fraction": 0.25,
+        "duplicate_groups": 1,
+        "near_duplicates": 0,
+        "near_duplicate_groups": 0,
+        "split_twins": 1,
         "one_colour": 1,
         "train_images": 2,
         "holdout_images": 1,

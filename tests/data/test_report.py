@@ -84,7 +84,7 @@ def test_thumbnails_are_the_images(page):
         np.asarray(Image.open(io.BytesIO(base64.b64decode(s.split(",")[1])))).mean()
         for s in sources
     ]
-    assert colours == [0, 50, 100, 50, 100]  # all three, then the copy, then the flat one
+    assert colours == [50, 0, 0, 50, 100, 100]  # the copy and its twin, all three, the flat one
 
 
 def test_thumbnails_stay_small():

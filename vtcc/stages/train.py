@@ -72,6 +72,7 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
             "image_size": train.image_size,
             "cache_size": cache.image_size,
             "channels": cache.channels,
+            **cache.decoding,
             "max_pixels": params.validate.max_pixels,
             "mean": list(mean),
             "std": list(std),
@@ -135,6 +136,11 @@ def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float
         # A constant channel has deviation zero; one grey level is the least that can differ.
         return tuple(cache.mean), tuple(max(s, 1 / 255) for s in cache.std)
     mean, std = IMAGENET
+    if cache.channels not in (1, 3):
+        raise VtccError(
+            f"train.normalize: found 'imagenet', but {paths.CACHE} holds images of "
+            f"{cache.channels} channels; ImageNet's constants are for 1 or 3, so use 'dataset'"
+        )
     if cache.channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)
     return mean, std
