@@ -9,6 +9,7 @@ from vtcc.errors import VtccError
 
 BYTES_PER_PIXEL = 8  # of memory that validate.max_pixels stands for: 16-bit colour with alpha
 _PERCENTILES = (2, 98)
+_EXACT = 2**24  # integers up to here are exact in float32
 _FULL_RANGE = {"bool": (0, 1), "uint8": (0, 255), "uint16": (0, 65535)}
 
 
@@ -141,7 +142,8 @@ def _valid(band: np.ndarray, nodata: float | None) -> np.ndarray | None:
     """Which values count, or None for all of them."""
     mask = np.isfinite(band) if band.dtype.kind == "f" else None
     if nodata is not None and np.isfinite(nodata):
-        here = band != np.asarray(nodata, dtype=band.dtype if band.dtype.kind == "f" else None)
+        with np.errstate(over="ignore"):
+            here = band != (band.dtype.type(nodata) if band.dtype.kind == "f" else nodata)
         mask = here if mask is None else mask & here
     return None if mask is None or mask.all() else mask
 
@@ -189,7 +191,8 @@ def _to_bytes(
     elif high <= low:
         drawn = np.zeros(band.shape, np.uint8)
     else:
-        values: np.ndarray = band.astype(np.float32 if band.dtype.itemsize <= 2 else float)
+        small = band.dtype.itemsize <= 2 and max(abs(low), abs(high)) < _EXACT
+        values: np.ndarray = band.astype(np.float32 if small else float)
         if mask is not None:
             values[~mask] = low
         # Halved first: a range from the lowest to the highest float64 is no float64.
