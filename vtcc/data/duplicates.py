@@ -82,7 +82,7 @@ def nearest_earlier(sketches: np.ndarray, distance: int) -> np.ndarray:
 
 def _standardised(sketches: np.ndarray) -> np.ndarray:
     """(N, 72) float32, rows of mean 0 and length 1, so that a product is a correlation."""
-    flat = sketches.reshape(len(sketches), -1)
+    flat = sketches.reshape(len(sketches), _ROWS * _COLUMNS)
     flat = flat - flat.mean(axis=1, keepdims=True)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-6)
 
