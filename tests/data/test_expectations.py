@@ -3,7 +3,7 @@ import pytest
 
 from tests.data.test_duplicates import photo, sketches
 from vtcc.data.expectations import COLUMNS, Limits, check, complete, figures, sentence
-from vtcc.data.promises import Card
+from vtcc.data.promises import Card, at_least
 
 # Great Expectations takes 10 s to import: one worker pays for all.
 pytestmark = pytest.mark.xdist_group("great_expectations")
@@ -346,3 +346,11 @@ def test_images_that_look_alike_and_twins_across_the_split():
 def test_nothing_but_the_result_is_printed(capfd):
     check(table(*GOOD), Limits(**LIMITS))
     assert capfd.readouterr() == ("", "")
+
+
+def test_exceptions_are_counted_exactly_whatever_the_number_of_images():
+    for files in range(2, 400):
+        for bad in (1, 3, files // 3):
+            met = (files - bad) / files
+            assert met >= at_least(bad / files)
+            assert not met >= at_least(max(bad - 1, 0) / files) or bad == 0

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vtcc import quiet
 from vtcc.data import duplicates
-from vtcc.data.promises import Card, Severity, Wanted, percent, share_of
+from vtcc.data.promises import Card, Severity, Wanted, at_least, percent, share_of
 
 # Column order of the table of facts; `facts` fills it from one decoded image each.
 COLUMNS = [
@@ -298,7 +298,7 @@ def _of_any(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
         Wanted(
             "fail",
             expect.ExpectColumnValuesToBeInSet(
-                column="readable", value_set=[True], mostly=_at_least(limits.max_unreadable)
+                column="readable", value_set=[True], mostly=at_least(limits.max_unreadable)
             ),
             f"at most {percent(limits.max_unreadable)} of the files to be unreadable "
             "(validate.max_unreadable)",
@@ -325,7 +325,7 @@ def _of_any(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
         Wanted(
             limits.card.severity("unreadable"),
             expect.ExpectColumnValuesToBeInSet(
-                column="readable", value_set=[True], mostly=_at_least(known / max(files, 1))
+                column="readable", value_set=[True], mostly=at_least(known / max(files, 1))
             ),
             f"at most {known} unreadable files, as is known"
             if known
@@ -360,7 +360,7 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
         Wanted(
             "fail",
             expect.ExpectColumnValuesToBeInSet(
-                column="duplicate", value_set=[False], mostly=_at_least(limits.max_duplicates)
+                column="duplicate", value_set=[False], mostly=at_least(limits.max_duplicates)
             ),
             f"at most {percent(limits.max_duplicates)} of the files to be exact copies of "
             "another (validate.max_duplicates)",
@@ -389,7 +389,7 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
             Wanted(
                 limits.card.severity(key),
                 expect.ExpectColumnValuesToBeInSet(
-                    column=column, value_set=[False], mostly=_at_least(known / max(files, 1))
+                    column=column, value_set=[False], mostly=at_least(known / max(files, 1))
                 ),
                 f"at most {known} {some}, as is known" if known else none,
                 share(count) + (f" in {of} group{'s' if of > 1 else ''}" if count else ""),
@@ -411,8 +411,3 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
 
 def _range(sides: pd.Series) -> str:
     return f"{sides.min():.0f} to {sides.max():.0f} pixels" if sides.notna().any() else "none"
-
-
-def _at_least(fraction: float) -> float:
-    # 1 - 0.9 is 0.09999..., and 9 unreadable of 10 must pass a limit of 0.9.
-    return float(np.round(1 - min(fraction, 1), 12))
