@@ -267,7 +267,10 @@ def test_a_card_with_documented_exceptions_is_met():
     outcomes = promised(*GOOD, odd)
     assert all(o.passed for o in outcomes)
     said = {o.expected: o.found for o in outcomes}
-    assert said["at most 1 exact copies, as is known"] == "1 of 5 (20 %) in 1 group"
+    assert (
+        said["no file to be an exact copy of another, but for 1 known"]
+        == "1 of 5 (20 %) in 1 group"
+    )
     assert said["every image to be 8 x 8 pixels, but for at most 1 as documented"] == (
         "1 of 5 (20 %) of another size"
     )
@@ -292,8 +295,8 @@ def test_what_a_card_promises_is_held_with_its_severity():
         ),
         (
             "fail",
-            "expected at most 1 exact copies, as is known; found 2 of 7 (28.6 %) in 1 group: 'e' "
-            "is a copy of 'a', 'f' is a copy of 'a'",
+            "expected no file to be an exact copy of another, but for 1 known; found 2 of 7 "
+            "(28.6 %) in 1 group: 'e' is a copy of 'a', 'f' is a copy of 'a'",
         ),
         ("warn", "expected the 5 images that the dataset's card promises; found 7"),
         (

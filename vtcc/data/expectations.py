@@ -327,9 +327,7 @@ def _of_any(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
             expect.ExpectColumnValuesToBeInSet(
                 column="readable", value_set=[True], mostly=at_least(known / max(files, 1))
             ),
-            f"at most {known} unreadable files, as is known"
-            if known
-            else "every file to be readable",
+            "every file to be readable" + _but_for(known),
             f"{share(unreadable)} that are not, and were set aside"
             if unreadable
             else f"all {files}",
@@ -368,20 +366,18 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
             "twin",
         )
     ]
-    for key, column, of, none, some in (
+    for key, column, groups, none in (
         (
             "exact_duplicates",
             "duplicate",
             table.loc[table["duplicate"], "copy_of"].nunique(),
             "no file to be an exact copy of another",
-            "exact copies",
         ),
         (
             "near_duplicates",
             "near",
             _groups(table),
             "no image to look like another",
-            "images that look like another",
         ),
     ):
         count, known = int(table[column].sum()), limits.card.known(key)
@@ -391,8 +387,8 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
                 expect.ExpectColumnValuesToBeInSet(
                     column=column, value_set=[False], mostly=at_least(known / max(files, 1))
                 ),
-                f"at most {known} {some}, as is known" if known else none,
-                share(count) + (f" in {of} group{'s' if of > 1 else ''}" if count else ""),
+                none + _but_for(known),
+                share(count) + (f" in {groups} group{'s' if groups > 1 else ''}" if count else ""),
                 "twin",
             )
         )
@@ -407,6 +403,10 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
             )
         )
     return wanted
+
+
+def _but_for(known: int) -> str:
+    return f", but for {known} known" if known else ""
 
 
 def _range(sides: pd.Series) -> str:
