@@ -41,7 +41,14 @@ def test_every_preset_is_complete_and_survives_a_round_trip(name):
         ("train.num_clusters", 1, "train.num_clusters: found 1; allowed: at least 2"),
         ("dataset.holdout", 1.5, "dataset.holdout: found 1.5; allowed: at least 0, at most 0.9"),
         ("dataset.holdout", float("nan"), "dataset.holdout: expected a number, found nan"),
-        ("dataset.channels", 2, "dataset.channels: found 2; allowed: 1 \\(grey\\) or 3"),
+        ("dataset.channels", 17, "dataset.channels: found 17; allowed: at least 1, at most 16"),
+        ("validate.bands", [2, 2], "validate.bands: found a number twice in \\[2, 2\\]"),
+        ("validate.bands", [0], "validate.bands\\[0\\]: found 0; allowed: at least 1"),
+        ("validate.bands", [1.5], "validate.bands\\[0\\]: expected a whole number, found 1.5"),
+        ("validate.bands", [1, 2], "found 2 bands \\[1, 2\\], but dataset.channels is 1; give as"),
+        ("validate.stretch", "auto", "found 'auto'; allowed: type, image, percentile, fixed"),
+        ("validate.stretch_range", [5, 1], "expected \\[low, high\\] with low <= high"),
+        ("validate.near_duplicates", -2, "found -2; allowed: at least -1, at most 16"),
         ("train.optimizer.name", "sgd", "found 'sgd'; allowed: adam, adamw"),
         ("train.optimizer.learning_rate", 0, "found 0.0; allowed: above 0"),
         ("train.optimizer.learning_rate", "1e-3", "text to YAML; write 0.001"),
@@ -64,6 +71,17 @@ def test_every_preset_is_complete_and_survives_a_round_trip(name):
 def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(key, value, message):
     with pytest.raises(VtccError, match=message):
         config.from_dict(config.Params, changed(key, value))
+
+
+def test_bands_stretch_and_channels_are_checked_together():
+    few = {"dataset.channels": 5, "validate.bands": [8, 4, 3, 11, 12], "validate.stretch": "fixed"}
+    values = config.override(DIGITS, few)
+    read = config.from_dict(config.Params, values).validate
+    assert (read.bands, read.stretch_range) == ((8, 4, 3, 11, 12), (0.0, 255.0))
+    with pytest.raises(VtccError, match=r"stretch_range: found \[7\.0, 7\.0\]; .* first must be"):
+        config.override(values, {"validate.stretch_range": [7, 7]})
+    with pytest.raises(VtccError, match=r"'imagenet' with dataset.channels 5; .* use 'dataset'"):
+        config.override(values, {"train.normalize": "imagenet"})
 
 
 def test_a_missing_key_is_refused_with_its_reason():

@@ -18,6 +18,7 @@ import yaml
 from vtcc.errors import VtccError
 
 PARAMS_FILE = "params.yaml"
+MAX_CHANNELS = 16
 MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
 
 
@@ -44,7 +45,12 @@ class Dataset:
         "a dataset card (data/catalog/*.yaml), or a folder, zip or tar of images; "
         "the download stage depends on it, so new files re-run the pipeline"
     )
-    channels: int = _p("1 for grey images, 3 for colour; others are converted", low=1, high=3)
+    channels: int = _p(
+        "1 for grey images, 3 for colour, to which others are converted; 2 or 4 to 16 for "
+        "images of that many bands",
+        low=1,
+        high=MAX_CHANNELS,
+    )
     limit: int = _p("use a seeded random subset of this many images; 0 for all", low=0)
     holdout: float = _p(
         "fraction of images set apart, which training never sees", low=0.0, high=0.9
@@ -71,8 +77,29 @@ class Validate:
         high=1024,
     )
     max_pixels: int = _p("an image with more pixels is quarantined unread", low=1)
+    bands: tuple[int, ...] = _p(
+        "bands of the file to take, from 1; empty: what a viewer shows for 1 or 3 channels, "
+        "else the first dataset.channels",
+        low=1,
+        high=65535,
+    )
+    stretch: str = _p(
+        "what becomes black and white (docs/data.md): type: the lowest and highest value of an "
+        "8- or 16-bit type; image: of each image; percentile: 2nd and 98th of each band of each "
+        "image; fixed: stretch_range",
+        choices=("type", "image", "percentile", "fixed"),
+    )
+    stretch_range: tuple[float, float] = _p(
+        "the values that become black and white where stretch is fixed"
+    )
     max_unreadable: float = _p("fail above this fraction of unreadable files", low=0, high=1)
     max_duplicates: float = _p("fail above this fraction of exact duplicates", low=0, high=1)
+    near_duplicates: int = _p(
+        "bits of 64 by which the perceptual hashes of images that look alike may differ; "
+        "-1 does not look for them",
+        low=-1,
+        high=16,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,8 +326,7 @@ def _check_together(params: Params) -> None:
         raise VtccError(
             f"dataset.name: found {name[:100]!r}; allowed: 1 to 100 printable characters"
         )
-    if params.dataset.channels == 2:
-        raise VtccError("dataset.channels: found 2; allowed: 1 (grey) or 3 (colour)")
+    _check_bands(params)
     _check_losses(train)
     if model.weights and model.encoder == "vit":
         raise VtccError(
@@ -382,6 +408,26 @@ def _check_vit(train: Train) -> None:
             )
 
 
+def _check_bands(params: Params) -> None:
+    channels, validate = params.dataset.channels, params.validate
+    if validate.bands and len(validate.bands) != channels:
+        raise VtccError(
+            f"validate.bands: found {len(validate.bands)} bands {list(validate.bands)}, but "
+            f"dataset.channels is {channels}; give as many, or [] for the first {channels}"
+        )
+    low, high = validate.stretch_range
+    if validate.stretch == "fixed" and low == high:
+        raise VtccError(
+            f"validate.stretch_range: found {[low, high]}; with validate.stretch: fixed the first "
+            "must be below the second"
+        )
+    if params.train.normalize == "imagenet" and channels not in (1, 3):
+        raise VtccError(
+            f"train.normalize: found 'imagenet' with dataset.channels {channels}; ImageNet's "
+            "constants are for 1 or 3 channels, so use 'dataset'"
+        )
+
+
 def from_dict(cls: type, values: Any, where: str = "") -> Any:
     """Builds dataclass `cls` from nested dicts.
 
@@ -424,8 +470,9 @@ def _value(hint: Any, value: Any, limits: typing.Mapping[str, Any], key: str) ->
             raise VtccError(f"{key}: expected a list, found {value!r}")
         if inner[-1] is Ellipsis:
             items = tuple(_value(inner[0], v, limits, f"{key}[{i}]") for i, v in enumerate(value))
-            if inner[0] is str and len(set(items)) != len(items):
-                raise VtccError(f"{key}: found a name twice in {list(items)}")
+            if inner[0] is not float and len(set(items)) != len(items):
+                what = "name" if inner[0] is str else "number"
+                raise VtccError(f"{key}: found a {what} twice in {list(items)}")
             return items
         if len(value) != 2 or not all(_is_number(v) for v in value) or value[0] > value[1]:
             raise VtccError(f"{key}: expected [low, high] with low <= high, found {value!r}")

@@ -80,6 +80,14 @@ def test_sprites_hold_the_pixels():
     assert (tile.x, tile.y) == (pytest.approx(100 / 15), 100)
 
 
+@pytest.mark.parametrize(("channels", "shown"), [(2, [0, 0, 0]), (5, [0, 1, 2])])
+def test_of_many_bands_three_are_shown_and_of_two_one(channels, shown):
+    page = make(n=20, clusters=2, shown=20, channels=channels)
+    group = gallery.cluster_groups(page)[0]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(group.sprite))))
+    np.testing.assert_array_equal(sheet[8:, 8:16], page.images[17][..., shown])
+
+
 def test_large_images_become_thumbnails_within_a_budget(monkeypatch):
     monkeypatch.setattr(gallery, "SPRITE_PIXELS", 2 * 20 * 40 * 40)
     page = make(n=40, clusters=2, shown=20, side=120)

@@ -45,6 +45,21 @@ def test_what_was_written_is_read(tmp_path):
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["cache"]
 
 
+def test_it_says_how_files_became_pixels_and_an_older_one_that_it_was_as_ever(tmp_path):
+    how = {"bands": [4, 3, 2], "stretch": "fixed", "stretch_range": [0.0, 10000.0]}
+    writer = CacheWriter(tmp_path / "cache", name="t", image_size=4, channels=3, **how)
+    with writer:
+        writer.add("a", "train", PIXELS[0])
+        writer.finish()
+    assert open_cache(tmp_path / "cache").decoding == how
+    file = tmp_path / "cache/cache.json"
+    info = json.loads(file.read_text())
+    assert {key: info.pop(key) for key in how} == how
+    file.write_text(json.dumps(info))
+    old = open_cache(tmp_path / "cache").decoding
+    assert old == {"bands": [], "stretch": "type", "stretch_range": [0.0, 255.0]}
+
+
 def test_mean_and_deviation_are_of_the_training_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "_FLUSH_BYTES", 100)  # several blocks
     cache = write(tmp_path / "cache")

@@ -1,7 +1,9 @@
 import pandas as pd
 import pytest
 
+from tests.data.test_duplicates import photo, sketches
 from vtcc.data.expectations import COLUMNS, Limits, check, complete, figures, sentence
+from vtcc.data.promises import Card, at_least
 
 # Great Expectations takes 10 s to import: one worker pays for all.
 pytestmark = pytest.mark.xdist_group("great_expectations")
@@ -38,10 +40,10 @@ BROKEN = {
 }
 
 
-def table(*rows):
+def table(*rows, **more):
     facts = pd.DataFrame(list(rows), columns=COLUMNS)
     numbers = dict.fromkeys(["width", "height", "mean", "std"], float)
-    return complete(facts.astype(numbers | {"readable": bool, "one_colour": bool}))
+    return complete(facts.astype(numbers | {"readable": bool, "one_colour": bool}), **more)
 
 
 def unmet(images, **limits):
@@ -115,7 +117,13 @@ CASES = {
     "a duplicate": (
         [*GOOD, row("e", sha256="a")],
         {},
-        [("warn", "expected no file to be an exact copy of another; found 1 of 5 (20 %): 'e'")],
+        [
+            (
+                "warn",
+                "expected no file to be an exact copy of another; found 1 of 5 (20 %) in 1 group: "
+                "'e' is a copy of 'a'",
+            )
+        ],
     ),
     "too many duplicates": (
         [*GOOD, row("e", sha256="a"), row("f", sha256="a")],
@@ -124,11 +132,13 @@ CASES = {
             (
                 "fail",
                 "expected at most 30 % of the files to be exact copies of another "
-                "(validate.max_duplicates); found 2 of 6 (33.3 %): 'e', 'f'",
+                "(validate.max_duplicates); found 2 of 6 (33.3 %): 'e' is a copy of 'a', 'f' is a "
+                "copy of 'a'",
             ),
             (
                 "warn",
-                "expected no file to be an exact copy of another; found 2 of 6 (33.3 %): 'e', 'f'",
+                "expected no file to be an exact copy of another; found 2 of 6 (33.3 %) in 1 "
+                "group: 'e' is a copy of 'a', 'f' is a copy of 'a'",
             ),
         ],
     ),
@@ -213,6 +223,10 @@ def test_figures():
         "unreadable_fraction": 0.25,
         "duplicates": 1,
         "duplicate_fraction": 0.25,
+        "duplicate_groups": 1,
+        "near_duplicates": 0,
+        "near_duplicate_groups": 0,
+        "split_twins": 1,
         "one_colour": 1,
         "train_images": 2,
         "holdout_images": 1,
@@ -229,6 +243,116 @@ def test_figures():
     assert figures(table(row("a", **BROKEN)))["width_min"] is None
 
 
+CARD = {
+    "images": 5,
+    "classes": 3,
+    "class_counts_checked": True,
+    "image_size": [8, 8],
+    "size_exceptions": 1,
+    "modes": ["RGB"],
+    "severity": {"size": "fail", "mode": "warn", "exact_duplicates": "fail", "count": "warn"},
+    "known": {"exact_duplicates": 1},
+    "whole": True,
+}
+
+
+def promised(*rows, classes=3, **changes):
+    card = Card(CARD | changes)
+    limits = Limits(**LIMITS | {"expected_images": 5}, card=card, classes=classes)
+    return check(table(*rows, card=card), limits)
+
+
+def test_a_card_with_documented_exceptions_is_met():
+    odd = row("e", sha256="a", width=7.0)
+    outcomes = promised(*GOOD, odd)
+    assert all(o.passed for o in outcomes)
+    said = {o.expected: o.found for o in outcomes}
+    assert (
+        said["no file to be an exact copy of another, but for 1 known"]
+        == "1 of 5 (20 %) in 1 group"
+    )
+    assert said["every image to be 8 x 8 pixels, but for at most 1 as documented"] == (
+        "1 of 5 (20 %) of another size"
+    )
+    assert said["3 classes with the images that the card promises of each"] == (
+        "3, counted when the images came"
+    )
+    assert said["every image to be of mode RGB"] == "0 of 5 (0 %) of another mode"
+
+
+def test_what_a_card_promises_is_held_with_its_severity():
+    odd = [
+        row("e", sha256="a", width=7.0, mode="L"),
+        row("f", sha256="a", height=9.0),
+        row("g", **BROKEN),
+    ]
+    found = [(o.severity, sentence(o)) for o in promised(*GOOD, *odd, classes=2) if not o.passed]
+    assert found == [
+        (
+            "warn",
+            "expected every file to be readable; found 1 of 7 (14.3 %) that are not, and were set "
+            "aside: 'g' (truncated)",
+        ),
+        (
+            "fail",
+            "expected no file to be an exact copy of another, but for 1 known; found 2 of 7 "
+            "(28.6 %) in 1 group: 'e' is a copy of 'a', 'f' is a copy of 'a'",
+        ),
+        ("warn", "expected the 5 images that the dataset's card promises; found 7"),
+        (
+            "fail",
+            "expected 3 classes with the images that the card promises of each; found 2, counted "
+            "when the images came",
+        ),
+        (
+            "fail",
+            "expected every image to be 8 x 8 pixels, but for at most 1 as documented; found 2 of "
+            "7 (28.6 %) of another size: 'e' (7 x 8), 'f' (8 x 9)",
+        ),
+        (
+            "warn",
+            "expected every image to be of mode RGB; found 1 of 7 (14.3 %) of another mode: 'e' "
+            "(L)",
+        ),
+    ]
+
+
+def test_a_card_that_says_little_asks_little():
+    for values in ({}, {"image_size": None, "modes": None, "severity": None, "known": None}):
+        card = Card(values)
+        limits = Limits(**LIMITS, card=card, classes=9)
+        assert all(o.passed for o in check(table(*GOOD, card=card), limits))
+
+
+def test_images_that_look_alike_and_twins_across_the_split():
+    a, b = photo(0), photo(1)
+    rows = [row("a"), row("b"), row("c", split="holdout"), row("d", sha256="b"), row("e", **BROKEN)]
+    images = table(*rows, sketches=sketches(a, b, a // 2 + 60, b, a), near_duplicates=4)
+    assert images["looks_like"].tolist() == ["", "", "a", "", ""]
+    assert images["copy_of"].tolist() == ["", "", "", "b", ""]
+    assert images["straddles"].tolist() == [False, False, True, False, False]
+    found = figures(images)
+    assert (found["near_duplicates"], found["near_duplicate_groups"]) == (1, 1)
+    told = [text for _, text in unmet(images)]
+    assert (
+        "expected no image to look like another; found 1 of 5 (20 %) in 1 group: 'c' looks "
+        in (told[2])
+    )
+    assert told[3] == (
+        "expected no held-out image to be, or to look like, one that is trained on; found 1 of 5 "
+        "(20 %): 'c' looks like 'a'"
+    )
+    off = table(*rows, sketches=sketches(a, b, a, b, a), near_duplicates=-1)
+    assert not off["near"].any()
+
+
 def test_nothing_but_the_result_is_printed(capfd):
     check(table(*GOOD), Limits(**LIMITS))
     assert capfd.readouterr() == ("", "")
+
+
+def test_exceptions_are_counted_exactly_whatever_the_number_of_images():
+    for files in range(2, 400):
+        for bad in {1, min(3, files), files // 3} - {0}:
+            met = (files - bad) / files
+            assert at_least(bad / files) <= met < at_least((bad - 1) / files)

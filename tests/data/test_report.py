@@ -76,6 +76,7 @@ def test_it_says_what_matters_first(page):
     assert text.index("the moon") < text.index("no copies") < text.index("at least 2 images")
     assert "Set aside: 1 unreadable" in text and "truncated" in text
     assert "Exact copies of an earlier file: 1" in text and "All one colour: 1" in text
+    assert text.index("expectations are met") < text.index("the moon")
 
 
 def test_thumbnails_are_the_images(page):
@@ -84,7 +85,7 @@ def test_thumbnails_are_the_images(page):
         np.asarray(Image.open(io.BytesIO(base64.b64decode(s.split(",")[1])))).mean()
         for s in sources
     ]
-    assert colours == [0, 50, 100, 50, 100]  # all three, then the copy, then the flat one
+    assert colours == [50, 0, 0, 50, 100, 100]  # the copy and its twin, all three, the flat one
 
 
 def test_thumbnails_stay_small():
@@ -92,6 +93,36 @@ def test_thumbnails_stay_small():
         uri = report.thumbnail(np.zeros((500, 500, channels), dtype=np.uint8))
         image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
         assert (image.size, image.mode) == ((96, 96), mode)
+
+
+def test_the_verdict_is_one_sentence():
+    outcomes = [
+        Outcome(severity, passed, "", "", [])
+        for severity, passed in (("fail", False), ("warn", False), ("warn", True), ("fail", True))
+    ]
+    assert report.headline(outcomes[2:]) == "2 of 2 expectations are met"
+    assert report.headline(outcomes) == (
+        "2 of 4 expectations are met; 1 not, which stops the pipeline; 1 to look at"
+    )
+
+
+def test_sizes_and_pairs_are_shown(page):
+    text = re.sub(r"\s+", " ", Page(page).text)
+    assert "8 x 83100 %" in text and "RGB3100 %" in text
+    assert "copyand <script>" in text
+    assert report.counted(pd.Series({f"{i} x 1": 1 for i in range(20)}))[-1] == (
+        "8 others",
+        8,
+        40.0,
+    )
+
+
+def test_pictures_of_many_bands_show_three_and_of_two_one():
+    bands = np.arange(5, dtype=np.uint8) * 50 + np.zeros((4, 4, 1), dtype=np.uint8)
+    for channels, shown in ((5, (0, 50, 100)), (2, 0)):
+        uri = report.thumbnail(bands[..., :channels])
+        image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+        assert image.getpixel((0, 0)) == shown
 
 
 def test_bars():

@@ -44,7 +44,7 @@ def draw(images, params, seed=0, size=None, **more):
     return view(images, params, size or images.shape[-1], g, **more)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 5])
 def test_with_everything_off_a_view_is_the_image(channels):
     x = photos(channels=channels)
     torch.testing.assert_close(draw(x, NOTHING), x / 255, rtol=0, atol=2e-6)
@@ -120,6 +120,20 @@ def test_brightness_scales_and_contrast_keeps_the_mean():
     assert len({round(float(f), 3) for f in factor.mean((1, 2, 3))}) == 6
     contrast = draw(x, replace(NOTHING, jitter=1.0, contrast=0.3))
     torch.testing.assert_close(contrast.mean((1, 2, 3)), x.mean((1, 2, 3)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_many_bands_change_in_brightness_and_contrast_but_have_no_colour(channels):
+    x = torch.rand(6, channels, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.2
+    colour = replace(NOTHING, jitter=1.0, saturation=1.0, hue=0.5, grey=1.0)
+    torch.testing.assert_close(draw(x, colour), x, atol=2e-6, rtol=0)
+    factor = draw(x, replace(NOTHING, jitter=1.0, brightness=0.3)) / x
+    assert float((factor.amax((1, 2, 3)) - factor.amin((1, 2, 3))).max()) < 1e-4
+    contrast = draw(x, replace(NOTHING, jitter=1.0, contrast=0.3))
+    mean = x.mean((1, 2, 3), keepdim=True)
+    ratio = ((contrast - mean) / (x - mean)).flatten(1)
+    assert float((ratio - ratio[:, :1]).abs().median()) < 1e-3
+    torch.testing.assert_close(contrast.mean((1, 2, 3)), mean.flatten(), atol=1e-5, rtol=0)
 
 
 def test_solarize_is_for_the_second_view_only():

@@ -117,3 +117,5 @@ def test_normalization_of_a_constant_channel_does_not_divide_by_zero():
     assert mean == (0.485, 0.456, 0.406)
     assert std == (0.229, 0.224, 0.225)
     assert train.normalization("imagenet", flat)[0][0] == pytest.approx(0.449)
+    with pytest.raises(VtccError, match=r"holds images of 5 channels; .* so use 'dataset'"):
+        train.normalization("imagenet", SimpleNamespace(channels=5))

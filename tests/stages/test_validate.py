@@ -153,6 +153,55 @@ def test_a_file_that_vanished_is_quarantined(project, tmp_path):
     assert text == '"path","reason"\n"7.png","cannot be opened (No such file or directory)"\n'
 
 
+def test_a_file_without_the_band_asked_for_is_quarantined_by_its_number(project, tmp_path):
+    make_folder(tmp_path / "in", ["1.png", "2.png"])
+    Image.fromarray(picture(9)[..., 0]).save(tmp_path / "in/grey.png")
+    home = project(validate__bands=[3, 2, 1], validate__max_unreadable=0.5)
+    download.run()
+    validate.run()
+    cache = open_cache(home / "data/cache")
+    bicubic = Image.fromarray(picture(0)).resize((16, 16), Image.Resampling.BICUBIC)
+    assert (cache.images[0] == np.asarray(bicubic)[..., ::-1]).all()
+    text = (home / "data/cache/quarantine.csv").read_text()
+    assert '"grey.png","no band 2 (validate.bands): the image has 1 band"' in text or (
+        '"grey.png","no band 3 (validate.bands): the image has 1 band"' in text
+    )
+
+
+def test_the_cards_promises_and_twins_are_told(project, tmp_path, capsys):
+    make_folder(tmp_path / "in", [f"{i}.png" for i in range(8)])
+    soft = Image.fromarray(picture(50, 9)).resize((40, 40), Image.Resampling.BICUBIC)
+    soft.save(tmp_path / "in/soft.png")
+    soft.resize((30, 30)).save(tmp_path / "in/soft small.png")
+    shutil.copy(tmp_path / "in/0.png", tmp_path / "in/0 again.png")
+    home = project(validate__near_duplicates=4)
+    download.run()
+    file = home / "data/raw/dataset.json"
+    facts = json.loads(file.read_text())
+    severity = {"exact_duplicates": "fail", "size": "warn", "mode": "fail"}
+    card = {"image_size": [8, 8], "size_exceptions": 1, "modes": ["RGB"], "severity": severity}
+    file.write_text(json.dumps(facts | {"card": card}))
+    with pytest.raises(VtccError, match=r"group: '0\.png' is a copy of '0 again\.png' \(see"):
+        validate.run()
+    out = capsys.readouterr().out
+    assert "sizes: 8 x 8 (9), 30 x 30 (1), 40 x 40 (1)\ncolours: RGB (11)\n" in out
+    assert (
+        "warning: expected no image to look like another; found 1 of 11 (9.09 %) in 1 group: "
+        "'soft.png' looks like 'soft small.png'"
+    ) in out
+    assert (
+        "warning: expected every image to be 8 x 8 pixels, but for at most 1 as documented; found "
+        "2 of 11 (18.2 %) of another size: 'soft small.png' (30 x 30), 'soft.png' (40 x 40)"
+    ) in out
+    found = verdict(home)
+    assert (found["duplicate_groups"], found["near_duplicates"]) == (1, 1)
+    page = (home / "reports/validation.html").read_text()
+    assert "Look like an earlier image: 1" in page
+    file.write_text(json.dumps(facts | {"card": card | {"known": {"exact_duplicates": 1}}}))
+    validate.run()
+    assert verdict(home)["success"]
+
+
 @pytest.mark.parametrize("missing", ["dataset.json", "manifest.csv"])
 def test_without_a_download_it_says_what_to_run(project, tmp_path, missing):
     make_folder(tmp_path / "in", ["1.png", "2.png"])

@@ -176,6 +176,43 @@ def test_champion_of_other_channels_is_compared(cache, tmp_path):
     assert not champion.challenge(grey, lambda room: grey)[0]
 
 
+def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere):
+    import tifffile
+
+    from vtcc.engine import predict
+
+    # Band 1 is what the cache holds, band 2 its negative.
+    grey = toy.images()
+    made = toy.project(elsewhere)
+    for path, image in zip(made.paths, grey, strict=True):
+        file = paths.IMAGES / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        both = np.concatenate([image, 255 - image], axis=2)
+        tifffile.imwrite(file, both, photometric="minisblack", planarconfig="contig")
+    rows = np.arange(64)
+
+    def seen(**decoding):
+        takes = {"channels": 1, "max_pixels": 10**6, "size": 16, "bands": [], "stretch": "type"}
+        takes |= {"stretch_range": [0.0, 255.0]} | decoding
+        model = SimpleNamespace(channels=takes["channels"], decoding=takes)
+        return champion._as_seen(made, rows, grey, model)
+
+    assert seen() is grey and seen(channels=3) is grey
+    assert np.array_equal(seen(bands=[2]), 255 - grey)
+    assert np.array_equal(seen(channels=2)[..., 1:], 255 - grey)
+    ours = toy.model(elsewhere / "ours", 0)
+    theirs = toy.model(elsewhere / "theirs", 0, bands=[2])
+    _, _, figures = champion.challenge(ours, lambda room: theirs)
+    alone = champion.scores(predict.load(theirs, "cpu"), champion.fixed_views(255 - grey), grey)
+    assert {k: figures[f"champion_{k}"] for k in alone} == alone
+    theirs = toy.model(elsewhere / "more", 0, channels=5)
+    better, reason, figures = champion.challenge(ours, lambda room: theirs)
+    assert (better, figures) == (False, {})
+    assert reason == (
+        "the models decode images differently (no band 3 of the 5 channels: the image has 2 bands)"
+    )
+
+
 def test_fetch_finds_what_is_registered(cache, here, tmp_path):
     done = registry.register("found", trained(cache, paths.MODEL))
     for uri in (

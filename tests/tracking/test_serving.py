@@ -103,6 +103,35 @@ def test_wrong_column_and_batch_size_are_named(loaded):
         model.predict(None, frame, {"batch_size": -1})
 
 
+def test_a_model_of_five_bands_takes_tiffs(tmp_path):
+    import tifffile
+
+    from vtcc.data import images
+    from vtcc.engine import predict
+    from vtcc.tracking.serving import ClusterImages
+
+    model = toy.model(tmp_path / "m", channels=5, bands=[7, 1, 2, 3, 4], stretch="image")
+    served = ClusterImages()
+    served.predictor = predict.load(model, "cpu")
+    bands = np.random.default_rng(0).integers(0, 4096, (3, 16, 16, 7), dtype=np.uint16)
+    column = []
+    for image in bands:
+        file = io.BytesIO()
+        tifffile.imwrite(file, image, photometric="minisblack", planarconfig="contig")
+        column.append(file.getvalue())
+    found = served.predict(None, pd.DataFrame({"image": column}))
+    pixels = np.stack([images.load(value, **served.predictor.decoding) for value in column])
+    chosen = bands[0][..., [6, 0, 1, 2, 3]].astype(float)
+    low, high = chosen.min(), chosen.max()
+    assert np.array_equal(pixels[0], np.rint((chosen - low) / (high - low) * 255))
+    expected = served.predictor.predict(pixels)
+    assert np.allclose(np.stack(found["probabilities"]), expected.probabilities, atol=1e-6)
+    example = packaging._example(packaging.model_info(model))
+    assert len(served.predict(None, example)) == 1
+    with pytest.raises(Exception, match=r"row 0: not a readable image \(no band 7"):
+        served.predict(None, pd.DataFrame({"image": [png(toy.images(1)[0])]}))
+
+
 def test_signature_and_requirements_are_explicit(loaded):
     signature = loaded.metadata.signature
     assert [(c.name, c.type.name) for c in signature.inputs.inputs] == [("image", "binary")]

@@ -41,7 +41,7 @@ def project(root: Path) -> Cache:
         return writer.finish()
 
 
-def model(directory: Path, seed: int = 0, *, able: bool = True, channels: int = 1) -> Path:
+def model(directory: Path, seed: int = 0, *, able: bool = True, channels: int = 1, **more) -> Path:
     """Saves an untrained model.
 
     Args:
@@ -50,6 +50,7 @@ def model(directory: Path, seed: int = 0, *, able: bool = True, channels: int = 
         able: normalisation statistics are those of the images, so that the random network
             tells them apart; else it puts all into one cluster.
         channels: of the images it takes.
+        more: goes into model.json.
     """
     import torch
 
@@ -76,6 +77,7 @@ def model(directory: Path, seed: int = 0, *, able: bool = True, channels: int = 
         "std": [0.3] * channels,
         "head": 0,
         "epoch": 2,
+        **more,
     }
     checkpoint.save_model(directory, net.eval(), info)
     return directory

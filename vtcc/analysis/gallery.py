@@ -215,7 +215,8 @@ def _sprite(images: np.ndarray, rows: np.ndarray, side: int, columns: int) -> st
     sheet = Image.new("RGB", (columns * side, lines * side))
     for place, row in enumerate(rows):
         pixels = np.asarray(images[row])
-        tile = Image.fromarray(pixels[..., 0] if C == 1 else pixels)
+        # Of more bands the first three, as of satellite images in the usual order of files.
+        tile = Image.fromarray(pixels[..., 0] if C < 3 else pixels[..., :3])
         if side != S:
             tile = tile.resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(tile, (place % columns * side, place // columns * side))

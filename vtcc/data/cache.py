@@ -6,8 +6,8 @@ Needs numpy and the standard library only, since a training node may have nothin
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,8 @@ INDEX = "index.csv"
 INFO = "cache.json"
 QUARANTINE = "quarantine.csv"
 
+# What cache.json and model.json say of how numbers became bytes; older files say nothing.
+DECODING = ("bands", "stretch", "stretch_range")
 SPLITS = ("train", "holdout")
 _HEADER_BYTES = 128
 _FLUSH_BYTES = 4 << 20
@@ -37,10 +39,13 @@ class Cache:
         split: N words, `train` or `holdout`.
         name: of the dataset.
         image_size: S.
-        channels: C, 1 or 3.
+        channels: C, 1 to 16.
         digest: sha256 in hex over pixels, paths and splits.
         mean: C floats, of the training rows, pixel range 0-1.
         std: C floats, likewise; at least 1/255, so that dividing by it is safe.
+        bands: taken from the files, from 1; none where they were taken as a viewer shows them.
+        stretch: how values became bytes, as `validate.stretch`.
+        stretch_range: likewise.
     """
 
     images: np.ndarray
@@ -52,6 +57,14 @@ class Cache:
     digest: str
     mean: list[float]
     std: list[float]
+    bands: list[int] = field(default_factory=list)
+    stretch: str = "type"
+    stretch_range: list[float] = field(default_factory=lambda: [0.0, 255.0])
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How the files became pixels: keywords of `vtcc.data.images.decode`."""
+        return {name: getattr(self, name) for name in DECODING}
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split, ascending, int64.
@@ -103,6 +116,7 @@ def open_cache(directory: Path | str) -> Cache:
         digest=info["digest"],
         mean=info["mean"],
         std=info["std"],
+        **{name: info[name] for name in DECODING if name in info},
     )
 
 
@@ -121,11 +135,26 @@ class CacheWriter:
     `add`, so images should come in the order of the manifest.
     """
 
-    def __init__(self, directory: Path | str, *, name: str, image_size: int, channels: int):
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        name: str,
+        image_size: int,
+        channels: int,
+        bands: Sequence[int] = (),
+        stretch: str = "type",
+        stretch_range: Sequence[float] = (0.0, 255.0),
+    ):
         self.directory = Path(directory)
         self.name = name
         self.image_size = image_size
         self.channels = channels
+        self.decoding = {
+            "bands": list(bands),
+            "stretch": stretch,
+            "stretch_range": list(stretch_range),
+        }
         self.paths: list[str] = []
         self.split: list[str] = []
         self.quarantined: list[tuple[str, str]] = []
@@ -218,6 +247,7 @@ class CacheWriter:
             "images": len(self.paths),
             "image_size": self.image_size,
             "channels": self.channels,
+            **self.decoding,
             "digest": self._sha.hexdigest(),
             "mean": list(mean),
             "std": list(std),

@@ -1,13 +1,16 @@
 """What a data set must be like to train on it: a Great Expectations suite, told in words."""
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vtcc import quiet
+from vtcc.data import duplicates
+from vtcc.data.promises import Card, Severity, Wanted, at_least, percent, share_of
 
 # Column order of the table of facts; `facts` fills it from one decoded image each.
 COLUMNS = [
@@ -24,6 +27,7 @@ COLUMNS = [
     "std",
     "one_colour",
 ]
+SKETCH = (8, 9)  # of `duplicates.sketch`
 _EXAMPLES = 3
 _MAX_ASPECT = 3
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
@@ -37,13 +41,17 @@ class Limits:
         max_unreadable: fraction of files, 0-1.
         max_duplicates: fraction of files that are exact copies of an earlier one, 0-1.
         expected_images: how many the dataset's card promises; None when nobody knows.
-        channels: 1 when images are made grey, 3 when not.
+        channels: 1 when images are made grey.
+        card: what the dataset's card says of the images, beside their number.
+        classes: how many there are, where that is known.
     """
 
     max_unreadable: float
     max_duplicates: float
     expected_images: int | None
     channels: int
+    card: Card = field(default_factory=Card)
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,30 +66,64 @@ class Outcome:
         paths: images that do not meet it, as many as there are.
     """
 
-    severity: Literal["fail", "warn"]
+    severity: Severity
     passed: bool
     expected: str
     found: str
     paths: list[str]
 
 
-def complete(facts: pd.DataFrame) -> pd.DataFrame:
-    """Adds what follows from the facts: duplicate, trainable, colour, aspect.
+def complete(
+    facts: pd.DataFrame,
+    sketches: np.ndarray | None = None,
+    *,
+    near_duplicates: int = -1,
+    card: Card = Card(),
+) -> pd.DataFrame:
+    """Adds what follows from the facts.
 
     Args:
         facts: a row per file, columns `COLUMNS`; width to std are missing where not readable.
+        sketches: (N, 8, 9) float32 of `duplicates.sketch`, a row per file.
+        near_duplicates: bits by which hashes of images that look alike may differ; -1 for none.
+        card: sizes and modes that images are held against.
 
     Returns:
-        A new table; a duplicate is a readable file with the bytes of an earlier one.
+        A new table. `duplicate`: a readable file with the bytes of an earlier one, `copy_of`
+        its path; `near`: looks like the earlier image `looks_like`; `straddles`: such a twin is
+        on the other side of the holdout split; `trainable`, `colour`, `aspect`, `odd_size`,
+        `odd_mode`.
     """
     table = facts.copy()
     table["duplicate"] = table["sha256"].duplicated() & table["readable"]
+    originals = table.drop_duplicates("sha256").set_index("sha256")["path"]
+    table["copy_of"] = table["sha256"].map(originals).where(table["duplicate"], "").astype(object)
+    table["looks_like"] = _looks_like(table, sketches, near_duplicates)
+    table["near"] = table["looks_like"] != ""
+    split = dict(zip(table["path"], table["split"], strict=True))
+    twin = table["copy_of"].where(table["duplicate"], table["looks_like"])
+    table["straddles"] = (twin != "") & (twin.map(split) != table["split"])
     table["trainable"] = (table["readable"] & (table["split"] == "train")).astype(int)
-    grey = table["mode"].isin(_GREY_MODES) | table["mode"].str.startswith("I;16")
+    grey = table["mode"].isin(_GREY_MODES) | table["mode"].str.startswith(("I;16", "1 x "))
     table["colour"] = table["readable"] & ~grey
     sides = table[["width", "height"]].astype(float)
     table["aspect"] = sides.max(axis=1) / sides.min(axis=1)
+    table["odd_size"], table["odd_mode"] = card.odd(table)
     return table
+
+
+def _looks_like(table: pd.DataFrame, sketches: np.ndarray | None, distance: int) -> pd.Series:
+    names = pd.Series("", index=table.index, dtype=object)
+    if sketches is None or distance < 0:
+        return names
+    # Exact copies are told as such, and all images of one colour look alike.
+    chosen = table["readable"] & ~table["duplicate"] & ~table["one_colour"]
+    rows = np.flatnonzero(chosen)
+    earlier = duplicates.nearest_earlier(sketches[rows], distance)
+    found = np.flatnonzero(earlier >= 0)
+    paths = table["path"].to_numpy()
+    names.iloc[rows[found]] = paths[rows[earlier[found]]]
+    return names
 
 
 def figures(table: pd.DataFrame) -> dict[str, Any]:
@@ -92,14 +134,18 @@ def figures(table: pd.DataFrame) -> dict[str, Any]:
     def of(column: str, function: str) -> float | None:
         return round(float(getattr(read[column], function)()), 6) if len(read) else None
 
-    unreadable, duplicates = files - len(read), int(table["duplicate"].sum())
+    unreadable, copies = files - len(read), int(table["duplicate"].sum())
     return {
         "images": files,
         "readable": len(read),
         "unreadable": unreadable,
         "unreadable_fraction": round(unreadable / max(files, 1), 6),
-        "duplicates": duplicates,
-        "duplicate_fraction": round(duplicates / max(files, 1), 6),
+        "duplicates": copies,
+        "duplicate_fraction": round(copies / max(files, 1), 6),
+        "duplicate_groups": int(table.loc[table["duplicate"], "copy_of"].nunique()),
+        "near_duplicates": int(table["near"].sum()),
+        "near_duplicate_groups": _groups(table),
+        "split_twins": int(table["straddles"].sum()),
         "one_colour": int(table["one_colour"].sum()),
         "train_images": int(table["trainable"].sum()),
         "holdout_images": len(read) - int(table["trainable"].sum()),
@@ -113,6 +159,14 @@ def figures(table: pd.DataFrame) -> dict[str, Any]:
         "brightness": of("mean", "mean"),
         "contrast": of("std", "mean"),
     }
+
+
+def _groups(table: pd.DataFrame) -> int:
+    """Groups of images that look alike, chains of them counted once."""
+    number = {path: row for row, path in enumerate(table["path"])}
+    earlier = table["looks_like"].map(number).fillna(-1).to_numpy(dtype=np.int64)
+    first = duplicates.groups(earlier)
+    return len(set(first[earlier >= 0].tolist()))
 
 
 def check(table: pd.DataFrame, limits: Limits) -> list[Outcome]:
@@ -132,27 +186,49 @@ def check(table: pd.DataFrame, limits: Limits) -> list[Outcome]:
     severity = {"fail": "critical", "warn": "warning"}
     wanted = _wanted(gx.expectations, table, limits)
     suite = gx.ExpectationSuite(name="images")
-    for i, (level, expectation, _, _) in enumerate(wanted):
-        expectation.severity = severity[level]
-        expectation.meta = {"number": i}
-        suite.add_expectation(expectation)
+    for i, want in enumerate(wanted):
+        if isinstance(want.test, bool):
+            continue
+        want.test.severity = severity[want.severity]
+        want.test.meta = {"number": i}
+        suite.add_expectation(want.test)
     report = batch.validate(
         suite,
         result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["path"]},
     )
-    outcomes: list[Outcome | None] = [None] * len(wanted)
+    results = {}
     for result in report.results:
         raised = result.exception_info
         if raised.get("raised_exception"):
             raise RuntimeError(f"Great Expectations: {raised}")
-        number = result.expectation_config.meta["number"]
-        level, _, expected, found = wanted[number]
-        rows = result.result.get("unexpected_index_list") or []
-        outcomes[number] = Outcome(
-            level, bool(result.success), expected, found, [row["path"] for row in rows]
-        )
-    assert None not in outcomes
-    return [_with_examples(outcome, table) for outcome in outcomes if outcome]
+        results[result.expectation_config.meta["number"]] = result
+    rows = {path: row for row, path in enumerate(table["path"])}
+    return [_outcome(want, results.get(i), table, rows) for i, want in enumerate(wanted)]
+
+
+def _outcome(want: Wanted, result: Any, table: pd.DataFrame, rows: Mapping[str, int]) -> Outcome:
+    if result is None:
+        return Outcome(want.severity, want.test, want.expected, want.found, [])
+    passed, found = bool(result.success), want.found
+    bad = [row["path"] for row in result.result.get("unexpected_index_list") or []]
+    if bad and not passed:
+        shown = [_example(want.detail, table.iloc[rows[path]]) for path in bad[:_EXAMPLES]]
+        found += f": {', '.join(shown)}" + (", ..." if len(bad) > _EXAMPLES else "")
+    return Outcome(want.severity, passed, want.expected, found, bad)
+
+
+def _example(detail: str, row: pd.Series) -> str:
+    """One image that does not meet an expectation, and why."""
+    path = repr(row["path"])
+    if detail == "twin" and row["copy_of"]:
+        return f"{path} is a copy of {row['copy_of']!r}"
+    if detail == "twin" and row["looks_like"]:
+        return f"{path} looks like {row['looks_like']!r}"
+    if detail == "size":
+        return f"{path} ({row['width']:.0f} x {row['height']:.0f})"
+    if detail == "mode":
+        return f"{path} ({row['mode']})"
+    return f"{path} ({row['reason']})" if row["reason"] else path
 
 
 def sentence(outcome: Outcome) -> str:
@@ -168,92 +244,101 @@ def _great_expectations() -> Any:
     return gx
 
 
-_Wanted = tuple[Literal["fail", "warn"], Any, str, str]
+def _wanted(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
+    wanted = _of_any(expect, table, limits) + _of_twins(expect, table, limits)
+    if limits.expected_images is not None:
+        wanted.append(
+            Wanted(
+                limits.card.severity("count"),
+                expect.ExpectTableRowCountToEqual(value=limits.expected_images),
+                f"the {limits.expected_images} images that the dataset's card promises",
+                f"{len(table)}",
+            )
+        )
+    if limits.channels == 1:
+        colour = int(table["colour"].sum())
+        wanted.append(
+            Wanted(
+                "warn",
+                expect.ExpectColumnValuesToBeInSet(column="colour", value_set=[False], mostly=0.5),
+                "mostly grey images, since dataset.channels is 1 and colour is dropped",
+                f"{share_of(len(table))(colour)} in colour",
+            )
+        )
+    return wanted + limits.card.wanted(expect, table, limits.classes)
 
 
-def _wanted(expect: Any, table: pd.DataFrame, limits: Limits) -> list[_Wanted]:
-    """Severity, expectation, what it expects and what there is, both in words."""
+def _of_any(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
+    """What is asked of any images."""
     files = len(table)
-    share = _share_of(files)
+    share = share_of(files)
     unreadable = int((~table["readable"]).sum())
-    duplicates, flat = int(table["duplicate"].sum()), int(table["one_colour"].sum())
-    trainable = int(table["trainable"].sum())
+    flat, trainable = int(table["one_colour"].sum()), int(table["trainable"].sum())
     long = int((table["aspect"] > _MAX_ASPECT).sum())
-    colour = int(table["colour"].sum())
-    wanted: list[_Wanted] = [
-        (
+    known = limits.card.known("unreadable")
+    return [
+        Wanted(
             "fail",
             expect.ExpectTableRowCountToBeBetween(min_value=2),
             "at least 2 images",
             f"{files}",
         ),
-        (
+        Wanted(
             "fail",
             expect.ExpectColumnValuesToBeUnique(column="path"),
             "every path once in the manifest",
             f"{files - table['path'].nunique()} repeated",
         ),
-        (
+        Wanted(
             "fail",
             expect.ExpectColumnValuesToBeInSet(column="split", value_set=["train", "holdout"]),
             "the split of every image to be train or holdout",
             ", ".join(sorted(map(repr, table["split"].unique()))),
         ),
-        (
+        Wanted(
             "fail",
             expect.ExpectColumnValuesToBeInSet(
-                column="readable", value_set=[True], mostly=_at_least(limits.max_unreadable)
+                column="readable", value_set=[True], mostly=at_least(limits.max_unreadable)
             ),
-            f"at most {_percent(limits.max_unreadable)} of the files to be unreadable "
+            f"at most {percent(limits.max_unreadable)} of the files to be unreadable "
             "(validate.max_unreadable)",
             f"{share(unreadable)}",
         ),
-        (
+        Wanted(
             "fail",
             expect.ExpectColumnSumToBeBetween(column="trainable", min_value=2),
             "at least 2 readable images to train on",
             f"{trainable}",
         ),
-        (
+        Wanted(
             "fail",
             expect.ExpectColumnValuesToBeBetween(column="width", min_value=1),
             "every image to be at least 1 pixel wide",
-            "others",
+            _range(table["width"]),
         ),
-        (
+        Wanted(
             "fail",
             expect.ExpectColumnValuesToBeBetween(column="height", min_value=1),
             "every image to be at least 1 pixel high",
-            "others",
+            _range(table["height"]),
         ),
-        (
-            "fail",
+        Wanted(
+            limits.card.severity("unreadable"),
             expect.ExpectColumnValuesToBeInSet(
-                column="duplicate", value_set=[False], mostly=_at_least(limits.max_duplicates)
+                column="readable", value_set=[True], mostly=at_least(known / max(files, 1))
             ),
-            f"at most {_percent(limits.max_duplicates)} of the files to be exact copies of "
-            "another (validate.max_duplicates)",
-            f"{share(duplicates)}",
+            "every file to be readable" + _but_for(known),
+            f"{share(unreadable)} that are not, and were set aside"
+            if unreadable
+            else f"all {files}",
         ),
-        (
-            "warn",
-            expect.ExpectColumnValuesToBeInSet(column="readable", value_set=[True]),
-            "every file to be readable",
-            f"{share(unreadable)} that are not, and were set aside",
-        ),
-        (
-            "warn",
-            expect.ExpectColumnValuesToBeInSet(column="duplicate", value_set=[False]),
-            "no file to be an exact copy of another",
-            f"{share(duplicates)}",
-        ),
-        (
+        Wanted(
             "warn",
             expect.ExpectColumnValuesToBeInSet(column="one_colour", value_set=[False]),
             "no image to be all one colour",
             f"{share(flat)}",
         ),
-        (
+        Wanted(
             "warn",
             expect.ExpectColumnValuesToBeBetween(
                 column="aspect", max_value=_MAX_ASPECT, mostly=0.9
@@ -263,48 +348,66 @@ def _wanted(expect: Any, table: pd.DataFrame, limits: Limits) -> list[_Wanted]:
             f"{share(long)} longer than that",
         ),
     ]
-    if limits.expected_images is not None:
+
+
+def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
+    """What is asked of copies and of images that look alike."""
+    files = len(table)
+    share = share_of(files)
+    wanted = [
+        Wanted(
+            "fail",
+            expect.ExpectColumnValuesToBeInSet(
+                column="duplicate", value_set=[False], mostly=at_least(limits.max_duplicates)
+            ),
+            f"at most {percent(limits.max_duplicates)} of the files to be exact copies of "
+            "another (validate.max_duplicates)",
+            share(int(table["duplicate"].sum())),
+            "twin",
+        )
+    ]
+    for key, column, groups, none in (
+        (
+            "exact_duplicates",
+            "duplicate",
+            table.loc[table["duplicate"], "copy_of"].nunique(),
+            "no file to be an exact copy of another",
+        ),
+        (
+            "near_duplicates",
+            "near",
+            _groups(table),
+            "no image to look like another",
+        ),
+    ):
+        count, known = int(table[column].sum()), limits.card.known(key)
         wanted.append(
-            (
-                "fail",
-                expect.ExpectTableRowCountToEqual(value=limits.expected_images),
-                f"the {limits.expected_images} images that the dataset's card promises",
-                f"{files}",
+            Wanted(
+                limits.card.severity(key),
+                expect.ExpectColumnValuesToBeInSet(
+                    column=column, value_set=[False], mostly=at_least(known / max(files, 1))
+                ),
+                none + _but_for(known),
+                share(count) + (f" in {groups} group{'s' if groups > 1 else ''}" if count else ""),
+                "twin",
             )
         )
-    if limits.channels == 1:
+    if (table["split"] == "holdout").any():
         wanted.append(
-            (
+            Wanted(
                 "warn",
-                expect.ExpectColumnValuesToBeInSet(column="colour", value_set=[False], mostly=0.5),
-                "mostly grey images, since dataset.channels is 1 and colour is dropped",
-                f"{share(colour)} in colour",
+                expect.ExpectColumnValuesToBeInSet(column="straddles", value_set=[False]),
+                "no held-out image to be, or to look like, one that is trained on",
+                share(int(table["straddles"].sum())),
+                "twin",
             )
         )
     return wanted
 
 
-def _with_examples(outcome: Outcome, table: pd.DataFrame) -> Outcome:
-    if outcome.passed or not outcome.paths:
-        return outcome
-    reasons = dict(zip(table["path"], table["reason"], strict=True))
-    shown = [
-        f"{path!r} ({reasons[path]})" if reasons[path] else repr(path)
-        for path in outcome.paths[:_EXAMPLES]
-    ]
-    more = ", ..." if len(outcome.paths) > _EXAMPLES else ""
-    found = f"{outcome.found}: {', '.join(shown)}{more}"
-    return Outcome(outcome.severity, False, outcome.expected, found, outcome.paths)
+def _but_for(known: int) -> str:
+    return f", but for {known} known" if known else ""
 
 
-def _share_of(files: int) -> Any:
-    return lambda count: f"{count} of {files} ({_percent(count / max(files, 1))})"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"
-
-
-def _at_least(fraction: float) -> float:
-    # 1 - 0.9 is 0.09999..., and 9 unreadable of 10 must pass a limit of 0.9.
-    return float(np.round(1 - fraction, 12))
+def _range(sides: pd.Series) -> str:
+    return f"{sides.min():.0f} to {sides.max():.0f} pixels" if sides.notna().any() else "none"

@@ -1,4 +1,4 @@
-"""The one decoder: whatever Pillow reads becomes a square of uint8.
+"""The one decoder: whatever Pillow or tifffile reads becomes a square of uint8.
 
 The validate stage, `vtcc predict` and the served model all decode here, so that an image is
 seen the same way wherever it comes from.
@@ -6,6 +6,7 @@ seen the same way wherever it comes from.
 
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,12 +15,16 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from vtcc.errors import VtccError
+from vtcc.data import tiff
+from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
+
+__all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
 # What the suffixes promise and nothing else: each further format is more code open to attack.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_DEEP_RGB = b"\x10\x02"  # in a PNG's header: 16 bits, colour without alpha
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,18 +42,6 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _opening = Lock()
 
 
-class UnreadableImage(VtccError):  # noqa: N818
-    """A file that is no image, or a damaged one.
-
-    Attributes:
-        reason: why, in words; it does not name the file.
-    """
-
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
-
-
 @dataclass(frozen=True)
 class Decoded:
     """A decoded image and what the file said of it.
@@ -57,7 +50,8 @@ class Decoded:
         pixels: (size, size, C) uint8.
         width: in pixels, as a person sees the image, that is after EXIF rotation.
         height: likewise.
-        mode: Pillow's word for the colours in the file, such as `RGB`, `L`, `CMYK`, `I;16`.
+        mode: Pillow's word for the colours in the file, such as `RGB`, `L`, `CMYK`, `I;16`, or
+            bands and type where Pillow has none: `13 x uint16`.
     """
 
     pixels: np.ndarray
@@ -67,7 +61,14 @@ class Decoded:
 
 
 def load(
-    source: Path | bytes | BinaryIO, *, channels: int, max_pixels: int, size: int
+    source: Path | bytes | BinaryIO,
+    *,
+    channels: int,
+    max_pixels: int,
+    size: int,
+    bands: Sequence[int] = (),
+    stretch: str = "type",
+    stretch_range: Sequence[float] = (0.0, 255.0),
 ) -> np.ndarray:
     """Decodes an image to a square of bytes; see `decode`.
 
@@ -77,70 +78,75 @@ def load(
     Raises:
         UnreadableImage: with the reason.
     """
-    return decode(source, channels=channels, max_pixels=max_pixels, size=size).pixels
+    return decode(
+        source,
+        channels=channels,
+        max_pixels=max_pixels,
+        size=size,
+        bands=bands,
+        stretch=stretch,
+        stretch_range=stretch_range,
+    ).pixels
 
 
 def decode(
-    source: Path | bytes | BinaryIO, *, channels: int, max_pixels: int, size: int
+    source: Path | bytes | BinaryIO,
+    *,
+    channels: int,
+    max_pixels: int,
+    size: int,
+    bands: Sequence[int] = (),
+    stretch: str = "type",
+    stretch_range: Sequence[float] = (0.0, 255.0),
 ) -> Decoded:
     """Decodes an image to a square of bytes, with facts about the file.
 
     EXIF rotation is applied; of an animation or a multi-page TIFF the first picture is taken;
-    transparency is laid on white; 16-bit grey is scaled from its full range; 32-bit grey is
-    stretched from its lowest to its highest value. Both sides are resized to `size` (bicubic,
-    antialiased), whatever the shape; an image of that size already is copied exactly. Colour
-    profiles are not applied.
+    transparency is laid on white, unless bands are chosen. Values of more than 8 bits become
+    bytes as `stretch` says; what is not finite, or GDAL's nodata value, becomes 0. Both sides
+    are resized to `size` (bicubic, antialiased), whatever the shape; an image of that size
+    already is copied exactly. Colour profiles are not applied.
 
     Args:
         source: a file, its bytes, or an open binary file.
-        channels: 1 for grey, 3 for colour.
-        max_pixels: width x height above which the image is refused before it is decoded.
+        channels: 1 for grey, 3 for colour, 2 or 4 to 16 for that many bands.
+        max_pixels: width x height above which the image is refused before it is decoded, at
+            8 bytes for all bands of a pixel; with more bytes the bound is lower.
         size: side of the result in pixels.
+        bands: numbers from 1 of as many bands as channels; none: as a viewer shows the image
+            for 1 or 3 channels, else the first.
+        stretch: `type`, `image`, `percentile` or `fixed`; see docs/data.md.
+        stretch_range: the values that become 0 and 255 where `stretch` is `fixed`.
 
     Raises:
         UnreadableImage: with the reason.
     """
+    low, high = stretch_range
+    wanted = Wanted(
+        channels=channels, bands=tuple(bands), stretch=stretch, stretch_range=(low, high)
+    )
     if isinstance(source, Path):
         try:
             with source.open("rb") as file:
-                return _decode(file, channels, max_pixels, size)
+                return _decode(file, wanted, max_pixels, size)
         except OSError as error:
             raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
     data = source if isinstance(source, bytes | bytearray | memoryview) else source.read()
-    return _decode(io.BytesIO(data), channels, max_pixels, size)
+    return _decode(io.BytesIO(data), wanted, max_pixels, size)
 
 
-def _decode(file: BinaryIO, channels: int, max_pixels: int, size: int) -> Decoded:
+def _decode(file: BinaryIO, wanted: Wanted, max_pixels: int, size: int) -> Decoded:
     head = file.read(512)
     file.seek(0)
     if not head:
         raise UnreadableImage("empty file (0 bytes)")
     try:
-        image = _open(file)
-        if image.width * image.height > max_pixels:
-            raise UnreadableImage(
-                f"{image.width} x {image.height} pixels, more than validate.max_pixels "
-                f"({max_pixels})"
-            )
-        mode = image.mode
-        width, height = image.size
-        box: tuple[float, float, float, float] | None = None
-        if image.format in ("JPEG", "MPO"):  # phones write JPEGs of several pictures, MPO
-            # Decoding at 1/2, 1/4 or 1/8 costs a fraction of the time; three times the side
-            # asked for leaves the antialiased resize enough to work with. The box counts the
-            # part of the last reduced pixel that is image.
-            drafted = image.draft(None, (3 * size, 3 * size))
-            box = drafted[1] if drafted else None
-        image.load()
-        if image.format == "TIFF":
-            width, height = image.size  # Pillow turns TIFFs upright by itself
-        plain = _flatten(image, "L" if channels == 1 else "RGB")
-        plain = plain.resize((size, size), Image.Resampling.BICUBIC, box)
-        turn = _UPRIGHT.get(_orientation(image))
-        if turn is not None:
-            plain = plain.transpose(turn)
-            if turn in _SIDEWAYS:
-                width, height = height, width
+        if head.startswith(tiff.MAGIC):
+            raster = tiff.read(file, max_pixels=max_pixels, as_shown=wanted.as_shown)
+            if raster is not None:
+                return _from_raster(raster, wanted, size)
+            file.seek(0)
+        return _from_pillow(file, head, wanted, max_pixels, size)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -148,8 +154,59 @@ def _decode(file: BinaryIO, channels: int, max_pixels: int, size: int) -> Decode
     except Exception as error:
         # Damaged files make Pillow raise anything from struct.error to MemoryError.
         raise UnreadableImage(_damage(error)) from None
-    pixels = np.array(plain, dtype=np.uint8).reshape(size, size, channels)
-    return Decoded(pixels, width, height, mode)
+
+
+def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
+    height, width, _ = raster.values.shape
+    turn = _UPRIGHT.get(raster.orientation)
+    if turn in _SIDEWAYS:
+        width, height = height, width
+    pixels = _square(planes(raster, wanted), size, turn, None)
+    return Decoded(pixels, width, height, raster.mode)
+
+
+def _from_pillow(
+    file: BinaryIO, head: bytes, wanted: Wanted, max_pixels: int, size: int
+) -> Decoded:
+    image = _open(file)
+    deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
+    check_size(image.width, image.height, max_pixels, len(image.getbands()), 2 if deep else 1)
+    mode = image.mode
+    width, height = image.size
+    box: tuple[float, float, float, float] | None = None
+    if image.format in ("JPEG", "MPO"):  # phones write JPEGs of several pictures, MPO
+        # Decoding at 1/2, 1/4 or 1/8 costs a fraction of the time; three times the side
+        # asked for leaves the antialiased resize enough to work with. The box counts the
+        # part of the last reduced pixel that is image.
+        drafted = image.draft(None, (3 * size, 3 * size))
+        box = drafted[1] if drafted else None
+    image.load()
+    if image.format == "TIFF":
+        width, height = image.size  # Pillow turns TIFFs upright by itself
+    if deep:
+        file.seek(0)
+        drawn, mode = planes(Raster(_deep_png(file.read()), rgb=True), wanted), "3 x uint16"
+    else:
+        drawn = _drawn(image, wanted)
+    turn = _UPRIGHT.get(_orientation(image))
+    if turn in _SIDEWAYS:
+        width, height = height, width
+    return Decoded(_square(drawn, size, turn, box), width, height, mode)
+
+
+def _square(
+    drawn: list[Image.Image],
+    size: int,
+    turn: Image.Transpose | None,
+    box: tuple[float, float, float, float] | None,
+) -> np.ndarray:
+    """Pictures of all channels together, resized and turned: (size, size, C) uint8."""
+    parts = []
+    for plane in drawn:
+        small = plane.resize((size, size), Image.Resampling.BICUBIC, box)
+        small = small if turn is None else small.transpose(turn)
+        parts.append(np.array(small, dtype=np.uint8).reshape(size, size, -1))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
 def _open(file: BinaryIO) -> ImageFile.ImageFile:
@@ -170,14 +227,31 @@ def _orientation(image: Image.Image) -> int:
         return 1  # a damaged EXIF block says nothing about the pixels
 
 
+def _deep_png(data: bytes) -> np.ndarray:
+    """(H, W, 3) uint16, of which Pillow would drop the lower half."""
+    import imagecodecs
+
+    return imagecodecs.png_decode(data)
+
+
+def _drawn(image: Image.Image, wanted: Wanted) -> list[Image.Image]:
+    """What Pillow opened, as 8-bit pictures that together have the channels wanted."""
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits
+        return planes(Raster(np.asarray(image)[..., np.newaxis]), wanted)
+    if wanted.as_shown:
+        flat = _flatten(image, "L" if wanted.channels == 1 else "RGB")
+        if wanted.stretch == "type":
+            return [flat]
+    else:
+        flat = image if image.mode in ("L", "LA", "RGB", "RGBA") else _flatten(image, "RGB")
+    values = np.asarray(flat)
+    values = values if values.ndim == 3 else values[..., np.newaxis]
+    return planes(Raster(values, rgb=values.shape[2] >= 3), wanted)
+
+
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
     """8 bits per channel, opaque, `mode` L or RGB."""
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.float64)
-        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        image = Image.fromarray(_stretch(np.asarray(image)))
-    elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")
@@ -185,17 +259,6 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
         return image if image.mode == mode else image.convert(mode)
     except ValueError:
         raise UnreadableImage(f"colours of kind {image.mode} are not supported") from None
-
-
-def _stretch(values: np.ndarray) -> np.ndarray:
-    """Lowest finite value to 0, highest to 255, in uint8; what is not finite becomes 0."""
-    values = values.astype(np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise UnreadableImage("no finite pixel value")
-    low, high = values[finite].min(), values[finite].max()
-    stretched = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    return np.rint(np.where(finite, stretched, 0) * 255).astype(np.uint8)
 
 
 def _what(head: bytes) -> str:

@@ -15,6 +15,8 @@ from vtcc.data.expectations import Outcome
 _TEMPLATES = Path(__file__).with_name("templates")
 _THUMBNAILS = 32
 _LISTED = 200
+_PAIRS = 24
+_ROWS = 12
 _BARS = 24
 _SIDE = 96
 
@@ -50,17 +52,14 @@ def render(
     read = table[table["readable"]].reset_index(drop=True)
     spread = np.linspace(0, len(read) - 1, min(_THUMBNAILS, len(read))).round().astype(int)
     strips = [("Images, evenly through the list", spread.tolist())]
-    for title, column in (
-        ("Exact copies of an earlier file", "duplicate"),
-        ("All one colour", "one_colour"),
-    ):
-        rows = np.flatnonzero(read[column].to_numpy(dtype=bool))
-        if len(rows):
-            strips.append((f"{title}: {len(rows)}", rows[:_THUMBNAILS].tolist()))
+    flat = np.flatnonzero(read["one_colour"].to_numpy(dtype=bool))
+    if len(flat):
+        strips.append((f"All one colour: {len(flat)}", flat[:_THUMBNAILS].tolist()))
     quarantined = table[~table["readable"]]
     return environment.get_template("validation.html.j2").render(
         dataset=dataset,
         verdict=verdict,
+        headline=headline(outcomes),
         outcomes=sorted(outcomes, key=lambda o: (o.passed, o.severity)),
         listed=_LISTED,
         quarantined=quarantined[["path", "bytes", "reason"]].head(_LISTED).to_dict("records"),
@@ -68,14 +67,84 @@ def render(
             (title, [(read["path"][row], thumbnail(writer.peek(row))) for row in rows])
             for title, rows in strips
         ],
+        twins=[
+            (
+                title,
+                count,
+                [(*pair, *(thumbnail(writer.peek(row)) for row in rows)) for pair, rows in shown],
+            )
+            for title, count, shown in twins(read)
+        ],
+        shown_pairs=_PAIRS,
         histograms=[
             ("Longer side, pixels", bars(read[["width", "height"]].max(axis=1))),
             ("Size of the file, bytes", bars(table["bytes"])),
             ("Mean brightness, 0 black to 1 white", bars(read["mean"])),
             ("Contrast (standard deviation)", bars(read["std"])),
         ],
-        modes=read["mode"].value_counts().to_dict(),
+        tables=[
+            ("Sizes, width x height in pixels", counted(sizes(read))),
+            ("Colours in the files", counted(read["mode"].value_counts())),
+        ],
+        channels=writer.channels,
+        decoding=writer.decoding,
     )
+
+
+def headline(outcomes: list[Outcome]) -> str:
+    """The verdict in one sentence."""
+    unmet = [o.severity for o in outcomes if not o.passed]
+    counts = f"{len(outcomes) - len(unmet)} of {len(outcomes)} expectations are met"
+    parts = [
+        f"{unmet.count(kind)} {words}"
+        for kind, words in (("fail", "not, which stops the pipeline"), ("warn", "to look at"))
+        if kind in unmet
+    ]
+    return "; ".join([counts, *parts])
+
+
+def sizes(read: pd.DataFrame) -> pd.Series:
+    """How many images there are of each size, commonest first, by `width x height`."""
+    counts = read.groupby(["width", "height"]).size().sort_values(ascending=False, kind="stable")
+    counts.index = [f"{width:.0f} x {height:.0f}" for width, height in counts.index]
+    return counts
+
+
+def counted(counts: pd.Series) -> list[tuple[str, int, float]]:
+    """Rows of a table: name, count, per cent; the rare ones in one last row."""
+    total = max(int(counts.sum()), 1)
+    rows = [(str(name), int(count)) for name, count in counts.head(_ROWS).items()]
+    if len(counts) > _ROWS:
+        rows.append((f"{len(counts) - _ROWS} others", int(counts[_ROWS:].sum())))
+    return [(name, count, 100 * count / total) for name, count in rows]
+
+
+_Pair = tuple[tuple[str, str], tuple[int, int]]
+
+
+def twins(read: pd.DataFrame) -> list[tuple[str, int, list[_Pair]]]:
+    """Copies and images that look alike: a title, how many, and the first pairs.
+
+    Args:
+        read: readable images, numbered from 0.
+
+    Returns:
+        For each kind that there is: pairs of (path, path of its twin) and (row, row).
+    """
+    number = {path: row for row, path in enumerate(read["path"])}
+    kinds = []
+    for title, column in (
+        ("Exact copies of an earlier file", "copy_of"),
+        ("Look like an earlier image", "looks_like"),
+    ):
+        rows = np.flatnonzero((read[column] != "").to_numpy())
+        pairs = [
+            ((read["path"][row], twin), (int(row), number[twin]))
+            for row, twin in ((r, read[column][r]) for r in rows[:_PAIRS])
+        ]
+        if pairs:
+            kinds.append((title, len(rows), pairs))
+    return kinds
 
 
 def bars(values: pd.Series) -> list[tuple[str, int, float]]:
@@ -93,8 +162,11 @@ def bars(values: pd.Series) -> list[tuple[str, int, float]]:
 
 
 def thumbnail(pixels: np.ndarray) -> str:
-    """A data URI of an image, (S, S, C) uint8, at most 96 pixels wide."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    """A data URI of an image, (S, S, C) uint8, at most 96 pixels wide.
+
+    Of more than three channels the first three are shown, of two the first.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3])
     image.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     image.save(file, "PNG")

@@ -27,7 +27,8 @@ def view(
     """One random view of every image.
 
     Args:
-        images: (N, C, H, W) uint8, or float in 0-1; C is 1 or 3.
+        images: (N, C, H, W) uint8, or float in 0-1. Saturation, hue and greyness are of three
+            channels; with any other number they do nothing.
         params: the ranges to draw from.
         size: side of the view in pixels.
         generator: on the images' device; the only source of randomness.
@@ -135,12 +136,16 @@ def _yiq(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _colour(x: Tensor, p: Augment, g: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation, hue and greyness as one affine map per image."""
+    """Brightness, contrast, saturation, hue and greyness as one affine map per image.
+
+    Without three channels there is no colour: brightness and contrast alone, the same for all
+    channels, around the mean of all.
+    """
     N, C = x.shape[:2]
     on = _chance(N, p.jitter, g).float()
     brightness = 1 + on * _uniform(N, -p.brightness, p.brightness, g)
     contrast = 1 + on * _uniform(N, -p.contrast, p.contrast, g)
-    if C == 1:
+    if C != 3:
         mean = x.mean(dim=(1, 2, 3)) * brightness
         offset = mean * (1 - contrast)
         return x * (brightness * contrast).view(-1, 1, 1, 1) + offset.view(-1, 1, 1, 1)

@@ -43,7 +43,8 @@ class Predictor:
     Attributes:
         info: the model's `model.json`.
         num_clusters: K. cache_size: side in pixels of the images `predict` takes.
-        channels: 1 or 3. max_pixels: decoding limit the model was trained under.
+        channels: C. max_pixels: decoding limit the model was trained under.
+        decoding: how image files become such pixels, keywords of `vtcc.data.images.load`.
     """
 
     def __init__(self, model: VTCC, info: dict[str, Any], device: str = "auto"):
@@ -54,6 +55,15 @@ class Predictor:
         self.cache_size: int = info["cache_size"]
         self.channels: int = info["channels"]
         self.max_pixels: int = info["max_pixels"]
+        self.decoding: dict[str, Any] = {
+            "channels": self.channels,
+            "max_pixels": self.max_pixels,
+            "size": self.cache_size,
+            # Models of vtcc 0.1 say nothing of these.
+            "bands": info.get("bands", []),
+            "stretch": info.get("stretch", "type"),
+            "stretch_range": info.get("stretch_range", [0.0, 255.0]),
+        }
 
     @torch.inference_mode()
     def predict(self, images: np.ndarray, batch_size: int = 512) -> Prediction:

@@ -197,12 +197,7 @@ def _predict(
         if entry.error:
             return entry.error
         try:
-            return images.load(
-                Path(entry.path),
-                channels=predictor.channels,
-                max_pixels=predictor.max_pixels,
-                size=predictor.cache_size,
-            )
+            return images.load(Path(entry.path), **predictor.decoding)
         except images.UnreadableImage as error:
             return error.reason
 

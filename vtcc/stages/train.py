@@ -72,6 +72,7 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
             "image_size": train.image_size,
             "cache_size": cache.image_size,
             "channels": cache.channels,
+            **cache.decoding,
             "max_pixels": params.validate.max_pixels,
             "mean": list(mean),
             "std": list(std),
@@ -140,6 +141,11 @@ def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float
 def imagenet(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """ImageNet's mean and deviation per channel; for grey images their average."""
     mean, std = IMAGENET
+    if channels not in (1, 3):
+        raise VtccError(
+            f"train.normalize: found 'imagenet', but {paths.CACHE} holds images of "
+            f"{channels} channels; ImageNet's constants are for 1 or 3, so use 'dataset'"
+        )
     if channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)
     return mean, std

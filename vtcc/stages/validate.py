@@ -8,16 +8,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vtcc import config, paths, progress
 from vtcc.atomic import remove, write_text
-from vtcc.data import expectations, images, manifest, report
+from vtcc.data import duplicates, expectations, images, manifest, report
 from vtcc.data.cache import CacheWriter
 from vtcc.data.expectations import Limits
+from vtcc.data.promises import Card
 from vtcc.errors import VtccError
 
 _BATCH = 32
+_SHOWN = 4
 
 _Result = images.Decoded | images.UnreadableImage
 
@@ -35,20 +38,27 @@ def run() -> None:
     params = config.load()
     facts = _dataset_facts()
     table = manifest.read_manifest(paths.MANIFEST)
+    card = Card(facts.get("card") or {})
     limits = Limits(
         max_unreadable=params.validate.max_unreadable,
         max_duplicates=params.validate.max_duplicates,
         expected_images=facts.get("expected_images"),
         channels=params.dataset.channels,
+        card=card,
+        classes=facts.get("classes"),
     )
     with CacheWriter(
         paths.CACHE,
         name=facts["name"],
         image_size=params.validate.image_size,
         channels=params.dataset.channels,
+        bands=params.validate.bands,
+        stretch=params.validate.stretch,
+        stretch_range=params.validate.stretch_range,
     ) as writer:
+        learnt, sketches = _decode_all(table, writer, max_pixels=params.validate.max_pixels)
         table = expectations.complete(
-            _decode_all(table, writer, max_pixels=params.validate.max_pixels)
+            learnt, sketches, near_duplicates=params.validate.near_duplicates, card=card
         )
         outcomes = expectations.check(table, limits)
         failures = [o for o in outcomes if not o.passed and o.severity == "fail"]
@@ -60,6 +70,8 @@ def run() -> None:
             "warnings": [expectations.sentence(o) for o in warnings],
         }
         page = report.render(facts, verdict, outcomes, table, writer)
+        for text in _spread(table):
+            progress.note(text)
         write_text(paths.VALIDATION_HTML, page)
         write_text(paths.VALIDATION_JSON, json.dumps(verdict, indent=2, ensure_ascii=False) + "\n")
         for text in verdict["warnings"]:
@@ -90,9 +102,30 @@ def _dataset_facts() -> dict[str, Any]:
         raise VtccError(f"{paths.DATASET}: not JSON ({error}); run `vtcc download` again") from None
 
 
-def _decode_all(table: pd.DataFrame, writer: CacheWriter, *, max_pixels: int) -> pd.DataFrame:
-    """Decodes each image into the cache and returns the table with what was learnt."""
+def _spread(table: pd.DataFrame) -> list[str]:
+    """The commonest sizes and colours, a line each."""
+    read = table[table["readable"]]
+    if read.empty:
+        return []
+    lines = []
+    for word, counts in (("sizes", report.sizes(read)), ("colours", read["mode"].value_counts())):
+        shown = [f"{name} ({count})" for name, count in counts.head(_SHOWN).items()]
+        if len(counts) > _SHOWN:
+            shown.append(f"{len(counts) - _SHOWN} others ({counts[_SHOWN:].sum()})")
+        lines.append(f"{word}: {', '.join(shown)}")
+    return lines
+
+
+def _decode_all(
+    table: pd.DataFrame, writer: CacheWriter, *, max_pixels: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Decodes each image into the cache.
+
+    Returns:
+        The table with what was learnt; and a sketch of each image, zero where unreadable.
+    """
     rows: list[tuple] = []
+    sketches = np.zeros((len(table), *expectations.SKETCH), dtype=np.float32)
     files = [paths.IMAGES / path for path in table["path"]]
     decoded = _in_threads(files, writer, max_pixels)
     listed = zip(table["path"], table["split"], decoded, strict=True)
@@ -103,6 +136,7 @@ def _decode_all(table: pd.DataFrame, writer: CacheWriter, *, max_pixels: int) ->
             continue
         pixels = result.pixels
         writer.add(path, split, pixels)
+        sketches[len(rows)] = duplicates.sketch(pixels)
         flat = bool((pixels == pixels[0, 0]).all())
         rows.append(
             (
@@ -120,17 +154,20 @@ def _decode_all(table: pd.DataFrame, writer: CacheWriter, *, max_pixels: int) ->
     for column in ("width", "height", "mean", "std"):
         learnt[column] = learnt[column].astype(float)
     learnt = learnt.astype({"readable": bool, "one_colour": bool, "mode": str, "reason": str})
-    return pd.concat([table.reset_index(drop=True), learnt], axis=1)
+    return pd.concat([table.reset_index(drop=True), learnt], axis=1), sketches
 
 
 def _in_threads(files: list[Path], writer: CacheWriter, max_pixels: int) -> Iterator[_Result]:
     """Decodes in order. Pillow lets go of the interpreter, so threads pay for real photos."""
 
+    how = writer.decoding | {
+        "channels": writer.channels,
+        "size": writer.image_size,
+        "max_pixels": max_pixels,
+    }
+
     def batch(start: int) -> list[_Result]:
-        return [
-            _try(file, writer.channels, writer.image_size, max_pixels)
-            for file in files[start : start + _BATCH]
-        ]
+        return [_try(file, how) for file in files[start : start + _BATCH]]
 
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     waiting: deque[Future[list[_Result]]] = deque()
@@ -147,8 +184,8 @@ def _in_threads(files: list[Path], writer: CacheWriter, max_pixels: int) -> Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _try(file: Path, channels: int, size: int, max_pixels: int) -> _Result:
+def _try(file: Path, how: dict[str, Any]) -> _Result:
     try:
-        return images.decode(file, channels=channels, max_pixels=max_pixels, size=size)
+        return images.decode(file, **how)
     except images.UnreadableImage as error:
         return error

@@ -78,11 +78,34 @@ def challenge(
     rows = cache.rows("train")
     keep = np.sort(np.random.default_rng(SEED).permutation(len(rows))[:IMAGES])
     images = np.asarray(cache.images[rows[keep]])
-    views = fixed_views(images)
-    new, old = scores(ours, views, images), scores(theirs, views, images)
+    try:
+        seen = [_as_seen(cache, rows[keep], images, model) for model in (ours, theirs)]
+    except VtccError as error:
+        return False, f"the models decode images differently ({_line(error)})", {}
+    new, old = (
+        scores(model, fixed_views(pixels), images)
+        for model, pixels in zip((ours, theirs), seen, strict=True)
+    )
     better, reason = promote(new, old)
     figures = {f"challenger_{k}": v for k, v in new.items()}
     return better, reason, figures | {f"champion_{k}": v for k, v in old.items()}
+
+
+def _as_seen(cache: Any, rows: np.ndarray, images: np.ndarray, predictor: Any) -> np.ndarray:
+    """The images as a model decodes them: (N, S, S, C) uint8.
+
+    Those of the cache where that is how it was made; else the files are decoded again.
+
+    Raises:
+        UnreadableImage: when a file is not there, or lacks a band that the model asks for.
+    """
+    from vtcc.data.images import load
+
+    alike = all(predictor.decoding[key] == value for key, value in cache.decoding.items())
+    channels = {cache.channels, predictor.channels}
+    if alike and (len(channels) == 1 or channels == {1, 3}):
+        return images
+    return np.stack([load(paths.IMAGES / cache.paths[row], **predictor.decoding) for row in rows])
 
 
 def fixed_views(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,8 @@ _REQUIREMENTS = (
     "numpy",
     "pandas",
     "pillow",
+    "tifffile",
+    "imagecodecs",
     "PyYAML",
     "safetensors",
 )
@@ -114,9 +116,21 @@ def _example(info: dict) -> Any:
     import pandas as pd
     from PIL import Image
 
-    mode = "L" if info.get("channels") == 1 else "RGB"
+    channels, bands = info.get("channels", 3), info.get("bands") or []
     size = int(info.get("cache_size", 16))
-    ramp = Image.linear_gradient("L").resize((size, size)).convert(mode)
+    ramp = Image.linear_gradient("L").resize((size, size))
     file = io.BytesIO()
-    ramp.save(file, "PNG")
+    if bands or channels not in (1, 3):
+        _write_tiff(file, ramp, max([channels, *bands]))
+    else:
+        ramp.convert("L" if channels == 1 else "RGB").save(file, "PNG")
     return pd.DataFrame({"image": [file.getvalue()]})
+
+
+def _write_tiff(file: io.BytesIO, grey: Any, bands: int) -> None:
+    """The same picture in every band; a PNG has four at most."""
+    import numpy as np
+    import tifffile
+
+    pixels = np.repeat(np.asarray(grey)[..., np.newaxis], bands, axis=2)
+    tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig")

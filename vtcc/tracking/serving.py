@@ -14,7 +14,7 @@ from mlflow.pyfunc import PythonModel
 
 
 class ClusterImages(PythonModel):
-    """Sorts encoded images (PNG, JPEG, ...) into the clusters of a trained model."""
+    """Sorts encoded images (PNG, JPEG, TIFF, ...) into the clusters of a trained model."""
 
     def load_context(self, context: Any) -> None:
         """Loads the weights; torch is imported here, not when the file is read."""
@@ -53,12 +53,7 @@ class ClusterImages(PythonModel):
         pixels = np.empty((len(column), p.cache_size, p.cache_size, p.channels), np.uint8)
         for row, value in enumerate(column):
             try:
-                pixels[row] = images.load(
-                    _as_bytes(value),
-                    channels=p.channels,
-                    max_pixels=p.max_pixels,
-                    size=p.cache_size,
-                )
+                pixels[row] = images.load(_as_bytes(value), **p.decoding)
             except images.UnreadableImage as error:
                 raise _bad(f"row {row}: not a readable image ({error})") from error
             except (TypeError, binascii.Error) as error:

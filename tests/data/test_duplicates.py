@@ -1,0 +1,84 @@
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vtcc.data.duplicates import groups, hashes, nearest_earlier, sketch
+
+
+def photo(seed, size=64):
+    """A picture of soft shapes, (size, size, 3) uint8."""
+    rough = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(rough).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def sketches(*pictures):
+    return np.stack([sketch(picture) for picture in pictures])
+
+
+def test_a_sketch_is_the_mean_brightness_of_72_places():
+    columns = np.repeat(np.arange(9, dtype=np.uint8) * 10, 8)
+    pixels = np.tile(columns, (72, 1))[..., None]
+    assert sketch(pixels) == pytest.approx(np.tile(np.arange(9) * 10.0, (8, 1)))
+    red = np.zeros((4, 4, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    assert sketch(red) == pytest.approx(np.full((8, 9), 0.299 * 255), abs=1e-3)
+    bands = np.full((5, 5, 5), [10, 20, 30, 40, 50], dtype=np.uint8)
+    assert sketch(bands) == pytest.approx(np.full((8, 9), 30.0), abs=1e-3)
+
+
+def test_hashes_are_of_what_is_brighter_than_its_left_neighbour():
+    rising = np.tile(np.arange(9, dtype=np.float32) * 10, (8, 1))
+    flat = rising / 100  # less than a grey level apart says nothing
+    assert hashes(np.stack([rising, rising[:, ::-1], flat])).tolist() == [2**64 - 1, 0, 0]
+
+
+def test_the_first_earlier_image_alike_is_found():
+    a, b = photo(0), photo(1)
+    brighter = (a * 0.8 + 30).astype(np.uint8)
+    smaller = np.asarray(Image.fromarray(a).resize((40, 40), Image.Resampling.BICUBIC))
+    found = nearest_earlier(sketches(a, b, brighter, smaller, b, photo(2)), 4)
+    assert found.tolist() == [-1, -1, 0, 0, 1, -1]
+    assert nearest_earlier(sketches(a, photo(3)), 16).tolist() == [-1, -1]
+
+
+def test_pictures_of_little_say_nothing():
+    black, white = np.zeros((9, 9, 1), np.uint8), np.full((9, 9, 1), 255, np.uint8)
+    dot = black.copy()
+    dot[4, 4] = 255
+    assert nearest_earlier(sketches(black, black, white, dot, dot), 4).tolist() == [-1] * 5
+    assert nearest_earlier(np.zeros((0, 8, 9), np.float32), 2).tolist() == []
+
+
+def test_against_all_pairs_one_by_one(monkeypatch):
+    from vtcc.data import duplicates
+
+    monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 8 * 300 * 7)  # many blocks
+    rng = np.random.default_rng(0)
+    some = rng.normal(0, 40, (40, 8, 9))
+    many = some[rng.integers(0, 40, 300)] + rng.normal(0, 2, (300, 8, 9))
+    many = many.astype(np.float32)
+    codes = [int(c) for c in hashes(many)]
+    expected = []
+    for i in range(300):
+        alike = [
+            j
+            for j in range(i)
+            if (codes[i] ^ codes[j]).bit_count() <= 3
+            and np.corrcoef(many[i].ravel(), many[j].ravel())[0, 1] >= 0.98
+        ]
+        expected.append(alike[0] if alike else -1)
+    assert nearest_earlier(many, 3).tolist() == expected
+    assert sum(e >= 0 for e in expected) > 100
+
+
+def test_groups_follow_chains_to_their_first():
+    assert groups(np.array([-1, 0, 1, -1, 2, 3])).tolist() == [0, 0, 0, 3, 0, 3]
+
+
+def test_ten_thousand_take_little_time():
+    many = np.random.default_rng(0).normal(0, 40, (10_000, 8, 9)).astype(np.float32)
+    start = time.monotonic()
+    assert (nearest_earlier(many, 2) == -1).all()
+    assert time.monotonic() - start < 10

@@ -1,0 +1,163 @@
+"""TIFFs beyond what a viewer shows: many bands, 16 and 32 bits, GeoTIFF, BigTIFF.
+
+Read by tifffile and imagecodecs, after checks of what the header claims. Only the first
+directory is looked at, so that a file which refers to itself cannot keep us busy.
+"""
+
+import logging
+import re
+import struct
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from vtcc.data.raster import Raster, UnreadableImage, check_size
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_NODATA, _ORIENTATION = 42113, 274
+_JPEG = 7
+# None, LZW, JPEG, deflate (twice), PackBits, LZMA and Zstandard. Each further one is more code
+# open to attack, and some decide by themselves how much memory they take.
+_COMPRESSIONS = frozenset({1, 5, _JPEG, 8, 32946, 32773, 34925, 50000})
+
+
+def read(file: BinaryIO, *, max_pixels: int, as_shown: bool) -> Raster | None:
+    """The first picture of a TIFF as numbers.
+
+    Args:
+        file: at its beginning; left anywhere.
+        max_pixels: limit for `raster.check_size`.
+        as_shown: leave to Pillow whatever it shows as people expect.
+
+    Returns:
+        None where Pillow should read it, or at least say what is wrong with it.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    try:
+        with tifffile.TiffFile(file) as tif:
+            page: Any = tif.pages.first
+            if not _is_ours(page, as_shown):
+                return None
+            _check(page, tif.filehandle.size, max_pixels)
+            if page.compression == _JPEG:
+                _check_jpegs(page, tif.filehandle)
+            return _raster(page)
+    except UnreadableImage:
+        raise
+    except Exception as error:
+        # Damaged files make tifffile raise anything from struct.error to AssertionError.
+        if isinstance(error, MemoryError):
+            raise
+        raise UnreadableImage(f"damaged TIFF ({_words(error)})") from None
+
+
+def _is_ours(page: Any, as_shown: bool) -> bool:
+    if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+        return False  # palette, CMYK, YCbCr: colours that Pillow turns into RGB
+    bits = page.bitspersample
+    bits = max(bits) if isinstance(bits, tuple) else bits
+    if bits < 8:
+        return False
+    shown = 4 if page.photometric == _RGB else 2
+    whole = bits == 8 and page.dtype is not None and page.dtype.kind == "u"
+    plain = whole and 0 < page.samplesperpixel <= shown and _NODATA not in page.tags
+    return not (plain and as_shown)
+
+
+def _check(page: Any, file_size: int, max_pixels: int) -> None:
+    """Refuses what the header of a TIFF should not claim."""
+    bands = page.samplesperpixel
+    if bands < 1 or page.imagewidth < 1 or page.imagelength < 1:
+        raise UnreadableImage(
+            f"a TIFF of {page.imagewidth} x {page.imagelength} pixels with {bands} bands"
+        )
+    if page.imagedepth != 1:
+        raise UnreadableImage(f"a volume of {page.imagedepth} layers, not an image")
+    if page.dtype is None:
+        raise UnreadableImage(
+            f"values of {page.bitspersample} bits, sample format {page.sampleformat}, are not "
+            "supported"
+        )
+    size = page.dtype.itemsize
+    check_size(page.imagewidth, page.imagelength, max_pixels, bands, size)
+    if page.is_tiled:
+        check_size(page.tilewidth, page.tilelength, max_pixels, bands, size)
+    if page.compression not in _COMPRESSIONS:
+        raise UnreadableImage(f"TIFF compression {_named(page.compression)} is not supported")
+    ends = zip(page.dataoffsets, page.databytecounts, strict=False)
+    if not page.dataoffsets or max(offset + count for offset, count in ends) > file_size:
+        raise UnreadableImage("truncated: the file ends before the image does")
+
+
+def _check_jpegs(page: Any, handle: Any) -> None:
+    """Refuses JPEG parts that claim to be larger than their place, and the memory for it."""
+    width, height = page.imagewidth, page.imagelength
+    if page.is_tiled:
+        width, height = page.tilewidth, page.tilelength
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        handle.seek(offset)
+        found = _jpeg_size(handle.read(count))
+        if found is not None and (found[0] > width or found[1] > max(height, page.rowsperstrip)):
+            raise UnreadableImage(
+                f"damaged TIFF (a JPEG of {found[0]} x {found[1]} pixels in a part of "
+                f"{width} x {height})"
+            )
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in a JPEG's frame header, None where there is none."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        kind, (length,) = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 + length
+    return None
+
+
+def _raster(page: Any) -> Raster:
+    values = page.asarray(maxworkers=1)
+    axes = page.axes
+    if set(axes) - set("YXS") or values.ndim != len(axes):
+        raise UnreadableImage(f"a TIFF with axes {axes}, not an image")
+    if "S" not in axes:
+        values, axes = values[..., np.newaxis], axes + "S"
+    turned: np.ndarray = values.transpose([axes.index(axis) for axis in "YXS"])
+    return Raster(
+        turned,
+        nodata=_nodata(page),
+        rgb=page.photometric == _RGB,
+        inverted=page.photometric == _WHITE_IS_ZERO,
+        orientation=int(page.tags.valueof(_ORIENTATION, default=1)),
+    )
+
+
+def _nodata(page: Any) -> float | None:
+    """GDAL's nodata value; one that is no number, or out of the type's range, means nothing."""
+    try:
+        value = float(str(page.tags.valueof(_NODATA)).strip("\0 "))
+    except ValueError:
+        return None
+    if page.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return float(page.dtype.type(value))
+    limits = np.iinfo(page.dtype)
+    return value if limits.min <= value <= limits.max and value.is_integer() else None
+
+
+def _named(compression: Any) -> str:
+    name = getattr(compression, "name", "")
+    return f"{int(compression)} ({name})" if name else str(int(compression))
+
+
+def _words(error: Exception) -> str:
+    text = re.sub(r"<[^<>]*>:?|\b(Tiff\w+|page) \d+[^:]*:", "", str(error))
+    return " ".join(text.split())[:200] or type(error).__name__
