@@ -175,11 +175,13 @@ def ui(
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Show what unfinished trainings and worktrees hold, and delete it."""
+    """Show what unfinished trainings, worktrees and downloads hold, and delete it."""
     from filelock import FileLock, Timeout
 
     home = paths.home() / ".vtcc"
-    found = [p for room in ("scratch", "worktrees") for p in sorted((home / room).glob("*"))]
+    found = [
+        p for room in ("scratch", "worktrees", "downloads") for p in sorted((home / room).glob("*"))
+    ]
     rows = [p for p in found if p.is_dir() and not p.is_symlink()]
     for path in rows:
         print(f"{_size(path) / 2**20:9.1f} MiB  {path}")

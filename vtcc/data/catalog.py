@@ -164,7 +164,8 @@ _KINDS: _Kinds = {
     "classes": (_or_null(_count), "a positive whole number or null"),
     "class_counts": (
         _or_null(_class_counts),
-        "class names (text, quoted if they are digits) with positive whole numbers or null, or null",
+        "class names (text, quoted if they are digits) with positive whole numbers or null, or "
+        "null without names",
     ),
     "image_size": (
         lambda v: v is None or (isinstance(v, list) and len(v) == 2 and all(map(_count, v))),
@@ -242,9 +243,7 @@ def _check_keys(path: Path, inside: str, values: Any, names: list[str], kinds: _
             raise VtccError(f"{path}: {inside}{name} is missing; {what} has {', '.join(names)}")
         fits, allowed = kinds[name]
         if not fits(values[name]):
-            raise VtccError(
-                f"{path}: {inside}{name}: expected {allowed}, found {values[name]!r}"
-            )
+            raise VtccError(f"{path}: {inside}{name}: expected {allowed}, found {values[name]!r}")
 
 
 def _check_counts(path: Path, card: Card) -> None:
