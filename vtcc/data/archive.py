@@ -130,6 +130,10 @@ def _safe(path: Path, name: str) -> PurePosixPath:
 
 
 def _write(content: IO[bytes], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as out:
+    try:
+        out = file.open("wb")
+    except FileNotFoundError:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        out = file.open("wb")
+    with out:
         shutil.copyfileobj(content, out, 1 << 20)

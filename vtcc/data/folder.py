@@ -58,6 +58,7 @@ def find(path: Path, scratch: Path) -> Found:
         labels=labels,
         class_names=classes,
         notes=notes,
+        ours=root is scratch,
     )
 
 

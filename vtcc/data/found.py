@@ -16,6 +16,7 @@ class Found:
         class_names: empty without labels.
         notes: sentences the user should see.
         missing: names of images that are listed but not there.
+        ours: the files were unpacked for us and may be moved instead of copied.
     """
 
     paths: Sequence[str]
@@ -24,3 +25,4 @@ class Found:
     class_names: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
     missing: Sequence[str] = ()
+    ours: bool = False

@@ -82,9 +82,10 @@ def _write_images(found: Found, rows: list[int], directory: Path) -> pd.DataFram
             target.parent.mkdir(parents=True, exist_ok=True)
             made.add(target.parent)
         content = found.read(row)
-        size, sha = (
-            _write(content, target) if isinstance(content, bytes) else _copy(content, target)
-        )
+        if isinstance(content, bytes):
+            size, sha = _write(content, target)
+        else:
+            size, sha = (_move if found.ours else _copy)(content, target)
         written.append((found.paths[row], size, sha))
     return pd.DataFrame(written, columns=manifest.MANIFEST_COLUMNS[:3])
 
@@ -93,6 +94,13 @@ def _write(content: bytes, target: Path) -> tuple[int, str]:
     with target.open("xb", buffering=0) as out:
         out.write(content)
     return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _move(file: Path, target: Path) -> tuple[int, str]:
+    with file.open("rb") as content:
+        sha = hashlib.file_digest(content, "sha256").hexdigest()
+    file.rename(target)
+    return target.stat().st_size, sha
 
 
 def _copy(file: Path, target: Path) -> tuple[int, str]:

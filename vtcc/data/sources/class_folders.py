@@ -69,6 +69,7 @@ def found(
         labels=labels,
         class_names=names,
         notes=notes,
+        ours=tree.ours,
     )
 
 

@@ -118,6 +118,7 @@ def _present(card: Card, tree: Tree, listed: Listed) -> Found:
         labels=[label for _, label in kept],
         class_names=names,
         missing=[path for path, _ in listed if path not in there],
+        ours=tree.ours,
     )
 
 

@@ -125,7 +125,7 @@ def _open(card: Card, held: Held, places: Places, skip: frozenset[str]) -> Tree:
             archive.unpack(file, root, wanted=lambda path: _unwanted(path, skip))
         else:
             (root / file.name).symlink_to(file.resolve())
-    return Tree(root, held.place)
+    return Tree(root, held.place, ours=True)
 
 
 def _unwanted(path: PurePosixPath, skip: frozenset[str]) -> str | None:

@@ -16,10 +16,12 @@ class Tree:
     Attributes:
         root: the directory.
         place: what the files come from, for people to read.
+        ours: it was unpacked for us, and its files may be moved away.
     """
 
     root: Path
     place: Path | str
+    ours: bool = False
 
     @cached_property
     def files(self) -> list[str]:
