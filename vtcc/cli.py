@@ -107,6 +107,18 @@ def show() -> None:
 
 
 @app.command()
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One of them, for all of its card.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the known datasets and how each is got."""
+    from vtcc.stages import datasets as stage
+
+    _in_project()
+    stage.run(name, as_json=as_json)
+
+
+@app.command()
 def presets() -> None:
     """List the parameter sets that ship with vtcc."""
     table = Table("preset", "images", "K", "for", box=None)

@@ -11,7 +11,7 @@ from vtcc.data.sources import arrays, class_folders, listed
 from vtcc.data.sources.registry import Places, loaders
 from vtcc.errors import VtccError
 
-__all__ = ["Found", "Places", "arrays", "class_folders", "find", "listed"]
+__all__ = ["Found", "Places", "arrays", "class_folders", "find", "listed", "loaders"]
 
 
 def find(card: Card, places: Places) -> Found:
