@@ -113,9 +113,7 @@ def test_a_mirror_without_the_dataset_says_what_to_fetch(tmp_path, places):
     (tmp_path / "served").mkdir()
     with (
         serve_directory(tmp_path / "served") as address,
-        pytest.raises(
-            VtccError, match="not found in http://127.*must be fetched by hand: fetch"
-        ) as e,
+        pytest.raises(VtccError, match="it must be fetched by hand: fetch AID") as e,
     ):
         find(shrink("aid"), places(address))
     assert not isinstance(e.value, TemporaryError)
@@ -179,3 +177,15 @@ def test_without_a_network_the_error_says_what_to_fetch(places):
     for part in ("ubyte.gz", "download.mirror", "VTCC_MIRROR", "by hand", "Debian"):
         assert part in text
     assert "\n" not in text
+
+
+def test_a_web_page_called_zip_is_no_archive(tmp_path, places):
+    write({"aid.zip": b"<html>sign in</html>"}, tmp_path / "mirror")
+    with pytest.raises(VtccError, match=r"aid\.zip: not a zip or tar archive, or a damaged one"):
+        find(shrink("aid"), places(tmp_path / "mirror"))
+
+
+def test_an_archive_that_leads_outside_is_refused(tmp_path, places):
+    write({"aid.zip": layouts.pack({"../aid/Pond/1.jpg": b"x"})}, tmp_path / "mirror")
+    with pytest.raises(VtccError, match="a path that leads outside the archive"):
+        find(shrink("aid"), places(tmp_path / "mirror"))

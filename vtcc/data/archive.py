@@ -61,6 +61,11 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
     )
 
 
+def known(path: Path) -> bool:
+    """Whether a file is a zip or tar by its content."""
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
 def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
     room = _Room(path)

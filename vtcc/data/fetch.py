@@ -18,7 +18,6 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from filelock import FileLock
 
 from vtcc import progress
 from vtcc.atomic import write_text
@@ -77,7 +76,7 @@ class _Version:
 def fetch(url: str, target: Path, expected: Expected) -> Path:
     """Downloads a file, or goes on where an earlier call was cut off.
 
-    A finished download is used again if its checksum is known, or if the server says that its
+    One at a time for a target: callers see to that. A finished download is used again if its checksum is known, or if the server says that its
     file is unchanged.
 
     Args:
@@ -96,15 +95,13 @@ def fetch(url: str, target: Path, expected: Expected) -> Path:
             the web, or does not fit on the disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if target.is_file() and expected.proven:
-            with contextlib.suppress(VtccError):
-                verify(target, expected, remove=True)
-                return target
-        _persist(url, target, expected)
-        part = _part(target)
-        verify(part, expected, remove=True, source=url)
-        part.replace(target)
+    if target.is_file() and expected.proven:
+        with contextlib.suppress(VtccError):
+            verify(target, expected, remove=True)
+            return target
+    _persist(url, target, expected)
+    verify(_part(target), expected, remove=True, source=url)
+    _part(target).replace(target)
     return target
 
 

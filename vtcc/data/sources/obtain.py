@@ -4,6 +4,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+from filelock import FileLock
+
 from vtcc import progress
 from vtcc.data import archive, fetch, mirror
 from vtcc.data.catalog import Card, Source
@@ -30,6 +32,13 @@ def obtain(card: Card, places: Places, skip: frozenset[str]) -> Tree:
         progress.note(f"{card.name}: read from {held.place}")
         return _open(card, held, places, skip)
     tried = [str(place) for place in mirror.local_places(directory)]
+    # Whoever asks for the same dataset meanwhile waits; `vtcc clean` leaves it alone.
+    places.downloads.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{places.downloads / card.name}.lock"):
+        return _download(card, places, skip, tried)
+
+
+def _download(card: Card, places: Places, skip: frozenset[str], tried: list[str]) -> Tree:
     failures: list[VtccError] = []
     if isinstance(places.mirror, str):
         try:
@@ -122,6 +131,8 @@ def _open(card: Card, held: Held, places: Places, skip: frozenset[str]) -> Tree:
             known = fetch.Expected(bytes=source.bytes, sha256=source.sha256, md5=source.md5)
             fetch.verify(file, known, remove=False)
         if file.name.lower().endswith(mirror.SUFFIXES):
+            if not archive.known(file):
+                raise VtccError(f"{file}: not a zip or tar archive, or a damaged one; replace it")
             archive.unpack(file, root, wanted=lambda path: _unwanted(path, skip))
         else:
             (root / file.name).symlink_to(file.resolve())
