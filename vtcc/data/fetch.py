@@ -76,8 +76,8 @@ class _Version:
 def fetch(url: str, target: Path, expected: Expected) -> Path:
     """Downloads a file, or goes on where an earlier call was cut off.
 
-    One at a time for a target: callers see to that. A finished download is used again if its checksum is known, or if the server says that its
-    file is unchanged.
+    Only one call at a time may be at work on a target: callers see to that. A finished download
+    is used again if its checksum is known, or if the server says that its file is unchanged.
 
     Args:
         url: http or https; redirects may lead to these only.
