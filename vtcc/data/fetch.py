@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -143,15 +144,23 @@ def _persist(url: str, target: Path, expected: Expected) -> None:
             return _attempt(url, target, expected)
         except (_BrokenOffError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
             failures = 1 if _size(_part(target)) > before else failures + 1
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = _reason(error)
             if failures >= ATTEMPTS:
+                have = _size(_part(target))
+                kept = f"; {have} bytes are kept, run `vtcc download` again to go on"
                 raise TemporaryError(
-                    f"{url}: cannot be downloaded ({reason}); {_size(_part(target))} bytes are "
-                    "kept, run `vtcc download` again to go on"
+                    f"{url}: cannot be downloaded ({reason}){kept if have else ''}"
                 ) from None
             asked = error.pause if isinstance(error, _BrokenOffError) else 0.0
             progress.note(f"{url}: {reason}; trying again")
             _pause(failures, asked)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the wrappings of requests and urllib3."""
+    inner = error.args[0] if error.args else error
+    text = " ".join(str(getattr(inner, "reason", inner)).split())
+    return re.sub(r"^\w+\(host=.*?\): ", "", text) or type(error).__name__
 
 
 def _pause(failures: int, asked: float) -> None:
