@@ -189,7 +189,7 @@ class Workspace:
             shutil.copy2(self.project / name, target)
         self._link_source()
         mirror = self.params["download"]["mirror"]
-        if mirror and not Path(mirror).is_absolute():
+        if mirror and "://" not in mirror and not Path(mirror).is_absolute():
             found = str((self.project / mirror).resolve())
             self.params = config.override(self.params, {"download.mirror": found})
         _share_cache(self.project, self.directory, self.env)

@@ -123,6 +123,18 @@ def show() -> None:
 
 
 @app.command()
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One of them, for all of its card.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the known datasets and how each is got."""
+    from vtcc.stages import datasets as stage
+
+    _in_project()
+    stage.run(name, as_json=as_json)
+
+
+@app.command()
 def presets() -> None:
     """List the parameter sets that ship with vtcc."""
     table = Table("preset", "images", "K", "for", box=None)
@@ -215,11 +227,13 @@ def ui(
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Show what unfinished trainings and worktrees hold, and delete it."""
+    """Show what unfinished trainings, worktrees and downloads hold, and delete it."""
     from filelock import FileLock, Timeout
 
     home = paths.home() / ".vtcc"
-    found = [p for room in ("scratch", "worktrees") for p in sorted((home / room).glob("*"))]
+    found = [
+        p for room in ("scratch", "worktrees", "downloads") for p in sorted((home / room).glob("*"))
+    ]
     rows = [p for p in found if p.is_dir() and not p.is_symlink()]
     for path in rows:
         print(f"{_size(path) / 2**20:9.1f} MiB  {path}")

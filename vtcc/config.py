@@ -62,7 +62,9 @@ class Dataset:
 class Download:
     """How the images get here."""
 
-    mirror: str = _p("a directory tried before the network; VTCC_MIRROR overrides it")
+    mirror: str = _p(
+        "a directory or web address tried before the network; VTCC_MIRROR overrides it"
+    )
     allow_missing: bool = _p("go on when a card promises more images than were found")
 
 

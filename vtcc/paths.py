@@ -63,3 +63,8 @@ def home() -> Path:
 def scratch() -> Path:
     """Where checkpoints of unfinished trainings live. Absolute, shared, ignored by git."""
     return home() / ".vtcc" / "scratch"
+
+
+def downloads() -> Path:
+    """Where downloads are kept, finished or cut off. Absolute, shared, ignored by git."""
+    return home() / ".vtcc" / "downloads"

@@ -11,34 +11,42 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.data.layouts import gzip, idx
 from tests.data.project import make_folder, make_project
-from tests.data.test_sources import IMAGES, write_mirror
-from vtcc.data import sources
-from vtcc.data.catalog import Card
+from tests.data.test_catalog import CARD as ANY
+from vtcc.data import mirror
+from vtcc.data.catalog import load_card
+from vtcc.data.found import Found
 from vtcc.data.manifest import digest, read_labels, read_manifest
-from vtcc.data.sources import Found
 from vtcc.errors import VtccError
 from vtcc.stages import download
 
-CARD = {
-    "name": "toy",
-    "loader": "fashion-mnist",
+CARD = ANY | {
+    "loader": "idx",
     "images": 10,
     "classes": 10,
     "class_counts": {str(i): 1 for i in range(10)},
-    "image_size": [28, 28],
-    "channels": 1,
-    "licence": "MIT",
-    "citation": "nobody",
-    "origin": "nowhere",
+    "sources": [],
+    "manual": "fetch toy from nowhere",
 }
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
+LABELS = np.arange(10, dtype=np.uint8)[::-1]
+
+
+def write_mirror(directory):
+    directory.mkdir(parents=True, exist_ok=True)
+    for stem, rows in (("train", slice(0, 6)), ("t10k", slice(6, 10))):
+        for name, values in (("images-idx3", IMAGES[rows]), ("labels-idx1", LABELS[rows])):
+            (directory / f"{stem}-{name}-ubyte.gz").write_bytes(gzip.compress(idx(values)))
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Makes a project with these overrides, and goes there."""
     monkeypatch.delenv("VTCC_MIRROR", raising=False)
-    monkeypatch.setattr(sources, "DEBIAN_FASHION", tmp_path / "debian")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("VTCC_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(mirror, "DEBIAN_FASHION", tmp_path / "debian")
 
     def make(**overrides):
         directory = make_project(tmp_path / "project", **overrides)
@@ -51,7 +59,7 @@ def project(tmp_path, monkeypatch):
 def card(directory, **changes) -> str:
     path = directory / "toy.yaml"
     path.write_text(yaml.safe_dump(CARD | changes, sort_keys=False))
-    write_mirror(directory / "mirror")
+    write_mirror(directory / "mirror/toy")
     return str(path)
 
 
@@ -78,6 +86,7 @@ def test_a_folder_arrives_as_it_is(project, tmp_path):
         "classes": 3,
         "digest": digest(table["path"].tolist(), table["sha256"].tolist()),
         "expected_images": None,
+        "card": None,
     }
     assert sorted(p.name for p in (home / "data").iterdir()) == ["labels", "raw"]
 
@@ -154,16 +163,27 @@ def test_a_card_with_a_mirror(project, tmp_path, capsys):
         assert labels.loc[path, "label"] == 9 - index
     facts = json.loads((home / "data/raw/dataset.json").read_text())
     assert (facts["images"], facts["classes"], facts["expected_images"]) == (4, 10, None)
+    assert facts["card"] == {
+        "images": 10,
+        "classes": 10,
+        "class_counts_checked": True,
+        "image_size": [4, 6],
+        "size_exceptions": 1,
+        "modes": ["RGB"],
+        "severity": CARD["expectations"]["severity"],
+        "known": {"exact_duplicates": None},
+        "whole": False,
+    }
     out = capsys.readouterr().out
     assert '"stage": "download", "done": 4, "total": 4' in out and "digits: 4 images in" in out
 
 
 def test_vtcc_mirror_wins(project, tmp_path, monkeypatch):
     home = project(dataset__source=card(tmp_path), download__mirror=str(tmp_path))
-    monkeypatch.setenv("VTCC_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("VTCC_MIRROR", (tmp_path / "mirror").as_uri())
     download.run()
     facts = json.loads((home / "data/raw/dataset.json").read_text())
-    assert (facts["images"], facts["expected_images"]) == (10, 10)
+    assert (facts["images"], facts["expected_images"], facts["card"]["whole"]) == (10, 10, True)
 
 
 def test_a_count_short_of_the_card_is_refused_unless_allowed(project, tmp_path, capsys):
@@ -187,14 +207,15 @@ def test_a_count_short_of_the_card_is_refused_unless_allowed(project, tmp_path, 
     ("labels", "message"),
     [
         ([0, 1, 1], "its card promises 2 images, found 3; correct the card"),
-        ([1, 1], "expected 1 images of class 'a', found 0; the files are not what the card"),
+        ([1, 1], r"expected 2 classes, found 1 \(missing: a\); the files are not what the card"),
     ],
 )
-def test_other_counts_than_the_cards(labels, message):
-    toy = Card(**CARD | {"images": 2, "classes": 2, "class_counts": {"a": 1, "b": 1}})
+def test_other_counts_than_the_cards(labels, message, tmp_path):
+    changes = {"images": 2, "classes": 2, "class_counts": {"a": 1, "b": 1}}
+    toy = load_card(card(tmp_path, **changes))
     found = Found(["x"] * len(labels), lambda i: b"", labels, ["a", "b"])
     with pytest.raises(VtccError, match=message):
-        download._check_card(toy, found, allow_missing=False)
+        download.check_card(toy, found, allow_missing=False)
 
 
 def test_an_error_leaves_what_was_there(project, tmp_path, monkeypatch):

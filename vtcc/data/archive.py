@@ -61,6 +61,11 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
     )
 
 
+def known(path: Path) -> bool:
+    """Whether a file is a zip or tar by its content."""
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
 def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
     room = _Room(path)
@@ -130,6 +135,10 @@ def _safe(path: Path, name: str) -> PurePosixPath:
 
 
 def _write(content: IO[bytes], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as out:
+    try:
+        out = file.open("wb")
+    except FileNotFoundError:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        out = file.open("wb")
+    with out:
         shutil.copyfileobj(content, out, 1 << 20)

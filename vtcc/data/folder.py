@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from vtcc.data import archive
+from vtcc.data.found import Found
 from vtcc.data.images import SUFFIXES
-from vtcc.data.sources import Found
 from vtcc.errors import VtccError
 
 
@@ -43,10 +43,10 @@ def find(path: Path, scratch: Path) -> Found:
             f"dataset.source: {held} in {path}, and clustering needs at least two; images are "
             f"known by {' '.join(sorted(SUFFIXES))}" + (f" (left out: {rest})" if rest else "")
         )
-    names = _readable_names(files)
+    names = readable_names(files)
     # People zip a folder, not its content: one folder around everything is no class.
-    depth = _wrappers(names) if root is scratch else 0
-    labels, classes = _classes(names, depth)
+    depth = wrappers(names) if root is scratch else 0
+    labels, classes = first_level(names, depth)
     notes = [f"{path}: {len(files)} images"]
     if classes:
         notes[0] += f" in {len(classes)} sub-folders, taken for classes (used to evaluate only)"
@@ -58,6 +58,7 @@ def find(path: Path, scratch: Path) -> Found:
         labels=labels,
         class_names=classes,
         notes=notes,
+        ours=root is scratch,
     )
 
 
@@ -115,7 +116,7 @@ def _is(question: Callable[[], bool]) -> bool:
         return False  # a link to itself, or into a place that is closed to us
 
 
-def _readable_names(files: list[str]) -> list[str]:
+def readable_names(files: list[str]) -> list[str]:
     """The same names, with bytes that are not UTF-8 written as %XX, as tables need text."""
     names = [
         re.sub("[\udc80-\udcff]", lambda m: f"%{ord(m[0]) - 0xDC00:02X}", name) for name in files
@@ -129,7 +130,7 @@ def _readable_names(files: list[str]) -> list[str]:
     return names
 
 
-def _wrappers(names: list[str]) -> int:
+def wrappers(names: list[str]) -> int:
     """How many levels of folders lie around all images."""
     parts = [PurePosixPath(name).parts[:-1] for name in names]
     depth = 0
@@ -138,7 +139,8 @@ def _wrappers(names: list[str]) -> int:
     return depth
 
 
-def _classes(names: list[str], depth: int) -> tuple[list[int] | None, list[str]]:
+def first_level(names: list[str], depth: int) -> tuple[list[int] | None, list[str]]:
+    """Labels and class names by the folder at `depth`; None and [] where that makes no classes."""
     parts = [PurePosixPath(name).parts for name in names]
     if any(len(p) < depth + 2 for p in parts):
         return None, []

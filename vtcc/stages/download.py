@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from vtcc import config, paths, progress
 from vtcc.atomic import atomic_directory, scratch_directory
-from vtcc.data import catalog, folder, manifest, sources
-from vtcc.data.sources import Found
+from vtcc.data import catalog, folder, manifest, mirror, sources
+from vtcc.data.found import Found
 from vtcc.errors import VtccError
 
 _CHUNK = 1 << 20
@@ -28,11 +30,12 @@ def run() -> None:
     raw, labels = paths.MANIFEST.parent, paths.LABELS.parent
     origin = catalog.resolve(params.dataset.source)
     card = origin if isinstance(origin, catalog.Card) else None
+    checked = False
     with scratch_directory(raw.parent / ".download") as scratch:
         if isinstance(origin, catalog.Card):
-            places = sources.Places(sources.mirror(params.download.mirror), scratch)
-            found = sources.find(origin, places)
-            _check_card(origin, found, params.download.allow_missing)
+            place = mirror.configured(params.download.mirror)
+            found = sources.find(origin, sources.Places(place, scratch, paths.downloads()))
+            checked = check_card(origin, found, params.download.allow_missing)
         else:
             _check_place(origin.path)
             found = folder.find(origin.path, scratch)
@@ -59,6 +62,7 @@ def run() -> None:
                 "classes": len(found.class_names) or None,
                 "digest": manifest.digest(table["path"].tolist(), table["sha256"].tolist()),
                 "expected_images": card.images if card and whole else None,
+                "card": _promises(card, whole=whole, checked=checked) if card else None,
             }
             (new_raw / paths.DATASET.name).write_text(
                 json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -78,9 +82,10 @@ def _write_images(found: Found, rows: list[int], directory: Path) -> pd.DataFram
             target.parent.mkdir(parents=True, exist_ok=True)
             made.add(target.parent)
         content = found.read(row)
-        size, sha = (
-            _write(content, target) if isinstance(content, bytes) else _copy(content, target)
-        )
+        if isinstance(content, bytes):
+            size, sha = _write(content, target)
+        else:
+            size, sha = (_move if found.ours else _copy)(content, target)
         written.append((found.paths[row], size, sha))
     return pd.DataFrame(written, columns=manifest.MANIFEST_COLUMNS[:3])
 
@@ -89,6 +94,13 @@ def _write(content: bytes, target: Path) -> tuple[int, str]:
     with target.open("xb", buffering=0) as out:
         out.write(content)
     return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _move(file: Path, target: Path) -> tuple[int, str]:
+    with file.open("rb") as content:
+        sha = hashlib.file_digest(content, "sha256").hexdigest()
+    file.rename(target)
+    return target.stat().st_size, sha
 
 
 def _copy(file: Path, target: Path) -> tuple[int, str]:
@@ -121,29 +133,92 @@ def _label_table(found: Found, rows: list[int]) -> pd.DataFrame:
     )
 
 
-def _check_card(card: catalog.Card, found: Found, allow_missing: bool) -> None:
+def check_card(card: catalog.Card, found: Found, allow_missing: bool) -> bool:
+    """Holds what was found against the card; a check of severity `warn` prints a note instead.
+
+    Args:
+        card: of the dataset.
+        found: what its loader has.
+        allow_missing: go on when images are missing, whatever the card says.
+
+    Returns:
+        Whether every class's count was compared and is right.
+
+    Raises:
+        VtccError: when a check of severity `fail` is not met.
+    """
     count = len(found.paths)
     if count < card.images and allow_missing:
         progress.note(f"{card.name}: {count} of {card.images} images; going on (allow_missing)")
-        return
+        return False
     if count < card.images:
-        raise VtccError(
-            f"dataset {card.name!r}: expected {card.images} images, found {count}; run "
-            "`vtcc download` again, or set download.allow_missing"
+        _complain(
+            card,
+            "count",
+            f"expected {card.images} images, found {count}{_some(found.missing)}; run "
+            "`vtcc download` again, or set download.allow_missing",
         )
     if count > card.images:
-        raise VtccError(
-            f"dataset {card.name!r}: its card promises {card.images} images, found {count}; "
-            "correct the card, or take out what does not belong"
+        _complain(
+            card,
+            "count",
+            f"its card promises {card.images} images, found {count}; correct the card, or take out "
+            "what does not belong",
         )
-    if card.class_counts and found.labels is not None:
-        counts = Counter(found.class_names[label] for label in found.labels)
-        for name, expected in card.class_counts.items():
-            if counts[name] != expected:
-                raise VtccError(
-                    f"dataset {card.name!r}: expected {expected} images of class {name!r}, found "
-                    f"{counts[name]}; the files are not what the card describes"
-                )
+    return _check_classes(card, found)
+
+
+def _check_classes(card: catalog.Card, found: Found) -> bool:
+    if found.labels is None or not card.class_counts:
+        return False
+    counts = Counter(found.class_names[label] for label in found.labels)
+    absent = [name for name in card.class_counts if not counts[name]]
+    if absent:
+        _complain(
+            card,
+            "classes",
+            f"expected {card.classes} classes, found {len(counts)}{_some(absent)}; the files are "
+            "not what the card describes",
+        )
+        return False
+    right = True
+    for name, expected in card.class_counts.items():
+        if expected is not None and counts[name] != expected:
+            _complain(
+                card,
+                "classes",
+                f"expected {expected} images of class {name!r}, found {counts[name]}; the files "
+                "are not what the card describes",
+            )
+            right = False
+    return right and None not in card.class_counts.values()
+
+
+def _complain(card: catalog.Card, check: str, text: str) -> None:
+    if card.expectations.severity[check] == "fail":
+        raise VtccError(f"dataset {card.name!r}: {text}")
+    progress.note(f"warning: dataset {card.name!r}: {text}")
+
+
+def _some(missing: Sequence[str]) -> str:
+    if not missing:
+        return ""
+    return f" (missing: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''})"
+
+
+def _promises(card: catalog.Card, *, whole: bool, checked: bool) -> dict[str, Any]:
+    """What the validate stage needs of the card."""
+    return {
+        "images": card.images,
+        "classes": card.classes,
+        "class_counts_checked": checked,
+        "image_size": card.image_size,
+        "size_exceptions": card.size_exceptions,
+        "modes": card.modes,
+        "severity": card.expectations.severity,
+        "known": card.expectations.known,
+        "whole": whole,
+    }
 
 
 def _check_place(path: Path) -> None:

@@ -1,0 +1,66 @@
+"""The files of a dataset, unpacked, whatever folders lie around them."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from vtcc.data.images import SUFFIXES
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A directory and what lies in it, hidden files left out.
+
+    Attributes:
+        root: the directory.
+        place: what the files come from, for people to read.
+        ours: it was unpacked for us, and its files may be moved away.
+    """
+
+    root: Path
+    place: Path | str
+    ours: bool = False
+
+    @cached_property
+    def files(self) -> list[str]:
+        """POSIX paths relative to `root`, sorted; links to directories are followed once."""
+        found: list[str] = []
+        seen: set[tuple[int, int]] = set()
+        for directory, folders, names in os.walk(self.root, followlinks=True):
+            status = Path(directory).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(f for f in folders if not hidden(f))
+            inside = Path(directory).relative_to(self.root)
+            found += [(inside / n).as_posix() for n in names if not hidden(n)]
+        return sorted(found)
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Those that are images by their suffix."""
+        return [f for f in self.files if PurePosixPath(f).suffix.lower() in SUFFIXES]
+
+    def named(self, *names: str) -> Path | None:
+        """The file with one of these names that lies least deep, or None."""
+        hits = [f for f in self.files if PurePosixPath(f).name in names]
+        best = min(hits, key=lambda f: (f.count("/"), f), default=None)
+        return self.root / best if best is not None else None
+
+    def summary(self) -> str:
+        """What it holds, in a few words: its files by suffix and the first of its folders."""
+        if not self.files:
+            return "no file"
+        kinds = Counter(PurePosixPath(f).suffix.lower() or "no suffix" for f in self.files)
+        counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))
+        folders = sorted({f.rpartition("/")[0] for f in self.files} - {""})
+        shown = ", ".join(folders[:6]) + (", ..." if len(folders) > 6 else "")
+        return f"{len(self.files)} files ({counted})" + (f" in {shown}" if shown else "")
+
+
+def hidden(name: str) -> bool:
+    """Whether it is one of those files that systems leave about."""
+    return name.startswith(".") or name == "__MACOSX"
