@@ -55,10 +55,10 @@ serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployment vtc
 	@python -m flows.serve --port $(PREFECT_PORT)
 
 seeds: setup  ## digits over seeds 0-4, recorded in benchmarks/records
-	@python -m benchmarks.seeds --preset digits --seeds 0-4 --record digits
+	@vtcc study benchmarks/studies/digits.yaml
 
 results: setup  ## docs/results.md from benchmarks/records
-	@python -m benchmarks.results
+	@python -m vtcc.study.results
 
 clean: setup  ## show what scratch and caches hold, and delete it (asks first)
 	@vtcc clean

@@ -107,6 +107,32 @@ def show() -> None:
 
 
 @app.command()
+def study(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="See docs/studies.md.")],
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="SETTING", help="Run this one; repeatable.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Instead of the file's, e.g. 0-2.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Of a stage; 0: up to the libraries.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Run what is recorded too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
+) -> None:
+    """Run settings x seeds, record and compare them; the same command goes on."""
+    from vtcc.stages import study as stage
+
+    stage.start(
+        file,
+        only=only or [],
+        seeds=seeds,
+        threads=threads,
+        jobs=jobs,
+        again=again,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
 def presets() -> None:
     """List the parameter sets that ship with vtcc."""
     table = Table("preset", "images", "K", "for", box=None)

@@ -1,7 +1,7 @@
 """`docs/results.md` from recorded runs.
 
-python -m benchmarks.results           writes it
-python -m benchmarks.results --check   exits 1 when it is not what the records give
+python -m vtcc.study.results           writes it
+python -m vtcc.study.results --check   exits 1 when it is not what the records give
 """
 
 import argparse
@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import records
-from benchmarks.records import SCORES
-from vtcc import config
+from vtcc import compose, config, paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
+from vtcc.study import records
+from vtcc.study.records import SCORES
 
-ROOT = Path(__file__).resolve().parents[1]
 HEADER = """\
 # Results
 
@@ -41,12 +40,13 @@ TITLES = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Writes the page, or checks it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m vtcc.study.results", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     given = parser.parse_args(arguments)
-    page = ROOT / "docs" / "results.md"
+    root = paths.project()
+    page = root / "docs" / "results.md"
     try:
-        text = render(ROOT / "benchmarks" / "records", ROOT / "vtcc" / "presets")
+        text = render(root / records.RECORDS, compose.directory("run", root))
     except VtccError as error:
         sys.exit(f"error: {error}")
     if given.check:
