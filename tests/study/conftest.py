@@ -9,6 +9,7 @@ import yaml
 
 from tests.runner import toy
 from vtcc.runner import dvc, workspace
+from vtcc.stages import study as stage
 
 
 @pytest.fixture
@@ -54,6 +55,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         return dvc.StageRun(stage, "ran", 12.34)
 
     monkeypatch.setattr(dvc, "run_stage", run_stage)
+    # Creating a store takes seconds; tests/tracking/test_studies.py uses one.
+    monkeypatch.setattr(stage, "_tracker", lambda study: stage._Untracked())
     # No DVC runs here, and asking it for its cache costs a second per worktree.
     monkeypatch.setattr(workspace, "_share_cache", lambda *_: None)
     return found

@@ -62,7 +62,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
 ) -> None:
     text = file.read_text()
     file.write_text(text.replace("conv: {}", "conv: {train.epochs: 13}"))
-    with pytest.raises(VtccError, match="2 of 4 runs failed, such as conv seed 0: .*bad luck"):
+    with pytest.raises(VtccError, match=r"2 of 4 runs failed, such as conv seed 0: .*bad luck"):
         stage.start(file, only=[], seeds=None)
     root = plan.root(project)
     assert list(records.load("stems--patchify", root)) == [0, 1]

@@ -1,11 +1,14 @@
 """`vtcc study FILE`: settings times seeds, recorded, compared, logged."""
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 from vtcc import paths
+from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.study import plan, run, summary
+from vtcc.study import page, plan, quoted, run, summary
 
 
 def start(
@@ -40,6 +43,8 @@ def start(
     if dry_run:
         _plan(study, settings, wanted, root)
         return
+    tracker = _tracker(study)
+    status = "FAILED"
     try:
         outcome = run.run(
             study,
@@ -50,11 +55,15 @@ def start(
             threads=threads,
             jobs=jobs,
             again=again,
+            on_record=lambda record: tracker.adopt(record.get("setting"), record.get("run_id")),
         )
+        status = "FAILED" if outcome.failed else "FINISHED"
     except KeyboardInterrupt:
+        status = "KILLED"
         raise VtccError("interrupted; what is recorded is kept, the same command goes on") from None
     finally:
-        show(study, root, project)
+        rows, written = show(study, root, project)
+        tracker.finish(status, summary.figures(rows), [written, project / study.file])
     if outcome.failed:
         total = len(settings) * len(wanted)
         first = next(iter(outcome.failed))
@@ -64,13 +73,38 @@ def start(
         )
 
 
-def show(study: plan.Study, root: Path, project: Path) -> None:
+def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row], Path]:
     """Prints the table and writes the page of what is recorded so far."""
     rows = summary.rows(study, root)
     print(f"\n{study.title}\n{summary.table(study, rows)}\n")
     for row in rows:
         if row.outdated:
-            note(f"{row.name}: seeds {row.outdated} were recorded with other parameters")
+            note(f"{row.name}: seeds {_list(row.outdated)} were recorded with other parameters")
+    file = project / paths.REPORTS / "study.html"
+    write_text(file, page.render(study, rows, quoted.read(project)))
+    note(f"look at {file.relative_to(project)}")
+    return rows, file
+
+
+class _Untracked:
+    """Stands in where MLflow is not installed."""
+
+    def adopt(self, setting: str, run_id: str | None) -> None:
+        pass
+
+    def finish(self, status: str, figures: Any, artifacts: Any) -> None:
+        pass
+
+
+def _tracker(study: plan.Study) -> Any:
+    if importlib.util.find_spec("mlflow") is None:
+        note("MLflow is not installed: the study is not tracked")
+        return _Untracked()
+    from vtcc.tracking.studies import StudyRun
+
+    baseline = {s.name: s for s in study.settings}.get(study.baseline or "", study.settings[0])
+    experiment = baseline.params["dataset"]["name"]
+    return StudyRun(study.name, study.title, study.question, experiment)
 
 
 def _plan(study: plan.Study, settings: list[plan.Setting], seeds: list[int], root: Path) -> None:

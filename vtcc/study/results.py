@@ -14,8 +14,11 @@ from typing import Any
 from vtcc import compose, config, paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
-from vtcc.study import records
+from vtcc.study import quoted, records
 from vtcc.study.records import SCORES
+from vtcc.study.summary import LABEL_FREE, paired
+
+STUDIES = Path("benchmarks/studies")
 
 HEADER = """\
 # Results
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     root = paths.project()
     page = root / "docs" / "results.md"
     try:
-        text = render(root / records.RECORDS, compose.directory("run", root))
+        text = render(root)
     except VtccError as error:
         sys.exit(f"error: {error}")
     if given.check:
@@ -58,35 +61,93 @@ def main(arguments: list[str] | None = None) -> None:
     print(page)
 
 
-def render(root: Path, presets: Path) -> str:
+def render(project: Path) -> str:
     """The whole page; the same records give the same text.
 
     Args:
-        root: directory of the records.
-        presets: directory of the run presets, which records are compared with.
+        project: directory with `benchmarks/`: records, study files, quoted figures.
 
     Raises:
         VtccError: when a record is damaged, or its seeds were not run alike.
     """
+    root, presets = project / records.RECORDS, compose.directory("run", project)
+    known = quoted.read(project)
     groups: dict[str, list[str]] = {}
     for name in records.names(root):
         groups.setdefault(name.partition("--")[0], []).append(name)
-    parts = [HEADER]
+    parts, shown = [HEADER], set()
     if not groups:
         parts.append("Nothing is recorded yet: `make seeds`.\n")
     for prefix, names in groups.items():
-        loaded = {name: _alike(name, records.load(name, root)) for name in names}
-        if names == [prefix]:
-            parts.append(_section(prefix, loaded[prefix], root, presets, level=2))
-            continue
+        study = _study(prefix, project)
+        loaded = {name: _alike(name, records.load(name, root)) for name in _ordered(names, study)}
+        entries = _quoted(root / prefix)
+        for name, rows in _literature(loaded, known).items():
+            shown.add(name)
+            entries += [row for row in rows if row not in entries]
         parts.append(f"## {prefix}\n")
-        if prefix not in names:
-            parts += _note(root / prefix)
-        if len(names) > 1:
-            parts += _comparison(loaded, root / prefix)
-        for name in names:
-            parts.append(_section(name, loaded[name], root, presets, level=3))
+        parts += _note(root / prefix) or _question(study)
+        if names == [prefix]:
+            parts += _section(list(loaded[prefix].values()), entries, presets)
+        else:
+            parts += _comparison(loaded, _baseline(loaded, study), entries, root, presets)
+    parts += _reference({name: rows for name, rows in known.items() if name not in shown})
     return "\n".join(parts)
+
+
+def _study(name: str, project: Path) -> dict[str, Any]:
+    """The study file of a group of records, unchecked: its settings may be of another day."""
+    file = project / STUDIES / f"{name}.yaml"
+    values = config.read_yaml(file) if file.is_file() else {}
+    return values if isinstance(values, dict) else {}
+
+
+def _ordered(names: list[str], study: dict[str, Any]) -> list[str]:
+    order = list(study.get("settings") or {})
+
+    def place(name: str) -> tuple[int, str]:
+        setting = name.partition("--")[2]
+        return (order.index(setting) if setting in order else len(order), name)
+
+    return sorted(names, key=place)
+
+
+def _baseline(loaded: dict[str, Any], study: dict[str, Any]) -> str:
+    named = {name.partition("--")[2]: name for name in loaded}
+    return named.get(str(study.get("baseline")), next(iter(loaded)))
+
+
+def _question(study: dict[str, Any]) -> list[str]:
+    said = [" ".join(str(study[k]).split()) for k in ("title", "question") if study.get(k)]
+    return [f"{s if s.endswith(('.', '?')) else s + '.'}\n" for s in said]
+
+
+def _literature(
+    loaded: dict[str, dict[int, dict[str, Any]]], known: dict[str, list[dict[str, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """What is quoted for the images that were used, by the name it is quoted under."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for runs in loaded.values():
+        rows = quoted.of(next(iter(runs.values()))["params"], known)
+        found |= {name: rows for name, others in known.items() if rows and others is rows}
+    return found
+
+
+def _reference(known: dict[str, list[dict[str, Any]]]) -> list[str]:
+    if not known:
+        return []
+    head = ["images", "method (*quoted*)", *(s.upper() for s in SCORES), "source"]
+    rows = [
+        [name, str(row["method"]), *(_figure(row.get(s)) for s in SCORES), str(row["source"])]
+        for name, rows in known.items()
+        for row in rows
+    ]
+    return [
+        "## Reference figures of the literature\n",
+        "Datasets without a recorded run of ours on all of their images. Nothing here was run "
+        "again; one figure each, as printed.\n",
+        _markdown(head, rows),
+    ]
 
 
 def _alike(name: str, runs: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -104,14 +165,8 @@ def _alike(name: str, runs: dict[int, dict[str, Any]]) -> dict[int, dict[str, An
     return runs
 
 
-def _section(
-    name: str, runs: dict[int, dict[str, Any]], root: Path, presets: Path, level: int
-) -> str:
-    folder = records.directory(name, root)
-    parts = [f"{'#' * level} {name}\n", *_note(folder)]
-    parts.append(_score_table(list(runs.values()), _quoted(folder)))
-    parts.append(_facts(list(runs.values()), presets))
-    return "\n".join(parts)
+def _section(runs: list[dict[str, Any]], entries: list[dict[str, Any]], presets: Path) -> list[str]:
+    return [_score_table(runs, entries), _facts(runs, presets)]
 
 
 def _note(folder: Path) -> list[str]:
@@ -121,17 +176,10 @@ def _note(folder: Path) -> list[str]:
 
 def _quoted(folder: Path) -> list[dict[str, Any]]:
     file = folder / "quoted.yaml"
-    if not file.is_file():
-        return []
-    rows = config.read_yaml(file)
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and row.get("method") and row.get("source") for row in rows
-    ):
-        raise VtccError(f"{file}: expected a list of entries with method, source and scores")
-    return rows
+    return quoted.entries(config.read_yaml(file), file) if file.is_file() else []
 
 
-def _score_table(runs: list[dict[str, Any]], quoted: list[dict[str, Any]]) -> str:
+def _score_table(runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> str:
     found = records.methods(runs)
     if not found:
         return _label_free_table(runs)
@@ -139,7 +187,7 @@ def _score_table(runs: list[dict[str, Any]], quoted: list[dict[str, Any]]) -> st
     for method, prefix in found.items():
         cells = [records.scores(runs, prefix + score) for score in SCORES]
         rows.append([TITLES.get(method, method), *map(_with_range, cells)])
-    for entry in quoted:
+    for entry in entries:
         cells_quoted = [_figure(entry.get(score)) for score in SCORES]
         rows.append([f"{entry['method']} (*quoted*: {entry['source']})", *cells_quoted])
     return _markdown(["", *(s.upper() for s in SCORES)], rows)
@@ -165,18 +213,25 @@ def _figure(value: Any) -> str:
 
 def _facts(runs: list[dict[str, Any]], presets: Path) -> str:
     first = runs[0]
-    preset = first.get("preset")
-    lines = [
-        f"- Configuration: {_configuration(first, preset, presets)}",
-        f"- Seeds: {', '.join(str(run['seed']) for run in runs)}",
-        f"- Time: {_times(runs)}",
-        f"- Hardware: {_each(run['cpu'] + ', threads: ' + str(run['threads']) for run in runs)}",
-        f"- Versions: {_each(_joined(run['versions']) for run in runs)}",
-        f"- Commit: {_each(_commit(run) for run in runs)}",
-        f"- Date: {_dates(runs)}",
-        f"- Again: `{_command(runs)}`",
-    ]
-    return "\n".join(lines) + "\n"
+    facts = {"Configuration": _configuration(first, first.get("preset"), presets)}
+    facts |= {"Time": _times(runs)} | surroundings(runs) | _again(runs)
+    return _list(facts)
+
+
+def _list(facts: dict[str, str]) -> str:
+    return "\n".join(f"- {key}: {value}" for key, value in facts.items()) + "\n"
+
+
+def surroundings(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """Where and with what runs were recorded."""
+    seeds = sorted({run["seed"] for run in runs})
+    return {
+        "Seeds": ", ".join(map(str, seeds)),
+        "Hardware": _each(f"{run['cpu']}, threads: {run['threads']}" for run in runs),
+        "Versions": _each(_joined(run["versions"]) for run in runs),
+        "Commit": _each(_commit(run) for run in runs),
+        "Date": _dates(runs),
+    }
 
 
 def _configuration(run: dict[str, Any], preset: str | None, presets: Path) -> str:
@@ -228,66 +283,83 @@ def _dates(runs: list[dict[str, Any]]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _command(runs: list[dict[str, Any]]) -> str:
-    """One command for all seeds, from the one that recorded the first."""
-    words = runs[0]["command"].split(" ")
-    if "--seeds" in words:
-        words[words.index("--seeds") + 1] = ",".join(str(run["seed"]) for run in runs)
-    return " ".join(words)
+def _again(runs: list[dict[str, Any]]) -> dict[str, str]:
+    commands = dict.fromkeys(run["command"] for run in runs)
+    old = [c for c in commands if c.startswith("python -m benchmarks.seeds")]
+    if not old:
+        return {"Again": "; ".join(f"`{c}`" for c in commands)}
+    # A tool that is gone: its commands hold at the commit above.
+    return {"Recorded by": "; ".join(f"`{c}`" for c in commands) + ", at that commit"}
 
 
-def _comparison(loaded: dict[str, dict[int, dict[str, Any]]], folder: Path) -> list[str]:
-    """Variants side by side, and the difference of each to the first, seed by seed."""
-    names = list(loaded)
-    variant = {name: name.partition("--")[2] or name for name in names}
-    every = {name: list(runs.values()) for name, runs in loaded.items()}
-    rows = [
-        [
-            f"`{variant[name]}`",
-            str(len(runs)),
-            *(_with_range(records.scores(runs, s)) for s in SCORES),
+def _comparison(
+    loaded: dict[str, dict[int, dict[str, Any]]],
+    baseline: str,
+    entries: list[dict[str, Any]],
+    root: Path,
+    presets: Path,
+) -> list[str]:
+    """Settings side by side, each with its difference to the baseline, seed by seed."""
+    base = loaded[baseline]
+    setting = {name: name.partition("--")[2] or name for name in loaded}
+    every = [run for runs in loaded.values() for run in runs.values()]
+    found = [s for s in SCORES if any(s in run["metrics"] for run in every)]
+    columns = found or [s for s in LABEL_FREE if any(s in run["metrics"] for run in every)]
+    main = columns[0] if columns else "acc"
+    rows, differing, times = [], [], []
+    for name, runs in loaded.items():
+        values = list(runs.values())
+        gains = [gain for _, gain in paired(base, runs, main)]
+        rows.append(
+            [
+                f"`{setting[name]}`",
+                str(len(runs)),
+                *(_with_range(records.scores(values, s)) for s in columns),
+                "baseline" if name == baseline else _signed(gains),
+            ]
+        )
+        changed = records.differences(next(iter(base.values()))["params"], values[0]["params"])
+        shown = "; ".join(
+            f"`{k}` {_v(a)} → {_v(b)}"
+            for k, (a, b) in changed.items()
+            if not k.startswith("evaluate.")
+        )
+        if name != baseline:
+            differing.append(f"- `{setting[name]}`: {shown or 'no parameter differs'}")
+        times.append(f"`{setting[name]}` {_times(values)}")
+    for entry in entries:
+        cells = [_figure(entry.get(score)) for score in columns]
+        rows.append([f"{entry['method']} (*quoted*: {entry['source']})", "", *cells, ""])
+    head = ["setting", "seeds", *(s.upper() for s in columns)]
+    parts = [_markdown([*head, f"{main.upper()} minus `{setting[baseline]}`, paired"], rows)]
+    parts.append(f"What differs from `{setting[baseline]}`:\n")
+    parts.append("\n".join(differing) + "\n")
+    measured = {k: v for k, v in records.methods(base.values()).items() if k != "vtcc"}
+    if measured:
+        parts.append(f"Baselines, measured in the runs of `{setting[baseline]}`:\n")
+        table = [
+            [TITLES.get(m, m), *(_with_range(records.scores(base.values(), p + s)) for s in SCORES)]
+            for m, p in measured.items()
         ]
-        for name, runs in every.items()
-    ]
-    for entry in _quoted(folder):
-        cells = [_figure(entry.get(score)) for score in SCORES]
-        rows.append([f"{entry['method']} (*quoted*: {entry['source']})", "", *cells])
-    parts = [_markdown(["variant", "seeds", *(s.upper() for s in SCORES)], rows)]
-    first = names[0]
-    for name in names[1:]:
-        parts.append(f"`{variant[name]}` minus `{variant[first]}`, same seeds:\n")
-        parts.append(_paired(loaded[first], loaded[name]))
-        differing = records.differences(every[first][0]["params"], every[name][0]["params"])
-        shown = "; ".join(f"`{k}` {_v(a)} → {_v(b)}" for k, (a, b) in differing.items())
-        parts.append(f"Parameters that differ: {shown or 'none'}\n")
+        parts.append(_markdown(["", *(s.upper() for s in SCORES)], table))
+    for name in loaded:
+        parts += [f"`{setting[name]}`: {text}" for text in _note(root / name)]
+    first = next(iter(base.values()))
+    facts = {
+        f"Configuration of `{setting[baseline]}`": _configuration(
+            first, first.get("preset"), presets
+        ),
+        "Time": "; ".join(times),
+    }
+    parts.append(_list(facts | surroundings(every) | _again(every)))
     return parts
-
-
-def _paired(one: dict[int, dict[str, Any]], other: dict[int, dict[str, Any]]) -> str:
-    seeds = sorted(one.keys() & other.keys())
-    gains: dict[str, list[float]] = {score: [] for score in SCORES}
-    rows = []
-    for seed in seeds:
-        row = [str(seed)]
-        for score in SCORES:
-            a, b = one[seed]["metrics"].get(score), other[seed]["metrics"].get(score)
-            if a is None or b is None:
-                row.append("–")
-                continue
-            gains[score].append(b - a)
-            row.append(f"{b - a:+.4f}")
-        rows.append(row)
-    if not seeds:
-        return "No seed was run with both.\n"
-    rows.append(["mean", *(_signed(gains[score]) for score in SCORES)])
-    return _markdown(["seed", *(s.upper() for s in SCORES)], rows)
 
 
 def _signed(values: list[float]) -> str:
     if not values:
         return "–"
     s = records.spread(values)
-    return f"{s.mean:+.4f}" + ("" if math.isnan(s.std) else f" ± {s.std:.4f}")
+    return f"{s.mean:+.4f}" + ("" if math.isnan(s.std) else f" ± {s.std:.4f}") + f" (n {s.n})"
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

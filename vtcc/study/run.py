@@ -10,7 +10,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def run(
     threads: int = 0,
     jobs: int = 1,
     again: bool = False,
+    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Outcome:
     """Runs what is not recorded yet; a run that fails is remembered and the others go on.
 
@@ -77,6 +78,7 @@ def run(
             for several jobs.
         jobs: runs at a time, each in a worktree of its own.
         again: run what is recorded too.
+        on_record: gets every record, new or kept, one at a time.
 
     Raises:
         VtccError: when no worktree can be made.
@@ -85,7 +87,7 @@ def run(
     runs = [Run(setting, seed) for seed in seeds for setting in settings]
     jobs = min(jobs, len(runs))
     threads = threads or (1 if jobs > 1 else 0)
-    conductor = _Conductor(study, runs, root, threads, jobs, again)
+    conductor = _Conductor(study, runs, root, threads, jobs, again, on_record)
     with contextlib.ExitStack() as stack:
         stack.enter_context(dvc.interruptible())
         stack.enter_context(_terminable())
@@ -120,10 +122,18 @@ class _Conductor:
     """Hands runs to workers; says what is going on and how long it may take."""
 
     def __init__(
-        self, study: Study, runs: list[Run], root: Path, threads: int, jobs: int, again: bool
+        self,
+        study: Study,
+        runs: list[Run],
+        root: Path,
+        threads: int,
+        jobs: int,
+        again: bool,
+        on_record: Callable[[dict[str, Any]], None],
     ) -> None:
         self.study, self.runs, self.root, self.jobs, self.again = study, runs, root, jobs, again
-        self.threads = threads
+        self.threads, self._on_record = threads, on_record
+        self._telling = threading.Lock()
         self.outcome = Outcome()
         self._waiting: queue.SimpleQueue[tuple[int, Run]] = queue.SimpleQueue()
         for numbered in enumerate(runs, 1):
@@ -191,6 +201,7 @@ class _Conductor:
         if self._same(known, flat, digest, code):
             self._say(f"  {one}: recorded, in {records.directory(one.setting.record, self.root)}")
             self.outcome.kept.append(one)
+            self._tell(known or {})
             return
         for stage in MODEL:
             done[stage] = self._stage(stage, where, one)
@@ -220,6 +231,11 @@ class _Conductor:
             self._seconds.append(seconds)
         self.outcome.ran.append(one)
         self._say(f"  {one}: {_scores(record['metrics'])} in {seconds:.0f} s -> {file}")
+        self._tell(record)
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        with self._telling:
+            self._on_record(record)
 
     def _same(
         self,

@@ -109,6 +109,20 @@ def difference(study: Study, found: Sequence[Row], row: Row, key: str) -> Spread
     return records.spread(gains) if gains else None
 
 
+def figures(found: Sequence[Row]) -> dict[str, float]:
+    """Mean, sample deviation and count of every shown metric, for a tracking store."""
+    flat: dict[str, float] = {}
+    for row in found:
+        for key in columns(found):
+            s = row.score(key)
+            if s:
+                flat[f"{key}_mean/{row.name}"] = s.mean
+                flat[f"{key}_n/{row.name}"] = s.n
+                if s.n > 1:
+                    flat[f"{key}_std/{row.name}"] = s.std
+    return flat
+
+
 def signed(s: Spread | None) -> str:
     """`+0.0123 ± 0.0045`."""
     if s is None:
