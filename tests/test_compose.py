@@ -86,19 +86,8 @@ def test_mistakes_are_named(project, given, said):
 
 def test_use_keeps_the_presets_layout_and_writes_numbers(project):
     run = CliRunner().invoke
-    result = run(
-        cli.app,
-        [
-            "use",
-            "folder",
-            "--dataset",
-            "fields",
-            "--model",
-            "vtcc-small",
-            "--set",
-            "train.epochs=3",
-        ],
-    )
+    words = "use folder --dataset fields --model vtcc-small --set train.epochs=3"
+    result = run(cli.app, words.split())
     assert result.exit_code == 0, result.output
     assert "preset folder, dataset fields, model vtcc-small, train.epochs=3" in result.output
     text = (project / "params.yaml").read_text()

@@ -104,6 +104,31 @@ def unknown(what: str, name: object, known: list[str]) -> str:
     return f"{what} {name!r}: unknown; {hint} ({', '.join(known) or 'none'})"
 
 
+def run_text(name: str, project: Path | None = None) -> str:
+    """The params file of a run preset, as text.
+
+    Raises:
+        VtccError: when there is no such preset, with the nearest name.
+    """
+    return _file("run", name, project or paths.project()).read_text(encoding="utf-8")
+
+
+def describe(kind: str, name: str, project: Path | None = None) -> str:
+    """One line about a model or augmentation preset or a card."""
+    if kind != "dataset":
+        return comment(directory(kind, project) / f"{name}.yaml")
+    card = _mapping((project or paths.project()) / CATALOG / f"{name}.yaml")
+    images, classes = card.get("images"), card.get("classes")
+    size = f"{images:,} images" if isinstance(images, int) else "images"
+    return f"{size}, {classes} classes" if classes else size
+
+
+def comment(file: Path) -> str:
+    """A preset's first line, which says what it is for."""
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
 def _mapping(file: Path) -> dict[str, Any]:
     values = config.read_yaml(file)
     if not isinstance(values, dict):

@@ -22,11 +22,8 @@ def test_differences_are_paired_by_seed(file: Path, project: Path, ran: list) ->
     assert [row.name for row in rows] == ["conv", "patchify"]
     conv, patchify = rows
     s = conv.score("acc")
-    assert (
-        s is not None
-        and s.mean == pytest.approx(0.905)
-        and s.std == pytest.approx(0.0070711, abs=1e-6)
-    )
+    assert s is not None
+    assert (s.mean, s.std) == (pytest.approx(0.905), pytest.approx(0.0070711, abs=1e-6))
     gain = summary.difference(study, rows, patchify, "acc")
     # Seed 0 loses 0.20, seed 1 loses 0.22.
     assert gain is not None and gain.n == 2
