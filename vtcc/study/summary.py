@@ -24,7 +24,8 @@ class Row:
         failed: reasons of runs that failed, by seed.
         changed: parameters that differ from the baseline's (or the first setting's):
             key -> (there, here). What `evaluate` measures is left out.
-        outdated: seeds that were recorded with other parameters than the study has now.
+        outdated: seeds that were recorded with other parameters than the study has now,
+            `evaluate` left out.
     """
 
     name: str
@@ -61,12 +62,8 @@ def rows(study: Study, root: Path) -> list[Row]:
                 note=setting.note,
                 runs=runs,
                 failed={seed: f["reason"] for seed, f in fresh.items()},
-                changed={
-                    key: pair
-                    for key, pair in records.differences(there, here).items()
-                    if not key.startswith("evaluate.")
-                },
-                outdated=[s for s, r in runs.items() if records.differences(r["params"], here)],
+                changed=_differing(there, here),
+                outdated=[s for s, r in runs.items() if _differing(r["params"], here)],
             )
         )
     key = main_score(study, found)
@@ -75,6 +72,11 @@ def rows(study: Study, root: Path) -> list[Row]:
         s = row.score(key)
         order.append((-s.mean if s else float("inf"), row))
     return [row for _, row in sorted(order, key=lambda pair: pair[0])]
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    found = records.differences(one, other)
+    return {key: pair for key, pair in found.items() if not key.startswith("evaluate.")}
 
 
 def columns(found: Sequence[Row]) -> list[str]:
