@@ -301,7 +301,7 @@ class _Conductor:
         if not taken:
             return ""
         rest = statistics.fmean(taken) * (len(self.runs) - number + 1) / self.jobs
-        return f", at most {duration(rest)} left"
+        return f", about {duration(rest)} left"
 
     def _say(self, text: str) -> None:
         print(text, flush=True)
