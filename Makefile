@@ -12,7 +12,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 MLFLOW_PORT ?= 5000
 PREFECT_PORT ?= 4200
 
-.PHONY: help setup repro test test-slow lint format ui serve seeds results clean
+.PHONY: help setup repro test test-slow lint format ui serve seeds study results clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -55,10 +55,13 @@ serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployment vtc
 	@python -m flows.serve --port $(PREFECT_PORT)
 
 seeds: setup  ## digits over seeds 0-4, recorded in benchmarks/records
-	@python -m benchmarks.seeds --preset digits --seeds 0-4 --record digits
+	@vtcc study benchmarks/studies/digits.yaml
+
+study: setup  ## settings times seeds: make study FILE=benchmarks/studies/stem.yaml
+	@vtcc study $(FILE)
 
 results: setup  ## docs/results.md from benchmarks/records
-	@python -m benchmarks.results
+	@python -m vtcc.study.results
 
 clean: setup  ## show what scratch and caches hold, and delete it (asks first)
 	@vtcc clean

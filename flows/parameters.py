@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from flows import workspace
 from vtcc import config
+from vtcc.runner import workspace
 
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 

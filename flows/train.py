@@ -19,11 +19,12 @@ from prefect.runtime import flow_run
 from prefect.states import Failed, State
 from prefect.tasks import exponential_backoff
 
-from flows import dvc, server, workspace
+from flows import server
 from flows.parameters import Overrides, Preset, Seed
 from flows.progress import ProgressArtifact
 from vtcc import config, paths
 from vtcc.errors import VtccError
+from vtcc.runner import dvc, workspace
 
 SCORES = ("acc", "nmi", "ari", "fmi")
 # A name, so that the default is not a literal shared between calls by accident.

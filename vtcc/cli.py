@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import __version__, config, paths
+from vtcc import __version__, compose, config, paths
 from vtcc.errors import VtccError
 
 app = typer.Typer(
@@ -135,16 +135,50 @@ def datasets(
 
 
 @app.command()
+def study(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="See docs/studies.md.")],
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="SETTING", help="Run this one; repeatable.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Instead of the file's, e.g. 0-2.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Of a stage; 0: up to the libraries.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Run what is recorded too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
+) -> None:
+    """Run settings x seeds, record and compare them; the same command goes on."""
+    from vtcc.stages import study as stage
+
+    stage.start(
+        file,
+        only=only or [],
+        seeds=seeds,
+        threads=threads,
+        jobs=jobs,
+        again=again,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
 def presets() -> None:
-    """List the parameter sets that ship with vtcc."""
+    """List what `vtcc use` takes: run, model and augmentation presets, dataset cards."""
+    project = paths.project()
     table = Table("preset", "images", "K", "for", box=None)
-    for name in config.preset_names():
-        text = config.preset_text(name)
-        values = config.from_dict(config.Params, config.yaml.safe_load(text))
-        comment = text.splitlines()[0].removeprefix("# ")
+    for name in compose.names("run", project):
+        file = compose.directory("run", project) / f"{name}.yaml"
+        values = config.from_dict(config.Params, config.read_yaml(file))
         size = f"{values.train.image_size} px"
-        table.add_row(name, size, str(values.train.num_clusters), comment)
+        table.add_row(name, size, str(values.train.num_clusters), compose.comment(file))
     Console().print(table)
+    for kind, option in (("model", "--model"), ("augment", "--augment"), ("dataset", "--dataset")):
+        names = compose.names(kind, project)
+        if names:
+            table = Table(option, "for", box=None)
+            for name in names:
+                table.add_row(name, compose.describe(kind, name, project))
+            print()
+            Console().print(table)
 
 
 @app.command("augment-preview")
@@ -173,24 +207,40 @@ def augment_preview(
 
 @app.command()
 def use(
-    name: Annotated[str, typer.Argument(help="A preset: see `vtcc presets`.")],
+    name: Annotated[str, typer.Argument(help="A preset or a dataset: see `vtcc presets`.")],
+    dataset: Annotated[str | None, typer.Option(metavar="CARD", help="Of data/catalog.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="PRESET", help="Sizes of the model.")] = None,
+    augment: Annotated[str | None, typer.Option(metavar="PRESET", help="Ranges of views.")] = None,
     assignments: Set = None,
 ) -> None:
     """Write params.yaml from a preset; an edited one is kept in .vtcc/params."""
     from vtcc.atomic import write_text
 
+    project = paths.project()
+    if name not in compose.names("run", project) and name in compose.names("dataset", project):
+        if dataset not in (None, name):
+            raise VtccError(f"--dataset {dataset}: {name!r} is a dataset already; give one of them")
+        print(
+            f"{name} is a dataset: this is `vtcc use paper --dataset {name}`, the paper's model "
+            f"and schedule, made for a GPU; cheaper: `vtcc use folder --dataset {name}`"
+        )
+        name, dataset = "paper", name
     overrides = config.parse_assignments(assignments or [])
-    text = config.edit(config.preset_text(name), overrides)
+    template = compose.run_text(name, project)
+    text = config.edit(template, compose.changes(dataset, model, augment, overrides, project))
     _in_project()
     former = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.exists() else ""
-    if former and former not in map(config.preset_text, config.preset_names()):
+    known = (compose.run_text(n, project) for n in compose.names("run", project))
+    if former and former not in known:
         kept = (
             Path(".vtcc/params") / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}.yaml"
         )
         write_text(kept, former)
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
-    print(f"params.yaml: preset {name}" + "".join(f", {a}" for a in assignments or []))
+    chosen = {"dataset": dataset, "model": model, "augmentation": augment}
+    said = [f"{kind} {value}" for kind, value in chosen.items() if value]
+    print(", ".join([f"params.yaml: preset {name}", *said, *(assignments or [])]))
 
 
 @app.command()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows import toy
+from tests.runner import toy
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from flows import dvc, workspace
 from flows import train as flow_module
 from flows.parameters import overrides_schema
 from flows.progress import describe
 from vtcc import config
 from vtcc.errors import TemporaryError, VtccError
+from vtcc.runner import dvc, workspace
 
 # The server takes long to start: one worker starts it, once.
 pytestmark = pytest.mark.xdist_group("prefect")

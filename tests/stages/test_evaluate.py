@@ -132,6 +132,13 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+def test_a_studys_models_are_not_registered(project, store, monkeypatch, no_pictures):
+    monkeypatch.setenv("VTCC_REGISTER", "no")
+    evaluate.run()
+    assert len(store.evaluations) == 1
+    assert store.registrations == []
+
+
 def test_scores_files_and_tracking(project, store, capsys):
     evaluate.run()
     found = metrics()

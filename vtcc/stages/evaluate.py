@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -228,7 +229,10 @@ def _write(
 
 
 def _track(params: config.Evaluate, cache: Any, metrics: dict[str, Any]) -> None:
-    """Logs to the tracking store and registers the model; without MLflow only says so."""
+    """Logs to the tracking store and registers the model; without MLflow only says so.
+
+    Runs of a study are not registered: a variant under test must not become the champion.
+    """
     try:
         import mlflow  # noqa: F401
     except ModuleNotFoundError as error:
@@ -248,6 +252,9 @@ def _track(params: config.Evaluate, cache: Any, metrics: dict[str, Any]) -> None
         artifacts=artifacts,
         experiment=cache.name,
     )
+    if os.environ.get("VTCC_REGISTER") == "no":
+        note("part of a study: the model is not registered")
+        return
     registry.register(
         cache.name,
         run_id,

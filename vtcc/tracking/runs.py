@@ -205,8 +205,8 @@ def log_evaluation(
         }
         child = client.create_run(info.experiment_id, tags=tags).info.run_id
         _log_params(client, child, params)
-        _log_scores(client, child, scores)
-        _log_scores(client, parent, scores, model_id=model_id(client, parent))
+        log_scores(client, child, scores)
+        log_scores(client, parent, scores, model_id=model_id(client, parent))
     for path in artifacts or []:
         if Path(path).exists():
             client.log_artifact(child, str(path))
@@ -283,9 +283,10 @@ def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
         client.log_batch(run_id, params=new[i : i + 100])
 
 
-def _log_scores(
+def log_scores(
     client: Any, run_id: str, scores: Mapping[str, float], model_id: str | None = None
 ) -> None:
+    """Logs figures to a run, and to its model where one is named."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)

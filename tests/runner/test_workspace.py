@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.workspace import Workspace, environment, prune, resolve
-from tests.flows import toy
+from tests.runner import toy
 from vtcc.errors import VtccError
+from vtcc.runner.workspace import Workspace, environment, prune, resolve
 
 
 def worktrees(project: Path) -> list[str]:
@@ -76,7 +76,7 @@ def test_it_goes_away_after_an_error(project: Path) -> None:
 
 def test_stale_ones_are_pruned_and_living_ones_are_not(project: Path) -> None:
     code = (
-        "import os, sys, pathlib; from flows.workspace import Workspace;"
+        "import os, sys, pathlib; from vtcc.runner.workspace import Workspace;"
         f"w = Workspace(None, {{'train.epochs': 7}}, project=pathlib.Path({str(project)!r}));"
         "w.__enter__(); print(w.directory, flush=True); os._exit(9)"
     )
@@ -99,7 +99,7 @@ def test_stale_ones_are_pruned_and_living_ones_are_not(project: Path) -> None:
         ((None, {"train.epochs": "7"}, None), "train.epochs: expected a whole number, found '7'"),
         ((None, {"train.epochs": 0}, None), "train.epochs: found 0; allowed: at least 1"),
         ((None, {"train.image_size": 15}, None), "not a multiple of train.model.patch_size"),
-        (("digit", {}, None), "preset 'digit': not found; known: digits"),
+        (("digit", {}, None), "preset 'digit': unknown; did you mean 'digits'"),
         ((None, {"train.seed": 1}, 2), "seed: found 2, but the overrides set train.seed to 1"),
         ((None, {}, -1), "train.seed: found -1; allowed: at least 0"),
     ],

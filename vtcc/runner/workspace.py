@@ -3,7 +3,7 @@
 Two runs cannot share a directory: DVC locks it, and `params.yaml` holds one configuration.
 A run with parameters of its own therefore gets a git worktree under `.vtcc/worktrees`, with
 the project's uncommitted edits, its DVC cache (so that nothing computed before is computed
-again) and its tracking store. No Prefect here: benchmarks use it too.
+again) and its tracking store. Deployments and studies use it.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import yaml
 
-from vtcc import config, paths
+from vtcc import compose, config, paths
 from vtcc.errors import VtccError
 
 # Uncommitted new files that a run may need. Anything else that is new stays where it is:
@@ -30,13 +30,8 @@ CARRIED = ("vtcc", "flows", "data/catalog", "dvc.yaml", "dvc.lock", ".dvc/config
 
 
 def presets(project: Path | None = None) -> list[str]:
-    """Names of the run presets of a project (default: the one around this module), sorted."""
-    return sorted(p.stem for p in _presets_directory(project).glob("*.yaml"))
-
-
-def _presets_directory(project: Path | None) -> Path:
-    own = (project or Path(__file__).resolve().parents[1]) / "vtcc" / "presets"
-    return own if own.is_dir() else Path(config.__file__).parent / "presets"
+    """Names of the run presets of a project (default: those of the package), sorted."""
+    return compose.names("run", project)
 
 
 def resolve(
@@ -44,6 +39,10 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     project: Path | None = None,
+    *,
+    dataset: str | None = None,
+    model: str | None = None,
+    augment: str | None = None,
 ) -> dict[str, Any]:
     """The complete parameters of a run, checked, before anything is started.
 
@@ -52,6 +51,9 @@ def resolve(
         overrides: dotted keys and their values, `{"train.epochs": 2}`.
         seed: `train.seed`.
         project: directory of `params.yaml`; default: the one around the working directory.
+        dataset: as in `compose.compose`.
+        model: as in `compose.compose`.
+        augment: as in `compose.compose`.
 
     Returns:
         Nested parameters, as `params.yaml` holds them.
@@ -60,25 +62,15 @@ def resolve(
         VtccError: on an unknown preset or key, a value that is not allowed, or a seed that
             contradicts an override.
     """
-    project = project or paths.project()
     changes = dict(overrides or {})
-    if preset is None:
-        values = config.read_yaml(project / paths.PARAMS)
-    else:
-        file = _presets_directory(project) / f"{preset}.yaml"
-        if preset not in presets(project):
-            known = ", ".join(presets(project))
-            raise VtccError(f"preset {preset!r}: not found; known: {known}")
-        values = config.read_yaml(file)
-    if not isinstance(values, dict):
-        raise VtccError(f"{project / paths.PARAMS}: expected sections, found {values!r}")
     if seed is not None and changes.setdefault("train.seed", seed) != seed:
         raise VtccError(
             f"seed: found {seed}, but the overrides set train.seed to "
             f"{changes['train.seed']}; give one of them"
         )
-    config.from_dict(config.Params, values)
-    return config.override(values, changes)
+    return compose.compose(
+        preset, dataset=dataset, model=model, augment=augment, overrides=changes, project=project
+    )
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -133,6 +125,7 @@ class Workspace:
         *,
         project: Path | None = None,
         private: bool = False,
+        params: dict[str, Any] | None = None,
     ) -> None:
         """Checks the parameters; nothing is written before entry.
 
@@ -142,12 +135,14 @@ class Workspace:
             seed: as in `resolve`.
             project: directory of `params.yaml`; default: around the working directory.
             private: make a worktree even when nothing is overridden.
+            params: complete and checked, as `resolve` gives them, instead of `preset`,
+                `overrides` and `seed`.
 
         Raises:
             VtccError: as `resolve`.
         """
         self.project = (project or paths.project()).resolve()
-        self.params = resolve(preset, overrides, seed, self.project)
+        self.params = params or resolve(preset, overrides, seed, self.project)
         current = config.read_yaml(self.project / paths.PARAMS)
         self.in_place = not private and self.params == current
         self.home = _home(self.project)
@@ -187,23 +182,25 @@ class Workspace:
             target = self.directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self.project / name, target)
-        self._link_source()
-        mirror = self.params["download"]["mirror"]
-        if mirror and "://" not in mirror and not Path(mirror).is_absolute():
-            found = str((self.project / mirror).resolve())
-            self.params = config.override(self.params, {"download.mirror": found})
         _share_cache(self.project, self.directory, self.env)
         self.write(self.params)
 
     def write(self, params: dict[str, Any]) -> None:
         """Makes these the worktree's parameters; the project's own file is never written.
 
+        Relative paths in them are found from the worktree too.
+
         Args:
             params: complete and checked, as `resolve` gives them.
         """
         assert not self.in_place
         self.params = params
-        text = yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=100)
+        self._link_source()
+        mirror = self.params["download"]["mirror"]
+        if mirror and "://" not in mirror and not Path(mirror).is_absolute():
+            found = str((self.project / mirror).resolve())
+            self.params = config.override(self.params, {"download.mirror": found})
+        text = yaml.safe_dump(self.params, sort_keys=False, allow_unicode=True, width=100)
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
 
     def _link_source(self) -> None:

@@ -1,9 +1,9 @@
-"""Recorded runs: one JSON file per seed, `benchmarks/records/<name>/seed<N>.json`.
+"""Recorded runs: one JSON file per seed, `benchmarks/records/<study>--<setting>/seed<N>.json`.
 
-Beside the seeds a record may have `note.md` (a paragraph on what was asked) and `quoted.yaml`
-(figures of others: a list of `{method, source, acc, nmi, ari}`). Records whose names share a
-prefix before `--` (`stem--conv`, `stem--patchify`) are compared with each other; a directory
-named by the prefix alone may hold the note and the quotes of the comparison.
+A study without settings has `<study>` for the directory. Beside the seeds a record may have
+`note.md` (a paragraph on what was asked) and `quoted.yaml` (figures of others: a list of
+`{method, source, acc, nmi, ari}`); a directory named by the study alone may hold them for all
+settings. A run that failed leaves `failed<N>.json` until it succeeds.
 """
 
 import json
@@ -19,7 +19,8 @@ from vtcc import config
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 
-RECORDS = Path(__file__).parent / "records"
+# Below the project.
+RECORDS = Path("benchmarks/records")
 SCORES = ("acc", "nmi", "ari")
 NEEDED = {
     "command": str,
@@ -116,7 +117,24 @@ def write(name: str, run: dict[str, Any], root: Path = RECORDS) -> Path:
     """Writes one run whole or not at all; returns its file."""
     file = directory(name, root) / f"seed{run['seed']}.json"
     write_text(file, json.dumps(run, indent=1, sort_keys=True) + "\n")
+    (file.parent / f"failed{run['seed']}.json").unlink(missing_ok=True)
     return file
+
+
+def write_failure(name: str, failure: dict[str, Any], root: Path = RECORDS) -> Path:
+    """Remembers a run that failed: seed, reason, date, params."""
+    file = directory(name, root) / f"failed{failure['seed']}.json"
+    write_text(file, json.dumps(failure, indent=1, sort_keys=True) + "\n")
+    return file
+
+
+def failures(name: str, root: Path = RECORDS) -> dict[int, dict[str, Any]]:
+    """Runs that failed and have not succeeded since, by seed."""
+    found = {}
+    for file in sorted(directory(name, root).glob("failed*.json")):
+        failure = json.loads(file.read_text(encoding="utf-8"))
+        found[failure["seed"]] = failure
+    return dict(sorted(found.items()))
 
 
 def names(root: Path = RECORDS) -> list[str]:

@@ -78,6 +78,7 @@ def run_stage(
     on_progress: Progress | None = None,
     wait_busy: float = 600.0,
     grace: float = GRACE,
+    stopped: Callable[[], bool] | None = None,
 ) -> StageRun:
     """Brings one stage up to date: `dvc repro --single-item STAGE`.
 
@@ -90,6 +91,8 @@ def run_stage(
         on_progress: gets the content of `{"progress": {...}}` lines; None drops them.
         wait_busy: seconds to wait while another DVC command uses the directory.
         grace: seconds between asking a cancelled stage to end and killing it.
+        stopped: asked twice a second; True interrupts the stage as Ctrl-C would, for threads,
+            which no signal reaches.
 
     Returns:
         How it went.
@@ -97,11 +100,12 @@ def run_stage(
     Raises:
         StageError: with the stage's own `error:` line, when it ended with an error.
         VtccError: when the directory stayed busy.
+        KeyboardInterrupt: when `stopped` said so.
     """
     start = time.monotonic()
     while True:
         watch = _Watch(on_line, on_progress)
-        status = _run(_command(stage), directory, env, watch, grace)
+        status = _run(_command(stage), directory, env, watch, grace, stopped)
         if status == 0:
             return StageRun(stage, watch.how, time.monotonic() - start)
         if not watch.busy:
@@ -177,9 +181,10 @@ def _run(
     env: Mapping[str, str] | None,
     watch: Callable[[str], None],
     grace: float,
+    stopped: Callable[[], bool] | None = None,
 ) -> int:
     """Runs a command in a session of its own; on any exception its whole group ends first."""
-    with _interruptible():
+    with interruptible():
         process = subprocess.Popen(
             command,
             cwd=directory,
@@ -190,7 +195,7 @@ def _run(
             start_new_session=True,
         )
     try:
-        for line in _lines(process):
+        for line in _lines(process, stopped=stopped):
             watch(line)
         return process.wait()
     except BaseException:
@@ -202,7 +207,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Lets children be interrupted even when this process was started in the background.
 
     A shell without job control starts `command &` with SIGINT ignored, and that is inherited:
@@ -219,7 +224,11 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _lines(process: subprocess.Popen, deadline: float | None = None) -> Iterator[str]:
+def _lines(
+    process: subprocess.Popen,
+    deadline: float | None = None,
+    stopped: Callable[[], bool] | None = None,
+) -> Iterator[str]:
     """Lines of a process's output until it ends, or until `deadline` (monotonic seconds).
 
     Ends with the process and not with the pipe, which a forgotten grandchild may hold open.
@@ -232,6 +241,8 @@ def _lines(process: subprocess.Popen, deadline: float | None = None) -> Iterator
     with selectors.DefaultSelector() as ready:
         ready.register(stream, selectors.EVENT_READ)
         while deadline is None or time.monotonic() < deadline:
+            if stopped is not None and stopped():
+                raise KeyboardInterrupt
             ended = process.poll() is not None
             chunk = b""
             if ready.select(timeout=0 if ended else 0.5):

@@ -1,4 +1,4 @@
-"""The results page and the seeds' table, from records made up for the purpose."""
+"""The results page, from records made up for the purpose."""
 
 import json
 import math
@@ -9,16 +9,16 @@ import pytest
 import yaml
 
 import vtcc
-from benchmarks import records, results, seeds
 from vtcc import config
 from vtcc.errors import VtccError
+from vtcc.study import records, results
 
 PRESETS = Path(vtcc.__file__).parent / "presets"
 DIGITS = config.flatten(yaml.safe_load((PRESETS / "digits.yaml").read_text()))
 
 
 def record(seed: int, acc: float, **changes: Any) -> dict[str, Any]:
-    words = "python -m benchmarks.seeds --preset digits --seeds 0 --record digits"
+    words = "vtcc study benchmarks/studies/digits.yaml"
     return {
         "command": words,
         "preset": "digits",
@@ -47,9 +47,10 @@ def record(seed: int, acc: float, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def write(root: Path, name: str, *runs: dict[str, Any]) -> None:
+def write(project: Path, name: str, *runs: dict[str, Any]) -> Path:
     for run in runs:
-        records.write(name, run, root)
+        records.write(name, run, project / records.RECORDS)
+    return project / records.RECORDS / name
 
 
 def test_spread_is_the_samples() -> None:
@@ -62,12 +63,12 @@ def test_spread_is_the_samples() -> None:
 
 
 def test_one_record(tmp_path: Path) -> None:
-    write(tmp_path, "digits", record(0, 0.90), record(1, 0.94), record(2, 0.98))
-    (tmp_path / "digits" / "note.md").write_text("The default recipe.\n")
-    (tmp_path / "digits" / "quoted.yaml").write_text(
+    folder = write(tmp_path, "digits", record(0, 0.90), record(1, 0.94), record(2, 0.98))
+    (folder / "note.md").write_text("The default recipe.\n")
+    (folder / "quoted.yaml").write_text(
         "- {method: CC, acc: 0.48, nmi: 0.609, source: 'a paper, table 1'}\n"
     )
-    page = results.render(tmp_path, PRESETS)
+    page = results.render(tmp_path)
     assert page.startswith("# Results\n")
     assert "## digits\n\nThe default recipe.\n" in page
     row = "| **VTCC** | 0.9400 ± 0.0400 (0.9000–0.9800) | 0.8400 ± 0.0400 (0.8000–0.8800) |"
@@ -80,67 +81,87 @@ def test_one_record(tmp_path: Path) -> None:
     assert "- Hardware: A processor, threads: 2\n" in page
     assert "- Commit: `0123456789ab`\n" in page
     assert "- Date: 2026-01-01 to 2026-01-03\n" in page
-    again = "python -m benchmarks.seeds --preset digits --seeds 0,1,2 --record digits"
-    assert f"- Again: `{again}`\n" in page
+    assert "- Again: `vtcc study benchmarks/studies/digits.yaml`\n" in page
 
 
 def test_what_differs_is_said(tmp_path: Path) -> None:
     changed = {"params": {"train.epochs": 7}, "dirty": True, "how": {"train": "restored"}}
     write(tmp_path, "digits", record(0, 0.9, **changed))
-    page = results.render(tmp_path, PRESETS)
+    page = results.render(tmp_path)
     assert "preset `digits` with `train.epochs` 7 (preset: 100)" in page
     assert "- Commit: `0123456789ab` with uncommitted changes\n" in page
     assert "- Time: not measured: every stage was cached\n" in page
     assert "| **VTCC** | 0.9000 | 0.8000 | 0.7000 |" in page
 
 
-def test_variants_are_paired_by_seed(tmp_path: Path) -> None:
-    other = {"params": {"train.model.stem": "patchify"}}
-    write(tmp_path, "stem--conv", record(0, 0.90), record(1, 0.96), record(2, 0.5))
-    write(tmp_path, "stem--patchify", record(0, 0.80, **other), record(1, 0.82, **other))
-    (tmp_path / "stem").mkdir()
-    (tmp_path / "stem" / "note.md").write_text("Does the stem matter?")
-    page = results.render(tmp_path, PRESETS)
+def test_settings_are_paired_by_seed(tmp_path: Path) -> None:
+    other = {"params": {"train.model.stem": "patchify", "evaluate.projection": "pca"}}
+    folder = write(tmp_path, "stem--conv", record(0, 0.90), record(1, 0.96), record(2, 0.5))
+    write(tmp_path, "stem--a", record(0, 0.80, **other), record(1, 0.82, **other))
+    (folder.parent / "stem").mkdir()
+    (folder.parent / "stem" / "note.md").write_text("Does the stem matter?")
+    studies = tmp_path / "benchmarks" / "studies"
+    studies.mkdir()
+    (studies / "stem.yaml").write_text("baseline: conv\nsettings: {conv: {}, a: {}}\n")
+    page = results.render(tmp_path)
     assert "## stem\n\nDoes the stem matter?\n" in page
-    assert "| `conv` | 3 | 0.7867 ± 0.2501 (0.5000–0.9600) |" in page
-    assert "| `patchify` | 2 | 0.8100 ± 0.0141 (0.8000–0.8200) |" in page
-    assert (
-        "| 0 | -0.1000 | -0.1000 | -0.1000 |\n| 1 | -0.1400 | -0.1400 | -0.1400 |\n| mean" in page
+    first = page.index("| `conv` | 3 | 0.7867 ± 0.2501 (0.5000–0.9600) |")
+    assert first < page.index("| `a` | 2 | 0.8100 ± 0.0141 (0.8000–0.8200) |")
+    assert "| -0.1200 ± 0.0283 (n 2) |\n" in page
+    assert "- `a`: `train.model.stem` conv → patchify\n" in page
+    assert "| k-means on pixels | 0.7900 ± 0.0000 (0.7900–0.7900) |" in page
+    assert page.count("| baseline |\n") == 1
+
+
+def test_records_of_the_former_tool_stay_readable(tmp_path: Path) -> None:
+    write(tmp_path, "digits", record(0, 0.9, command="python -m benchmarks.seeds --seeds 0"))
+    said = "- Recorded by: `python -m benchmarks.seeds --seeds 0`, at that commit\n"
+    assert said in results.render(tmp_path)
+
+
+def test_quoted_figures_stand_beside_ours_or_alone(tmp_path: Path) -> None:
+    write(tmp_path, "ours", record(0, 0.9))
+    write(tmp_path, "part", record(0, 0.9, params={"dataset.limit": 10, "dataset.source": "aid"}))
+    (tmp_path / "benchmarks" / "quoted.yaml").write_text(
+        "digits: [{method: CC, acc: 0.5, source: a paper}]\n"
+        "aid: [{method: PICI, acc: 0.748, nmi: 0.8, ari: 0.663, source: another}]\n"
     )
-    assert "| mean | -0.1200 ± 0.0283 |" in page
-    assert "Parameters that differ: `train.model.stem` conv → patchify\n" in page
-    assert "### stem--conv\n" in page
+    page = results.render(tmp_path)
+    assert page.count("| CC (*quoted*: a paper) | 0.500 | – | – |") == 1
+    assert "## Reference figures of the literature\n" in page
+    assert "| aid | PICI | 0.748 | 0.800 | 0.663 | another |" in page
+    assert page.count("PICI") == 1
 
 
 def test_seeds_that_were_not_run_alike_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "digits", record(0, 0.9), record(1, 0.9, params={"train.epochs": 7}))
     with pytest.raises(VtccError, match=r"seeds 0 and 1 differ in train\.epochs"):
-        results.render(tmp_path, PRESETS)
+        results.render(tmp_path)
     write(tmp_path, "digits", record(1, 0.9, data_digest="other"))
     with pytest.raises(VtccError, match="seeds 0 and 1 differ in the images"):
-        results.render(tmp_path, PRESETS)
+        results.render(tmp_path)
 
 
 def test_damaged_records_are_named(tmp_path: Path) -> None:
-    write(tmp_path, "digits", record(0, 0.9))
-    file = tmp_path / "digits" / "seed0.json"
+    file = write(tmp_path, "digits", record(0, 0.9)) / "seed0.json"
     whole = json.loads(file.read_text())
     file.write_text(json.dumps({k: v for k, v in whole.items() if k != "params"}))
     with pytest.raises(VtccError, match=r"seed0\.json: params is None, expected dict"):
-        results.render(tmp_path, PRESETS)
+        results.render(tmp_path)
     file.write_text("{")
     with pytest.raises(VtccError, match="not a recorded run"):
-        results.render(tmp_path, PRESETS)
+        results.render(tmp_path)
 
 
-def test_the_page_is_what_the_records_give() -> None:
+def test_the_page_is_what_the_records_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
     results.main(["--check"])
 
 
 def test_check_notices_an_edited_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    (tmp_path / "vtcc").symlink_to(PRESETS.parent)
-    write(tmp_path / "benchmarks" / "records", "digits", record(0, 0.9))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("")
+    write(tmp_path, "digits", record(0, 0.9))
     results.main([])
     page = tmp_path / "docs" / "results.md"
     results.main(["--check"])
@@ -149,38 +170,7 @@ def test_check_notices_an_edited_page(tmp_path: Path, monkeypatch: pytest.Monkey
         results.main(["--check"])
 
 
-def test_table_of_seeds() -> None:
-    text = seeds.table({0: record(0, 0.90), 1: record(1, 0.94)})
-    assert text.splitlines()[1].split() == [
-        "vtcc", "acc", "0.9200", "0.0283", "0.9000", "0.9400", "2",
-    ]  # fmt: skip
-    assert text.splitlines()[4].split()[:3] == ["kmeans_pixels", "acc", "0.7900"]
-
-
-def test_seed_ranges() -> None:
-    assert seeds.parse_seeds("0-2,7") == [0, 1, 2, 7]
-    for wrong in ("", "a", "3-1", "1,1", "-1", "1-"):
-        with pytest.raises(VtccError, match="--seeds"):
-            seeds.parse_seeds(wrong)
-
-
 @pytest.mark.parametrize("name", ["", "../x", "Digits", "a b", "-a", "a/b"])
 def test_names_that_are_no_directories(name: str) -> None:
     with pytest.raises(VtccError, match="lower-case letters"):
         records.directory(name)
-
-
-def test_recorded_seeds_are_the_same_only_with_the_same_images_and_parameters() -> None:
-    nested = yaml.safe_load((PRESETS / "digits.yaml").read_text())
-    assert seeds._same(record(0, 0.9), nested, "abc")
-    assert not seeds._same(record(0, 0.9), nested, "other")
-    assert not seeds._same(record(1, 0.9), nested, "abc")
-    assert not seeds._same(None, nested, "abc")
-
-
-def test_command_is_one_line_a_shell_takes() -> None:
-    words = seeds._command("digits", {"train.augment.crop_scale": [0.2, 1.0]}, [0, 3], "a--b", 2)
-    assert words == (
-        "python -m benchmarks.seeds --preset digits --seeds 0,3 --record a--b "
-        "--set 'train.augment.crop_scale=[0.2, 1.0]' --threads 2"
-    )

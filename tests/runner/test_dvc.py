@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import dvc
-from flows.workspace import Workspace, environment
 from vtcc.errors import VtccError
+from vtcc.runner import dvc
+from vtcc.runner.workspace import Workspace, environment
 
 
 def set_epochs(project: Path, epochs: int) -> None:

@@ -1,0 +1,82 @@
+"""A project whose stages are faked: accuracy depends on seed and parameters in a known way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.runner import toy
+from vtcc.runner import dvc, workspace
+from vtcc.stages import study as stage
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("VTCC_HOME", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    directory = (tmp_path / "project").resolve()
+    directory.mkdir()
+    toy.make(directory)
+    presets = directory / "vtcc" / "presets"
+    (presets / "augment").mkdir(exist_ok=True)
+    (presets / "augment" / "calm.yaml").write_text("rotation: 0.0\nelastic: 0.0\n")
+    (presets / "models").mkdir(exist_ok=True)
+    (presets / "models" / "wide.yaml").write_text("train.model.embed_dim: 128\n")
+    (directory / "vtcc" / "engine").mkdir()
+    (directory / "vtcc" / "engine" / "loop.py").write_text("# the loop\n")
+    toy.git(directory, "add", "-A")
+    toy.git(directory, "commit", "-qm", "presets")
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
+    """Stages that ran, each with stem and seed; 13 epochs fail, accuracy is made up."""
+    found: list[tuple[str, str, int]] = []
+
+    def run_stage(stage: str, directory: Path, **more: Any) -> dvc.StageRun:
+        train = yaml.safe_load((directory / "params.yaml").read_text())["train"]
+        stem, seed = train["model"]["stem"], train["seed"]
+        found.append((stage, stem, seed))
+        if stage == "train" and train["epochs"] == 13:
+            raise dvc.StageError("train", 1, "13 epochs bring bad luck", explained=True)
+        acc = 0.9 + seed / 100 - (0.2 + seed / 50 if stem == "patchify" else 0.0)
+        for file, content in (
+            ("data/cache/cache.json", {"digest": "abc"}),
+            ("models/run.json", {"run_id": f"{stem}-{seed}"}),
+            ("reports/training.json", {"epoch": 2}),
+            ("reports/metrics.json", {"acc": round(acc, 6), "confidence": 0.8}),
+        ):
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            (directory / file).write_text(json.dumps(content))
+        return dvc.StageRun(stage, "ran", 12.34)
+
+    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    # Creating a store takes seconds; tests/tracking/test_studies.py uses one.
+    monkeypatch.setattr(stage, "_tracker", lambda study: stage._Untracked())
+    # No DVC runs here, and asking it for its cache costs a second per worktree.
+    monkeypatch.setattr(workspace, "_share_cache", lambda *_: None)
+    return found
+
+
+STUDY = """\
+name: stems
+title: Which stem
+preset: digits
+overrides: {train.epochs: 2}
+seeds: 0-1
+baseline: conv
+settings:
+  conv: {}
+  patchify: {train.model.stem: patchify, note: one linear map}
+"""
+
+
+@pytest.fixture
+def file(project: Path) -> Path:
+    written = project / "stems.yaml"
+    written.write_text(STUDY)
+    return written

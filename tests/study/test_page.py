@@ -1,0 +1,83 @@
+"""The comparison: paired differences by hand, and a page that hostile text cannot break."""
+
+from pathlib import Path
+
+import pytest
+
+from vtcc.stages import study as stage
+from vtcc.study import page, plan, records, run, summary
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def played(file: Path, project: Path) -> tuple[plan.Study, list[summary.Row]]:
+    study = plan.read(file, project)
+    root = plan.root(project)
+    run.run(study, study.settings, study.seeds, project=project, root=root)
+    return study, summary.rows(study, root)
+
+
+def test_differences_are_paired_by_seed(file: Path, project: Path, ran: list) -> None:
+    study, rows = played(file, project)
+    assert [row.name for row in rows] == ["conv", "patchify"]
+    conv, patchify = rows
+    s = conv.score("acc")
+    assert s is not None
+    assert (s.mean, s.std) == (pytest.approx(0.905), pytest.approx(0.0070711, abs=1e-6))
+    gain = summary.difference(study, rows, patchify, "acc")
+    # Seed 0 loses 0.20, seed 1 loses 0.22.
+    assert gain is not None and gain.n == 2
+    assert (gain.mean, gain.std) == (pytest.approx(-0.21), pytest.approx(0.0141421, abs=1e-6))
+    assert summary.difference(study, rows, conv, "acc") is None
+    assert patchify.changed == {"train.model.stem": ("conv", "patchify")}
+    assert summary.figures(rows)["acc_mean/conv"] == pytest.approx(0.905)
+    text = summary.table(study, rows)
+    assert text.splitlines()[2].split()[-3:] == ["-0.2100", "±", "0.0141"]
+    # A change of the file afterwards is noticed.
+    file.write_text(file.read_text().replace("epochs: 2", "epochs: 3"))
+    later = summary.rows(plan.read(file, project), plan.root(project))
+    assert [row.outdated for row in later] == [[0, 1], [0, 1]]
+
+
+def test_the_page_is_whole_and_escapes(file: Path, project: Path, ran: list) -> None:
+    text = file.read_text().replace("Which stem", f"'{HOSTILE}'")
+    file.write_text(text.replace("one linear map", f"'{HOSTILE}'"))
+    study, rows = played(file, project)
+    failure = {"seed": 7, "reason": HOSTILE}
+    records.write_failure("stems--conv", failure, plan.root(project))
+    rows = summary.rows(study, plan.root(project))
+    known = {"digits": [{"method": HOSTILE, "source": "a paper", "acc": 0.5}]}
+    html = page.render(study, rows, known)
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5  # title twice
+    assert html.count('<circle class="dot"') == 4
+    assert "seed 1: 0.6900" in html
+    assert "-0.2100 ± 0.0141" in html
+    assert "(quoted)" in html and "a paper" in html
+    assert "vtcc study stems.yaml" in html
+    for link in ("http://", "https://", "src="):
+        assert link not in html
+
+
+def test_without_labels_label_free_figures_are_shown(file: Path, project: Path, ran: list) -> None:
+    study, _ = played(file, project)
+    root = plan.root(project)
+    for setting in study.settings:
+        for record in records.load(setting.record, root).values():
+            del record["metrics"]["acc"]
+            records.write(setting.record, record, root)
+    rows = summary.rows(study, root)
+    assert summary.columns(rows) == ["confidence"]
+    assert summary.main_score(study, rows) == "confidence"
+    assert "No labels" in page.render(study, rows, {})
+
+
+def test_nothing_recorded_yet(file: Path, project: Path, capsys: pytest.CaptureFixture) -> None:
+    study = plan.read(file, project)
+    rows = summary.rows(study, plan.root(project))
+    assert "0 recorded runs" in page.render(study, rows, {})
+    stage.start(file, only=["patchify"], seeds="4", dry_run=True)
+    out = capsys.readouterr().out
+    assert "1 runs; records in" in out
+    assert not plan.root(project).exists()
+    assert page.plot([], "acc") == ([], [])

@@ -1,0 +1,138 @@
+"""Running a study, with the stages faked: resume, failures, records, two at a time."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runner import toy
+from vtcc.errors import VtccError
+from vtcc.runner import dvc
+from vtcc.stages import study as stage
+from vtcc.study import plan, records, run
+
+Ran = list[tuple[str, str, int]]
+
+
+def play(file: Path, project: Path, **more: Any) -> run.Outcome:
+    study = plan.read(file, project)
+    given = {"project": project, "root": plan.root(project)} | more
+    return run.run(study, study.settings, study.seeds, **given)
+
+
+def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: Ran) -> None:
+    outcome = play(file, project, threads=1)
+    assert [str(r) for r in outcome.ran] == [
+        "conv seed 0", "patchify seed 0", "conv seed 1", "patchify seed 1",
+    ]  # fmt: skip
+    one = records.load("stems--patchify", plan.root(project))[1]
+    assert (one["study"], one["setting"], one["run_id"]) == ("stems", "patchify", "patchify-1")
+    assert one["metrics"]["acc"] == pytest.approx(0.69)
+    assert (one["params"]["train.seed"], one["params"]["train.epochs"]) == (1, 2)
+    assert one["overrides"] == {"train.epochs": 2, "train.model.stem": "patchify"}
+    assert one["seconds"] == dict.fromkeys((*run.DATA, *run.MODEL), 12.3)
+    assert (one["data_digest"], one["threads"], one["dirty"]) == ("abc", 1, False)
+    assert one["command"].endswith("stems.yaml --threads 1")
+    assert toy.git(project, "rev-parse", "HEAD").startswith(one["commit"])
+    assert list((project / ".vtcc" / "worktrees").iterdir()) == []
+    # Again: the images are looked at once, nothing is trained.
+    ran.clear()
+    outcome = play(file, project)
+    assert (outcome.ran, len(outcome.kept)) == ([], 4)
+    assert ran == [("download", "conv", 0), ("validate", "conv", 0)]
+
+
+def test_changed_code_runs_again_unless_it_does_not_matter(
+    file: Path, project: Path, ran: Ran
+) -> None:
+    play(file, project)
+    (project / "README.md").write_text("new\n")
+    toy.git(project, "add", "-A")
+    toy.git(project, "commit", "-qm", "words")
+    assert play(file, project).ran == []
+    (project / "vtcc" / "engine" / "loop.py").write_text("# another loop\n")
+    outcome = play(file, project)
+    assert len(outcome.ran) == 4
+    assert records.load("stems--conv", plan.root(project))[0]["dirty"] is True
+
+
+def test_a_failed_run_is_recorded_and_the_others_go_on(
+    file: Path, project: Path, ran: Ran, capsys: pytest.CaptureFixture
+) -> None:
+    text = file.read_text()
+    file.write_text(text.replace("conv: {}", "conv: {train.epochs: 13}"))
+    with pytest.raises(VtccError, match=r"2 of 4 runs failed, such as conv seed 0: .*bad luck"):
+        stage.start(file, only=[], seeds=None)
+    root = plan.root(project)
+    assert list(records.load("stems--patchify", root)) == [0, 1]
+    assert records.load("stems--conv", root) == {}
+    failed = records.failures("stems--conv", root)
+    assert list(failed) == [0, 1]
+    assert failed[0]["reason"] == "stage 'train' failed: 13 epochs bring bad luck"
+    assert failed[0]["params"]["train.epochs"] == 13
+    assert "0 (2 failed)" in capsys.readouterr().out
+    # Mended: the failure is forgotten.
+    file.write_text(text)
+    stage.start(file, only=["conv"], seeds="0")
+    assert list(records.failures("stems--conv", root)) == [1]
+
+
+def test_two_at_a_time(file: Path, project: Path, ran: Ran, monkeypatch: Any) -> None:
+    fake, busy, most, places = dvc.run_stage, [0], [0], set()
+    both = threading.Barrier(2)
+
+    def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
+        places.add(directory)
+        assert more["env"]["OMP_NUM_THREADS"] == "1"
+        assert more["env"]["VTCC_REGISTER"] == "no"
+        if name == "train":
+            both.wait(20)
+        elif name == "download":
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+            busy[0] -= 1
+        return fake(name, directory, **more)
+
+    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    outcome = play(file, project, jobs=2)
+    assert (len(outcome.ran), len(places), most[0]) == (4, 2, 1)
+
+
+def test_a_bug_is_not_taken_for_a_failed_run(
+    file: Path, project: Path, ran: Ran, monkeypatch: Any
+) -> None:
+    def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    with pytest.raises(ZeroDivisionError):
+        play(file, project)
+
+
+def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
+    file: Path, project: Path, ran: Ran, monkeypatch: Any
+) -> None:
+    import os
+    import signal
+
+    fake = dvc.run_stage
+
+    def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
+        if name == "train" and ran[-1][1:] == ("patchify", 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not more["stopped"]():
+                threading.Event().wait(0.05)
+            raise KeyboardInterrupt
+        return fake(name, directory, **more)
+
+    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    with pytest.raises(VtccError, match="the same command goes on"):
+        stage.start(file, only=[], seeds=None)
+    assert list(records.load("stems--conv", plan.root(project))) == [0]
+    assert records.failures("stems--patchify", plan.root(project)) == {}
+    assert list((project / ".vtcc" / "worktrees").iterdir()) == []
+
+
+def test_time_left_is_said_in_words() -> None:
+    assert [run.duration(s) for s in (80, 300, 7500)] == ["80 s", "5 min", "2 h 05 min"]

@@ -1,0 +1,115 @@
+"""Presets, cards and overrides: who wins, and what comes out."""
+
+import shutil
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from vtcc import cli, compose, config
+from vtcc.errors import VtccError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    presets = tmp_path / "vtcc" / "presets"
+    shutil.copytree(config.PRESETS, presets)
+    for kind in ("models", "augment"):
+        shutil.rmtree(presets / kind, ignore_errors=True)
+        (presets / kind).mkdir()
+    (presets / "models" / "vtcc-small.yaml").write_text(
+        "# The paper's.\ntrain.model.embed_dim: 384\ntrain.model.num_heads: 12\n"
+        "train.model.patch_size: 16\ntrain.image_size: 224\nvalidate.image_size: 256\n"
+    )
+    augment = config.to_dict(config.load(presets / "folder.yaml").train.augment)
+    for name, rotation in (("aerial", 180.0), ("natural", 0.0)):
+        text = yaml.safe_dump(augment | {"rotation": rotation, "flip": 0.25})
+        (presets / "augment" / f"{name}.yaml").write_text(f"# {name} pictures\n{text}")
+    shutil.copy(presets / "folder.yaml", presets / "paper.yaml")
+    catalog = tmp_path / "data" / "catalog"
+    catalog.mkdir(parents=True)
+    (catalog / "fields.yaml").write_text(
+        "{name: Fields, classes: 21, channels: 3, images: 2100, augment: aerial}"
+    )
+    (catalog / "plain.yaml").write_text("{name: plain, classes: null, channels: 1, images: 9}")
+    (catalog / "odd.yaml").write_text("{name: odd, classes: 2, channels: 3, augment: areal}")
+    shutil.copy(presets / "folder.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_later_wins(project):
+    flat = config.flatten(compose.compose("folder", model="vtcc-small", dataset="fields"))
+    assert (flat["dataset.name"], flat["dataset.source"], flat["dataset.channels"]) == (
+        "Fields", "data/catalog/fields.yaml", 3,
+    )  # fmt: skip
+    assert (flat["train.num_clusters"], flat["train.model.embed_dim"]) == (21, 384)
+    assert (flat["train.image_size"], flat["validate.image_size"]) == (224, 256)
+    assert (flat["train.augment.rotation"], flat["train.augment.flip"]) == (180.0, 0.25)
+    flat = config.flatten(
+        compose.compose(
+            "folder",
+            dataset="fields",
+            augment="natural",
+            overrides={"train.num_clusters": 7, "train.augment.flip": 0.5},
+        )
+    )
+    assert (flat["train.augment.rotation"], flat["train.augment.flip"]) == (0.0, 0.5)
+    assert flat["train.num_clusters"] == 7
+
+
+def test_nothing_given_is_params_yaml_and_unknown_classes_leave_k(project):
+    own = config.read_yaml(project / "params.yaml")
+    assert compose.compose(None) == own
+    plain = compose.compose(None, dataset="plain")
+    assert plain["train"] == own["train"]
+    assert plain["dataset"]["channels"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"preset": "folda"}, "preset 'folda': unknown; did you mean 'folder'?"),
+        ({"model": "vtcc-smal"}, "model preset 'vtcc-smal': unknown; did you mean 'vtcc-small'?"),
+        ({"augment": "arial"}, "augmentation preset 'arial': unknown; did you mean 'aerial'?"),
+        ({"dataset": "field"}, "dataset 'field': unknown; did you mean 'fields'?"),
+        ({"dataset": "odd"}, "augmentation preset 'areal': unknown; did you mean 'aerial'?"),
+        ({"overrides": {"train.epoch": 1}}, "train.epoch: unknown parameter; did you mean"),
+        ({"model": "vtcc-small", "overrides": {"train.image_size": 100}}, "not a multiple of"),
+    ],
+)
+def test_mistakes_are_named(project, given, said):
+    with pytest.raises(VtccError) as caught:
+        compose.compose(**({"preset": "folder"} | given))
+    assert said in str(caught.value)
+
+
+def test_use_keeps_the_presets_layout_and_writes_numbers(project):
+    run = CliRunner().invoke
+    words = "use folder --dataset fields --model vtcc-small --set train.epochs=3"
+    result = run(cli.app, words.split())
+    assert result.exit_code == 0, result.output
+    assert "preset folder, dataset fields, model vtcc-small, train.epochs=3" in result.output
+    text = (project / "params.yaml").read_text()
+    assert text.splitlines()[:2] == config.preset_text("folder").splitlines()[:2]
+    made = yaml.safe_load(text)
+    overrides = {"train.epochs": 3}
+    assert made == compose.compose(
+        "folder", dataset="fields", model="vtcc-small", overrides=overrides
+    )
+
+
+def test_use_of_a_card_is_the_paper_on_it(project):
+    result = CliRunner().invoke(cli.app, ["use", "fields"])
+    assert result.exit_code == 0, result.output
+    assert "`vtcc use paper --dataset fields`" in result.output
+    assert "cheaper: `vtcc use folder --dataset fields`" in result.output
+    assert config.load(project / "params.yaml").train.num_clusters == 21
+    result = CliRunner().invoke(cli.app, ["use", "fields", "--dataset", "plain"])
+    assert "'fields' is a dataset already" in str(result.exception)
+
+
+def test_presets_lists_every_kind(project):
+    out = CliRunner().invoke(cli.app, ["presets"]).output
+    for said in ("folder", "vtcc-small", "The paper's.", "aerial pictures", "2,100 images"):
+        assert said in out

@@ -1,0 +1,162 @@
+"""Presets expanded to one complete set of explicit numbers.
+
+A run preset is a whole `params.yaml`; a model preset and an augmentation preset replace some of
+its keys, and so does a dataset card. What comes out names none of them: `dvc params diff` shows
+numbers.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vtcc import config, paths
+from vtcc.errors import VtccError
+
+CATALOG = Path("data/catalog")
+KINDS = ("run", "model", "augment")
+
+
+def directory(kind: str, project: Path | None = None) -> Path:
+    """Where the presets of one kind are: the project's own `vtcc/presets`, else the package's."""
+    own = project / "vtcc" / "presets" if project else config.PRESETS
+    root = own if own.is_dir() else config.PRESETS
+    return {"run": root, "model": root / "models", "augment": root / "augment"}[kind]
+
+
+def names(kind: str, project: Path | None = None) -> list[str]:
+    """The presets of a kind (`run`, `model`, `augment`), or the cards (`dataset`), sorted."""
+    if kind == "dataset":
+        return sorted(p.stem for p in ((project or paths.project()) / CATALOG).glob("*.yaml"))
+    return sorted(p.stem for p in directory(kind, project).glob("*.yaml"))
+
+
+def compose(
+    preset: str | None,
+    *,
+    dataset: str | None = None,
+    model: str | None = None,
+    augment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    project: Path | None = None,
+) -> dict[str, Any]:
+    """The complete parameters, checked. Later wins: preset, model, dataset, augment, overrides.
+
+    Args:
+        preset: a run preset; None takes the project's `params.yaml`.
+        dataset: a card of the project's `data/catalog`.
+        model: a model preset.
+        augment: an augmentation preset.
+        overrides: dotted keys and their values, `{"train.epochs": 2}`.
+        project: directory of `params.yaml`; default: the one around the working directory.
+
+    Returns:
+        Nested parameters, as `params.yaml` holds them.
+
+    Raises:
+        VtccError: on an unknown name, with the nearest, an unknown key or a value that is not
+            allowed.
+    """
+    project = project or paths.project()
+    file = paths.PARAMS if preset is None else _file("run", preset, project)
+    values = config.read_yaml(project / file)
+    if not isinstance(values, dict):
+        raise VtccError(f"{project / file}: expected sections, found {values!r}")
+    config.from_dict(config.Params, values)
+    return config.override(values, changes(dataset, model, augment, overrides, project))
+
+
+def changes(
+    dataset: str | None = None,
+    model: str | None = None,
+    augment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    project: Path | None = None,
+) -> dict[str, Any]:
+    """What a card, a model and an augmentation preset and overrides replace, as dotted keys.
+
+    Raises:
+        VtccError: on an unknown name, with the nearest.
+    """
+    project = project or paths.project()
+    found: dict[str, Any] = {}
+    if model is not None:
+        found |= _mapping(_file("model", model, project))
+    if dataset is not None:
+        found |= _card(dataset, project)
+    if augment is not None:
+        found |= _augment(augment, project)
+    return found | dict(overrides or {})
+
+
+def _file(kind: str, name: str, project: Path) -> Path:
+    known = names(kind, project)
+    if name not in known:
+        what = {"run": "preset", "augment": "augmentation preset"}.get(kind, f"{kind} preset")
+        raise VtccError(unknown(what, name, known))
+    return directory(kind, project) / f"{name}.yaml"
+
+
+def unknown(what: str, name: object, known: list[str]) -> str:
+    """The message for a name that is not there, with the nearest that is."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "there are"
+    return f"{what} {name!r}: unknown; {hint} ({', '.join(known) or 'none'})"
+
+
+def run_text(name: str, project: Path | None = None) -> str:
+    """The params file of a run preset, as text.
+
+    Raises:
+        VtccError: when there is no such preset, with the nearest name.
+    """
+    return _file("run", name, project or paths.project()).read_text(encoding="utf-8")
+
+
+def describe(kind: str, name: str, project: Path | None = None) -> str:
+    """One line about a model or augmentation preset or a card."""
+    if kind != "dataset":
+        return comment(directory(kind, project) / f"{name}.yaml")
+    card = _mapping((project or paths.project()) / CATALOG / f"{name}.yaml")
+    images, classes = card.get("images"), card.get("classes")
+    size = f"{images:,} images" if isinstance(images, int) else "images"
+    return f"{size}, {classes} classes" if classes else size
+
+
+def comment(file: Path) -> str:
+    """A preset's first line, which says what it is for."""
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    values = config.read_yaml(file)
+    if not isinstance(values, dict):
+        raise VtccError(f"{file}: expected keys and values, found {values!r}")
+    return values
+
+
+def _augment(name: str, project: Path) -> dict[str, Any]:
+    values = _mapping(_file("augment", name, project))
+    return {f"train.augment.{key}": value for key, value in values.items()}
+
+
+def _card(name: str, project: Path) -> dict[str, Any]:
+    known = names("dataset", project)
+    if name not in known:
+        raise VtccError(unknown("dataset", name, known))
+    file = CATALOG / f"{name}.yaml"
+    card = _mapping(project / file)
+    for key in ("name", "channels"):
+        if key not in card:
+            raise VtccError(f"{project / file}: {key} is missing")
+    found = {
+        "dataset.name": card["name"],
+        "dataset.source": file.as_posix(),
+        "dataset.channels": card["channels"],
+    }
+    if card.get("classes") is not None:
+        found["train.num_clusters"] = card["classes"]
+    if card.get("augment") is not None:
+        found |= _augment(card["augment"], project)
+    return found

@@ -1,0 +1,129 @@
+"""`vtcc study FILE`: settings times seeds, recorded, compared, logged."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from vtcc import paths
+from vtcc.atomic import write_text
+from vtcc.errors import VtccError
+from vtcc.progress import note
+from vtcc.study import page, plan, quoted, run, summary
+
+
+def start(
+    file: Path,
+    *,
+    only: list[str],
+    seeds: str | None,
+    threads: int = 0,
+    jobs: int = 1,
+    again: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Runs what a study file asks for and shows what is recorded.
+
+    Args:
+        file: the study file.
+        only: names of settings; empty for all.
+        seeds: instead of the file's, such as `0-2`.
+        threads: processor threads of a stage; 0 leaves it to the libraries.
+        jobs: runs at a time.
+        again: run what is recorded too.
+        dry_run: check and show the plan, run nothing.
+
+    Raises:
+        VtccError: on a file that is not right, or at the end when runs failed.
+    """
+    project = paths.project()
+    root = plan.root(project)
+    study = plan.read(file, project)
+    settings = plan.only(study, only)
+    wanted = plan.parse_seeds(seeds, "--seeds") if seeds is not None else study.seeds
+    if dry_run:
+        _plan(study, settings, wanted, root)
+        return
+    tracker = _tracker(study)
+    status = "FAILED"
+    try:
+        outcome = run.run(
+            study,
+            settings,
+            wanted,
+            project=project,
+            root=root,
+            threads=threads,
+            jobs=jobs,
+            again=again,
+            on_record=lambda record: tracker.adopt(record.get("setting"), record.get("run_id")),
+        )
+        status = "FAILED" if outcome.failed else "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise VtccError("interrupted; what is recorded is kept, the same command goes on") from None
+    finally:
+        rows, written = show(study, root, project)
+        tracker.finish(status, summary.figures(rows), [written, project / study.file])
+    if outcome.failed:
+        total = len(settings) * len(wanted)
+        first = next(iter(outcome.failed))
+        raise VtccError(
+            f"{len(outcome.failed)} of {total} runs failed, such as {first}: "
+            f"{outcome.failed[first]}; the same command tries them again"
+        )
+
+
+def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row], Path]:
+    """Prints the table and writes the page of what is recorded so far."""
+    rows = summary.rows(study, root)
+    print(f"\n{study.title}\n{summary.table(study, rows)}\n")
+    for row in rows:
+        if row.outdated:
+            note(f"{row.name}: seeds {_list(row.outdated)} were recorded with other parameters")
+    file = project / paths.REPORTS / "study.html"
+    write_text(file, page.render(study, rows, quoted.read(project)))
+    note(f"look at {file.relative_to(project)}")
+    return rows, file
+
+
+class _Untracked:
+    """Stands in where MLflow is not installed."""
+
+    def adopt(self, setting: str, run_id: str | None) -> None:
+        pass
+
+    def finish(self, status: str, figures: Any, artifacts: Any) -> None:
+        pass
+
+
+def _tracker(study: plan.Study) -> Any:
+    if importlib.util.find_spec("mlflow") is None:
+        note("MLflow is not installed: the study is not tracked")
+        return _Untracked()
+    from vtcc.tracking.studies import StudyRun
+
+    baseline = {s.name: s for s in study.settings}.get(study.baseline or "", study.settings[0])
+    experiment = baseline.params["dataset"]["name"]
+    return StudyRun(study.name, study.title, study.question, experiment)
+
+
+def _plan(study: plan.Study, settings: list[plan.Setting], seeds: list[int], root: Path) -> None:
+    lines = [["setting", "seeds", "recorded", "parameters that differ"]]
+    rows = {row.name: row for row in summary.rows(study, root)}
+    for setting in settings:
+        row = rows[setting.name]
+        known = [s for s in row.runs if s in seeds and s not in row.outdated]
+        lines.append(
+            [
+                setting.name,
+                _list(seeds),
+                _list(known) or "none",
+                summary.shown(row.changed) or "–",
+            ]
+        )
+    print(f"{study.title}\n{summary.aligned(lines)}")
+    print(f"{len(settings) * len(seeds)} runs; records in {root}")
+
+
+def _list(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))

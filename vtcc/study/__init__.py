@@ -1,0 +1,1 @@
+"""Settings times seeds: planned, run, recorded and compared. Torch-free."""

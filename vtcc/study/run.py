@@ -1,0 +1,347 @@
+"""Runs a study: every setting with every seed, each recorded as soon as it is done."""
+
+import contextlib
+import datetime
+import json
+import os
+import queue
+import shlex
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vtcc import config, paths
+from vtcc.errors import VtccError
+from vtcc.runner import dvc
+from vtcc.runner.workspace import Workspace
+from vtcc.study import facts, records
+from vtcc.study.plan import Setting, Study
+
+DATA, MODEL = ("download", "validate"), ("train", "evaluate")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Sections that decide which images a run sees.
+SEEN = ("dataset.", "download.", "validate.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study."""
+
+    setting: Setting
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.setting.name} seed {self.seed}"
+
+
+@dataclass
+class Outcome:
+    """What a call did.
+
+    Attributes:
+        ran: runs recorded now.
+        kept: runs that were recorded before and stay as they are.
+        failed: runs that failed, each with its one-line reason.
+    """
+
+    ran: list[Run] = field(default_factory=list)
+    kept: list[Run] = field(default_factory=list)
+    failed: dict[Run, str] = field(default_factory=dict)
+
+
+def run(
+    study: Study,
+    settings: list[Setting],
+    seeds: list[int],
+    *,
+    project: Path,
+    root: Path,
+    threads: int = 0,
+    jobs: int = 1,
+    again: bool = False,
+    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> Outcome:
+    """Runs what is not recorded yet; a run that fails is remembered and the others go on.
+
+    Args:
+        study: it.
+        settings: those to run.
+        seeds: those to run.
+        project: directory of `params.yaml`, absolute.
+        root: directory of the records.
+        threads: processor threads of a stage; 0 leaves it to the libraries, or is one each
+            for several jobs.
+        jobs: runs at a time, each in a worktree of its own.
+        again: run what is recorded too.
+        on_record: gets every record, new or kept, one at a time.
+
+    Raises:
+        VtccError: when no worktree can be made.
+        KeyboardInterrupt: after the runs in progress have written their checkpoints.
+    """
+    runs = [Run(setting, seed) for seed in seeds for setting in settings]
+    jobs = min(jobs, len(runs))
+    threads = threads or (1 if jobs > 1 else 0)
+    conductor = _Conductor(study, runs, root, threads, jobs, again, on_record)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dvc.interruptible())
+        stack.enter_context(_terminable())
+        # One worktree for all runs of a job: they must not differ in code edited meanwhile.
+        first = runs[0].setting.seeded(runs[0].seed)
+        places = []
+        for _ in range(jobs):
+            place = Workspace(project=project, private=True, params=first)
+            places.append(stack.enter_context(place))
+            if threads:
+                place.env |= dict.fromkeys(THREADS, str(threads))
+            # Variants under test are no candidates for the registered model.
+            place.env["VTCC_REGISTER"] = "no"
+        conductor.play(places)
+    return conductor.outcome
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a study like Ctrl-C: alone it would orphan the trainings."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+class _Conductor:
+    """Hands runs to workers; says what is going on and how long it may take."""
+
+    def __init__(
+        self,
+        study: Study,
+        runs: list[Run],
+        root: Path,
+        threads: int,
+        jobs: int,
+        again: bool,
+        on_record: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.study, self.runs, self.root, self.jobs, self.again = study, runs, root, jobs, again
+        self.threads, self._on_record = threads, on_record
+        self._telling = threading.Lock()
+        self.outcome = Outcome()
+        self._waiting: queue.SimpleQueue[tuple[int, Run]] = queue.SimpleQueue()
+        for numbered in enumerate(runs, 1):
+            self._waiting.put(numbered)
+        self._known = {s.record: records.load(s.record, root) for s in {r.setting for r in runs}}
+        self._digests: dict[str, str] = {}
+        # The same images must not be fetched twice at once.
+        self._data = threading.Lock()
+        self._stop = threading.Event()
+        self._errors: list[BaseException] = []
+        self._seconds: list[float] = []
+
+    def play(self, places: list[Workspace]) -> None:
+        """Works through the runs, one thread per worktree."""
+        threads = [threading.Thread(target=self._work, args=(place,)) for place in places]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.5)
+        except KeyboardInterrupt:
+            self._say("stopping; a training in progress keeps its checkpoint")
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            raise
+        if self._errors:
+            raise self._errors[0]
+
+    def _work(self, where: Workspace) -> None:
+        code = facts.commit(where.directory)
+        while not self._stop.is_set():
+            try:
+                number, one = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._one(number, one, where, code)
+            except KeyboardInterrupt:
+                return
+            except VtccError as error:
+                self._fail(one, str(error), code)
+            except BaseException as error:
+                self._errors.append(error)
+                self._stop.set()
+                return
+
+    def _one(self, number: int, one: Run, where: Workspace, code: dict[str, Any]) -> None:
+        params = one.setting.seeded(one.seed)
+        flat = config.flatten(params)
+        started = time.monotonic()
+        self._say(f"{number}/{len(self.runs)} {one}{self._left(number)}")
+        where.write(params)
+        seen = json.dumps({k: v for k, v in flat.items() if k.startswith(SEEN)}, sort_keys=True)
+        known = self._known[one.setting.record].get(one.seed)
+        done: dict[str, dvc.StageRun] = {}
+        if seen not in self._digests or not self._same(known, flat, self._digests[seen], code):
+            with self._data:
+                for stage in DATA:
+                    done[stage] = self._stage(stage, where, one)
+            cache = _json(where.directory / paths.CACHE / "cache.json")
+            self._digests[seen] = cache["digest"]
+        digest = self._digests[seen]
+        if self._same(known, flat, digest, code):
+            self._say(f"  {one}: recorded, in {records.directory(one.setting.record, self.root)}")
+            self.outcome.kept.append(one)
+            self._tell(known or {})
+            return
+        for stage in MODEL:
+            done[stage] = self._stage(stage, where, one)
+        seconds = time.monotonic() - started
+        record = {
+            "study": self.study.name,
+            "setting": one.setting.name,
+            "seed": one.seed,
+            "command": self._command(),
+            "preset": self.study.preset,
+            "overrides": one.setting.overrides,
+            "params": flat,
+            "metrics": _json(where.directory / paths.METRICS),
+            "training": _json(where.directory / paths.TRAINING),
+            "run_id": _json(where.directory / paths.RUN).get("run_id"),
+            "seconds": {s: round(d.seconds, 1) for s, d in done.items()},
+            "how": {s: d.how for s, d in done.items()},
+            "versions": facts.versions(),
+            "cpu": facts.cpu(),
+            "threads": self.threads or len(os.sched_getaffinity(0)),
+            "date": _now(),
+            "data_digest": digest,
+            **code,
+        }
+        file = records.write(one.setting.record, record, self.root)
+        if done["train"].how == "ran":
+            self._seconds.append(seconds)
+        self.outcome.ran.append(one)
+        self._say(f"  {one}: {_scores(record['metrics'])} in {seconds:.0f} s -> {file}")
+        self._tell(record)
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        with self._telling:
+            self._on_record(record)
+
+    def _same(
+        self,
+        known: dict[str, Any] | None,
+        flat: dict[str, Any],
+        digest: str,
+        code: dict[str, Any],
+    ) -> bool:
+        """Whether running this again would give what is recorded."""
+        if self.again or known is None:
+            return False
+        clean = known["commit"] == code["commit"] and not known["dirty"] and not code["dirty"]
+        return (
+            known["params"] == flat
+            and known["data_digest"] == digest
+            and (clean or known.get("code") == code["code"])
+        )
+
+    def _stage(self, stage: str, where: Workspace, one: Run) -> dvc.StageRun:
+        label = "    " if self.jobs == 1 else f"    {one}: "
+        shown = _Shown(stage, label, self._say)
+        done = dvc.run_stage(
+            stage,
+            where.directory,
+            env=where.env,
+            on_line=lambda line: self._say(f"{label}{line}"),
+            on_progress=shown,
+            stopped=self._stop.is_set,
+        )
+        self._say(f"  {one}: {stage} {done.how} in {done.seconds:.1f} s")
+        return done
+
+    def _fail(self, one: Run, reason: str, code: dict[str, Any]) -> None:
+        reason = " ".join(reason.split())
+        self.outcome.failed[one] = reason
+        failure = {
+            "study": self.study.name,
+            "setting": one.setting.name,
+            "seed": one.seed,
+            "reason": reason,
+            "params": config.flatten(one.setting.seeded(one.seed)),
+            "date": _now(),
+            **code,
+        }
+        records.write_failure(one.setting.record, failure, self.root)
+        self._say(f"  {one}: failed: {reason}")
+
+    def _command(self) -> str:
+        words = ["vtcc", "study", self.study.file.as_posix()]
+        words += ["--threads", str(self.threads)] if self.threads else []
+        words += ["--jobs", str(self.jobs)] if self.jobs > 1 else []
+        return shlex.join(words)
+
+    def _left(self, number: int) -> str:
+        """Time left by the runs of this call, or by those recorded before."""
+        before = [
+            sum(r["seconds"].values())
+            for runs in self._known.values()
+            for r in runs.values()
+            if r["how"].get("train") == "ran"
+        ]
+        taken = self._seconds or before
+        if not taken:
+            return ""
+        rest = statistics.fmean(taken) * (len(self.runs) - number + 1) / self.jobs
+        return f", about {duration(rest)} left"
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class _Shown:
+    """One line of progress in a while: a log of a long training stays readable."""
+
+    def __init__(self, stage: str, label: str, say: Any, every: float = 30.0) -> None:
+        self.stage, self.label, self.say, self.every = stage, label, say, every
+        self._last = time.monotonic()
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        if time.monotonic() - self._last < self.every:
+            return
+        self._last = time.monotonic()
+        figures = {k: v for k, v in progress.items() if k not in ("stage", "done", "total")}
+        shown = "  ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
+        )
+        done = f"{progress.get('done')}/{progress.get('total')}"
+        self.say(f"{self.label}{self.stage} {done}  {shown}")
+
+
+def duration(seconds: float) -> str:
+    """Such as `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    found = [f"{s} {metrics[s]:.4f}" for s in records.SCORES if s in metrics]
+    return "  ".join(found) or "no labels, no scores"
