@@ -2,7 +2,7 @@
 
     python -m benchmarks.imbalanced
 
-writes `data/digits-imbalanced.zip`: class 0 keeps its images, class 9 a tenth of them, those
+writes `data/digits-imbalanced.zip`: class 0 keeps its images, class 9 a ninth of them (20), those
 between fall geometrically, the first images of each class in the order of the dataset. Labels
 make the images unequal and score at the end; training sees none.
 """
@@ -27,7 +27,7 @@ def kept(label: int, count: int, ratio: float) -> int:
 def main() -> None:
     """Writes the zip."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imbalanced", description=__doc__)
-    parser.add_argument("--ratio", type=float, default=0.1, help="share that class 9 keeps")
+    parser.add_argument("--ratio", type=float, default=1 / 9, help="share that class 9 keeps")
     parser.add_argument("--out", type=Path, default=Path("data/digits-imbalanced.zip"))
     given = parser.parse_args()
     digits = load_digits()

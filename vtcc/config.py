@@ -29,10 +29,15 @@ def _p(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     above: float | None = None,
+    default: Any = dataclasses.MISSING,
 ) -> Any:
-    """Declares a parameter: its reason and the values allowed (`low`/`high` inclusive)."""
+    """Declares a parameter: its reason and the values allowed (`low`/`high` inclusive).
+
+    A `default` serves code that builds sections; params.yaml states every value.
+    """
     return field(
-        metadata={"why": why, "low": low, "high": high, "choices": choices, "above": above}
+        default=default,
+        metadata={"why": why, "low": low, "high": high, "choices": choices, "above": above},
     )
 
 
@@ -110,13 +115,17 @@ class Model:
 
     encoder: str = _p(
         "vit: the paper's, described by the sizes below; timm:NAME: any encoder of timm, which "
-        "ignores stem, positions, patch_size, embed_dim, depth, num_heads and mlp_ratio"
+        "ignores stem, positions, patch_size, embed_dim, depth, num_heads and mlp_ratio",
+        default="vit",
     )
     weights: str = _p(
         "a local file of pretrained weights for a timm encoder (safetensors or torch); "
-        "empty: random weights"
+        "empty: random weights",
+        default="",
     )
-    frozen: bool = _p("keep the encoder's weights as they are and train the projectors only")
+    frozen: bool = _p(
+        "keep the encoder's weights as they are and train the projectors only", default=False
+    )
     stem: str = _p(
         "conv: stride-2 3x3 convolutions before the 1x1 projection, as the paper; "
         "patchify: one linear map per patch",
@@ -125,6 +134,7 @@ class Model:
     positions: str = _p(
         "fixed: sine-cosine, as the paper; learned: a trained table",
         choices=("fixed", "learned"),
+        default="fixed",
     )
     patch_size: int = _p("pixels per token side; a power of two for the conv stem", low=2)
     embed_dim: int = _p("token width d, a multiple of 4 and of num_heads", low=8)
@@ -135,6 +145,7 @@ class Model:
         "both, as the paper; cluster: without the instance loss; instance: without the cluster "
         "loss, clusters are then k-means on the embedding",
         choices=("both", "instance", "cluster"),
+        default="both",
     )
     feature_dim: int = _p("length of the instance features z (paper: 128)", low=2)
     num_cluster_heads: int = _p(
@@ -147,8 +158,9 @@ class Model:
         "further cluster projectors with more clusters, which shape the encoder only; 0: none",
         low=0,
         high=64,
+        default=0,
     )
-    overcluster_clusters: int = _p("clusters of each of those, such as 5 K", low=2)
+    overcluster_clusters: int = _p("clusters of each of those, such as 5 K", low=2, default=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +177,16 @@ class Loss:
         "cluster sizes that the entropy term pulls to. uniform: equal, as the paper; given: "
         "prior_sizes; estimated: followed from the model's own assignments, for imbalanced data",
         choices=("uniform", "given", "estimated"),
+        default="uniform",
     )
     prior_sizes: tuple[float, ...] = _p(
-        "K relative sizes for prior: given, in any order and unit; else empty", above=0
+        "K relative sizes for prior: given, in any order and unit; else empty", above=0, default=()
     )
     prior_start: float = _p(
-        "fraction of the epochs with a uniform prior before estimation begins", low=0, high=0.9
+        "fraction of the epochs with a uniform prior before estimation begins",
+        low=0,
+        high=0.9,
+        default=0.3,
     )
 
 

@@ -34,8 +34,9 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
     settings = {k: v for k, v in params.items() if k != "checkpoint_minutes"}
-    if params["model"]["weights"]:  # a path: what counts is what the file holds
-        weights = Path(params["model"]["weights"])
+    file = params.get("model", {}).get("weights")
+    if file:  # a path: what counts is what the file holds
+        weights = Path(file)
         source.update(weights.read_bytes() if weights.is_file() else b"")
     identity = json.dumps([settings, digest, kernels, source.hexdigest()], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:24]

@@ -82,7 +82,7 @@ def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Modul
         RuntimeError,
         SafetensorError,
         pickle.UnpicklingError,
-        KeyError,
+        LookupError,
         ValueError,
         AssertionError,
         EOFError,
