@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -258,7 +258,7 @@ def fit(
                 left = round(clock.left())
                 progress.report("train", epoch + 1, epochs, **shown, seconds_left=left)
                 if epoch + 1 in at_points:
-                    kept = average.module if average else model
+                    kept = cast(VTCC, average.module) if average else model
                     place_centroids(kept, pixels, params, mean, std)
                     candidates += [
                         {"step": step, "epoch": epoch + 1, **head}
