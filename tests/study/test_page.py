@@ -78,6 +78,6 @@ def test_nothing_recorded_yet(file: Path, project: Path, capsys: pytest.CaptureF
     assert "0 recorded runs" in page.render(study, rows, {})
     stage.start(file, only=["patchify"], seeds="4", dry_run=True)
     out = capsys.readouterr().out
-    assert "1 runs; records in" in out
+    assert "1 run; records in" in out
     assert not plan.root(project).exists()
     assert page.plot([], "acc") == ([], [])

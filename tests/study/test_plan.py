@@ -62,7 +62,7 @@ def test_without_settings_the_study_is_the_setting(project: Path) -> None:
         ("{name: a, settings: []}", "settings: expected names"),
         ("{name: a, settings: {b: {augmen: calm}}}", "settings.b.augmen: unknown key; did you"),
         ("{name: a, settings: {b: {augment: calmer}}}", "augmentation preset 'calmer': unknown"),
-        ("{name: a, settings: {b: {model: x}}}", "model preset 'x': unknown; there are"),
+        ("{name: a, settings: {b: {model: x}}}", "model preset 'x': unknown; there are ("),
         ("{name: a, settings: {b: {dataset: digitz}}}", "did you mean 'digits'?"),
         ("{name: a, settings: {b: {train.epoch: 2}}}", "settings.b: train.epoch: unknown param"),
         ("{name: a, settings: {b: {train.epochs: 0}}}", "train.epochs: found 0; allowed"),
@@ -72,6 +72,7 @@ def test_without_settings_the_study_is_the_setting(project: Path) -> None:
         ("{name: a, seeds: [1, 1]}", "seeds: a seed comes twice"),
         ("{name: a, seeds: [4294967296]}", "train.seed: found 4294967296; allowed"),
         ("{name: a, score: 3}", "score: expected text, found 3"),
+        ("{name: a, score: acd}", "score 'acd': unknown; did you mean 'acc'?"),
     ],
 )
 def test_mistakes_are_named(project: Path, text: str, said: str) -> None:

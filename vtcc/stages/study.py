@@ -122,7 +122,8 @@ def _plan(study: plan.Study, settings: list[plan.Setting], seeds: list[int], roo
             ]
         )
     print(f"{study.title}\n{summary.aligned(lines)}")
-    print(f"{len(settings) * len(seeds)} runs; records in {root}")
+    runs = len(settings) * len(seeds)
+    print(f"{runs} {'run' if runs == 1 else 'runs'}; records in {root}")
 
 
 def _list(numbers: list[int]) -> str:

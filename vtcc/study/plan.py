@@ -145,7 +145,7 @@ def _study(values: Any, file: Path, project: Path) -> Study:
         seeds=seeds,
         baseline=baseline,
         settings=settings,
-        score=_text(values, "score") or "acc",
+        score=_score(values),
     )
 
 
@@ -233,6 +233,14 @@ def _text(values: Mapping[str, Any], key: str) -> str:
     if value is not None and not isinstance(value, str):
         raise VtccError(f"{key}: expected text, found {value!r}")
     return " ".join((value or "").split())
+
+
+def _score(values: Mapping[str, Any]) -> str:
+    score = _text(values, "score") or "acc"
+    known = [*records.SCORES, "fmi", *records.LABEL_FREE]
+    if score not in known and not score.startswith("baseline_"):
+        raise VtccError(compose.unknown("score", score, known))
+    return score
 
 
 def only(study: Study, names: list[str]) -> list[Setting]:

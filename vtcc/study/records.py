@@ -22,6 +22,7 @@ from vtcc.errors import VtccError
 # Below the project.
 RECORDS = Path("benchmarks/records")
 SCORES = ("acc", "nmi", "ari")
+LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
 NEEDED = {
     "command": str,
     "seed": int,

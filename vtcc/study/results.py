@@ -16,7 +16,7 @@ from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.study import quoted, records
 from vtcc.study.records import SCORES
-from vtcc.study.summary import LABEL_FREE, paired
+from vtcc.study.summary import paired
 
 STUDIES = Path("benchmarks/studies")
 
@@ -304,7 +304,7 @@ def _comparison(
     setting = {name: name.partition("--")[2] or name for name in loaded}
     every = [run for runs in loaded.values() for run in runs.values()]
     found = [s for s in SCORES if any(s in run["metrics"] for run in every)]
-    columns = found or [s for s in LABEL_FREE if any(s in run["metrics"] for run in every)]
+    columns = found or [s for s in records.LABEL_FREE if any(s in run["metrics"] for run in every)]
     main = columns[0] if columns else "acc"
     rows, differing, times = [], [], []
     for name, runs in loaded.items():

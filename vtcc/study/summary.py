@@ -10,8 +10,6 @@ from vtcc.study import records
 from vtcc.study.plan import Study
 from vtcc.study.records import Spread
 
-LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
-
 
 @dataclass(frozen=True)
 class Row:
@@ -83,7 +81,7 @@ def columns(found: Sequence[Row]) -> list[str]:
     """The metrics to show: scores where there are labels, else what is known without."""
     present = {key for row in found for run in row.runs.values() for key in run["metrics"]}
     scored = [s for s in records.SCORES if s in present]
-    return scored or [s for s in LABEL_FREE if s in present]
+    return scored or [s for s in records.LABEL_FREE if s in present]
 
 
 def main_score(study: Study, found: Sequence[Row]) -> str:
