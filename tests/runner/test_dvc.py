@@ -72,6 +72,15 @@ def test_failures_tell_the_stages_reason(project: Path) -> None:
 
 
 def test_interrupting_reaches_the_stage_and_leaves_nothing(project: Path) -> None:
+    # Started with `&` by a script, pytest inherits SIGINT ignored, and nothing would be raised.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _interrupt_a_training(project)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt_a_training(project: Path) -> None:
     run(project, "download")
     set_epochs(project, 99)
 

@@ -170,7 +170,8 @@ def _torch_load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if not found:
-            raise _not_a_checkpoint(path, _line(error)) from None
+            # torch's own text goes on about its defaults, which helps nobody here.
+            raise _not_a_checkpoint(path, "not in torch's file format") from None
         raise VtccError(
             f"{path}: holds more than tensors ({found[1]}), which could run code while loading, so "
             "it was not opened; if you trust it, extract the weights yourself, best in a "

@@ -150,5 +150,5 @@ def _text(card: Card, full: dict[str, Any]) -> str:
     if card.class_counts:
         counts = (f"{k} {'?' if v is None else v}" for k, v in card.class_counts.items())
         lines.append("  classes     " + ", ".join(counts))
-    lines.append(f"  use it      dataset.source: {(CATALOG / card.name).as_posix()}.yaml")
+    lines.append(f"  use it      vtcc use folder --dataset {card.name}")
     return "\n".join(lines)
