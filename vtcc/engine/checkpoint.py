@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -100,16 +101,8 @@ def read_info(directory: Path) -> dict[str, Any]:
     return info
 
 
-# Of parameters that came later; models without them were made as if by these values.
-_BEFORE = {
-    "encoder": "vit",
-    "weights": "",
-    "frozen": False,
-    "positions": "fixed",
-    "projectors": "both",
-    "overcluster_heads": 0,
-    "overcluster_clusters": 2,
-}
+# Parameters that came later have a default: models without them were made as if by it.
+_BEFORE = {f.name: f.default for f in fields(Model) if f.default is not MISSING}
 
 
 def architecture(info: dict[str, Any]) -> Model:

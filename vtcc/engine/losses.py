@@ -79,5 +79,5 @@ def _divergence(p: Tensor, prior: Tensor | None) -> Tensor:
     """KL(mean assignment || prior); xlogy makes an empty cluster's 0 log 0 a zero."""
     K = p.shape[1]
     mean = p.float().mean(dim=0)  # (K,)
-    log_prior = -math.log(K) if prior is None else prior.float().log()
+    log_prior = -math.log(K) if prior is None else prior.to(p.device).float().log()
     return (torch.xlogy(mean, mean) - mean * log_prior).sum()
