@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vtcc import config
-from vtcc.engine import checkpoint, loop
+from vtcc.engine import checkpoint, loop, objective, schedule
 from vtcc.engine.kernels import resolve
 from vtcc.engine.optim import learning_rate, make_optimizer
 from vtcc.errors import VtccError
@@ -75,24 +75,29 @@ def test_seed_epoch_and_step_each_change_the_draws():
     """torch's CPU generator keeps 32 bits of its seed: the draws are compared, not the seeds."""
 
     def draws(seed, kind, number):
-        generator = torch.Generator().manual_seed(loop.stream(seed, kind, number))
+        generator = torch.Generator().manual_seed(schedule.stream(seed, kind, number))
         return tuple(torch.rand(4, generator=generator).tolist())
 
-    keys = [(s, k, n) for s in (0, 1, 2**31) for k in (loop.ORDER, loop.VIEWS) for n in range(50)]
+    keys = [
+        (s, k, n)
+        for s in (0, 1, 2**31)
+        for k in (schedule.ORDER, schedule.VIEWS)
+        for n in range(50)
+    ]
     assert len({draws(*key) for key in keys}) == len(keys)
-    assert loop.epoch_order(65, 0, 0).tolist() != loop.epoch_order(65, 1, 0).tolist()
+    assert schedule.epoch_order(65, 0, 0).tolist() != schedule.epoch_order(65, 1, 0).tolist()
 
 
 def test_two_seeds_see_other_batches_and_other_views(tmp_path, monkeypatch):
     seen = {}
-    real = loop.view
+    real = objective.view
 
     def recording(x, *args, **kwargs):
         out = real(x, *args, **kwargs)
         seen[seed].append((x.clone(), out.clone()))
         return out
 
-    monkeypatch.setattr(loop, "view", recording)
+    monkeypatch.setattr(objective, "view", recording)
     for seed in (0, 1):
         seen[seed] = []
         fit(tmp_path / str(seed), tiny(**{"train.seed": seed, "train.epochs": 1}))
@@ -123,7 +128,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, signum):
 
 def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole = fit(tmp_path / "whole")
-    real, calls = loop.instance_loss, []
+    real, calls = objective.instance_loss, []
 
     def failing(*args):
         calls.append(1)
@@ -131,7 +136,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(tmp_pat
             signal.raise_signal(signal.SIGINT)
         return real(*args)
 
-    monkeypatch.setattr(loop, "instance_loss", failing)
+    monkeypatch.setattr(objective, "instance_loss", failing)
     with pytest.raises(loop.Interrupted):
         fit(tmp_path / "cut")
     state = checkpoint.load_state(tmp_path / "cut" / loop.STATE)
@@ -173,14 +178,16 @@ def test_candidates_are_every_head_at_every_selection_point(tmp_path):
 )
 def test_selection_epochs_end_with_the_last(epochs, points, expected):
     selection = replace(tiny().selection, points=points)
-    assert loop.selection_epochs(replace(tiny(), epochs=epochs, selection=selection)) == expected
+    assert (
+        schedule.selection_epochs(replace(tiny(), epochs=epochs, selection=selection)) == expected
+    )
 
 
 def test_each_epoch_shows_every_image_at_most_once_in_a_new_order():
-    first, second = loop.epoch_order(65, 0, 0), loop.epoch_order(65, 0, 1)
+    first, second = schedule.epoch_order(65, 0, 0), schedule.epoch_order(65, 0, 1)
     assert sorted(first.tolist()) == list(range(65))
     assert first.tolist() != second.tolist()
-    assert first.tolist() == loop.epoch_order(65, 0, 0).tolist()
+    assert first.tolist() == schedule.epoch_order(65, 0, 0).tolist()
 
 
 @pytest.mark.parametrize(
@@ -197,13 +204,13 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path, key, value, message):
 
 @pytest.mark.parametrize("minutes", [1.0, 1e-9])
 def test_a_diverging_training_never_replaces_a_good_checkpoint(tmp_path, monkeypatch, minutes):
-    real, calls = loop.instance_loss, []
+    real, calls = objective.instance_loss, []
 
     def exploding(*args):
         calls.append(1)
         return real(*args) * (float("nan") if len(calls) > 9 else 1)
 
-    monkeypatch.setattr(loop, "instance_loss", exploding)
+    monkeypatch.setattr(objective, "instance_loss", exploding)
     params = tiny(
         **{
             "train.selection.points": 2,

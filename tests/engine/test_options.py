@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tests.engine.test_loop import IMAGES, StopAt, assert_same, fit, tiny, weights
 from vtcc import config
-from vtcc.engine import checkpoint, loop
+from vtcc.engine import checkpoint, loop, objective
 from vtcc.engine.averaging import averaged
 from vtcc.engine.centroids import unit_kmeans
 from vtcc.engine.model import build
@@ -43,7 +43,7 @@ def test_both_projectors_add_their_losses():
     z, p = model.project(torch.randn(8, model.encoder.embed_dim))
     assert z.shape == (8, tiny().model.feature_dim)
     assert p.shape == (tiny().model.num_cluster_heads, 8, 10)
-    losses = loop.Losses(torch.tensor(3.0), torch.tensor([1.0, 3.0]), torch.tensor([4.0]), p)
+    losses = objective.Losses(torch.tensor(3.0), torch.tensor([1.0, 3.0]), torch.tensor([4.0]), p)
     assert float(losses.total()) == 3.0 + 2.0 + 4.0
 
 

@@ -1,0 +1,102 @@
+"""The losses of one step, from raw pixels: views, forward passes, contrast or self-labelling."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vtcc.config import Train
+from vtcc.engine.augment import normalize, plain, view
+from vtcc.engine.kernels import Kernels
+from vtcc.engine.losses import cluster_loss, instance_loss
+from vtcc.engine.model import VTCC
+from vtcc.engine.prior import Prior
+from vtcc.engine.self_label import self_label_loss
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one step: instance (), cluster (heads,), over (overcluster heads,), p (heads, N, K)."""
+
+    instance: Tensor
+    cluster: Tensor
+    over: Tensor
+    p: Tensor
+
+    def total(self) -> Tensor:
+        """Their sum, heads averaged; what a projector that is left out would add is 0."""
+        loss = self.instance
+        for heads in (self.cluster, self.over):
+            if len(heads):
+                loss = loss + heads.mean()
+        return loss
+
+
+class Objective:
+    """What a training minimises, in its two phases.
+
+    Args:
+        model: in train mode, on the kernels' device.
+        params: the `train` section.
+        kernels: precision of the forward passes; losses are fp32.
+        mean, std: C floats each, of the pixels in range 0-1.
+        prior: cluster sizes that the entropy term pulls to.
+    """
+
+    def __init__(
+        self,
+        model: VTCC,
+        params: Train,
+        kernels: Kernels,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        prior: Prior,
+    ):
+        self._model, self._params, self._kernels = model, params, kernels
+        self._mean, self._std, self._prior = mean, std, prior
+
+    def contrast(self, x: Tensor, generator: torch.Generator) -> Losses:
+        """x: (B, C, H, W) uint8 -> the paper's losses on two views of every image."""
+        model, loss = self._model, self._params.loss
+        x_a = self._view(x, generator)
+        x_b = self._view(x, generator, second=True)
+        with self._kernels.autocast():
+            h_a, h_b = model.encoder(x_a), model.encoder(x_b)
+            (z_a, p_a), (z_b, p_b) = model.project(h_a), model.project(h_b)
+            o_a, o_b = model.overcluster(h_a), model.overcluster(h_b)
+        instance = p_a.new_zeros(())
+        if model.instance_projector is not None:
+            instance = instance_loss(z_a, z_b, loss.instance_temperature)
+        temperature, weight = loss.cluster_temperature, loss.entropy_weight
+        cluster = [
+            cluster_loss(a, b, temperature, weight, self._prior.of(head))
+            for head, (a, b) in enumerate(zip(p_a, p_b, strict=True))
+        ]
+        over = [cluster_loss(a, b, temperature, weight) for a, b in zip(o_a, o_b, strict=True)]
+        return Losses(instance, _stack(cluster, instance), _stack(over, instance), p_a)
+
+    def self_label(self, x: Tensor, generator: torch.Generator) -> Losses:
+        """x: (B, C, H, W) uint8 -> cross entropy of a view against confident plain images."""
+        model = self._model
+        x_a = self._view(x, generator)
+        x_plain = normalize(plain(x, self._params.image_size), self._mean, self._std)
+        model.eval()
+        # A context of its own: autocast would hand weights cast here, without gradient, to below.
+        with self._kernels.autocast(), torch.no_grad():
+            _, p = model.project(model.encoder(x_plain))
+        model.train()
+        with self._kernels.autocast():
+            _, p_a = model.project(model.encoder(x_a))
+        threshold = self._params.self_label.threshold
+        cluster = [self_label_loss(w, s, threshold) for w, s in zip(p, p_a, strict=True)]
+        instance = p_a.new_zeros(())
+        return Losses(instance, _stack(cluster, instance), _stack([], instance), p_a)
+
+    def _view(self, x: Tensor, generator: torch.Generator, *, second: bool = False) -> Tensor:
+        params = self._params
+        x = view(x, params.augment, params.image_size, generator, second=second)
+        return normalize(x, self._mean, self._std)
+
+
+def _stack(losses: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(losses) if losses else like.new_zeros(0)

@@ -1,0 +1,48 @@
+"""What happens when: the order of images, the seed of every draw, the epochs that are scored."""
+
+import numpy as np
+import torch
+
+from vtcc.config import Train
+from vtcc.errors import VtccError
+
+ORDER, VIEWS = 0, 1  # kinds of streams
+
+
+def stream(seed: int, kind: int, number: int) -> int:
+    """A generator seed of its own for every (training seed, kind of draw, epoch or step).
+
+    Hashed to 32 bits, since torch's CPU generator ignores all higher ones.
+    """
+    return int(np.random.SeedSequence([seed, kind, number]).generate_state(1, np.uint32)[0])
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> torch.Tensor:
+    """The shuffled rows of one epoch, (images,) int64, a function of seed and epoch."""
+    generator = torch.Generator().manual_seed(stream(seed, ORDER, epoch))
+    return torch.randperm(images, generator=generator)
+
+
+def selection_epochs(params: Train) -> set[int]:
+    """Epochs (from 1) whose checkpoints are compared: evenly over the last half, and the last.
+
+    With self-labelling it is its last epoch alone: losses of two phases do not compare.
+    """
+    if params.self_label.epochs:
+        return {params.epochs + params.self_label.epochs}
+    points = params.selection.points
+    return {max(1, round(params.epochs * (0.5 + 0.5 * (i + 1) / points))) for i in range(points)}
+
+
+def check_fits(params: Train, images: int) -> None:
+    """Refuses a K or a batch size that the number of training images does not allow."""
+    if params.num_clusters > images:
+        raise VtccError(
+            f"train.num_clusters: {params.num_clusters} clusters for {images} training images; "
+            f"use at most {images}"
+        )
+    if params.batch_size > images:
+        raise VtccError(
+            f"train.batch_size: {params.batch_size} is more than the {images} training images; "
+            f"try {max(2, min(32, images // 2))}"
+        )
