@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -229,6 +230,7 @@ def use(
     template = compose.run_text(name, project)
     text = config.edit(template, compose.changes(dataset, model, augment, overrides, project))
     _in_project()
+    compose.check_encoder(yaml.safe_load(text))
     former = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.exists() else ""
     known = (compose.run_text(n, project) for n in compose.names("run", project))
     if former and former not in known:

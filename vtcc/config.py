@@ -344,6 +344,15 @@ def _check_together(params: Params) -> None:
         raise VtccError(
             f"dataset.name: found {name[:100]!r}; allowed: 1 to 100 printable characters"
         )
+    if set(name) & set("/\\:") or name.startswith("."):
+        raise VtccError(
+            f"dataset.name: found {name!r}; no slash, backslash or colon, no dot at the start: it "
+            "names the registered model"
+        )
+    if not params.dataset.source.strip():
+        raise VtccError(
+            "dataset.source: empty; name a card of data/catalog, a folder or an archive"
+        )
     _check_bands(params)
     _check_losses(train)
     if model.weights and model.encoder == "vit":
@@ -497,6 +506,9 @@ def _value(hint: Any, value: Any, limits: typing.Mapping[str, Any], key: str) ->
         return tuple(_value(inner[0], v, limits, f"{key}[{i}]") for i, v in enumerate(value))
     if hint is float and _is_number(value):
         value = float(value)
+    if hint is str and isinstance(value, dict) and len(value) == 1:
+        name = next(iter(value))
+        raise VtccError(f"{key}: expected text, found {value!r}; quote what has a colon: '{name}:'")
     ok = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
     if not ok or (hint is float and not math.isfinite(value)):
         found = f"{value!r}"
@@ -578,7 +590,16 @@ def read_yaml(path: Path) -> Any:
             "or change to the project's directory"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VtccError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise VtccError(f"{path}: not valid YAML: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What PyYAML complains about and where, without its picture of the line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = getattr(error, "problem", None) or "cannot be read"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def to_dict(params: Any) -> dict:

@@ -11,11 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vtcc.atomic import atomic_directory, atomic_file
+from vtcc.atomic import atomic_directory, atomic_file, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
 from vtcc.engine.upstream import import_upstream as import_upstream
-from vtcc.engine.upstream import keep_positions
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -75,6 +74,7 @@ def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
     with atomic_directory(directory) as fresh:
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         save_file(weights, fresh / WEIGHTS)
+        (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
         text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
         (fresh / INFO).write_text(text + "\n", encoding="utf-8")
 
@@ -126,8 +126,10 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
     file = directory / WEIGHTS
     try:
         weights = load_file(file)
-        if "encoder.positions" in weights and "encoder.positions" not in model.state_dict():
-            keep_positions(model, weights["encoder.positions"])
+        table = model.state_dict().get("encoder.positions")
+        if table is not None and "encoder.positions" not in weights:
+            # Models were once saved without their table, which had its two axes the other way.
+            weights["encoder.positions"] = table.roll(table.shape[2] // 2, dims=2)
         model.load_state_dict(weights)
     except FileNotFoundError:
         raise VtccError(f"{file}: missing; the model directory is incomplete") from None
