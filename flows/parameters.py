@@ -68,4 +68,5 @@ Preset = Annotated[
     AfterValidator(_known_preset),
     WithJsonSchema({"type": "string", "enum": workspace.presets()}),
 ]
+Processes = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})]
 Seed = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": config.MAX_SEED})]

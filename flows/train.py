@@ -20,9 +20,9 @@ from prefect.states import Failed, State
 from prefect.tasks import exponential_backoff
 
 from flows import server
-from flows.parameters import Overrides, Preset, Seed
+from flows.parameters import Overrides, Preset, Processes, Seed
 from flows.progress import ProgressArtifact
-from vtcc import config, paths
+from vtcc import config, launch, paths
 from vtcc.errors import VtccError
 from vtcc.runner import dvc, workspace
 
@@ -130,7 +130,10 @@ def _run_name() -> str:
 
 @flow(name="vtcc", flow_run_name=_run_name)
 def train(
-    preset: Preset | None = None, overrides: Overrides = NOTHING, seed: Seed | None = None
+    preset: Preset | None = None,
+    overrides: Overrides = NOTHING,
+    seed: Seed | None = None,
+    processes: Processes | None = None,
 ) -> Any:
     """Downloads, validates, trains and evaluates; what DVC has already is not done again.
 
@@ -142,6 +145,8 @@ def train(
         preset: name of a run preset; without it, `params.yaml` as it is.
         overrides: dotted parameters and their values, such as {"train.epochs": 2}.
         seed: train.seed.
+        processes: that train together, one per GPU for example; what they learn is the same
+            training, so DVC does not repeat one for another number.
 
     Returns:
         The content of reports/metrics.json.
@@ -152,6 +157,8 @@ def train(
     logger = get_run_logger()
     try:
         with workspace.Workspace(preset, overrides, seed) as where:
+            if processes:
+                where.env[launch.PROCESSES] = str(processes)
             logger.info("%s %s", "in the project" if where.in_place else "in", where.directory)
             runs: list[Any] = [_done(stage(where)) for stage in STAGES]
             metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
@@ -203,6 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.train", description="Run the pipeline.")
     parser.add_argument("--preset", help=f"one of: {', '.join(workspace.presets())}")
     parser.add_argument("--seed", type=int, help="train.seed")
+    parser.add_argument("--processes", type=int, help="that train together")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=2"
     )
@@ -211,7 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
         overrides = config.parse_assignments(given.set)
         workspace.resolve(given.preset, overrides, given.seed)
         with server.or_ephemeral(paths.project()):
-            train(given.preset, overrides, given.seed)
+            train(given.preset, overrides, given.seed, given.processes)
     except VtccError as error:
         sys.exit(f"error: {error}")
 

@@ -7,7 +7,7 @@ import subprocess
 import textwrap
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -51,11 +51,11 @@ def _in_project() -> None:
     os.chdir(paths.project())
 
 
-def _stage(name: str) -> None:
+def _stage(name: str, **options: Any) -> None:
     """Runs a stage and says how long it took, its imports included."""
     started = time.monotonic()
     _in_project()
-    importlib.import_module(f"vtcc.stages.{name}").run()
+    importlib.import_module(f"vtcc.stages.{name}").run(**options)
     print(f"{name}: done in {time.monotonic() - started:.0f} s")
 
 
@@ -72,9 +72,13 @@ def validate() -> None:
 
 
 @app.command()
-def train() -> None:
+def train(
+    processes: Annotated[
+        int, typer.Option(min=0, help="On this machine; 0: as VTCC_PROCESSES says, else 1.")
+    ] = 0,
+) -> None:
     """Stage 3: train VTCC without labels; resumes an interrupted training."""
-    _stage("train")
+    _stage("train", processes=processes)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import torch
 from vtcc import progress
 from vtcc.config import Train
 from vtcc.engine.averaging import averaged
+from vtcc.engine.distributed import ALONE, Team
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.model import VTCC, build, parameter_count
 from vtcc.engine.objective import Losses, Objective
@@ -89,6 +90,7 @@ def fit(
     std: tuple[float, ...],
     scratch: Path,
     callbacks: Callbacks | None = None,
+    team: Team = ALONE,
 ) -> Fitted:
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
 
@@ -97,18 +99,20 @@ def fit(
         params: the `train` section.
         mean, std: C floats each, of the pixels in range 0-1.
         scratch: directory for checkpoints, named by `checkpoint.training_key`.
-        callbacks: told about the start and every epoch.
+        callbacks: told about the start and every epoch, in rank 0.
+        team: of processes that train together; scratch and candidates are rank 0's.
 
     Raises:
         VtccError: when K or the batch does not fit the images, or the loss is not finite.
         Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
     """
-    callbacks = callbacks or Silent()
+    callbacks = callbacks if callbacks and team.main else Silent()
     kernels = resolve(params)
-    if params.threads:
-        torch.set_num_threads(params.threads)
+    if threads := team.threads(params.threads):
+        torch.set_num_threads(threads)
     check_fits(params, len(rows))
-    run = _Run(images, rows, params, kernels, mean, std, Scratch(scratch))
+    team.check_fits(params.batch_size)
+    run = _Run(images, rows, params, kernels, mean, std, Scratch(scratch), team)
     run.resume()
     run.run_id = callbacks.on_start(
         {"parameters": parameter_count(run.model), "resumed_run_id": run.run_id}
@@ -131,7 +135,9 @@ class _Run:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         scratch: Scratch,
+        team: Team,
     ):
+        self.team = team
         self.params, self.kernels, self.scratch = params, kernels, scratch
         self.mean, self.std = mean, std
         self.pixels = Pixels(images, rows, kernels.device)
@@ -149,10 +155,11 @@ class _Run:
             fused_attention=kernels.fused_attention,
             pretrained=True,
         ).to(kernels.device)
+        team.prepare(self.model, kernels.device)
         self.optimizer = make_optimizer(self.model, params.optimizer)
         self.average = averaged(self.model, params.ema)
         self.prior = Prior(params)
-        self.objective = Objective(self.model, params, kernels, mean, std, self.prior)
+        self.objective = Objective(self.model, params, kernels, mean, std, self.prior, team)
         self.generator = torch.Generator(kernels.device)
         self.totals = Totals.zero(params)
         self.loss = torch.zeros(())
@@ -163,7 +170,7 @@ class _Run:
 
     def resume(self) -> None:
         """Goes back to the last checkpoint in scratch, if there is one."""
-        state = self.scratch.resume()
+        state = self.team.once(self.scratch.resume)
         if not state:
             return
         self.model.load_state_dict(state["model"])
@@ -176,10 +183,17 @@ class _Run:
             self.average.load_state_dict(state["average"])
         where = self.scratch.directory / STATE
         progress.note(f"resuming at step {self.step} of {self.steps} from {where}")
+        if (before := state.get("processes", 1)) != self.team.world:
+            progress.note(
+                f"{self.team.world} processes go on where there were {before}: as good, "
+                "but not the same bits as without the change"
+            )
 
     def save(self) -> None:
         """Writes the checkpoint; the last one stays when the losses since are not finite."""
         self.check_finite(self.loss, self.totals.instance, self.totals.cluster)
+        if not self.team.main:
+            return
         self.scratch.save(
             {
                 "model": self.model.state_dict(),
@@ -191,6 +205,7 @@ class _Run:
                 "prior": self.prior.sizes,
                 "average": self.average.state_dict() if self.average else None,
                 "run_id": self.run_id,
+                "processes": self.team.world,
             }
         )
 
@@ -208,9 +223,9 @@ class _Run:
         """All steps that are left."""
         params, kernels = self.params, self.kernels
         progress.note(
-            f"training on {kernels.device}, {kernels.precision}, {torch.get_num_threads()} "
-            f"threads: {self.epochs} epochs of {self.steps_per_epoch} steps, "
-            f"{parameter_count(self.model):,} parameters"
+            f"training on {kernels.device}, {kernels.precision}, {self.team.described()}"
+            f"{torch.get_num_threads()} threads: {self.epochs} epochs of "
+            f"{self.steps_per_epoch} steps, {parameter_count(self.model):,} parameters"
         )
         at_points = selection_epochs(params)
         saved_at = time.monotonic()
@@ -231,9 +246,9 @@ class _Run:
                         self.add_candidates(epoch)
                         self.save()
                         saved_at = time.monotonic()
-                if stop.signum:
+                if signum := self.team.agree(stop.signum):
                     self.save()
-                    raise Interrupted(stop.signum)
+                    raise Interrupted(signum)
                 if time.monotonic() - saved_at > 60 * params.checkpoint_minutes:
                     self.save()
                     saved_at = time.monotonic()
@@ -244,8 +259,9 @@ class _Run:
         epoch, at = divmod(step, self.steps_per_epoch)
         # Every draw is a function of seed and step: a resume needs no generator state.
         index = epoch_order(len(self.pixels), params.seed, epoch)
-        x = self.pixels.take(index[at * params.batch_size : (at + 1) * params.batch_size])
-        self.generator.manual_seed(stream(params.seed, VIEWS, step))
+        batch = index[at * params.batch_size : (at + 1) * params.batch_size]
+        x = self.pixels.take(batch[self.team.share(params.batch_size)])
+        self.generator.manual_seed(stream(params.seed, VIEWS, step, self.team.rank))
         if step == self.contrastive_steps:
             self.optimizer = make_optimizer(self.model, params.optimizer)
         contrasting = step < self.contrastive_steps
@@ -256,7 +272,7 @@ class _Run:
         losses = objective(x, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss = losses.total()
-        loss.backward()
+        self.team.backward(loss)
         self.loss = loss.detach()
         self.optimizer.step()
         if self.average:
@@ -280,6 +296,8 @@ class _Run:
 
     def add_candidates(self, epoch: int) -> None:
         """Scores every head of the model as it is, and keeps its weights."""
+        if not self.team.main:
+            return
         kept = cast(VTCC, self.average.module) if self.average else self.model
         params, mean, std = self.params, self.mean, self.std
         place_centroids(kept, self.pixels, params, mean, std)

@@ -1,17 +1,21 @@
 """The losses of one step, from raw pixels: views, forward passes, contrast or self-labelling."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vtcc.config import Train
 from vtcc.engine.augment import normalize, plain, view
+from vtcc.engine.distributed import ALONE, Team
 from vtcc.engine.kernels import Kernels
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.model import VTCC
 from vtcc.engine.prior import Prior
 from vtcc.engine.self_label import self_label_loss
+from vtcc.engine.vit import VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Objective:
         kernels: precision of the forward passes; losses are fp32.
         mean, std: C floats each, of the pixels in range 0-1.
         prior: cluster sizes that the entropy term pulls to.
+        team: the processes that share every batch; losses are those of the whole batch.
     """
 
     def __init__(
@@ -51,19 +56,22 @@ class Objective:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         prior: Prior,
+        team: Team = ALONE,
     ):
         self._model, self._params, self._kernels = model, params, kernels
         self._mean, self._std, self._prior = mean, std, prior
+        self._team = team
+        self._parallel: tuple[str, Callable[..., Any]] | None = None
 
     def contrast(self, x: Tensor, generator: torch.Generator) -> Losses:
-        """x: (B, C, H, W) uint8 -> the paper's losses on two views of every image."""
+        """x: (B, C, H, W) uint8, this process's -> the paper's losses on two views of all."""
         model, loss = self._model, self._params.loss
+        forward = self._exchanging("contrast", [model], self._both_views)
         x_a = self._view(x, generator)
         x_b = self._view(x, generator, second=True)
         with self._kernels.autocast():
-            h_a, h_b = model.encoder(x_a), model.encoder(x_b)
-            (z_a, p_a), (z_b, p_b) = model.project(h_a), model.project(h_b)
-            o_a, o_b = model.overcluster(h_a), model.overcluster(h_b)
+            outputs = forward(x_a, x_b)
+        z_a, z_b, p_a, p_b, o_a, o_b = self._team.gather(self._params.batch_size, *outputs)
         instance = p_a.new_zeros(())
         if model.instance_projector is not None:
             instance = instance_loss(z_a, z_b, loss.instance_temperature)
@@ -76,21 +84,47 @@ class Objective:
         return Losses(instance, _stack(cluster, instance), _stack(over, instance), p_a)
 
     def self_label(self, x: Tensor, generator: torch.Generator) -> Losses:
-        """x: (B, C, H, W) uint8 -> cross entropy of a view against confident plain images."""
+        """x: (B, C, H, W) uint8, this process's -> cross entropy of a view of every image
+        against confident plain ones, over the whole batch.
+        """
         model = self._model
+        trained = [model.encoder, model.cluster_projectors]
+        forward = self._exchanging("self_label", trained, self._one_view)
         x_a = self._view(x, generator)
         x_plain = normalize(plain(x, self._params.image_size), self._mean, self._std)
+        self._team.share_buffers(model)
         model.eval()
         # A context of its own: autocast would hand weights cast here, without gradient, to below.
         with self._kernels.autocast(), torch.no_grad():
             _, p = model.project(model.encoder(x_plain))
         model.train()
         with self._kernels.autocast():
-            _, p_a = model.project(model.encoder(x_a))
+            p_a = forward(x_a)
+        p, p_a = self._team.gather(self._params.batch_size, p, p_a)
         threshold = self._params.self_label.threshold
         cluster = [self_label_loss(w, s, threshold) for w, s in zip(p, p_a, strict=True)]
         instance = p_a.new_zeros(())
         return Losses(instance, _stack(cluster, instance), _stack([], instance), p_a)
+
+    def _both_views(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, ...]:
+        """z, p and the p of over-clustering heads, of both views, all that a step needs."""
+        model = self._model
+        h_a, h_b = model.encoder(x_a), model.encoder(x_b)
+        (z_a, p_a), (z_b, p_b) = model.project(h_a), model.project(h_b)
+        return z_a, z_b, p_a, p_b, model.overcluster(h_a), model.overcluster(h_b)
+
+    def _one_view(self, x: Tensor) -> Tensor:
+        return self._model.project(self._model.encoder(x))[1]
+
+    def _exchanging(
+        self, phase: str, trained: list[nn.Module], forward: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """`forward` with its gradients exchanged, made once when its phase begins."""
+        if self._parallel is None or self._parallel[0] != phase:
+            # Weights of a timm model may take no part; of ours all do.
+            ours = isinstance(self._model.encoder, VisionTransformer)
+            self._parallel = phase, self._team.parallel(trained, forward, all_used=ours)
+        return self._parallel[1]
 
     def _view(self, x: Tensor, generator: torch.Generator, *, second: bool = False) -> Tensor:
         params = self._params

@@ -9,12 +9,13 @@ from vtcc.errors import VtccError
 ORDER, VIEWS = 0, 1  # kinds of streams
 
 
-def stream(seed: int, kind: int, number: int) -> int:
-    """A generator seed of its own for every (training seed, kind of draw, epoch or step).
+def stream(seed: int, kind: int, number: int, rank: int = 0) -> int:
+    """A generator seed of its own for every (training seed, kind of draw, epoch or step, rank).
 
     Hashed to 32 bits, since torch's CPU generator ignores all higher ones.
     """
-    return int(np.random.SeedSequence([seed, kind, number]).generate_state(1, np.uint32)[0])
+    draw = [seed, kind, number] + ([rank] if rank else [])
+    return int(np.random.SeedSequence(draw).generate_state(1, np.uint32)[0])
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc import __version__, config, paths
+from vtcc import __version__, config, launch, paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
@@ -24,34 +24,58 @@ from vtcc.progress import note
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def run() -> None:
+def run(processes: int = 0) -> None:
     """Trains on `data/cache`, chooses checkpoint and head without labels, saves the model.
+
+    Args:
+        processes: on this machine; 0: as the variable VTCC_PROCESSES says, else 1. Within
+            torchrun or `accelerate launch` it is theirs to say.
 
     Raises:
         VtccError: on a user's mistake or a training that diverged.
-        SystemExit: with 128 + signal number after SIGINT or SIGTERM.
+        SystemExit: with 128 + signal number after SIGINT or SIGTERM, or with the status of the
+            processes that were started.
     """
+    from vtcc.data.cache import open_cache
+
+    launch.follow_launcher()
+    if (count := launch.wanted(processes)) > 1:
+        # What a user may have to mend is said before anything is started.
+        params = config.load()
+        _check_cache(params, open_cache(paths.CACHE))
+        return launch.run([sys.executable, "-m", "vtcc", "train"], count)
+    from vtcc.engine import distributed
+    from vtcc.engine.kernels import resolve_device
+
+    params = config.load()
+    with distributed.join(resolve_device(params.train.device)) as team:
+        _in_team(params, team)
+
+
+def _in_team(params: config.Params, team: Any) -> None:
+    """One process's part: each holds the data, rank 0 the checkpoints and the results."""
     from vtcc.data.cache import open_cache
     from vtcc.engine import checkpoint
     from vtcc.engine.kernels import resolve
 
-    params = config.load()
     train = params.train
     cache = open_cache(paths.CACHE)
     _check_cache(params, cache)
     kernels = vars(resolve(train))
+    # How many processes train is left out: another number goes on from the same checkpoints.
     key = checkpoint.training_key(config.to_dict(train), cache.digest, kernels)
-    with _alone(paths.scratch() / f"{key}.lock"):
-        _train(params, cache, paths.scratch() / key)
+    lock = paths.scratch() / f"{key}.lock"
+    with _alone(lock) if team.main else contextlib.nullcontext():
+        _train(params, cache, paths.scratch() / key, team)
 
 
-def _train(params: config.Params, cache: Any, scratch: Path) -> None:
+def _train(params: config.Params, cache: Any, scratch: Path, team: Any) -> None:
     from vtcc.analysis.selection import Candidate, choose
     from vtcc.engine import checkpoint, loop
 
     train = params.train
     mean, std = normalization(train.normalize, cache)
-    tracker = _tracker(params, cache)
+    tracker = _tracker(params, cache) if team.main else _Untracked()
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
     try:
@@ -63,7 +87,10 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
             std=std,
             scratch=scratch,
             callbacks=tracker,
+            team=team,
         )
+        if not team.main:
+            return
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)
         info = {
@@ -85,6 +112,7 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
             },
             "train": config.to_dict(train),
             "kernels": vars(fitted.kernels),
+            "processes": team.world,
             "versions": versions(),
         }
         checkpoint.save_model(paths.MODEL, model, info)
@@ -176,7 +204,7 @@ def _check_cache(params: config.Params, cache: Any) -> None:
 
 
 class _Untracked:
-    """Stands in where MLflow is not installed."""
+    """Stands in where MLflow is not installed, and in all processes but one."""
 
     def on_start(self, info: dict[str, Any]) -> str | None:
         return None
