@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from vtcc.errors import VtccError
 
@@ -48,13 +49,13 @@ def wanted(given: int = 0) -> int:
     return int(text)
 
 
-def run(command: list[str], processes: int) -> None:
-    """Runs `command` as `processes` processes that know of each other, and waits.
+def run(command: list[str], processes: int) -> NoReturn:
+    """Runs `command` as `processes` processes that know of each other, in place of this one.
 
     SIGINT and SIGTERM are handed on. When one fails, the others are ended.
 
     Raises:
-        SystemExit: with the status of rank 0, else of another that failed, unless all is well.
+        SystemExit: when all have ended, with the status of rank 0, else of another that failed.
     """
     pending: list[int] = []
 
@@ -84,8 +85,7 @@ def run(command: list[str], processes: int) -> None:
                 child.kill()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if status:
-        sys.exit(status)
+    sys.exit(status)
 
 
 def follow_launcher() -> None:

@@ -43,13 +43,15 @@ def run(processes: int = 0) -> None:
         # What a user may have to mend is said before anything is started.
         params = config.load()
         _check_cache(params, open_cache(paths.CACHE))
-        return launch.run([sys.executable, "-m", "vtcc", "train"], count)
+        launch.run([sys.executable, "-m", "vtcc", "train"], count)
     from vtcc.engine import distributed
     from vtcc.engine.kernels import resolve_device
 
     params = config.load()
     with distributed.join(resolve_device(params.train.device)) as team:
         _in_team(params, team)
+    if not team.main:
+        sys.exit()  # rank 0 has the last word
 
 
 def _in_team(params: config.Params, team: Any) -> None:
