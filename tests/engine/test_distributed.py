@@ -1,10 +1,15 @@
+import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from tests.engine import team as cases
+from vtcc import config, paths
+from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint, distributed, loop, schedule
 from vtcc.engine.distributed import Team
 from vtcc.errors import VtccError
@@ -158,3 +163,83 @@ def test_without_a_launchers_variables_there_is_one_process(monkeypatch):
     with distributed.join("cpu") as team:
         assert team == Team()
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_processes_sort_the_digits_as_well_as_one(tmp_path):
+    """The default recipe; five seeds of one process gave ACC .9608 with a deviation of .0064."""
+    from vtcc.analysis.metrics import clustering_scores
+    from vtcc.data.cache import open_cache
+    from vtcc.data.manifest import read_labels
+    from vtcc.engine import predict
+
+    project = config.PRESETS.parents[1]
+    shutil.copytree(project / "data/catalog", tmp_path / "data/catalog")
+    (tmp_path / paths.PARAMS).write_text(config.preset_text("digits"))
+    env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | {
+        "PYTHONPATH": str(project),
+        "VTCC_HOME": str(tmp_path),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "VTCC_PROCESSES": "2",
+    }
+    for stage in ("download", "validate", "train"):
+        command = [sys.executable, "-m", "vtcc", stage]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "2 processes with each 1 threads" in done.stdout
+    cache = open_cache(tmp_path / paths.CACHE)
+    found = predict.load(tmp_path / paths.MODEL).predict(cache.images).cluster
+    labels = read_labels(tmp_path / paths.LABELS).set_index("path")["label"]
+    scores = clustering_scores(labels.loc[cache.paths].to_numpy(), found)
+    assert scores["acc"] > 0.9608 - 3 * 0.0064
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_launched_stage_stops_and_resumes_to_the_same_bits(tmp_path, signum):
+    project = config.PRESETS.parents[1]
+    text = config.edit(
+        config.preset_text("tiny"),
+        {
+            "train.batch_size": 15,
+            "train.epochs": 200,
+            "train.checkpoint_minutes": 0.01,
+            "train.selection.points": 1,
+        },
+    )
+    (tmp_path / paths.PARAMS).write_text(text)
+    with CacheWriter(tmp_path / paths.CACHE, name="noise", image_size=16, channels=1) as writer:
+        for i, image in enumerate(cases.IMAGES):
+            writer.add(f"{i}.png", "train", image)
+        writer.finish()
+    env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | {
+        "PYTHONPATH": str(project),
+        "VTCC_HOME": str(tmp_path),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+    }
+    command = [sys.executable, "-m", "vtcc", "train", "--processes", "2"]
+
+    def train(stop_at=None):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
+        )
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if stop_at and f'"done": {stop_at},' in line:
+                process.send_signal(signum)
+                stop_at = None
+        return process.wait(), "".join(said)
+
+    assert train()[0] == 0
+    whole = (tmp_path / paths.MODEL / "model.safetensors").read_bytes()
+    status, said = train(stop_at=100)
+    expected = -signum if signum == signal.SIGKILL else 128 + signum
+    assert status == expected
+    # A killed launcher's processes end by themselves; the lock of the training waits for them.
+    status, said = train()
+    assert status == 0
+    assert "resuming at step" in said
+    assert said.count("train: done in") == 1
+    assert (tmp_path / paths.MODEL / "model.safetensors").read_bytes() == whole

@@ -38,6 +38,7 @@ def stages(
     def run_stage(stage: str, directory: Path, **more: Any) -> dvc.StageRun:
         fake.ran.append(stage)
         fake.where = directory
+        fake.processes = more["env"].get("VTCC_PROCESSES")
         if fake.errors.get(stage):
             raise fake.errors[stage].pop(0)
         more["on_line"](f"{stage} speaks")
@@ -106,6 +107,17 @@ def test_with_parameters_in_a_worktree(stages: SimpleNamespace, project: Path) -
     assert run_name(state) == "digits digits seed 7"
 
 
+def test_the_number_of_processes_reaches_the_stages(
+    stages: SimpleNamespace, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VTCC_PROCESSES", raising=False)
+    assert flow_module.train(processes=2, return_state=True).is_completed()
+    assert stages.processes == "2"
+    assert stages.where == project  # it is no parameter of the training: no worktree is needed
+    assert flow_module.train(return_state=True).is_completed()
+    assert stages.processes is None
+
+
 def test_a_failing_stage_fails_the_run_in_its_words(stages: SimpleNamespace) -> None:
     stages.errors = {"train": [dvc.StageError("train", 1, "too dark", explained=True)]}
     state = flow_module.train(None, {"train.epochs": 2}, return_state=True)
@@ -170,6 +182,8 @@ def test_the_deployment_refuses_wrong_parameters_at_submission(server: None) -> 
         assert "too short" in submit(overrides={"train.augment.crop_scale": [0.5]})
         assert "'digit' is not one of" in submit(preset="digit")
         assert "'seed'" in submit(seed="three")
+        assert submit(processes=2) == "accepted"
+        assert "less than the minimum of 1" in submit(processes=0)
         # A name that is no parameter at all is refused by `prefect deployment run` itself.
 
 
