@@ -18,9 +18,18 @@ from vtcc.engine.objective import Losses, Objective
 from vtcc.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
-from vtcc.engine.schedule import VIEWS, check_fits, epoch_order, selection_epochs, stream
+from vtcc.engine.record import describe, generators, restore_generators
+from vtcc.engine.schedule import (
+    VIEWS,
+    check_fits,
+    epoch_order,
+    saved_epochs,
+    selection_epochs,
+    stream,
+)
 from vtcc.engine.scoring import place_centroids, score_heads
-from vtcc.engine.scratch import STATE, Scratch
+from vtcc.engine.scratch import STATE as STATE
+from vtcc.engine.scratch import Scratch
 from vtcc.engine.signals import Interrupted, stop_signals
 from vtcc.engine.totals import Clock, Totals
 from vtcc.errors import VtccError
@@ -34,7 +43,8 @@ class Callbacks(Protocol):
     """What the loop tells the world; tracking implements it, a training runs without."""
 
     def on_start(self, info: dict[str, Any]) -> str | None:
-        """Called once with `parameters` (their number) and `resumed_run_id` (None at first).
+        """Called once with `parameters` (their number), `resumed_run_id` (None at first) and
+        `curves`, the rows of the epochs that lie before a resume.
 
         Returns an id that is kept in the checkpoints and handed back at a resume.
         """
@@ -89,6 +99,8 @@ def fit(
     std: tuple[float, ...],
     scratch: Path,
     callbacks: Callbacks | None = None,
+    digest: str = "",
+    resume_from: Path | None = None,
 ) -> Fitted:
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
 
@@ -98,10 +110,14 @@ def fit(
         mean, std: C floats each, of the pixels in range 0-1.
         scratch: directory for checkpoints, named by `checkpoint.training_key`.
         callbacks: told about the start and every epoch.
+        digest: of the data, kept in the checkpoints.
+        resume_from: a checkpoint to go on from, whatever `scratch` holds.
 
     Raises:
-        VtccError: when K or the batch does not fit the images, or the loss is not finite.
-        Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
+        VtccError: when K or the batch does not fit the images, the loss is not finite, or
+            `resume_from` is of another training.
+        Interrupted: after SIGINT, SIGTERM or SIGHUP, with the checkpoint written.
+        OSError: when a checkpoint cannot be written; those written before stand.
     """
     callbacks = callbacks or Silent()
     kernels = resolve(params)
@@ -109,10 +125,19 @@ def fit(
         torch.set_num_threads(params.threads)
     check_fits(params, len(rows))
     run = _Run(images, rows, params, kernels, mean, std, Scratch(scratch))
+    run.record = describe(params, digest, kernels)
+    if resume_from:
+        run.scratch.adopt(resume_from, run.record)
     run.resume()
     run.run_id = callbacks.on_start(
-        {"parameters": parameter_count(run.model), "resumed_run_id": run.run_id}
+        {
+            "parameters": parameter_count(run.model),
+            "resumed_run_id": run.run_id,
+            "curves": run.curves,
+        }
     )
+    if not run.step:
+        run.save()  # what a kill in the first minute leaves: the id; and a full disk shows now
     run.train(callbacks)
     return Fitted(
         run.curves, run.candidates, kernels, parameter_count(run.model), run.scratch, run.model
@@ -160,6 +185,7 @@ class _Run:
         self.curves: list[dict[str, float]] = []
         self.candidates: list[dict[str, Any]] = []
         self.run_id: str | None = None
+        self.record: dict[str, Any] = {}
 
     def resume(self) -> None:
         """Goes back to the last checkpoint in scratch, if there is one."""
@@ -174,8 +200,8 @@ class _Run:
         self.prior.sizes = state["prior"]
         if self.average:
             self.average.load_state_dict(state["average"])
-        where = self.scratch.directory / STATE
-        progress.note(f"resuming at step {self.step} of {self.steps} from {where}")
+        restore_generators(state["generators"])
+        progress.note(f"resuming at step {self.step} of {self.steps} from {self.scratch.source}")
 
     def save(self) -> None:
         """Writes the checkpoint; the last one stays when the losses since are not finite."""
@@ -191,6 +217,8 @@ class _Run:
                 "prior": self.prior.sizes,
                 "average": self.average.state_dict() if self.average else None,
                 "run_id": self.run_id,
+                "generators": generators(self.kernels.device),
+                **self.record,
             }
         )
 
@@ -212,7 +240,7 @@ class _Run:
             f"threads: {self.epochs} epochs of {self.steps_per_epoch} steps, "
             f"{parameter_count(self.model):,} parameters"
         )
-        at_points = selection_epochs(params)
+        at_points, at_saves = selection_epochs(params), saved_epochs(params)
         saved_at = time.monotonic()
         clock = Clock(self.steps - self.step)
         with stop_signals() as stop:
@@ -229,6 +257,7 @@ class _Run:
                     self.end_epoch(epoch, clock, callbacks)
                     if epoch in at_points:
                         self.add_candidates(epoch)
+                    if epoch in at_saves:
                         self.save()
                         saved_at = time.monotonic()
                 if stop.signum:

@@ -34,6 +34,18 @@ def selection_epochs(params: Train) -> set[int]:
     return {max(1, round(params.epochs * (0.5 + 0.5 * (i + 1) / points))) for i in range(points)}
 
 
+def saved_epochs(params: Train) -> set[int]:
+    """Epochs (from 1) after which the state is saved, whatever the clock says.
+
+    Those that are scored, and every tenth part of the training: at least ten times in all where
+    there are as many epochs, rarely enough to cost nothing beside the epochs themselves.
+    """
+    epochs = params.epochs + params.self_label.epochs
+    return selection_epochs(params) | set(
+        range(max(1, epochs // 10), epochs + 1, max(1, epochs // 10))
+    )
+
+
 def check_fits(params: Train, images: int) -> None:
     """Refuses a K or a batch size that the number of training images does not allow."""
     if params.num_clusters > images:

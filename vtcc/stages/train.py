@@ -8,7 +8,7 @@ import csv
 import importlib.util
 import io
 import json
-import platform
+import os
 import shutil
 import sys
 import time
@@ -16,20 +16,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc import __version__, config, paths
-from vtcc.atomic import write_text
+from vtcc import config, paths
+from vtcc.atomic import sweep, write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.stopping import Stopped
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def run() -> None:
+def run(resume: Path | None = None) -> None:
     """Trains on `data/cache`, chooses checkpoint and head without labels, saves the model.
 
+    Args:
+        resume: a checkpoint to go on from, instead of what scratch holds.
+
     Raises:
-        VtccError: on a user's mistake or a training that diverged.
-        SystemExit: with 128 + signal number after SIGINT or SIGTERM.
+        VtccError: on a user's mistake, a training that diverged, or a disk that is full.
+        SystemExit: with 128 + signal number after SIGINT, SIGTERM or SIGHUP.
     """
     from vtcc.data.cache import open_cache
     from vtcc.engine import checkpoint
@@ -41,13 +45,15 @@ def run() -> None:
     _check_cache(params, cache)
     kernels = vars(resolve(train))
     key = checkpoint.training_key(config.to_dict(train), cache.digest, kernels)
-    with _alone(paths.scratch() / f"{key}.lock"):
-        _train(params, cache, paths.scratch() / key)
+    with _unwritten(), _alone(paths.scratch() / f"{key}.lock"):
+        sweep(paths.MODEL, paths.RUN, paths.CURVES, paths.TRAINING)
+        _check_writable(paths.MODEL.parent, paths.REPORTS, paths.scratch() / key)
+        _train(params, cache, paths.scratch() / key, resume)
 
 
-def _train(params: config.Params, cache: Any, scratch: Path) -> None:
+def _train(params: config.Params, cache: Any, scratch: Path, resume: Path | None) -> None:
     from vtcc.analysis.selection import Candidate, choose
-    from vtcc.engine import checkpoint, loop
+    from vtcc.engine import checkpoint, loop, record
 
     train = params.train
     mean, std = normalization(train.normalize, cache)
@@ -63,6 +69,8 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
             std=std,
             scratch=scratch,
             callbacks=tracker,
+            digest=cache.digest,
+            resume_from=resume,
         )
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)
@@ -85,7 +93,7 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
             },
             "train": config.to_dict(train),
             "kernels": vars(fitted.kernels),
-            "versions": versions(),
+            "versions": record.versions(),
         }
         checkpoint.save_model(paths.MODEL, model, info)
         _write_curves(fitted.curves)
@@ -97,10 +105,9 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
         status = "KILLED"
         note(f"{stop}; run the stage again to go on from {scratch}")
         sys.exit(128 + stop.signum)
-    except OSError as error:
-        raise VtccError(f"could not write: {error}; free space or permissions, then re-run") from (
-            error
-        )
+    except (Stopped, KeyboardInterrupt):
+        status = "KILLED"
+        raise
     finally:
         done = status == "FINISHED"
         tracker.on_end(status, artifacts if done else [], paths.MODEL if done else None)
@@ -110,6 +117,33 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
         f"trained; kept epoch {chosen.epoch}, head {chosen.head}: {paths.MODEL} "
         f"({time.monotonic() - started:.0f} s since this start)"
     )
+
+
+@contextlib.contextmanager
+def _unwritten() -> Iterator[None]:
+    """A full disk or a lack of permissions as one line; the last checkpoint stands."""
+    try:
+        yield
+    except OSError as error:
+        raise VtccError(
+            f"could not write: {error}; free space or permissions, then run the stage again: it "
+            "goes on from the last checkpoint"
+        ) from error
+
+
+def _check_writable(*directories: Path) -> None:
+    """Finds out before the training, not after it."""
+    for directory in directories:
+        probe = directory / f".{os.getpid()}.building"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise VtccError(
+                f"{directory}: cannot be written to ({error.strerror}); free space or "
+                "permissions, then run the stage again"
+            ) from None
 
 
 @contextlib.contextmanager
@@ -149,21 +183,6 @@ def imagenet(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)
     return mean, std
-
-
-def versions() -> dict[str, str]:
-    """Of what a model's numbers depend on."""
-    import numpy
-    import timm
-    import torch
-
-    return {
-        "vtcc": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "numpy": numpy.__version__,
-    }
 
 
 def _check_cache(params: config.Params, cache: Any) -> None:
