@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from vtcc import paths, stopping
 from vtcc.atomic import leftovers, remove
+from vtcc.runner.locks import release_stale_locks
 
 _ROOMS = {
     "scratch": "checkpoints of a training that is not finished",
@@ -49,6 +50,7 @@ def run(*, confirmed: bool = False) -> None:
         typer.Abort: when the answer is no.
     """
     home = paths.home()
+    _release_locks()
     found = [*_rooms(home / ".vtcc"), *_temporary()]
     free = [held for held in found if not held.used]
     for held in found:
@@ -66,6 +68,12 @@ def run(*, confirmed: bool = False) -> None:
     for held in free:
         _delete(held.path)
     subprocess.run(["git", "worktree", "prune"], cwd=home, capture_output=True)
+
+
+def _release_locks() -> None:
+    """Of a DVC that was killed; a running one keeps its own."""
+    if gone := release_stale_locks(Path.cwd()):
+        print(f"released {gone} locks of a DVC that was killed")
 
 
 def size(path: Path) -> int:
