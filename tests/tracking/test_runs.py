@@ -250,10 +250,12 @@ def test_a_stopped_training_does_not_wait_for_a_dead_store(cache, monkeypatch, c
     ("error", "status"), [(KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")]
 )
 def test_an_evaluation_that_is_cut_off_closes_its_run(
-    client, finished, tmp_path, monkeypatch, error, status
+    client, cache, tmp_path, monkeypatch, error, status
 ):
     page = tmp_path / "page.html"
     page.write_text("hello")
+    training = start(cache)
+    training.on_end("FINISHED", [], None)
     made = []
     real = runs.store.client
 
@@ -269,7 +271,7 @@ def test_an_evaluation_that_is_cut_off_closes_its_run(
 
     monkeypatch.setattr(runs.store, "client", patched)
     with pytest.raises(error):
-        runs.log_evaluation(finished.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
+        runs.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
     assert client.get_run(made[0]).info.status == status
     assert "vtcc.evaluation" not in client.get_run(made[0]).data.tags
 
