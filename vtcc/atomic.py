@@ -93,12 +93,17 @@ def sweep(*targets: Path) -> None:
     A directory whose replacement was cut off between two renamings gets its old content back.
     """
     for target in targets:
-        old = target.with_name(f".{target.name}.old")
-        if os.path.lexists(old) and not os.path.lexists(target):
-            old.replace(target)
-        for leftover in (target.with_name(f".{target.name}.building"), old):
+        restore(target)
+        for end in ("building", "old"):
             with contextlib.suppress(NotADirectoryError):
-                remove(leftover)
+                remove(target.with_name(f".{target.name}.{end}"))
+
+
+def restore(target: Path) -> None:
+    """Puts a directory back that stepped aside for one that never came."""
+    old = target.with_name(f".{target.name}.old")
+    if os.path.lexists(old) and not os.path.lexists(target):
+        old.replace(target)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -155,7 +155,7 @@ RUNNER = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_kills_inside_dvc_repro(pipeline, tmp_path):
     here, draw = pipeline.directory, random.Random(0)
     repro = [sys.executable, "-m", "dvc", "repro", "train"]

@@ -11,7 +11,7 @@ import typer
 from filelock import FileLock, Timeout
 
 from vtcc import paths, stopping
-from vtcc.atomic import leftovers, remove
+from vtcc.atomic import leftovers, remove, restore
 from vtcc.runner.locks import release_stale_locks
 
 _ROOMS = {
@@ -94,9 +94,10 @@ def _temporary() -> Iterator[Held]:
     if not paths.PARAMS.is_file():
         return
     used = stopping.stage_runs()
-    places = [*_OUTPUTS, *(path for path in _OUTPUTS[0].glob("*") if path.is_dir())]
-    for place in places:
-        for path in leftovers(place):
+    for path in [path for place in _OUTPUTS for path in leftovers(place)]:
+        if path.suffix == ".old" and not used:
+            restore(path.with_name(path.name.removesuffix(".old")[1:]))
+        if path.exists():
             yield Held(path, "left by a killed stage", used)
     if (scratch := _OUTPUTS[0] / ".download").is_dir():
         yield Held(scratch, "left by a killed download", used)

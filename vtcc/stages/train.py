@@ -35,11 +35,11 @@ def run(resume: Path | None = None) -> None:
         VtccError: on a user's mistake, a training that diverged, or a disk that is full.
         SystemExit: with 128 + signal number after SIGINT, SIGTERM or SIGHUP.
     """
+    params = config.load()
     from vtcc.data.cache import open_cache
     from vtcc.engine import checkpoint
     from vtcc.engine.kernels import resolve
 
-    params = config.load()
     train = params.train
     cache = open_cache(paths.CACHE)
     _check_cache(params, cache)
