@@ -22,6 +22,7 @@ from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.stopping import Stopped
 
+_FINISHED = "finished"
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -112,11 +113,22 @@ def _train(params: config.Params, cache: Any, scratch: Path, resume: Path | None
         done = status == "FINISHED"
         tracker.on_end(status, artifacts if done else [], paths.MODEL if done else None)
     _write_json(paths.RUN, tracker.record())
-    shutil.rmtree(scratch, ignore_errors=True)
+    if "DVC_STAGE" in os.environ:
+        # DVC has yet to note the outs, and deletes them if it is killed before: see `forget`.
+        write_text(scratch / _FINISHED, str(Path.cwd()))
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
     note(
         f"trained; kept epoch {chosen.epoch}, head {chosen.head}: {paths.MODEL} "
         f"({time.monotonic() - started:.0f} s since this start)"
     )
+
+
+def forget() -> None:
+    """Deletes the checkpoints of trainings that were finished here, once DVC has their models."""
+    for mark in paths.scratch().glob(f"*/{_FINISHED}"):
+        if mark.read_text(encoding="utf-8") == str(Path.cwd()):
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -140,6 +140,9 @@ class TrainingRun:
                     self._client.log_artifact(self.run_id, str(path))
             if model_dir is not None:
                 digest = facts.model_digest(model_dir)
+                tags = self._client.get_run(self.run_id).data.tags
+                if tags.get("vtcc.model_digest") == digest and model_id(self._client, self.run_id):
+                    return  # saved again after a kill in the very end
                 self._client.set_tag(self.run_id, "vtcc.model_digest", digest)
                 step = max(self._logged.values(), default=0)
                 packaging.log_model(self.run_id, model_dir, step=step)
