@@ -35,14 +35,17 @@ PATCHES = {
 }
 
 
-def stop(stage, project, signum, code=None, env=None):
+def environment(project):
+    env = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "DVC_STAGE")}
+    return env | {"PYTHONPATH": str(TOP), "VTCC_HOME": str(project), "OMP_NUM_THREADS": "1"}
+
+
+def stop(stage, project, signum):
     """Runs a stage until it says READY, sends the signal; returns (status, stderr)."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code or CODE.format(stage=stage, patch=PATCHES[stage])],
+        [sys.executable, "-c", CODE.format(stage=stage, patch=PATCHES[stage])],
         cwd=project,
-        env=os.environ
-        | {"PYTHONPATH": str(TOP), "VTCC_HOME": str(project), "OMP_NUM_THREADS": "1"}
-        | (env or {}),
+        env=environment(project),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,7 +97,7 @@ def test_a_validation_that_is_stopped_leaves_the_older_cache(tmp_path, signum):
         subprocess.run(
             [sys.executable, "-m", "vtcc", stage],
             cwd=project,
-            env=os.environ | {"PYTHONPATH": str(TOP), "VTCC_HOME": str(project)},
+            env=environment(project),
             check=True,
         )
     before = files(project)
@@ -113,7 +116,7 @@ def test_a_training_that_is_stopped_while_it_saves_closes_its_run(tmp_path, sign
     (tmp_path / "params.yaml").write_text(text)
     before = files(tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    ended = stop("train", tmp_path, signum, env={"MLFLOW_TRACKING_URI": uri})
+    ended = stop("train", tmp_path, signum)
     assert_stopped(ended, "train", signum)
     assert files(tmp_path) == before
     assert statuses(uri) == ["KILLED"]
@@ -122,9 +125,7 @@ def test_a_training_that_is_stopped_while_it_saves_closes_its_run(tmp_path, sign
     failed = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env=os.environ
-        | {"PYTHONPATH": str(TOP), "VTCC_HOME": str(tmp_path)}
-        | {"MLFLOW_TRACKING_URI": uri},
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
     )
