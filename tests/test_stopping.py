@@ -85,6 +85,7 @@ def test_a_download_that_is_stopped_leaves_nothing(tmp_path, signum):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_validation_that_is_stopped_leaves_the_older_cache(tmp_path, signum):
     folder = make_folder(tmp_path / "in", [f"a/{i}.png" for i in range(12)])
@@ -108,6 +109,7 @@ def test_a_validation_that_is_stopped_leaves_the_older_cache(tmp_path, signum):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_training_that_is_stopped_while_it_saves_closes_its_run(tmp_path, signum):
     """In mid-training it is tested with the other faults; here the loop has ended."""
@@ -151,6 +153,7 @@ def statuses(uri):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_an_evaluation_that_is_stopped_leaves_whole_files(tmp_path, signum):
     toy.project(tmp_path)
