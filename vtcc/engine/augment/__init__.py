@@ -21,8 +21,8 @@ from vtcc.engine.augment.draws import Draws, draw
 
 __all__ = ["Draws", "apply", "draw", "normalize", "plain", "view"]
 
-# Bytes of a group's float images per thread: what a core's own cache holds. Half or twice as much costs
-# a tenth at 32 pixels; at 224 a group is one image.
+# Bytes of a group's float images per thread: what a core's own cache holds. Half as much costs a
+# tenth more at 32 pixels; at 224 a group is one image.
 GROUP_BYTES = 1024 * 1024
 
 

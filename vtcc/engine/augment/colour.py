@@ -7,8 +7,9 @@ from torch import Tensor
 
 from vtcc.engine.augment.draws import Draws
 
-# Luma, and rotation of the chroma plane (YIQ): a hue shift as one matrix. It differs from the
-# HSV definition for saturated colours, not in its range or its fixed grey axis.
+# Luma, and rotation of the chroma plane (YIQ): a hue shift as one matrix, which keeps the luma
+# where HSV keeps the largest and smallest channel. A positive shift turns the other way than
+# torchvision's; draws are symmetric. How far the two differ is stated in a test.
 LUMA = (0.299, 0.587, 0.114)
 RGB_TO_YIQ = (LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
