@@ -315,6 +315,33 @@ def test_groups_change_nothing(name, monkeypatch):
     close(apply(x, drawn, params, 36), together, 1e-6)
 
 
+@pytest.mark.parametrize("name", ["aerial", "glyphs", "paper"])
+def test_off_the_cpu_nothing_waits_for_the_device(name):
+    """A meta tensor has no values: whatever looked at one would raise."""
+    params = preset(name)
+    drawn = draw(N, 3, 96, params, torch.Generator().manual_seed(0), second=True)
+    there = {f.name: getattr(drawn, f.name) for f in fields(drawn)}
+    there = {name: None if t is None else t.to("meta") for name, t in there.items()}
+    x = torch.zeros(N, 3, 96, 96, dtype=torch.uint8, device="meta")
+    out = apply(x, Draws(**there), params, 96)
+    assert out.shape == (N, 3, 96, 96) and out.is_meta and out.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["aerial", "glyphs", "paper"])
+def test_off_the_cpu_views_are_the_same(name, monkeypatch):
+    """The path without choosing rows, run on the CPU."""
+    params = preset(name)
+    x = (photos(size=96, low=0, high=1) * 255).to(torch.uint8)
+    drawn = draw(N, 3, 96, params, torch.Generator().manual_seed(4), second=True)
+    wanted = apply(x, drawn, params, 96)
+
+    def everywhere(chosen, x, change, *each, **fixed):
+        return torch.where(chosen.view(-1, 1, 1, 1), change(x, *each, **fixed), x)
+
+    monkeypatch.setattr(augment, "_where", everywhere)
+    close(apply(x, drawn, params, 96), wanted, 1e-6)
+
+
 def test_what_was_drawn_is_what_a_preset_of_ranges_says():
     g = torch.Generator().manual_seed(0)
     d = draw(4000, 3, 8, replace(preset("aerial"), elastic=0.1, erase=0.5, noise=0.1), g)

@@ -58,7 +58,11 @@ def _bicubic(knots: int, size: int, device: torch.device) -> Tensor:
 
 
 def sample(x: Tensor, places: Tensor, padding: str) -> Tensor:
-    """(N, C, size, size), bilinear. Not antialiased: a view is meant to magnify its crop.
+    """(N, C, size, size), bilinear.
+
+    Not antialiased: nearly every crop is magnified. Where the cache is larger than the view, a
+    whole photograph differs from its antialiased self by .001 to .003 of the range on average
+    at 256 -> 224 pixels, by .005 to .016 at twice the size: keep the cache near the view's size.
 
     Args:
         x: (N, C, H, W) float. places: (N, size, size, 2). padding: as `F.grid_sample`.

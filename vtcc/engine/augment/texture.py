@@ -24,7 +24,7 @@ def bands(sigma: Tensor, size: int, widest: float) -> Tensor:
     """
     block, window, starts = _windows(size, widest)
     to = torch.arange(len(starts) * block, device=sigma.device).view(-1, block, 1)
-    start = torch.tensor(starts, device=sigma.device).view(-1, 1, 1)
+    start = (to[:, :1] - (window - block) // 2).clamp(0, size - window)  # as in `starts`
     distance = (to - start - torch.arange(window, device=sigma.device)).float().square()
     weights = distance * (-0.5 / sigma.square()).view(-1, 1, 1, 1)
     # exp is many times slower where its result is too small for float32.
