@@ -142,6 +142,26 @@ def test_all_geometry_is_one_grid_as_affine_grid_makes_it():
     close(geometry.grid(theta, 17), reference, 1e-6)
 
 
+def test_a_place_is_flipped_and_scaled_then_sheared_then_turned_then_moved():
+    params = replace(
+        NOTHING, rotation=40.0, shear=20.0, flip=0.5, vertical_flip=0.5, crop_scale=(0.3, 0.9)
+    )
+    params = replace(params, crop_ratio=(0.5, 2.0))
+    d = draw(N, 3, S, params, torch.Generator().manual_seed(0))
+    places = geometry.grid(geometry.affine(d), 5)
+    for n in range(N):
+        one = {f.name: float(getattr(d, f.name)[n]) for f in fields(d)[:9]}
+        for i in range(5):
+            for j in range(5):
+                x, y = (2 * j + 1) / 5 - 1, (2 * i + 1) / 5 - 1
+                x, y = x * one["mirror"] * one["width"], y * one["upside"] * one["height"]
+                x, y = x + one["shear_x"] * y, y + one["shear_y"] * x
+                cos, sin = math.cos(one["angle"]), math.sin(one["angle"])
+                x, y = cos * x - sin * y, sin * x + cos * y
+                wanted = [x + one["shift_x"], y + one["shift_y"]]
+                assert places[n, i, j].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
 @pytest.mark.parametrize("padding", ["zeros", "reflection"])
 def test_what_a_turned_image_uncovers(padding):
     """An explicit loop over pixels: black, or the image mirrored at its outer edges."""
