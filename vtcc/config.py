@@ -294,6 +294,11 @@ class Train:
         low=0,
     )
     checkpoint_minutes: float = _p("a resume loses at most this much work", above=0)
+    collapse: str = _p(
+        "when clusters, embedding or losses look collapsed (docs/plan.md). warn: say so; abort: "
+        "stop there, with the checkpoint kept; off: stay silent",
+        choices=("warn", "abort", "off"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

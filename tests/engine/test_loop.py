@@ -257,6 +257,9 @@ def test_epoch_figures_are_the_definitions():
     assert figures["cluster_loss"] == 1.5  # of head 1, the lower one
     assert figures["confidence"] == pytest.approx(0.5)
     assert figures["smallest_cluster"] == 0
+    assert figures["clusters_used"] == 3
+    assert figures["largest_cluster"] == 0.5
+    assert np.isnan(figures["spread"])  # not given with these steps
     mean = p[1].mean(0)
     expected = float(-(mean * mean.log()).sum() / np.log(K))
     assert figures["entropy"] == pytest.approx(expected)

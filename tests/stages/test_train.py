@@ -89,6 +89,8 @@ def test_a_training_needs_neither_labels_nor_trackers(project, monkeypatch):
     with paths.CURVES.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"clusters_used", "largest_cluster", "spread", "agreement"} <= set(rows[0])
+    assert summary["warnings"] == []  # too few steps to judge
     left = [p.suffix for p in (project / ".vtcc/scratch").iterdir()]
     assert left == [".lock"]  # no checkpoint is left once the model is saved
 

@@ -223,3 +223,24 @@ def test_start_without_a_store_says_so(elsewhere, cache, monkeypatch):
     with pytest.raises(VtccError, match="unset MLFLOW_TRACKING_URI"):
         start(cache)
     assert store.tracking_uri() == "sqlite:////proc/nowhere/x.db"
+
+
+def test_a_warning_becomes_a_tag_though_the_store_was_away(client, cache, monkeypatch, capsys):
+    from vtcc.engine.guard import Warned
+
+    tracker = start(cache)
+    real, broken = tracker._client.set_tag, [True]
+
+    def set_tag(*args, **kwargs):
+        if broken[0]:
+            raise ConnectionError("server went away")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._client, "set_tag", set_tag)
+    tracker.on_warning(Warned("clusters", 7, False, "2 of 10 clusters in use"))
+    assert "warnings kept for later (server went away)" in capsys.readouterr().out
+    broken[0] = False
+    tracker.on_end("FAILED", [], None)
+    run = client.get_run(tracker.run_id)
+    assert run.data.tags["vtcc.warning.clusters"] == "epoch 7: 2 of 10 clusters in use"
+    assert run.info.status == "FAILED"

@@ -26,14 +26,14 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
     """Names the scratch directory: what would compute the same resumes, all else starts afresh.
 
     Args:
-        params: the `train` section as a dict; how often it checkpoints is left out.
+        params: the `train` section as a dict; what changes no weight is left out.
         digest: of the data cache.
         kernels: what `auto` became on this machine.
     """
     source = hashlib.sha256(torch.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
-    settings = {k: v for k, v in params.items() if k != "checkpoint_minutes"}
+    settings = {k: v for k, v in params.items() if k not in ("checkpoint_minutes", "collapse")}
     file = params.get("model", {}).get("weights")
     if file:  # a path: what counts is what the file holds
         weights = Path(file)

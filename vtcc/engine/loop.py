@@ -12,6 +12,7 @@ import torch
 from vtcc import progress
 from vtcc.config import Train
 from vtcc.engine.averaging import averaged
+from vtcc.engine.guard import Guard, Warned
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.model import VTCC, build, parameter_count
 from vtcc.engine.objective import Losses, Objective
@@ -42,6 +43,9 @@ class Callbacks(Protocol):
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
         """Called after every epoch (from 1) with the row that goes to curves.csv."""
 
+    def on_warning(self, warned: Warned) -> None:
+        """Called when the guard sees what looks like a collapse."""
+
 
 class Silent:
     """Callbacks that do nothing."""
@@ -51,6 +55,9 @@ class Silent:
         return None
 
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+        """Keeps nothing."""
+
+    def on_warning(self, warned: Warned) -> None:
         """Keeps nothing."""
 
 
@@ -64,6 +71,7 @@ class Fitted:
         kernels: what `auto` became.
         parameters: trainable parameters.
         scratch: holds the candidates' weights.
+        warnings: what the guard said, in order.
     """
 
     curves: list[dict[str, float]]
@@ -72,6 +80,7 @@ class Fitted:
     parameters: int
     scratch: Scratch
     model: VTCC = field(repr=False)
+    warnings: list[Warned] = field(default_factory=list)
 
     def choose(self, step: int, head: int) -> VTCC:
         """The model as it was at `step`, on the CPU in eval mode, with `head` selected."""
@@ -100,7 +109,8 @@ def fit(
         callbacks: told about the start and every epoch.
 
     Raises:
-        VtccError: when K or the batch does not fit the images, or the loss is not finite.
+        VtccError: when K or the batch does not fit the images, the loss is not finite, or the
+            training has collapsed and `train.collapse` is abort.
         Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
     """
     callbacks = callbacks or Silent()
@@ -115,7 +125,13 @@ def fit(
     )
     run.train(callbacks)
     return Fitted(
-        run.curves, run.candidates, kernels, parameter_count(run.model), run.scratch, run.model
+        run.curves,
+        run.candidates,
+        kernels,
+        parameter_count(run.model),
+        run.scratch,
+        run.model,
+        run.guard.warnings,
     )
 
 
@@ -155,6 +171,7 @@ class _Run:
         self.objective = Objective(self.model, params, kernels, mean, std, self.prior)
         self.generator = torch.Generator(kernels.device)
         self.totals = Totals.zero(params)
+        self.guard = Guard(params, self.steps_per_epoch)
         self.loss = torch.zeros(())
         self.step = 0
         self.curves: list[dict[str, float]] = []
@@ -174,6 +191,8 @@ class _Run:
         self.prior.sizes = state["prior"]
         if self.average:
             self.average.load_state_dict(state["average"])
+        for row in self.curves:
+            self.guard.watch(row)
         where = self.scratch.directory / STATE
         progress.note(f"resuming at step {self.step} of {self.steps} from {where}")
 
@@ -204,6 +223,17 @@ class _Run:
             f"(what was good before stays in {self.scratch.directory})"
         )
 
+    def check_collapse(self) -> None:
+        """Raises VtccError after a collapse that `train.collapse` does not allow, and saves."""
+        if self.params.collapse != "abort" or not self.guard.collapsed:
+            return
+        self.save()
+        raise VtccError(
+            f"the training has collapsed at epoch {len(self.curves)} of {self.epochs}: "
+            f"{self.guard.collapsed}. Set train.collapse: warn to go on regardless from "
+            f"{self.scratch.directory}"
+        )
+
     def train(self, callbacks: Callbacks) -> None:
         """All steps that are left."""
         params, kernels = self.params, self.kernels
@@ -212,6 +242,7 @@ class _Run:
             f"threads: {self.epochs} epochs of {self.steps_per_epoch} steps, "
             f"{parameter_count(self.model):,} parameters"
         )
+        self.check_collapse()
         at_points = selection_epochs(params)
         saved_at = time.monotonic()
         clock = Clock(self.steps - self.step)
@@ -220,7 +251,10 @@ class _Run:
             while self.step < self.steps:
                 losses = self.take_step()
                 self.totals.add(
-                    losses.instance.detach(), losses.cluster.detach(), losses.p.detach()
+                    losses.instance.detach(),
+                    losses.cluster.detach(),
+                    losses.p.detach(),
+                    losses.health,
                 )
                 self.step += 1
                 clock.tick()
@@ -231,6 +265,7 @@ class _Run:
                         self.add_candidates(epoch)
                         self.save()
                         saved_at = time.monotonic()
+                    self.check_collapse()
                 if stop.signum:
                     self.save()
                     raise Interrupted(stop.signum)
@@ -275,6 +310,10 @@ class _Run:
             self.prior.update(epoch, self.totals.shares())
         self.totals = Totals.zero(self.params)
         callbacks.on_epoch(epoch, figures)
+        for warned in self.guard.watch(figures):
+            if self.params.collapse != "off":
+                progress.note(str(warned))
+                callbacks.on_warning(warned)
         shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN and not math.isnan(v)}
         progress.report("train", epoch, self.epochs, **shown, seconds_left=round(clock.left()))
 

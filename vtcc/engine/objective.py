@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vtcc.config import Train
 from vtcc.engine.augment import normalize, plain, view
+from vtcc.engine.guard import spread_and_agreement
 from vtcc.engine.kernels import Kernels
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.model import VTCC
@@ -16,12 +17,16 @@ from vtcc.engine.self_label import self_label_loss
 
 @dataclass(frozen=True)
 class Losses:
-    """Of one step: instance (), cluster (heads,), over (overcluster heads,), p (heads, N, K)."""
+    """Of one step: instance (), cluster (heads,), over (overcluster heads,), p (heads, N, K).
+
+    `health` (2,): spread and agreement of the embedding (`guard.spread_and_agreement`), or None.
+    """
 
     instance: Tensor
     cluster: Tensor
     over: Tensor
     p: Tensor
+    health: Tensor | None = None
 
     def total(self) -> Tensor:
         """Their sum, heads averaged; what a projector that is left out would add is 0."""
@@ -73,7 +78,9 @@ class Objective:
             for head, (a, b) in enumerate(zip(p_a, p_b, strict=True))
         ]
         over = [cluster_loss(a, b, temperature, weight) for a, b in zip(o_a, o_b, strict=True)]
-        return Losses(instance, _stack(cluster, instance), _stack(over, instance), p_a)
+        u_a, u_b = (z_a, z_b) if model.instance_projector is not None else (h_a, h_b)
+        health = spread_and_agreement(u_a, u_b)
+        return Losses(instance, _stack(cluster, instance), _stack(over, instance), p_a, health)
 
     def self_label(self, x: Tensor, generator: torch.Generator) -> Losses:
         """x: (B, C, H, W) uint8 -> cross entropy of a view against confident plain images."""

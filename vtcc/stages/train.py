@@ -184,6 +184,9 @@ class _Untracked:
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
         pass
 
+    def on_warning(self, warned: Any) -> None:
+        pass
+
     def on_end(self, status: str, artifacts: list, model_dir: Any) -> None:
         pass
 
@@ -218,6 +221,7 @@ def _summary(fitted: Any, chosen: Any) -> dict[str, Any]:
         "clusters_used": chosen.clusters_used,
         "confidence": chosen.confidence,
         "parameters": fitted.parameters,
+        "warnings": [warned.to_dict() for warned in fitted.warnings],
         "candidates": fitted.candidates,
     }
 

@@ -50,6 +50,7 @@ class TrainingRun:
         self._pending: list[tuple[str, float, int, int]] = []
         self._logged_epoch = 0
         self._retry_at = 0.0
+        self._warnings: dict[str, str] = {}
 
     def on_start(self, info: Mapping[str, Any]) -> str:
         """Starts the run, or goes on with the one of an interrupted training.
@@ -88,6 +89,24 @@ class TrainingRun:
         if time.monotonic() >= self._retry_at:
             self._deliver()
 
+    def on_warning(self, warned: Any) -> None:
+        """Keeps a warning of the guard as the tag `vtcc.warning.<kind>`, sent now or at the end.
+
+        Args:
+            warned: has `kind`, `epoch` and `text`.
+        """
+        self._warnings[f"vtcc.warning.{warned.kind}"] = f"epoch {warned.epoch}: {warned.text}"
+        self._deliver_warnings()
+
+    def _deliver_warnings(self) -> None:
+        try:
+            with store.quickly():
+                for key, text in list(self._warnings.items()):
+                    self._client.set_tag(self.run_id, key, text)
+                    del self._warnings[key]
+        except Exception as error:
+            note(f"MLflow: warnings kept for later ({store.reason(error)})")
+
     def on_end(
         self, status: str, artifacts: list[Path] | None = None, model_dir: Path | None = None
     ) -> None:
@@ -103,6 +122,7 @@ class TrainingRun:
         from vtcc.tracking import packaging
 
         self._deliver()
+        self._deliver_warnings()
         try:
             self._client.log_text(self.run_id, facts.environment(), "environment.txt")
             for path in artifacts or []:
