@@ -78,6 +78,25 @@ def train() -> None:
 
 
 @app.command()
+def plan(
+    preset: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="Plan for it instead of params.yaml.")
+    ] = None,
+    assignments: Set = None,
+    images: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Synthetic images, instead of the cache.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Time, memory and FLOPs of a training here, measured over a few steps of it."""
+    from vtcc.stages import plan as stage
+
+    _in_project()
+    overrides = config.parse_assignments(assignments or [])
+    stage.run(preset=preset, overrides=overrides, images=images, as_json=as_json)
+
+
+@app.command()
 def evaluate() -> None:
     """Stage 4: scores, baselines, plots, gallery; registers the model."""
     _stage("evaluate")

@@ -47,10 +47,11 @@ def run() -> None:
 
 def _train(params: config.Params, cache: Any, scratch: Path) -> None:
     from vtcc.analysis.selection import Candidate, choose
-    from vtcc.engine import checkpoint, loop
+    from vtcc.engine import checkpoint, loop, plan
 
     train = params.train
     mean, std = normalization(train.normalize, cache)
+    plan.refuse_large_batch(cache.images, cache.rows("train"), train, mean=mean, std=std)
     tracker = _tracker(params, cache)
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
