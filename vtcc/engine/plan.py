@@ -119,18 +119,17 @@ def rehearse(
     step = rehearsal.steps(seconds)
     scale = params.batch_size / step.batch
     run = rehearsal.run
-    parts = {"steps": step.mean * scale * run.contrastive_steps}
-    processor = step.processor * scale * run.steps
+    parts = {"steps": _both(step) * scale * run.contrastive_steps}
     if params.self_label.epochs:
         run.step = run.contrastive_steps
         second = rehearsal.steps(seconds / 2)
         scale = params.batch_size / second.batch
-        parts["self_labelling"] = second.mean * scale * (run.steps - run.contrastive_steps)
+        parts["self_labelling"] = _both(second) * scale * (run.steps - run.contrastive_steps)
         run.step = 0
     points = len(selection_epochs(params))
     scored, of_centroids, per_second = rehearsal.scoring(step.mean / step.batch)
     parts["scoring"] = points * (scored + of_centroids)
-    by_time = int(sum(parts.values()) / (60 * params.checkpoint_minutes))
+    by_time = int(sum(part[0] for part in parts.values()) / (60 * params.checkpoint_minutes))
     parts["checkpoints"] = (points + by_time) * rehearsal.checkpoint()
     return Plan(
         device=rehearsal.kernels.device,
@@ -149,8 +148,8 @@ def rehearse(
         largest_batch=footprint.largest(available),
         step=step,
         images_per_second=step.batch / step.mean,
-        seconds=parts,
-        processor_seconds=processor + parts["scoring"] + parts["checkpoints"],
+        seconds={name: float(part[0]) for name, part in parts.items()},
+        processor_seconds=float(sum(part[1] for part in parts.values())),
         images_scored_per_second=per_second,
     )
 
@@ -180,6 +179,10 @@ def refuse_large_batch(
     if device == "cuda" or cost <= limit:
         footprint = rehearsal.footprint(longer=False)
         footprint.refuse(params.batch_size, available_memory(device), device)
+
+
+def _both(step: Timing) -> np.ndarray:
+    return np.array([step.mean, step.processor])
 
 
 class _Rehearsal:
@@ -218,8 +221,8 @@ class _Rehearsal:
     def footprint(self, longer: bool = True) -> Footprint:
         """Memory of a step, from small batches."""
         sizes = TINY
-        self.take(sizes[0])  # the optimiser's state appears with the first step
-        if longer and self.take(sizes[0]) < QUICK:
+        first = self.take(sizes[0])  # the optimiser's state appears with the first step
+        if longer and first < 4 * QUICK and self.take(sizes[0]) < QUICK:
             sizes = SMALL
         b, B = (min(size, self.params.batch_size) for size in sizes)
         if b == B:
@@ -262,8 +265,10 @@ class _Rehearsal:
         used = (time.process_time() - processor) / len(taken)
         return Timing(batch, len(taken), mean, float(low), float(high), used)
 
-    def scoring(self, per_image: float) -> tuple[float, float, float]:
+    def scoring(self, per_image: float) -> tuple[np.ndarray, np.ndarray, float]:
         """Seconds to score the heads once, to place centroids once, and forward passes/s.
+
+        Seconds are pairs, as those of `_timed`.
 
         Args:
             per_image: seconds of a training step per image; a scored image costs about a third.
@@ -281,30 +286,34 @@ class _Rehearsal:
             )
         )
         scored = spent * wanted * params.selection.views / some
-        centroids = 0.0
+        centroids = np.zeros(2)
         if not run.model.cluster_projectors and len(run.pixels) <= some:
             centroids = self._timed(
                 lambda: place_centroids(run.model, run.pixels, params, self.mean, self.std)
             )
         elif not run.model.cluster_projectors:
             centroids = spent / some / 2 * len(run.pixels)
-        return scored, centroids, 2 * some / spent
+        return scored, centroids, 2 * some / float(spent[0])
 
-    def checkpoint(self) -> float:
-        """Seconds to write the state and a candidate."""
+    def checkpoint(self) -> np.ndarray:
+        """Seconds (a pair) to write the state and a candidate."""
         run = self.run
         with tempfile.TemporaryDirectory(prefix="vtcc-plan-") as directory:
             run.scratch = Scratch(Path(directory) / "scratch")
             run.loss, run.totals = torch.zeros(()), loop.Totals.zero(self.params)
-            return self._timed(
-                lambda: (run.save(), run.scratch.keep(run.step, run.model.state_dict()))
-            )
 
-    def _timed(self, work: Callable[[], Any]) -> float:
-        start = time.perf_counter()
+            def write() -> None:
+                run.save()
+                run.scratch.keep(run.step, run.model.state_dict())
+
+            return self._timed(write)
+
+    def _timed(self, work: Callable[[], Any]) -> np.ndarray:
+        """Seconds of `work` on the clock and of the processor, (2,)."""
+        start = np.array([time.perf_counter(), time.process_time()])
         work()
         self._wait()
-        return max(time.perf_counter() - start, 1e-9)
+        return np.array([time.perf_counter(), time.process_time()]) - start + 1e-9
 
     def _wait(self) -> None:
         if self.kernels.device == "cuda":

@@ -55,18 +55,8 @@ def measure(
 ) -> dict[str, Any]:
     """The plan as plain values: `engine.plan.Plan`, `pixels`, the stage's and evaluate's time."""
     from vtcc.engine import plan
-    from vtcc.stages.train import normalization
 
-    cache = None if images else _cache(params)
-    if cache is not None:
-        pixels, rows = cache.images, cache.rows("train")
-        mean, std = normalization(params.train.normalize, cache)
-        source = f"{paths.CACHE} ({cache.name})"
-    else:
-        pixels, rows = _noise(params, images or _expected(params))
-        C = params.dataset.channels
-        mean, std = (0.5,) * C, (0.25,) * C
-        source = "synthetic"
+    pixels, rows, mean, std, source = pixels_for(params, images)
     made = plan.rehearse(pixels, rows, params.train, mean=mean, std=std, seconds=seconds)
     around = AROUND[importlib.util.find_spec("mlflow") is not None]
     return made.to_dict() | {
@@ -74,6 +64,19 @@ def measure(
         "stage_seconds": made.total + around,
         "evaluate_seconds_rough": _evaluation(params, made, len(rows)),
     }
+
+
+def pixels_for(params: config.Params, images: int | None = None) -> tuple[Any, Any, Any, Any, str]:
+    """What the training would read, or noise like it: pixels, rows, mean, std, and their source."""
+    from vtcc.stages.train import normalization
+
+    cache = None if images else _cache(params)
+    if cache is not None:
+        mean, std = normalization(params.train.normalize, cache)
+        return cache.images, cache.rows("train"), mean, std, f"{paths.CACHE} ({cache.name})"
+    pixels, rows = _noise(params, images or _expected(params))
+    C = params.dataset.channels
+    return pixels, rows, (0.5,) * C, (0.25,) * C, "synthetic"
 
 
 def _cache(params: config.Params) -> Any:
