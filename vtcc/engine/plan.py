@@ -111,8 +111,9 @@ def rehearse(
     Raises:
         VtccError: when K or the batch does not fit the images, or the batch not the memory.
     """
+    # Before the rehearsal, whose own model and pixels are part of what a step takes.
+    available = available_memory(resolve(params).device)
     rehearsal = _Rehearsal(images, rows, params, mean, std)
-    available = available_memory(rehearsal.kernels.device)
     footprint = rehearsal.footprint()
     footprint.refuse(params.batch_size, available, rehearsal.kernels.device)
 
@@ -171,14 +172,17 @@ def refuse_large_batch(
     """
     check_fits(params, len(rows))
     few = rows[: max(params.batch_size, params.num_clusters)]
+    device = resolve(params).device
+    available = available_memory(device)
+    if device == "cuda":  # where the training holds all images
+        available -= (len(rows) - len(few)) * images[0].nbytes
     rehearsal = _Rehearsal(images, few, params, mean, std)
-    device = rehearsal.kernels.device
     tokens = (params.image_size // params.model.patch_size) ** 2 + 1
     # Six operations per weight, token and view: a rule of thumb is enough to decide by.
     cost = 12 * parameter_count(rehearsal.run.model) * tokens * (TINY[0] * 2 + TINY[1])
     if device == "cuda" or cost <= limit:
         footprint = rehearsal.footprint(longer=False)
-        footprint.refuse(params.batch_size, available_memory(device), device)
+        footprint.refuse(params.batch_size, max(available, 0), device)
 
 
 def _both(step: Timing) -> np.ndarray:
@@ -233,6 +237,11 @@ class _Rehearsal:
         return Footprint.through((b, peaks[0]), (B, peaks[1]))
 
     def _peak(self, batch: int) -> int:
+        """Bytes at the peak of a step, what lives before it included."""
+        if self.kernels.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.take(batch)
+            return torch.cuda.max_memory_allocated()
         tracker = Tracker()
         modules = [self.run.model, *([self.run.average] if self.run.average else [])]
         for module in modules:
