@@ -121,3 +121,30 @@ def test_normalization_of_a_constant_channel_does_not_divide_by_zero():
     assert train.normalization("imagenet", flat)[0][0] == pytest.approx(0.449)
     with pytest.raises(VtccError, match=r"holds images of 5 channels; .* so use 'dataset'"):
         train.normalization("imagenet", SimpleNamespace(channels=5))
+
+
+def test_a_collapse_that_aborts_ends_the_run_as_failed(project, monkeypatch):
+    from vtcc.engine import guard
+
+    paths.PARAMS.write_text(
+        config.edit(paths.PARAMS.read_text(), {"train.epochs": 5, "train.collapse": "abort"})
+    )
+    monkeypatch.setattr(guard, "GRACE_STEPS", 0)
+    seen = guard._Seen(1, True, "all images are the same")
+    monkeypatch.setattr(guard, "_CHECKS", {"embedding": lambda params, rows: seen})
+    ended, heard = [], []
+
+    class Tracker(train._Untracked):
+        def on_warning(self, warned):
+            heard.append((warned.kind, warned.epoch))
+
+        def on_end(self, status, artifacts, model_dir):
+            ended.append((status, artifacts, model_dir))
+
+    monkeypatch.setattr(train, "_tracker", lambda params, cache: Tracker())
+    with pytest.raises(VtccError, match=r"collapsed at epoch 3 of 5: all images are the same"):
+        train.run()
+    assert ended == [("FAILED", [], None)]
+    assert heard == [("embedding", 3)]
+    assert list((project / ".vtcc/scratch").glob("*/*"))  # the checkpoint is kept
+    assert not paths.MODEL.exists()
