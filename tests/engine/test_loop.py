@@ -289,7 +289,7 @@ def test_weight_decay_spares_norms_biases_and_the_class_token():
     assert count == len(list(model.parameters()))
 
 
-def test_auto_is_resolved_without_timing():
+def test_rules_resolve_auto_without_timing():
     params = tiny(**{"train.device": "cpu"})
     assert resolve(params) == resolve(params)
     assert resolve(params).fused_attention is False  # 17 tokens on a CPU

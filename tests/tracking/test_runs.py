@@ -15,7 +15,8 @@ pytestmark = pytest.mark.xdist_group("tracking")
 
 def start(cache, resumed=None):
     tracker = runs.TrainingRun(params=toy.params(), cache=cache)
-    tracker.on_start({"parameters": 1234, "resumed_run_id": resumed})
+    kernels = {"precision": "bf16", "compile": False}
+    tracker.on_start({"parameters": 1234, "kernels": kernels, "resumed_run_id": resumed})
     return tracker
 
 
@@ -49,7 +50,8 @@ def test_importing_runs_does_not_import_mlflow():
 def test_run_has_all_params_as_in_the_file(client, finished):
     logged = client.get_run(finished.run_id).data.params
     written = config.flatten(config.to_dict(toy.params()))
-    assert logged == {k: str(v) for k, v in written.items()} | {"parameters": "1234"}
+    more = {"parameters": "1234", "kernels.precision": "bf16", "kernels.compile": "False"}
+    assert logged == {k: str(v) for k, v in written.items()} | more
     assert logged["train.augment.crop_scale"] == "[0.5, 1.0]"
 
 

@@ -28,7 +28,8 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
     Args:
         params: the `train` section as a dict; what changes no weight is left out.
         digest: of the data cache.
-        kernels: what `auto` became on this machine.
+        kernels: what `kernels.resolve` makes of `auto` on this machine. What is measured beyond
+            that is kept in the directory: a measurement must not decide where a resume looks.
     """
     source = hashlib.sha256(torch.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):

@@ -13,13 +13,14 @@ from vtcc import progress
 from vtcc.config import Train
 from vtcc.engine.averaging import averaged
 from vtcc.engine.guard import Guard, Warned
-from vtcc.engine.kernels import Kernels, resolve
+from vtcc.engine.kernels import Kernels
 from vtcc.engine.model import VTCC, build, parameter_count
 from vtcc.engine.objective import Losses, Objective
 from vtcc.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
-from vtcc.engine.schedule import VIEWS, check_fits, epoch_order, selection_epochs, stream
+from vtcc.engine.probe import prepared, settle
+from vtcc.engine.schedule import VIEWS, batch, check_fits, selection_epochs, stream
 from vtcc.engine.scoring import place_centroids, score_heads
 from vtcc.engine.scratch import STATE, Scratch
 from vtcc.engine.signals import Interrupted, stop_signals
@@ -35,7 +36,8 @@ class Callbacks(Protocol):
     """What the loop tells the world; tracking implements it, a training runs without."""
 
     def on_start(self, info: dict[str, Any]) -> str | None:
-        """Called once with `parameters` (their number) and `resumed_run_id` (None at first).
+        """Called once with `parameters` (their number), `kernels` (what `auto` became, a dict)
+        and `resumed_run_id` (None at first).
 
         Returns an id that is kept in the checkpoints and handed back at a resume.
         """
@@ -98,6 +100,7 @@ def fit(
     std: tuple[float, ...],
     scratch: Path,
     callbacks: Callbacks | None = None,
+    known_kernels: Path | None = None,
 ) -> Fitted:
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
 
@@ -107,6 +110,8 @@ def fit(
         mean, std: C floats each, of the pixels in range 0-1.
         scratch: directory for checkpoints, named by `checkpoint.training_key`.
         callbacks: told about the start and every epoch.
+        known_kernels: directory of what was measured on this machine (`probe.settle`); None:
+            `auto` follows the rules.
 
     Raises:
         VtccError: when K or the batch does not fit the images, the loss is not finite, or the
@@ -114,14 +119,19 @@ def fit(
         Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
     """
     callbacks = callbacks or Silent()
-    kernels = resolve(params)
     if params.threads:
         torch.set_num_threads(params.threads)
     check_fits(params, len(rows))
+    steps = len(rows) // params.batch_size * (params.epochs + params.self_label.epochs)
+    kernels = settle(params, steps, images.shape[1:], scratch, known_kernels)
     run = _Run(images, rows, params, kernels, mean, std, Scratch(scratch))
     run.resume()
     run.run_id = callbacks.on_start(
-        {"parameters": parameter_count(run.model), "resumed_run_id": run.run_id}
+        {
+            "parameters": parameter_count(run.model),
+            "kernels": vars(kernels),
+            "resumed_run_id": run.run_id,
+        }
     )
     run.train(callbacks)
     return Fitted(
@@ -157,14 +167,17 @@ class _Run:
         self.contrastive_steps = self.steps_per_epoch * params.epochs
 
         torch.manual_seed(params.seed)
-        self.model = build(
-            params.model,
-            params.num_clusters,
-            image_size=params.image_size,
-            channels=images.shape[-1],
-            fused_attention=kernels.fused_attention,
-            pretrained=True,
-        ).to(kernels.device)
+        self.model = prepared(
+            build(
+                params.model,
+                params.num_clusters,
+                image_size=params.image_size,
+                channels=images.shape[-1],
+                fused_attention=kernels.fused_attention,
+                pretrained=True,
+            ),
+            kernels,
+        )
         self.optimizer = make_optimizer(self.model, params.optimizer)
         self.average = averaged(self.model, params.ema)
         self.prior = Prior(params)
@@ -210,6 +223,7 @@ class _Run:
                 "prior": self.prior.sizes,
                 "average": self.average.state_dict() if self.average else None,
                 "run_id": self.run_id,
+                "kernels": vars(self.kernels),
             }
         )
 
@@ -276,10 +290,9 @@ class _Run:
     def take_step(self) -> Losses:
         """One batch: losses, gradients, new weights."""
         params, step = self.params, self.step
-        epoch, at = divmod(step, self.steps_per_epoch)
         # Every draw is a function of seed and step: a resume needs no generator state.
-        index = epoch_order(len(self.pixels), params.seed, epoch)
-        x = self.pixels.take(index[at * params.batch_size : (at + 1) * params.batch_size])
+        images = len(self.pixels)
+        x = self.pixels.take(batch(images, params, step), batch(images, params, step + 1))
         self.generator.manual_seed(stream(params.seed, VIEWS, step))
         if step == self.contrastive_steps:
             self.optimizer = make_optimizer(self.model, params.optimizer)

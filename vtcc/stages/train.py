@@ -64,6 +64,7 @@ def _train(params: config.Params, cache: Any, scratch: Path) -> None:
             std=std,
             scratch=scratch,
             callbacks=tracker,
+            known_kernels=paths.kernels(),
         )
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)

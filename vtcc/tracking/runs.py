@@ -56,8 +56,8 @@ class TrainingRun:
         """Starts the run, or goes on with the one of an interrupted training.
 
         Args:
-            info: `parameters`: number of trainable weights; `resumed_run_id`: the run to go
-                on with, or None.
+            info: `parameters`: number of trainable weights; `kernels`: what `auto` became;
+                `resumed_run_id`: the run to go on with, or None.
 
         Returns:
             The id of the run, to be kept for a resume.
@@ -75,6 +75,7 @@ class TrainingRun:
             else:
                 run_id = self._create(resumed)
             params = self._params | {"parameters": info["parameters"]}
+            params |= {f"kernels.{k}": v for k, v in info.get("kernels", {}).items()}
             _log_params(self._client, run_id, params)
         self.run_id = run_id
         return run_id
