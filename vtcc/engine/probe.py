@@ -32,10 +32,10 @@ KEPT = "kernels.json"
 MIN_STEPS = 200
 # The rules stand unless another choice is faster by this much: less may be chance.
 MARGIN = 0.05
-ROUNDS = 5
+ROUNDS = 4
 LIMIT = 30.0  # seconds for all candidates
 STEP = 0.5  # seconds that a measured step may take; the batch is cut where the real one is longer
-LEAST = 8  # images of such a batch
+LEAST = 4  # images of such a batch
 # Compiling takes a minute on a GPU: tried where the training takes at least this many seconds.
 WORTH_COMPILING = 600.0
 
