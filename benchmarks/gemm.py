@@ -75,8 +75,8 @@ def _least(call: Callable[[], Any], seconds: float) -> float:
 def _like(
     shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str
 ) -> torch.Tensor:
-    x = torch.empty_strided(shape, stride, dtype=dtype, device=device)
-    return x.normal_()
+    size = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    return torch.randn(size, device=device).to(dtype).as_strided(shape, stride)
 
 
 def _flops(key: tuple[Any, ...]) -> int:

@@ -10,6 +10,7 @@ which one reaches that has the same processor do both, one after the other.
 """
 
 import argparse
+import contextlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="instead of the record")
     given = parser.parse_args(arguments)
     if given.quick:
-        given.epochs, given.steps, given.seconds = 2, 2, 0.01
+        given.epochs, given.steps, given.seconds = 2, 4, 0.01
     record = {**timing.facts(), "shapes": {}}
     for name in given.shapes:
         found = record["shapes"][name] = measure(name, given)
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """All bounds at one shape."""
-    params, images = shape(name, given.batch or (4 if given.quick else 0), given.device)
+    params, images = shape(name, given.batch or (8 if given.quick else 0), given.device)
     params = replace(
         params,
         epochs=given.epochs + 2,
@@ -159,19 +160,16 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
         {"synthetic": synthetic, "data": data}, len(rows), given.epochs, given.seconds
     )
     half = (0.5,) * images.shape[3]
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            loop.fit(
-                images,
-                rows,
-                params,
-                mean=half,
-                std=half,
-                scratch=Path(scratch),
-                callbacks=between,
-            )
-        except Enough:
-            pass
+    with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(Enough):
+        loop.fit(
+            images,
+            rows,
+            params,
+            mean=half,
+            std=half,
+            scratch=Path(scratch),
+            callbacks=between,
+        )
     rates = between.rates
     bound = [min(s, d) for s, d in zip(rates["synthetic"], rates["data"], strict=True)]
     serial = [1 / (1 / s + 1 / d) for s, d in zip(rates["synthetic"], rates["data"], strict=True)]
