@@ -67,14 +67,14 @@ def blur(image: Image.Image, sigma: tuple[float, float]) -> Image.Image:
 def warp(image: Image.Image, deviation: float, grid: int) -> Image.Image:
     """A smooth warp as one mesh in Pillow, which is faster than torchvision's ElasticTransform."""
     side = image.width
-    at = np.linspace(0, side, grid)
+    at = np.linspace(0, side, grid).round()
     knots = np.stack(np.meshgrid(at, at), axis=2) + np.random.randn(grid, grid, 2) * (
         deviation * side
     )
     mesh = []
     for i in range(grid - 1):
         for j in range(grid - 1):
-            box = tuple(round(v) for v in (at[j], at[i], at[j + 1], at[i + 1]))
+            box = tuple(int(v) for v in (at[j], at[i], at[j + 1], at[i + 1]))
             corners = (knots[i, j], knots[i + 1, j], knots[i + 1, j + 1], knots[i, j + 1])
             mesh.append((box, tuple(float(v) for c in corners for v in c)))
     return image.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)

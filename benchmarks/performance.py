@@ -66,11 +66,18 @@ def step(record: dict[str, Any]) -> list[str]:
     for name, shape in record["shapes"].items():
         recipes = shape["recipes"]
         parts.append(f"### {name}: {shape['image_size']} px, batch {shape['batch']}\n")
+        flops, peak = shape["flop_per_image"], shape["peak_flop_per_second"]
         rows = [
-            [label, *_recipe(recipes[label]), spread(rate, "{:.1f}")]
+            [
+                label,
+                *_recipe(recipes[label]),
+                spread(rate, "{:.1f}"),
+                *([f"{rate['median'] * flops / peak:.1%}"] if peak else []),
+            ]
             for label, rate in shape["images_per_second"].items()
         ]
         head = ["step", "precision", "attention", "threads", "workers", "images/s"]
+        head += [f"of {peak / 1e12:.0f} TFLOP/s"] if peak else []
         parts.append(table(head, rows))
         pairs = [[label, spread(ratio, "{:.2f}")] for label, ratio in shape["ratios"].items()]
         parts.append(table(["ratio", "times"], pairs))

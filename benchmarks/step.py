@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import per_image, timing
+from benchmarks import gemm, per_image, timing
 from vtcc import config
 from vtcc.config import Train
 from vtcc.engine import schedule
@@ -116,6 +116,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=0, help="instead of each shape's own")
     parser.add_argument("--workers", type=int, nargs="+", help="to try; default: 0 to the cores")
     parser.add_argument("--compile", action="store_true", help="measure ours compiled as well")
+    parser.add_argument(
+        "--peak", type=float, help="TFLOP/s of the device in the step's precision (H100: 989)"
+    )
     parser.add_argument("--quick", action="store_true", help="toy batches, to see that it works")
     parser.add_argument("--out", type=Path, help="instead of the record")
     given = parser.parse_args(arguments)
@@ -196,11 +199,16 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
     if given.compile:
         recipes["ours compiled"] = replace(fast, kernels=replace(kernels, compile=True))
     recipes |= {f"without our {thing}": recipe for thing, recipe in changed.items()}
+    x = torch.zeros(params.batch_size, *images.shape[1:], dtype=torch.uint8)
+    x = x.permute(0, 3, 1, 2).to(kernels.device)
+    _, flops = gemm.recorded(lambda: Trial(params, kernels, images.shape[3]).step(x))
     turns = {label: Step(params, images, recipe) for label, recipe in recipes.items()}
     rates = timing.interleaved(turns, given.rounds, given.seconds)
     return {
         "batch": params.batch_size,
         "image_size": params.image_size,
+        "flop_per_image": flops / params.batch_size,
+        "peak_flop_per_second": given.peak and given.peak * 1e12,
         "tried": tries,
         "recipes": {label: asdict(recipe) for label, recipe in recipes.items()},
         "images_per_second": {label: timing.summary(r) for label, r in rates.items()},
