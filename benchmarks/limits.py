@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.quick:
         given.epochs, given.steps, given.seconds = 2, 4, 0.01
-    record = {**timing.facts(), "shapes": {}}
+    record = {**timing.facts(), "quick": given.quick, "shapes": {}}
     for name in given.shapes:
         found = record["shapes"][name] = measure(name, given)
         print(name, {k: round(found[k]["median"], 3) for k in ("of_min", "of_serial")})

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     if given.quick:
         given.rounds, given.seconds = 2, 0.01
     base, _ = shape("digits", 8 if given.quick else 0, given.device)
-    record = {**timing.facts(), "threads": base.threads, "sweeps": {}}
+    record = {**timing.facts(), "quick": given.quick, "threads": base.threads, "sweeps": {}}
     for name in given.sweeps:
         values = SWEEPS[name][: 2 if given.quick else None]
         record["sweeps"][name] = sweep(name, values, base, given.rounds, given.seconds)

@@ -124,7 +124,13 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.quick:
         given.rounds, given.seconds = 2, 0.01
-    record = {**timing.facts(), "rounds": given.rounds, "seconds": given.seconds, "shapes": {}}
+    record = {
+        **timing.facts(),
+        "quick": given.quick,
+        "rounds": given.rounds,
+        "seconds": given.seconds,
+        "shapes": {},
+    }
     for name in given.shapes:
         record["shapes"][name] = measure(name, given, record["cores"])
         print(name, {k: v["median"] for k, v in record["shapes"][name]["ratios"].items()})

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,9 +122,13 @@ def facts() -> dict[str, Any]:
 
 
 def write(name: str, record: dict[str, Any], out: Path | None = None) -> Path:
-    """Writes `NAME.json` of benchmarks/records/performance, or to `out`."""
+    """Writes `NAME.json` of benchmarks/records/performance, or to `out`.
+
+    A `quick` record measures nothing: without `out` it goes to the system's temporary files.
+    """
     from vtcc.atomic import write_text
 
-    file = out or RECORDS / f"{name}.json"
-    write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    place = Path(tempfile.gettempdir()) if record.get("quick") else RECORDS
+    file = out or place / f"{name}.json"
+    write_text(file, json.dumps(record, indent=1) + "\n")
     return file
