@@ -53,7 +53,7 @@ def resolve_device(device: str) -> str:
 def resolve(params: Train) -> Kernels:
     """Resolves every `auto` of the train section by what this machine has; times nothing.
 
-    The channels-last layout is for GPUs: on a CPU it takes 4 to 24 % off the stem, which is at
+    The channels-last layout is for GPUs: on a CPU it takes 2 to 24 % off the stem, which is at
     most 2 % of a step, and would change the bits of every training made without it.
     """
     device = resolve_device(params.device)

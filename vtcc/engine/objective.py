@@ -72,7 +72,8 @@ class Objective:
         x_a = self._view(x, generator)
         x_b = self._view(x, generator, second=True)
         with self._kernels.autocast():
-            (z_a, p_a, o_a), (z_b, p_b, o_b) = self._trained_pass(x_a), self._trained_pass(x_b)
+            h_a, z_a, p_a, o_a = self._trained_pass(x_a)
+            h_b, z_b, p_b, o_b = self._trained_pass(x_b)
         instance = p_a.new_zeros(())
         if model.instance_projector is not None:
             instance = instance_loss(z_a, z_b, loss.instance_temperature)
@@ -97,7 +98,7 @@ class Objective:
             _, p = model.project(model.encoder(x_plain))
         model.train()
         with self._kernels.autocast():
-            _, p_a, _ = self._trained_pass(x_a)
+            _, _, p_a, _ = self._trained_pass(x_a)
         threshold = self._params.self_label.threshold
         cluster = [self_label_loss(w, s, threshold) for w, s in zip(p, p_a, strict=True)]
         instance = p_a.new_zeros(())
@@ -112,10 +113,10 @@ class Objective:
         x = (x - self._mean) / self._std
         return x.to(memory_format=torch.channels_last) if self._kernels.channels_last else x
 
-    def _pass(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One view (B, C, S, S) -> z, p and the p of the over-clustering heads."""
+    def _pass(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One view (B, C, S, S) -> h, z, p and the p of the over-clustering heads."""
         h = self._model.encoder(x)
-        return (*self._model.project(h), self._model.overcluster(h))
+        return (h, *self._model.project(h), self._model.overcluster(h))
 
 
 def _stack(losses: list[Tensor], like: Tensor) -> Tensor:
