@@ -136,7 +136,7 @@ def test_edit_keeps_comments_and_everything_else():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.text(min_size=1))
+@given(st.text(min_size=1).filter(str.strip))
 def test_edit_survives_any_text(source):
     try:
         new = config.edit(config.preset_text("digits"), {"dataset.source": source})

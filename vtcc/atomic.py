@@ -129,3 +129,10 @@ def scratch_directory(path: Path) -> Iterator[Path]:
         yield path
     finally:
         remove(path)
+
+
+def umask() -> int:
+    """The permission bits that new files of this process lack."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -80,6 +81,25 @@ def train(
 ) -> None:
     """Stage 3: train VTCC without labels; resumes an interrupted training by itself."""
     _stage("train", resume=resume.absolute() if resume else None)
+
+
+@app.command()
+def plan(
+    preset: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="Plan for it instead of params.yaml.")
+    ] = None,
+    assignments: Set = None,
+    images: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Synthetic images, instead of the cache.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Time, memory and FLOPs of a training here, measured over a few steps of it."""
+    from vtcc.stages import plan as stage
+
+    _in_project()
+    overrides = config.parse_assignments(assignments or [])
+    stage.run(preset=preset, overrides=overrides, images=images, as_json=as_json)
 
 
 @app.command()
@@ -235,6 +255,7 @@ def use(
     template = compose.run_text(name, project)
     text = config.edit(template, compose.changes(dataset, model, augment, overrides, project))
     _in_project()
+    compose.check_encoder(yaml.safe_load(text))
     former = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.exists() else ""
     known = (compose.run_text(n, project) for n in compose.names("run", project))
     if former and former not in known:

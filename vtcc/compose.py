@@ -6,6 +6,7 @@ numbers.
 """
 
 import difflib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,32 @@ def _file(kind: str, name: str, project: Path) -> Path:
     known = names(kind, project)
     if name not in known:
         what = {"run": "preset", "augment": "augmentation preset"}.get(kind, f"{kind} preset")
-        raise VtccError(unknown(what, name, known))
+        message = unknown(what, name, known)
+        if kind == "run":
+            message += "; datasets, which it may name as well: `vtcc datasets`"
+        raise VtccError(message)
     return directory(kind, project) / f"{name}.yaml"
+
+
+def check_encoder(values: Mapping[str, Any]) -> None:
+    """Refuses an encoder that timm lacks, or weights that are no file, before anything runs.
+
+    Args:
+        values: nested params. Without timm, only the file is looked for.
+
+    Raises:
+        VtccError: with the names that come near.
+    """
+    model = values["train"]["model"]
+    name = model["encoder"].removeprefix("timm:")
+    if name != model["encoder"] and importlib.util.find_spec("timm"):
+        from vtcc.engine.timm_encoder import check_name
+
+        check_name(name)
+    if model["weights"] and not Path(model["weights"]).is_file():
+        raise VtccError(
+            f"train.model.weights: no file {model['weights']!r} in {Path.cwd()}; name it in full"
+        )
 
 
 def unknown(what: str, name: object, known: list[str]) -> str:

@@ -281,12 +281,18 @@ class Train:
     augment: Augment
     device: str = _p("auto: cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"))
     precision: str = _p(
-        "auto: bf16 where the processor has instructions for it, else fp32; losses are fp32",
+        "auto: bf16 where the processor has instructions for it, else fp32, unless a short "
+        "measurement before the training shows better; losses are fp32",
         choices=("auto", "fp32", "bf16"),
     )
     attention: str = _p(
-        "auto: plain on a CPU with few tokens, where it is faster, else fused",
+        "auto: plain on a CPU with few tokens, else fused, unless measured better",
         choices=("auto", "plain", "fused"),
+    )
+    compile: str = _p(
+        "torch.compile. auto: on a GPU, in long trainings, where it is measured faster; never on "
+        "a CPU, where compiling takes minutes and gains little",
+        choices=("auto", "always", "never"),
     )
     threads: int = _p(
         "processor threads; 0: all cores, for large models; with small ones a second gains "
@@ -294,6 +300,11 @@ class Train:
         low=0,
     )
     checkpoint_minutes: float = _p("a resume loses at most this much work", above=0)
+    collapse: str = _p(
+        "when clusters, embedding or losses look collapsed (docs/plan.md). warn: say so; abort: "
+        "stop there, with the checkpoint kept; off: stay silent",
+        choices=("warn", "abort", "off"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +354,15 @@ def _check_together(params: Params) -> None:
     if not name.strip() or not name.isprintable() or len(name) > 100:
         raise VtccError(
             f"dataset.name: found {name[:100]!r}; allowed: 1 to 100 printable characters"
+        )
+    if set(name) & set("/\\:") or name.startswith("."):
+        raise VtccError(
+            f"dataset.name: found {name!r}; no slash, backslash or colon, no dot at the start: it "
+            "names the registered model"
+        )
+    if not params.dataset.source.strip():
+        raise VtccError(
+            "dataset.source: empty; name a card of data/catalog, a folder or an archive"
         )
     _check_bands(params)
     _check_losses(train)
@@ -497,6 +517,9 @@ def _value(hint: Any, value: Any, limits: typing.Mapping[str, Any], key: str) ->
         return tuple(_value(inner[0], v, limits, f"{key}[{i}]") for i, v in enumerate(value))
     if hint is float and _is_number(value):
         value = float(value)
+    if hint is str and isinstance(value, dict) and len(value) == 1:
+        name = next(iter(value))
+        raise VtccError(f"{key}: expected text, found {value!r}; quote what has a colon: '{name}:'")
     ok = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
     if not ok or (hint is float and not math.isfinite(value)):
         found = f"{value!r}"
@@ -578,7 +601,16 @@ def read_yaml(path: Path) -> Any:
             "or change to the project's directory"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VtccError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise VtccError(f"{path}: not valid YAML: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What PyYAML complains about and where, without its picture of the line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = getattr(error, "problem", None) or "cannot be read"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def to_dict(params: Any) -> dict:

@@ -106,7 +106,7 @@ def _idx(card: Card) -> dict[str, bytes]:
     images, targets = pixels(card.images, 28, 28), np.array(labels(card), dtype=np.uint8)
     half = card.images // 2
     return {
-        f"{stem}-{kind}-ubyte.gz": gzip.compress(idx(values[rows]))
+        f"{stem}-{kind}-ubyte.gz": gzip.compress(idx(values[rows]), mtime=0)
         for stem, rows in (("train", slice(half)), ("t10k", slice(half, None)))
         for kind, values in (("images-idx3", images), ("labels-idx1", targets))
     }

@@ -191,6 +191,22 @@ def test_paths_that_lead_outside_are_refused(tmp_path, name):
     assert not list(tmp_path.rglob("evil.png"))
 
 
+def test_a_colon_in_a_name_is_no_drive(tmp_path):
+    path = tar_of(tmp_path / "a.tar", ("a: b.png", REGULAR, b"1"), ("c:d.png", REGULAR, b"2"))
+    (tmp_path / "out").mkdir()
+    assert sorted(folder.find(path, tmp_path / "out").paths) == ["a: b.png", "c:d.png"]
+
+
+def test_a_zip_whose_names_are_not_what_they_claim_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("ä.png", b"1")
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xfe"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(VtccError, match="cannot be unpacked"):
+        folder.find(path, tmp_path / "out")
+
+
 def test_links_and_devices_in_archives_are_left_out(tmp_path):
     path = tar_of(
         tmp_path / "a.tar",

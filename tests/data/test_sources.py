@@ -310,11 +310,11 @@ def test_labels_that_do_not_fit_are_refused(places):
     card = shrink("kmnist")
     files = upstream(card)
     wrong = np.full(card.images - card.images // 2, 10, dtype=np.uint8)
-    files["t10k-labels-idx1-ubyte.gz"] = gzip.compress(idx(wrong))
+    files["t10k-labels-idx1-ubyte.gz"] = gzip.compress(idx(wrong), mtime=0)
     write(files, places.mirror)
     with pytest.raises(VtccError, match="found the label 10, but card kmnist names 10 classes"):
         find(card, places)
-    files["t10k-labels-idx1-ubyte.gz"] = gzip.compress(idx(wrong[:3]))
+    files["t10k-labels-idx1-ubyte.gz"] = gzip.compress(idx(wrong[:3]), mtime=0)
     write(files, places.mirror / "kmnist")
     other = places.scratch / "again"
     other.mkdir()
@@ -329,7 +329,7 @@ def test_labels_that_do_not_fit_are_refused(places):
         (idx(layouts.pixels(3, 4, 4))[:-1], "truncated"),
         (idx(layouts.pixels(3, 4, 4)) + b"0", "truncated"),
         (idx(layouts.pixels(3)), "with 3 dimensions"),
-        (gzip.compress(idx(layouts.pixels(3, 4, 4)))[:-9], "cannot be read"),
+        (gzip.compress(idx(layouts.pixels(3, 4, 4)), mtime=0)[:-9], "cannot be read"),
         (b"<html>", "not an idx file"),
     ],
 )

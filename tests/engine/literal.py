@@ -9,11 +9,14 @@ import torch
 
 
 def positions(grid, d):
-    """(1 + grid^2, d): a zero row, then [sin w, cos w, sin h, cos h] per token, row by row."""
+    """(1 + grid^2, d): a zero row, then [sin w, cos w, sin h, cos h] per token, row by row.
+
+    The authors take w from the first axis of a grid indexed "ij": it counts rows, h columns.
+    """
     rows = [[0.0] * d]
     omega = [1 / 10000 ** (i / (d // 4)) for i in range(d // 4)]
-    for h in range(grid):
-        for w in range(grid):
+    for w in range(grid):
+        for h in range(grid):
             rows.append(
                 [math.sin(w * o) for o in omega]
                 + [math.cos(w * o) for o in omega]

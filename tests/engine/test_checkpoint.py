@@ -1,8 +1,10 @@
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.engine.test_model import SIZES
 from vtcc.engine import checkpoint
@@ -46,6 +48,27 @@ def test_a_saved_model_predicts_what_it_predicted_before(saved):
     assert prediction.cluster.tolist() == expected.argmax(1).tolist()
     np.testing.assert_allclose(prediction.confidence, expected.max(1), atol=1e-6)
     assert prediction.embedding.shape == (9, 16)
+
+
+def test_a_model_saved_before_its_positions_were_keeps_the_table_it_was_trained_with(saved):
+    directory = saved[0]
+    file = directory / checkpoint.WEIGHTS
+    weights = load_file(file)
+    table = weights.pop("encoder.positions")
+    save_file(weights, file)
+    old = load(directory).model.encoder.positions
+    half = table.shape[2] // 2
+    assert torch.equal(old, torch.cat([table[..., half:], table[..., :half]], dim=2))
+    assert not torch.equal(old, table)
+
+
+def test_others_may_read_the_weights(saved):
+    mask = os.umask(0o022)
+    try:
+        checkpoint.save_model(saved[0], saved[1], INFO)
+    finally:
+        os.umask(mask)
+    assert (saved[0] / checkpoint.WEIGHTS).stat().st_mode & 0o777 == 0o644
 
 
 def test_the_batch_size_does_not_change_a_prediction(saved):
@@ -112,11 +135,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_training_is_known_by_what_it_computes():
-    params = {"seed": 0, "epochs": 2, "checkpoint_minutes": 1.0}
+    params = {"seed": 0, "epochs": 2, "checkpoint_minutes": 1.0, "collapse": "warn"}
     kernels = {"precision": "bf16"}
     key = checkpoint.training_key(params, "abc", kernels)
     assert key == checkpoint.training_key(dict(reversed(params.items())), "abc", kernels)
     assert key == checkpoint.training_key(params | {"checkpoint_minutes": 5.0}, "abc", kernels)
+    assert key == checkpoint.training_key(params | {"collapse": "abort"}, "abc", kernels)
     others = [
         checkpoint.training_key(params | {"seed": 1}, "abc", kernels),
         checkpoint.training_key(params, "abd", kernels),

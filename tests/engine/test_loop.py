@@ -240,6 +240,9 @@ def test_epoch_figures_are_the_definitions():
     assert figures["cluster_loss"] == 1.5  # of head 1, the lower one
     assert figures["confidence"] == pytest.approx(0.5)
     assert figures["smallest_cluster"] == 0
+    assert figures["clusters_used"] == 3
+    assert figures["largest_cluster"] == 0.5
+    assert np.isnan(figures["spread"])  # not given with these steps
     mean = p[1].mean(0)
     expected = float(-(mean * mean.log()).sum() / np.log(K))
     assert figures["entropy"] == pytest.approx(expected)
@@ -269,7 +272,7 @@ def test_weight_decay_spares_norms_biases_and_the_class_token():
     assert count == len(list(model.parameters()))
 
 
-def test_auto_is_resolved_without_timing():
+def test_rules_resolve_auto_without_timing():
     params = tiny(**{"train.device": "cpu"})
     assert resolve(params) == resolve(params)
     assert resolve(params).fused_attention is False  # 17 tokens on a CPU

@@ -50,10 +50,10 @@ def test_positions_are_ordered_sin_w_cos_w_sin_h_cos_h():
     row, column = 2, 1
     omega = [1.0, 10000 ** (-1 / 2)]
     expected = (
-        [math.sin(column * o) for o in omega]
-        + [math.cos(column * o) for o in omega]
-        + [math.sin(row * o) for o in omega]
+        [math.sin(row * o) for o in omega]  # the sources' w counts rows
         + [math.cos(row * o) for o in omega]
+        + [math.sin(column * o) for o in omega]
+        + [math.cos(column * o) for o in omega]
     )
     token = positions[0, 1 + row * 3 + column]
     torch.testing.assert_close(token, torch.tensor(expected), rtol=1e-6, atol=1e-6)

@@ -255,13 +255,53 @@ def test_what_timm_cannot_make_is_named(options, words):
         build(params.model, 10, image_size=16, channels=1, pretrained=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x04cos\nsystem\n"])
+def pretrained(file):
+    params = tiny(**{"train.model.encoder": "timm:resnet10t", "train.model.weights": str(file)})
+    return build(params.model, 10, image_size=16, channels=1, pretrained=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"some text", b"\x80\x04cos\nsystem\n"])
 def test_weights_that_are_no_tensors_are_refused(tmp_path, content):
     file = tmp_path / "weights.pth"
     file.write_bytes(content)
-    params = tiny(**{"train.model.encoder": "timm:resnet10t", "train.model.weights": str(file)})
-    with pytest.raises(VtccError, match="not usable"):
-        build(params.model, 10, image_size=16, channels=1, pretrained=True)
+    with pytest.raises(
+        VtccError,
+        match=r"weights\.pth: (empty|not a checkpoint|holds more than tensors .os\.system)",
+    ):
+        pretrained(file)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {3: 4}, torch.ones(3)])
+def test_torch_files_of_other_things_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(VtccError, match=r"weights\.pth"):
+        pretrained(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: {"x": torch.ones(3)}, "without 1. of the 1. weights of timm's resnet10t: conv1"),
+        (
+            lambda w: {k: v for k, v in w.items() if "layer3" not in k},
+            "without 3 of the 1. .*layer3",
+        ),
+        (lambda w: w | {"conv1.0.weight": w["conv1.0.weight"] * torch.nan}, "not finite: conv1.0"),
+    ],
+)
+def test_weights_of_another_model_or_a_part_are_refused(tmp_path, change, words):
+    import timm
+
+    source = timm.create_model("resnet10t", in_chans=1).state_dict()
+    save_file(change(source), tmp_path / "w.safetensors")
+    with pytest.raises(VtccError, match=words):
+        pretrained(tmp_path / "w.safetensors")
+
+
+def test_an_encoder_that_cannot_take_the_image_size_is_named():
+    params = tiny(**{"train.model.encoder": "timm:vgg11"})
+    with pytest.raises(VtccError, match="timm's vgg11 does not take images of 8 pixels"):
+        build(params.model, 10, image_size=8, channels=1)
 
 
 def test_models_saved_before_an_option_existed_still_load(tmp_path):

@@ -145,6 +145,20 @@ def test_fixed_positions_hold_at_any_size_and_learned_ones_at_one(tmp_path):
         import_upstream(fixed)
 
 
+def test_the_authors_grid_counts_rows_first(tmp_path):
+    """Their table, by their formula: meshgrid(w, h) indexed "ij" makes w the row."""
+    at = torch.arange(3, dtype=torch.float32)
+    w, h = torch.meshgrid(at, at, indexing="ij")
+    omega = 1 / 10000 ** (torch.arange(D // 4) / (D // 4))
+    parts = [f(axis.flatten()[:, None] * omega) for axis in (w, h) for f in (torch.sin, torch.cos)]
+    table = torch.cat([torch.zeros(1, D), torch.cat(parts, dim=1)])[None]
+    file = saved(tmp_path / "a.tar", weights() | {"vtcc.pos_embed": table})
+    grown = import_upstream(file, HEADS, 64).encoder.positions
+    absent = import_upstream(saved(tmp_path / "b.tar", weights(positions="absent")), HEADS, 48)
+    torch.testing.assert_close(absent.encoder.positions, table, rtol=0, atol=1e-6)
+    torch.testing.assert_close(grown[0, 2], table[0, 2], rtol=0, atol=1e-6)  # row 0, column 1
+
+
 def without(net, *names):
     return {k: v for k, v in net.items() if k not in names}
 
@@ -169,6 +183,12 @@ def without(net, *names):
         (lambda n: without(n, "cluster_projector.6.weight"), "without cluster_projector.6.weight"),
         (lambda n: n | {"vtcc.pos_embed": torch.ones(1, 4, D)}, "expected .1, 1 . a square numb"),
         (lambda n: n | {"vtcc.norm.bias": torch.full((D,), torch.nan)}, "not finite: vtcc.norm.b"),
+        (lambda n: n | {"vtcc.norm.bias": torch.ones(D).long()}, "norm.bias: of type int64"),
+        (lambda n: n | {"vtcc.norm.bias": torch.ones(D).cfloat()}, "norm.bias: of type complex64"),
+        (
+            lambda n: n | {"vtcc.patch_embed.proj.1.running_var": -torch.ones(D // 8)},
+            "proj.1.running_var: a variance below zero",
+        ),
         (lambda n: n | {"x": torch.ones(1).expand(10**12)}, "claim to be larger than the file"),
         (lambda n: n | {"vtcc.norm.bias": torch.ones(D).to_sparse()}, "not plain tensors"),
     ],
@@ -181,10 +201,10 @@ def test_weights_that_are_not_those_of_a_vtcc_are_named(tmp_path, change, messag
     assert "\n" not in str(refused.value)
 
 
-def zipped(data, compression=zipfile.ZIP_DEFLATED):
+def zipped(data, compression=zipfile.ZIP_DEFLATED, name="archive/data.pkl"):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", data)
+        archive.writestr(name, data)
     return file.getvalue()
 
 
@@ -195,10 +215,12 @@ def zipped(data, compression=zipfile.ZIP_DEFLATED):
         (b"", "empty"),
         (b"<!DOCTYPE html><title>404</title>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (b"just some text", "not a checkpoint of tensors"),
+        (b"just some text", "it is text"),
+        (b"cposix\nsystem\n(S'echo ran'\ntR.\x00\x80", r"holds more than tensors \(posix.system"),
         (zipped(b"\0" * 10**8), "expands to 100,000,000 bytes"),
         (zipped(b"nothing", zipfile.ZIP_STORED), "not a checkpoint of tensors"),
-        (zipped(b"nothing", zipfile.ZIP_STORED)[:-9], "not a checkpoint of tensors"),
+        (zipped(b"nothing", zipfile.ZIP_STORED)[:-9], "cut short or damaged"),
+        (zipped(b"nothing", name="a/photo.png"), "a zip archive of other things"),
         (b"\x10\0\0\0\0\0\0\0{", "damaged safetensors"),
     ],
 )
@@ -252,6 +274,18 @@ def test_an_imported_model_predicts(tmp_path, positions, monkeypatch):
     model, info = checkpoint.read_model(tmp_path / "model")
     assert isinstance(model, nn.Module)
     assert info["imported"]["file"] == "a.tar"
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_the_file_to_import_is_never_deleted(tmp_path, monkeypatch, force):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ck").mkdir()
+    file = saved(tmp_path / "ck" / "a.tar", weights())
+    wanted = ["import-checkpoint", "ck/a.tar", "--out", "ck", "--num-heads", str(HEADS), *force]
+    result = CliRunner().invoke(cli.app, wanted)
+    assert result.exit_code != 0
+    assert "holds ck/a.tar, which is to be imported" in str(result.exception)
+    assert file.exists()
 
 
 def test_only_a_vtcc_model_is_replaced_without_force(tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def write_mirror(directory):
     directory.mkdir(parents=True, exist_ok=True)
     for stem, rows in (("train", slice(0, 6)), ("t10k", slice(6, 10))):
         for name, values in (("images-idx3", IMAGES[rows]), ("labels-idx1", LABELS[rows])):
-            (directory / f"{stem}-{name}-ubyte.gz").write_bytes(gzip.compress(idx(values)))
+            (directory / f"{stem}-{name}-ubyte.gz").write_bytes(gzip.compress(idx(values), mtime=0))
 
 
 @pytest.fixture

@@ -89,6 +89,8 @@ def test_a_training_needs_neither_labels_nor_trackers(project, monkeypatch):
     with paths.CURVES.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"clusters_used", "largest_cluster", "spread", "agreement"} <= set(rows[0])
+    assert summary["warnings"] == []  # too few steps to judge
     left = [p.suffix for p in (project / ".vtcc/scratch").iterdir()]
     assert left == [".lock"]  # no checkpoint is left once the model is saved
 
@@ -162,3 +164,30 @@ def test_the_stage_resumes_from_a_file(untracked, monkeypatch, capsys):
         train.run(resume=elsewhere / "last.pt")
     with pytest.raises(VtccError, match=r"--resume: .*nowhere\.pt: no such file"):
         train.run(resume=untracked / "nowhere.pt")
+
+
+def test_a_collapse_that_aborts_ends_the_run_as_failed(project, monkeypatch):
+    from vtcc.engine import guard
+
+    paths.PARAMS.write_text(
+        config.edit(paths.PARAMS.read_text(), {"train.epochs": 5, "train.collapse": "abort"})
+    )
+    monkeypatch.setattr(guard, "GRACE_STEPS", 0)
+    seen = guard._Seen(1, True, "all images are the same")
+    monkeypatch.setattr(guard, "_CHECKS", {"embedding": lambda params, rows: seen})
+    ended, heard = [], []
+
+    class Tracker(train._Untracked):
+        def on_warning(self, warned):
+            heard.append((warned.kind, warned.epoch))
+
+        def on_end(self, status, artifacts, model_dir):
+            ended.append((status, artifacts, model_dir))
+
+    monkeypatch.setattr(train, "_tracker", lambda params, cache: Tracker())
+    with pytest.raises(VtccError, match=r"collapsed at epoch 3 of 5: all images are the same"):
+        train.run()
+    assert ended == [("FAILED", [], None)]
+    assert heard == [("embedding", 3)]
+    assert list((project / ".vtcc/scratch").glob("*/*"))  # the checkpoint is kept
+    assert not paths.MODEL.exists()

@@ -70,7 +70,11 @@ def test_without_settings_the_study_is_the_setting(project: Path) -> None:
         ("{name: a, baseline: c, settings: {b: {}}}", "baseline 'c': unknown"),
         ("{name: a, seeds: 3-1}", "seeds: expected numbers and ranges"),
         ("{name: a, seeds: [1, 1]}", "seeds: a seed comes twice"),
-        ("{name: a, seeds: [4294967296]}", "train.seed: found 4294967296; allowed"),
+        ("{name: a, seeds: [4294967296]}", "seeds: found 4294967296; at most 1000 seeds, from 0"),
+        ("{name: a, seeds: 0-99999999999}", "seeds: found '0-99999999999'; at most 1000 seeds"),
+        ("", "empty; docs/studies.md says"),
+        ("name: [a", "not valid YAML: line 1, column 9: "),
+        ("{name: a, overrides: {train.model.encoder: 'timm:nope'}}", "timm has no model 'nope'"),
         ("{name: a, score: 3}", "score: expected text, found 3"),
         ("{name: a, score: acd}", "score 'acd': unknown; did you mean 'acc'?"),
     ],
@@ -85,6 +89,8 @@ def test_mistakes_are_named(project: Path, text: str, said: str) -> None:
 def test_a_missing_file_and_unknown_settings(project: Path, file: Path) -> None:
     with pytest.raises(VtccError, match="no such study file"):
         plan.read(project / "none.yaml", project)
+    with pytest.raises(VtccError, match="a directory; name a study file in it"):
+        plan.read(project / "vtcc", project)
     study = plan.read(file, project)
     assert [s.name for s in plan.only(study, ["patchify"])] == ["patchify"]
     with pytest.raises(VtccError, match="did you mean 'patchify'"):

@@ -57,6 +57,25 @@ def test_changed_code_runs_again_unless_it_does_not_matter(
     assert records.load("stems--conv", plan.root(project))[0]["dirty"] is True
 
 
+def test_what_another_study_recorded_is_not_replaced(file: Path, project: Path, ran: Ran) -> None:
+    play(file, project)
+    kept = (plan.root(project) / "stems--conv" / "seed0.json").read_text()
+    file.write_text(file.read_text().replace("train.epochs: 2", "train.epochs: 3"))
+    for dry in (True, False):
+        with pytest.raises(VtccError, match=r"seed0.json: recorded with train.epochs 2 \(now 3\)"):
+            stage.start(file, only=[], seeds=None, dry_run=dry)
+    assert (plan.root(project) / "stems--conv" / "seed0.json").read_text() == kept
+    assert len(play(file, project, again=True).ran) == 4
+
+
+def test_a_damaged_failure_is_named(file: Path, project: Path) -> None:
+    broken = plan.root(project) / "stems--conv" / "failed0.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    with pytest.raises(VtccError, match=r"failed0\.json: damaged"):
+        records.failures("stems--conv", plan.root(project))
+
+
 def test_a_failed_run_is_recorded_and_the_others_go_on(
     file: Path, project: Path, ran: Ran, capsys: pytest.CaptureFixture
 ) -> None:

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.xdist_group("tracking")
 
 def start(cache, resumed=None, curves=()):
     tracker = runs.TrainingRun(params=toy.params(), cache=cache)
-    tracker.on_start({"parameters": 1234, "resumed_run_id": resumed, "curves": list(curves)})
+    info = {"parameters": 1234, "kernels": {"precision": "bf16", "compile": False}}
+    tracker.on_start(info | {"resumed_run_id": resumed, "curves": list(curves)})
     return tracker
 
 
@@ -49,7 +50,8 @@ def test_importing_runs_does_not_import_mlflow():
 def test_run_has_all_params_as_in_the_file(client, finished):
     logged = client.get_run(finished.run_id).data.params
     written = config.flatten(config.to_dict(toy.params()))
-    assert logged == {k: str(v) for k, v in written.items()} | {"parameters": "1234"}
+    more = {"parameters": "1234", "kernels.precision": "bf16", "kernels.compile": "False"}
+    assert logged == {k: str(v) for k, v in written.items()} | more
     assert logged["train.augment.crop_scale"] == "[0.5, 1.0]"
 
 
@@ -342,3 +344,24 @@ def test_start_without_a_store_says_so(elsewhere, cache, monkeypatch):
     with pytest.raises(VtccError, match="unset MLFLOW_TRACKING_URI"):
         start(cache)
     assert store.tracking_uri() == "sqlite:////proc/nowhere/x.db"
+
+
+def test_a_warning_becomes_a_tag_though_the_store_was_away(client, cache, monkeypatch, capsys):
+    from vtcc.engine.guard import Warned
+
+    tracker = start(cache)
+    real, broken = tracker._client.set_tag, [True]
+
+    def set_tag(*args, **kwargs):
+        if broken[0]:
+            raise ConnectionError("server went away")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._client, "set_tag", set_tag)
+    tracker.on_warning(Warned("clusters", 7, False, "2 of 10 clusters in use"))
+    assert "warnings kept for later (server went away)" in capsys.readouterr().out
+    broken[0] = False
+    tracker.on_end("FAILED", [], None)
+    run = client.get_run(tracker.run_id)
+    assert run.data.tags["vtcc.warning.clusters"] == "epoch 7: 2 of 10 clusters in use"
+    assert run.info.status == "FAILED"

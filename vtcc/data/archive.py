@@ -49,6 +49,7 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
         lzma.LZMAError,
         EOFError,
         NotImplementedError,
+        UnicodeDecodeError,
         OSError,
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -127,7 +128,7 @@ class _Room:
 
 def _safe(path: Path, name: str) -> PurePosixPath:
     parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:", name):
+    if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:[/\\\\]", name):
         raise VtccError(
             f"{path}: holds {name!r}, a path that leads outside the archive; it is not unpacked"
         )

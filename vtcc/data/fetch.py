@@ -250,7 +250,7 @@ def _refuse(url: str, answer: requests.Response) -> None:
     status = answer.status_code
     if status in _PASSING:
         asked = answer.headers.get("Retry-After", "")
-        raise _BrokenOffError(f"HTTP status {status}", float(asked) if asked.isdigit() else 0.0)
+        raise _BrokenOffError(f"HTTP status {status}", float(asked) if _is_number(asked) else 0.0)
     if status not in (200, 206):
         raise NotServedError(f"{url}: HTTP status {status} {answer.reason}")
 
@@ -263,7 +263,7 @@ def _version(url: str, answer: requests.Response) -> _Version:
         url,
         answer.headers.get("ETag"),
         answer.headers.get("Last-Modified"),
-        int(total) if total.isdigit() else None,
+        int(total) if _is_number(total) else None,
     )
 
 
@@ -316,3 +316,8 @@ def _read_note(target: Path) -> _Version | None:
         return _Version(**json.loads(_note(target).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _is_number(header: str) -> bool:
+    """Whether a header is decimal digits: `isdigit` alone takes superscripts too."""
+    return header.isascii() and header.isdigit()

@@ -15,11 +15,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vtcc.atomic import atomic_directory, atomic_file, sync_files
+from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
 from vtcc.engine.upstream import import_upstream as import_upstream
-from vtcc.engine.upstream import keep_positions
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -31,14 +30,15 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
     """Names the scratch directory: what would compute the same resumes, all else starts afresh.
 
     Args:
-        params: the `train` section as a dict; how often it checkpoints is left out.
+        params: the `train` section as a dict; what changes no weight is left out.
         digest: of the data cache.
-        kernels: what `auto` became on this machine.
+        kernels: what `kernels.resolve` makes of `auto` on this machine. What is measured beyond
+            that is kept in the directory: a measurement must not decide where a resume looks.
     """
     source = hashlib.sha256(torch.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
-    settings = {k: v for k, v in params.items() if k != "checkpoint_minutes"}
+    settings = {k: v for k, v in params.items() if k not in ("checkpoint_minutes", "collapse")}
     file = params.get("model", {}).get("weights")
     if file:  # a path: what counts is what the file holds
         weights = Path(file)
@@ -131,6 +131,7 @@ def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
             save_file(weights, fresh / WEIGHTS)
         except SafetensorError as error:
             raise OSError(f"{fresh / WEIGHTS}: {error}") from None
+        (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
         text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
         (fresh / INFO).write_text(text + "\n", encoding="utf-8")
         sync_files(fresh)
@@ -183,8 +184,10 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
     file = directory / WEIGHTS
     try:
         weights = load_file(file)
-        if "encoder.positions" in weights and "encoder.positions" not in model.state_dict():
-            keep_positions(model, weights["encoder.positions"])
+        table = model.state_dict().get("encoder.positions")
+        if table is not None and "encoder.positions" not in weights:
+            # Models were once saved without their table, which had its two axes the other way.
+            weights["encoder.positions"] = table.roll(table.shape[2] // 2, dims=2)
         model.load_state_dict(weights)
     except FileNotFoundError:
         raise VtccError(f"{file}: missing; the model directory is incomplete") from None

@@ -21,6 +21,8 @@ _FREE = {
     "params.device",
     "params.precision",
     "params.attention",
+    "params.compile",
+    "params.collapse",
     "params.model.weights",  # a path; `weights` states what the file holds
 }
 

@@ -1,5 +1,7 @@
 """What happens when: the order of images, the seed of every draw, the epochs that are scored."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -17,10 +19,18 @@ def stream(seed: int, kind: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, kind, number]).generate_state(1, np.uint32)[0])
 
 
+@lru_cache(maxsize=2)  # asked for at every step; 70,000 images take a millisecond to shuffle
 def epoch_order(images: int, seed: int, epoch: int) -> torch.Tensor:
     """The shuffled rows of one epoch, (images,) int64, a function of seed and epoch."""
     generator = torch.Generator().manual_seed(stream(seed, ORDER, epoch))
     return torch.randperm(images, generator=generator)
+
+
+def batch(images: int, params: Train, step: int) -> torch.Tensor:
+    """The rows of `step` (from 0), (batch_size,) int64; a partial last batch is dropped."""
+    epoch, at = divmod(step, images // params.batch_size)
+    start = at * params.batch_size
+    return epoch_order(images, params.seed, epoch)[start : start + params.batch_size]
 
 
 def selection_epochs(params: Train) -> set[int]:

@@ -1,14 +1,13 @@
 """Any encoder of timm under the projectors, with weights from a local file."""
 
 import difflib
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from vtcc.engine.tensor_file import check_numbers, line, read_tensors, some
 from vtcc.errors import VtccError
 
 
@@ -32,11 +31,7 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.frozen = frozen
         self.model = _create(name, image_size, channels, weights)
-        with torch.no_grad():
-            was = self.model.training
-            found = self.model.eval()(torch.zeros(1, channels, image_size, image_size))
-            self.model.train(was)
-        self.embed_dim = int(found.shape[1])
+        self.embed_dim = _width(self.model, name, image_size, channels)
         if frozen:
             self.requires_grad_(False)
             self.train()
@@ -53,23 +48,55 @@ class TimmEncoder(nn.Module):
             return self.model(x)
 
 
-def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Module:
+def check_name(name: str) -> None:
+    """Raises VtccError when timm has no model of this name, with those that come near."""
     import timm
 
-    if not timm.is_model(name):
-        known = timm.list_models()
-        near = difflib.get_close_matches(name.split(".")[0], known, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-        raise VtccError(f"train.model.encoder: timm has no model {name!r}; {hint}")
+    if timm.is_model(name):
+        return
+    near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+    raise VtccError(f"train.model.encoder: timm has no model {name!r}; {hint}")
+
+
+def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Module:
+    check_name(name)
     options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
-    if weights:
-        if not Path(weights).is_file():
-            raise VtccError(
-                f"train.model.weights: no file {weights!r} in {Path.cwd()}; fetch the weights of "
-                f"{name} where there is a network (timm.create_model({name!r}, pretrained=True)), "
-                "save its state_dict with safetensors and name that file in full"
-            )
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}}
+    if not weights:
+        return _made(name, image_size, options, "train.model.encoder")
+    file = Path(weights)
+    if not file.is_file():
+        raise VtccError(
+            f"train.model.weights: no file {weights!r} in {Path.cwd()}; fetch the weights of "
+            f"{name} where there is a network (timm.create_model({name!r}, pretrained=True)), "
+            "save its state_dict with safetensors and name that file in full"
+        )
+    where = f"train.model.weights: {weights}"
+    check_numbers(read_tensors(file), file)
+    before = torch.get_rng_state()
+    loaded = _made(
+        name,
+        image_size,
+        options | {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}},
+        where,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(before)
+        fresh = _made(name, image_size, options, where).state_dict()
+    # timm passes over what a file lacks; weights still at their random start were not in it.
+    drawn = {k for k, v in fresh.items() if v.ndim > 1 and v.is_floating_point() and v.std() > 0}
+    missing = [k for k, v in loaded.state_dict().items() if k in drawn and torch.equal(v, fresh[k])]
+    if missing:
+        raise VtccError(
+            f"{where}: without {len(missing)} of the {len(drawn)} weights of timm's {name}: "
+            f"{some(missing)}; is it a file of that model?"
+        )
+    return loaded
+
+
+def _made(name: str, image_size: int, options: dict[str, Any], where: str) -> nn.Module:
+    import timm
+
     try:
         try:
             return timm.create_model(name, img_size=image_size, **options)
@@ -78,17 +105,27 @@ def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Modul
             if "img_size" not in str(error):
                 raise
             return timm.create_model(name, **options)
-    except (
-        RuntimeError,
-        SafetensorError,
-        pickle.UnpicklingError,
-        LookupError,
-        ValueError,
-        AssertionError,
-        EOFError,
-    ) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        where = f"train.model.weights: {weights}" if weights else "train.model.encoder"
+    except (RuntimeError, LookupError, ValueError, AssertionError, AttributeError) as error:
         raise VtccError(
-            f"{where}: not usable for timm's {name} at {image_size} pixels ({reason})"
+            f"{where}: not usable for timm's {name} at {image_size} pixels ({line(error)})"
         ) from None
+
+
+def _width(model: nn.Module, name: str, image_size: int, channels: int) -> int:
+    """Length of the features, by a forward pass: not every model of timm tells it rightly."""
+    was = model.training
+    try:
+        with torch.no_grad():
+            found = model.eval()(torch.zeros(1, channels, image_size, image_size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise VtccError(
+            f"train.model.encoder: timm's {name} does not take images of {image_size} pixels "
+            f"({line(error)}); raise train.image_size or take another encoder"
+        ) from None
+    finally:
+        model.train(was)
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        raise VtccError(
+            f"train.model.encoder: timm's {name} gives no one vector per image; take another"
+        )
+    return int(found.shape[1])

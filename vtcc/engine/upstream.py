@@ -6,29 +6,23 @@ follow from the tensors.
 """
 
 import math
-import pickle
 import re
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vtcc.config import Model, from_dict, preset_text, to_dict
 from vtcc.engine.model import VTCC, build
+from vtcc.engine.tensor_file import check_numbers, read_tensors, some
 from vtcc.engine.vit import sincos_positions
 from vtcc.errors import VtccError
 
-WRAPPERS = ("net", "model", "state_dict")
 DEFAULT_IMAGE_SIZE = 224  # of the paper, where the file has no positions to tell
 # Between tables computed in float32 and in float64; learned ones differ by far more.
 SAME_POSITIONS = 1e-4
-_NAMED = 3  # keys told by name
 
 _PROJECTORS = {
     "instance_projector": "instance_projector",
@@ -61,7 +55,7 @@ def read_upstream(
         The model, and `model`, `num_clusters`, `image_size`, `channels` as in `model.json`.
     """
     path = Path(path)
-    weights = _our_names(_tensors(path), path)
+    weights = _our_names(read_tensors(path), path)
     positions = weights.pop("encoder.pos_embed", None)
     sizes, K, channels = _sizes(weights, num_heads, path)
     patch, d = sizes["patch_size"], sizes["embed_dim"]
@@ -88,7 +82,9 @@ def read_upstream(
     model = build(params, K, image_size=image_size, channels=channels)
     model.load_state_dict(model.state_dict() | weights)
     if positions is not None:
-        keep_positions(model, positions.float())
+        # Kept to the last bit, also where it is the fixed table rounded another way: after
+        # BatchNorm such a difference can show.
+        model.load_state_dict(model.state_dict() | {"encoder.positions": positions.float()})
     facts = {
         "model": to_dict(params),
         "num_clusters": K,
@@ -98,105 +94,13 @@ def read_upstream(
     return model.eval(), facts
 
 
-def keep_positions(model: VTCC, positions: Tensor) -> None:
-    """Puts other positions in place of the encoder's fixed table; they are saved with the model.
-
-    A table that was rounded another way counts as another: after BatchNorm, a difference in the
-    last bits can show.
-    """
-    encoder: Any = model.encoder
-    if not torch.equal(encoder.positions, positions):
-        encoder.register_buffer("positions", positions.clone())
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The file's weights by upstream name, without wrapper."""
-    content = _open(path)
-    if not isinstance(content, Mapping):
-        raise _not_a_checkpoint(path, f"it holds a {type(content).__name__}, no named tensors")
-    for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    odd = [
-        k for k, v in tensors.items() if v.layout != torch.strided or v.is_meta or v.is_quantized
-    ]
-    if odd:
-        raise VtccError(f"{path}: {_some(odd)}: not plain tensors; save them dense and float")
-    if sum(v.numel() for v in tensors.values()) > path.stat().st_size:
-        raise VtccError(f"{path}: its tensors claim to be larger than the file; not loaded")
-    return tensors
-
-
-def _open(path: Path) -> Any:
-    if not path.exists():
-        raise VtccError(f"{path}: no such file; give the checkpoint the training wrote")
-    if path.is_dir():
-        raise VtccError(f"{path}: a directory; give the checkpoint file in it")
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise VtccError(f"{path}: empty; copy or download it again")
-    text = head.lstrip().lower()
-    if text.startswith(b"<"):
-        raise _not_a_checkpoint(path, "it is a web page or XML")
-    if text.startswith(b"version https://git-lfs"):
-        raise _not_a_checkpoint(path, "it is a git-lfs pointer; run `git lfs pull`")
-    if path.suffix == ".safetensors" or head[8:9] == b"{":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise _not_a_checkpoint(path, f"damaged safetensors: {_line(error)}") from None
-    if zipfile.is_zipfile(path):
-        _refuse_compressed(path)
-    return _torch_load(path)
-
-
-def _refuse_compressed(path: Path) -> None:
-    """A torch file stores its tensors as they are; one that expands is none, or a trap."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            expanded = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise _not_a_checkpoint(path, f"damaged: {_line(error)}") from None
-    if expanded > 2 * path.stat().st_size + 2**20:
-        raise _not_a_checkpoint(path, f"a compressed archive that expands to {expanded:,} bytes")
-
-
-def _torch_load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not found:
-            # torch's own text goes on about its defaults, which helps nobody here.
-            raise _not_a_checkpoint(path, "not in torch's file format") from None
-        raise VtccError(
-            f"{path}: holds more than tensors ({found[1]}), which could run code while loading, so "
-            "it was not opened; if you trust it, extract the weights yourself, best in a "
-            "container without network: torch.save({'net': torch.load(FILE, weights_only=False)"
-            "['net']}, 'weights.pt'), and import weights.pt"
-        ) from None
-    except Exception as error:
-        # A damaged or foreign file breaks torch's reader in any way there is.
-        raise _not_a_checkpoint(path, _line(error)) from None
-
-
-def _not_a_checkpoint(path: Path, why: str) -> VtccError:
-    return VtccError(
-        f"{path}: not a checkpoint of tensors ({why}); expected what torch.save wrote, "
-        "with the weights under 'net', or safetensors"
-    )
-
-
 def _our_names(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Upstream names to ours; whatever stands before the three parts is left out."""
     encoders = sorted({k.removesuffix("cls_token") for k in tensors if k.endswith("cls_token")})
     if len(encoders) != 1:
         raise VtccError(
             f"{path}: expected one encoder with a cls_token, found {len(encoders)}; it holds "
-            f"{_some(list(tensors)) or 'no tensor'}, where a VTCC checkpoint holds "
+            f"{some(list(tensors)) or 'no tensor'}, where a VTCC checkpoint holds "
             "vtcc.cls_token, instance_projector.0.weight, cluster_projector.0.weight, ..."
         )
     ours: dict[str, Tensor] = {}
@@ -268,7 +172,7 @@ def _shape(weights: dict[str, Tensor], name: str, dims: int, path: Path) -> tupl
     if name not in weights:
         raise VtccError(
             f"{path}: without {_theirs(name)}, so not a whole VTCC checkpoint (missing; it holds "
-            f"{_some([_theirs(k) for k in weights])})"
+            f"{some([_theirs(k) for k in weights])})"
         )
     shape = tuple(weights[name].shape)
     if len(shape) != dims or 0 in shape:
@@ -308,15 +212,10 @@ def _check(weights: dict[str, Tensor], model: nn.Module, path: Path) -> None:
                 )
                 for k in names
             ]
-            problems.append(f"{len(names)} {word}: {_some(told)}")
+            problems.append(f"{len(names)} {word}: {some(told)}")
     if problems:
         raise VtccError(f"{path}: not the weights of a VTCC model ({'; '.join(problems)})")
-    broken = [_theirs(k) for k, v in weights.items() if not bool(torch.isfinite(v.float()).all())]
-    if broken:
-        raise VtccError(
-            f"{path}: {len(broken)} tensors are not finite: {_some(broken)}; the training "
-            "diverged, so take an earlier checkpoint"
-        )
+    check_numbers({_theirs(k): v for k, v in weights.items()}, path)
 
 
 _NOT_THEIRS = ("selected_head", "encoder.positions")
@@ -341,11 +240,3 @@ def _theirs(name: str) -> str:
         if rest == mine or rest.startswith(f"{mine}."):
             rest = theirs + rest.removeprefix(mine)
     return f"vtcc.{rest}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -34,6 +34,9 @@ def conv_stem(channels: int, embed_dim: int, patch_size: int) -> nn.Sequential:
 def sincos_positions(grid: int, embed_dim: int) -> Tensor:
     """Fixed 2-D sine-cosine positions, channels ordered [sin w, cos w, sin h, cos h].
 
+    As in MoCo v3 and the authors' code, "w" counts rows and "h" columns: their grid is indexed
+    so. For a training it is a renaming; for a checkpoint of theirs it decides.
+
     Args:
         grid: tokens per side.
         embed_dim: d, a multiple of 4.
@@ -43,11 +46,8 @@ def sincos_positions(grid: int, embed_dim: int) -> Tensor:
     """
     quarter = embed_dim // 4
     omega = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
-    h, w = torch.meshgrid(
-        torch.arange(grid, dtype=torch.float64),
-        torch.arange(grid, dtype=torch.float64),
-        indexing="ij",
-    )
+    at = torch.arange(grid, dtype=torch.float64)
+    w, h = torch.meshgrid(at, at, indexing="ij")  # w: row, h: column
     angle_w, angle_h = w.flatten()[:, None] * omega, h.flatten()[:, None] * omega
     positions = torch.cat([angle_w.sin(), angle_w.cos(), angle_h.sin(), angle_h.cos()], dim=1)
     return torch.cat([torch.zeros(1, embed_dim), positions.float()])[None]
@@ -94,7 +94,7 @@ class VisionTransformer(nn.Module):
         if positions == "learned":
             self.positions = nn.Parameter(torch.empty_like(table))
         else:
-            self.register_buffer("positions", table, persistent=False)
+            self.register_buffer("positions", table)
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.Sequential(
             *(

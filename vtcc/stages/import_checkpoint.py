@@ -33,7 +33,7 @@ def run(
     Raises:
         VtccError: when the file is no such checkpoint, or `out` holds something else.
     """
-    _check_out(out, force)
+    _check_out(out, file, force)
     from vtcc.engine import checkpoint, record, upstream
     from vtcc.engine.model import parameter_count
 
@@ -58,11 +58,17 @@ def run(
     )
 
 
-def _check_out(out: Path, force: bool) -> None:
+def _check_out(out: Path, file: Path, force: bool) -> None:
     if out.is_dir():
-        # Replaced as a whole, so what the user stands in is never meant.
-        if Path.cwd().resolve().is_relative_to(out.resolve()):
-            raise VtccError(f"--out {out}: holds the current directory; name a new directory")
+        whole = out.resolve()
+        # Replaced as a whole, so what the user stands in, lives in or imports is never meant.
+        for what, inside in (
+            ("the current directory", Path.cwd()),
+            ("your home directory", Path.home()),
+            (f"{file}, which is to be imported", file),
+        ):
+            if inside.resolve().is_relative_to(whole):
+                raise VtccError(f"--out {out}: holds {what}; name a new directory")
         if not force and any(out.iterdir()) and not (out / "model.safetensors").is_file():
             raise VtccError(
                 f"--out {out}: not empty and no vtcc model; name another directory, or replace "

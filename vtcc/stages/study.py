@@ -42,6 +42,8 @@ def start(
     wanted = plan.parse_seeds(seeds, "--seeds") if seeds is not None else study.seeds
     if dry_run:
         _plan(study, settings, wanted, root)
+        if not again:
+            run.check_records([run.Run(s, n) for n in wanted for s in settings], root)
         return
     tracker = _tracker(study)
     status = "FAILED"

@@ -54,10 +54,11 @@ def run(resume: Path | None = None) -> None:
 
 def _train(params: config.Params, cache: Any, scratch: Path, resume: Path | None) -> None:
     from vtcc.analysis.selection import Candidate, choose
-    from vtcc.engine import checkpoint, loop, record
+    from vtcc.engine import checkpoint, loop, plan, record
 
     train = params.train
     mean, std = normalization(train.normalize, cache)
+    plan.refuse_large_batch(cache.images, cache.rows("train"), train, mean=mean, std=std)
     tracker = _tracker(params, cache)
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
@@ -72,6 +73,7 @@ def _train(params: config.Params, cache: Any, scratch: Path, resume: Path | None
             callbacks=tracker,
             digest=cache.digest,
             resume_from=resume,
+            known_kernels=paths.kernels(),
         )
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)
@@ -215,6 +217,9 @@ class _Untracked:
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
         pass
 
+    def on_warning(self, warned: Any) -> None:
+        pass
+
     def on_end(self, status: str, artifacts: list, model_dir: Any) -> None:
         pass
 
@@ -249,6 +254,7 @@ def _summary(fitted: Any, chosen: Any) -> dict[str, Any]:
         "clusters_used": chosen.clusters_used,
         "confidence": chosen.confidence,
         "parameters": fitted.parameters,
+        "warnings": [warned.to_dict() for warned in fitted.warnings],
         "candidates": fitted.candidates,
     }
 

@@ -16,6 +16,7 @@ KEYS = (
     *("name", "title", "question", *PRESETS, "overrides"),
     *("seeds", "baseline", "settings", "score"),
 )
+MAX_SEEDS = 1000
 NAME = r"[a-z0-9][a-z0-9._]*(-[a-z0-9._]+)*"
 
 
@@ -82,9 +83,14 @@ def parse_seeds(given: Any, where: str = "seeds") -> list[int]:
     seeds: list[int] = []
     for part in parts if isinstance(parts, list) else [parts]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", str(part))
-        if not match or int(match[2] or match[1]) < int(match[1]):
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
             raise wrong
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+        if last > config.MAX_SEED or last - first >= MAX_SEEDS:
+            raise VtccError(
+                f"{where}: found {part!r}; at most {MAX_SEEDS} seeds, from 0 to {config.MAX_SEED}"
+            )
+        seeds += range(first, last + 1)
     if not seeds:
         raise wrong
     if len(set(seeds)) != len(seeds):
@@ -105,9 +111,13 @@ def read(file: Path, project: Path | None = None) -> Study:
     project = project or paths.project()
     if file.resolve().is_relative_to(project):
         file = file.resolve().relative_to(project)  # as records quote it
+    if (project / file).is_dir():
+        raise VtccError(f"{file}: a directory; name a study file in it")
     if not (project / file).is_file():
         raise VtccError(f"{file}: no such study file; docs/studies.md says what one holds")
     values = config.read_yaml(project / file)
+    if values is None:
+        raise VtccError(f"{file}: empty; docs/studies.md says what a study file holds")
     try:
         return _study(values, file, project)
     except VtccError as error:
@@ -177,6 +187,7 @@ def _setting(
             stronger.setdefault("augment", chosen["augment"])
         later = compose.changes(**stronger, overrides=dotted, project=project)
         params = config.override(own, later)
+        compose.check_encoder(params)
         preset = workspace.resolve(chosen["preset"], project=project)
     except VtccError as error:
         raise VtccError(f"{where}: {error}") from None

@@ -133,8 +133,11 @@ def failures(name: str, root: Path = RECORDS) -> dict[int, dict[str, Any]]:
     """Runs that failed and have not succeeded since, by seed."""
     found = {}
     for file in sorted(directory(name, root).glob("failed*.json")):
-        failure = json.loads(file.read_text(encoding="utf-8"))
-        found[failure["seed"]] = failure
+        try:
+            failure = json.loads(file.read_text(encoding="utf-8"))
+            found[int(failure["seed"])] = failure
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise VtccError(f"{file}: damaged ({error}); delete it") from None
     return dict(sorted(found.items()))
 
 

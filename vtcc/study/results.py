@@ -242,10 +242,16 @@ def _configuration(run: dict[str, Any], preset: str | None, presets: Path) -> st
     differing = records.differences(today, run["params"])
     if not differing:
         return f"preset `{preset}` as it is"
-    shown = "; ".join(
-        f"`{key}` {_v(new)} (preset: {_v(old)})" for key, (old, new) in differing.items()
-    )
-    return f"preset `{preset}` with {shown}"
+    # A key that the record lacks came later, and its code did what a preset asks for by default.
+    later = [key for key, (_, new) in differing.items() if new is None]
+    parts = [
+        f"`{key}` {_v(new)} (preset: {_v(old)})"
+        for key, (old, new) in differing.items()
+        if key not in later
+    ]
+    if later:
+        parts.append(f"{len(later)} parameters that came later, not there yet")
+    return f"preset `{preset}` with {'; '.join(parts)}"
 
 
 def _v(value: Any) -> str:

@@ -85,6 +85,8 @@ def run(
         KeyboardInterrupt: after the runs in progress have written their checkpoints.
     """
     runs = [Run(setting, seed) for seed in seeds for setting in settings]
+    if not again:
+        check_records(runs, root)
     jobs = min(jobs, len(runs))
     threads = threads or (1 if jobs > 1 else 0)
     conductor = _Conductor(study, runs, root, threads, jobs, again, on_record)
@@ -103,6 +105,30 @@ def run(
             place.env["VTCC_REGISTER"] = "no"
         conductor.play(places)
     return conductor.outcome
+
+
+def check_records(runs: list[Run], root: Path) -> None:
+    """Refuses to replace what was recorded with other parameters.
+
+    A key that one of them lacks is none: it came or went with a version of vtcc.
+
+    Raises:
+        VtccError: naming the file and the first parameters that differ.
+    """
+    for one in runs:
+        known = records.load(one.setting.record, root).get(one.seed)
+        if known is None:
+            continue
+        now = config.flatten(one.setting.seeded(one.seed))
+        changed = records.differences(known["params"], now)
+        other = {k: v for k, v in changed.items() if k in known["params"] and k in now}
+        if other:
+            shown = ", ".join(f"{k} {was} (now {is_})" for k, (was, is_) in list(other.items())[:3])
+            file = records.directory(one.setting.record, root) / f"seed{one.seed}.json"
+            raise VtccError(
+                f"{file}: recorded with {shown}; give the study another name, or replace what is "
+                "recorded with --again"
+            )
 
 
 @contextlib.contextmanager

@@ -55,14 +55,15 @@ class TrainingRun:
         self._pending: list[tuple[str, float, int, int]] = []
         self._logged: dict[str, int] = {}  # last epoch per figure, delivered or pending
         self._retry_at = 0.0
+        self._warnings: dict[str, str] = {}
 
     def on_start(self, info: Mapping[str, Any]) -> str:
         """Starts the run, or goes on with the one of an interrupted training.
 
         Args:
-            info: `parameters`: number of trainable weights; `resumed_run_id`: the run to go
-                on with, or None; `curves`: rows of the epochs before a resume, of which what
-                the run lacks is sent.
+            info: `parameters`: number of trainable weights; `kernels`: what `auto` became;
+                `resumed_run_id`: the run to go on with, or None; `curves`: rows of the epochs
+                before a resume, of which what the run lacks is sent.
 
         Returns:
             The id of the run, to be kept for a resume.
@@ -80,6 +81,7 @@ class TrainingRun:
             else:
                 run_id = self._create(resumed)
             params = self._params | {"parameters": info["parameters"]}
+            params |= {f"kernels.{k}": v for k, v in info.get("kernels", {}).items()}
             _log_params(self._client, run_id, params)
         self.run_id = run_id
         for row in info.get("curves", []):
@@ -101,6 +103,24 @@ class TrainingRun:
                 self._pending.append((key, float(value), now, epoch))
                 self._logged[key] = epoch
 
+    def on_warning(self, warned: Any) -> None:
+        """Keeps a warning of the guard as the tag `vtcc.warning.<kind>`, sent now or at the end.
+
+        Args:
+            warned: has `kind`, `epoch` and `text`.
+        """
+        self._warnings[f"vtcc.warning.{warned.kind}"] = f"epoch {warned.epoch}: {warned.text}"
+        self._deliver_warnings()
+
+    def _deliver_warnings(self) -> None:
+        try:
+            with store.quickly():
+                for key, text in list(self._warnings.items()):
+                    self._client.set_tag(self.run_id, key, text)
+                    del self._warnings[key]
+        except Exception as error:
+            note(f"MLflow: warnings kept for later ({store.reason(error)})")
+
     def on_end(
         self, status: str, artifacts: list[Path] | None = None, model_dir: Path | None = None
     ) -> None:
@@ -114,6 +134,7 @@ class TrainingRun:
         if self._client is None or self.run_id is None:
             return
         delivered = self._deliver()
+        self._deliver_warnings()
         if status == "KILLED" and not delivered:
             # Whoever stopped us waits some 25 s; the store has just shown that it needs longer.
             note("MLflow: the run stays open; going on with the training closes it")

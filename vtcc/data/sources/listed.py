@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -73,7 +74,11 @@ def oxford_pets(card: Card, tree: Tree) -> Found | None:
     number = {plain(name): i for i, name in enumerate(card.class_counts or {})}
     where = {PurePosixPath(p).stem: p for p in tree.images if "trimaps" not in p.split("/")}
     listed: Listed = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise VtccError(f"{file}: not text ({error.reason}); unpack the archive again") from None
+    for line in lines:
         if not line.strip() or line.startswith("#"):
             continue
         name = line.split()[0]
@@ -110,6 +115,9 @@ def _present(card: Card, tree: Tree, listed: Listed) -> Found:
                 f"{tree.place}: {path} has the label {label}, but card {card.name} names "
                 f"{len(names)} classes; is this {card.title}?"
             )
+    twice = [path for path, times in Counter(path for path, _ in listed).items() if times > 1]
+    if twice:
+        raise VtccError(f"{tree.place}: its lists name {twice[0]} twice; get the archive again")
     kept = [(path, label) for path, label in listed if path in there]
     files = [path for path, _ in kept]
     return Found(
