@@ -12,7 +12,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 MLFLOW_PORT ?= 5000
 PREFECT_PORT ?= 4200
 
-.PHONY: help setup repro test test-slow lint format ui serve seeds study results clean
+.PHONY: help setup repro test test-slow lint format ui serve seeds study results performance clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -62,6 +62,9 @@ study: setup  ## settings times seeds: make study FILE=benchmarks/studies/stem.y
 
 results: setup  ## docs/results.md from benchmarks/records
 	@python -m vtcc.study.results
+
+performance: setup  ## docs/performance.md from benchmarks/records/performance
+	@python -m benchmarks.performance
 
 clean: setup  ## show what scratch and caches hold, and delete it (asks first)
 	@vtcc clean

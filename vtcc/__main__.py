@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from vtcc import quiet
 from vtcc.errors import VtccError
@@ -47,14 +48,18 @@ _SURROUNDINGS = {
 
 
 def _without_typer() -> None:
-    if sys.argv[1:] != ["train"]:
+    verb, *rest = sys.argv[1:] or [""]
+    if verb != "train" or (rest and (len(rest) != 2 or rest[0] != "--resume")):
         sys.exit(
             f"error: {sys.executable} lacks typer: activate the environment (source "
-            ".venv/bin/activate, made by `make setup`); without it only `vtcc train` works"
+            ".venv/bin/activate, made by `make setup`); without it only `vtcc train "
+            "[--resume FILE]` works"
         )
+    from vtcc import stopping
     from vtcc.stages import train
 
-    train.run()
+    with stopping.obeyed("train"):
+        train.run(resume=Path(rest[1]) if rest else None)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Files and directories that appear whole or not at all."""
 
+import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ def replace_directory(building: Path, target: Path) -> None:
         remove(old)
     else:
         building.replace(target)
+    sync_directory(target.parent)
 
 
 @contextmanager
@@ -52,8 +55,55 @@ def atomic_file(target: Path) -> Iterator[Path]:
         with building.open("rb") as file:
             os.fsync(file.fileno())
         building.replace(target)
+        sync_directory(target.parent)
     finally:
         building.unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Flushes a directory to the disk: without it a renaming may not outlast a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot; they promise nothing either way.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_files(directory: Path) -> None:
+    """Flushes the files right in `directory` to the disk."""
+    for path in directory.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """What killed writers left right in `directory`: none of it is whole or of use."""
+    if not directory.is_dir():
+        return []
+    return sorted(p for e in ("building", "old") for p in directory.glob(f".*.{e}"))
+
+
+def sweep(*targets: Path) -> None:
+    """Clears what killed writers of these files or directories left beside them.
+
+    A directory whose replacement was cut off between two renamings gets its old content back.
+    """
+    for target in targets:
+        restore(target)
+        for end in ("building", "old"):
+            with contextlib.suppress(NotADirectoryError):
+                remove(target.with_name(f".{target.name}.{end}"))
+
+
+def restore(target: Path) -> None:
+    """Puts a directory back that stepped aside for one that never came."""
+    old = target.with_name(f".{target.name}.old")
+    if os.path.lexists(old) and not os.path.lexists(target):
+        old.replace(target)
 
 
 def write_text(target: Path, text: str) -> None:

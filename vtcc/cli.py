@@ -3,11 +3,10 @@
 import importlib
 import os
 import shutil
-import subprocess
 import textwrap
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
@@ -51,11 +50,14 @@ def _in_project() -> None:
     os.chdir(paths.project())
 
 
-def _stage(name: str, **options: Any) -> None:
+def _stage(name: str, **given: object) -> None:
     """Runs a stage and says how long it took, its imports included."""
+    from vtcc import stopping
+
     started = time.monotonic()
     _in_project()
-    importlib.import_module(f"vtcc.stages.{name}").run(**options)
+    with stopping.obeyed(name):
+        importlib.import_module(f"vtcc.stages.{name}").run(**given)
     print(f"{name}: done in {time.monotonic() - started:.0f} s")
 
 
@@ -73,12 +75,34 @@ def validate() -> None:
 
 @app.command()
 def train(
+    resume: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A checkpoint, e.g. of another machine.")
+    ] = None,
     processes: Annotated[
         int, typer.Option(min=0, help="On this machine; 0: as VTCC_PROCESSES says, else 1.")
     ] = 0,
 ) -> None:
-    """Stage 3: train VTCC without labels; resumes an interrupted training."""
-    _stage("train", processes=processes)
+    """Stage 3: train VTCC without labels; resumes an interrupted training by itself."""
+    _stage("train", resume=resume.absolute() if resume else None, processes=processes)
+
+
+@app.command()
+def plan(
+    preset: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="Plan for it instead of params.yaml.")
+    ] = None,
+    assignments: Set = None,
+    images: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Synthetic images, instead of the cache.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Time, memory and FLOPs of a training here, measured over a few steps of it."""
+    from vtcc.stages import plan as stage
+
+    _in_project()
+    overrides = config.parse_assignments(assignments or [])
+    stage.run(preset=preset, overrides=overrides, images=images, as_json=as_json)
 
 
 @app.command()
@@ -283,31 +307,8 @@ def ui(
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Show what unfinished trainings, worktrees and downloads hold, and delete it."""
-    from filelock import FileLock, Timeout
+    """Show what unfinished trainings, worktrees, downloads and killed runs left, and delete it."""
+    from vtcc.stages import clean as stage
 
-    home = paths.home() / ".vtcc"
-    found = [
-        p for room in ("scratch", "worktrees", "downloads") for p in sorted((home / room).glob("*"))
-    ]
-    rows = [p for p in found if p.is_dir() and not p.is_symlink()]
-    for path in rows:
-        print(f"{_size(path) / 2**20:9.1f} MiB  {path}")
-    if not rows:
-        print(f"nothing to clean in {home}")
-        return
-    print("(`dvc gc --workspace` frees old versions in the DVC cache)")
-    if not yes:
-        typer.confirm("Delete these? Interrupted trainings then start afresh.", abort=True)
-    for path in rows:
-        try:
-            with FileLock(f"{path}.lock", timeout=0):
-                shutil.rmtree(path)
-                print(f"deleted {path.name}")
-        except Timeout:
-            print(f"{path.name}: in use, kept")
-    subprocess.run(["git", "worktree", "prune"], cwd=home.parent, capture_output=True)
-
-
-def _size(directory: Path) -> int:
-    return sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
+    _in_project()
+    stage.run(confirmed=yes)

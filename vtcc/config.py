@@ -281,12 +281,18 @@ class Train:
     augment: Augment
     device: str = _p("auto: cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"))
     precision: str = _p(
-        "auto: bf16 where the processor has instructions for it, else fp32; losses are fp32",
+        "auto: bf16 where the processor has instructions for it, else fp32, unless a short "
+        "measurement before the training shows better; losses are fp32",
         choices=("auto", "fp32", "bf16"),
     )
     attention: str = _p(
-        "auto: plain on a CPU with few tokens, where it is faster, else fused",
+        "auto: plain on a CPU with few tokens, else fused, unless measured better",
         choices=("auto", "plain", "fused"),
+    )
+    compile: str = _p(
+        "torch.compile. auto: on a GPU, in long trainings, where it is measured faster; never on "
+        "a CPU, where compiling takes minutes and gains little",
+        choices=("auto", "always", "never"),
     )
     threads: int = _p(
         "processor threads; 0: all cores, for large models; with small ones a second gains "
@@ -294,6 +300,11 @@ class Train:
         low=0,
     )
     checkpoint_minutes: float = _p("a resume loses at most this much work", above=0)
+    collapse: str = _p(
+        "when clusters, embedding or losses look collapsed (docs/plan.md). warn: say so; abort: "
+        "stop there, with the checkpoint kept; off: stay silent",
+        choices=("warn", "abort", "off"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

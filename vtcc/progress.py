@@ -5,6 +5,7 @@ flows and other programs read. Nothing heavy is imported: a GPU node may have no
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,15 +21,25 @@ def report(stage: str, done: int, total: int, **figures: Any) -> None:
         filled = 24 * done // max(total, 1)
         line = f"{stage} [{'#' * filled}{'.' * (24 - filled)}] {done}/{total}  {shown}"
         end = "\n" if done >= total else ""
-        print(f"\r\033[K{line[:158]}", end=end, flush=True)
+        _say(f"\r\033[K{line[:158]}", end)
     else:
         record = {"stage": stage, "done": done, "total": total, **figures}
-        print(json.dumps({"progress": record}), flush=True)
+        _say(json.dumps({"progress": record}))
 
 
 def note(text: str) -> None:
     """One line for a person, not in the way of the bar or of the JSON lines."""
-    print(text, flush=True)
+    _say(text)
+
+
+def _say(text: str, end: str = "\n") -> None:
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        # Whoever read this is gone; a training is worth more than its words.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def track(items: Iterable[T], stage: str, total: int, every: int = 1000) -> Iterator[T]:

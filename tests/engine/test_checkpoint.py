@@ -135,11 +135,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_training_is_known_by_what_it_computes():
-    params = {"seed": 0, "epochs": 2, "checkpoint_minutes": 1.0}
+    params = {"seed": 0, "epochs": 2, "checkpoint_minutes": 1.0, "collapse": "warn"}
     kernels = {"precision": "bf16"}
     key = checkpoint.training_key(params, "abc", kernels)
     assert key == checkpoint.training_key(dict(reversed(params.items())), "abc", kernels)
     assert key == checkpoint.training_key(params | {"checkpoint_minutes": 5.0}, "abc", kernels)
+    assert key == checkpoint.training_key(params | {"collapse": "abort"}, "abc", kernels)
     others = [
         checkpoint.training_key(params | {"seed": 1}, "abc", kernels),
         checkpoint.training_key(params, "abd", kernels),

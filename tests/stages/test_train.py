@@ -89,6 +89,8 @@ def test_a_training_needs_neither_labels_nor_trackers(project, monkeypatch):
     with paths.CURVES.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"clusters_used", "largest_cluster", "spread", "agreement"} <= set(rows[0])
+    assert summary["warnings"] == []  # too few steps to judge
     left = [p.suffix for p in (project / ".vtcc/scratch").iterdir()]
     assert left == [".lock"]  # no checkpoint is left once the model is saved
 
@@ -119,3 +121,73 @@ def test_normalization_of_a_constant_channel_does_not_divide_by_zero():
     assert train.normalization("imagenet", flat)[0][0] == pytest.approx(0.449)
     with pytest.raises(VtccError, match=r"holds images of 5 channels; .* so use 'dataset'"):
         train.normalization("imagenet", SimpleNamespace(channels=5))
+
+
+@pytest.fixture
+def untracked(project, monkeypatch):
+    monkeypatch.setattr(train, "_tracker", lambda params, cache: train._Untracked())
+    return project
+
+
+def test_a_kill_while_dvc_notes_the_model_costs_no_training(untracked, monkeypatch):
+    from vtcc.engine import loop
+
+    monkeypatch.setenv("DVC_STAGE", "train")
+    train.run()
+    weights = (paths.MODEL / "model.safetensors").read_bytes()
+    for path in (paths.MODEL / "model.safetensors", paths.RUN, paths.CURVES):
+        path.unlink()  # as DVC does before it starts the stage again
+    with monkeypatch.context() as patch:
+        patch.delattr(loop._Run, "take_step")
+        train.run()
+    assert (paths.MODEL / "model.safetensors").read_bytes() == weights
+    assert paths.RUN.exists() and paths.CURVES.exists()
+    (kept,) = (untracked / ".vtcc/scratch").glob("*/finished")
+    kept.write_text("/another/worktree")
+    train.forget()
+    assert kept.exists()
+    kept.write_text(str(untracked))
+    train.forget()
+    assert not kept.parent.exists()
+
+
+def test_the_stage_resumes_from_a_file(untracked, monkeypatch, capsys):
+    monkeypatch.setenv("DVC_STAGE", "train")  # keeps the checkpoints
+    train.run()
+    (kept,) = (untracked / ".vtcc/scratch").glob("*/last.pt")
+    elsewhere = untracked / "copied"
+    kept.parent.rename(elsewhere)
+    train.run(resume=elsewhere / "last.pt")
+    assert "resuming at step" in capsys.readouterr().out
+    paths.PARAMS.write_text(config.edit(paths.PARAMS.read_text(), {"train.seed": 9}))
+    with pytest.raises(VtccError, match=r"of another training: train\.seed \(0 there, 9 here\)"):
+        train.run(resume=elsewhere / "last.pt")
+    with pytest.raises(VtccError, match=r"--resume: .*nowhere\.pt: no such file"):
+        train.run(resume=untracked / "nowhere.pt")
+
+
+def test_a_collapse_that_aborts_ends_the_run_as_failed(project, monkeypatch):
+    from vtcc.engine import guard
+
+    paths.PARAMS.write_text(
+        config.edit(paths.PARAMS.read_text(), {"train.epochs": 5, "train.collapse": "abort"})
+    )
+    monkeypatch.setattr(guard, "GRACE_STEPS", 0)
+    seen = guard._Seen(1, True, "all images are the same")
+    monkeypatch.setattr(guard, "_CHECKS", {"embedding": lambda params, rows: seen})
+    ended, heard = [], []
+
+    class Tracker(train._Untracked):
+        def on_warning(self, warned):
+            heard.append((warned.kind, warned.epoch))
+
+        def on_end(self, status, artifacts, model_dir):
+            ended.append((status, artifacts, model_dir))
+
+    monkeypatch.setattr(train, "_tracker", lambda params, cache: Tracker())
+    with pytest.raises(VtccError, match=r"collapsed at epoch 3 of 5: all images are the same"):
+        train.run()
+    assert ended == [("FAILED", [], None)]
+    assert heard == [("embedding", 3)]
+    assert list((project / ".vtcc/scratch").glob("*/*"))  # the checkpoint is kept
+    assert not paths.MODEL.exists()

@@ -13,9 +13,10 @@ from vtcc.tracking import runs, store
 pytestmark = pytest.mark.xdist_group("tracking")
 
 
-def start(cache, resumed=None):
+def start(cache, resumed=None, curves=()):
     tracker = runs.TrainingRun(params=toy.params(), cache=cache)
-    tracker.on_start({"parameters": 1234, "resumed_run_id": resumed})
+    info = {"parameters": 1234, "kernels": {"precision": "bf16", "compile": False}}
+    tracker.on_start(info | {"resumed_run_id": resumed, "curves": list(curves)})
     return tracker
 
 
@@ -49,7 +50,8 @@ def test_importing_runs_does_not_import_mlflow():
 def test_run_has_all_params_as_in_the_file(client, finished):
     logged = client.get_run(finished.run_id).data.params
     written = config.flatten(config.to_dict(toy.params()))
-    assert logged == {k: str(v) for k, v in written.items()} | {"parameters": "1234"}
+    more = {"parameters": "1234", "kernels.precision": "bf16", "kernels.compile": "False"}
+    assert logged == {k: str(v) for k, v in written.items()} | more
     assert logged["train.augment.crop_scale"] == "[0.5, 1.0]"
 
 
@@ -157,6 +159,125 @@ def test_store_that_fails_in_mid_run_gets_everything_later(client, cache, monkey
     assert [(m.step, m.value) for m in history] == [(1, 3), (2, 2), (3, 1)]
 
 
+def history(client, run_id, key="loss"):
+    return [(m.step, m.value) for m in client.get_metric_history(run_id, key)]
+
+
+def broken(*args, **kwargs):
+    raise ConnectionError("server went away")
+
+
+ROWS = [{"epoch": e, "loss": 4 - e, "rate": 10.0} for e in (1, 2, 3)]
+
+
+def test_figures_that_a_killed_training_kept_are_sent_at_its_resume(client, cache, monkeypatch):
+    first = start(cache)
+    first.on_epoch(1, {"loss": 3, "rate": 10.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(first._client, "log_batch", broken)
+        for row in ROWS[1:]:
+            first.on_epoch(row["epoch"], row)  # and now `kill -9`
+    second = start(cache, resumed=first.run_id, curves=ROWS)
+    second.on_epoch(3, ROWS[2])  # its checkpoint was of the middle of epoch 3
+    second.on_epoch(4, {"loss": 0, "rate": 10.0})
+    second.on_end("FINISHED", [], None)
+    assert history(client, first.run_id) == [(1, 3), (2, 2), (3, 1), (4, 0)]
+    assert [step for step, _ in history(client, first.run_id, "rate")] == [1, 2, 3, 4]
+
+
+def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
+    monkeypatch.setattr(runs, "_BATCH", 3)  # a request ends in the middle of epoch 2
+    first = start(cache)
+    real, calls = first._client.log_batch, []
+
+    def once(*args, **kwargs):
+        calls.append(1)
+        return real(*args, **kwargs) if len(calls) == 1 else broken()
+
+    monkeypatch.setattr(first._client, "log_batch", once)
+    first._retry_at = float("inf")
+    for row in ROWS:
+        first.on_epoch(row["epoch"], row)
+    first._deliver()
+    assert len(first._pending) == 3
+    assert history(client, first.run_id) == [(1, 3), (2, 2)]
+    second = start(cache, resumed=first.run_id, curves=ROWS)
+    assert history(client, second.run_id) == [(1, 3), (2, 2), (3, 1)]
+    assert [step for step, _ in history(client, second.run_id, "rate")] == [1, 2, 3]
+
+
+def test_a_run_begun_elsewhere_has_all_epochs_here(client, cache):
+    tracker = start(cache, resumed="0" * 32, curves=ROWS)
+    assert history(client, tracker.run_id) == [(1, 3), (2, 2), (3, 1)]
+
+
+def test_what_was_not_delivered_at_the_end_evaluate_sends(client, here, cache, monkeypatch):
+    tracker = start(cache)
+    tracker.on_epoch(1, ROWS[0])
+    with monkeypatch.context() as patch:
+        for name in ("log_batch", "log_text", "set_terminated"):
+            patch.setattr(tracker._client, name, broken)
+        for row in ROWS[1:]:
+            tracker.on_epoch(row["epoch"], row)
+        tracker.on_end("FINISHED", [], None)
+    assert client.get_run(tracker.run_id).info.status == "RUNNING"
+    paths.CURVES.parent.mkdir(exist_ok=True)
+    paths.CURVES.write_text("epoch,loss,rate,entropy\n1,3,10,nan\n2,2,10,nan\n3,1,10,nan\n")
+    try:
+        for seed in (0, 1):
+            runs.log_evaluation(tracker.record(), {"evaluate.seed": seed}, {"acc": 0.5})
+    finally:
+        paths.CURVES.unlink()
+    assert history(client, tracker.run_id) == [(1, 3), (2, 2), (3, 1)]
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+
+
+def test_a_stopped_training_does_not_wait_for_a_dead_store(cache, monkeypatch, capsys):
+    tracker = start(cache)
+    asked = []
+
+    def dead(*args, **kwargs):
+        asked.append(1)
+        broken()
+
+    for name in ("log_batch", "log_text", "set_terminated"):
+        monkeypatch.setattr(tracker._client, name, dead)
+    tracker.on_epoch(1, ROWS[0])
+    tracker.on_end("KILLED", [], None)
+    assert len(asked) == 2  # once in the training, once at its end
+    assert "the run stays open; going on with the training closes it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")]
+)
+def test_an_evaluation_that_is_cut_off_closes_its_run(
+    client, cache, tmp_path, monkeypatch, error, status
+):
+    page = tmp_path / "page.html"
+    page.write_text("hello")
+    training = start(cache)
+    training.on_end("FINISHED", [], None)
+    made = []
+    real = runs.store.client
+
+    def patched():
+        client = real()
+
+        def cut(run_id, path):
+            made.append(run_id)
+            raise error
+
+        client.log_artifact = cut
+        return client
+
+    monkeypatch.setattr(runs.store, "client", patched)
+    with pytest.raises(error):
+        runs.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
+    assert client.get_run(made[0]).info.status == status
+    assert "vtcc.evaluation" not in client.get_run(made[0]).data.tags
+
+
 def test_store_that_fails_at_the_end_does_not_fail_the_training(cache, monkeypatch, capsys):
     tracker = start(cache)
 
@@ -223,3 +344,24 @@ def test_start_without_a_store_says_so(elsewhere, cache, monkeypatch):
     with pytest.raises(VtccError, match="unset MLFLOW_TRACKING_URI"):
         start(cache)
     assert store.tracking_uri() == "sqlite:////proc/nowhere/x.db"
+
+
+def test_a_warning_becomes_a_tag_though_the_store_was_away(client, cache, monkeypatch, capsys):
+    from vtcc.engine.guard import Warned
+
+    tracker = start(cache)
+    real, broken = tracker._client.set_tag, [True]
+
+    def set_tag(*args, **kwargs):
+        if broken[0]:
+            raise ConnectionError("server went away")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._client, "set_tag", set_tag)
+    tracker.on_warning(Warned("clusters", 7, False, "2 of 10 clusters in use"))
+    assert "warnings kept for later (server went away)" in capsys.readouterr().out
+    broken[0] = False
+    tracker.on_end("FAILED", [], None)
+    run = client.get_run(tracker.run_id)
+    assert run.data.tags["vtcc.warning.clusters"] == "epoch 7: 2 of 10 clusters in use"
+    assert run.info.status == "FAILED"

@@ -178,8 +178,10 @@ class CacheWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        remove(self._building)
+        try:
+            self._file.close()  # writes what is left, which a full disk refuses
+        finally:
+            remove(self._building)
 
     def add(self, path: str, split: str, image: np.ndarray) -> None:
         """Appends an image.

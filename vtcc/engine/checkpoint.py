@@ -3,15 +3,19 @@
 import hashlib
 import json
 import pickle
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vtcc.atomic import atomic_directory, atomic_file, umask
+from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
 from vtcc.engine.upstream import import_upstream as import_upstream
@@ -26,14 +30,15 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
     """Names the scratch directory: what would compute the same resumes, all else starts afresh.
 
     Args:
-        params: the `train` section as a dict; how often it checkpoints is left out.
+        params: the `train` section as a dict; what changes no weight is left out.
         digest: of the data cache.
-        kernels: what `auto` became on this machine.
+        kernels: what `kernels.resolve` makes of `auto` on this machine. What is measured beyond
+            that is kept in the directory: a measurement must not decide where a resume looks.
     """
     source = hashlib.sha256(torch.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
-    settings = {k: v for k, v in params.items() if k != "checkpoint_minutes"}
+    settings = {k: v for k, v in params.items() if k not in ("checkpoint_minutes", "collapse")}
     file = params.get("model", {}).get("weights")
     if file:  # a path: what counts is what the file holds
         weights = Path(file)
@@ -43,23 +48,69 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors and plain values, atomically."""
-    with atomic_file(path) as building:
-        torch.save(state, building)
+    """Writes tensors and plain values, atomically and flushed to the disk.
+
+    Raises:
+        OSError: when that fails, for example on a full disk; `path` is then what it was.
+    """
+    with atomic_file(path) as building, building.open("wb") as file, _own_errors(file) as target:
+        torch.save(state, cast(IO[bytes], target))
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
     """Reads what `save_state` wrote, without running code.
 
-    None when there is no file or it is damaged, which is noted: a training then starts afresh.
+    None when there is no file or it is damaged (its checksums are compared), which is noted.
+
+    Raises:
+        PermissionError: when it may not be read.
     """
     if not path.is_file():
         return None
     try:
+        # torch does not compare the checksums that its archives hold.
+        with zipfile.ZipFile(path) as archive:
+            if broken := archive.testzip():
+                raise zipfile.BadZipFile(f"wrong checksum of {broken}")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except PermissionError:
+        raise
+    except (
+        *(RuntimeError, EOFError, OSError, ValueError, KeyError),
+        *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+    ) as error:
         note(f"{path}: damaged, not used ({' '.join(str(error).split())[:120]})")
         return None
+
+
+class _Target:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+@contextmanager
+def _own_errors(file: IO[bytes]) -> Iterator[_Target]:
+    """torch turns a full disk into a RuntimeError about positions: this gives the cause back."""
+    target = _Target(file)
+    try:
+        yield target
+    except RuntimeError:
+        if target.error is None:
+            raise
+        raise target.error from None
 
 
 def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
@@ -70,13 +121,20 @@ def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
         model: with its selected head set.
         info: plain values; must hold `model`, `num_clusters`, `image_size` and `channels`,
             from which `read_model` rebuilds the module.
+
+    Raises:
+        OSError: when that fails, for example on a full disk; the directory is then what it was.
     """
     with atomic_directory(directory) as fresh:
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        save_file(weights, fresh / WEIGHTS)
+        try:
+            save_file(weights, fresh / WEIGHTS)
+        except SafetensorError as error:
+            raise OSError(f"{fresh / WEIGHTS}: {error}") from None
         (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
         text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
         (fresh / INFO).write_text(text + "\n", encoding="utf-8")
+        sync_files(fresh)
 
 
 def read_info(directory: Path) -> dict[str, Any]:

@@ -13,15 +13,19 @@ from vtcc import progress
 from vtcc.config import Train
 from vtcc.engine.averaging import averaged
 from vtcc.engine.distributed import ALONE, Team
-from vtcc.engine.kernels import Kernels, resolve
+from vtcc.engine.guard import Guard, Warned
+from vtcc.engine.kernels import Kernels
 from vtcc.engine.model import VTCC, build, parameter_count
 from vtcc.engine.objective import Losses, Objective
 from vtcc.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
-from vtcc.engine.schedule import VIEWS, check_fits, epoch_order, selection_epochs, stream
+from vtcc.engine.probe import prepared, settle
+from vtcc.engine.record import describe, generators, restore_generators
+from vtcc.engine.schedule import VIEWS, batch, check_fits, saved_epochs, selection_epochs, stream
 from vtcc.engine.scoring import place_centroids, score_heads
-from vtcc.engine.scratch import STATE, Scratch
+from vtcc.engine.scratch import STATE as STATE
+from vtcc.engine.scratch import Scratch
 from vtcc.engine.signals import Interrupted, stop_signals
 from vtcc.engine.totals import Clock, Totals
 from vtcc.errors import VtccError
@@ -35,13 +39,17 @@ class Callbacks(Protocol):
     """What the loop tells the world; tracking implements it, a training runs without."""
 
     def on_start(self, info: dict[str, Any]) -> str | None:
-        """Called once with `parameters` (their number) and `resumed_run_id` (None at first).
+        """Called once with `parameters` (their number), `kernels` (what `auto` became, a dict),
+        `resumed_run_id` (None at first) and `curves`, the rows of the epochs before a resume.
 
         Returns an id that is kept in the checkpoints and handed back at a resume.
         """
 
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
         """Called after every epoch (from 1) with the row that goes to curves.csv."""
+
+    def on_warning(self, warned: Warned) -> None:
+        """Called when the guard sees what looks like a collapse."""
 
 
 class Silent:
@@ -52,6 +60,9 @@ class Silent:
         return None
 
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+        """Keeps nothing."""
+
+    def on_warning(self, warned: Warned) -> None:
         """Keeps nothing."""
 
 
@@ -65,6 +76,7 @@ class Fitted:
         kernels: what `auto` became.
         parameters: trainable parameters.
         scratch: holds the candidates' weights.
+        warnings: what the guard said, in order.
     """
 
     curves: list[dict[str, float]]
@@ -73,6 +85,7 @@ class Fitted:
     parameters: int
     scratch: Scratch
     model: VTCC = field(repr=False)
+    warnings: list[Warned] = field(default_factory=list)
 
     def choose(self, step: int, head: int) -> VTCC:
         """The model as it was at `step`, on the CPU in eval mode, with `head` selected."""
@@ -90,6 +103,9 @@ def fit(
     std: tuple[float, ...],
     scratch: Path,
     callbacks: Callbacks | None = None,
+    digest: str = "",
+    resume_from: Path | None = None,
+    known_kernels: Path | None = None,
     team: Team = ALONE,
 ) -> Fitted:
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
@@ -100,26 +116,50 @@ def fit(
         mean, std: C floats each, of the pixels in range 0-1.
         scratch: directory for checkpoints, named by `checkpoint.training_key`.
         callbacks: told about the start and every epoch, in rank 0.
+        digest: of the data, kept in the checkpoints.
+        resume_from: a checkpoint to go on from, whatever `scratch` holds.
+        known_kernels: directory of what was measured on this machine (`probe.settle`); None:
+            `auto` follows the rules.
         team: of processes that train together; scratch and candidates are rank 0's.
 
     Raises:
-        VtccError: when K or the batch does not fit the images, or the loss is not finite.
-        Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
+        VtccError: when K or the batch does not fit the images, the loss is not finite, the
+            training has collapsed and `train.collapse` is abort, or `resume_from` is of another
+            training.
+        Interrupted: after SIGINT, SIGTERM or SIGHUP, with the checkpoint written.
+        OSError: when a checkpoint cannot be written; those written before stand.
     """
     callbacks = callbacks if callbacks and team.main else Silent()
-    kernels = resolve(params)
     if threads := team.threads(params.threads):
         torch.set_num_threads(threads)
     check_fits(params, len(rows))
     team.check_fits(params.batch_size)
+    steps = len(rows) // params.batch_size * (params.epochs + params.self_label.epochs)
+    kernels = team.once(lambda: settle(params, steps, images.shape[1:], scratch, known_kernels))
     run = _Run(images, rows, params, kernels, mean, std, Scratch(scratch), team)
+    run.record = describe(params, digest, kernels)
+    if resume_from:
+        team.once(lambda: run.scratch.adopt(resume_from, run.record))
     run.resume()
     run.run_id = callbacks.on_start(
-        {"parameters": parameter_count(run.model), "resumed_run_id": run.run_id}
+        {
+            "parameters": parameter_count(run.model),
+            "kernels": vars(kernels),
+            "resumed_run_id": run.run_id,
+            "curves": run.curves,
+        }
     )
+    if not run.step:
+        run.save()  # what a kill in the first minute leaves: the id; and a full disk shows now
     run.train(callbacks)
     return Fitted(
-        run.curves, run.candidates, kernels, parameter_count(run.model), run.scratch, run.model
+        run.curves,
+        run.candidates,
+        kernels,
+        parameter_count(run.model),
+        run.scratch,
+        run.model,
+        run.guard.warnings,
     )
 
 
@@ -135,7 +175,7 @@ class _Run:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         scratch: Scratch,
-        team: Team,
+        team: Team = ALONE,
     ):
         self.team = team
         self.params, self.kernels, self.scratch = params, kernels, scratch
@@ -147,14 +187,17 @@ class _Run:
         self.contrastive_steps = self.steps_per_epoch * params.epochs
 
         torch.manual_seed(params.seed)
-        self.model = build(
-            params.model,
-            params.num_clusters,
-            image_size=params.image_size,
-            channels=images.shape[-1],
-            fused_attention=kernels.fused_attention,
-            pretrained=True,
-        ).to(kernels.device)
+        self.model = prepared(
+            build(
+                params.model,
+                params.num_clusters,
+                image_size=params.image_size,
+                channels=images.shape[-1],
+                fused_attention=kernels.fused_attention,
+                pretrained=True,
+            ),
+            kernels,
+        )
         team.prepare(self.model, kernels.device)
         self.optimizer = make_optimizer(self.model, params.optimizer)
         self.average = averaged(self.model, params.ema)
@@ -162,11 +205,13 @@ class _Run:
         self.objective = Objective(self.model, params, kernels, mean, std, self.prior, team)
         self.generator = torch.Generator(kernels.device)
         self.totals = Totals.zero(params)
+        self.guard = Guard(params, self.steps_per_epoch)
         self.loss = torch.zeros(())
         self.step = 0
         self.curves: list[dict[str, float]] = []
         self.candidates: list[dict[str, Any]] = []
         self.run_id: str | None = None
+        self.record: dict[str, Any] = {}
 
     def resume(self) -> None:
         """Goes back to the last checkpoint in scratch, if there is one."""
@@ -181,8 +226,10 @@ class _Run:
         self.prior.sizes = state["prior"]
         if self.average:
             self.average.load_state_dict(state["average"])
-        where = self.scratch.directory / STATE
-        progress.note(f"resuming at step {self.step} of {self.steps} from {where}")
+        for row in self.curves:
+            self.guard.watch(row)
+        restore_generators(state["generators"])
+        progress.note(f"resuming at step {self.step} of {self.steps} from {self.scratch.source}")
         if (before := state.get("processes", 1)) != self.team.world:
             progress.note(
                 f"{self.team.world} processes go on where there were {before}: as good, "
@@ -206,6 +253,8 @@ class _Run:
                 "average": self.average.state_dict() if self.average else None,
                 "run_id": self.run_id,
                 "processes": self.team.world,
+                "generators": generators(self.kernels.device),
+                **self.record,
             }
         )
 
@@ -219,6 +268,17 @@ class _Run:
             f"(what was good before stays in {self.scratch.directory})"
         )
 
+    def check_collapse(self) -> None:
+        """Raises VtccError after a collapse that `train.collapse` does not allow, and saves."""
+        if self.params.collapse != "abort" or not self.guard.collapsed:
+            return
+        self.save()
+        raise VtccError(
+            f"the training has collapsed at epoch {len(self.curves)} of {self.epochs}: "
+            f"{self.guard.collapsed}. Set train.collapse: warn to go on regardless from "
+            f"{self.scratch.directory}"
+        )
+
     def train(self, callbacks: Callbacks) -> None:
         """All steps that are left."""
         params, kernels = self.params, self.kernels
@@ -227,7 +287,8 @@ class _Run:
             f"{torch.get_num_threads()} threads: {self.epochs} epochs of "
             f"{self.steps_per_epoch} steps, {parameter_count(self.model):,} parameters"
         )
-        at_points = selection_epochs(params)
+        self.check_collapse()
+        at_points, at_saves = selection_epochs(params), saved_epochs(params)
         saved_at = time.monotonic()
         clock = Clock(self.steps - self.step)
         with stop_signals() as stop:
@@ -235,7 +296,10 @@ class _Run:
             while self.step < self.steps:
                 losses = self.take_step()
                 self.totals.add(
-                    losses.instance.detach(), losses.cluster.detach(), losses.p.detach()
+                    losses.instance.detach(),
+                    losses.cluster.detach(),
+                    losses.p.detach(),
+                    losses.health,
                 )
                 self.step += 1
                 clock.tick()
@@ -244,8 +308,10 @@ class _Run:
                     self.end_epoch(epoch, clock, callbacks)
                     if epoch in at_points:
                         self.add_candidates(epoch)
+                    if epoch in at_saves:
                         self.save()
                         saved_at = time.monotonic()
+                    self.check_collapse()
                 if signum := self.team.agree(stop.signum):
                     self.save()
                     raise Interrupted(signum)
@@ -256,11 +322,10 @@ class _Run:
     def take_step(self) -> Losses:
         """One batch: losses, gradients, new weights."""
         params, step = self.params, self.step
-        epoch, at = divmod(step, self.steps_per_epoch)
         # Every draw is a function of seed and step: a resume needs no generator state.
-        index = epoch_order(len(self.pixels), params.seed, epoch)
-        batch = index[at * params.batch_size : (at + 1) * params.batch_size]
-        x = self.pixels.take(batch[self.team.share(params.batch_size)])
+        images, share = len(self.pixels), self.team.share(params.batch_size)
+        now, then = (batch(images, params, s)[share] for s in (step, step + 1))
+        x = self.pixels.take(now, then)
         self.generator.manual_seed(stream(params.seed, VIEWS, step, self.team.rank))
         if step == self.contrastive_steps:
             self.optimizer = make_optimizer(self.model, params.optimizer)
@@ -291,6 +356,10 @@ class _Run:
             self.prior.update(epoch, self.totals.shares())
         self.totals = Totals.zero(self.params)
         callbacks.on_epoch(epoch, figures)
+        for warned in self.guard.watch(figures):
+            if self.params.collapse != "off":
+                progress.note(str(warned))
+                callbacks.on_warning(warned)
         shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN and not math.isnan(v)}
         progress.report("train", epoch, self.epochs, **shown, seconds_left=round(clock.left()))
 

@@ -1,5 +1,7 @@
 """What happens when: the order of images, the seed of every draw, the epochs that are scored."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -18,10 +20,18 @@ def stream(seed: int, kind: int, number: int, rank: int = 0) -> int:
     return int(np.random.SeedSequence(draw).generate_state(1, np.uint32)[0])
 
 
+@lru_cache(maxsize=2)  # asked for at every step; 70,000 images take a millisecond to shuffle
 def epoch_order(images: int, seed: int, epoch: int) -> torch.Tensor:
     """The shuffled rows of one epoch, (images,) int64, a function of seed and epoch."""
     generator = torch.Generator().manual_seed(stream(seed, ORDER, epoch))
     return torch.randperm(images, generator=generator)
+
+
+def batch(images: int, params: Train, step: int) -> torch.Tensor:
+    """The rows of `step` (from 0), (batch_size,) int64; a partial last batch is dropped."""
+    epoch, at = divmod(step, images // params.batch_size)
+    start = at * params.batch_size
+    return epoch_order(images, params.seed, epoch)[start : start + params.batch_size]
 
 
 def selection_epochs(params: Train) -> set[int]:
@@ -33,6 +43,18 @@ def selection_epochs(params: Train) -> set[int]:
         return {params.epochs + params.self_label.epochs}
     points = params.selection.points
     return {max(1, round(params.epochs * (0.5 + 0.5 * (i + 1) / points))) for i in range(points)}
+
+
+def saved_epochs(params: Train) -> set[int]:
+    """Epochs (from 1) after which the state is saved, whatever the clock says.
+
+    Those that are scored, and every tenth part of the training: at least ten times in all where
+    there are as many epochs, rarely enough to cost nothing beside the epochs themselves.
+    """
+    epochs = params.epochs + params.self_label.epochs
+    return selection_epochs(params) | set(
+        range(max(1, epochs // 10), epochs + 1, max(1, epochs // 10))
+    )
 
 
 def check_fits(params: Train, images: int) -> None:

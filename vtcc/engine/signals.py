@@ -15,7 +15,7 @@ class Interrupted(Exception):  # noqa: N818 - an order carried out, not an error
 
 
 class Stop:
-    """Set by the first SIGINT or SIGTERM; a second one acts at once."""
+    """Set by the first SIGINT, SIGTERM or SIGHUP; a second one acts at once."""
 
     signum = 0
 
@@ -31,10 +31,14 @@ def stop_signals() -> Iterator[Stop]:
         signal.signal(signum, previous[signum])
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, handle)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(number)
+            if number == signal.SIGHUP and before is signal.SIG_IGN:
+                continue  # `nohup`: to go on when the terminal closes is what was asked for
+            previous[number] = before
+            signal.signal(number, handle)
     except ValueError:  # not the main thread: signals go elsewhere
-        pass
+        previous.clear()
     try:
         yield stop
     finally:

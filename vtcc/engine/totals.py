@@ -8,6 +8,8 @@ import torch
 
 from vtcc.config import Train
 
+_OF_CLUSTERS = ("entropy", "smallest_cluster", "confidence", "clusters_used", "largest_cluster")
+
 
 def cluster_heads(params: Train) -> int:
     """Cluster projectors that are trained: none where only instances are contrasted."""
@@ -24,18 +26,27 @@ class Totals:
     mass: torch.Tensor  # (heads, K) sum of batch-mean assignments
     counts: torch.Tensor  # (heads, K) images by argmax
     confidence: torch.Tensor  # (heads,)
+    health: torch.Tensor  # (2,) spread and agreement; nan where a step does not know them
 
     @classmethod
     def zero(cls, params: Train) -> "Totals":
         """An epoch that has not begun."""
         heads, K = cluster_heads(params), params.num_clusters
         zeros = torch.zeros
-        return cls(0, zeros(()), zeros(heads), zeros(heads, K), zeros(heads, K), zeros(heads))
+        of_heads = zeros(heads), zeros(heads, K), zeros(heads, K), zeros(heads)
+        return cls(0, zeros(()), *of_heads, zeros(2))
 
-    def add(self, instance: torch.Tensor, cluster: torch.Tensor, p: torch.Tensor) -> None:
-        """Adds a step: its losses, (heads,) for clusters, and p (heads, N, K)."""
+    def add(
+        self,
+        instance: torch.Tensor,
+        cluster: torch.Tensor,
+        p: torch.Tensor,
+        health: torch.Tensor | None = None,
+    ) -> None:
+        """Adds a step: its losses, (heads,) for clusters, p (heads, N, K) and health (2,)."""
         self.steps += 1
         self.instance = self.instance.to(p.device) + instance
+        self.health = self.health.to(p.device) + (math.nan if health is None else health)
         if not len(p):
             return
         K = p.shape[2]
@@ -56,9 +67,11 @@ class Totals:
         Without cluster heads their loss is exactly 0 and what they would assign is nan.
         """
         instance = float(self.instance / self.steps)
+        spread, agreement = (self.health / self.steps).tolist()
+        health = {"spread": spread, "agreement": agreement}
         if not len(self.cluster):
-            unknown = dict.fromkeys(("entropy", "smallest_cluster", "confidence"), math.nan)
-            return {"instance_loss": instance, "cluster_loss": 0.0, **unknown}
+            unknown = dict.fromkeys(_OF_CLUSTERS, math.nan)
+            return {"instance_loss": instance, "cluster_loss": 0.0, **unknown, **health}
         head = int(self.cluster.nan_to_num(math.inf).argmin())
         mean = self.mass[head] / self.steps
         counts = self.counts[head]
@@ -68,6 +81,9 @@ class Totals:
             "entropy": float(-torch.xlogy(mean, mean).sum() / math.log(len(mean))),
             "smallest_cluster": float(counts.min() / counts.sum()),
             "confidence": float(self.confidence[head] / self.steps),
+            "clusters_used": int((counts > 0).sum()),
+            "largest_cluster": float(counts.max() / counts.sum()),
+            **health,
         }
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from vtcc.errors import TemporaryError, VtccError
+from vtcc.runner.locks import release_stale_locks
+from vtcc.stopping import RUNNER
 
 # Prefect kills a cancelled flow run after 30 s; a training writes its checkpoint in less.
 GRACE = 25.0
@@ -103,7 +105,10 @@ def run_stage(
         KeyboardInterrupt: when `stopped` said so.
     """
     start = time.monotonic()
+    # The stage ends with this process, should that be killed: see `vtcc.stopping`.
+    env = dict(os.environ if env is None else env) | {RUNNER: str(os.getpid())}
     while True:
+        release_stale_locks(directory)
         watch = _Watch(on_line, on_progress)
         status = _run(_command(stage), directory, env, watch, grace, stopped)
         if status == 0:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vtcc import config, paths, progress
-from vtcc.atomic import atomic_directory, scratch_directory
+from vtcc.atomic import atomic_directory, scratch_directory, sweep
 from vtcc.data import catalog, folder, manifest, mirror, sources
 from vtcc.data.found import Found
 from vtcc.errors import VtccError
@@ -31,6 +31,7 @@ def run() -> None:
     origin = catalog.resolve(params.dataset.source)
     card = origin if isinstance(origin, catalog.Card) else None
     checked = False
+    sweep(raw, labels)
     with scratch_directory(raw.parent / ".download") as scratch:
         if isinstance(origin, catalog.Card):
             place = mirror.configured(params.download.mirror)

@@ -12,9 +12,12 @@ import numpy as np
 
 from vtcc import config, paths
 from vtcc.analysis.labels import Labels, read_labels
+from vtcc.atomic import sweep
 from vtcc.errors import VtccError
 from vtcc.progress import note, report
+from vtcc.stages import train
 
+_OUTPUTS = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.PLOTS, paths.GALLERY)
 _CHUNK = 4096  # images between two lines of progress
 
 
@@ -31,6 +34,8 @@ def run() -> None:
     from vtcc.engine import predict
 
     params = config.load()
+    sweep(*_OUTPUTS)
+    train.forget()
     cache = open_cache(paths.CACHE)
     predictor = predict.load(paths.MODEL)
     _check_fit(cache, predictor)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.stages.train import imagenet, versions
+from vtcc.stages.train import imagenet
 
 MAX_PIXELS = 100_000_000  # as the presets' validate.max_pixels
 
@@ -34,7 +34,7 @@ def run(
         VtccError: when the file is no such checkpoint, or `out` holds something else.
     """
     _check_out(out, file, force)
-    from vtcc.engine import checkpoint, upstream
+    from vtcc.engine import checkpoint, record, upstream
     from vtcc.engine.model import parameter_count
 
     model, facts = upstream.read_upstream(file, num_heads, image_size)
@@ -48,7 +48,7 @@ def run(
         "std": list(std),
         "head": 0,
         "imported": {"file": file.name, "sha256": digest},
-        "versions": versions(),
+        "versions": record.versions(),
     }
     checkpoint.save_model(out, model, info)
     note(

@@ -8,7 +8,7 @@ import csv
 import importlib.util
 import io
 import json
-import platform
+import os
 import shutil
 import sys
 import time
@@ -16,26 +16,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc import __version__, config, launch, paths
-from vtcc.atomic import write_text
+from vtcc import config, launch, paths
+from vtcc.atomic import sweep, write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.stopping import Stopped
 
+_FINISHED = "finished"
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def run(processes: int = 0) -> None:
+def run(resume: Path | None = None, processes: int = 0) -> None:
     """Trains on `data/cache`, chooses checkpoint and head without labels, saves the model.
 
     Args:
+        resume: a checkpoint to go on from, instead of what scratch holds.
         processes: on this machine; 0: as the variable VTCC_PROCESSES says, else 1. Within
             torchrun or `accelerate launch` it is theirs to say.
 
     Raises:
-        VtccError: on a user's mistake or a training that diverged.
-        SystemExit: with 128 + signal number after SIGINT or SIGTERM, or with the status of the
-            processes that were started.
+        VtccError: on a user's mistake, a training that diverged, or a disk that is full.
+        SystemExit: with 128 + signal number after SIGINT, SIGTERM or SIGHUP, or with the status
+            of the processes that were started.
     """
+    params = config.load()
     from vtcc.data.cache import open_cache
 
     launch.follow_launcher()
@@ -43,18 +47,19 @@ def run(processes: int = 0) -> None:
         # What a user may have to mend is said before anything is started.
         params = config.load()
         _check_cache(params, open_cache(paths.CACHE))
-        launch.run([sys.executable, "-m", "vtcc", "train"], count)
+        again = ["--resume", str(resume)] if resume else []
+        launch.run([sys.executable, "-m", "vtcc", "train", *again], count)
     from vtcc.engine import distributed
     from vtcc.engine.kernels import resolve_device
 
     params = config.load()
     with distributed.join(resolve_device(params.train.device)) as team:
-        _in_team(params, team)
+        _in_team(params, resume, team)
     if not team.main:
         sys.exit()  # rank 0 has the last word
 
 
-def _in_team(params: config.Params, team: Any) -> None:
+def _in_team(params: config.Params, resume: Path | None, team: Any) -> None:
     """One process's part: each holds the data, rank 0 the checkpoints and the results."""
     from vtcc.data.cache import open_cache
     from vtcc.engine import checkpoint
@@ -67,16 +72,23 @@ def _in_team(params: config.Params, team: Any) -> None:
     # How many processes train is left out: another number goes on from the same checkpoints.
     key = checkpoint.training_key(config.to_dict(train), cache.digest, kernels)
     lock = paths.scratch() / f"{key}.lock"
-    with _alone(lock) if team.main else contextlib.nullcontext():
-        _train(params, cache, paths.scratch() / key, team)
+    with _unwritten(), _alone(lock) if team.main else contextlib.nullcontext():
+        if team.main:
+            sweep(paths.MODEL, paths.RUN, paths.CURVES, paths.TRAINING)
+            _check_writable(paths.MODEL.parent, paths.REPORTS, paths.scratch() / key)
+        _train(params, cache, paths.scratch() / key, resume, team)
 
 
-def _train(params: config.Params, cache: Any, scratch: Path, team: Any) -> None:
+def _train(
+    params: config.Params, cache: Any, scratch: Path, resume: Path | None, team: Any
+) -> None:
     from vtcc.analysis.selection import Candidate, choose
-    from vtcc.engine import checkpoint, loop
+    from vtcc.engine import checkpoint, loop, plan, record
 
     train = params.train
     mean, std = normalization(train.normalize, cache)
+    if team.world == 1:
+        plan.refuse_large_batch(cache.images, cache.rows("train"), train, mean=mean, std=std)
     tracker = _tracker(params, cache) if team.main else _Untracked()
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
@@ -89,6 +101,9 @@ def _train(params: config.Params, cache: Any, scratch: Path, team: Any) -> None:
             std=std,
             scratch=scratch,
             callbacks=tracker,
+            digest=cache.digest,
+            resume_from=resume,
+            known_kernels=paths.kernels(),
             team=team,
         )
         if not team.main:
@@ -115,7 +130,7 @@ def _train(params: config.Params, cache: Any, scratch: Path, team: Any) -> None:
             "train": config.to_dict(train),
             "kernels": vars(fitted.kernels),
             "processes": team.world,
-            "versions": versions(),
+            "versions": record.versions(),
         }
         checkpoint.save_model(paths.MODEL, model, info)
         _write_curves(fitted.curves)
@@ -127,19 +142,56 @@ def _train(params: config.Params, cache: Any, scratch: Path, team: Any) -> None:
         status = "KILLED"
         note(f"{stop}; run the stage again to go on from {scratch}")
         sys.exit(128 + stop.signum)
-    except OSError as error:
-        raise VtccError(f"could not write: {error}; free space or permissions, then re-run") from (
-            error
-        )
+    except (Stopped, KeyboardInterrupt):
+        status = "KILLED"
+        raise
     finally:
         done = status == "FINISHED"
         tracker.on_end(status, artifacts if done else [], paths.MODEL if done else None)
     _write_json(paths.RUN, tracker.record())
-    shutil.rmtree(scratch, ignore_errors=True)
+    if "DVC_STAGE" in os.environ:
+        # DVC has yet to note the outs, and deletes them if it is killed before: see `forget`.
+        write_text(scratch / _FINISHED, str(Path.cwd()))
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
     note(
         f"trained; kept epoch {chosen.epoch}, head {chosen.head}: {paths.MODEL} "
         f"({time.monotonic() - started:.0f} s since this start)"
     )
+
+
+def forget() -> None:
+    """Deletes the checkpoints of trainings that were finished here, once DVC has their models."""
+    for mark in paths.scratch().glob(f"*/{_FINISHED}"):
+        if mark.read_text(encoding="utf-8") == str(Path.cwd()):
+            shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unwritten() -> Iterator[None]:
+    """A full disk or a lack of permissions as one line; the last checkpoint stands."""
+    try:
+        yield
+    except OSError as error:
+        raise VtccError(
+            f"could not write: {error}; free space or permissions, then run the stage again: it "
+            "goes on from the last checkpoint"
+        ) from error
+
+
+def _check_writable(*directories: Path) -> None:
+    """Finds out before the training, not after it."""
+    for directory in directories:
+        probe = directory / f".{os.getpid()}.building"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise VtccError(
+                f"{directory}: cannot be written to ({error.strerror}); free space or "
+                "permissions, then run the stage again"
+            ) from None
 
 
 @contextlib.contextmanager
@@ -181,21 +233,6 @@ def imagenet(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return mean, std
 
 
-def versions() -> dict[str, str]:
-    """Of what a model's numbers depend on."""
-    import numpy
-    import timm
-    import torch
-
-    return {
-        "vtcc": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "numpy": numpy.__version__,
-    }
-
-
 def _check_cache(params: config.Params, cache: Any) -> None:
     if cache.image_size < params.train.image_size:
         raise VtccError(
@@ -212,6 +249,9 @@ class _Untracked:
         return None
 
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+        pass
+
+    def on_warning(self, warned: Any) -> None:
         pass
 
     def on_end(self, status: str, artifacts: list, model_dir: Any) -> None:
@@ -248,6 +288,7 @@ def _summary(fitted: Any, chosen: Any) -> dict[str, Any]:
         "clusters_used": chosen.clusters_used,
         "confidence": chosen.confidence,
         "parameters": fitted.parameters,
+        "warnings": [warned.to_dict() for warned in fitted.warnings],
         "candidates": fitted.candidates,
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vtcc import config, paths, progress
-from vtcc.atomic import remove, write_text
+from vtcc.atomic import remove, sweep, write_text
 from vtcc.data import duplicates, expectations, images, manifest, report
 from vtcc.data.cache import CacheWriter
 from vtcc.data.expectations import Limits
@@ -36,6 +36,7 @@ def run() -> None:
             or when data/raw is missing.
     """
     params = config.load()
+    sweep(paths.CACHE, paths.VALIDATION_JSON, paths.VALIDATION_HTML)
     facts = _dataset_facts()
     table = manifest.read_manifest(paths.MANIFEST)
     card = Card(facts.get("card") or {})

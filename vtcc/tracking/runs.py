@@ -4,6 +4,8 @@
 Importing this module does not import MLflow.
 """
 
+import contextlib
+import csv
 import hashlib
 import json
 import math
@@ -23,12 +25,15 @@ __all__ = ["TrainingRun", "log_evaluation", "tracking_uri"]
 # After a failed delivery the next tries wait, so that a dead server costs a training little.
 _PAUSE_SECONDS = 60.0
 
+_BATCH = 1000  # figures in a request, MLflow's limit
+
 
 class TrainingRun:
     """One training as an MLflow run: the callbacks of the training loop.
 
     Once started, nothing that the store does stops the training: figures that cannot be
-    delivered are kept and sent with the next ones.
+    delivered are kept and sent with the next ones. They survive a kill too, since the loop's
+    checkpoint holds all of them; what is still missing at the end, `log_evaluation` sends.
 
     Attributes:
         run_id: the MLflow run, or None before `on_start`.
@@ -48,15 +53,17 @@ class TrainingRun:
         self._cache = cache
         self._client: Any = None
         self._pending: list[tuple[str, float, int, int]] = []
-        self._logged_epoch = 0
+        self._logged: dict[str, int] = {}  # last epoch per figure, delivered or pending
         self._retry_at = 0.0
+        self._warnings: dict[str, str] = {}
 
     def on_start(self, info: Mapping[str, Any]) -> str:
         """Starts the run, or goes on with the one of an interrupted training.
 
         Args:
-            info: `parameters`: number of trainable weights; `resumed_run_id`: the run to go
-                on with, or None.
+            info: `parameters`: number of trainable weights; `kernels`: what `auto` became;
+                `resumed_run_id`: the run to go on with, or None; `curves`: rows of the epochs
+                before a resume, of which what the run lacks is sent.
 
         Returns:
             The id of the run, to be kept for a resume.
@@ -70,23 +77,49 @@ class TrainingRun:
             run_id = known_run(self._client, resumed)
             if run_id:
                 self._client.update_run(run_id, status="RUNNING")
-                self._logged_epoch = _last_step(self._client, run_id)
+                self._logged = _last_steps(self._client, run_id)
             else:
                 run_id = self._create(resumed)
             params = self._params | {"parameters": info["parameters"]}
+            params |= {f"kernels.{k}": v for k, v in info.get("kernels", {}).items()}
             _log_params(self._client, run_id, params)
         self.run_id = run_id
+        for row in info.get("curves", []):
+            self._keep(int(row["epoch"]), row)
+        self._deliver()
         return run_id
 
     def on_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Sends the figures of one epoch; what is not a finite number is left out."""
-        if epoch <= self._logged_epoch:
-            return  # trained again after a resume from an older checkpoint, bit-identical
-        now = int(time.time() * 1000)
-        self._pending += [(k, float(v), now, epoch) for k, v in figures.items() if is_finite(v)]
-        self._logged_epoch = epoch
+        self._keep(epoch, figures)
         if time.monotonic() >= self._retry_at:
             self._deliver()
+
+    def _keep(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Queues what the run does not have: an epoch may be trained again, to the same bits."""
+        now = int(time.time() * 1000)
+        for key, value in figures.items():
+            if key != "epoch" and is_finite(value) and epoch > self._logged.get(key, 0):
+                self._pending.append((key, float(value), now, epoch))
+                self._logged[key] = epoch
+
+    def on_warning(self, warned: Any) -> None:
+        """Keeps a warning of the guard as the tag `vtcc.warning.<kind>`, sent now or at the end.
+
+        Args:
+            warned: has `kind`, `epoch` and `text`.
+        """
+        self._warnings[f"vtcc.warning.{warned.kind}"] = f"epoch {warned.epoch}: {warned.text}"
+        self._deliver_warnings()
+
+    def _deliver_warnings(self) -> None:
+        try:
+            with store.quickly():
+                for key, text in list(self._warnings.items()):
+                    self._client.set_tag(self.run_id, key, text)
+                    del self._warnings[key]
+        except Exception as error:
+            note(f"MLflow: warnings kept for later ({store.reason(error)})")
 
     def on_end(
         self, status: str, artifacts: list[Path] | None = None, model_dir: Path | None = None
@@ -100,28 +133,45 @@ class TrainingRun:
         """
         if self._client is None or self.run_id is None:
             return
-        from vtcc.tracking import packaging
-
-        self._deliver()
-        try:
-            self._client.log_text(self.run_id, facts.environment(), "environment.txt")
-            for path in artifacts or []:
-                if Path(path).exists():
-                    self._client.log_artifact(self.run_id, str(path))
-            if model_dir is not None:
-                digest = facts.model_digest(model_dir)
-                self._client.set_tag(self.run_id, "vtcc.model_digest", digest)
-                packaging.log_model(self.run_id, model_dir, step=self._logged_epoch)
-        except Exception as error:
-            note(
-                f"MLflow: the run's files were not delivered ({store.reason(error)}); "
-                "the model is safe in models/, evaluate sends it again"
-            )
+        delivered = self._deliver()
+        self._deliver_warnings()
+        if status == "KILLED" and not delivered:
+            # Whoever stopped us waits some 25 s; the store has just shown that it needs longer.
+            note("MLflow: the run stays open; going on with the training closes it")
+            return
+        with store.quickly() if status == "KILLED" else contextlib.nullcontext():
+            self._send_files(artifacts or [], model_dir)
+        if not (delivered or self._deliver()):
+            note("MLflow: the run stays open; evaluate sends what it lacks and closes it")
+            return
         try:
             with store.quickly():
                 self._client.set_terminated(self.run_id, status)
         except Exception as error:
             note(f"MLflow: the run could not be closed ({store.reason(error)})")
+
+    def _send_files(self, artifacts: list[Path], model_dir: Path | None) -> None:
+        from vtcc.tracking import packaging
+
+        assert self.run_id is not None
+        try:
+            self._client.log_text(self.run_id, facts.environment(), "environment.txt")
+            for path in artifacts:
+                if Path(path).exists():
+                    self._client.log_artifact(self.run_id, str(path))
+            if model_dir is not None:
+                digest = facts.model_digest(model_dir)
+                tags = self._client.get_run(self.run_id).data.tags
+                if tags.get("vtcc.model_digest") == digest and model_id(self._client, self.run_id):
+                    return  # saved again after a kill in the very end
+                self._client.set_tag(self.run_id, "vtcc.model_digest", digest)
+                step = max(self._logged.values(), default=0)
+                packaging.log_model(self.run_id, model_dir, step=step)
+        except Exception as error:
+            note(
+                f"MLflow: the run's files were not delivered ({store.reason(error)}); "
+                "the model is safe in models/, evaluate sends it again"
+            )
 
     def record(self) -> dict[str, str | None]:
         """What `models/run.json` keeps of the run."""
@@ -142,21 +192,18 @@ class TrainingRun:
         _log_dataset(self._client, run_id, self._cache)
         return run_id
 
-    def _deliver(self) -> None:
-        from mlflow.entities import Metric
-
-        if not self._pending:
-            return
-        metrics = [Metric(k, v, stamp, step) for k, v, stamp, step in self._pending]
+    def _deliver(self) -> bool:
+        """Sends what is queued, in order; False when some of it has to stay."""
         try:
             with store.quickly():
-                for i in range(0, len(metrics), 1000):
-                    self._client.log_batch(self.run_id, metrics=metrics[i : i + 1000])
+                while self._pending:
+                    _log_figures(self._client, self.run_id, self._pending[:_BATCH])
+                    del self._pending[:_BATCH]
         except Exception as error:
             self._retry_at = time.monotonic() + _PAUSE_SECONDS
             note(f"MLflow: figures kept for later ({store.reason(error)})")
-        else:
-            self._pending = []
+            return False
+        return True
 
 
 def log_evaluation(
@@ -192,6 +239,7 @@ def log_evaluation(
     name = experiment or run.get("experiment") or "vtcc"
     with store.reachable():
         parent = known_run(client, run.get("run_id")) or adopt(client, name, run, model_dir)
+        complete(client, parent, paths.CURVES)
         info = client.get_run(parent).info
         scores = {k: float(v) for k, v in metrics.items() if is_finite(v)}
         fingerprint = _fingerprint([parent, dict(params), scores])
@@ -204,14 +252,20 @@ def log_evaluation(
             **facts.source_tags("vtcc evaluate"),
         }
         child = client.create_run(info.experiment_id, tags=tags).info.run_id
-        _log_params(client, child, params)
-        log_scores(client, child, scores)
-        log_scores(client, parent, scores, model_id=model_id(client, parent))
-    for path in artifacts or []:
-        if Path(path).exists():
-            client.log_artifact(child, str(path))
-    # Last, so that an interrupted evaluation is logged again rather than taken for complete.
-    client.set_tag(child, "vtcc.evaluation", fingerprint)
+    try:
+        with store.reachable():
+            _log_params(client, child, params)
+            log_scores(client, child, scores)
+            log_scores(client, parent, scores, model_id=model_id(client, parent))
+        for path in artifacts or []:
+            if Path(path).exists():
+                client.log_artifact(child, str(path))
+        # Last, so that an interrupted evaluation is logged again rather than taken for complete.
+        client.set_tag(child, "vtcc.evaluation", fingerprint)
+    except BaseException as error:
+        with contextlib.suppress(Exception), store.quickly():
+            client.set_terminated(child, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
     client.set_terminated(child, "FINISHED")
     return parent
 
@@ -302,12 +356,42 @@ def model_id(client: Any, run_id: str) -> str | None:
     return models[-1].model_id if models else None
 
 
-def _last_step(client: Any, run_id: str) -> int:
-    """The last epoch whose figures the run has, or 0."""
+def _last_steps(client: Any, run_id: str) -> dict[str, int]:
+    """The last epoch that the run has of each figure."""
     names = client.get_run(run_id).data.metrics
-    return max(
-        (m.step for name in names for m in client.get_metric_history(run_id, name)), default=0
-    )
+    steps = {name: [m.step for m in client.get_metric_history(run_id, name)] for name in names}
+    return {name: max(found) for name, found in steps.items() if found}
+
+
+def _log_figures(client: Any, run_id: str | None, rows: list[tuple[str, float, int, int]]) -> None:
+    from mlflow.entities import Metric
+
+    client.log_batch(run_id, metrics=[Metric(k, v, stamp, step) for k, v, stamp, step in rows])
+
+
+def complete(client: Any, run_id: str, curves: Path) -> None:
+    """Sends a finished training's figures that its run lacks, and closes the run.
+
+    Either is so when the store was away at the training's end.
+
+    Args:
+        curves: `reports/curves.csv` of that training.
+    """
+    if client.get_run(run_id).info.status != "RUNNING" or not curves.is_file():
+        return
+    known, now = _last_steps(client, run_id), int(time.time() * 1000)
+    with curves.open(encoding="utf-8", newline="") as file:
+        table = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    rows = [
+        (key, value, now, int(row["epoch"]))
+        for row in table
+        for key, value in row.items()
+        if key != "epoch" and is_finite(value) and row["epoch"] > known.get(key, 0)
+    ]
+    for i in range(0, len(rows), _BATCH):
+        _log_figures(client, run_id, rows[i : i + _BATCH])
+    client.set_terminated(run_id, "FINISHED")
+    note(f"MLflow: sent {len(rows)} figures that the training could not deliver")
 
 
 def is_finite(value: Any) -> bool:

@@ -1,0 +1,37 @@
+"""How much arithmetic a training costs, counted without doing it."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vtcc.config import Train
+from vtcc.engine.model import build
+
+COUNTED = 2  # images; BatchNorm needs more than one
+
+
+def flops_per_image(params: Train, channels: int) -> float:
+    """Floating-point operations per image trained: both views, forward and backward.
+
+    Counts the matrix products and convolutions of encoder and projectors, two operations per
+    multiply-add; augmentation, norms and losses are not in it. The model lives on torch's meta
+    device: no memory, no time to speak of.
+
+    Args:
+        params: the `train` section.
+        channels: of the images.
+    """
+    with torch.device("meta"):
+        model = build(
+            params.model,
+            params.num_clusters,
+            image_size=params.image_size,
+            channels=channels,
+            fused_attention=False,  # the same arithmetic, in products that are counted
+        ).train()
+        x = torch.empty(COUNTED, channels, params.image_size, params.image_size)
+    with FlopCounterMode(display=False) as counter:
+        h = model.encoder(x)
+        z, p = model.project(h)
+        outputs = [o for o in (z, p, model.overcluster(h)) if o.numel()]
+        sum(o.sum() for o in outputs).backward()  # type: ignore[union-attr]
+    return 2 * counter.get_total_flops() / COUNTED

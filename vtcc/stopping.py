@@ -1,0 +1,201 @@
+"""How a stage ends early: by a signal, or because what started it is gone.
+
+Needs the standard library alone, as it is there before anything heavy is imported.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Set by `vtcc.runner`: the process that a stage must not outlive, besides DVC.
+RUNNER = "VTCC_RUNNER_PID"
+
+_MARK = Path(".vtcc/stages.lock")
+_LOOK_EVERY = 0.5  # seconds, where the kernel does not tell
+_PATIENCE = 300.0  # seconds from asking this process to end to ending it
+
+
+class Stopped(BaseException):
+    """A signal asked this process to end; what it was writing is cleared on the way out."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+@contextlib.contextmanager
+def obeyed(stage: str) -> Iterator[None]:
+    """Inside, SIGINT, SIGTERM and SIGHUP end the stage cleanly, and so does DVC's death.
+
+    Raises:
+        SystemExit: with 128 + signal number, the convention of shells.
+    """
+    try:
+        with signals(), _marked():
+            if "DVC_STAGE" in os.environ:
+                end_with(_starters())
+            yield
+    except Stopped as stop:
+        print(f"{stage}: {stop}; run it again", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+
+
+def stage_runs() -> bool:
+    """Whether a stage runs in the current directory now, by whatever command it was started."""
+    try:
+        with _MARK.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def _marked() -> Iterator[None]:
+    """Holds a shared lock that says so; the kernel releases it however the process ends."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a stage that may not write says so itself
+            _MARK.parent.mkdir(exist_ok=True)
+            fcntl.flock(held.enter_context(_MARK.open("a")), fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[None]:
+    """Inside, the first signal raises `Stopped`, a second one kills.
+
+    What was ignored before stays so: `nohup`, or SIGINT in a script's background.
+    """
+    previous: dict[int, Any] = {}
+
+    def handle(signum: int, _frame: object) -> None:
+        for number in previous:
+            signal.signal(number, signal.SIG_DFL)
+        raise Stopped(signum)
+
+    if threading.current_thread() is threading.main_thread():
+        for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(wanted)
+            if before is not signal.SIG_IGN:
+                previous[wanted] = before
+                signal.signal(wanted, handle)
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def end_with(pids: list[int]) -> None:
+    """From now on this process ends, as by SIGTERM, once any of these processes is gone.
+
+    A stage whose DVC was killed would else live on, and write into outs that the next
+    `dvc repro` has deleted or is writing itself.
+    """
+    threading.Thread(target=_watch, args=(pids,), daemon=True, name="watch").start()
+
+
+def _watch(pids: list[int]) -> None:
+    gone = _wait_for_any(pids)
+    _silence_broken_pipes()
+    with contextlib.suppress(OSError):
+        print(f"process {gone}, which started this one, is gone: stopping", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_PATIENCE)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _wait_for_any(pids: list[int]) -> int:
+    """Returns the first that ends, by the kernel's word or by looking."""
+    handles: dict[int, int] = {}
+    try:
+        for pid in pids:
+            handles[os.pidfd_open(pid)] = pid
+    except ProcessLookupError:
+        return pid
+    except (AttributeError, OSError):  # not Linux, or an old one
+        return _look_for_any(pids)
+    poll = select.poll()
+    for handle in handles:
+        poll.register(handle, select.POLLIN)
+    return handles[poll.poll()[0][0]]
+
+
+def _look_for_any(pids: list[int]) -> int:
+    parent = os.getppid()
+    while True:
+        for pid in pids:
+            if pid == parent and os.getppid() != parent:
+                return pid
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return pid
+            except PermissionError:
+                pass
+        time.sleep(_LOOK_EVERY)
+
+
+def _silence_broken_pipes() -> None:
+    """Points output that nobody reads any more to nowhere: it would break the checkpointing."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number, event in poll.poll(0):
+        if event & (select.POLLERR | select.POLLHUP):
+            os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _starters() -> list[int]:
+    """This process's parent and those above it up to DVC; and the runner that started DVC.
+
+    A shell may stand between DVC and its stage.
+
+    Raises:
+        Stopped: when they are gone already.
+    """
+    pids, pid = [], os.getppid()
+    if pid == 1 and "dvc" not in _process(pid)[1]:
+        raise Stopped(signal.SIGTERM)
+    for _ in range(4):
+        parent, command = _process(pid)
+        pids.append(pid)
+        if "dvc" in command or parent <= 1:
+            break
+        pid = parent
+    else:
+        parent, command = 0, ""
+    if "dvc" not in command:
+        pids = [os.getppid()]
+    if os.environ.get(RUNNER, "").isdigit():
+        pids.append(int(os.environ[RUNNER]))
+    return pids
+
+
+def _process(pid: int) -> tuple[int, str]:
+    """A process's parent and command line; (0, "") where it is gone."""
+    try:
+        if Path("/proc/self/stat").exists():
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+            return int(stat.rpartition(")")[2].split()[1]), command
+        told = subprocess.run(
+            ["ps", "-o", "ppid=,command=", "-p", str(pid)], capture_output=True, text=True
+        )
+        parent, _, command = told.stdout.strip().partition(" ")
+        return int(parent), command
+    except (OSError, ValueError, IndexError):
+        return 0, ""
