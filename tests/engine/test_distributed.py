@@ -94,7 +94,8 @@ def test_a_training_of_two_processes_resumes_to_the_same_bits(started, room, cap
         for name, value in whole[0]["weights"].items():
             assert torch.equal(first["weights"][name], value), name
             assert torch.equal(second["weights"][name], value), name
-        assert first["curves"] == second["curves"]
+        # By text: what self-labelling does not measure is nan, which equals nothing.
+        assert str(first["curves"]) == str(second["curves"])
     assert whole[0]["candidates"] == resumed[0]["candidates"]
     assert len(whole[0]["candidates"]) > 0
     assert (whole[0]["told"], whole[1]["told"]) == (6, 0)  # start and five epochs, by rank 0

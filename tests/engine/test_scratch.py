@@ -13,6 +13,7 @@ import torch
 
 from tests.engine.test_loop import StopAt, assert_same, fit, tiny, weights
 from vtcc.engine import checkpoint, loop, record
+from vtcc.engine.kernels import resolve
 from vtcc.engine.scratch import PREVIOUS, STATE, Scratch
 from vtcc.errors import VtccError
 
@@ -193,7 +194,7 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(cut, tmp_path, chan
 
 
 def test_a_checkpoint_of_other_images_or_kernels_is_refused(tmp_path):
-    ours = record.describe(tiny(), "b" * 64, loop.resolve(tiny()))
+    ours = record.describe(tiny(), "b" * 64, resolve(tiny()))
     room = Scratch(tmp_path / "new")
     theirs = ours | {"digest": "a" * 64, "kernels": ours["kernels"] | {"precision": "fp8"}}
     checkpoint.save_state(tmp_path / "x.pt", {"step": 1, "candidates": [], **theirs})
@@ -204,7 +205,7 @@ def test_a_checkpoint_of_other_images_or_kernels_is_refused(tmp_path):
 
 
 def test_how_a_checkpoint_was_saved_and_resolved_is_no_difference(tmp_path, capsys):
-    ours = record.describe(tiny(), "b", loop.resolve(tiny()))
+    ours = record.describe(tiny(), "b", resolve(tiny()))
     params = ours["params"] | {"checkpoint_minutes": 9.0, "precision": "bf16"}
     theirs = ours | {"params": params, "versions": ours["versions"] | {"torch": "1.0"}}
     checkpoint.save_state(tmp_path / "x.pt", {"step": 1, "candidates": [], **theirs})
