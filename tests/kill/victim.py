@@ -29,6 +29,7 @@ from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
 from vtcc.stages import train as train
 
+BATCH = 8
 EPOCHS = 6
 
 
@@ -38,7 +39,7 @@ def prepare(project: Path) -> None:
     text = config.edit(
         config.preset_text("tiny"),
         {
-            "train.batch_size": 8,
+            "train.batch_size": BATCH,
             "train.epochs": EPOCHS,
             "train.selection.points": 3,
             "train.checkpoint_minutes": 0.001,
