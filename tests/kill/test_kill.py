@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -78,7 +79,10 @@ def test_a_loss_that_is_not_finite_is_one_line_and_the_checkpoint_before_it_stan
     told = three["faults"]["nan"]
     assert told["status"] == 1
     assert 15 < told["step"] <= 20
-    assert told["said"][-1].startswith("error: the loss is not finite at step 21 of 36; lower")
+    # Seen at the next save by the clock, at the latest at the end of the epoch.
+    assert re.match(
+        r"error: the loss is not finite at step 2[1-4] of 36; lower", told["said"][-1]
+    ), told["said"][-1]
     assert not any("Traceback" in line for line in told["said"])
     assert (told["hidden"], told["model"]) == ([], False)
 
