@@ -38,7 +38,8 @@ def test_a_users_mistake_is_one_line_and_exit_1(tmp_path):
     assert done.returncode == 1
     assert done.stderr == (
         "error: preset 'digitz': unknown; did you mean 'digits'? "
-        f"({', '.join(config.preset_names())})\n"
+        f"({', '.join(config.preset_names())}); datasets, which it may name as well: "
+        "`vtcc datasets`\n"
     )
     assert list(tmp_path.iterdir()) == []
 

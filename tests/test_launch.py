@@ -85,7 +85,8 @@ import os, pathlib, signal, sys, time
 from vtcc import launch
 launch.follow_launcher()
 got = []
-signal.signal(signal.SIGINT, lambda n, _: got.append(n))
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, lambda n, _: got.append(n))
 mine = pathlib.Path(sys.argv[1], os.environ["RANK"])
 mine.write_text(str(os.getpid()))
 while not got:
@@ -106,10 +107,11 @@ def pids(place):
     return [int((place / str(rank)).read_text()) for rank in range(3)]
 
 
-def test_a_signal_to_the_group_reaches_every_process_once(tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_group_reaches_every_process_once(tmp_path, signum):
     process = launched(WAITING, tmp_path, start_new_session=True)
     pids(tmp_path)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signum)
     assert process.wait(30) == 130
     assert [(tmp_path / f"{rank}.got").read_text() for rank in range(3)] == ["1"] * 3
 

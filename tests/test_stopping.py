@@ -209,6 +209,30 @@ def test_a_process_ends_with_the_one_it_watches(tmp_path):
     assert f"process {parent.pid}, which started this one, is gone" in errors
 
 
+def test_a_training_that_stops_already_is_not_told_twice(tmp_path):
+    """DVC and its stage get one signal: the stage must not take DVC's end for a second one."""
+    parent = subprocess.Popen(["sleep", "60"])
+    code = (
+        "import os, signal, sys, time; from vtcc import stopping; from vtcc.engine import signals\n"
+        "with stopping.obeyed('train'):\n"
+        "    stopping.end_with([int(sys.argv[1])])\n"
+        "    with signals.stop_signals() as stop:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM); os.kill(int(sys.argv[1]), signal.SIGKILL)\n"
+        "        time.sleep(2); print('checkpointed', stop.signum)"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code, str(parent.pid)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    parent.wait()
+    assert (child.returncode, child.stdout) == (0, f"checkpointed {int(signal.SIGTERM)}\n")
+    assert child.stderr == ""
+
+
 def test_without_the_kernels_help_it_looks(monkeypatch):
     process = subprocess.Popen(["sleep", "0.3"])
     monkeypatch.setattr(stopping, "_LOOK_EVERY", 0.05)

@@ -1,5 +1,6 @@
 """`vtcc <verb>`: thin; heavy imports live inside the verbs that need them."""
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -137,9 +138,13 @@ def import_checkpoint(
     force: Annotated[bool, typer.Option("--force", help="Replace whatever is in --out.")] = False,
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model for `vtcc predict`."""
+    from vtcc import stopping
     from vtcc.stages import import_checkpoint as stage
 
-    stage.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
+    # Where a project is, `vtcc clean` asks whether anything is being written.
+    here = paths.PARAMS.is_file()
+    with stopping.obeyed("import-checkpoint") if here else contextlib.nullcontext():
+        stage.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
 
 
 @app.command()
@@ -226,12 +231,14 @@ def augment_preview(
     seed: Annotated[int, typer.Option(min=0, max=config.MAX_SEED, help="Of the draws.")] = 0,
 ) -> None:
     """Picture random views of the cached images, or of samples that ship with scikit-learn."""
+    from vtcc import stopping
     from vtcc.stages import augment_preview as stage
 
     out = out.absolute() if out else None
     _in_project()
     picture = out or paths.REPORTS / "augment-preview.png"
-    stage.run(augment or [], out=picture, images=images, size=size, seed=seed)
+    with stopping.obeyed("augment-preview"):
+        stage.run(augment or [], out=picture, images=images, size=size, seed=seed)
 
 
 @app.command()

@@ -23,6 +23,7 @@ RENDEZVOUS = "VTCC_RENDEZVOUS"  # read by vtcc.engine.distributed
 LAUNCHER = "VTCC_LAUNCHER"
 # After a failure the others see it by themselves and end their MLflow run; not on a hung GPU.
 ASK_AFTER, KILL_AFTER = 15.0, 30.0
+STOP_AFTER = 300.0  # from a signal on: by then the checkpoint is written, or never will be
 
 
 def wanted(given: int = 0) -> int:
@@ -52,7 +53,7 @@ def wanted(given: int = 0) -> int:
 def run(command: list[str], processes: int) -> NoReturn:
     """Runs `command` as `processes` processes that know of each other, in place of this one.
 
-    SIGINT and SIGTERM are handed on. When one fails, the others are ended.
+    SIGINT, SIGTERM and SIGHUP are handed on. When one fails, the others are ended.
 
     Raises:
         SystemExit: when all have ended, with the status of rank 0, else of another that failed.
@@ -62,7 +63,9 @@ def run(command: list[str], processes: int) -> NoReturn:
     def remember(signum: int, _frame: FrameType | None) -> None:
         pending.append(signum)
 
-    stops = (signal.SIGINT, signal.SIGTERM)
+    # Under `nohup` a closed terminal is to change nothing.
+    hang_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    stops = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hang_up else []))
     previous = {number: signal.signal(number, remember) for number in stops}
     children: list[subprocess.Popen] = []
     try:
@@ -120,11 +123,13 @@ def _environment(rank: int, processes: int, meeting: Path) -> dict[str, str]:
 def _wait(children: list[subprocess.Popen], pending: list[int]) -> int:
     """Waits until all have ended; the exit status that speaks for them."""
     failed_at: float | None = None
-    asked = stopping = False
+    asked, stopping = False, 0.0
     while any(child.poll() is None for child in children):
         while pending:
-            stopping = True
+            stopping = stopping or time.monotonic()
             _send(children, pending.pop(0))
+        if stopping and time.monotonic() - stopping > STOP_AFTER:
+            _send(children, signal.SIGKILL)
         if failed_at is None and any(child.poll() for child in children):
             failed_at = time.monotonic()
         # Told to stop, rank 0 still writes its checkpoint after the others have ended.

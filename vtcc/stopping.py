@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vtcc import launch
+
 # Set by `vtcc.runner`: the process that a stage must not outlive, besides DVC.
 RUNNER = "VTCC_RUNNER_PID"
 
 _MARK = Path(".vtcc/stages.lock")
 _LOOK_EVERY = 0.5  # seconds, where the kernel does not tell
+_SETTLE = 0.5  # seconds until a signal to a whole group of processes has reached all
 _PATIENCE = 300.0  # seconds from asking this process to end to ending it
 
 
@@ -41,7 +44,8 @@ def obeyed(stage: str) -> Iterator[None]:
     """
     try:
         with signals(), _marked():
-            if "DVC_STAGE" in os.environ:
+            # Processes of a launcher end with it, and it ends with DVC: they would hear it twice.
+            if "DVC_STAGE" in os.environ and launch.LAUNCHER not in os.environ:
                 end_with(_starters())
             yield
     except Stopped as stop:
@@ -109,11 +113,18 @@ def end_with(pids: list[int]) -> None:
 def _watch(pids: list[int]) -> None:
     gone = _wait_for_any(pids)
     _silence_broken_pipes()
-    with contextlib.suppress(OSError):
-        print(f"process {gone}, which started this one, is gone: stopping", file=sys.stderr)
-    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SETTLE)
+    if not _stops_already():  # what took the starter away may have told this process as well
+        with contextlib.suppress(OSError):
+            print(f"process {gone}, which started this one, is gone: stopping", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_PATIENCE)
     os._exit(128 + signal.SIGTERM)
+
+
+def _stops_already() -> bool:
+    engine = sys.modules.get("vtcc.engine.signals")
+    return bool(engine and engine.Stop.under_way)
 
 
 def _wait_for_any(pids: list[int]) -> int:

@@ -147,3 +147,14 @@ def test_a_training_is_known_by_what_it_computes():
         checkpoint.training_key(params, "abc", {"precision": "fp32"}),
     ]
     assert key not in others
+
+
+def test_other_code_anywhere_in_the_engine_is_another_training(tmp_path, monkeypatch):
+    for name in ("checkpoint.py", "augment/colour.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("# one")
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "checkpoint.py"))
+    before = checkpoint.training_key({}, "", {})
+    assert checkpoint.training_key({}, "", {}) == before
+    (tmp_path / "augment" / "colour.py").write_text("# another")
+    assert checkpoint.training_key({}, "", {}) != before

@@ -241,3 +241,25 @@ def test_pixels_that_fit_are_uploaded_in_pieces(monkeypatch):
     assert torch.equal(held, torch.from_numpy(IMAGES[5:70]))
     assert NoDevice(budget=65 * 256)._whole is not None
     assert NoDevice(budget=65 * 256 - 1)._whole is None
+
+
+def test_a_checkpoint_is_gone_on_with_what_it_began_with_unless_the_user_asks_otherwise(
+    tmp_path, measured
+):
+    params = tiny()
+    begun = vars(resolve(params)) | {"fused_attention": not resolve(params).fused_attention}
+    found = probe.settle(params, LONG, SHAPE, tmp_path / "a", tmp_path / "known", begun)
+    assert vars(found) == begun
+    assert measured == []
+    asked = tiny(**{"train.attention": "fused" if not begun["fused_attention"] else "plain"})
+    other = probe.settle(asked, LONG, SHAPE, tmp_path / "b", None, begun)
+    assert other == resolve(asked)
+
+
+def test_a_measurement_that_fails_leaves_the_rules(tmp_path, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(probe, "measure", fails)
+    params = tiny()
+    assert probe.settle(params, LONG, SHAPE, tmp_path / "a", tmp_path / "k") == resolve(params)

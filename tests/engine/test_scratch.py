@@ -200,7 +200,7 @@ def test_a_checkpoint_of_other_images_or_kernels_is_refused(tmp_path):
     checkpoint.save_state(tmp_path / "x.pt", {"step": 1, "candidates": [], **theirs})
     with pytest.raises(VtccError, match=r"digest of data/cache \(a{12}... there, b{12}"):
         room.adopt(tmp_path / "x.pt", ours)
-    with pytest.raises(VtccError, match=r"kernels\.precision \(fp8 there"):
+    with pytest.raises(VtccError, match=r"kernels\.precision, by train\.precision \(fp8 there"):
         room.adopt(tmp_path / "x.pt", ours)
 
 

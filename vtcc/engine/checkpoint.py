@@ -36,8 +36,9 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
             that is kept in the directory: a measurement must not decide where a resume looks.
     """
     source = hashlib.sha256(torch.__version__.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        source.update(file.read_bytes())
+    engine = Path(__file__).parent
+    for file in sorted(engine.rglob("*.py")):
+        source.update(file.relative_to(engine).as_posix().encode() + b"\0" + file.read_bytes())
     settings = {k: v for k, v in params.items() if k not in ("checkpoint_minutes", "collapse")}
     file = params.get("model", {}).get("weights")
     if file:  # a path: what counts is what the file holds

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -135,12 +135,16 @@ def fit(
     check_fits(params, len(rows))
     team.check_fits(params.batch_size)
     steps = len(rows) // params.batch_size * (params.epochs + params.self_label.epochs)
-    kernels = team.once(lambda: settle(params, steps, images.shape[1:], scratch, known_kernels))
+    # What one process has to do is measured, and what a checkpoint began with is gone on with.
+    one = replace(params, batch_size=max(team.shares(params.batch_size)))
+    begun = Scratch(scratch).kernels(resume_from)
+    kernels = team.once(lambda: settle(one, steps, images.shape[1:], scratch, known_kernels, begun))
     run = _Run(images, rows, params, kernels, mean, std, Scratch(scratch), team)
     run.record = describe(params, digest, kernels)
     if resume_from:
         team.once(lambda: run.scratch.adopt(resume_from, run.record))
     run.resume()
+    known_run = run.run_id
     run.run_id = callbacks.on_start(
         {
             "parameters": parameter_count(run.model),
@@ -149,8 +153,9 @@ def fit(
             "curves": run.curves,
         }
     )
-    if not run.step:
-        run.save()  # what a kill in the first minute leaves: the id; and a full disk shows now
+    if not run.step or run.run_id != known_run:
+        # What a kill in the first minute leaves: the id; and a full disk shows now.
+        run.save(again=True)
     run.train(callbacks)
     return Fitted(
         run.curves,
@@ -236,7 +241,7 @@ class _Run:
                 "but not the same bits as without the change"
             )
 
-    def save(self) -> None:
+    def save(self, *, again: bool = False) -> None:
         """Writes the checkpoint; the last one stays when the losses since are not finite."""
         self.check_finite(self.loss, self.totals.instance, self.totals.cluster)
         if not self.team.main:
@@ -255,7 +260,8 @@ class _Run:
                 "processes": self.team.world,
                 "generators": generators(self.kernels.device),
                 **self.record,
-            }
+            },
+            again=again,
         )
 
     def check_finite(self, *losses: torch.Tensor) -> None:

@@ -20,7 +20,9 @@ from vtcc.engine.flops import flops_per_image
 from vtcc.engine.kernels import resolve
 from vtcc.engine.memory import Footprint, Tracker, available_memory
 from vtcc.engine.model import parameter_count
-from vtcc.engine.schedule import check_fits, selection_epochs
+from vtcc.engine.pixels import SHARE
+from vtcc.engine.probe import recall
+from vtcc.engine.schedule import check_fits, saved_epochs, selection_epochs
 from vtcc.engine.scoring import place_centroids, score_heads
 from vtcc.engine.scratch import Scratch
 
@@ -99,6 +101,7 @@ def rehearse(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     seconds: float = 8.0,
+    known_kernels: Path | None = None,
 ) -> Plan:
     """Measures a training without starting it.
 
@@ -107,13 +110,14 @@ def rehearse(
         params: the `train` section.
         mean, std: C floats each, of the pixels in range 0-1.
         seconds: how long steps are measured, after a warm-up.
+        known_kernels: as for `loop.fit`; what is not known is not measured here.
 
     Raises:
         VtccError: when K or the batch does not fit the images, or the batch not the memory.
     """
     # Before the rehearsal, whose own model and pixels are part of what a step takes.
     available = available_memory(resolve(params).device)
-    rehearsal = _Rehearsal(images, rows, params, mean, std)
+    rehearsal = _Rehearsal(images, rows, params, mean, std, known_kernels)
     footprint = rehearsal.footprint()
     footprint.refuse(params.batch_size, available, rehearsal.kernels.device)
 
@@ -128,10 +132,11 @@ def rehearse(
         parts["self_labelling"] = _both(second) * scale * (run.steps - run.contrastive_steps)
         run.step = 0
     points = len(selection_epochs(params))
+    by_epoch = len(saved_epochs(params))
     scored, of_centroids, per_second = rehearsal.scoring(step.mean / step.batch)
     parts["scoring"] = points * (scored + of_centroids)
     by_time = int(sum(part[0] for part in parts.values()) / (60 * params.checkpoint_minutes))
-    parts["checkpoints"] = (points + by_time) * rehearsal.checkpoint()
+    parts["checkpoints"] = (by_epoch + by_time) * rehearsal.checkpoint()
     return Plan(
         device=rehearsal.kernels.device,
         precision=rehearsal.kernels.precision,
@@ -174,8 +179,8 @@ def refuse_large_batch(
     few = rows[: max(params.batch_size, params.num_clusters)]
     device = resolve(params).device
     available = available_memory(device)
-    if device == "cuda":  # where the training holds all images
-        available -= (len(rows) - len(few)) * images[0].nbytes
+    if device == "cuda" and len(rows) * images[0].nbytes <= SHARE * available:
+        available -= (len(rows) - len(few)) * images[0].nbytes  # the training holds them all
     rehearsal = _Rehearsal(images, few, params, mean, std)
     tokens = (params.image_size // params.model.patch_size) ** 2 + 1
     # Six operations per weight, token and view: a rule of thumb is enough to decide by.
@@ -199,11 +204,14 @@ class _Rehearsal:
         params: Train,
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        known_kernels: Path | None = None,
     ):
         self.params, self.mean, self.std = params, mean, std
-        self.kernels = resolve(params)
         if params.threads:
             torch.set_num_threads(params.threads)
+        epochs = params.epochs + params.self_label.epochs
+        steps = len(rows) // params.batch_size * epochs
+        self.kernels = recall(params, steps, images.shape[1:], known_kernels)
         check_fits(params, len(rows))
         nowhere = Scratch(Path("no-scratch"))  # never written: `checkpoint` has its own
         self.run = loop._Run(images, rows, params, self.kernels, mean, std, nowhere)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,12 @@ def prepared(model: VTCC, kernels: Kernels) -> VTCC:
 
 
 def settle(
-    params: Train, steps: int, shape: tuple[int, ...], scratch: Path, known: Path | None
+    params: Train,
+    steps: int,
+    shape: tuple[int, ...],
+    scratch: Path,
+    known: Path | None,
+    begun: Mapping[str, Any] | None = None,
 ) -> Kernels:
     """The kernels of a training: those it began with, else known ones, else measured ones.
 
@@ -89,23 +94,58 @@ def settle(
         shape: (H, W, C) of the cached images.
         scratch: the training's directory, where the choice is kept.
         known: directory of choices measured on this machine; None: the rules alone.
+        begun: what the checkpoint that is gone on from was made with, if there is one.
     """
     rule = resolve(params)
-    kept = _read(scratch / KEPT)
+    kept = _allowed(begun, params, rule) or _read(scratch / KEPT)
     if kept:
+        _write(scratch / KEPT, kept)
         return kept
     chosen = rule
     if known is not None and steps >= MIN_STEPS and candidates(params, rule):
-        identity = _identity(params, rule, shape)
-        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
-        found = _read(known / f"{name}.json")
+        identity = _identity(params, rule, steps, shape)
+        file = known / _file_name(identity)
+        found = _read(file)
         if not found:
-            measured, seconds = measure(params, rule, steps, shape)
-            found = _read(known / f"{name}.json") or measured  # another process was first
-            _write(known / f"{name}.json", found, seconds=seconds, measured_for=identity)
+            try:
+                measured, seconds = measure(params, rule, steps, shape)
+            except RuntimeError as error:  # of memory: the training itself may yet fit
+                note(f"kernels: not measured ({' '.join(str(error).split())[:100]})")
+                measured, seconds = rule, {}
+            found = _read(file) or measured  # another process was first
+            _write(file, found, seconds=seconds, measured_for=identity)
         chosen = found
     _write(scratch / KEPT, chosen)
     return chosen
+
+
+def recall(params: Train, steps: int, shape: tuple[int, ...], known: Path | None) -> Kernels:
+    """As `settle` for a new training, without measuring: the rules' choice where none is known."""
+    rule = resolve(params)
+    if known is None or steps < MIN_STEPS or not candidates(params, rule):
+        return rule
+    return _read(known / _file_name(_identity(params, rule, steps, shape))) or rule
+
+
+def _file_name(identity: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{digest[:24]}.json"
+
+
+def _allowed(begun: Mapping[str, Any] | None, params: Train, rule: Kernels) -> Kernels | None:
+    """The kernels of a checkpoint on this device; None where the user asks for others."""
+    try:
+        kernels = Kernels(**begun) if begun else None
+    except TypeError:  # of another version
+        return None
+    if kernels is None or kernels.device != rule.device:
+        return None
+    asked = (
+        params.precision in ("auto", kernels.precision),
+        params.attention in ("auto", "fused" if kernels.fused_attention else "plain"),
+        params.compile in ("auto", "always" if kernels.compile else "never"),
+    )
+    return kernels if all(asked) else None
 
 
 def candidates(params: Train, rule: Kernels) -> list[Kernels]:
@@ -235,8 +275,9 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def _identity(params: Train, rule: Kernels, shape: tuple[int, ...]) -> dict[str, Any]:
+def _identity(params: Train, rule: Kernels, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
     """All that the choice depends on, but for chance."""
+    compiles = rule.device == "cuda" and params.compile == "auto"
     return {
         "machine": machine(rule.device),
         "torch": torch.__version__,
@@ -246,6 +287,7 @@ def _identity(params: Train, rule: Kernels, shape: tuple[int, ...]) -> dict[str,
         "shape": [list(shape), params.image_size, params.batch_size, params.num_clusters],
         "model": asdict(params.model),
         "optimizer": params.optimizer.name,
+        "steps": steps if compiles else None,  # compiling pays for long trainings alone
     }
 
 

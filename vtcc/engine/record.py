@@ -23,6 +23,8 @@ _FREE = {
     "params.attention",
     "params.compile",
     "params.collapse",
+    "kernels.device",  # a checkpoint of a GPU may go on elsewhere
+    "kernels.channels_last",
     "params.model.weights",  # a path; `weights` states what the file holds
 }
 
@@ -88,6 +90,9 @@ def _name(key: str) -> str:
         return "digest of data/cache"
     if key == "weights":
         return "content of train.model.weights"
+    by = {"fused_attention": "attention", "precision": "precision", "compile": "compile"}
+    if key.startswith("kernels.") and (asked := by.get(key.removeprefix("kernels."))):
+        return f"{key}, by train.{asked}"
     return key.replace("params.", "train.", 1)
 
 

@@ -44,13 +44,26 @@ class Scratch:
             progress.note(f"{self.directory}: no state there is whole; starting afresh")
         return {}
 
-    def save(self, state: dict[str, Any]) -> None:
+    def kernels(self, file: Path | None = None) -> dict[str, Any] | None:
+        """What the training in `file`, else the one in the last state, has computed with."""
+        file = (file / STATE if file.is_dir() else file) if file else self.directory / STATE
+        try:
+            return (checkpoint.load_state(file) or {}).get("kernels")
+        except OSError:
+            return None  # reading it for good will say why
+
+    def save(self, state: dict[str, Any], *, again: bool = False) -> None:
         """Keeps `state` as what a resume goes on from, and the one saved before it.
+
+        Args:
+            state: plain values and tensors, with its `step`.
+            again: write it although that step is saved already, in its place.
 
         Raises:
             OSError: when it cannot be written; the states kept before then stand.
         """
-        if state["step"] == self._saved:
+        repeated = state["step"] == self._saved
+        if repeated and not again:
             return  # a signal right after a regular checkpoint: keep two different states
         fresh, last = self.directory / "next.pt", self.directory / STATE
         try:
@@ -59,7 +72,7 @@ class Scratch:
             fresh.unlink(missing_ok=True)
             raise
         # At every moment one of the two names holds a whole state.
-        if self._last_is_whole:
+        if self._last_is_whole and not repeated:
             last.replace(self.directory / PREVIOUS)
         fresh.replace(last)
         sync_directory(self.directory)
@@ -95,7 +108,10 @@ class Scratch:
         file = file / STATE if file.is_dir() else file
         if not file.is_file():
             raise VtccError(f"--resume: {file}: no such file; give a last.pt of .vtcc/scratch")
-        state = checkpoint.load_state(file)
+        try:
+            state = checkpoint.load_state(file)
+        except OSError as error:
+            raise VtccError(f"--resume: {file}: cannot be read ({error.strerror})") from None
         if state is None or not {"params", "digest", "step"} <= state.keys():
             raise VtccError(f"--resume: {file}: damaged, or not the checkpoint of a training")
         if found := record.differences(state, ours):
@@ -103,6 +119,8 @@ class Scratch:
                 f"--resume: {file}: of another training: {'; '.join(found)}; change params.yaml "
                 "or the data to what it was made with, or train without --resume"
             )
+        if state["kernels"].get("device") != ours["kernels"].get("device"):
+            progress.note(f"{file}: made on another kind of device: not to the same bits")
         for key, theirs in state["versions"].items():
             if theirs != ours["versions"].get(key):
                 progress.note(

@@ -15,19 +15,25 @@ class Interrupted(Exception):  # noqa: N818 - an order carried out, not an error
 
 
 class Stop:
-    """Set by the first SIGINT, SIGTERM or SIGHUP; a second one acts at once."""
+    """Set by the first SIGINT, SIGTERM or SIGHUP; a second one acts at once.
+
+    Attributes:
+        signum: of the signal, 0 before.
+        under_way: of the class: a training here is stopping; who would ask it to need not.
+    """
 
     signum = 0
+    under_way = False
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Lets the loop finish its step and checkpoint before it obeys a signal."""
-    stop = Stop()
+    stop, Stop.under_way = Stop(), False
     previous: dict[int, Any] = {}
 
     def handle(signum: int, _frame: object) -> None:
-        stop.signum = signum
+        stop.signum, Stop.under_way = signum, True
         signal.signal(signum, previous[signum])
 
     try:

@@ -57,7 +57,15 @@ def measure(
     from vtcc.engine import plan
 
     pixels, rows, mean, std, source = pixels_for(params, images)
-    made = plan.rehearse(pixels, rows, params.train, mean=mean, std=std, seconds=seconds)
+    made = plan.rehearse(
+        pixels,
+        rows,
+        params.train,
+        mean=mean,
+        std=std,
+        seconds=seconds,
+        known_kernels=paths.kernels(),
+    )
     around = AROUND[importlib.util.find_spec("mlflow") is not None]
     return made.to_dict() | {
         "pixels": source,

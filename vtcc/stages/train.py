@@ -47,6 +47,11 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
         # What a user may have to mend is said before anything is started.
         params = config.load()
         _check_cache(params, open_cache(paths.CACHE))
+        if params.train.batch_size < 2 * count:
+            raise VtccError(
+                f"train.batch_size: {params.train.batch_size} images for {count} processes; "
+                f"BatchNorm needs two in each, so use at most {params.train.batch_size // 2}"
+            )
         again = ["--resume", str(resume)] if resume else []
         launch.run([sys.executable, "-m", "vtcc", "train", *again], count)
     from vtcc.engine import distributed
