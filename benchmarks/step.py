@@ -119,6 +119,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--peak", type=float, help="TFLOP/s of the device in the step's precision (H100: 989)"
     )
+    parser.add_argument(
+        "--few",
+        action="store_true",
+        help="ours and the baselines alone, with all cores and no search: for slow shapes",
+    )
     parser.add_argument("--quick", action="store_true", help="toy batches, to see that it works")
     parser.add_argument("--out", type=Path, help="instead of the record")
     given = parser.parse_args(arguments)
@@ -165,6 +170,8 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
 
     def best(recipe: Recipe, label: str) -> Recipe:
         """With the workers (of per-image views) and threads that it is fastest with."""
+        if given.few:
+            return replace(recipe, threads=cores)
         threads = sorted({1, cores})
         options = [
             replace(recipe, workers=w, threads=t)
@@ -194,10 +201,14 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
         "optimiser": replace(fast, fused_optimizer=False),
         "last block": replace(fast, shortcut=False),
     }
-    if kernels.precision == "fp32":
+    if given.few:
+        changed = {}
+    elif kernels.precision == "fp32":
         del changed["precision"]
         recipes["ours bf16"] = replace(fast, kernels=half)
-    if not kernels.fused_attention:  # ours is the baseline's here; the other one for comparison
+    if (
+        not kernels.fused_attention and not given.few
+    ):  # ours is the baseline's here; the other one for comparison
         del changed["attention"]
         recipes["ours, fused attention"] = replace(
             fast, kernels=replace(kernels, fused_attention=True)
