@@ -14,10 +14,8 @@ likewise, with mirrored corners, and its noise has one deviation for all.
 """
 
 import argparse
-import json
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -27,13 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import timing
 from benchmarks.augment_others import kornia_views, torchvision_views
 from vtcc import config
-from vtcc.atomic import write_text
 from vtcc.config import Augment
 from vtcc.engine.augment import view
+from vtcc.study import facts
 
-OUT = Path("benchmarks/records/performance/augment.json")
 PRESETS = ("natural", "aerial", "paper", "glyphs")
 BATCH = {32: 512, 224: 64}
 CONTESTANTS = ("ours", "torchvision-pil", "torchvision-tensor", "kornia")
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints a table, writes the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.augment", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--out", type=Path, default=OUT, help=f"default: {OUT}")
+    parser.add_argument("--out", type=Path, help="instead of the record")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 224])
     parser.add_argument("--presets", nargs="+", default=PRESETS, metavar="NAME")
@@ -79,8 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "rows": rows,
         "profiles": profiles,
     }
-    write_text(given.out, json.dumps(record, indent=1) + "\n")
-    print(f"\nwritten: {given.out}")
+    print(f"\nwritten: {timing.write('augment', record, given.out)}")
 
 
 def preset(name: str) -> Augment:
@@ -133,17 +130,12 @@ def duel(
             continue
         row: dict[str, Any] = {"contestant": name}
         for clock, label in enumerate(("wall", "cpu")):
-            row[label] = spread([len(images) / one[clock] for one in times[name]])
+            row[label] = timing.summary([len(images) / one[clock] for one in times[name]])
             pairs = zip(times[name], times.get("ours", ()), strict=False)
             ratios = [its[clock] / own[clock] for its, own in pairs]
-            row[f"ratio_{label}"] = spread(ratios) if ratios else None
+            row[f"ratio_{label}"] = timing.summary(ratios) if ratios else None
         rows.append(row)
     return rows
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median and range."""
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def our_views(images: Tensor, params: Augment) -> Views:
@@ -176,7 +168,7 @@ def profile(images: Tensor, params: Augment, top: int = 12) -> list[dict[str, An
 def machine() -> dict[str, Any]:
     """What the figures hold for."""
     return {
-        "cpu": cpu_name(),
+        "cpu": facts.cpu(),
         "cores": os.cpu_count(),
         "threads": 1,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -185,16 +177,6 @@ def machine() -> dict[str, Any]:
         "torchvision": version("torchvision"),
         "pillow": version("pillow"),
     }
-
-
-def cpu_name() -> str:
-    """The processor's name, as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def print_row(row: dict[str, Any], *, first: bool) -> None:

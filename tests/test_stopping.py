@@ -1,5 +1,6 @@
 """Stages end cleanly: by a signal, and when what started them is gone."""
 
+import contextlib
 import json
 import os
 import signal
@@ -184,53 +185,56 @@ def test_what_nohup_ignores_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_process_ends_with_the_one_it_watches(tmp_path):
+@contextlib.contextmanager
+def watching(directory, code):
+    """A process that runs `code` as the stage `train` and ends with another, and that other."""
     parent = subprocess.Popen(["sleep", "60"])
-    code = (
-        "import sys, time; from vtcc import stopping\n"
-        "with stopping.obeyed('train'):\n"
-        "    stopping.end_with([int(sys.argv[1])]); print('READY', flush=True); time.sleep(60)"
+    text = (
+        "import os, signal, sys, time; from vtcc import stopping; from vtcc.engine import signals\n"
+        "starter = int(sys.argv[1])\n"
+        f"with stopping.obeyed('train'):\n    stopping.end_with([starter])\n{code}"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(parent.pid)],
-        cwd=tmp_path,
+        [sys.executable, "-c", text, str(parent.pid)],
+        cwd=directory,
         env=os.environ | {"PYTHONPATH": str(TOP)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    child.stdout.readline()
-    time.sleep(0.2)
-    assert child.poll() is None
-    parent.kill()
-    parent.wait()
-    _, errors = child.communicate(timeout=20)
-    assert child.returncode == 143
-    assert f"process {parent.pid}, which started this one, is gone" in errors
+    try:
+        yield child, parent
+    finally:
+        for process in (child, parent):
+            process.kill()
+            process.wait()
+
+
+def test_a_process_ends_with_the_one_it_watches(tmp_path):
+    code = "    print('READY', flush=True); time.sleep(60)"
+    with watching(tmp_path, code) as (child, parent):
+        child.stdout.readline()
+        time.sleep(0.2)
+        assert child.poll() is None
+        parent.kill()
+        parent.wait()
+        _, errors = child.communicate(timeout=20)
+        assert child.returncode == 143
+        assert f"process {parent.pid}, which started this one, is gone" in errors
 
 
 def test_a_training_that_stops_already_is_not_told_twice(tmp_path):
     """DVC and its stage get one signal: the stage must not take DVC's end for a second one."""
-    parent = subprocess.Popen(["sleep", "60"])
     code = (
-        "import os, signal, sys, time; from vtcc import stopping; from vtcc.engine import signals\n"
-        "with stopping.obeyed('train'):\n"
-        "    stopping.end_with([int(sys.argv[1])])\n"
         "    with signals.stop_signals() as stop:\n"
-        "        os.kill(os.getpid(), signal.SIGTERM); os.kill(int(sys.argv[1]), signal.SIGKILL)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM); os.kill(starter, signal.SIGKILL)\n"
         "        time.sleep(2); print('checkpointed', stop.signum)"
     )
-    child = subprocess.run(
-        [sys.executable, "-c", code, str(parent.pid)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(TOP)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    parent.wait()
-    assert (child.returncode, child.stdout) == (0, f"checkpointed {int(signal.SIGTERM)}\n")
-    assert child.stderr == ""
+    with watching(tmp_path, code) as (child, parent):
+        parent.wait()
+        said, errors = child.communicate(timeout=60)
+        assert (child.returncode, said) == (0, f"checkpointed {int(signal.SIGTERM)}\n")
+        assert errors == ""
 
 
 def test_without_the_kernels_help_it_looks(monkeypatch):

@@ -105,7 +105,7 @@ def check_encoder(values: Mapping[str, Any]) -> None:
     """Refuses an encoder that timm lacks, or weights that are no file, before anything runs.
 
     Args:
-        values: nested params. Without timm, only the file is looked for.
+        values: nested params. Without timm nothing can be said.
 
     Raises:
         VtccError: with the names that come near.
@@ -113,13 +113,9 @@ def check_encoder(values: Mapping[str, Any]) -> None:
     model = values["train"]["model"]
     name = model["encoder"].removeprefix("timm:")
     if name != model["encoder"] and importlib.util.find_spec("timm"):
-        from vtcc.engine.timm_encoder import check_name
+        from vtcc.engine.timm_encoder import check
 
-        check_name(name)
-    if model["weights"] and not Path(model["weights"]).is_file():
-        raise VtccError(
-            f"train.model.weights: no file {model['weights']!r} in {Path.cwd()}; name it in full"
-        )
+        check(name, model["weights"])
 
 
 def unknown(what: str, name: object, known: list[str]) -> str:

@@ -10,8 +10,9 @@ import torch
 from tests.engine import team as cases
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
-from vtcc.engine import checkpoint, distributed, loop, schedule
+from vtcc.engine import checkpoint, distributed, schedule
 from vtcc.engine.distributed import Team
+from vtcc.engine.scratch import STATE
 from vtcc.errors import VtccError
 
 
@@ -82,7 +83,7 @@ def test_a_training_of_two_processes_resumes_to_the_same_bits(started, room, cap
             2, cases.training, room / f"cut{number}", scratch, (rank, at, signal.SIGTERM)
         )
         assert cases.outcomes(cut) == [("stopped", signal.SIGTERM)] * 2
-        state = checkpoint.load_state(scratch / loop.STATE)
+        state = checkpoint.load_state(scratch / STATE)
         assert (state["step"], state["processes"]) == (step, 2)
         if number == 0:
             shutil.copytree(scratch, room / "elsewhere")

@@ -9,6 +9,7 @@ import torch
 from tests.engine.test_loop import tiny
 from vtcc import config
 from vtcc.engine import checkpoint, guard, loop
+from vtcc.engine.scratch import STATE
 from vtcc.errors import VtccError
 
 CURVES = Path(__file__).parent / "curves"
@@ -209,13 +210,13 @@ def test_a_collapsing_training_warns_and_stops_only_where_told(tmp_path, monkeyp
     assert warned.kind == "embedding"
     assert "learning_rate (0.2)" in warned.text
     assert str(warned) in capsys.readouterr().out
-    state = checkpoint.load_state(tmp_path / loop.STATE)
+    state = checkpoint.load_state(tmp_path / STATE)
     assert state["step"] == 10 * warned.epoch
 
     with pytest.raises(VtccError, match=f"collapsed at epoch {warned.epoch} of 9"):
         trained(tmp_path, second := Hears(), **abort)  # not one step further
     assert second.heard == []
-    assert checkpoint.load_state(tmp_path / loop.STATE)["step"] == state["step"]
+    assert checkpoint.load_state(tmp_path / STATE)["step"] == state["step"]
 
     # Goes on from there, as the policy changes no weight.
     fitted = trained(tmp_path, third := Hears(), **COLLAPSES, **{"train.collapse": "off"})

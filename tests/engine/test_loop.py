@@ -10,6 +10,7 @@ from vtcc import config
 from vtcc.engine import checkpoint, loop, objective, schedule
 from vtcc.engine.kernels import resolve
 from vtcc.engine.optim import learning_rate, make_optimizer
+from vtcc.engine.scratch import STATE
 from vtcc.errors import VtccError
 
 
@@ -140,7 +141,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(tmp_pat
     monkeypatch.setattr(objective, "instance_loss", failing)
     with pytest.raises(loop.Interrupted):
         fit(tmp_path / "cut")
-    state = checkpoint.load_state(tmp_path / "cut" / loop.STATE)
+    state = checkpoint.load_state(tmp_path / "cut" / STATE)
     assert state["step"] == 7  # 4 steps an epoch: in the middle of the second
     monkeypatch.undo()
     resumed = fit(tmp_path / "cut")
@@ -221,7 +222,7 @@ def test_a_diverging_training_never_replaces_a_good_checkpoint(tmp_path, monkeyp
     )
     with pytest.raises(VtccError, match=r"the loss is not finite at step 1[02] of 16"):
         fit(tmp_path, params)
-    state = checkpoint.load_state(tmp_path / loop.STATE)
+    state = checkpoint.load_state(tmp_path / STATE)
     assert state["step"] == (9 if minutes < 1 else 8)  # of epoch 2
     assert all(torch.isfinite(v).all() for v in state["model"].values())
 

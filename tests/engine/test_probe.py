@@ -12,6 +12,7 @@ from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.objective import Objective
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
+from vtcc.engine.scratch import KERNELS, STATE
 
 SHAPE = (16, 16, 1)
 RULE = Kernels("cpu", "bf16", False)
@@ -42,7 +43,7 @@ def test_a_resume_keeps_its_kernels_and_a_repeat_those_of_the_machine(tmp_path, 
         file.unlink()
     assert probe.settle(params, LONG, SHAPE, tmp_path / "a", known) == first  # a resume
     assert measured == [LONG]
-    (tmp_path / "a" / probe.KEPT).write_text("{")
+    (tmp_path / "a" / KERNELS).write_text("{")
     assert probe.settle(params, LONG, SHAPE, tmp_path / "a", known) == first
     assert measured == [LONG, LONG]
 
@@ -152,11 +153,11 @@ def test_a_training_starts_with_what_was_measured_and_resumes_with_it(
     assert_same(weights(whole), weights(pinned))
     with pytest.raises(loop.Interrupted):
         probing(tmp_path / "cut", StopAt(epoch=2))
-    state = checkpoint.load_state(tmp_path / "cut" / loop.STATE)
+    state = checkpoint.load_state(tmp_path / "cut" / STATE)
     assert state["kernels"] == vars(whole.kernels)
     monkeypatch.setattr(probe, "measure", None)
     assert_same(weights(whole), weights(probing(tmp_path / "cut")))
-    kept = json.loads((tmp_path / "cut" / probe.KEPT).read_text())
+    kept = json.loads((tmp_path / "cut" / KERNELS).read_text())
     assert kept["kernels"] == vars(whole.kernels)
 
 

@@ -104,11 +104,16 @@ def kill(pid: int, project: Path, *, after: float, in_write: bool) -> bool:
         if ended(pid) is not None:
             return False
         if time.monotonic() >= until and (not in_write or half_written(project)):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            # Held still while it is looked at again: the write may just have ended.
+            os.kill(pid, signal.SIGSTOP)
+            _, status = os.waitpid(pid, os.WUNTRACED)
+            if not os.WIFSTOPPED(status):
+                return False
             if not in_write or half_written(project):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
                 return True
-            raise AssertionError("the write had ended before the kill")
+            os.kill(pid, signal.SIGCONT)
         if not in_write or time.monotonic() < until:
             time.sleep(0.002)
 

@@ -24,7 +24,6 @@ from vtcc.engine.probe import prepared, settle
 from vtcc.engine.record import describe, generators, restore_generators
 from vtcc.engine.schedule import VIEWS, batch, check_fits, saved_epochs, selection_epochs, stream
 from vtcc.engine.scoring import place_centroids, score_heads
-from vtcc.engine.scratch import STATE as STATE
 from vtcc.engine.scratch import Scratch
 from vtcc.engine.signals import Interrupted, stop_signals
 from vtcc.engine.totals import Clock, Totals
@@ -137,9 +136,13 @@ def fit(
     steps = len(rows) // params.batch_size * (params.epochs + params.self_label.epochs)
     # What one process has to do is measured, and what a checkpoint began with is gone on with.
     one = replace(params, batch_size=max(team.shares(params.batch_size)))
-    begun = Scratch(scratch).kernels(resume_from)
-    kernels = team.once(lambda: settle(one, steps, images.shape[1:], scratch, known_kernels, begun))
-    run = _Run(images, rows, params, kernels, mean, std, Scratch(scratch), team)
+    room = Scratch(scratch)
+    kernels = team.once(
+        lambda: settle(
+            one, steps, images.shape[1:], scratch, known_kernels, room.kernels(resume_from)
+        )
+    )
+    run = _Run(images, rows, params, kernels, mean, std, room, team)
     run.record = describe(params, digest, kernels)
     if resume_from:
         team.once(lambda: run.scratch.adopt(resume_from, run.record))

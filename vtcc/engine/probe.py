@@ -25,9 +25,9 @@ from vtcc.engine.model import VTCC, build
 from vtcc.engine.objective import Objective
 from vtcc.engine.optim import make_optimizer
 from vtcc.engine.prior import Prior
+from vtcc.engine.scratch import KERNELS
 from vtcc.progress import note
 
-KEPT = "kernels.json"
 # A training of fewer steps is over before a better choice has paid for its measurement.
 MIN_STEPS = 200
 # The rules stand unless another choice is faster by this much: less may be chance.
@@ -97,9 +97,9 @@ def settle(
         begun: what the checkpoint that is gone on from was made with, if there is one.
     """
     rule = resolve(params)
-    kept = _allowed(begun, params, rule) or _read(scratch / KEPT)
+    kept = _allowed(begun, params, rule) or _read(scratch / KERNELS)
     if kept:
-        _write(scratch / KEPT, kept)
+        _write(scratch / KERNELS, kept)
         return kept
     chosen = rule
     if known is not None and steps >= MIN_STEPS and candidates(params, rule):
@@ -115,7 +115,7 @@ def settle(
             found = _read(file) or measured  # another process was first
             _write(file, found, seconds=seconds, measured_for=identity)
         chosen = found
-    _write(scratch / KEPT, chosen)
+    _write(scratch / KERNELS, chosen)
     return chosen
 
 

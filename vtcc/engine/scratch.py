@@ -11,6 +11,7 @@ from vtcc.engine import checkpoint, record
 from vtcc.errors import VtccError
 
 STATE, PREVIOUS = "last.pt", "previous.pt"
+KERNELS = "kernels.json"  # written by `probe.settle`
 
 
 class Scratch:
@@ -45,12 +46,17 @@ class Scratch:
         return {}
 
     def kernels(self, file: Path | None = None) -> dict[str, Any] | None:
-        """What the training in `file`, else the one in the last state, has computed with."""
-        file = (file / STATE if file.is_dir() else file) if file else self.directory / STATE
+        """What the training in `file` has computed with; else the one here, by its last state.
+
+        None where there is none, or where a file of its own says so here.
+        """
+        if file is None and (self.directory / KERNELS).exists():
+            return None
         try:
-            return (checkpoint.load_state(file) or {}).get("kernels")
+            state = checkpoint.load_state(_state_file(file or self.directory))
         except OSError:
             return None  # reading it for good will say why
+        return (state or {}).get("kernels")
 
     def save(self, state: dict[str, Any], *, again: bool = False) -> None:
         """Keeps `state` as what a resume goes on from, and the one saved before it.
@@ -105,7 +111,7 @@ class Scratch:
         Raises:
             VtccError: when it is no whole checkpoint or of another training, naming what differs.
         """
-        file = file / STATE if file.is_dir() else file
+        file = _state_file(file)
         if not file.is_file():
             raise VtccError(f"--resume: {file}: no such file; give a last.pt of .vtcc/scratch")
         try:
@@ -155,3 +161,8 @@ class Scratch:
 
 def _candidate_steps(state: dict[str, Any]) -> list[int]:
     return sorted({c["step"] for c in state.get("candidates", [])})
+
+
+def _state_file(path: Path) -> Path:
+    """A checkpoint, or the last one in a directory."""
+    return path / STATE if path.is_dir() else path

@@ -135,7 +135,7 @@ def _torch_load(path: Path) -> Any:
             f"{path}: holds more than tensors ({found[1]}), which could run code while loading, so "
             "it was not opened; if you trust it, extract the weights yourself, best in a "
             "container without network: torch.save({'net': torch.load(FILE, weights_only=False)"
-            "['net']}, 'weights.pt'), and import weights.pt"
+            "['net']}, 'weights.pt'), or whatever key holds them, and give weights.pt instead"
         ) from None
     except Exception as error:
         # A damaged or foreign file breaks torch's reader in any way there is.

@@ -48,29 +48,28 @@ class TimmEncoder(nn.Module):
             return self.model(x)
 
 
-def check_name(name: str) -> None:
-    """Raises VtccError when timm has no model of this name, with those that come near."""
+def check(name: str, weights: str) -> None:
+    """Raises VtccError when timm has no model of this name, or the weights are no file."""
     import timm
 
-    if timm.is_model(name):
-        return
-    near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-    raise VtccError(f"train.model.encoder: timm has no model {name!r}; {hint}")
-
-
-def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Module:
-    check_name(name)
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
-    if not weights:
-        return _made(name, image_size, options, "train.model.encoder")
-    file = Path(weights)
-    if not file.is_file():
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        raise VtccError(f"train.model.encoder: timm has no model {name!r}; {hint}")
+    if weights and not Path(weights).is_file():
         raise VtccError(
             f"train.model.weights: no file {weights!r} in {Path.cwd()}; fetch the weights of "
             f"{name} where there is a network (timm.create_model({name!r}, pretrained=True)), "
             "save its state_dict with safetensors and name that file in full"
         )
+
+
+def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Module:
+    check(name, weights)
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    if not weights:
+        return _made(name, image_size, options, "train.model.encoder")
+    file = Path(weights)
     where = f"train.model.weights: {weights}"
     check_numbers(read_tensors(file), file)
     before = torch.get_rng_state()

@@ -45,7 +45,6 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
     launch.follow_launcher()
     if (count := launch.wanted(processes)) > 1:
         # What a user may have to mend is said before anything is started.
-        params = config.load()
         _check_cache(params, open_cache(paths.CACHE))
         if params.train.batch_size < 2 * count:
             raise VtccError(
@@ -57,7 +56,6 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
     from vtcc.engine import distributed
     from vtcc.engine.kernels import resolve_device
 
-    params = config.load()
     with distributed.join(resolve_device(params.train.device)) as team:
         _in_team(params, resume, team)
     if not team.main:
