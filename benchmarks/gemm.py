@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -43,19 +44,28 @@ def recorded(step: Callable[[], Any]) -> tuple[Counter[Key], int]:
     return recorder.found, flops.get_total_flops()
 
 
-def ceiling(products: Counter[Key], device: str, seconds: float = 0.2) -> tuple[float, float]:
+def ceiling(
+    products: Counter[Key],
+    device: str,
+    seconds: float = 0.2,
+    pool: ThreadPoolExecutor | None = None,
+) -> tuple[float, float]:
     """FLOP per second of these products alone, and the seconds that they take in a step.
 
     Args:
         products: from `recorded`. device: to run on. seconds: per distinct product, at least.
+        pool: of two threads that do each product beside each other, as the views of a step go.
     """
     total, flops = 0.0, 0
     for (name, key), count in products.items():
-        operands = [_like(shape, stride, dtype, device) for shape, stride, dtype in key]
-        call = getattr(torch, name)
+        calls = []
+        for _ in range(2 if pool else 1):
+            operands = [_like(shape, stride, dtype, device) for shape, stride, dtype in key]
+            calls.append(lambda c=getattr(torch, name), o=operands: c(*o))
         for _ in range(2):
-            call(*operands)
-        total += count * _least(lambda c=call, o=operands: c(*o), seconds)
+            calls[0]()
+        least = _least_at_once(calls, seconds, pool) if pool else _least(calls[0], seconds)
+        total += count * least
         flops += count * _flops(key)
     return flops / total, total
 
@@ -69,6 +79,26 @@ def _least(call: Callable[[], Any], seconds: float) -> float:
         call()
         wait()
         least = min(least, time.perf_counter() - start)
+    return least
+
+
+def _least_at_once(
+    calls: list[Callable[[], Any]], seconds: float, pool: ThreadPoolExecutor
+) -> float:
+    """The least time per call, of rounds of a millisecond or more."""
+    start = time.perf_counter()
+    calls[0]()
+    times = max(1, int(1e-3 / max(time.perf_counter() - start, 1e-6)))
+
+    def turn(call: Callable[[], Any]) -> None:
+        for _ in range(times):
+            call()
+
+    began, least = time.perf_counter(), float("inf")
+    while time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        list(pool.map(turn, calls))
+        least = min(least, (time.perf_counter() - start) / (times * len(calls)))
     return least
 
 

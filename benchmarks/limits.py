@@ -12,21 +12,24 @@ which one reaches that has the same processor do both, one after the other.
 import argparse
 import contextlib
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks import gemm, timing
 from benchmarks.step import SHAPES, shape
 from vtcc.config import Train
 from vtcc.engine import loop, schedule
-from vtcc.engine.augment import view
+from vtcc.engine.distributed import ALONE
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.probe import Trial
+from vtcc.engine.sides import Sides
 
 
 class Data:
@@ -35,6 +38,8 @@ class Data:
     def __init__(self, params: Train, images: np.ndarray, trial: Trial, kernels: Kernels):
         self.params, self.trial, self.number = params, trial, 0
         self.pixels = Pixels(images, np.arange(len(images)), kernels.device)
+        self.make = trial.objective._view
+        self.sides = trial.objective._sides or Sides(nn.Identity(), 1)
 
     def start(self) -> None:
         """Nothing to start."""
@@ -49,12 +54,8 @@ class Data:
             schedule.batch(images, p, self.number), schedule.batch(images, p, self.number + 1)
         )
         self.number += 1
-        self.trial.generator.manual_seed(schedule.stream(p.seed, schedule.VIEWS, self.number))
-        a, b = (
-            view(x, p.augment, p.image_size, self.trial.generator, second=second)
-            for second in (False, True)
-        )
-        return self.trial.objective._normalize(a), self.trial.objective._normalize(b)
+        seeds = schedule.view_seeds(p.seed, self.number)
+        return self.sides.run(lambda side: self.make(x, seeds, side))
 
     def step(self) -> int:
         """One batch of views."""
@@ -78,8 +79,8 @@ class Synthetic:
         """Frees the gradients."""
         self.trial.optimizer.zero_grad(set_to_none=True)
 
-    def _ready(self, x: Any, generator: Any, *, second: bool = False) -> torch.Tensor:
-        return self.fixed[int(second)]
+    def _ready(self, x: Any, seeds: Any, side: int) -> torch.Tensor:
+        return self.fixed[side]
 
     def step(self) -> int:
         """Forward, backward, new weights."""
@@ -147,15 +148,16 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
         compile="always" if given.compile else "never",
         threads=params.threads if given.threads is None else given.threads,
     )
-    if params.threads:
-        torch.set_num_threads(params.threads)
+    if threads := ALONE.threads(params.threads):
+        torch.set_num_threads(threads)
     kernels, B = resolve(params), params.batch_size
     rows = np.arange(B * given.steps) % len(images)
     trial = Trial(params, kernels, images.shape[3])
     data = Data(params, images, trial, kernels)
     synthetic = Synthetic(data)
-    products, flops = gemm.recorded(synthetic.step)
-    gemms = _Gemms(products, kernels.device, given.seconds)
+    with trial.objective.in_one_thread():  # the recorder sees no other
+        products, flops = gemm.recorded(synthetic.step)
+    gemms = _Gemms(products, kernels.device, given.seconds, trial.objective._sides is not None)
     between = Between(
         {"synthetic": synthetic, "data": data}, len(rows), given.epochs, given.seconds
     )
@@ -198,14 +200,19 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
 class _Gemms:
     """The products of a step, measured when the loop is done."""
 
-    def __init__(self, products: Any, device: str, seconds: float):
+    def __init__(self, products: Any, device: str, seconds: float, beside: bool):
         self.products, self.device = products, device
+        threads = torch.get_num_threads()
+        self.pool: ThreadPoolExecutor | None = None
+        if beside and threads > 1:  # as both views of a step
+            each = max(1, threads // 2)
+            self.pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(each,))
         self.each = min(0.5, max(0.005, seconds / 40))
         self.seconds = 0.0
 
     def measure(self) -> float:
         """FLOP per second."""
-        rate, self.seconds = gemm.ceiling(self.products, self.device, self.each)
+        rate, self.seconds = gemm.ceiling(self.products, self.device, self.each, self.pool)
         return rate
 
 

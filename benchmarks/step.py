@@ -23,6 +23,7 @@ from benchmarks import gemm, per_image, timing
 from vtcc import config
 from vtcc.config import Train
 from vtcc.engine import schedule
+from vtcc.engine.allocator import keep_freed_memory
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.pixels import Pixels
@@ -47,7 +48,7 @@ class Step:
 
     def __init__(self, params: Train, images: np.ndarray, recipe: Recipe):
         self.params, self.images, self.recipe = params, images, recipe
-        trial = Trial(params, recipe.kernels, images.shape[3])
+        trial = Trial(params, recipe.kernels, images.shape[3], recipe.threads)
         self.trial, self.number = trial, 0
         if not recipe.fused_optimizer:
             rate = params.optimizer.learning_rate
@@ -78,8 +79,6 @@ class Step:
             schedule.batch(len(self.images), self.params, self.number + more) for more in (0, 1)
         )
         x = self.pixels.take(index, following)
-        seed = schedule.stream(self.params.seed, schedule.VIEWS, self.number)
-        self.trial.generator.manual_seed(seed)
         self.trial.step(x)
         self.number += 1
         return self.params.batch_size
@@ -129,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.quick:
         given.rounds, given.seconds = 2, 0.01
+    keep_freed_memory()  # for all recipes
     record = {
         **timing.facts(),
         "quick": given.quick,
@@ -218,7 +218,7 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
     recipes |= {f"without our {thing}": recipe for thing, recipe in changed.items()}
     x = torch.zeros(params.batch_size, *images.shape[1:], dtype=torch.uint8)
     x = x.permute(0, 3, 1, 2).to(kernels.device)
-    _, flops = gemm.recorded(lambda: Trial(params, kernels, images.shape[3]).step(x))
+    _, flops = gemm.recorded(lambda: Trial(params, kernels, images.shape[3], threads=1).step(x))
     turns = {label: Step(params, images, recipe) for label, recipe in recipes.items()}
     rates = timing.interleaved(turns, given.rounds, given.seconds)
     return {

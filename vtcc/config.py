@@ -295,8 +295,9 @@ class Train:
         choices=("auto", "always", "never"),
     )
     threads: int = _p(
-        "processor threads; 0: all cores, for large models; with small ones a second gains "
-        "little, and on a busy machine it can make training ten times slower",
+        "processor threads, at most those there are; 0: all cores, for large models. On a CPU each "
+        "view of a step has half of them, and one or two give the same bits; more gain small "
+        "models nothing",
         low=0,
     )
     checkpoint_minutes: float = _p("a resume loses at most this much work", above=0)

@@ -24,6 +24,11 @@ ROWS = np.arange(5, 70)
 FP32 = Kernels("cpu", "fp32", False)
 
 
+def seeds_of_sides(side):
+    """What both views of a step are drawn with, where it does not matter."""
+    return side
+
+
 def tiny(**changes):
     values = config.override(
         config.read_yaml(config.PRESETS / "tiny.yaml"),
@@ -108,6 +113,7 @@ def _losses(team, name, batch):
         prior.update(params.epochs, shares / shares.sum(dim=1, keepdim=True))
         assert prior.sizes is not None
     steps = Objective(model, params, FP32, (0.5,), (0.3,), prior, team)
+    steps._sides = None  # what follows stands in for its passes
 
     g = torch.Generator().manual_seed(batch)
     F, over = (0 if model.instance_projector is None else 8), len(model.overcluster_projectors)
@@ -121,10 +127,10 @@ def _losses(team, name, batch):
     if name == "self_label":
         model.project = lambda h: (None, leaves[2].detach())
         steps._exchanging = lambda *_: lambda _x: leaves[3]
-        losses = steps.self_label(x, torch.Generator())
+        losses = steps.self_label(x, seeds_of_sides)
     else:
         steps._exchanging = lambda *_: lambda _a, _b: leaves
-        losses = steps.contrast(x, torch.Generator())
+        losses = steps.contrast(x, seeds_of_sides)
     assert losses.p.shape == (heads, batch, K)
     losses.total().backward()
     grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
@@ -155,12 +161,11 @@ def _weight_gradients(team, phase):
     model.eval()
     model.train = lambda _mode=True: model
     steps = Objective(model, params, FP32, (0.5,), (0.3,), Prior(params), team)
-    steps._view = lambda x, _g, second=False: (x.float() / 255 - 0.5) * (0.5 if second else 1)
+    steps._view = lambda x, _seeds, side: (x.float() / 255 - 0.5) * (0.5 if side else 1)
     x = torch.from_numpy(IMAGES[:11]).permute(0, 3, 1, 2)[team.share(11)]
     step = steps.self_label if phase == "self_label" else steps.contrast
-    loss = step(x, torch.Generator()).total()
-    team.backward(loss)
-    return loss.detach(), {k: v.grad for k, v in model.named_parameters() if v.grad is not None}
+    loss = steps.backward(step(x, seeds_of_sides))
+    return loss, {k: v.grad for k, v in model.named_parameters() if v.grad is not None}
 
 
 # --- whole trainings
@@ -177,12 +182,12 @@ def training(team, scratch, trouble=None):
     """Trains; `trouble` is (rank, step, what) and happens in the middle of that step."""
     real, steps = objective.Objective._view, []
 
-    def view(self, x, generator, *, second=False):
-        if not second:
+    def view(self, x, seeds, side):
+        if not side:
             steps.append(1)
             if trouble and team.rank == trouble[0] and len(steps) == trouble[1]:
                 _happen(trouble[2])
-        return real(self, x, generator, second=second)
+        return real(self, x, seeds, side)
 
     objective.Objective._view = view
     callbacks = Told()

@@ -132,9 +132,15 @@ def test_shares_cover_a_batch_in_order_and_differ_by_one():
 
 
 def test_each_process_draws_views_of_its_own_and_rank_0_those_of_one_process():
-    seeds = [schedule.stream(0, schedule.VIEWS, step, r) for step in range(9) for r in range(9)]
-    assert len(set(seeds)) == len(seeds)
-    assert schedule.stream(3, schedule.VIEWS, 5, 0) == schedule.stream(3, schedule.VIEWS, 5)
+    seeds = [
+        schedule.view_seeds(0, step, rank)(side)
+        for step in range(9)
+        for rank in range(9)
+        for side in range(2)
+    ]
+    orders = [schedule.stream(0, schedule.ORDER, epoch) for epoch in range(9)]
+    assert len({*seeds, *orders}) == len(seeds) + len(orders)
+    assert schedule.view_seeds(3, 5, 0)(1) == schedule.view_seeds(3, 5)(1)
 
 
 def test_threads_are_divided_and_never_none(monkeypatch):
@@ -144,6 +150,16 @@ def test_threads_are_divided_and_never_none(monkeypatch):
     for wanted, expected in [(0, 4), (8, 2), (1, 1)]:
         assert Team(1, 4, 1, 4).threads(wanted) == expected
     assert Team(1, 8, 1, 4).threads(0) == 4  # two machines with four each
+
+
+def test_threads_are_no_more_than_there_are(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert Team().threads(8) == 3
+    assert [Team(0, 2, 0, 2).threads(wanted) for wanted in (0, 2, 8)] == [1, 1, 1]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(distributed.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert Team().threads(8) == 4
+    assert Team().threads(2) == 2
 
 
 def test_a_batch_too_small_for_the_processes_is_refused():

@@ -80,11 +80,11 @@ class Team:
     def threads(self, wanted: int) -> int:
         """Threads of this process, where `wanted` are for all on a machine (0: its cores).
 
-        0 leaves torch's default as it is, alone.
+        0 leaves torch's default as it is, alone. No more than OMP_NUM_THREADS or the cores.
         """
         if self.world == 1:
-            return wanted
-        return max(1, (wanted or _cores()) // self.local_world)
+            return min(wanted, _cores())
+        return max(1, min(wanted or _cores(), _cores()) // self.local_world)
 
     def gather(self, batch: int, *outputs: Tensor) -> tuple[Tensor, ...]:
         """The whole batch's rows, in every process, in the order of `share`.
@@ -300,6 +300,10 @@ def _by_environment() -> Team:
 
 
 def _cores() -> int:
+    """Processor threads that there are to use."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdigit() and int(limit):
+        return int(limit)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

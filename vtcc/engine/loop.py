@@ -11,6 +11,7 @@ import torch
 
 from vtcc import progress
 from vtcc.config import Train
+from vtcc.engine.allocator import keep_freed_memory
 from vtcc.engine.averaging import averaged
 from vtcc.engine.distributed import ALONE, Team
 from vtcc.engine.guard import Guard, Warned
@@ -22,7 +23,7 @@ from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
 from vtcc.engine.probe import prepared, settle
 from vtcc.engine.record import describe, generators, restore_generators
-from vtcc.engine.schedule import VIEWS, batch, check_fits, saved_epochs, selection_epochs, stream
+from vtcc.engine.schedule import batch, check_fits, saved_epochs, selection_epochs, view_seeds
 from vtcc.engine.scoring import place_centroids, score_heads
 from vtcc.engine.scratch import Scratch
 from vtcc.engine.signals import Interrupted, stop_signals
@@ -131,6 +132,7 @@ def fit(
     callbacks = callbacks if callbacks and team.main else Silent()
     if threads := team.threads(params.threads):
         torch.set_num_threads(threads)
+    keep_freed_memory()
     check_fits(params, len(rows))
     team.check_fits(params.batch_size)
     steps = len(rows) // params.batch_size * (params.epochs + params.self_label.epochs)
@@ -211,7 +213,6 @@ class _Run:
         self.average = averaged(self.model, params.ema)
         self.prior = Prior(params)
         self.objective = Objective(self.model, params, kernels, mean, std, self.prior, team)
-        self.generator = torch.Generator(kernels.device)
         self.totals = Totals.zero(params)
         self.guard = Guard(params, self.steps_per_epoch)
         self.loss = torch.zeros(())
@@ -303,13 +304,7 @@ class _Run:
         with stop_signals() as stop:
             self.model.train()
             while self.step < self.steps:
-                losses = self.take_step()
-                self.totals.add(
-                    losses.instance.detach(),
-                    losses.cluster.detach(),
-                    losses.p.detach(),
-                    losses.health,
-                )
+                self.take_step()
                 self.step += 1
                 clock.tick()
                 if self.step % self.steps_per_epoch == 0:
@@ -328,14 +323,13 @@ class _Run:
                     self.save()
                     saved_at = time.monotonic()
 
-    def take_step(self) -> Losses:
+    def take_step(self) -> None:
         """One batch: losses, gradients, new weights."""
         params, step = self.params, self.step
         # Every draw is a function of seed and step: a resume needs no generator state.
         images, share = len(self.pixels), self.team.share(params.batch_size)
         now, then = (batch(images, params, s)[share] for s in (step, step + 1))
         x = self.pixels.take(now, then)
-        self.generator.manual_seed(stream(params.seed, VIEWS, step, self.team.rank))
         if step == self.contrastive_steps:
             self.optimizer = make_optimizer(self.model, params.optimizer)
         contrasting = step < self.contrastive_steps
@@ -343,15 +337,17 @@ class _Run:
         set_learning_rate(self.optimizer, rate if contrasting else params.self_label.learning_rate)
 
         objective = self.objective.contrast if contrasting else self.objective.self_label
-        losses = objective(x, self.generator)
+        losses = objective(x, view_seeds(params.seed, step, self.team.rank))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = losses.total()
-        self.team.backward(loss)
-        self.loss = loss.detach()
+        self.loss = self.objective.backward(losses, lambda: self.count(losses))
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
-        return losses
+
+    def count(self, losses: Losses) -> None:
+        """Adds a step to the figures of the epoch."""
+        instance, cluster, p = (t.detach() for t in (losses.instance, losses.cluster, losses.p))
+        self.totals.add(instance, cluster, p, losses.health())
 
     def end_epoch(self, epoch: int, clock: Clock, callbacks: Callbacks) -> None:
         """Curves, the prior and progress, after `epoch` (from 1)."""

@@ -25,12 +25,18 @@ def nt_xent(u_a: Tensor, u_b: Tensor, temperature: float) -> Tensor:
     Returns:
         Scalar: the mean over 2M vectors.
     """
-    M = u_a.shape[0]
-    u = F.normalize(torch.cat([u_a, u_b]).float(), dim=1)
-    similarity = u @ u.T / temperature  # (2M, 2M)
-    similarity.fill_diagonal_(-math.inf)
-    partner = torch.arange(2 * M, device=u.device).roll(M)
-    return F.cross_entropy(similarity, partner)
+    return _contrasts(u_a, u_b, temperature)
+
+
+def _contrasts(u_a: Tensor, u_b: Tensor, temperature: float) -> Tensor:
+    """`nt_xent` of any number of pairs at once: (..., M, D) twice -> (...)."""
+    M = u_a.shape[-2]
+    u = F.normalize(torch.cat([u_a, u_b], dim=-2).float(), dim=-1)
+    similarity = u @ u.mT / temperature  # (..., 2M, 2M)
+    similarity.diagonal(dim1=-2, dim2=-1).fill_(-math.inf)
+    partner = torch.arange(2 * M, device=u.device).roll(M).expand(similarity.shape[:-1])
+    loss = F.cross_entropy(similarity.flatten(0, -2), partner.flatten(), reduction="none")
+    return loss.view(partner.shape).mean(dim=-1)
 
 
 def instance_loss(z_a: Tensor, z_b: Tensor, temperature: float = 0.5) -> Tensor:
@@ -71,13 +77,36 @@ def cluster_loss(
     Returns:
         Scalar float32.
     """
-    contrast = nt_xent(p_a.T, p_b.T, temperature)
-    return contrast + entropy_weight * (_divergence(p_a, prior) + _divergence(p_b, prior))
+    of_heads = None if prior is None else prior[None]
+    return cluster_losses(p_a[None], p_b[None], temperature, entropy_weight, of_heads)[0]
 
 
-def _divergence(p: Tensor, prior: Tensor | None) -> Tensor:
+def cluster_losses(
+    p_a: Tensor,
+    p_b: Tensor,
+    temperature: float = 1.0,
+    entropy_weight: float = 1.0,
+    priors: Tensor | None = None,
+) -> Tensor:
+    """`cluster_loss` of several heads at once.
+
+    Args:
+        p_a: (heads, N, K) float. p_b: (heads, N, K) float.
+        temperature, entropy_weight: as in `cluster_loss`.
+        priors: (heads, K), or None for uniform ones.
+
+    Returns:
+        (heads,) float32; heads may be 0.
+    """
+    if not len(p_a):
+        return p_a.new_zeros(0, dtype=torch.float32)
+    contrast = _contrasts(p_a.mT, p_b.mT, temperature)
+    return contrast + entropy_weight * (_divergences(p_a, priors) + _divergences(p_b, priors))
+
+
+def _divergences(p: Tensor, priors: Tensor | None) -> Tensor:
     """KL(mean assignment || prior); xlogy makes an empty cluster's 0 log 0 a zero."""
-    K = p.shape[1]
-    mean = p.float().mean(dim=0)  # (K,)
-    log_prior = -math.log(K) if prior is None else prior.to(p.device).float().log()
-    return (torch.xlogy(mean, mean) - mean * log_prior).sum()
+    K = p.shape[2]
+    mean = p.float().mean(dim=1)  # (heads, K)
+    log_prior = -math.log(K) if priors is None else priors.to(p.device).float().log()
+    return (torch.xlogy(mean, mean) - mean * log_prior).sum(dim=1)

@@ -1,6 +1,8 @@
 """The losses of one step, from raw pixels: views, forward passes, contrast or self-labelling."""
 
+import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +14,35 @@ from vtcc.engine.augment import plain, view
 from vtcc.engine.distributed import ALONE, Team
 from vtcc.engine.guard import spread_and_agreement
 from vtcc.engine.kernels import Kernels
-from vtcc.engine.losses import cluster_loss, instance_loss
+from vtcc.engine.losses import cluster_losses, instance_loss
 from vtcc.engine.model import VTCC
 from vtcc.engine.prior import Prior
 from vtcc.engine.self_label import self_label_loss
+from vtcc.engine.sides import Open, Sides
 from vtcc.engine.vit import VisionTransformer
+
+# The seed of what is random in the first (0) or second (1) view of this step.
+Seeds = Callable[[int], int]
 
 
 @dataclass(frozen=True)
 class Losses:
     """Of one step: instance (), cluster (heads,), over (overcluster heads,), p (heads, N, K).
 
-    `health` (2,): spread and agreement of the embedding (`guard.spread_and_agreement`), or None.
+    `pair`: the embeddings of both views that `health` is computed from, or None.
+    `open`: what the backward pass goes on with after the losses, side by side.
     """
 
     instance: Tensor
     cluster: Tensor
     over: Tensor
     p: Tensor
-    health: Tensor | None = None
+    pair: tuple[Tensor, Tensor] | None = None
+    open: tuple[Open, ...] = ()
+
+    def health(self) -> Tensor | None:
+        """(2,): spread and agreement of the embedding (`guard.spread_and_agreement`), or None."""
+        return None if self.pair is None else spread_and_agreement(*self.pair)
 
     def total(self) -> Tensor:
         """Their sum, heads averaged; what a projector that is left out would add is 0."""
@@ -51,6 +63,7 @@ class Objective:
         mean, std: C floats each, of the pixels in range 0-1.
         prior: cluster sizes that the entropy term pulls to.
         team: the processes that share every batch; losses are those of the whole batch.
+        threads: for both views of a step on a CPU; None: as many as torch has.
     """
 
     def __init__(
@@ -62,6 +75,7 @@ class Objective:
         std: tuple[float, ...],
         prior: Prior,
         team: Team = ALONE,
+        threads: int | None = None,
     ):
         self._model, self._params, self._kernels = model, params, kernels
         self._prior, self._team = prior, team
@@ -72,62 +86,126 @@ class Objective:
         self._std = torch.tensor(std, device=kernels.device).view(shape)
         # Compiled apart from the model: scoring, checkpoints and prediction see it as it is.
         self._trained_pass = torch.compile(self._pass) if kernels.compile else self._pass
+        # One per view: each side draws its own.
+        self._generators = [torch.Generator(kernels.device) for _ in range(2)]
+        # A GPU has enough to do with one view, processes exchange gradients in one pass, and of
+        # timm's models some draw random numbers, which would depend on who comes first.
+        apart = kernels.device == "cpu" and team.world == 1 and not kernels.compile
+        self._sides: Sides[VTCC] | None = None
+        if apart and isinstance(model.encoder, VisionTransformer):
+            self._sides = Sides(model, threads or torch.get_num_threads())
 
-    def contrast(self, x: Tensor, generator: torch.Generator) -> Losses:
+    def contrast(self, x: Tensor, seeds: Seeds) -> Losses:
         """x: (B, C, H, W) uint8, this process's -> the paper's losses on two views of all."""
-        model, loss = self._model, self._params.loss
-        forward = self._exchanging("contrast", [model], self._both_views)
-        x_a = self._view(x, generator)
-        x_b = self._view(x, generator, second=True)
-        with self._kernels.autocast():
-            outputs = forward(x_a, x_b)
+        opened: tuple[Open, ...] = ()
+        if self._sides:
+            self._sides.models[1].train()
+            opened = self._sides.run(lambda side: self._opened(x, seeds, side))
+            pairs = zip(*(side.leaves for side in opened), strict=True)
+            outputs = tuple(itertools.chain.from_iterable(pairs))
+        else:
+            forward = self._exchanging("contrast", [self._model], self._both_views)
+            views = [self._view(x, seeds, side) for side in (0, 1)]
+            with self._kernels.autocast():
+                outputs = forward(*views)
         u_a, u_b, p_a, p_b, o_a, o_b = self._team.gather(self._params.batch_size, *outputs)
+        loss = self._params.loss
         instance = p_a.new_zeros(())
-        if model.instance_projector is not None:
+        if self._model.instance_projector is not None:
             instance = instance_loss(u_a, u_b, loss.instance_temperature)
         temperature, weight = loss.cluster_temperature, loss.entropy_weight
-        cluster = [
-            cluster_loss(a, b, temperature, weight, self._prior.of(head))
-            for head, (a, b) in enumerate(zip(p_a, p_b, strict=True))
-        ]
-        over = [cluster_loss(a, b, temperature, weight) for a, b in zip(o_a, o_b, strict=True)]
-        health = spread_and_agreement(u_a, u_b)
-        return Losses(instance, _stack(cluster, instance), _stack(over, instance), p_a, health)
+        cluster = cluster_losses(p_a, p_b, temperature, weight, self._prior.sizes)
+        over = cluster_losses(o_a, o_b, temperature, weight)
+        return Losses(instance, cluster, over, p_a, (u_a.detach(), u_b.detach()), opened)
 
-    def self_label(self, x: Tensor, generator: torch.Generator) -> Losses:
+    def backward(self, losses: Losses, meanwhile: Callable[[], object] | None = None) -> Tensor:
+        """Adds the gradients of all weights that were trained on.
+
+        Args:
+            losses: of `contrast` or `self_label`, once.
+            meanwhile: called beside it, or after it.
+
+        Returns:
+            The total loss, scalar, without a graph.
+        """
+        total = losses.total()
+        self._team.backward(total)
+        if self._sides and losses.open:
+            self._sides.run(lambda side: losses.open[side].close(), meanwhile)
+            self._sides.join_statistics()  # only now: the backward pass checks that they stand
+        elif meanwhile:
+            meanwhile()
+        return total.detach()
+
+    def self_label(self, x: Tensor, seeds: Seeds) -> Losses:
         """x: (B, C, H, W) uint8, this process's -> cross entropy of a view of every image
         against confident plain ones, over the whole batch.
         """
-        model = self._model
-        trained = [model.encoder, model.cluster_projectors]
-        forward = self._exchanging("self_label", trained, self._one_view)
-        x_a = self._view(x, generator)
-        x_plain = self._normalize(plain(x, self._params.image_size))
-        self._team.share_buffers(model)
-        model.eval()
-        # A context of its own: autocast would hand weights cast here, without gradient, to below.
-        with self._kernels.autocast(), torch.no_grad():
-            _, p = model.project(model.encoder(x_plain))
-        model.train()
-        with self._kernels.autocast():
-            p_a = forward(x_a)
+        opened: tuple[Open, ...] = ()
+        if self._sides:
+            self._sides.share_statistics()
+            self._sides.models[1].eval()
+            opened = self._sides.run(lambda side: self._labelled(x, seeds, side))
+            (p_a,), (p,) = (side.leaves for side in opened)
+        else:
+            model = self._model
+            trained = [model.encoder, model.cluster_projectors]
+            forward = self._exchanging("self_label", trained, self._one_view)
+            x_a = self._view(x, seeds, 0)
+            self._team.share_buffers(model)
+            model.eval()
+            p = self._labels(x, model)
+            model.train()
+            with self._kernels.autocast():
+                p_a = forward(x_a)
         p, p_a = self._team.gather(self._params.batch_size, p, p_a)
         threshold = self._params.self_label.threshold
         cluster = [self_label_loss(w, s, threshold) for w, s in zip(p, p_a, strict=True)]
         instance = p_a.new_zeros(())
-        return Losses(instance, _stack(cluster, instance), _stack([], instance), p_a)
+        cluster_loss = torch.stack(cluster) if cluster else instance.new_zeros(0)
+        return Losses(instance, cluster_loss, instance.new_zeros(0), p_a, open=opened)
+
+    def in_one_thread(self) -> AbstractContextManager[None]:
+        """Inside, both views of a step go through the calling thread: for what counts tensors."""
+        return self._sides.in_one_thread() if self._sides else nullcontext()
+
+    def _opened(self, x: Tensor, seeds: Seeds, side: int) -> Open:
+        """One view through one side: all that its part of the losses needs."""
+        assert self._sides is not None
+        x = self._view(x, seeds, side)
+        with self._kernels.autocast():
+            return Open(self._outputs(*self._pass(x, self._sides.models[side])))
+
+    def _labelled(self, x: Tensor, seeds: Seeds, side: int) -> Open:
+        """The first side trains on a view, the second says what its images show."""
+        assert self._sides is not None
+        if side:
+            return Open((self._labels(x, self._sides.models[side]),))
+        x = self._view(x, seeds, side)
+        with self._kernels.autocast():
+            return Open((self._pass(x, self._sides.models[side])[2],))
+
+    def _labels(self, x: Tensor, model: VTCC) -> Tensor:
+        """p of plain images by a model in eval mode, without a graph."""
+        x = self._normalize(plain(x, self._params.image_size))
+        # A context of its own: autocast would hand weights cast here, without gradient, to others.
+        with self._kernels.autocast(), torch.no_grad():
+            return model.project(model.encoder(x))[1]
 
     def _both_views(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, ...]:
-        """All that a step needs of both views: z, or h where instances are not contrasted, p and
-        the p of over-clustering heads.
+        """Both views, one after the other: u_a, u_b, p_a, p_b, o_a, o_b."""
+        a, b = (self._outputs(*self._trained_pass(x, self._model)) for x in (x_a, x_b))
+        return tuple(itertools.chain.from_iterable(zip(a, b, strict=True)))
+
+    def _outputs(self, h: Tensor, z: Tensor, p: Tensor, over: Tensor) -> tuple[Tensor, ...]:
+        """What a step needs of a view: u, which is z or h where instances are not contrasted, p
+        and the p of over-clustering heads.
         """
-        h_a, z_a, p_a, o_a = self._trained_pass(x_a)
-        h_b, z_b, p_b, o_b = self._trained_pass(x_b)
-        u_a, u_b = (z_a, z_b) if self._model.instance_projector is not None else (h_a, h_b)
-        return u_a.float(), u_b.float(), p_a, p_b, o_a, o_b
+        u = h if self._model.instance_projector is None else z
+        return u.float(), p, over
 
     def _one_view(self, x: Tensor) -> Tensor:
-        return self._trained_pass(x)[2]
+        return self._trained_pass(x, self._model)[2]
 
     def _exchanging(
         self, phase: str, trained: list[nn.Module], forward: Callable[..., Any]
@@ -139,20 +217,17 @@ class Objective:
             self._parallel = phase, self._team.parallel(trained, forward, all_used=ours)
         return self._parallel[1]
 
-    def _view(self, x: Tensor, generator: torch.Generator, *, second: bool = False) -> Tensor:
+    def _view(self, x: Tensor, seeds: Seeds, side: int) -> Tensor:
         params = self._params
-        x = view(x, params.augment, params.image_size, generator, second=second)
+        generator = self._generators[side].manual_seed(seeds(side))
+        x = view(x, params.augment, params.image_size, generator, second=bool(side))
         return self._normalize(x)
 
     def _normalize(self, x: Tensor) -> Tensor:
         x = (x - self._mean) / self._std
         return x.to(memory_format=torch.channels_last) if self._kernels.channels_last else x
 
-    def _pass(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _pass(self, x: Tensor, model: VTCC) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One view (B, C, S, S) -> h, z, p and the p of the over-clustering heads."""
-        h = self._model.encoder(x)
-        return (h, *self._model.project(h), self._model.overcluster(h))
-
-
-def _stack(losses: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(losses) if losses else like.new_zeros(0)
+        h = model.encoder(x)
+        return (h, *model.project(h), model.overcluster(h))

@@ -16,6 +16,8 @@ import torch
 
 from vtcc.config import Train
 from vtcc.engine import loop
+from vtcc.engine.allocator import keep_freed_memory
+from vtcc.engine.distributed import ALONE
 from vtcc.engine.flops import flops_per_image
 from vtcc.engine.kernels import resolve
 from vtcc.engine.memory import Footprint, Tracker, available_memory
@@ -207,8 +209,9 @@ class _Rehearsal:
         known_kernels: Path | None = None,
     ):
         self.params, self.mean, self.std = params, mean, std
-        if params.threads:
-            torch.set_num_threads(params.threads)
+        if threads := ALONE.threads(params.threads):
+            torch.set_num_threads(threads)
+        keep_freed_memory()
         epochs = params.epochs + params.self_label.epochs
         steps = len(rows) // params.batch_size * epochs
         self.kernels = recall(params, steps, images.shape[1:], known_kernels)
@@ -222,10 +225,7 @@ class _Rehearsal:
         run = self.run
         run.params = replace(self.params, batch_size=batch)
         start = time.perf_counter()
-        losses = run.take_step()
-        run.totals.add(
-            losses.instance.detach(), losses.cluster.detach(), losses.p.detach(), losses.health
-        )
+        run.take_step()
         self._wait()
         run.params = self.params
         return time.perf_counter() - start
@@ -258,7 +258,7 @@ class _Rehearsal:
             for value in state.values():
                 if isinstance(value, torch.Tensor):
                     tracker.add(value)
-        with tracker:
+        with tracker, self.run.objective.in_one_thread():  # the tracker sees no other
             self.take(batch)
         return tracker.peak
 

@@ -25,6 +25,7 @@ from vtcc.engine.model import VTCC, build
 from vtcc.engine.objective import Objective
 from vtcc.engine.optim import make_optimizer
 from vtcc.engine.prior import Prior
+from vtcc.engine.schedule import view_seeds
 from vtcc.engine.scratch import KERNELS
 from vtcc.progress import note
 
@@ -45,9 +46,10 @@ class Trial:
 
     Args:
         params: the `train` section. kernels: what to run it with. channels: of the images.
+        threads: as in `Objective`.
     """
 
-    def __init__(self, params: Train, kernels: Kernels, channels: int):
+    def __init__(self, params: Train, kernels: Kernels, channels: int, threads: int | None = None):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.model = prepared(
@@ -62,15 +64,17 @@ class Trial:
             ).train()
         self.optimizer = make_optimizer(self.model, params.optimizer)
         half = (0.5,) * channels
-        self.objective = Objective(self.model, params, kernels, half, half, Prior(params))
-        self.generator = torch.Generator(kernels.device).manual_seed(0)
+        prior = Prior(params)
+        self.objective = Objective(self.model, params, kernels, half, half, prior, threads=threads)
+        self.seed, self.number = params.seed, 0
 
     def step(self, x: Tensor) -> None:
         """x: (B, C, H, W) uint8 on the device -> new weights."""
-        loss = self.objective.contrast(x, self.generator).total()
+        losses = self.objective.contrast(x, view_seeds(self.seed, self.number))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.objective.backward(losses)
         self.optimizer.step()
+        self.number += 1
 
 
 def prepared(model: VTCC, kernels: Kernels) -> VTCC:

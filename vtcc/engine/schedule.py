@@ -1,5 +1,6 @@
 """What happens when: the order of images, the seed of every draw, the epochs that are scored."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from vtcc.config import Train
 from vtcc.errors import VtccError
 
-ORDER, VIEWS = 0, 1  # kinds of streams
+ORDER, VIEWS = 0, 1  # kinds of streams; the second views' is VIEWS + 1
 
 
 def stream(seed: int, kind: int, number: int, rank: int = 0) -> int:
@@ -18,6 +19,11 @@ def stream(seed: int, kind: int, number: int, rank: int = 0) -> int:
     """
     draw = [seed, kind, number] + ([rank] if rank else [])
     return int(np.random.SeedSequence(draw).generate_state(1, np.uint32)[0])
+
+
+def view_seeds(seed: int, step: int, rank: int = 0) -> Callable[[int], int]:
+    """The seed of the first (0) or second (1) views of a step."""
+    return lambda side: stream(seed, VIEWS + side, step, rank)
 
 
 @lru_cache(maxsize=2)  # asked for at every step; 70,000 images take a millisecond to shuffle
