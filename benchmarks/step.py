@@ -41,6 +41,8 @@ class Recipe:
     workers: int | None = None  # None: our batched views; else per image, in so many workers
     fused_optimizer: bool = True
     shortcut: bool = True
+    beside: bool = True  # both views of a step, on a CPU
+    keeps_memory: bool = True
 
 
 class Step:
@@ -56,12 +58,16 @@ class Step:
         if not recipe.shortcut:
             encoder: Any = trial.model.encoder
             encoder.forward = functools.partial(per_image.all_tokens, encoder)
+        if not recipe.beside:
+            trial.objective._sides = None
         self.pixels = Pixels(images, np.arange(len(images)), recipe.kernels.device)
         self._batches: Iterator[list[Tensor]] | None = None
 
     def start(self) -> None:
         """Threads and workers."""
         torch.set_num_threads(self.recipe.threads)
+        # Left alone, glibc ends up with about these limits.
+        keep_freed_memory(*(() if self.recipe.keeps_memory else (64 << 20, 128 << 10)))
         if self.recipe.workers is not None:
             self._batches = self._endless(self.recipe.workers)
 
@@ -128,7 +134,6 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.quick:
         given.rounds, given.seconds = 2, 0.01
-    keep_freed_memory()  # for all recipes
     record = {
         **timing.facts(),
         "quick": given.quick,
@@ -165,6 +170,7 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
         workers[-1],
         fused_optimizer=False,
         shortcut=False,
+        keeps_memory=False,
     )
     tries: dict[str, float] = {}
 
@@ -201,6 +207,9 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
         "optimiser": replace(fast, fused_optimizer=False),
         "last block": replace(fast, shortcut=False),
     }
+    if kernels.device == "cpu":
+        changed["views beside each other"] = replace(fast, beside=False)
+        changed["kept memory"] = replace(fast, keeps_memory=False)
     if given.few:
         changed = {}
     elif kernels.precision == "fp32":
