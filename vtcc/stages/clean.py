@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from vtcc import paths, stopping
 from vtcc.atomic import leftovers, remove, restore
 from vtcc.runner.locks import release_stale_locks
+from vtcc.tracking.alive import close_abandoned
 
 _ROOMS = {
     "scratch": "checkpoints of a training that is not finished",
@@ -43,6 +44,8 @@ class Held:
 def run(*, confirmed: bool = False) -> None:
     """Shows what can be freed, asks, and frees it; what a process uses stays.
 
+    MLflow runs whose process was killed are ended.
+
     Args:
         confirmed: do not ask.
 
@@ -51,6 +54,7 @@ def run(*, confirmed: bool = False) -> None:
     """
     home = paths.home()
     _release_locks()
+    close_abandoned(home)
     found = [*_rooms(home / ".vtcc"), *_temporary()]
     free = [held for held in found if not held.used]
     for held in found:

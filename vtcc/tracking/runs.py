@@ -17,10 +17,11 @@ from typing import Any
 from vtcc import config, paths
 from vtcc.data.cache import Cache
 from vtcc.progress import note
-from vtcc.tracking import facts, store
+from vtcc.tracking import alive, facts, store
+from vtcc.tracking.alive import close_abandoned
 from vtcc.tracking.store import tracking_uri
 
-__all__ = ["TrainingRun", "log_evaluation", "tracking_uri"]
+__all__ = ["TrainingRun", "close_abandoned", "log_evaluation", "tracking_uri"]
 
 # After a failed delivery the next tries wait, so that a dead server costs a training little.
 _PAUSE_SECONDS = 60.0
@@ -52,6 +53,7 @@ class TrainingRun:
         self._params = config.flatten(config.to_dict(params))
         self._cache = cache
         self._client: Any = None
+        self._hold: alive.Hold | None = None
         self._pending: list[tuple[str, float, int, int]] = []
         self._logged: dict[str, int] = {}  # last epoch per figure, delivered or pending
         self._retry_at = 0.0
@@ -72,11 +74,12 @@ class TrainingRun:
             VtccError: when the store cannot be reached.
         """
         self._client = store.client()
+        self._hold = alive.Hold()
         with store.reachable():
             resumed = info.get("resumed_run_id")
             run_id = known_run(self._client, resumed)
             if run_id:
-                self._client.update_run(run_id, status="RUNNING")
+                alive.reopen(self._client, run_id, self._hold)
                 self._logged = _last_steps(self._client, run_id)
             else:
                 run_id = self._create(resumed)
@@ -87,6 +90,7 @@ class TrainingRun:
         for row in info.get("curves", []):
             self._keep(int(row["epoch"]), row)
         self._deliver()
+        close_abandoned()
         return run_id
 
     def on_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
@@ -149,6 +153,9 @@ class TrainingRun:
                 self._client.set_terminated(self.run_id, status)
         except Exception as error:
             note(f"MLflow: the run could not be closed ({store.reason(error)})")
+        else:
+            if self._hold:
+                self._hold.release()
 
     def _send_files(self, artifacts: list[Path], model_dir: Path | None) -> None:
         from vtcc.tracking import packaging
@@ -184,6 +191,7 @@ class TrainingRun:
             "vtcc.dataset": self.experiment,
             "vtcc.data_digest": self._cache.digest,
             **facts.source_tags("vtcc train"),
+            **(self._hold.tags if self._hold else {}),
         }
         if resumed:
             tags["vtcc.continues"] = resumed  # its first epochs are in a run this store lacks
@@ -246,10 +254,12 @@ def log_evaluation(
         same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
         if client.search_runs([info.experiment_id], same, max_results=1):
             return parent
+        hold = alive.Hold()
         tags = {
             "mlflow.parentRunId": parent,
             "mlflow.runName": "evaluate",
             **facts.source_tags("vtcc evaluate"),
+            **hold.tags,
         }
         child = client.create_run(info.experiment_id, tags=tags).info.run_id
     try:
@@ -265,8 +275,10 @@ def log_evaluation(
     except BaseException as error:
         with contextlib.suppress(Exception), store.quickly():
             client.set_terminated(child, "FAILED" if isinstance(error, Exception) else "KILLED")
+            hold.release()
         raise
     client.set_terminated(child, "FINISHED")
+    hold.release()
     return parent
 
 
@@ -372,12 +384,15 @@ def _log_figures(client: Any, run_id: str | None, rows: list[tuple[str, float, i
 def complete(client: Any, run_id: str, curves: Path) -> None:
     """Sends a finished training's figures that its run lacks, and closes the run.
 
-    Either is so when the store was away at the training's end.
+    Either is so when the store was away at the training's end, whether or not the run was
+    taken for abandoned since.
 
     Args:
         curves: `reports/curves.csv` of that training.
     """
-    if client.get_run(run_id).info.status != "RUNNING" or not curves.is_file():
+    run = client.get_run(run_id)
+    unfinished = run.info.status == "RUNNING" or alive.ABANDONED in run.data.tags
+    if not unfinished or not curves.is_file():
         return
     known, now = _last_steps(client, run_id), int(time.time() * 1000)
     with curves.open(encoding="utf-8", newline="") as file:
@@ -390,6 +405,7 @@ def complete(client: Any, run_id: str, curves: Path) -> None:
     ]
     for i in range(0, len(rows), _BATCH):
         _log_figures(client, run_id, rows[i : i + _BATCH])
+    alive.forget(client, run)
     client.set_terminated(run_id, "FINISHED")
     note(f"MLflow: sent {len(rows)} figures that the training could not deliver")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc.progress import note
-from vtcc.tracking import facts, runs, store
+from vtcc.tracking import alive, facts, runs, store
 
 PARENT = "mlflow.parentRunId"
 
@@ -31,6 +31,7 @@ class StudyRun:
         """
         self.run_id: str | None = None
         self._client: Any = None
+        self._hold = alive.Hold()
         try:
             self._client = store.client()
             where = store.experiment_id(self._client, experiment)
@@ -38,13 +39,14 @@ class StudyRun:
             found = self._client.search_runs([where], same, max_results=1)
             if found:
                 run_id = found[0].info.run_id
-                self._client.update_run(run_id, status="RUNNING")
+                alive.reopen(self._client, run_id, self._hold)
             else:
                 tags = {
                     "mlflow.runName": f"study {name}",
                     "vtcc.study": name,
                     "vtcc.kind": "study",
                     **facts.source_tags("vtcc study"),
+                    **self._hold.tags,
                 }
                 run_id = self._client.create_run(where, tags=tags).info.run_id
             text = "\n\n".join(filter(None, [title, question]))
@@ -91,5 +93,6 @@ class StudyRun:
                 if path.exists():
                     self._client.log_artifact(self.run_id, str(path))
             self._client.set_terminated(self.run_id, status)
+            self._hold.release()
         except Exception as error:
             note(f"MLflow: the study's summary was not delivered ({store.reason(error)})")
