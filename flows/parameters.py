@@ -6,13 +6,13 @@ range, so `{"train.epoch": 2}` is refused before anything starts.
 """
 
 import dataclasses
+import re
 import typing
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from vtcc import config
-from vtcc.runner import workspace
+from vtcc import compose, config, paths
 
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
@@ -54,19 +54,66 @@ def _known_keys(overrides: dict[str, Any]) -> dict[str, Any]:
     return overrides
 
 
-def _known_preset(name: str) -> str:
-    if name not in workspace.presets():
-        raise ValueError(f"preset {name!r}: not found; known: {', '.join(workspace.presets())}")
-    return name
+def _named(kind: str, title: str) -> Any:
+    """The type of a preset's or card's name: those that the project has now."""
+
+    def known(name: str) -> str:
+        names = compose.names(kind, paths.project())
+        if name not in names:
+            raise ValueError(f"{title} {name!r}: not found; known: {', '.join(names)}")
+        return name
+
+    names = compose.names(kind, paths.project())
+    return Annotated[str, AfterValidator(known), WithJsonSchema({"type": "string", "enum": names})]
 
 
+def _text(**limits: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", **limits})
+
+
+def _whole(low: int, high: int | None = None) -> Any:
+    limits = {"type": "integer", "minimum": low} | ({"maximum": high} if high is not None else {})
+    return Annotated[int, WithJsonSchema(limits)]
+
+
+def _tag_names(tags: dict[str, str]) -> dict[str, str]:
+    for key in tags:
+        if not re.fullmatch(TAG, key):
+            raise ValueError(f"tag {key!r}: expected letters, digits, _ and -, at most 50")
+    return tags
+
+
+TAG = r"[A-Za-z0-9_-]{1,50}"  # no dot: `mlflow.` and `vtcc.` tags have meanings of their own
 Overrides = Annotated[
     dict[str, Any], AfterValidator(_known_keys), WithJsonSchema(overrides_schema())
 ]
-Preset = Annotated[
-    str,
-    AfterValidator(_known_preset),
-    WithJsonSchema({"type": "string", "enum": workspace.presets()}),
+Preset = _named("run", "preset")
+Dataset = _named("dataset", "dataset")
+Model = _named("model", "model preset")
+Augment = _named("augment", "augmentation preset")
+Processes = _whole(1)
+Seed = _whole(0, config.MAX_SEED)
+Jobs = _whole(1, 64)
+BatchSize = _whole(1)
+Tags = Annotated[
+    dict[str, str],
+    AfterValidator(_tag_names),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{TAG}$"},
+            "additionalProperties": {"type": "string", "maxLength": 500},
+        }
+    ),
 ]
-Processes = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})]
-Seed = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": config.MAX_SEED})]
+# Of the registry: a URI, or a name for its champion.
+RegisteredModel = Annotated[
+    str, _text(pattern=r"^(models:/|runs:/)?[^\s]+$", minLength=1, maxLength=500)
+]
+Version = _whole(1)
+Alias = Annotated[str, _text(pattern=r"^[A-Za-z0-9_-]+$")]
+Folder = Annotated[str, _text(minLength=1)]
+YamlFile = Annotated[str, _text(pattern=r"\.ya?ml$")]
+TableFile = Annotated[str, _text(pattern=r"\.(csv|parquet|json)$")]
+Group = Annotated[str, _text(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
+Seeds = Annotated[str, _text(pattern=r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$")]

@@ -5,6 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+
+PAUSE = 20.0  # seconds without a try after one that failed
 
 
 class ProgressArtifact:
@@ -28,6 +31,14 @@ class ProgressArtifact:
         if now - self._last < self.every and done < total:
             return
         self._last = now
+        try:
+            self._show(done, total, progress)
+        except Exception as error:
+            # The server may be away for a while; a training must not end with it.
+            get_run_logger().warning("progress of %s not shown: %s", self.stage, error)
+            self._last = now + PAUSE
+
+    def _show(self, done: float, total: float, progress: dict[str, Any]) -> None:
         percent = min(100.0 * done / total, 100.0) if total > 0 else 0.0
         text = describe(self.stage, progress)
         if self._id is None:

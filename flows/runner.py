@@ -1,26 +1,67 @@
-"""The process that starts flow runs of `vtcc/train`; `flows.serve` starts and ends it."""
+"""The process that starts flow runs of all deployments; `flows.serve` starts and ends it."""
 
 import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
 import sys
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
 
-from flows.train import train
+from prefect.runner import Runner
+
+from flows import deployments, limits, recover
 from vtcc import paths
+
+# Runs that do not train are short and never wait behind those that do.
+OTHERS = 2
+QUERY_SECONDS = 3.0
+READY = "ready"
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    """Not the line, every few seconds, that a run is waiting for its turn."""
+    return "scheduled runs skipped" not in record.msg
 
 
 def main() -> None:
-    """Serves the deployment at `PREFECT_API_URL` until it is interrupted."""
+    """Serves the deployments at `PREFECT_API_URL` until it is interrupted."""
     parser = argparse.ArgumentParser(prog="python -m flows.runner", description=__doc__)
-    parser.add_argument("--limit", type=int, default=1, help="flow runs at a time")
+    parser.add_argument("--limit", type=int, help="trainings at a time")
+    parser.add_argument("--ready", type=Path, help="file to write once runs are accepted")
     given = parser.parse_args()
-    try:
-        train.serve(
-            name="train",
-            description=f"download, validate, train, evaluate, register in {paths.project()}",
-            limit=given.limit,
-            print_starting_message=False,
-        )
-    except KeyboardInterrupt:
-        sys.exit(130)
+    logging.getLogger("prefect.runner").addFilter(_worth_reading)
+    home = paths.home()
+    limit = limits.ensure(given.limit)
+    recover.settle_here()
+    # Schedules stay as they are over a restart: a pause would have to be undone by hand.
+    given_both: dict[str, Any] = {"query_seconds": QUERY_SECONDS, "pause_on_shutdown": False}
+    runners = {
+        True: Runner(name="vtcc trainings", limit=limit, **given_both),
+        False: Runner(name="vtcc others", limit=OTHERS, **given_both),
+    }
+    served: list[UUID] = []
+    for one in deployments.ALL:
+        made = one.flow.to_deployment(one.name, description=f"{one.description} ({home})")
+        served.append(cast(UUID, runners[one.trains].add_deployment(made)))
+    with contextlib.ExitStack() as stack:
+        (home / ".vtcc").mkdir(exist_ok=True)
+        alone = stack.enter_context((home / ".vtcc" / "runner.lock").open("a"))
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            recover.restart_pending(served)
+        if given.ready:
+            given.ready.write_text(str(limit), encoding="utf-8")
+        try:
+            asyncio.run(_start(list(runners.values())))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+async def _start(runners: list[Runner]) -> None:
+    await asyncio.gather(*(runner.start() for runner in runners))
 
 
 if __name__ == "__main__":

@@ -1,30 +1,28 @@
-"""`python -m flows.serve`: a Prefect server on this machine, with `vtcc/train` deployed.
+"""`python -m flows.serve`: a Prefect server on this machine, with all deployments served.
 
 One terminal holds all of it: the server, unless one answers already, and the process that
-starts flow runs. Ctrl-C ends what was started here, nothing else.
+starts flow runs. Either is started again when it dies; Ctrl-C ends what was started here,
+nothing else.
 """
 
 import argparse
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from flows import server
+from flows.processes import end, start_server
 from vtcc import paths
 from vtcc.errors import VtccError
 
-START_SECONDS = 180.0
-# A stage has 25 s to write its checkpoint and DVC a few to release its locks.
-STOP_SECONDS = 40.0
-SERVER_LOG = "prefect-server.log"
+READY_SECONDS = 180.0
+RESTARTS, WITHIN = 3, 600.0  # a process that dies more often than that has a reason
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,25 +32,22 @@ def main(arguments: list[str] | None = None) -> None:
         "--port", type=int, default=4200, help="of the server; PREFECT_API_URL overrides it"
     )
     parser.add_argument(
-        "--limit", type=int, default=1, help="flow runs at a time; others wait (default 1)"
+        "--limit", type=int, help="trainings at a time; others wait (as before, at first 1)"
     )
     given = parser.parse_args(arguments)
     if not 0 < given.port < 65536:
         parser.error(f"--port: expected 1 to 65535, found {given.port}")
-    if given.limit < 1:
+    if given.limit is not None and given.limit < 1:
         parser.error(f"--limit: expected 1 or more, found {given.limit}")
     # A shell without job control starts `command &` deaf to SIGINT, and children inherit that.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    started: list[subprocess.Popen] = []
+    served = None
     try:
-        project = _project()
-        url = api_url(given.port)
-        prefect = start_server(url, project / ".vtcc")
-        started += [prefect] if prefect else []
-        started.append(_start_runner(url, project, given.limit))
-        _say(url, project, given.limit)
-        _watch(started, project)
+        served = Served(_project(), server.api_url(given.port), given.limit)
+        served.start()
+        _say(served)
+        served.watch()
     except VtccError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -61,38 +56,95 @@ def main(arguments: list[str] | None = None) -> None:
         # A second request must not leave half of it running.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        # Flow runs end before the server that keeps their states.
-        for process in reversed(started):
-            end(process)
+        if served is not None:
+            served.stop()
 
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _start_runner(url: str, project: Path, limit: int) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.runner", "--limit", str(limit)],
-        cwd=project,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        env=os.environ | {"PREFECT_API_URL": url},
-    )
+class Served:
+    """The processes of `make serve`.
 
+    Attributes:
+        project: directory of `params.yaml`.
+        url: of the Prefect API.
+        limit: trainings at a time, known once started.
+    """
 
-def _watch(started: list[subprocess.Popen], project: Path) -> NoReturn:
-    """Waits for the first of our processes to end, which none should by itself."""
-    while True:
-        for process in started:
-            try:
-                process.wait(timeout=0.5)
-            except subprocess.TimeoutExpired:
-                continue
-            name = " ".join(process.args[2:4]) if isinstance(process.args, list) else ""
+    def __init__(self, project: Path, url: str, limit: int | None) -> None:
+        self.project, self.url, self.limit = project, url, limit
+        self._server: subprocess.Popen | None = None
+        self._runner: subprocess.Popen | None = None
+        self._died: dict[str, list[float]] = {}
+
+    def start(self) -> None:
+        """Starts the server, unless one answers, and the runner; returns when runs are accepted.
+
+        Raises:
+            VtccError: when one of them does not start.
+        """
+        self._server = start_server(self.url, self.project)
+        self._start_runner()
+
+    def _start_runner(self) -> None:
+        ready = self.project / ".vtcc" / "runner.ready"
+        ready.parent.mkdir(parents=True, exist_ok=True)
+        ready.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "flows.runner", "--ready", str(ready)]
+        command += ["--limit", str(self.limit)] if self.limit else []
+        self._runner = subprocess.Popen(
+            command,
+            cwd=self.project,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {"PREFECT_API_URL": self.url},
+        )
+        deadline = time.monotonic() + READY_SECONDS
+        while not ready.is_file():
+            if (status := self._runner.poll()) is not None:
+                raise VtccError(f"`flows.runner` ended with status {status}; its output is above")
+            if time.monotonic() > deadline:
+                raise VtccError(f"`flows.runner` was not ready after {READY_SECONDS:.0f} s")
+            time.sleep(0.1)
+        self.limit = int(ready.read_text(encoding="utf-8") or 1)
+        ready.unlink(missing_ok=True)
+
+    def watch(self) -> NoReturn:
+        """Starts again what dies by itself, until it dies too often.
+
+        Raises:
+            VtccError: then.
+        """
+        while True:
+            time.sleep(0.5)
+            if self._server is not None and self._server.poll() is not None:
+                self._again("the Prefect server", self._server, self._start_server_again)
+            if self._runner is not None and self._runner.poll() is not None:
+                self._again("flows.runner", self._runner, self._start_runner)
+
+    def _start_server_again(self) -> None:
+        self._server = start_server(self.url, self.project)
+
+    def _again(self, name: str, process: subprocess.Popen, start: Callable[[], None]) -> None:
+        now = time.monotonic()
+        died = [at for at in self._died.get(name, []) if now - at < WITHIN]
+        self._died[name] = [*died, now]
+        said = f"{name} ended with status {process.returncode}"
+        if len(died) >= RESTARTS:
             raise VtccError(
-                f"`{name}` ended with status {process.returncode}; its output is above or in "
-                f"{project / '.vtcc' / SERVER_LOG}"
+                f"{said}, {len(died) + 1} times in {WITHIN / 60:.0f} minutes; its output is above "
+                f"or in {self.project / '.vtcc' / server.LOG}"
             )
+        print(f"{said}: starting it again", flush=True)
+        start()
+
+    def stop(self) -> None:
+        """Ends what was started: flow runs before the server that keeps their states."""
+        for process in (self._runner, self._server):
+            if process is not None:
+                end(process)
 
 
 def _project() -> Path:
@@ -102,126 +154,18 @@ def _project() -> Path:
     return project
 
 
-def api_url(port: int) -> str:
-    """`PREFECT_API_URL` where it is set, else this machine's server at `port`."""
-    given = os.environ.get("PREFECT_API_URL", "").strip().rstrip("/")
-    return given or f"http://127.0.0.1:{port}/api"
-
-
-def start_server(url: str, log_directory: Path) -> subprocess.Popen | None:
-    """Starts a Prefect server at `url` and waits until it is healthy.
-
-    Args:
-        url: its API address.
-        log_directory: gets the server's output, `prefect-server.log`.
-
-    Returns:
-        Its process, or None when a Prefect server answers there already.
-
-    Raises:
-        VtccError: when something else holds the port, the address is another machine's, or
-            the server does not become healthy.
-    """
-    found = server.probe(url)
-    if found == "prefect":
-        print(f"using the Prefect server that answers at {url}", flush=True)
-        return None
-    host, port = urlsplit(url).hostname, urlsplit(url).port
-    if host not in ("127.0.0.1", "localhost") or port is None:
-        raise VtccError(
-            f"PREFECT_API_URL: no Prefect server answers at {url}, and only one at "
-            "http://127.0.0.1:PORT/api can be started here; start it there, or unset the variable"
-        )
-    if found == "other" or _taken(host, port):
-        raise VtccError(
-            f"port {port} is in use by something that is not a Prefect server; stop it, "
-            "or choose another: make serve PREFECT_PORT=4300"
-        )
-    log_directory.mkdir(parents=True, exist_ok=True)
-    log = log_directory / SERVER_LOG
-    print(f"starting a Prefect server at {url} (log: {log})", flush=True)
-    command = [sys.executable, "-m", "prefect", "server", "start"]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "--host", host, "--port", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            # Its own group: Ctrl-C reaches us alone, and running flows end before the server.
-            start_new_session=True,
-            env=os.environ | {"PREFECT_API_URL": url, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
-        )
-    try:
-        _wait_until_healthy(process, url, log)
-    except BaseException:
-        end(process)
-        raise
-    return process
-
-
-def _taken(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return True
-    return False
-
-
-def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-            raise VtccError(
-                f"the Prefect server ended while starting: {(said or [''])[-1]} ({log})"
-            )
-        if server.probe(url, timeout=2.0) == "prefect":
-            return
-        time.sleep(0.5)
-    raise VtccError(f"the Prefect server was not healthy after {START_SECONDS:.0f} s; see {log}")
-
-
-def end(process: subprocess.Popen, grace: float = STOP_SECONDS) -> None:
-    """Ends a process started here with all its descendants, asking first.
-
-    SIGINT reaches flow runs, which end their stage: a training writes a checkpoint.
-    """
-    import psutil
-
-    family = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(process.pid)
-        family = [*parent.children(recursive=True), parent]
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    _, left = psutil.wait_procs(family, timeout=grace)
-    for member in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
-
-
-def _say(url: str, project: Path, limit: int) -> None:
-    elsewhere = "" if url == _default_url(project) else f"export PREFECT_API_URL={url}\n  "
+def _say(served: Served) -> None:
+    default = server.configured_url(served.project, environment=False)
+    elsewhere = "" if served.url == default else f"export PREFECT_API_URL={served.url}\n  "
     activate = "" if shutil.which("prefect") else "source .venv/bin/activate\n  "
     print(
-        f"\nserving vtcc/train from {project}, {limit} at a time\n"
-        f"pages: {url.removesuffix('/api')}\n"
-        f"in another terminal, in {project}:\n\n  {activate}{elsewhere}"
+        f"\nserving vtcc/train, vtcc/evaluate, vtcc/study, vtcc/assign from {served.project}, "
+        f"{served.limit} training{'s' if served.limit != 1 else ''} at a time\n"
+        f"pages: {served.url.removesuffix('/api')}\n"
+        f"in another terminal, in {served.project}:\n\n  {activate}{elsewhere}"
         "prefect deployment run vtcc/train --watch\n\nCtrl-C stops.",
         flush=True,
     )
-
-
-def _default_url(project: Path) -> str:
-    without = os.environ.pop("PREFECT_API_URL", None)
-    try:
-        return server.configured_url(project)
-    finally:
-        if without is not None:
-            os.environ["PREFECT_API_URL"] = without
 
 
 if __name__ == "__main__":

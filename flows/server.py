@@ -1,22 +1,37 @@
 """Finding a Prefect server, and doing without one. Imports no Prefect at the top."""
 
 import contextlib
+import json
 import os
 import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from vtcc.errors import VtccError
 
 DEFAULT_URL = "http://127.0.0.1:4200/api"
+LOG = "prefect-server.log"  # in .vtcc
 
 
-def configured_url(project: Path) -> str:
+def api_url(port: int) -> str:
+    """`PREFECT_API_URL` where it is set, else this machine's server at `port`."""
+    given = os.environ.get("PREFECT_API_URL", "").strip().rstrip("/")
+    return given or f"http://127.0.0.1:{port}/api"
+
+
+def configured_url(project: Path, *, environment: bool = True) -> str:
     """Address of the Prefect API that commands typed in `project` talk to.
 
     `PREFECT_API_URL` wins over the project's `pyproject.toml`, as it does in Prefect.
+
+    Args:
+        project: directory of `pyproject.toml`.
+        environment: False leaves the variable out.
     """
-    if url := os.environ.get("PREFECT_API_URL", "").strip():
+    if environment and (url := os.environ.get("PREFECT_API_URL", "").strip()):
         return url.rstrip("/")
     try:
         settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
@@ -28,11 +43,8 @@ def configured_url(project: Path) -> str:
 
 def probe(url: str, timeout: float = 5.0) -> str:
     """What answers at a Prefect API address: `prefect`, `other` or `nothing`."""
-    # The environment's proxies are not for this machine.
-    local = any(f"//{host}" in url for host in ("127.0.0.1", "localhost", "[::1]"))
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
     try:
-        with opener.open(f"{url}/health", timeout=timeout) as answer:
+        with _opener(url).open(f"{url}/health", timeout=timeout) as answer:
             return "prefect" if answer.read(100).strip() == b"true" else "other"
     except urllib.error.HTTPError as error:
         # A server that wants a login (PREFECT_API_AUTH_STRING, Prefect Cloud) is one too.
@@ -44,6 +56,35 @@ def probe(url: str, timeout: float = 5.0) -> str:
         return "nothing"
     except (OSError, ValueError):
         return "other"
+
+
+def post(url: str, path: str, body: Any) -> Any:
+    """What a Prefect API answers to a request with a JSON body.
+
+    Args:
+        url: of the API.
+        path: such as `/flow_runs/filter`.
+        body: anything JSON.
+
+    Raises:
+        VtccError: when no Prefect server answers there.
+    """
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}{path}", json.dumps(body).encode(), headers)
+    try:
+        with _opener(url).open(request, timeout=30.0) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        raise VtccError(
+            f"no Prefect server answers at {url} ({error}); start it with `make serve`, or set "
+            "PREFECT_API_URL to yours"
+        ) from error
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    # The environment's proxies are not for this machine.
+    local = any(f"//{host}" in url for host in ("127.0.0.1", "localhost", "[::1]"))
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
 
 
 @contextlib.contextmanager

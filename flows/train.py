@@ -1,9 +1,8 @@
-"""The flow `vtcc`: the pipeline as a Prefect flow, one task per DVC stage.
+"""The flow `vtcc`, deployment `vtcc/train`: the pipeline, one task per DVC stage.
 
     python -m flows.train --preset digits --seed 1 --set train.epochs=2
 
-runs it once, without a server being set up. `flows.serve` and `prefect.yaml` deploy it as
-`vtcc/train`.
+runs it once, without a server being set up.
 """
 
 import argparse
@@ -11,142 +10,74 @@ import json
 import sys
 from typing import Any
 
-from prefect import flow, task
-from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed, State
-from prefect.tasks import exponential_backoff
 
-from flows import server
-from flows.parameters import Overrides, Preset, Processes, Seed
-from flows.progress import ProgressArtifact
-from vtcc import config, launch, paths
+from flows import artifacts, server, session, stages
+from flows.parameters import (
+    Augment,
+    Dataset,
+    Group,
+    Model,
+    Overrides,
+    Preset,
+    Processes,
+    Seed,
+    Tags,
+)
+from vtcc import config, launch, paths, sheet
 from vtcc.errors import VtccError
 from vtcc.runner import dvc, workspace
 
-SCORES = ("acc", "nmi", "ari", "fmi")
 # A name, so that the default is not a literal shared between calls by accident.
 NOTHING: dict[str, Any] = {}
-
-
-def _stage(name: str, where: workspace.Workspace, *, retried: bool = False) -> Any:
-    """Runs a stage, its output in the task's log; a failed one is a state, not a traceback."""
-    logger = get_run_logger()
-    try:
-        done = dvc.run_stage(
-            name,
-            where.directory,
-            env=where.env,
-            on_line=lambda line: logger.info("%s", line),
-            on_progress=ProgressArtifact(name),
-        )
-    except VtccError as error:
-        if retried and isinstance(error, dvc.StageError) and error.temporary:
-            raise
-        return Failed(message=str(error), data=error)
-    logger.info("%s: %s in %.1f s", name, done.how, done.seconds)
-    return done
-
-
-def _may_help(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether to try a failed download again: not where the user has to change something."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, dvc.StageError) and error.temporary
-
-
-# DVC is the cache: it knows what a stage depends on, Prefect would only know its arguments.
-@task(
-    name="download",
-    cache_policy=NO_CACHE,
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=10),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=_may_help,
-)
-def download(where: workspace.Workspace) -> Any:
-    """Images, manifest and labels."""
-    return _stage("download", where, retried=True)
-
-
-@task(name="validate", cache_policy=NO_CACHE)
-def validate(where: workspace.Workspace) -> Any:
-    """Every image decoded once, expectations, the uint8 cache."""
-    return _stage("validate", where)
-
-
-@task(name="train", cache_policy=NO_CACHE)
-def train_model(where: workspace.Workspace) -> Any:
-    """The paper's method, without labels."""
-    return _stage("train", where)
-
-
-@task(name="evaluate", cache_policy=NO_CACHE)
-def evaluate(where: workspace.Workspace) -> Any:
-    """Scores, baselines, pictures, registration."""
-    return _stage("evaluate", where)
-
-
-@task(name="register", cache_policy=NO_CACHE)
-def register(where: workspace.Workspace) -> Any:
-    """The registered version of the model: a cached or restored stage registers nothing.
-
-    `evaluate` has done it already where it ran; the same run again is the same version.
-    """
-    from vtcc.tracking import registry, store
-
-    try:
-        done = registry.register_current(where.directory)
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return {
-        "model": f"{done.name} version {done.version}",
-        "champion": "yes" if done.champion else f"no: {done.reason}",
-        "run": done.run_id,
-        "tracking": store.public_uri(),
-    }
-
-
 # Called, never submitted: only the main thread hears a request to stop.
-STAGES = (download, validate, train_model, evaluate)
+STAGES = (stages.download, stages.validate, stages.train, stages.evaluate)
+RESOLVED = ("preset", "overrides", "seed", "dataset", "model", "augment")
 
 
-def _done(result: Any) -> Any:
-    """What a task gave, or raised here: a task that returns a failed state hands that back."""
-    return result.result(raise_on_failure=True) if isinstance(result, State) else result
-
-
-def _run_name() -> str:
+def run_name() -> str:
     """Dataset, preset and seed; a name must never be what fails a run."""
-    given = flow_run.parameters
+    given = {key: flow_run.parameters.get(key) for key in RESOLVED}
+    preset = given["preset"] or "params.yaml"
     try:
-        params = workspace.resolve(given.get("preset"), given.get("overrides"), given.get("seed"))
+        params = workspace.resolve(**given)
     except VtccError:
-        return f"{given.get('preset') or 'params.yaml'} refused"
-    seed = params["train"]["seed"]
-    return f"{params['dataset']['name']} {given.get('preset') or 'params.yaml'} seed {seed}"
+        return f"{preset} refused"
+    return f"{params['dataset']['name']} {preset} seed {params['train']['seed']}"
 
 
-@flow(name="vtcc", flow_run_name=_run_name)
+@flow(**session.OPTIONS, flow_run_name=run_name)
 def train(
     preset: Preset | None = None,
     overrides: Overrides = NOTHING,
     seed: Seed | None = None,
     processes: Processes | None = None,
+    dataset: Dataset | None = None,
+    model: Model | None = None,
+    augment: Augment | None = None,
+    tags: Tags = NOTHING,
+    group: Group | None = None,
 ) -> Any:
     """Downloads, validates, trains and evaluates; what DVC has already is not done again.
 
-    Without parameters it runs in the project directory, as `dvc repro` would. With any that
-    differ from `params.yaml` it runs in a private worktree, so that `params.yaml` and the
-    files of the project stay as they are; results are in MLflow and in DVC's cache.
+    Without parameters it runs in the project directory, as `dvc repro` would, unless another
+    run is at work there. With any that differ from `params.yaml` it runs in a private worktree,
+    so that `params.yaml` and the files of the project stay as they are; results are in MLflow
+    and in a DVC experiment.
 
     Args:
-        preset: name of a run preset; without it, `params.yaml` as it is.
+        preset: a run preset as `vtcc presets` lists them; without it, `params.yaml` as it is.
         overrides: dotted parameters and their values, such as {"train.epochs": 2}.
         seed: train.seed.
         processes: that train together, one per GPU for example; what they learn is the same
             training, so DVC does not repeat one for another number.
+        dataset: a card of data/catalog, which sets source, channels, K and its augmentation.
+        model: a model preset, sizes of the encoder.
+        augment: an augmentation preset, ranges of the random views.
+        tags: of the MLflow run and the flow run, such as {"purpose": "baseline"}.
+        group: a name; trainings of one group are children of one MLflow run, to be compared.
 
     Returns:
         The content of reports/metrics.json.
@@ -154,55 +85,75 @@ def train(
     Raises:
         VtccError: on parameters that are not allowed, or when a stage fails.
     """
+    values = (preset, overrides, seed, dataset, model, augment)
+    given = dict(zip(RESOLVED, values, strict=True))
+    return session.explained(lambda: _train(given, processes, tags, group))
+
+
+def _train(
+    given: dict[str, Any], processes: int | None, tags: dict[str, str], group: str | None
+) -> Any:
     logger = get_run_logger()
-    try:
-        with workspace.Workspace(preset, overrides, seed) as where:
-            if processes:
-                where.env[launch.PROCESSES] = str(processes)
-            logger.info("%s %s", "in the project" if where.in_place else "in", where.directory)
-            runs: list[Any] = [_done(stage(where)) for stage in STAGES]
-            metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
-            registered: Any = _done(register(where))
-    except VtccError as error:
-        # The user's to mend: the message says how, a traceback would bury it.
-        return Failed(message=str(error), data=error)
-    create_table_artifact(
-        key="vtcc-scores", table=score_table(metrics), description=_summary(runs, registered)
-    )
-    logger.info("%s", _one_line(metrics, registered))
+    chosen = workspace.Workspace(**given)  # refuses before it waits for its turn
+    with session.session(trains=True, tags=tags), chosen as where:
+        if processes:
+            where.env[launch.PROCESSES] = str(processes)
+        logger.info("%s %s", "in the project" if where.in_place else "in", where.directory)
+        if where.carried:
+            logger.warning("uncommitted, carried along: %s", ", ".join(where.carried))
+        stages.import_mlflow_meanwhile()
+        runs: list[dvc.StageRun] = [stages.done(stage(where)) for stage in STAGES]
+        metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
+        experiment = None if where.in_place else stages.done(stages.save(where, given["preset"]))
+        marks = {"dvc_experiment": experiment} if experiment else {}
+        version: stages.Version = stages.done(stages.register(where, tags | marks, marks, group))
+        _show(where, runs, metrics, version, experiment)
+    logger.info("%s", one_line(metrics, version))
     return metrics
 
 
-def score_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for the model, one for its held-out images and one per baseline."""
-    rows = [("vtcc", ""), ("vtcc, held-out", "holdout_")]
-    known = {
-        key.removeprefix("baseline_").rpartition("_")[0]: None
-        for key in metrics
-        if key.startswith("baseline_") and key.rpartition("_")[2] in SCORES
+def _show(
+    where: workspace.Workspace,
+    runs: list[dvc.StageRun],
+    metrics: dict[str, Any],
+    version: stages.Version,
+    experiment: str | None,
+) -> None:
+    link = artifacts.run_url(version.experiment, version.run)
+    artifacts.mlflow_link(link, version.run)
+    artifacts.stages(runs, link, version.run)
+    facts = {
+        "model": version.model,
+        "champion": version.champion,
+        "run": version.run,
+        "tracking": version.tracking,
     }
-    rows += [(name, f"baseline_{name}_") for name in known]
-    return [
-        {"method": name} | {s: _rounded(metrics.get(prefix + s)) for s in SCORES}
-        for name, prefix in rows
-        if any(prefix + s in metrics for s in SCORES)
-    ]
+    if experiment:
+        facts["dvc experiment"] = experiment
+    if where.carried:
+        facts["uncommitted, carried along"] = ", ".join(where.carried)
+    told = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
+    listed = "\n".join(f"- {key}: `{value}`" for key, value in facts.items())
+    artifacts.scores(metrics, f"Stages: {told}\n\n{listed}")
+    pictures(where)
 
 
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value
+def pictures(where: workspace.Workspace) -> None:
+    """Confusion and gallery of what a directory's reports hold; without labels the gallery."""
+    confusion = where.directory / paths.PLOTS / "confusion.png"
+    if confusion.is_file():
+        artifacts.picture("vtcc-confusion", confusion, "classes by cluster")
+    if (where.directory / paths.ASSIGNMENTS).is_file():
+        artifacts.sheet("vtcc-gallery", lambda: sheet.of_cache(where.directory))
 
 
-def _summary(runs: list[dvc.StageRun], registered: dict[str, Any]) -> str:
-    stages = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
-    facts = "\n".join(f"- {key}: `{value}`" for key, value in registered.items())
-    return f"Stages: {stages}\n\n{facts}"
-
-
-def _one_line(metrics: dict[str, Any], registered: dict[str, Any]) -> str:
-    scores = " ".join(f"{s} {metrics[s]:.4f}" for s in SCORES if s in metrics)
-    model = " ".join(f"{k} {v}" for k, v in registered.items())
-    return " · ".join(part for part in (scores or "no labels, no scores", model) if part)
+def one_line(metrics: dict[str, Any], version: stages.Version) -> str:
+    """Scores, model and run for the log."""
+    scores = " ".join(f"{s} {metrics[s]:.4f}" for s in artifacts.SCORES if s in metrics)
+    return (
+        f"{scores or 'no labels, no scores'} · {version.model} champion {version.champion} "
+        f"run {version.run} tracking {version.tracking}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -211,15 +162,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preset", help=f"one of: {', '.join(workspace.presets())}")
     parser.add_argument("--seed", type=int, help="train.seed")
     parser.add_argument("--processes", type=int, help="that train together")
+    parser.add_argument("--dataset", help="a card of data/catalog")
+    parser.add_argument("--model", help="a model preset")
+    parser.add_argument("--augment", help="an augmentation preset")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=2"
     )
     given = parser.parse_args(arguments)
+    named = {"dataset": given.dataset, "model": given.model, "augment": given.augment}
     try:
         overrides = config.parse_assignments(given.set)
-        workspace.resolve(given.preset, overrides, given.seed)
+        workspace.resolve(given.preset, overrides, given.seed, **named)
         with server.or_ephemeral(paths.project()):
-            train(given.preset, overrides, given.seed, given.processes)
+            train(given.preset, overrides, given.seed, given.processes, **named)
     except VtccError as error:
         sys.exit(f"error: {error}")
 

@@ -122,9 +122,27 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
 ) -> None:
     """Sort images into the clusters of a trained model."""
+    from vtcc import stopping
     from vtcc.stages import predict as stage
 
+    stopping.follow_runner()
     stage.run(inputs, model=model, out=out, batch_size=batch_size)
+
+
+@app.command()
+def assess(
+    model: Annotated[
+        str, typer.Argument(help="models:/vtcc-NAME@champion, or a model directory.")
+    ] = "models/model",
+) -> None:
+    """Score any model on the images of data/cache; without labels, assign them."""
+    from vtcc import stopping
+    from vtcc.stages import assess as stage
+
+    _in_project()
+    stopping.follow_runner()
+    with stopping.obeyed("assess"):
+        stage.run(model)
 
 
 @app.command("import-checkpoint")
@@ -181,8 +199,10 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
 ) -> None:
     """Run settings x seeds, record and compare them; the same command goes on."""
+    from vtcc import stopping
     from vtcc.stages import study as stage
 
+    stopping.follow_runner()
     stage.start(
         file,
         only=only or [],

@@ -53,10 +53,10 @@ def obeyed(stage: str) -> Iterator[None]:
         sys.exit(128 + stop.signum)
 
 
-def stage_runs() -> bool:
-    """Whether a stage runs in the current directory now, by whatever command it was started."""
+def stage_runs(directory: Path = Path()) -> bool:
+    """Whether a stage runs in a directory now, by whatever command it was started."""
     try:
-        with _MARK.open("a") as file:
+        with (directory / _MARK).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -99,6 +99,12 @@ def signals() -> Iterator[None]:
     finally:
         for number, before in previous.items():
             signal.signal(number, before)
+
+
+def follow_runner() -> None:
+    """For verbs that are no stages: ends this process once the runner that started it is gone."""
+    if os.environ.get(RUNNER, "").isdigit() and "DVC_STAGE" not in os.environ:
+        end_with([int(os.environ[RUNNER])])
 
 
 def end_with(pids: list[int]) -> None:

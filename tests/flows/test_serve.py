@@ -1,13 +1,16 @@
 """Finding out what answers at an address, without a server of our own."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
-from flows import serve, server
+from flows import deployments, processes, serve, server
 from vtcc.errors import VtccError
 
 
@@ -47,18 +50,18 @@ def test_probe(website: str, found: str) -> None:
 @pytest.mark.parametrize("website", [(404, b"")], indirect=True)
 def test_a_port_in_use_is_one_clear_line(website: str, tmp_path: Path) -> None:
     with pytest.raises(VtccError, match="in use by something that is not a Prefect server"):
-        serve.start_server(website, tmp_path)
+        processes.start_server(website, tmp_path)
     assert server.probe("http://127.0.0.1:9/api") == "nothing"
 
 
 @pytest.mark.parametrize("website", [(200, b"true")], indirect=True)
 def test_a_running_server_is_used(website: str, tmp_path: Path) -> None:
-    assert serve.start_server(website, tmp_path) is None
+    assert processes.start_server(website, tmp_path) is None
 
 
 def test_another_machines_server_is_not_started_here(tmp_path: Path) -> None:
     with pytest.raises(VtccError, match="PREFECT_API_URL: no Prefect server answers"):
-        serve.start_server("http://127.0.0.2:9/api", tmp_path)
+        processes.start_server("http://127.0.0.2:9/api", tmp_path)
 
 
 def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +69,35 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.configured_url(tmp_path) == "http://127.0.0.1:4200/api"
     (tmp_path / "pyproject.toml").write_text('[tool.prefect.api]\nurl = "http://a:1/api/"\n')
     assert server.configured_url(tmp_path) == "http://a:1/api"
-    assert serve.api_url(4300) == "http://127.0.0.1:4300/api"
+    assert server.api_url(4300) == "http://127.0.0.1:4300/api"
     monkeypatch.setenv("PREFECT_API_URL", "http://b:2/api/")
     assert server.configured_url(tmp_path) == "http://b:2/api"
-    assert serve.api_url(4300) == "http://b:2/api"
+    assert server.api_url(4300) == "http://b:2/api"
+
+
+def test_what_dies_is_started_again_but_not_for_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = serve.Served(tmp_path, "http://127.0.0.1:9/api", 1)
+    dead = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    dead.wait()
+    started: list[int] = []
+    for _ in range(serve.RESTARTS):
+        served._again("the Prefect server", dead, lambda: started.append(1))
+    assert len(started) == serve.RESTARTS
+    assert "the Prefect server ended with status 3: starting it again" in capsys.readouterr().out
+    with pytest.raises(VtccError, match="ended with status 3, 4 times in 10 minutes"):
+        served._again("the Prefect server", dead, lambda: started.append(1))
+    assert len(started) == serve.RESTARTS
+
+
+def test_prefect_yaml_has_the_deployments_that_are_served() -> None:
+    written = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
+    found = {d["name"]: d for d in written["deployments"]}
+    assert set(found) == {one.name for one in deployments.ALL}
+    for one in deployments.ALL:
+        entry = found[one.name]
+        assert entry["entrypoint"] == f"flows/{one.name}.py:{one.flow.fn.__name__}"
+        assert (one.flow.name, entry["description"]) == ("vtcc", one.description)
+        assert entry["enforce_parameter_schema"] is True
+        assert entry["work_pool"]["name"] == "vtcc"

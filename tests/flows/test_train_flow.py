@@ -1,6 +1,8 @@
 """The flow with its stages faked, against a real (temporary) Prefect server."""
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from flows import assign, deployments, evaluate, limits, records, recover, study
+from flows import stages as tasks
 from flows import train as flow_module
 from flows.parameters import overrides_schema
 from flows.progress import describe
-from vtcc import config
+from vtcc import config, paths
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.runner import dvc, workspace
 
@@ -33,7 +37,7 @@ def stages(
     server: None, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SimpleNamespace]:
     """Fakes of the stages; `ran` collects their names, `errors` what they end with."""
-    fake = SimpleNamespace(ran=[], errors={}, where=None, epochs=None)
+    fake = SimpleNamespace(ran=[], errors={}, how={}, tags=[], where=None, saved=None)
 
     def run_stage(stage: str, directory: Path, **more: Any) -> dvc.StageRun:
         fake.ran.append(stage)
@@ -45,7 +49,7 @@ def stages(
         more["on_progress"]({"stage": stage, "done": 1, "total": 2, "seconds_left": 1.0})
         (directory / "reports").mkdir(exist_ok=True)
         (directory / "reports" / "metrics.json").write_text(json.dumps(METRICS))
-        return dvc.StageRun(stage, "ran", 1.0)
+        return dvc.StageRun(stage, fake.how.get(stage, "ran"), 1.0)
 
     def register_current(directory: Path) -> SimpleNamespace:
         fake.ran.append("register")
@@ -53,10 +57,27 @@ def stages(
             name="vtcc-digits", version="3", run_id="abc", champion=False, reason="not better"
         )
 
+    def save(where: workspace.Workspace, label: str | None) -> str:
+        fake.saved = label
+        return "digits-params-seed0-1234567"
+
+    class Client:
+        def set_tag(self, *given: str) -> None:
+            fake.tags.append(given)
+
+        def set_model_version_tag(self, *given: str) -> None:
+            fake.tags.append(given)
+
+        def get_run(self, run_id: str) -> Any:
+            return SimpleNamespace(info=SimpleNamespace(experiment_id="7"))
+
     monkeypatch.chdir(project)
     monkeypatch.setattr(dvc, "run_stage", run_stage)
     monkeypatch.setattr("vtcc.tracking.registry.register_current", register_current)
-    quick = flow_module.download.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr("vtcc.tracking.store.client", Client)
+    monkeypatch.setattr("vtcc.runner.experiments.save", save)
+    monkeypatch.setattr(tasks, "import_mlflow_meanwhile", lambda: None)
+    quick = tasks.download.with_options(retry_delay_seconds=0)
     monkeypatch.setattr(flow_module, "STAGES", (quick, *flow_module.STAGES[1:]))
     yield fake
 
@@ -85,16 +106,26 @@ def test_in_place(stages: SimpleNamespace, project: Path) -> None:
     ]
     description = artifacts("table")["vtcc-scores"]["description"]
     assert "- model: `vtcc-digits version 3`" in description
+    assert "dvc experiment" not in description  # in place there is none
+    link = "http://127.0.0.1:5000/#/experiments/7/runs/abc"
+    assert link in artifacts("markdown")["vtcc-mlflow"]["data"]
+    table = artifacts("markdown")["vtcc-stages"]["data"].splitlines()
+    assert table[-2] == f"| train | ran | 1.0 | [abc]({link}) |"
+    assert table[2] == "| download | ran | 1.0 |  |"
     assert "- run: `abc`" in description
     assert artifacts("progress")["vtcc-train"]["description"] == "train 1/2 · 1 s left"
     assert run_name(state) == "digits params.yaml seed 0"
 
 
-def run_name(state: Any) -> str:
+def flow_run(state: Any) -> Any:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        return client.read_flow_run(state.state_details.flow_run_id).name
+        return client.read_flow_run(state.state_details.flow_run_id)
+
+
+def run_name(state: Any) -> str:
+    return flow_run(state).name
 
 
 def test_with_parameters_in_a_worktree(stages: SimpleNamespace, project: Path) -> None:
@@ -105,6 +136,122 @@ def test_with_parameters_in_a_worktree(stages: SimpleNamespace, project: Path) -
     assert not stages.where.exists()
     assert (project / "params.yaml").read_bytes() == before
     assert run_name(state) == "digits digits seed 7"
+
+
+def test_cached_stages_say_so_and_name_their_run(stages: SimpleNamespace, project: Path) -> None:
+    stages.how = {"download": "unchanged", "train": "restored"}
+    (project / "models").mkdir()
+    (project / "models" / "run.json").write_text('{"run_id": "abc"}')
+    state = flow_module.train(return_state=True)
+    assert state.is_completed()
+    found = {run.name.rpartition("-")[0]: run.state for run in task_runs(state)}
+    assert (found["download"].name, found["download"].message) == ("Cached", "unchanged")
+    told = "restored; computed before, in MLflow run abc"
+    assert (found["train"].name, found["train"].message) == ("Cached", told)
+    assert found["validate"].name == "Completed"
+    assert (
+        "| train | cached (restored) | 1.0 | [abc]("
+        in (artifacts("markdown")["vtcc-stages"]["data"])
+    )
+
+
+def task_runs(state: Any) -> list[Any]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    with get_client(sync_client=True) as client:
+        one = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        for _ in range(50):  # states of tasks arrive as events
+            found = client.read_task_runs(flow_run_filter=one)
+            if len(found) == 5 and all(run.state and run.state.is_final() for run in found):
+                return found
+            time.sleep(0.2)
+    raise AssertionError(found)
+
+
+def test_a_worktree_is_saved_tagged_and_says_what_it_carries(
+    stages: SimpleNamespace, project: Path
+) -> None:
+    (project / "stage.py").write_text("# edited\n")
+    state = flow_module.train("digits", {"train.epochs": 2}, tags={"why": "x"}, return_state=True)
+    assert state.is_completed()
+    assert stages.saved == "digits"
+    name = "digits-params-seed0-1234567"
+    assert ("abc", "why", "x") in stages.tags
+    assert ("abc", "dvc_experiment", name) in stages.tags
+    assert ("vtcc-digits", "3", "dvc_experiment", name) in stages.tags
+    description = artifacts("table")["vtcc-scores"]["description"]
+    assert f"- dvc experiment: `{name}`" in description
+    assert "- uncommitted, carried along: `stage.py`" in description
+    assert flow_run(state).tags == ["why: x"]
+
+
+def test_parallel_runs_of_the_project_itself_do_not_meet(
+    stages: SimpleNamespace, project: Path
+) -> None:
+    with workspace.Workspace(project=project) as other:
+        assert other.in_place
+        assert flow_module.train(return_state=True).is_completed()
+        assert stages.where.parent == project / ".vtcc" / "worktrees"
+    assert flow_module.train(return_state=True).is_completed()
+    assert stages.where == project
+
+
+def test_one_training_at_a_time_by_a_limit_that_is_made_when_it_is_missing(
+    stages: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    def active() -> int:
+        with get_client(sync_client=True) as client:
+            return client.read_global_concurrency_limit_by_name(limits.LIMIT).active_slots
+
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
+        client.delete_global_concurrency_limit_by_name(limits.LIMIT)
+    seen: list[Any] = []
+    real = dvc.run_stage
+
+    def looking(stage: str, directory: Path, **more: Any) -> dvc.StageRun:
+        held = next((paths.home() / records.DIRECTORY).glob("*.json"))
+        seen.append((active(), json.loads(held.read_text())["lease"]))
+        return real(stage, directory, **more)
+
+    monkeypatch.setattr(dvc, "run_stage", looking)
+    assert flow_module.train(return_state=True).is_completed()
+    assert [places for places, _ in seen] == [1, 1, 1, 1]
+    assert all(lease for _, lease in seen)
+    assert active() == 0
+    assert list((paths.home() / records.DIRECTORY).glob("*.json")) == []
+    assert limits.ensure() == 1
+    assert limits.ensure(3) == 3
+    assert limits.ensure() == 3
+
+
+def test_a_killed_runs_states_and_place_are_settled(stages: SimpleNamespace, project: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
+
+    limits.ensure(1)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(flow_module.train, name="killed")
+        client.set_flow_run_state(run.id, Running(), force=True)
+        lease = client.increment_concurrency_slots_with_lease(
+            [limits.LIMIT], 1, "concurrency", 120.0, None
+        ).json()["lease_id"]
+    record = {"flow_run": str(run.id), "server": None, "lease": lease}
+    file = project / records.DIRECTORY / f"{run.id}.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(record))
+    assert recover.settle(project) == ["killed"]
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(run.id)
+        assert found.state is not None
+        assert found.state.name == "Crashed"
+        assert f"prefect flow-run retry {run.id}" in (found.state.message or "")
+        assert client.read_global_concurrency_limit_by_name(limits.LIMIT).active_slots == 0
+    assert not file.exists()
+    assert recover.settle(project) == []
 
 
 def test_the_number_of_processes_reaches_the_stages(
@@ -182,9 +329,145 @@ def test_the_deployment_refuses_wrong_parameters_at_submission(server: None) -> 
         assert "too short" in submit(overrides={"train.augment.crop_scale": [0.5]})
         assert "'digit' is not one of" in submit(preset="digit")
         assert "'seed'" in submit(seed="three")
+        assert "'nowhere' is not one of" in submit(dataset="nowhere")
+        assert submit(dataset="digits", model="vtcc-tiny", augment="aerial") == "accepted"
+        assert submit(tags={"why": "x"}) == "accepted"
+        assert "mlflow.note" in submit(tags={"mlflow.note": "x"})
         assert submit(processes=2) == "accepted"
         assert "less than the minimum of 1" in submit(processes=0)
         # A name that is no parameter at all is refused by `prefect deployment run` itself.
+
+
+def test_the_other_deployments_refuse_wrong_parameters_too(server: None) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    wrong: dict[str, list[tuple[dict[str, Any], str]]] = {
+        "evaluate": [
+            ({"version": 0}, "less than the minimum of 1"),
+            ({"alias": "a b"}, "does not match"),
+            ({"dataset": "nowhere"}, "is not one of"),
+            ({"baselines": "perhaps"}, "baselines"),
+        ],
+        "study": [
+            ({}, "'file' is a required property"),
+            ({"file": "a.txt"}, "does not match"),
+            ({"file": "a.yaml", "seeds": "one"}, "does not match"),
+            ({"file": "a.yaml", "jobs": 0}, "less than the minimum of 1"),
+        ],
+        "assign": [
+            ({}, "'folder' is a required property"),
+            ({"folder": "a", "out": "a.txt"}, "does not match"),
+            ({"folder": "a", "batch_size": 0}, "less than the minimum of 1"),
+        ],
+    }
+    right = {"evaluate": {"dataset": "digits"}, "study": {"file": "a.yaml", "seeds": "0-2, 7"}}
+    with get_client(sync_client=True) as client:
+        for one in deployments.ALL:
+            identifier = one.flow.to_deployment(one.name).apply()
+            assert client.read_deployment_by_name(f"vtcc/{one.name}").id == identifier
+            properties = client.read_deployment(identifier).parameter_openapi_schema["properties"]
+            for name, schema in properties.items():
+                assert schema["description"], name
+            for parameters, told in wrong.get(one.name, []):
+                with pytest.raises(PrefectHTTPStatusError) as caught:
+                    client.create_flow_run_from_deployment(identifier, parameters=parameters)
+                assert told in caught.value.response.json()["detail"]
+            if one.name in right:
+                run = client.create_flow_run_from_deployment(identifier, parameters=right[one.name])
+                client.delete_flow_run(run.id)
+
+
+def test_a_folder_is_assigned(server: None, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def verb(arguments: list[str], directory: Path, **more: Any) -> None:
+        given.append((arguments, directory))
+        more["on_progress"]({"done": 3, "total": 3})
+        table = Path(arguments[arguments.index("--out") + 1])
+        table.write_text(
+            "file,cluster,confidence,error\na.png,1,0.9,\nb.png,1,0.7,\nc.png,,,bad\nd.png,0,1,\n"
+        )
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("flows.verbs.run", verb)
+    (project / "photos").mkdir()
+    state = assign.assign("photos", out="t.csv", return_state=True)
+    assert state.result()["clusters"] == {"1": 2, "0": 1}
+    words = ["predict", str(project / "photos"), "--model", "models:/vtcc-digits@champion"]
+    assert given[0][0][:4] == words
+    assert run_name(state) == "assign photos by champion"
+    assert json.loads(artifacts("table")["vtcc-clusters"]["data"])[0] == {
+        "cluster": 1,
+        "images": 2,
+        "mean confidence": 0.8,
+    }
+    state = assign.assign("nowhere", return_state=True)
+    assert "folder nowhere: no such directory" in state.message
+    state = assign.assign("photos", version=3, alias="champion", return_state=True)
+    assert state.message == "version 3 and alias 'champion': give one of them"
+
+
+def test_a_registered_model_is_evaluated_elsewhere(
+    stages: SimpleNamespace, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = {"channels": 1, "cache_size": 20, "max_pixels": 9_000, "bands": []}
+    seen: dict[str, Any] = {}
+
+    def fetch(address: str, room: Path) -> Path:
+        seen["address"] = address
+        (room / "model.json").write_text(json.dumps(info))
+        return room
+
+    def verb(arguments: list[str], directory: Path, **more: Any) -> None:
+        seen["verb"] = arguments
+        seen["params"] = config.read_yaml(directory / "params.yaml")
+
+    monkeypatch.setattr("vtcc.tracking.fetch.fetch", fetch)
+    monkeypatch.setattr("flows.verbs.run", verb)
+    (project / "photos").mkdir()
+    state = evaluate.evaluate("vtcc-digits", version=3, folder="photos", return_state=True)
+    assert state.result() == METRICS
+    assert seen["verb"] == ["assess", "models:/vtcc-digits/3"]
+    assert stages.ran == ["download", "validate"]
+    params = seen["params"]
+    assert (params["dataset"]["name"], params["dataset"]["source"]) == ("photos", "photos")
+    assert (params["dataset"]["channels"], params["validate"]["image_size"]) == (1, 20)
+    assert params["validate"]["max_pixels"] == 9_000
+    assert params["evaluate"]["baselines"] == []
+    assert run_name(state) == "evaluate vtcc-digits 3 on photos"
+    both = evaluate.evaluate(dataset="digits", folder="photos", return_state=True)
+    assert "give one of them" in both.message
+
+
+def test_a_study_file_that_is_wrong_is_one_line(
+    server: None, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    state = study.study("nothing.yaml", return_state=True)
+    assert state.message.startswith("nothing.yaml: no such study file")
+    assert run_name(state) == "study nothing"
+
+
+def test_a_webhook_hears_of_it_and_cannot_fail_a_run(
+    stages: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    posted: list[dict[str, Any]] = []
+
+    def post(address: str, *, json: dict[str, Any], timeout: float) -> Any:
+        posted.append({"address": address, **json})
+        raise httpx.ConnectError("nobody there")
+
+    monkeypatch.setattr(httpx, "post", post)
+    assert flow_module.train(return_state=True).is_completed()
+    assert posted == []
+    monkeypatch.setenv("VTCC_WEBHOOK", "http://127.0.0.1:9/hook")
+    assert flow_module.train(seed=4, return_state=True).is_completed()
+    assert [p["state"] for p in posted] == ["Running", "Completed"]
+    assert posted[1]["text"].startswith("digits params.yaml seed 4: Completed")
+    assert posted[1]["parameters"]["seed"] == 4
 
 
 def test_schema_names_every_parameter() -> None:

@@ -1,5 +1,6 @@
 """A private worktree: what it carries, what it leaves alone, and that it goes away."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -24,7 +25,30 @@ def test_nothing_to_override_runs_in_the_project(project: Path) -> None:
             assert where.in_place
             assert where.directory == project
             assert where.params == before
-    assert not (project / ".vtcc").exists()
+    assert worktrees(project) == []
+
+
+def test_a_second_run_of_the_project_itself_gets_a_worktree(project: Path) -> None:
+    with Workspace(project=project) as first, Workspace(project=project) as second:
+        assert first.in_place
+        assert second.directory.parent == project / ".vtcc" / "worktrees"
+    with Workspace(project=project) as third:
+        assert third.in_place
+    (project / ".vtcc" / "stages.lock").touch()
+    with (project / ".vtcc" / "stages.lock").open() as stage:
+        fcntl.flock(stage, fcntl.LOCK_SH)  # as a stage of `dvc repro` does
+        with Workspace(project=project) as fourth:
+            assert not fourth.in_place
+
+
+def test_it_says_what_it_carries(project: Path) -> None:
+    with Workspace(None, {"train.epochs": 7}, project=project) as where:
+        assert where.carried == []
+    (project / "stage.py").write_text("# edited\n")
+    (project / "vtcc" / "new.py").write_text("# new\n")
+    (project / "notes.txt").write_text("mine\n")
+    with Workspace(None, {"train.epochs": 7}, project=project) as where:
+        assert where.carried == ["stage.py", "vtcc/new.py"]
 
 
 def test_edits_are_carried_and_the_project_stays_as_it_is(project: Path) -> None:

@@ -11,7 +11,6 @@ import fcntl
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -21,8 +20,10 @@ from typing import IO, Any
 
 import yaml
 
-from vtcc import compose, config, paths
+from vtcc import compose, config, paths, stopping
 from vtcc.errors import VtccError
+from vtcc.runner.dvc import share_cache
+from vtcc.runner.git import git, require_checkout, retrying
 
 # Uncommitted new files that a run may need. Anything else that is new stays where it is:
 # a folder of photos is linked to, not copied.
@@ -106,14 +107,16 @@ def _tracking_uri(home: Path) -> str:
 class Workspace:
     """A directory to run the pipeline in, made on entry and removed on exit.
 
-    Without anything to override it is the project directory itself; the user's files are then
-    what `dvc repro` would read and write. Otherwise a worktree that nobody else touches.
+    Without anything to override it is the project directory itself, unless a run is under way
+    there; the user's files are then what `dvc repro` would read and write. Otherwise a worktree
+    that nobody else touches.
 
     Attributes:
         project: directory of the user's `params.yaml`, absolute.
         directory: where stages run, absolute; valid between entry and exit.
         params: the run's complete parameters, nested.
         in_place: whether `directory` is `project`.
+        carried: uncommitted files that came along into the worktree, sorted; in place, none.
         env: environment for subprocesses.
     """
 
@@ -126,6 +129,9 @@ class Workspace:
         project: Path | None = None,
         private: bool = False,
         params: dict[str, Any] | None = None,
+        dataset: str | None = None,
+        model: str | None = None,
+        augment: str | None = None,
     ) -> None:
         """Checks the parameters; nothing is written before entry.
 
@@ -135,25 +141,31 @@ class Workspace:
             seed: as in `resolve`.
             project: directory of `params.yaml`; default: around the working directory.
             private: make a worktree even when nothing is overridden.
-            params: complete and checked, as `resolve` gives them, instead of `preset`,
-                `overrides` and `seed`.
+            params: complete and checked, as `resolve` gives them, instead of the others.
+            dataset: as in `resolve`.
+            model: as in `resolve`.
+            augment: as in `resolve`.
 
         Raises:
             VtccError: as `resolve`.
         """
         self.project = (project or paths.project()).resolve()
-        self.params = params or resolve(preset, overrides, seed, self.project)
+        named = {"dataset": dataset, "model": model, "augment": augment}
+        self.params = params or resolve(preset, overrides, seed, self.project, **named)
         current = config.read_yaml(self.project / paths.PARAMS)
         self.in_place = not private and self.params == current
         self.home = _home(self.project)
         self.directory = self.project
+        self.carried: list[str] = []
         self.env = environment(self.home)
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> "Workspace":
-        if self.in_place:
+        if self.in_place and (lock := _take(self.project)):
+            self._lock = lock
             return self
-        _require_git(self.project)
+        self.in_place = False
+        require_checkout(self.project)
         root = self.home / ".vtcc" / "worktrees"
         root.mkdir(parents=True, exist_ok=True)
         prune(self.home)
@@ -171,18 +183,20 @@ class Workspace:
 
     def _fill(self) -> None:
         """Checks out the project as it is now: its commit, its edits, its cache."""
-        edits = _git_retrying(self.project, "stash", "create", "vtcc run")
-        _git(self.project, "worktree", "add", "--quiet", "--detach", str(self.directory), "HEAD")
+        edits = retrying(self.project, "stash", "create", "vtcc run")
+        git(self.project, "worktree", "add", "--quiet", "--detach", str(self.directory), "HEAD")
         if edits:
             # HEAD stays the user's commit, and the edits show as such to whoever asks git.
             source = f"--source={edits}"
-            _git(self.directory, "restore", source, "--staged", "--worktree", "--", ".")
-        new = _git(self.project, "ls-files", "-z", "--others", "--exclude-standard", "--", *CARRIED)
+            git(self.directory, "restore", source, "--staged", "--worktree", "--", ".")
+        changed = git(self.directory, "diff", "-z", "--name-only", "HEAD") if edits else ""
+        new = git(self.project, "ls-files", "-z", "--others", "--exclude-standard", "--", *CARRIED)
+        self.carried = sorted({*filter(None, changed.split("\0")), *filter(None, new.split("\0"))})
         for name in filter(None, new.split("\0")):
             target = self.directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self.project / name, target)
-        _share_cache(self.project, self.directory, self.env)
+        share_cache(self.project, self.directory, self.env)
         self.write(self.params)
 
     def write(self, params: dict[str, Any]) -> None:
@@ -221,8 +235,9 @@ class Workspace:
         trace: TracebackType | None,
     ) -> None:
         if self._lock is not None:
-            _remove(self.project, self.directory)
-            Path(self._lock.name).unlink(missing_ok=True)
+            if not self.in_place:
+                _remove(self.project, self.directory)
+                Path(self._lock.name).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
             self.directory = self.project
@@ -248,6 +263,17 @@ def prune(home: Path) -> int:
     return removed
 
 
+def _take(project: Path) -> IO[str] | None:
+    """The lock of a run in the project directory itself; None while another run uses that."""
+    if stopping.stage_runs(project):
+        return None
+    (project / ".vtcc").mkdir(exist_ok=True)
+    try:
+        return _hold(project / ".vtcc" / "in-place.lock")
+    except BlockingIOError:
+        return None
+
+
 def _hold(file: Path) -> IO[str]:
     """Opens and locks a file; raises BlockingIOError where another process holds it."""
     handle = file.open("a", encoding="utf-8")
@@ -261,10 +287,10 @@ def _hold(file: Path) -> IO[str]:
 
 def _remove(project: Path, worktree: Path) -> None:
     with contextlib.suppress(VtccError):
-        _git(project, "worktree", "remove", "--force", "--force", str(worktree))
+        git(project, "worktree", "remove", "--force", "--force", str(worktree))
     shutil.rmtree(worktree, ignore_errors=True)
     with contextlib.suppress(VtccError):
-        _git(project, "worktree", "prune")
+        git(project, "worktree", "prune")
 
 
 def _home(project: Path) -> Path:
@@ -272,64 +298,7 @@ def _home(project: Path) -> Path:
     if os.environ.get("VTCC_HOME"):
         return paths.home()
     with contextlib.suppress(VtccError):
-        common = Path(_git(project, "rev-parse", "--path-format=absolute", "--git-common-dir"))
+        common = Path(git(project, "rev-parse", "--path-format=absolute", "--git-common-dir"))
         if common.name == ".git" and (common.parent / paths.PARAMS).is_file():
             return common.parent
     return project
-
-
-def _require_git(project: Path) -> None:
-    try:
-        top = Path(_git(project, "rev-parse", "--show-toplevel")).resolve()
-        _git(project, "rev-parse", "--verify", "--quiet", "HEAD")
-    except VtccError:
-        top = None
-    if top != project:
-        raise VtccError(
-            f"{project}: not the top of a git checkout with a commit, which a run with its own "
-            "parameters needs; change params.yaml and run without any, or `git init` and commit"
-        )
-
-
-def _git(directory: Path, *arguments: str) -> str:
-    """Output of a git command, stripped; hooks of the user do not run."""
-    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
-    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k == "GIT_SSH"}
-    try:
-        done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise VtccError("git: not found; install it, runs with own parameters need it") from None
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise VtccError(f"git {arguments[0]} in {directory}: {said}")
-    return done.stdout.strip("\n")
-
-
-def _git_retrying(directory: Path, *arguments: str, attempts: int = 5) -> str:
-    """`_git`, tried again while another git command holds the index for a moment."""
-    for _ in range(attempts - 1):
-        try:
-            return _git(directory, *arguments)
-        except VtccError as error:
-            if "index.lock" not in str(error):
-                raise
-            time.sleep(1.0)
-    return _git(directory, *arguments)
-
-
-def _share_cache(project: Path, worktree: Path, env: Mapping[str, str]) -> None:
-    """Points the worktree's DVC at the cache that the project uses, wherever that is."""
-    from configobj import ConfigObj
-
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    done = subprocess.run(command, cwd=project, env=dict(env), capture_output=True, text=True)
-    if done.returncode:
-        said = " ".join(done.stderr.split())
-        raise VtccError(f"{project}: DVC does not know its cache: {said}")
-    local = project / ".dvc" / "config.local"
-    settings = ConfigObj(str(local) if local.is_file() else None, encoding="utf-8")
-    settings.setdefault("cache", {})["dir"] = str((project / done.stdout.strip()).resolve())
-    target = worktree / ".dvc" / "config.local"
-    target.parent.mkdir(exist_ok=True)
-    settings.filename = str(target)
-    settings.write()

@@ -141,3 +141,26 @@ class _Parquet:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def read(file: Path) -> list[Row]:
+    """The rows of a table that `writing` wrote.
+
+    Raises:
+        VtccError: when it is no such table.
+    """
+    import pandas as pd
+
+    readers: dict[str, Callable[..., pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".json": pd.read_json,
+        ".parquet": pd.read_parquet,
+    }
+    try:
+        frame = readers[file.suffix.lower()](file)
+        return [
+            Row(str(f), None if pd.isna(c) else int(c), None if pd.isna(p) else float(p), e or "")
+            for f, c, p, e in frame[list(COLUMNS)].itertuples(index=False)
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error

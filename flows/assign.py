@@ -1,0 +1,117 @@
+"""The deployment `vtcc/assign`: sort a folder of images into the champion's clusters."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Failed
+
+from flows import artifacts, models, session, stages, verbs
+from flows.parameters import Alias, BatchSize, Folder, RegisteredModel, TableFile, Version
+from flows.progress import ProgressArtifact
+from vtcc import paths, sheet
+from vtcc.errors import VtccError
+from vtcc.stages import tables
+
+DIRECTORY = paths.REPORTS / "assigned"
+THUMBNAILS = {"channels": 3, "max_pixels": 100_000_000, "size": sheet.SIDE}
+
+
+def run_name() -> str:
+    """Folder and model."""
+    given = flow_run.parameters
+    model = models.short(given.get("model") or "champion")
+    return f"assign {Path(str(given.get('folder') or '?')).name} by {model}"
+
+
+@flow(**session.OPTIONS, flow_run_name=run_name)
+def assign(
+    folder: Folder,
+    model: RegisteredModel | None = None,
+    version: Version | None = None,
+    alias: Alias | None = None,
+    out: TableFile | None = None,
+    batch_size: BatchSize = 512,
+) -> Any:
+    """Writes a table with cluster and confidence of every image in a folder.
+
+    Args:
+        folder: images, relative to the project; searched with all folders below it.
+        model: a registered name such as vtcc-digits, or models:/NAME/3, models:/NAME@alias;
+            without it, the model of the dataset in params.yaml.
+        version: of the registered name.
+        alias: of the registered name; without version and alias, champion.
+        out: the table, .csv, .parquet or .json, relative to the project; without it a CSV in
+            reports/assigned.
+        batch_size: images per forward pass.
+
+    Returns:
+        The table's path and how many images each cluster has.
+
+    Raises:
+        VtccError: on a folder without images, or a model that is not there.
+    """
+    return session.explained(lambda: _assign(folder, model, version, alias, out, batch_size))
+
+
+def _assign(
+    folder: str,
+    model: str | None,
+    version: int | None,
+    alias: str | None,
+    out: str | None,
+    batch_size: int,
+) -> Any:
+    project = paths.project()
+    source = project / folder
+    if not source.is_dir():
+        raise VtccError(f"folder {folder}: no such directory (looked for {source})")
+    address = models.uri(model, version, alias, project)
+    if out:
+        target = project / out
+    else:
+        stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{str(flow_run.id)[:6]}"
+        target = project / DIRECTORY / f"{source.resolve().name}-{stamp}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+    tables.check(target)
+    with session.session(trains=False):
+        stages.done(predict(source, address, target, batch_size))
+        rows = [row for row in tables.read(target) if row.cluster is not None]
+        found = clusters(rows)
+        told = f"- table: `{target}`\n- images: `{source}`\n- model: `{address}`"
+        artifacts.table("vtcc-clusters", found, told)
+        certain = [(r.cluster, r.confidence or 0.0, r.file) for r in rows if r.cluster is not None]
+        artifacts.sheet("vtcc-gallery", lambda: sheet.of_files(certain, THUMBNAILS))
+    get_run_logger().info("%d images in %d clusters: %s", len(rows), len(found), target)
+    return {"table": str(target), "clusters": {str(r["cluster"]): r["images"] for r in found}}
+
+
+@task(name="predict", cache_policy=NO_CACHE)
+def predict(source: Path, address: str, target: Path, batch_size: int) -> Any:
+    """`vtcc predict` on the folder."""
+    command = ["predict", str(source), "--model", address, "--out", str(target)]
+    try:
+        verbs.run(
+            [*command, "--batch-size", str(batch_size)],
+            paths.project(),
+            on_progress=ProgressArtifact("predict"),
+        )
+    except VtccError as error:
+        return Failed(message=str(error), data=error)
+    return None
+
+
+def clusters(rows: list[tables.Row]) -> list[dict[str, Any]]:
+    """Images and mean confidence of each cluster, the largest first."""
+    members: dict[int, list[float]] = {}
+    for row in rows:
+        if row.cluster is not None:
+            members.setdefault(row.cluster, []).append(row.confidence or 0.0)
+    return [
+        {"cluster": c, "images": len(found), "mean confidence": round(sum(found) / len(found), 4)}
+        for c, found in sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]

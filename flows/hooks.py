@@ -1,0 +1,34 @@
+"""State changes told to a webhook; off unless VTCC_WEBHOOK names an address."""
+
+import os
+from typing import Any
+
+from prefect.logging import get_logger
+
+WEBHOOK = "VTCC_WEBHOOK"
+SECONDS = 10.0
+
+
+def tell(flow: Any, flow_run: Any, state: Any) -> None:
+    """Posts what became of a flow run as JSON; a webhook that fails is told, nothing else.
+
+    `text` is one line, which chat services show; the other keys are for programs.
+    """
+    address = os.environ.get(WEBHOOK, "").strip()
+    if not address:
+        return
+    import httpx
+
+    body = {
+        "text": f"{flow_run.name}: {state.name}" + (f" ({state.message})" if state.message else ""),
+        "flow": flow.name,
+        "flow_run": flow_run.name,
+        "flow_run_id": str(flow_run.id),
+        "state": state.name,
+        "message": state.message,
+        "parameters": flow_run.parameters,
+    }
+    try:
+        httpx.post(address, json=body, timeout=SECONDS).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        get_logger("vtcc").warning("%s: %s", WEBHOOK, error)

@@ -1,0 +1,114 @@
+"""Processes of `make serve`: a Prefect server that answers, and the end of whole families."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows import server
+from vtcc.errors import VtccError
+
+START_SECONDS = 180.0
+# A stage has 25 s to write its checkpoint and DVC a few to release its locks.
+STOP_SECONDS = 40.0
+
+
+def start_server(url: str, project: Path) -> subprocess.Popen | None:
+    """Starts a Prefect server at `url` and waits until it is healthy.
+
+    Args:
+        url: its API address.
+        project: holds `.vtcc`, which gets the server's output.
+
+    Returns:
+        Its process, or None when a Prefect server answers there already.
+
+    Raises:
+        VtccError: when something else holds the port, the address is another machine's, or
+            the server does not become healthy.
+    """
+    found = server.probe(url)
+    if found == "prefect":
+        print(f"using the Prefect server that answers at {url}", flush=True)
+        return None
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    if host not in ("127.0.0.1", "localhost") or port is None:
+        raise VtccError(
+            f"PREFECT_API_URL: no Prefect server answers at {url}, and only one at "
+            "http://127.0.0.1:PORT/api can be started here; start it there, or unset the variable"
+        )
+    if found == "other" or _taken(host, port):
+        raise VtccError(
+            f"port {port} is in use by something that is not a Prefect server; stop it, "
+            "or choose another: make serve PREFECT_PORT=4300"
+        )
+    log = project / ".vtcc" / server.LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"starting a Prefect server at {url} (log: {log})", flush=True)
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [*command, "--host", host, "--port", str(port)],
+            cwd=project,  # its pyproject.toml has settings of the server
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            # Its own group: Ctrl-C reaches us alone, and running flows end before the server.
+            start_new_session=True,
+            env=os.environ | {"PREFECT_API_URL": url},
+        )
+    try:
+        _wait_until_healthy(process, url, log)
+    except BaseException:
+        end(process)
+        raise
+    return process
+
+
+def _taken(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            raise VtccError(
+                f"the Prefect server ended while starting: {(said or [''])[-1]} ({log})"
+            )
+        if server.probe(url, timeout=2.0) == "prefect":
+            return
+        time.sleep(0.5)
+    raise VtccError(f"the Prefect server was not healthy after {START_SECONDS:.0f} s; see {log}")
+
+
+def end(process: subprocess.Popen, grace: float = STOP_SECONDS) -> None:
+    """Ends a process started here with all its descendants, asking first.
+
+    SIGINT reaches flow runs, which end their stage: a training writes a checkpoint.
+    """
+    import psutil
+
+    family = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        family = [*parent.children(recursive=True), parent]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    _, left = psutil.wait_procs(family, timeout=grace)
+    for member in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()

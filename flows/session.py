@@ -1,0 +1,55 @@
+"""What every flow of vtcc does around its work."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Failed
+
+from flows import hooks, limits, records, recover
+from vtcc import paths
+from vtcc.errors import VtccError
+
+# Of every flow: they share a name, so that deployments are called vtcc/train, vtcc/study, ...
+OPTIONS: dict[str, Any] = {
+    "name": "vtcc",
+    "on_running": [hooks.tell],
+    "on_completion": [hooks.tell],
+    "on_failure": [hooks.tell],
+    "on_crashed": [hooks.tell],
+    "on_cancellation": [hooks.tell],
+}
+
+
+def explained(work: Callable[[], Any]) -> Any:
+    """What `work` returns; for a user's mistake a failed state with its one line.
+
+    The message says what to do; a traceback would bury it.
+    """
+    try:
+        return work()
+    except VtccError as error:
+        return Failed(message=str(error), data=error)
+
+
+@contextlib.contextmanager
+def session(*, trains: bool, places: int = 1, tags: dict[str, str] | None = None) -> Iterator[None]:
+    """Inside, the flow run is on record; those that were killed before are settled first.
+
+    Args:
+        trains: whether it waits for one of the places of trainings and holds it.
+        places: how many of them, at most all there are.
+        tags: shown with the flow run, beside those it has.
+    """
+    recover.settle_here()
+    identifier = str(flow_run.id)
+    with records.held(paths.home(), identifier, PREFECT_API_URL.value()) as record:
+        if tags:
+            shown = {*flow_run.tags, *(f"{key}: {value}" for key, value in tags.items())}
+            with get_client(sync_client=True) as client:
+                client.update_flow_run(flow_run.id, tags=sorted(shown))
+        with limits.place(record, places) if trains else contextlib.nullcontext():
+            yield

@@ -1,0 +1,103 @@
+"""The deployment `vtcc/study`: a study file's settings times seeds, recorded and compared."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.states import Failed
+
+from flows import artifacts, session, stages, verbs
+from flows.parameters import Jobs, Seeds, YamlFile
+from flows.progress import ProgressArtifact
+from vtcc import paths
+from vtcc.errors import VtccError
+from vtcc.study import plan, summary
+
+
+def run_name() -> str:
+    """The study file's name and the seeds where they are given."""
+    given = flow_run.parameters
+    seeds = f" seeds {given['seeds']}" if given.get("seeds") else ""
+    return f"study {Path(str(given.get('file') or '?')).stem}{seeds}"
+
+
+@flow(**session.OPTIONS, flow_run_name=run_name)
+def study(
+    file: YamlFile,
+    only: list[str] | None = None,
+    seeds: Seeds | None = None,
+    jobs: Jobs = 1,
+    again: bool = False,
+) -> Any:
+    """Runs what a study file asks for and is not recorded yet, each in a private worktree.
+
+    Records go to benchmarks/records and the table to reports/study.html, as with `vtcc study`;
+    the same again goes on.
+
+    Args:
+        file: the study, such as benchmarks/studies/stem.yaml; see docs/studies.md.
+        only: names of settings; without it, all.
+        seeds: instead of the file's, such as 0-2 or 0,3,7.
+        jobs: trainings at a time; together they hold as many places of the limit.
+        again: run what is recorded too.
+
+    Returns:
+        The table's rows: setting, seeds recorded and scores.
+
+    Raises:
+        VtccError: on a file that is not right, or when runs failed.
+    """
+    return session.explained(lambda: _study(file, only or [], seeds, jobs, again=again))
+
+
+def _study(file: str, only: list[str], seeds: str | None, jobs: int, *, again: bool) -> Any:
+    project = paths.project()
+    found = plan.read(Path(file), project)
+    plan.only(found, only)
+    arguments = ["study", file, "--jobs", str(jobs)]
+    arguments += [word for name in only for word in ("--only", name)]
+    arguments += ["--seeds", seeds] if seeds else []
+    arguments += ["--again"] if again else []
+    with session.session(trains=True, places=jobs):
+        try:
+            stages.done(runs(arguments, project))
+        finally:
+            table = rows(summary.rows(found, plan.root(project)))
+            told = f"{found.title}\n\n- page: `{project / paths.REPORTS / 'study.html'}`"
+            artifacts.table("vtcc-study", table, told)
+    return table
+
+
+@task(name="runs", cache_policy=NO_CACHE)
+def runs(arguments: list[str], project: Path) -> Any:
+    """`vtcc study`, its runs as progress."""
+    try:
+        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("study")))
+    except VtccError as error:
+        return Failed(message=str(error), data=error)
+    return None
+
+
+class Counter:
+    """Turns `3/12 patchify seed 2, about 10 min left` into progress."""
+
+    def __init__(self, show: ProgressArtifact) -> None:
+        self.show = show
+
+    def __call__(self, line: str) -> None:
+        """Shows a line that says so; others change nothing."""
+        if match := re.match(r"(\d+)/(\d+) (.+)", line):
+            done, total = int(match[1]) - 1, int(match[2])
+            self.show({"stage": "study", "done": done, "total": total, "now": match[3]})
+
+
+def rows(found: list[summary.Row]) -> list[dict[str, Any]]:
+    """The settings with how many seeds are recorded and their mean scores."""
+    return [
+        {"setting": row.name, "seeds": len(row.runs)}
+        | {s: round(spread.mean, 4) for s in artifacts.SCORES if (spread := row.score(s))}
+        for row in found
+    ]
