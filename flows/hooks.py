@@ -1,4 +1,4 @@
-"""State changes told to a webhook; off unless VTCC_WEBHOOK names an address."""
+"""What follows a state change: a webhook (off unless VTCC_WEBHOOK names one), tidying up."""
 
 import os
 from typing import Any
@@ -32,3 +32,10 @@ def tell(flow: Any, flow_run: Any, state: Any) -> None:
         httpx.post(address, json=body, timeout=SECONDS).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         get_logger("vtcc").warning("%s: %s", WEBHOOK, error)
+
+
+def tidy(_flow: Any, _flow_run: Any, _state: Any) -> None:
+    """Settles at once what a killed run left: its runner calls this when the process is gone."""
+    from flows import recover
+
+    recover.settle_here()

@@ -19,8 +19,8 @@ OPTIONS: dict[str, Any] = {
     "on_running": [hooks.tell],
     "on_completion": [hooks.tell],
     "on_failure": [hooks.tell],
-    "on_crashed": [hooks.tell],
-    "on_cancellation": [hooks.tell],
+    "on_crashed": [hooks.tell, hooks.tidy],
+    "on_cancellation": [hooks.tell, hooks.tidy],
 }
 
 
