@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from flows import assign, evaluate, study, train
+from flows import assign, evaluate, study, sweep, train
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,6 @@ ALL = (
     Deployment("train", train.train, "download, validate, train, evaluate, register", True),
     Deployment("evaluate", evaluate.evaluate, "any registered model on any images", False),
     Deployment("study", study.study, "a study file: settings times seeds, compared", True),
+    Deployment("sweep", sweep.sweep, "a search over parameters without labels", True),
     Deployment("assign", assign.assign, "sort a folder of images by the champion", False),
 )

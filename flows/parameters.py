@@ -94,6 +94,7 @@ Augment = _named("augment", "augmentation preset")
 Processes = _whole(1)
 Seed = _whole(0, config.MAX_SEED)
 Jobs = _whole(1, 64)
+Trials = _whole(1, 10_000)
 BatchSize = _whole(1)
 Tags = Annotated[
     dict[str, str],

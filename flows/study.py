@@ -85,13 +85,14 @@ class Counter:
     """Turns `3/12 patchify seed 2, about 10 min left` into progress."""
 
     def __init__(self, show: ProgressArtifact) -> None:
+        """Shows nothing until a line says so."""
         self.show = show
 
     def __call__(self, line: str) -> None:
         """Shows a line that says so; others change nothing."""
         if match := re.match(r"(\d+)/(\d+) (.+)", line):
             done, total = int(match[1]) - 1, int(match[2])
-            self.show({"stage": "study", "done": done, "total": total, "now": match[3]})
+            self.show({"stage": self.show.stage, "done": done, "total": total, "now": match[3]})
 
 
 def rows(found: list[summary.Row]) -> list[dict[str, Any]]:

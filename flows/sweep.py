@@ -1,0 +1,102 @@
+"""The deployment `vtcc/sweep`: a search over parameters by an objective that needs no label."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.states import Failed
+
+from flows import artifacts, session, stages, verbs
+from flows.parameters import Jobs, Trials, YamlFile
+from flows.progress import ProgressArtifact
+from flows.study import Counter
+from vtcc import paths
+from vtcc.errors import VtccError
+
+
+def run_name() -> str:
+    """The sweep file's name and the number of trials where it is given."""
+    given = flow_run.parameters
+    trials = f" to {given['trials']} trials" if given.get("trials") else ""
+    return f"sweep {Path(str(given.get('file') or '?')).stem}{trials}"
+
+
+@flow(**session.OPTIONS, flow_run_name=run_name)
+def sweep(
+    file: YamlFile,
+    trials: Trials | None = None,
+    jobs: Jobs = 1,
+    register: bool = False,
+    again: bool = False,
+) -> Any:
+    """Searches the space that a sweep file declares; trials train in private worktrees.
+
+    The record, its page and the winner's parameters go to reports/sweep, as with `vtcc sweep`;
+    the same again goes on.
+
+    Args:
+        file: the sweep, such as benchmarks/sweeps/digits.yaml; see docs/sweeps.md.
+        trials: how many there are to be in the end, instead of the file's number.
+        jobs: trials at a time; together they hold as many places of the limit.
+        register: train the winner in full and register its model.
+        again: forget the trials that there are.
+
+    Returns:
+        Number, objective and values of the best trial; None while none is complete.
+
+    Raises:
+        VtccError: on a file that is not right, or when trials failed.
+    """
+    return session.explained(lambda: _sweep(file, trials, jobs, register=register, again=again))
+
+
+def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: bool) -> Any:
+    from vtcc.study.sweep import file as sweep_file
+    from vtcc.study.sweep import results
+
+    project = paths.project()
+    found = sweep_file.read(Path(file), project)
+    arguments = ["sweep", file, "--jobs", str(jobs)]
+    arguments += ["--trials", str(trials)] if trials else []
+    arguments += ["--register"] if register else []
+    arguments += ["--again"] if again else []
+    record = project / results.FOLDER / f"{found.name}.json"
+    with session.session(trains=True, places=jobs):
+        try:
+            stages.done(search(arguments, project))
+        finally:
+            made = results.read_json(record)
+            if made:
+                told = [found.title, f"- page: `{record.with_suffix('.html')}`"]
+                told += [f"- {sentence}" for sentence in results.sentences(made)]
+                artifacts.table("vtcc-sweep", rows(made), "\n\n".join(told))
+    return next((row for row in rows(made) if row["trial"] == made["best"]), None)
+
+
+@task(name="search", cache_policy=NO_CACHE)
+def search(arguments: list[str], project: Path) -> Any:
+    """`vtcc sweep`, its trials as progress."""
+    try:
+        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("sweep")))
+    except VtccError as error:
+        return Failed(message=str(error), data=error)
+    return None
+
+
+def rows(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trials, the best objective first; what labels say afterwards beside it."""
+    best_first = sorted(
+        made["trials"], key=lambda t: (t["objective"] is None, -(t["objective"] or 0))
+    )
+    return [
+        {
+            "trial": t["number"],
+            "state": t["state"],
+            "objective": t["objective"],
+            **{f"{s} (afterwards)": v for s, v in (t.get("scores") or {}).items()},
+            **t["values"],
+        }
+        for t in best_first
+    ]
