@@ -9,6 +9,8 @@ The event starts `vtcc/train` with the parameters below. DVC sees which files ar
 is computed again where nothing changed, and only the label-free rule makes a champion.
 """
 
+import contextlib
+
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.events.actions import RunDeployment
@@ -27,10 +29,8 @@ def main() -> None:
             deployment = client.read_deployment_by_name("vtcc/train")
         except ObjectNotFound:
             raise SystemExit("error: no deployment vtcc/train; start `make serve` first") from None
-    try:
+    with contextlib.suppress(ValueError):
         Automation.read(name=NAME).delete()
-    except ValueError:
-        pass
     made = Automation(
         name=NAME,
         trigger=EventTrigger(expect={EVENT}, posture=Posture.Reactive, threshold=1),

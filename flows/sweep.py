@@ -69,7 +69,8 @@ def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: b
         finally:
             made = results.read_json(record)
             if made:
-                told = [found.title, f"- page: `{record.with_suffix('.html')}`"]
+                page = project / paths.REPORTS / f"sweep-{found.name}.html"
+                told = [found.title, f"- page: `{page}`"]
                 told += [f"- {sentence}" for sentence in results.sentences(made)]
                 artifacts.table("vtcc-sweep", rows(made), "\n\n".join(told))
     return next((row for row in rows(made) if row["trial"] == made["best"]), None)
