@@ -4,15 +4,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
-export DO_NOT_TRACK := true
-export DVC_NO_ANALYTICS := 1
-export PREFECT_SERVER_ANALYTICS_ENABLED := false
-export MLFLOW_DISABLE_TELEMETRY := true
-export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+# No telemetry, no network: vtcc/quiet.py has the switches, which vtcc, flows and tests apply.
 MLFLOW_PORT ?= 5000
 PREFECT_PORT ?= 4200
 
-.PHONY: help setup repro test test-slow lint format ui serve seeds study results performance clean
+.PHONY: help setup repro test test-slow lint format ui serve runs seeds study results performance clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -51,8 +47,11 @@ format: setup  ## rewrite files in the project's style
 ui: setup  ## MLflow at http://127.0.0.1:5000
 	@vtcc ui --port $(MLFLOW_PORT)
 
-serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployment vtcc/train
-	@python -m flows.serve --port $(PREFECT_PORT)
+serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployments vtcc/train, ...
+	@exec python -m flows.serve --port $(PREFECT_PORT)
+
+runs: setup  ## recent flow runs
+	@python -m flows.runs
 
 seeds: setup  ## digits over seeds 0-4, recorded in benchmarks/records
 	@vtcc study benchmarks/studies/digits.yaml

@@ -28,7 +28,7 @@ def sweep(
     file: YamlFile,
     trials: Trials | None = None,
     jobs: Jobs = 1,
-    register: bool = False,
+    register_winner: bool = False,
     again: bool = False,
 ) -> Any:
     """Searches the space that a sweep file declares; trials train in private worktrees.
@@ -40,7 +40,7 @@ def sweep(
         file: the sweep, such as benchmarks/sweeps/digits.yaml; see docs/sweeps.md.
         trials: how many there are to be in the end, instead of the file's number.
         jobs: trials at a time; together they hold as many places of the limit.
-        register: train the winner in full and register its model.
+        register_winner: train the winner in full and register its model.
         again: forget the trials that there are.
 
     Returns:
@@ -49,7 +49,9 @@ def sweep(
     Raises:
         VtccError: on a file that is not right, or when trials failed.
     """
-    return session.explained(lambda: _sweep(file, trials, jobs, register=register, again=again))
+    return session.explained(
+        lambda: _sweep(file, trials, jobs, register=register_winner, again=again)
+    )
 
 
 def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: bool) -> Any:

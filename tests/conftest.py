@@ -2,6 +2,11 @@
 
 import signal
 
+from vtcc import quiet
+
+# Before any library is imported, as in `vtcc` and `flows`.
+quiet.apply()
+
 
 def pytest_configure() -> None:
     """Signals that a script's background or `nohup` ignores count again, here and in children."""

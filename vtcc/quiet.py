@@ -1,4 +1,8 @@
-"""Environment switches that keep libraries quiet: no telemetry, no waiting for a network."""
+"""Environment switches that keep libraries quiet: no telemetry, no waiting for a network.
+
+The one place for them: `vtcc`, `flows` and the tests apply these before they import a library, and
+what they start inherits them.
+"""
 
 import os
 
