@@ -43,7 +43,9 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
-    pass
+    from vtcc import stopping
+
+    stopping.follow_runner()
 
 
 def _in_project() -> None:
@@ -122,10 +124,8 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
 ) -> None:
     """Sort images into the clusters of a trained model."""
-    from vtcc import stopping
     from vtcc.stages import predict as stage
 
-    stopping.follow_runner()
     stage.run(inputs, model=model, out=out, batch_size=batch_size)
 
 
@@ -140,7 +140,6 @@ def assess(
     from vtcc.stages import assess as stage
 
     _in_project()
-    stopping.follow_runner()
     with stopping.obeyed("assess"):
         stage.run(model)
 
@@ -199,10 +198,8 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
 ) -> None:
     """Run settings x seeds, record and compare them; the same command goes on."""
-    from vtcc import stopping
     from vtcc.stages import study as stage
 
-    stopping.follow_runner()
     stage.start(
         file,
         only=only or [],

@@ -1,10 +1,14 @@
 """Which flow runs of this machine are dead, told by a lock."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from flows import records
+from vtcc.stopping import RUNNER
 
 HOLD = """
 import sys, time, pathlib
@@ -55,3 +59,22 @@ def test_what_could_not_be_settled_stays(tmp_path: Path) -> None:
     assert file.exists()
     assert dead(tmp_path, None) == [records.Record("c")]
     assert not file.exists()
+
+
+def test_a_verb_ends_with_the_flow_that_started_it(tmp_path: Path) -> None:
+    """A study or a prediction must not go on alone when its flow's process is killed."""
+    runner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    verb = "from vtcc import stopping; import time; stopping.follow_runner(); time.sleep(60)"
+    env = {k: v for k, v in os.environ.items() if k != "DVC_STAGE"}
+    followed = subprocess.Popen(
+        [sys.executable, "-c", verb], env=env | {RUNNER: str(runner.pid)}, stderr=subprocess.PIPE
+    )
+    try:
+        time.sleep(1.0)
+        assert followed.poll() is None
+        runner.kill()
+        runner.wait()
+        assert followed.wait(10) == -signal.SIGTERM
+    finally:
+        followed.kill()
+        followed.communicate()
