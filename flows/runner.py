@@ -17,7 +17,7 @@ from vtcc import paths
 
 # Runs that do not train are short and never wait behind those that do.
 OTHERS = 2
-QUERY_SECONDS = 3.0
+QUERY_SECONDS = 1.0
 READY = "ready"
 
 
