@@ -133,7 +133,7 @@ def register(
         version_tags: further tags of the version.
         group: an MLflow run of this name becomes the training's parent, where it has none.
     """
-    from vtcc.tracking import registry, store, studies
+    from vtcc.tracking import registry, store
 
     try:
         done = registry.register_current(where.directory)
@@ -147,10 +147,7 @@ def register(
     except VtccError as error:
         return Failed(message=str(error), data=error)
     if group:
-        title = f"trainings of the group {group}"
-        parent = studies.StudyRun(group, title, "", where.params["dataset"]["name"])
-        parent.adopt(f"seed {where.params['train']['seed']}", done.run_id)
-        parent.finish("FINISHED", {})
+        _put_below(group, where, done.run_id)
     return Version(
         f"{done.name} version {done.version}",
         "yes" if done.champion else f"no: {done.reason}",
@@ -158,6 +155,19 @@ def register(
         experiment,
         store.public_uri(),
     )
+
+
+def _put_below(group: str, where: workspace.Workspace, run_id: str) -> None:
+    """Makes a training a child of its group's run; one process at a time, or there would be two."""
+    from filelock import FileLock
+
+    from vtcc.tracking import studies
+
+    with FileLock(where.home / ".vtcc" / "groups.lock"):
+        title = f"trainings of the group {group}"
+        parent = studies.StudyRun(group, title, "", where.params["dataset"]["name"])
+        parent.adopt(f"seed {where.params['train']['seed']}", run_id)
+        parent.finish("FINISHED", {})
 
 
 def import_mlflow_meanwhile() -> None:

@@ -52,7 +52,7 @@ class Live:
             patch = self.directory.with_name("edits.patch")
             patch.write_text(edits + "\n")
             toy.git(self.directory, "apply", str(patch))
-        short = ["--set", "train.epochs=2", "--set", "evaluate.baselines=[kmeans]"]
+        short = ["--set", "train.epochs=2", "--set", "evaluate.baselines=[kmeans_pixels]"]
         self.run("vtcc", "use", "digits", *short)
         toy.git(self.directory, "add", "-A")
         toy.git(self.directory, "commit", "-qm", "two epochs")
@@ -159,7 +159,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     one = Live(tmp_path_factory.mktemp("live"))
     one.clone()
     print(f"ready in {one.serve():.1f} s")
-    family = one.family()
     yield one
     assert one.process is not None
     family = one.family()
