@@ -1,4 +1,4 @@
-"""A contact sheet: one row of thumbnails per cluster, as a PNG without any text to read."""
+"""A contact sheet: one row of thumbnails per cluster, its number in front, as a PNG."""
 
 import csv
 import io

@@ -152,7 +152,13 @@ def read(file: Path) -> list[Row]:
     import pandas as pd
 
     readers: dict[str, Callable[..., pd.DataFrame]] = {
-        ".csv": pd.read_csv,
+        # A file called NA is one, and so is one called 7.
+        ".csv": lambda path: pd.read_csv(
+            path,
+            dtype={"file": str, "error": str},
+            keep_default_na=False,
+            na_values={"cluster": [""], "confidence": [""]},
+        ),
         ".json": pd.read_json,
         ".parquet": pd.read_parquet,
     }
