@@ -355,6 +355,10 @@ def test_the_other_deployments_refuse_wrong_parameters_too(server: None) -> None
             ({"file": "a.yaml", "seeds": "one"}, "does not match"),
             ({"file": "a.yaml", "jobs": 0}, "less than the minimum of 1"),
         ],
+        "sweep": [
+            ({}, "'file' is a required property"),
+            ({"file": "a.yaml", "trials": 0}, "less than the minimum of 1"),
+        ],
         "assign": [
             ({}, "'folder' is a required property"),
             ({"folder": "a", "out": "a.txt"}, "does not match"),
