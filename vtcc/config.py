@@ -662,6 +662,25 @@ def override(values: dict, overrides: dict[str, Any]) -> dict:
     return changed
 
 
+def check(key: str, value: Any) -> None:
+    """Checks a value for a dotted key by itself: type, range, choices.
+
+    Raises:
+        VtccError: as `from_dict`, or when there is no such key, with the nearest.
+    """
+    cls: Any = Params
+    *sections, name = key.split(".")
+    for section in sections:
+        cls = typing.get_type_hints(cls).get(section) if dataclasses.is_dataclass(cls) else None
+    known = {f.name: f for f in fields(cls)} if dataclasses.is_dataclass(cls) else {}
+    hint = typing.get_type_hints(cls)[name] if name in known else None
+    if hint is None or dataclasses.is_dataclass(hint):
+        near = difflib.get_close_matches(key, [row.key for row in explain()], n=1)
+        told = f"did you mean {near[0]!r}?" if near else "see `vtcc params --explain`"
+        raise VtccError(f"{key}: unknown parameter; {told}")
+    _value(hint, value, known[name].metadata, key)
+
+
 def edit(text: str, overrides: dict[str, Any]) -> str:
     """The text of a params file with some values replaced, comments and layout kept.
 

@@ -10,7 +10,7 @@ from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
 from vtcc.stages import study as stage
-from vtcc.study import plan, records, run
+from vtcc.study import crew, plan, records, run
 
 Ran = list[tuple[str, str, int]]
 
@@ -31,7 +31,7 @@ def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: 
     assert one["metrics"]["acc"] == pytest.approx(0.69)
     assert (one["params"]["train.seed"], one["params"]["train.epochs"]) == (1, 2)
     assert one["overrides"] == {"train.epochs": 2, "train.model.stem": "patchify"}
-    assert one["seconds"] == dict.fromkeys((*run.DATA, *run.MODEL), 12.3)
+    assert one["seconds"] == dict.fromkeys((*crew.DATA, *crew.MODEL), 12.3)
     assert (one["data_digest"], one["threads"], one["dirty"]) == ("abc", 1, False)
     assert one["command"].endswith("stems.yaml --threads 1")
     assert toy.git(project, "rev-parse", "HEAD").startswith(one["commit"])

@@ -125,10 +125,10 @@ def read(file: Path, project: Path | None = None) -> Study:
 
 
 def _study(values: Any, file: Path, project: Path) -> Study:
-    _keys(values, KEYS, "")
-    name = _name(values.get("name"), "name")
-    defaults = _presets(values)
-    base = _section(values.get("overrides"), "overrides")
+    check_keys(values, KEYS, "")
+    name = check_name(values.get("name"), "name")
+    defaults = chosen_presets(values)
+    base = section(values.get("overrides"), "overrides")
     sections = values.get("settings")
     if sections is None:
         settings = [_setting(name, name, {}, defaults, base, project)]
@@ -136,7 +136,7 @@ def _study(values: Any, file: Path, project: Path) -> Study:
         if not isinstance(sections, dict) or not sections:
             raise VtccError("settings: expected names with what they change, {} for nothing")
         settings = [
-            _setting(_name(n, "settings"), f"{name}--{n}", s, defaults, base, project)
+            _setting(check_name(n, "settings"), f"{name}--{n}", s, defaults, base, project)
             for n, s in sections.items()
         ]
     known = [s.name for s in settings]
@@ -149,8 +149,8 @@ def _study(values: Any, file: Path, project: Path) -> Study:
     return Study(
         file=file,
         name=name,
-        title=_text(values, "title") or name,
-        question=_text(values, "question"),
+        title=text(values, "title") or name,
+        question=text(values, "question"),
         preset=defaults["preset"],
         seeds=seeds,
         baseline=baseline,
@@ -168,10 +168,10 @@ def _setting(
     project: Path,
 ) -> Setting:
     where = f"settings.{name}"
-    values = _section(values, where)
+    values = section(values, where)
     dotted = {k: v for k, v in values.items() if "." in str(k)}
-    _keys({k: v for k, v in values.items() if k not in dotted}, (*PRESETS, "note"), where)
-    chosen = dict(defaults) | _presets(values, where)
+    check_keys({k: v for k, v in values.items() if k not in dotted}, (*PRESETS, "note"), where)
+    chosen = dict(defaults) | chosen_presets(values, where)
     try:
         own = workspace.resolve(
             chosen["preset"],
@@ -197,13 +197,14 @@ def _setting(
     return Setting(
         name=name,
         record=record,
-        note=_text(values, "note"),
+        note=text(values, "note"),
         overrides={k: v for k, v in flat.items() if v != before[k]},
         params=params,
     )
 
 
-def _keys(values: Any, known: tuple[str, ...], where: str) -> None:
+def check_keys(values: Any, known: tuple[str, ...], where: str) -> None:
+    """Refuses what is no mapping, and a key that is not known, with the nearest."""
     if not isinstance(values, dict):
         raise VtccError(f"{where or 'study'}: expected keys and values, found {values!r}")
     for key in values:
@@ -213,7 +214,8 @@ def _keys(values: Any, known: tuple[str, ...], where: str) -> None:
             raise VtccError(f"{name}: unknown key; {near}")
 
 
-def _section(values: Any, where: str) -> dict[str, Any]:
+def section(values: Any, where: str) -> dict[str, Any]:
+    """A mapping that may be left out."""
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -221,7 +223,8 @@ def _section(values: Any, where: str) -> dict[str, Any]:
     return values
 
 
-def _presets(values: Mapping[str, Any], where: str = "") -> dict[str, str | None]:
+def chosen_presets(values: Mapping[str, Any], where: str = "") -> dict[str, str | None]:
+    """The presets a file or a setting names; at the top all of them, None for none."""
     found = {k: values[k] for k in PRESETS if k in values}
     for key, value in found.items():
         if value is not None and not isinstance(value, str):
@@ -230,7 +233,8 @@ def _presets(values: Mapping[str, Any], where: str = "") -> dict[str, str | None
     return found if where else dict.fromkeys(PRESETS) | found
 
 
-def _name(value: Any, where: str) -> str:
+def check_name(value: Any, where: str) -> str:
+    """A name that is good for files."""
     if not isinstance(value, str) or not re.fullmatch(NAME, value):
         raise VtccError(
             f"{where}: found {value!r}; use lower-case letters, digits, dots and single dashes, "
@@ -239,7 +243,8 @@ def _name(value: Any, where: str) -> str:
     return value
 
 
-def _text(values: Mapping[str, Any], key: str) -> str:
+def text(values: Mapping[str, Any], key: str) -> str:
+    """Text on one line; empty where there is none."""
     value = values.get(key)
     if value is not None and not isinstance(value, str):
         raise VtccError(f"{key}: expected text, found {value!r}")
@@ -247,7 +252,7 @@ def _text(values: Mapping[str, Any], key: str) -> str:
 
 
 def _score(values: Mapping[str, Any]) -> str:
-    score = _text(values, "score") or "acc"
+    score = text(values, "score") or "acc"
     known = [*records.SCORES, "fmi", *records.LABEL_FREE]
     if score not in known and not score.startswith("baseline_"):
         raise VtccError(compose.unknown("score", score, known))

@@ -1,16 +1,14 @@
 """Runs a study: every setting with every seed, each recorded as soon as it is done."""
 
-import contextlib
 import datetime
 import json
 import os
 import queue
 import shlex
-import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,10 @@ from vtcc import config, paths
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
-from vtcc.study import facts, records
+from vtcc.study import crew, facts, records
+from vtcc.study.crew import Crew
 from vtcc.study.plan import Setting, Study
 
-DATA, MODEL = ("download", "validate"), ("train", "evaluate")
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Sections that decide which images a run sees.
 SEEN = ("dataset.", "download.", "validate.")
 
@@ -90,20 +87,8 @@ def run(
     jobs = min(jobs, len(runs))
     threads = threads or (1 if jobs > 1 else 0)
     conductor = _Conductor(study, runs, root, threads, jobs, again, on_record)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(dvc.interruptible())
-        stack.enter_context(_terminable())
-        # One worktree for all runs of a job: they must not differ in code edited meanwhile.
-        first = runs[0].setting.seeded(runs[0].seed)
-        places = []
-        for _ in range(jobs):
-            place = Workspace(project=project, private=True, params=first)
-            places.append(stack.enter_context(place))
-            if threads:
-                place.env |= dict.fromkeys(THREADS, str(threads))
-            # Variants under test are no candidates for the registered model.
-            place.env["VTCC_REGISTER"] = "no"
-        conductor.play(places)
+    with crew.places(project, runs[0].setting.seeded(runs[0].seed), jobs, threads) as places:
+        conductor.crew.play(places, conductor.work)
     return conductor.outcome
 
 
@@ -131,19 +116,6 @@ def check_records(runs: list[Run], root: Path) -> None:
             )
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends a study like Ctrl-C: alone it would orphan the trainings."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
 class _Conductor:
     """Hands runs to workers; says what is going on and how long it may take."""
 
@@ -168,45 +140,22 @@ class _Conductor:
         self._digests: dict[str, str] = {}
         # The same images must not be fetched twice at once.
         self._data = threading.Lock()
-        self._stop = threading.Event()
-        self._errors: list[BaseException] = []
+        self.crew = Crew(jobs)
+        self._say = self.crew.say
         self._seconds: list[float] = []
 
-    def play(self, places: list[Workspace]) -> None:
-        """Works through the runs, one thread per worktree."""
-        threads = [threading.Thread(target=self._work, args=(place,)) for place in places]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.5)
-        except KeyboardInterrupt:
-            self._say("stopping; a training in progress keeps its checkpoint")
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-            raise
-        if self._errors:
-            raise self._errors[0]
-
-    def _work(self, where: Workspace) -> None:
+    def work(self, where: Workspace) -> None:
+        """Works through the runs that are left, in one worktree."""
         code = facts.commit(where.directory)
-        while not self._stop.is_set():
+        while not self.crew.stopping:
             try:
                 number, one = self._waiting.get_nowait()
             except queue.Empty:
                 return
             try:
                 self._one(number, one, where, code)
-            except KeyboardInterrupt:
-                return
             except VtccError as error:
                 self._fail(one, str(error), code)
-            except BaseException as error:
-                self._errors.append(error)
-                self._stop.set()
-                return
 
     def _one(self, number: int, one: Run, where: Workspace, code: dict[str, Any]) -> None:
         params = one.setting.seeded(one.seed)
@@ -219,8 +168,8 @@ class _Conductor:
         done: dict[str, dvc.StageRun] = {}
         if seen not in self._digests or not self._same(known, flat, self._digests[seen], code):
             with self._data:
-                for stage in DATA:
-                    done[stage] = self._stage(stage, where, one)
+                for stage in crew.DATA:
+                    done[stage] = self.crew.stage(stage, where, str(one))
             cache = _json(where.directory / paths.CACHE / "cache.json")
             self._digests[seen] = cache["digest"]
         digest = self._digests[seen]
@@ -229,8 +178,8 @@ class _Conductor:
             self.outcome.kept.append(one)
             self._tell(known or {})
             return
-        for stage in MODEL:
-            done[stage] = self._stage(stage, where, one)
+        for stage in crew.MODEL:
+            done[stage] = self.crew.stage(stage, where, str(one))
         seconds = time.monotonic() - started
         record = {
             "study": self.study.name,
@@ -280,20 +229,6 @@ class _Conductor:
             and (clean or known.get("code") == code["code"])
         )
 
-    def _stage(self, stage: str, where: Workspace, one: Run) -> dvc.StageRun:
-        label = "    " if self.jobs == 1 else f"    {one}: "
-        shown = _Shown(stage, label, self._say)
-        done = dvc.run_stage(
-            stage,
-            where.directory,
-            env=where.env,
-            on_line=lambda line: self._say(f"{label}{line}"),
-            on_progress=shown,
-            stopped=self._stop.is_set,
-        )
-        self._say(f"  {one}: {stage} {done.how} in {done.seconds:.1f} s")
-        return done
-
     def _fail(self, one: Run, reason: str, code: dict[str, Any]) -> None:
         reason = " ".join(reason.split())
         self.outcome.failed[one] = reason
@@ -328,28 +263,6 @@ class _Conductor:
             return ""
         rest = statistics.fmean(taken) * (len(self.runs) - number + 1) / self.jobs
         return f", about {duration(rest)} left"
-
-    def _say(self, text: str) -> None:
-        print(text, flush=True)
-
-
-class _Shown:
-    """One line of progress in a while: a log of a long training stays readable."""
-
-    def __init__(self, stage: str, label: str, say: Any, every: float = 30.0) -> None:
-        self.stage, self.label, self.say, self.every = stage, label, say, every
-        self._last = time.monotonic()
-
-    def __call__(self, progress: dict[str, Any]) -> None:
-        if time.monotonic() - self._last < self.every:
-            return
-        self._last = time.monotonic()
-        figures = {k: v for k, v in progress.items() if k not in ("stage", "done", "total")}
-        shown = "  ".join(
-            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
-        )
-        done = f"{progress.get('done')}/{progress.get('total')}"
-        self.say(f"{self.label}{self.stage} {done}  {shown}")
 
 
 def duration(seconds: float) -> str:

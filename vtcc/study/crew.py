@@ -1,0 +1,166 @@
+"""Several trainings side by side, each job in a worktree of its own: for studies and sweeps."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vtcc.runner import dvc
+from vtcc.runner.workspace import Workspace
+
+DATA, MODEL = ("download", "validate"), ("train", "evaluate")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def places(
+    project: Path, params: dict[str, Any], jobs: int, threads: int
+) -> Iterator[list[Workspace]]:
+    """One private worktree per job; SIGTERM ends the block like Ctrl-C.
+
+    All runs of a job share its worktree: they must not differ in code edited meanwhile.
+
+    Args:
+        project: directory of `params.yaml`, absolute.
+        params: complete parameters to begin with.
+        jobs: how many.
+        threads: processor threads of a stage; 0 leaves it to the libraries.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dvc.interruptible())
+        stack.enter_context(_terminable())
+        found = []
+        for _ in range(jobs):
+            place = stack.enter_context(Workspace(project=project, private=True, params=params))
+            if threads:
+                place.env |= dict.fromkeys(THREADS, str(threads))
+            # Variants under test are no candidates for the registered model.
+            place.env["VTCC_REGISTER"] = "no"
+            found.append(place)
+        yield found
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a study like Ctrl-C: alone it would orphan the trainings."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+class Crew:
+    """Threads that work in worktrees, and what they say."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._stop = threading.Event()
+        self._errors: list[BaseException] = []
+
+    @property
+    def stopping(self) -> bool:
+        """Whether everybody is asked to end."""
+        return self._stop.is_set()
+
+    def say(self, text: str) -> None:
+        """One line for whoever watches."""
+        print(text, flush=True)
+
+    def play(self, places: list[Workspace], work: Callable[[Workspace], None]) -> None:
+        """Runs `work` in every worktree at once, a thread each, until all return.
+
+        Raises:
+            KeyboardInterrupt: after the stages in progress have ended.
+            BaseException: the first that a thread met; the others are stopped.
+        """
+
+        def guarded(place: Workspace) -> None:
+            try:
+                work(place)
+            except KeyboardInterrupt:
+                return
+            except BaseException as error:
+                self._errors.append(error)
+                self._stop.set()
+
+        threads = [threading.Thread(target=guarded, args=(place,)) for place in places]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.5)
+        except KeyboardInterrupt:
+            self.say("stopping; a training in progress keeps its checkpoint")
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            raise
+        if self._errors:
+            raise self._errors[0]
+
+    def stage(
+        self,
+        stage: str,
+        where: Workspace,
+        who: str,
+        *,
+        on_progress: Callable[[dict[str, Any]], None] = lambda progress: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> dvc.StageRun:
+        """Runs a stage in a worktree and says how it goes.
+
+        Args:
+            stage: its name.
+            where: the worktree.
+            who: the run, for people.
+            on_progress: gets the stage's progress too.
+            stopped: a further reason to interrupt it, asked twice a second.
+
+        Raises:
+            VtccError: as `dvc.run_stage`.
+            KeyboardInterrupt: when everybody, or this stage, was asked to end.
+        """
+        label = "    " if self.jobs == 1 else f"    {who}: "
+        shown = _Shown(stage, label, self.say)
+
+        def progressed(progress: dict[str, Any]) -> None:
+            shown(progress)
+            on_progress(progress)
+
+        done = dvc.run_stage(
+            stage,
+            where.directory,
+            env=where.env,
+            on_line=lambda line: self.say(f"{label}{line}"),
+            on_progress=progressed,
+            stopped=lambda: self.stopping or stopped(),
+        )
+        self.say(f"  {who}: {stage} {done.how} in {done.seconds:.1f} s")
+        return done
+
+
+class _Shown:
+    """One line of progress in a while: a log of a long training stays readable."""
+
+    def __init__(self, stage: str, label: str, say: Any, every: float = 30.0) -> None:
+        self.stage, self.label, self.say, self.every = stage, label, say, every
+        self._last = time.monotonic()
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        if time.monotonic() - self._last < self.every:
+            return
+        self._last = time.monotonic()
+        figures = {k: v for k, v in progress.items() if k not in ("stage", "done", "total")}
+        shown = "  ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
+        )
+        done = f"{progress.get('done')}/{progress.get('total')}"
+        self.say(f"{self.label}{self.stage} {done}  {shown}")
