@@ -212,6 +212,38 @@ def study(
 
 
 @app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="See docs/sweeps.md.")],
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", help="In the end, instead of the file's number.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="Of a trial; 0: up to the libraries.")] = 0,
+    write: Annotated[
+        Path | None, typer.Option(help="The winner's parameters go there, e.g. params.yaml.")
+    ] = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Train the winner in full and register it.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Forget the trials there are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
+) -> None:
+    """Search parameters by an objective without labels; the same command goes on."""
+    from vtcc.stages import sweep as stage
+
+    stage.start(
+        file,
+        trials=trials,
+        jobs=jobs,
+        threads=threads,
+        write=write,
+        register=register,
+        again=again,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
 def presets() -> None:
     """List what `vtcc use` takes: run, model and augmentation presets, dataset cards."""
     project = paths.project()
@@ -283,13 +315,7 @@ def use(
     text = config.edit(template, compose.changes(dataset, model, augment, overrides, project))
     _in_project()
     compose.check_encoder(yaml.safe_load(text))
-    former = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.exists() else ""
-    known = (compose.run_text(n, project) for n in compose.names("run", project))
-    if former and former not in known:
-        kept = (
-            Path(".vtcc/params") / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}.yaml"
-        )
-        write_text(kept, former)
+    if kept := compose.keep_params(Path()):
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
     chosen = {"dataset": dataset, "model": model, "augmentation": augment}

@@ -7,6 +7,7 @@ numbers.
 
 import difflib
 import importlib.util
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,24 @@ def compose(
         raise VtccError(f"{project / file}: expected sections, found {values!r}")
     config.from_dict(config.Params, values)
     return config.override(values, changes(dataset, model, augment, overrides, project))
+
+
+def keep_params(project: Path) -> Path | None:
+    """Keeps a `params.yaml` that is about to be replaced in `.vtcc/params`.
+
+    Returns:
+        Where it is kept; None where it is no more than a preset as it stands, or missing.
+    """
+    from vtcc.atomic import write_text
+
+    file = project / paths.PARAMS
+    former = file.read_text(encoding="utf-8") if file.exists() else ""
+    if not former or former in (run_text(n, project) for n in names("run", project)):
+        return None
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}"
+    kept = Path(".vtcc/params") / f"{stamp}.yaml"
+    write_text(project / kept, former)
+    return kept
 
 
 def changes(

@@ -1,4 +1,4 @@
-"""A study as one MLflow run, above the runs of its trainings."""
+"""A study or a sweep as one MLflow run, above the runs of its trainings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,9 @@ class StudyRun:
         run_id: the MLflow run, or None where there is no store.
     """
 
-    def __init__(self, name: str, title: str, question: str, experiment: str) -> None:
+    def __init__(
+        self, name: str, title: str, question: str, experiment: str, kind: str = "study"
+    ) -> None:
         """Finds or creates the run.
 
         Args:
@@ -28,6 +30,7 @@ class StudyRun:
             title: its one line.
             question: its paragraph.
             experiment: of the baseline's dataset, where MLflow shows the trainings below it.
+            kind: study or sweep.
         """
         self.run_id: str | None = None
         self._client: Any = None
@@ -35,24 +38,24 @@ class StudyRun:
         try:
             self._client = store.client()
             where = store.experiment_id(self._client, experiment)
-            same = f"tags.`vtcc.study` = '{name}' and tags.`vtcc.kind` = 'study'"
+            same = f"tags.`vtcc.study` = '{name}' and tags.`vtcc.kind` = '{kind}'"
             found = self._client.search_runs([where], same, max_results=1)
             if found:
                 run_id = found[0].info.run_id
                 alive.reopen(self._client, run_id, self._hold)
             else:
                 tags = {
-                    "mlflow.runName": f"study {name}",
+                    "mlflow.runName": f"{kind} {name}",
                     "vtcc.study": name,
-                    "vtcc.kind": "study",
-                    **facts.source_tags("vtcc study"),
+                    "vtcc.kind": kind,
+                    **facts.source_tags(f"vtcc {kind}"),
                     **self._hold.tags,
                 }
                 run_id = self._client.create_run(where, tags=tags).info.run_id
             text = "\n\n".join(filter(None, [title, question]))
             self._client.set_tag(run_id, "mlflow.note.content", text)
         except Exception as error:
-            note(f"MLflow: the study is not tracked ({store.reason(error)})")
+            note(f"MLflow: the {kind} is not tracked ({store.reason(error)})")
         else:
             self.run_id, self._name = run_id, name
 
@@ -73,6 +76,18 @@ class StudyRun:
                 self._client.set_tag(child, PARENT, self.run_id)
         except Exception as error:
             note(f"MLflow: {run_id} is not shown below its study ({store.reason(error)})")
+
+    def score(self, run_id: str | None, figures: Mapping[str, float]) -> None:
+        """Logs figures to a training's run."""
+        if self.run_id is None:
+            return
+        try:
+            child = runs.known_run(self._client, run_id)
+            if child is not None:
+                finite = {k: float(v) for k, v in figures.items() if runs.is_finite(v)}
+                runs.log_scores(self._client, child, finite)
+        except Exception as error:
+            note(f"MLflow: figures of {run_id} were not delivered ({store.reason(error)})")
 
     def finish(
         self, status: str, figures: Mapping[str, float], artifacts: Sequence[Path] = ()

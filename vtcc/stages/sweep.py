@@ -1,0 +1,88 @@
+"""`vtcc sweep FILE`: a search over parameters, shown to a person."""
+
+from pathlib import Path
+
+from vtcc import paths
+from vtcc.errors import VtccError
+from vtcc.progress import note
+from vtcc.study.sweep import file as sweep_file
+from vtcc.study.sweep import results, run
+
+
+def start(
+    file: Path,
+    *,
+    trials: int | None = None,
+    jobs: int = 1,
+    threads: int = 0,
+    write: Path | None = None,
+    register: bool = False,
+    again: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Runs what a sweep file asks for and shows what is found.
+
+    Args:
+        file: the sweep file.
+        trials: how many in the end, instead of the file's.
+        jobs: trials at a time.
+        threads: processor threads of a trial; 0 leaves it to the libraries.
+        write: where the winner's parameters go.
+        register: train the winner in full and register the model.
+        again: forget the trials that there are.
+        dry_run: check and show the plan, run nothing.
+
+    Raises:
+        VtccError: on a file that is not right, or at the end when trials failed.
+    """
+    project = paths.project()
+    if dry_run:
+        _plan(sweep_file.read(file, project))
+        return
+    try:
+        outcome = run(
+            file,
+            project=project,
+            trials=trials,
+            jobs=jobs,
+            threads=threads,
+            write=write,
+            register=register,
+            again=again,
+        )
+    except KeyboardInterrupt:
+        raise VtccError("interrupted; what is found is kept, the same command goes on") from None
+    made = results.read_json(outcome.record)
+    print(f"\n{outcome.sweep.title}\n{results.table(made)}\n")
+    for sentence in results.sentences(made):
+        print(sentence)
+    if outcome.params is not None:
+        note(f"the winner's parameters: {_near(outcome.params, project)}")
+    note(f"look at {_near(outcome.page, project)}")
+    if outcome.failed:
+        first = next(iter(outcome.failed))
+        raise VtccError(
+            f"{len(outcome.failed)} trials failed, such as {first}: {outcome.failed[first]}; the "
+            "same command tries others in their place"
+        )
+
+
+def _plan(sweep: sweep_file.Sweep) -> None:
+    print(f"{sweep.title}: {sweep.trials} trials of {sweep.epochs} epochs, {sweep.sampler}")
+    start = sweep.start()
+    for dimension in sweep.space:
+        if dimension.choices:
+            words = " | ".join(map(str, dimension.choices))
+        else:
+            words = ", ".join(f"{k} {v}" for k, v in dimension.described().items())
+        print(f"  {dimension.key}: {words}")
+    if sweep.sampler == "grid":
+        print(f"the grid has {sum(1 for _ in sweep.grid())} combinations")
+    elif start:
+        print(f"the first trial is what the preset has: {results.shown(start)}")
+    else:
+        print("what the preset has lies outside this space; the first trial is drawn")
+
+
+def _near(file: Path, project: Path) -> Path:
+    return file.relative_to(project) if file.is_relative_to(project) else file
