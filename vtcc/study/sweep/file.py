@@ -72,6 +72,14 @@ class Sweep:
         """The same for a full training: epochs and seed are those of the preset."""
         return config.override(self.params, values)
 
+    def allowed(self, values: dict[str, Any]) -> bool:
+        """Whether the values go together."""
+        try:
+            self.trial(values)
+        except VtccError:
+            return False
+        return True
+
     def start(self) -> dict[str, Any] | None:
         """The preset's own values, which the first trial has; None where the space lacks them."""
         flat = config.flatten(self.params)
@@ -114,9 +122,16 @@ def resized(sweep: Sweep, trials: int) -> Sweep:
     Raises:
         VtccError: when that is none.
     """
-    return dataclasses.replace(
-        sweep, trials=_whole({"--trials": trials}, "--trials", 1, MOST_TRIALS)
-    )
+    wanted = _whole({"--trials": trials}, "--trials", 1, MOST_TRIALS)
+    return _capped(dataclasses.replace(sweep, trials=wanted))
+
+
+def _capped(sweep: Sweep) -> Sweep:
+    """A grid cannot have more trials than combinations that are allowed."""
+    if sweep.sampler != "grid":
+        return sweep
+    allowed = itertools.islice(filter(sweep.allowed, sweep.grid()), sweep.trials)
+    return dataclasses.replace(sweep, trials=sum(1 for _ in allowed))
 
 
 def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
@@ -157,7 +172,7 @@ def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
         pruning=_chosen(values, "pruning", PRUNING, "median"),
     )
     _check_together(sweep)
-    return sweep
+    return _capped(sweep)
 
 
 def _check_together(sweep: Sweep) -> None:

@@ -200,11 +200,7 @@ class Trials:
         tried = [t["values"] for t in self.all() if t["state"] != "failed"]
         tried += self._failed
         for combination in self.sweep.grid():
-            if combination not in tried:
-                try:
-                    self.sweep.trial(combination)
-                except VtccError:
-                    continue
+            if combination not in tried and self.sweep.allowed(combination):
                 return combination
         return None
 

@@ -1,0 +1,267 @@
+"""Running a sweep, with the stages faked: resume, failures, pruning, what is written."""
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.study.sweep.conftest import RATE, SWEEP, World, quality
+from vtcc import config
+from vtcc.errors import VtccError
+from vtcc.runner.dvc import StageError
+from vtcc.stages import sweep as stage
+from vtcc.study import sweep
+from vtcc.study.sweep import objective, storage
+from vtcc.study.sweep.trial import Rungs
+
+
+def trials(project: Path) -> list[dict[str, Any]]:
+    return json.loads((project / "reports/sweep/rates.json").read_text())["trials"]
+
+
+def test_a_sweep_finds_the_best_of_its_trials(file: Path, project: Path, world: World) -> None:
+    ended: list[dict[str, Any]] = []
+    outcome = sweep.run(file, on_trial=ended.append)
+    assert (outcome.done, outcome.failed, len(world.trained)) == (6, {}, 6)
+    found = trials(project)
+    assert [t["number"] for t in ended] == [t["number"] for t in found] == list(range(6))
+    for t in found:
+        rate, stem = t["values"].values()
+        train = {"optimizer": {"learning_rate": rate}, "model": {"stem": stem}}
+        assert (t["state"], t["objective"], t["run_id"]) == ("complete", quality(train), "r")
+    # The preset's own values come first; here nothing is better.
+    assert found[0]["values"] == {RATE: 0.001, "train.model.stem": "conv"}
+    assert outcome.best and outcome.best["number"] == 0
+    assert list((project / ".vtcc" / "worktrees").iterdir()) == []
+    # Labels are read once, after everything is decided.
+    assert world.events.count("labels") == 1 and world.events[-1] == "labels"
+    assert found[3]["scores"]["acc"] == 0.97
+    # Nothing is left to do.
+    assert sweep.run(file).done == 6 and len(world.trained) == 6
+
+
+def test_the_winners_parameters_are_complete(file: Path, project: Path, world: World) -> None:
+    file.write_text(SWEEP.replace("preset: digits", "preset: digits\noverrides: {train.ema: 0.9}"))
+    before = (project / "params.yaml").read_text()
+    outcome = sweep.run(file, trials=3)
+    assert outcome.params == project / "reports/sweep/rates.params.yaml"
+    written = config.load(outcome.params)
+    assert (written.train.epochs, written.train.seed, written.train.ema) == (100, 0, 0.9)
+    assert written.train.optimizer.learning_rate == outcome.best["values"][RATE]  # type: ignore[index]
+    assert (project / "params.yaml").read_text() == before
+    (project / "params.yaml").write_text(before.replace("epochs: 100", "epochs: 77"))
+    outcome = sweep.run(file, trials=3, write=Path("params.yaml"))
+    assert config.load(project / "params.yaml") == written
+    kept = list((project / ".vtcc/params").glob("*.yaml"))
+    assert len(kept) == 1 and "epochs: 77" in kept[0].read_text()
+
+
+@pytest.mark.parametrize("target", ["nowhere/params.yaml", ".", "params.json"])
+def test_a_target_that_cannot_be_is_refused_first(
+    file: Path, project: Path, world: World, target: str
+) -> None:
+    with pytest.raises(VtccError, match=f"--write {target}: "):
+        sweep.run(file, write=Path(target))
+    assert world.events == []
+
+
+def test_an_interrupted_sweep_goes_on_with_the_same_trial(
+    file: Path, project: Path, world: World, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupt(train: dict[str, Any]) -> None:
+        if len(world.trained) == 3:
+            signal.raise_signal(signal.SIGINT)  # reaches the main thread, which asks us to end
+            time.sleep(1.5)
+            raise KeyboardInterrupt
+
+    world.on_train = interrupt
+    with pytest.raises(VtccError, match="interrupted; what is found is kept"):
+        stage.start(file)
+    assert [t["state"] for t in trials(project)] == ["complete", "complete", "running"]
+    cut, world.on_train = world.trained[-1], lambda train: None
+    stage.start(file)
+    assert world.trained[3] == cut  # whose training goes on from its checkpoint
+    assert [t["state"] for t in trials(project)] == ["complete"] * 6
+    assert len({t["values"][RATE] for t in trials(project)}) == 6
+    assert "ACC of the chosen trial 1.000, best 1.000, median 0.975" in capsys.readouterr().out
+
+
+def test_draws_do_not_depend_on_interruptions(file: Path, project: Path, world: World) -> None:
+    sweep.run(file)
+    whole = list(world.trained)
+    sweep.run(file, again=True, trials=2)
+    for wanted in (3, 6):
+        sweep.run(file, trials=wanted)
+    assert world.trained == whole * 2
+
+
+def test_two_at_a_time(file: Path, project: Path, world: World) -> None:
+    meet = threading.Barrier(2, timeout=20)
+    world.on_train = lambda train: meet.wait()
+    assert sweep.run(file, jobs=2).done == 6
+    assert len(set(world.trained)) == 6
+
+
+def test_tpe_learns(file: Path, project: Path, world: World) -> None:
+    file.write_text(
+        SWEEP.replace("sampler: random", "sampler: tpe").replace("low: 0.00001", "low: 0.01")
+    )
+    sweep.run(file, trials=18)
+    rates = [rate for rate, _ in world.trained]
+    # The best rate lies at the lower end; what is drawn blindly has its mean at 0.03.
+    assert sum(rates[-6:]) / 6 < 0.02 < sum(rates[:5]) / 5
+
+
+def test_a_grid_is_searched_once(file: Path, project: Path, world: World) -> None:
+    grid = SWEEP.replace("{low: 0.00001, high: 0.1, log: true}", "{choices: [0.001, 0.01]}")
+    file.write_text(grid.replace("sampler: random", "sampler: grid"))
+    outcome = sweep.run(file)
+    rates = [(0.001, "conv"), (0.001, "patchify"), (0.01, "conv"), (0.01, "patchify")]
+    assert world.trained == rates and outcome.done == 4
+    assert outcome.params is not None
+
+
+def test_a_failed_trial_is_told_and_replaced(file: Path, project: Path, world: World) -> None:
+    def fail(train: dict[str, Any]) -> None:
+        if len(world.trained) in (2, 4):
+            raise StageError("train", 1, "the loss is not finite", explained=True)
+
+    world.on_train = fail
+    with pytest.raises(VtccError, match="2 trials failed, such as 1: stage 'train' failed: the lo"):
+        stage.start(file)
+    assert [t["state"] for t in trials(project)].count("failed") == 2
+    world.on_train = lambda train: None
+    stage.start(file)
+    states = [t["state"] for t in trials(project)]
+    assert (states.count("failed"), states.count("complete")) == (2, 6)
+    assert len(set(world.trained)) == 8
+
+
+def test_three_failures_in_a_row_end_it(file: Path, project: Path, world: World) -> None:
+    def fail(train: dict[str, Any]) -> None:
+        raise StageError("train", 1, "no space left", explained=True)
+
+    world.on_train = fail
+    with pytest.raises(VtccError, match=r"3 trials in a row failed, such as 2: .* no space left"):
+        sweep.run(file)
+    assert len(world.trained) == 3
+
+
+def intermediate(monkeypatch: pytest.MonkeyPatch, forgotten: list[Path]) -> None:
+    """A checkpoint tells a quality that is the final one's already."""
+
+    def state(self: Rungs, epoch: int = 0) -> dict[str, Any]:
+        return {"train": config.to_dict(self._params.train), "run_id": "cut off"}
+
+    monkeypatch.setattr(Rungs, "state", state)
+    monkeypatch.setattr(Rungs, "forget", lambda self: forgotten.append(self.scratch))
+    monkeypatch.setattr(objective, "of_checkpoint", lambda _, state, info: quality(state["train"]))
+
+
+def test_what_lies_behind_is_pruned(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[Path] = []
+    intermediate(monkeypatch, forgotten)
+    file.write_text(SWEEP.replace("pruning: none", "pruning: median"))
+    outcome = sweep.run(file, trials=12)
+    found = trials(project)
+    pruned = [t for t in found if t["state"] == "pruned"]
+    assert outcome.done == 12 and 2 <= len(pruned) <= 8 and len(forgotten) == len(pruned)
+    assert all(t["number"] >= 4 for t in pruned)  # the first have nothing to be compared with
+    # A third of the epochs, and the one after, whose end tells that the checkpoint is written.
+    assert min(world.epochs) == 13 and world.epochs.count(30) == 12 - len(pruned)
+    complete = [t for t in found if t["state"] == "complete"]
+    assert max(complete, key=lambda t: t["objective"])["number"] == outcome.best["number"]  # type: ignore[index]
+    for t in pruned:
+        assert t["reason"].endswith("after 12 epochs, behind other trials")
+        assert t["run_id"] == "cut off" and t["intermediate"]["1"] < outcome.best["objective"]  # type: ignore[index]
+
+
+def test_a_collapsed_trial_is_pruned_by_the_guard(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collapse(train: dict[str, Any]) -> None:
+        assert train["collapse"] == "abort"
+        if len(world.trained) == 2:
+            told = "the training has collapsed at epoch 9 of 30: 1 of 10 clusters in use"
+            raise StageError("train", 1, told, explained=True)
+
+    world.on_train = collapse
+    intermediate(monkeypatch, [])
+    file.write_text(SWEEP.replace("pruning: none", "pruning: collapse"))
+    outcome = sweep.run(file)
+    assert (outcome.done, outcome.failed) == (6, {})
+    assert [t["state"] for t in trials(project)].count("pruned") == 1
+    assert trials(project)[1]["reason"].startswith(
+        "collapsed: the training has collapsed at epoch 9"
+    )
+
+
+def test_what_was_searched_otherwise_does_not_mix(file: Path, project: Path, world: World) -> None:
+    sweep.run(file, trials=2)
+    file.write_text(SWEEP.replace("epochs: 30", "epochs: 20"))
+    with pytest.raises(
+        VtccError, match=r"2 trials were made with other values \(train.epochs: 30,"
+    ):
+        sweep.run(file)
+    file.write_text(SWEEP.replace("high: 0.1", "high: 0.2"))
+    with pytest.raises(VtccError, match=r"with other values \(space: "):
+        sweep.run(file)
+    assert sweep.run(file, again=True, trials=1).done == 1
+    assert len(trials(project)) == 1
+
+
+def test_other_images_are_refused(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.run(file, trials=2)
+    from vtcc.data import cache
+
+    cache.open_cache(Path()).digest = "new"  # the fake's
+    with pytest.raises(VtccError, match="images changed since the first trials"):
+        sweep.run(file)
+    assert len(world.trained) == 2
+
+
+def test_one_process_at_a_time(file: Path, project: Path, world: World) -> None:
+    held = sweep.read(file)
+    with storage.opened(held, project), pytest.raises(VtccError, match="another process runs it"):
+        sweep.run(file)
+
+
+def test_the_page_holds_everything_and_needs_no_network(
+    file: Path, project: Path, world: World
+) -> None:
+    outcome = sweep.run(file, trials=9)
+    text = outcome.page.read_text()
+    assert outcome.page == project / "reports/sweep-rates.html"
+    assert "http" not in text.replace("http://www.w3.org", "") and "<script" not in text
+    for words in ("Which rate", "objective over trials", "PED-ANOVA", "Labels were looked at when"):
+        assert words in text
+    for t in trials(project):
+        assert f"trial {t['number']}, {t['objective']:.4f}" in text
+    assert text.count('class="dot chosen"') == 4  # history, two slices, against ACC
+
+
+def test_registering_trains_the_winner_in_full(file: Path, project: Path, world: World) -> None:
+    seen: list[dict[str, Any]] = []
+    world.on_train = seen.append
+    sweep.run(file, trials=2, register=True)
+    assert [train["epochs"] for train in seen] == [30, 30, 100]
+    assert world.events[-2:] == ["train", "evaluate"]
+    assert world.events.index("labels") < len(world.events) - 2
+
+
+def test_dry_run_starts_nothing(
+    file: Path, project: Path, world: World, capsys: pytest.CaptureFixture
+) -> None:
+    stage.start(file, dry_run=True)
+    assert "6 trials of 30 epochs, random" in capsys.readouterr().out
+    assert world.events == [] and not (project / ".vtcc").exists()
+    assert yaml.safe_load(file.read_text())["name"] == "rates"
