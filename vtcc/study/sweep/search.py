@@ -132,7 +132,8 @@ class _Search:
         self.sweep, self.trials, self.tracker = sweep, trials, tracker
         self.budget = sweep.trials - trials.done()
         self.jobs = max(1, min(jobs, self.budget))
-        self.threads = threads or (1 if self.jobs > 1 else 0)
+        self.threads = threads or (1 if jobs > 1 else 0)
+        self._asked = {"jobs": jobs, "threads": self.threads}
         self.crew = crew.Crew(self.jobs)
         self.failed: dict[int, str] = {}
         self.surroundings: dict[str, Any] = {}
@@ -255,8 +256,7 @@ class _Search:
                     "data_digest": self._yardstick.digest,
                     "versions": facts.versions(),
                     "cpu": facts.cpu(),
-                    "jobs": self.jobs,
-                    "threads": self.threads,
+                    **self._asked,
                     **self._code,
                 }
             return self._ready[where.directory]
