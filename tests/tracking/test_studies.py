@@ -60,3 +60,19 @@ def test_a_store_that_fails_costs_the_study_nothing(monkeypatch, capsys):
     study.finish("FINISHED", {})
     assert study.run_id is None
     assert "MLflow: the study is not tracked (no route to host)" in capsys.readouterr().out
+
+
+def test_a_sweep_is_a_run_of_its_own_and_its_trainings_have_names(client):
+    study, sweep = StudyRun("same", "", "", "my toys"), StudyRun("same", "", "", "my toys", "sweep")
+    assert study.run_id != sweep.run_id
+    assert tags(client, sweep.run_id)["mlflow.runName"] == "sweep same"
+    one, other = made(client), made(client)
+    sweep.adopt("trial 3", one)
+    sweep.score(one, {"objective": 0.5, "view_information": float("nan")})
+    study.adopt("conv", other)
+    assert tags(client, one)["mlflow.runName"] == "same trial 3"
+    assert client.get_run(one).data.metrics == {"objective": 0.5}
+    assert tags(client, other).get("mlflow.runName") != "same conv"
+    sweep.score("0" * 32, {"objective": 0.5})  # a store that does not know it loses nothing
+    sweep.finish("FINISHED", {})
+    study.finish("FINISHED", {})

@@ -71,11 +71,7 @@ def _plan(sweep: sweep_file.Sweep) -> None:
     print(f"{sweep.title}: {sweep.trials} trials of {sweep.epochs} epochs, {sweep.sampler}")
     start = sweep.start()
     for dimension in sweep.space:
-        if dimension.choices:
-            words = " | ".join(map(str, dimension.choices))
-        else:
-            words = ", ".join(f"{k} {v}" for k, v in dimension.described().items())
-        print(f"  {dimension.key}: {words}")
+        print(f"  {dimension.key}: {results.searched(dimension.described())}")
     if sweep.sampler == "grid":
         print(f"the grid has {sum(1 for _ in sweep.grid())} combinations")
     elif start:

@@ -57,7 +57,7 @@ class StudyRun:
         except Exception as error:
             note(f"MLflow: the {kind} is not tracked ({store.reason(error)})")
         else:
-            self.run_id, self._name = run_id, name
+            self.run_id, self._name, self._kind = run_id, name, kind
 
     def adopt(self, setting: str, run_id: str | None) -> None:
         """Puts a training's run below the study's.
@@ -74,6 +74,8 @@ class StudyRun:
             self._client.set_tag(child, f"vtcc.study.{self._name}", setting)
             if runs.known_run(self._client, tags.get(PARENT)) is None:
                 self._client.set_tag(child, PARENT, self.run_id)
+                if self._kind == "sweep":  # whose trainings differ neither in data nor in seed
+                    self._client.set_tag(child, "mlflow.runName", f"{self._name} {setting}")
         except Exception as error:
             note(f"MLflow: {run_id} is not shown below its study ({store.reason(error)})")
 

@@ -1,5 +1,7 @@
 """How well the objective did, by labels, and its interval."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -35,3 +37,27 @@ def test_afterwards() -> None:
     assert found["acc"] == pytest.approx({"chosen": 0.7, "best": 0.9, "median": 0.65, "worst": 0.5})
     assert found["spearman"]["n"] == 4 and found["spearman"]["rho"] == pytest.approx(0.8)
     assert results.afterwards([trial(0, 0.1, None)]) == {}
+
+
+def test_the_documentation_shows_the_record() -> None:
+    root = Path(__file__).parents[3]
+    made = results.read_json(root / "benchmarks/records/sweeps/digits.json")
+    text = (root / "docs/sweeps.md").read_text(encoding="utf-8")
+    assert results.markdown(made) in text
+    assert made["wanted"] == len(made["trials"]) == 12
+    assert results.afterwards(made["trials"]) == made["afterwards"]
+
+
+def test_the_documentation_shows_how_the_objective_was_found() -> None:
+    from benchmarks import objective
+
+    root = Path(__file__).parents[3]
+    made = results.read_json(root / objective.RECORD)
+    assert objective.table(made) in (root / "docs/sweeps.md").read_text(encoding="utf-8")
+
+
+def test_bounds_in_words() -> None:
+    assert results.searched({"choices": [[0.3, 1.0], [0.5, 1.0]]}) == "[0.3, 1.0], [0.5, 1.0]"
+    words = results.searched({"low": 1e-4, "high": 0.1, "log": True})
+    assert words == "0.0001 to 0.1, by its logarithm"
+    assert results.searched({"low": 1, "high": 9, "step": 2}) == "1 to 9 in steps of 2"

@@ -75,6 +75,7 @@ def render(record: dict[str, Any]) -> str:
         sentences=results.sentences(record),
         short=lambda key: key.rpartition(".")[2],
         value=_value,
+        searched=results.searched,
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
