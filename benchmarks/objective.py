@@ -21,6 +21,7 @@ from vtcc import config, paths
 from vtcc.study.sweep import objective, results
 
 ROOM = Path(".vtcc/objective")
+RUNGS = (8, 16)  # epochs of 24, as `vtcc.study.sweep.trial` has them
 RECORD = Path("benchmarks/records/sweeps/objective.json")
 
 
@@ -81,6 +82,57 @@ def train(group: str, seed: int, trials: int, epochs: int) -> None:
         result = {"over": values, "chosen": vars(chosen)}
         (room / "result.json").write_text(json.dumps(result))
         shutil.rmtree(scratch)
+
+
+def _keeper(scratch: Path, room: Path) -> Any:
+    """Callbacks that keep the checkpoints of the rungs, once the epoch after them is over."""
+    from vtcc.engine import loop
+    from vtcc.engine.scratch import STATE
+
+    class Keeper(loop.Silent):
+        def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
+            if epoch - 1 in RUNGS:
+                shutil.copy(scratch / STATE, room / f"e{epoch - 1}.pt")
+
+    return Keeper()
+
+
+def rungs(room: Path, yardstick: objective.Yardstick) -> dict[int, float]:
+    """The objective of a training in progress."""
+    from vtcc.engine import checkpoint
+
+    info = checkpoint.read_info(room / "model")
+    found = {}
+    for epoch in RUNGS:
+        state = checkpoint.load_state(room / f"e{epoch}.pt")
+        assert state is not None, f"{room}: train it again"
+        found[epoch] = objective.of_checkpoint(yardstick, state, info)
+    return found
+
+
+def pruned(trials: list[dict[str, Any]], epochs: int = 24) -> dict[str, float]:
+    """What median pruning would have done, in 1,000 random orders of the trials.
+
+    Returns:
+        `epochs`: share of the epochs that are trained; `winner`: share of the orders in which the
+        trial of the highest objective is still the one chosen.
+    """
+    rng, spent, kept = np.random.default_rng(0), 0.0, 0
+    best = max(range(len(trials)), key=lambda i: trials[i]["figures"]["objective"])
+    for _ in range(1000):
+        done: list[dict[str, Any]] = []
+        for i in rng.permutation(len(trials)):
+            one, at = trials[i], epochs
+            for rung in RUNGS:
+                before = [t["rungs"][rung] for t in done]
+                if len(done) >= 4 and one["rungs"][rung] < np.median(before):
+                    at = rung + 1
+                    break
+            spent += at / epochs / len(trials) / 1000
+            if at == epochs:
+                done.append(one)
+                kept += i == best
+    return {"epochs": float(spent), "winner": kept / 1000}
 
 
 def candidates(room: Path, yardstick: objective.Yardstick) -> dict[str, dict[str, float]]:
@@ -145,8 +197,13 @@ def score(groups: list[str]) -> dict[str, Any]:
             cluster = predict.load(file.parent / "model", "cpu").predict(cache.images).cluster
             acc = clustering_accuracy(labels.label, cluster)
             values = json.loads(file.read_text())["over"]
-            trials.append({"values": values, "acc": acc, **candidates(file.parent, yardstick)})
-        record[group] = {"trials": _rounded(trials), "correlations": _correlations(trials)}
+            one = {"values": values, "acc": acc, "rungs": rungs(file.parent, yardstick)}
+            trials.append(one | candidates(file.parent, yardstick))
+        record[group] = {
+            "trials": _rounded(trials),
+            "correlations": _correlations(trials),
+            "median_pruning": _rounded(pruned(trials)),
+        }
     return record
 
 
@@ -186,6 +243,16 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def sentence(record: dict[str, Any]) -> str:
+    """What median pruning would have done, by group."""
+    each = [
+        f"{len(g['trials'])} trials of {name}: {g['median_pruning']['epochs']:.0%} of the epochs, "
+        f"the same winner in {g['median_pruning']['winner']:.0%} of the orders"
+        for name, g in record.items()
+    ]
+    return f"Median pruning, in 1,000 random orders of the trials. {'; '.join(each)}."
+
+
 def _interval(c: dict[str, float]) -> str:
     return f"{c['rho']:.2f} ({c['low']:.2f} to {c['high']:.2f})"
 
@@ -208,6 +275,7 @@ def main(arguments: list[str] | None = None) -> None:
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     print(table(record))
+    print(sentence(record))
 
 
 if __name__ == "__main__":

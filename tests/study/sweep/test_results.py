@@ -30,13 +30,17 @@ def test_spearman_and_its_interval() -> None:
 
 
 def test_afterwards() -> None:
-    found = results.afterwards(
-        [trial(0, 0.1, 0.5), trial(1, 0.9, 0.7), trial(2, 0.8, 0.9), trial(3, 0.2, 0.6),
-         trial(4, 0.95, None)]
-    )  # fmt: skip
-    assert found["acc"] == pytest.approx({"chosen": 0.7, "best": 0.9, "median": 0.65, "worst": 0.5})
-    assert found["spearman"]["n"] == 4 and found["spearman"]["rho"] == pytest.approx(0.8)
-    assert results.afterwards([trial(0, 0.1, None)]) == {}
+    few = [trial(0, 0.1, 0.5), trial(1, 0.9, 0.7), trial(2, 0.8, 0.9), trial(3, 0.2, 0.6)]
+    unscored = trial(4, 0.95, None)
+    found = results.afterwards([*few, unscored])
+    expected = {"chosen": 0.7, "best": 0.9, "median": 0.65, "worst": 0.5}
+    assert found == {"acc": pytest.approx(expected)}
+    many = [*few, *(trial(i, i / 100, i / 20) for i in range(5, 10))]
+    found = results.afterwards([*many, unscored])
+    x, y = ([t["objective"] for t in many], [t["scores"]["acc"] for t in many])
+    assert found["spearman"]["n"] == 9
+    assert found["spearman"]["rho"] == pytest.approx(spearmanr(x, y)[0], abs=1e-4)
+    assert results.afterwards([unscored]) == {}
 
 
 def test_the_documentation_shows_the_record() -> None:

@@ -19,6 +19,7 @@ from vtcc.study.sweep.storage import Trials
 # Below the project.
 FOLDER = paths.REPORTS / "sweep"
 RESAMPLES = 10_000
+LEAST = 8  # trials for an interval: with fewer, resamples are too much alike
 KEPT = (
     *("number", "state", "values", "objective", "figures", "intermediate", "scores"),
     *("seconds", "how", "reason", "run_id"),
@@ -127,7 +128,7 @@ def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         `acc`: that of the chosen trial, the best, the median and the worst; `spearman`: rank
         correlation of objective and ACC over complete trials with `low` and `high`, the 95 %
-        interval of 10,000 bootstrap resamples (percentiles), and `n`.
+        interval of 10,000 bootstrap resamples (percentiles), and `n`; from 8 trials on.
     """
     seen = [t for t in trials if t["state"] == "complete" and "acc" in t["scores"]]
     if not seen:
@@ -144,7 +145,7 @@ def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "worst": float(acc.min()),
         }
     }
-    if len(seen) >= 4:
+    if len(seen) >= LEAST:
         rho, low, high = spearman(objective, acc)
         found["spearman"] = {"rho": rho, "low": low, "high": high, "n": len(seen)}
     return found

@@ -229,6 +229,7 @@ class _Search:
             if done.how == "ran":
                 self._seconds.append(seconds)
             ended = self.trials.complete(number, figures, run_id=run_id, how=done.how, **told)
+            rungs.forget()  # DVC has the model; no evaluation will tidy up after it
             self.tracker.score(run_id, figures)
         self.tracker.adopt(who, run_id)
         return ended
