@@ -6,9 +6,10 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 # No telemetry, no network: vtcc/quiet.py has the switches, which vtcc, flows and tests apply.
 MLFLOW_PORT ?= 5000
+API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 
-.PHONY: help setup repro test test-slow lint format ui serve runs seeds study results performance clean
+.PHONY: help setup repro test test-slow lint format ui api serve runs seeds study results performance clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -46,6 +47,9 @@ format: setup  ## rewrite files in the project's style
 
 ui: setup  ## MLflow at http://127.0.0.1:5000
 	@vtcc ui --port $(MLFLOW_PORT)
+
+api: setup  ## the champion over HTTP at http://127.0.0.1:5002/invocations
+	@exec vtcc api --port $(API_PORT)
 
 serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployments vtcc/train, ...
 	@exec python -m flows.serve --port $(PREFECT_PORT)

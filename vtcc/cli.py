@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import __version__, compose, config, paths
+from vtcc import __version__, cli_models, compose, config, paths
 from vtcc.errors import VtccError
 
 app = typer.Typer(
@@ -362,3 +362,6 @@ def clean(
 
     _in_project()
     stage.run(confirmed=yes)
+
+
+app.add_typer(cli_models.app)

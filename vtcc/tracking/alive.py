@@ -88,7 +88,7 @@ def _room(home: Path) -> Path:
 
 def _gone(room: Path) -> list[tuple[Path, IO[str]]]:
     """The files of this store that nobody holds, held by us."""
-    found = []
+    found: list[tuple[Path, IO[str]]] = []
     here = store.public_uri()
     for path in sorted(room.glob("*.lock")):
         try:

@@ -42,6 +42,36 @@ def fetch(uri: str, room: Path) -> Path:
         ) from error
 
 
+def version(uri: str) -> dict[str, str]:
+    """Which version of a registered model a URI means now.
+
+    Args:
+        uri: `models:/vtcc-digits@champion`, `models:/vtcc-digits/3`, `models:/vtcc-digits/latest`.
+
+    Returns:
+        `name`, `version`, `uri` (of that very version), `run_id`.
+
+    Raises:
+        VtccError: when there is no such model, version or alias.
+    """
+    client = store.client()
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?/?", uri)
+    if not parts or parts[1].startswith("m-"):
+        raise VtccError(f"{uri}: name a registered model, such as models:/vtcc-digits@champion")
+    name, alias, number = parts.groups()
+    with store.reachable():
+        _check_exists(client, uri, name, alias, number)
+        if alias:
+            found = client.get_model_version_by_alias(name, alias)
+        else:
+            every = client.search_model_versions(f"name = '{name}'")
+            latest = max(every, key=lambda v: int(v.version))
+            found = latest if number == "latest" else client.get_model_version(name, number)
+    number = str(found.version)
+    where = f"models:/{name}/{number}"
+    return {"name": name, "version": number, "uri": where, "run_id": found.run_id or ""}
+
+
 def _check_exists(client: Any, uri: str, name: str, alias: str | None, version: str | None) -> None:
     known = {m.name: m for m in client.search_registered_models()}
     if name not in known:

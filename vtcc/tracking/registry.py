@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import paths
+from vtcc import config, paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.tracking import facts, fetch, packaging, runs, store
@@ -117,6 +117,11 @@ def model_name(dataset_name: str) -> str:
         short = hashlib.sha256(dataset_name.encode()).hexdigest()[:6]
         safe = f"{safe}-{short}" if safe else short
     return f"vtcc-{safe}"
+
+
+def of_project() -> str:
+    """The registered model's name for the images that params.yaml names."""
+    return model_name(config.load().dataset.name)
 
 
 def _training_run(client: Any, dataset: str, run_id: str | None, model_dir: Path) -> str:

@@ -53,19 +53,27 @@ def launch(port: int = 5000) -> None:
         raise VtccError(f"the MLflow server ended with status {status}; its lines above say why")
 
 
-def check_port(port: int) -> None:
-    """Raises VtccError when nothing can listen on `port` of this machine."""
+def check_port(
+    port: int, command: str = "vtcc ui", make: str = "make ui MLFLOW_PORT", host: str = HOST
+) -> None:
+    """Raises VtccError when nothing can listen on `port` of this machine.
+
+    Args:
+        port: wanted.
+        command, make: how to choose another, up to the number.
+        host: to listen on.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OverflowError:
             raise VtccError(f"--port: found {port}; allowed: 1 to 65535") from None
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
             raise VtccError(
-                f"--port: {HOST}:{port} {why}; stop what runs there, or choose another: "
-                f"vtcc ui --port {port + 1} (make ui MLFLOW_PORT={port + 1})"
+                f"--port: {host}:{port} {why}; stop what runs there, or choose another: "
+                f"{command} --port {port + 1} ({make}={port + 1})"
             ) from None
 
 

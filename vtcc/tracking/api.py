@@ -1,0 +1,193 @@
+"""`vtcc api`: a registered model over HTTP, by MLflow's scoring server in this process.
+
+POST /invocations answers images, GET /model says which version does, POST /reload takes up
+the version that the name or alias means now, without an answer being lost.
+"""
+
+import logging
+import os
+import signal
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, cast
+
+from vtcc import quiet
+from vtcc.errors import VtccError
+from vtcc.progress import note
+from vtcc.tracking import fetch, store, ui
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a request may hold and what answering it may use.
+
+    Attributes:
+        max_bytes: of a request's body. max_images: in a request.
+        max_pixels: of an image; that of the model wins where it is lower.
+        threads: of a forward pass.
+    """
+
+    max_bytes: int = 64 << 20
+    max_images: int = 4096
+    max_pixels: int = 50_000_000
+    threads: int = 1
+
+
+class Served:
+    """The model that answers now, as MLflow's scoring server asks it. Thread-safe.
+
+    Attributes:
+        version: what `GET /model` says of it.
+    """
+
+    def __init__(self, uri: str, settings: Settings) -> None:
+        """Loads the model.
+
+        Raises:
+            VtccError: when there is no such model.
+        """
+        self.uri, self._settings = uri, settings
+        # As many images at once as there are processors for: more would wait for each other.
+        self._places = threading.Semaphore(max((os.cpu_count() or 1) // settings.threads, 1))
+        self._loading = threading.Lock()
+        self._model, self.version = self._load()
+        self.metadata = self._model.metadata
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        """What the model says of a DataFrame; called by MLflow, in several threads."""
+        from mlflow.exceptions import MlflowException
+
+        most = self._settings.max_images
+        if len(data) > most:
+            raise MlflowException.invalid_parameter_value(
+                f"{len(data)} images in a request; allowed: {most}"
+            )
+        model = self._model
+        with self._places:
+            return model.predict(data, params=params)
+
+    def reload(self) -> dict[str, str]:
+        """Loads what the URI means now; answers go on from the former until it is there.
+
+        Raises:
+            VtccError: when it cannot be loaded; the former stays.
+        """
+        with self._loading:
+            self._model, self.version = self._load()
+        return self.version
+
+    def _load(self) -> tuple[Any, dict[str, str]]:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        version = fetch.version(self.uri)
+        try:
+            model = mlflow.pyfunc.load_model(version["uri"])
+            inside = model.unwrap_python_model().predictor
+        except (MlflowException, OSError, AttributeError) as error:
+            raise VtccError(f"{self.uri}: could not be loaded ({store.reason(error)})") from error
+        decoding = inside.decoding
+        decoding["max_pixels"] = min(decoding["max_pixels"], self._settings.max_pixels)
+        return model, version
+
+
+def application(served: Served, host: str, settings: Settings) -> Any:
+    """The ASGI app: MLflow's scoring server, our two routes and the limits around both."""
+    import asyncio
+
+    from fastapi.responses import JSONResponse
+    from mlflow.pyfunc import scoring_server
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from vtcc.tracking.limits import Limits
+
+    # It warns at every mistake of a client's, who is told anyway.
+    logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)
+    app = scoring_server.init(cast(Any, served))
+
+    @app.get("/model")
+    async def model() -> dict[str, str]:
+        return served.version
+
+    @app.post("/reload")
+    async def reload() -> Any:
+        try:
+            return await asyncio.to_thread(served.reload)
+        except VtccError as error:
+            return JSONResponse({"message": str(error)}, status_code=500)
+
+    if host in ("127.0.0.1", "localhost"):
+        # A page in a browser could else reach this server by a name of its own.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    return Limits(app, settings.max_bytes)
+
+
+def serve(uri: str, host: str, port: int, settings: Settings) -> None:
+    """Serves until Ctrl-C or SIGTERM.
+
+    Args:
+        uri: such as `models:/vtcc-digits@champion`.
+        host: to listen on. port: on that host.
+        settings: limits and threads.
+
+    Raises:
+        VtccError: when the port is taken or there is no such model.
+    """
+    ui.check_port(port, "vtcc api", "make api API_PORT", host)
+    quiet.apply()
+    store.client()
+    import torch
+    import uvicorn
+
+    torch.set_num_threads(settings.threads)
+    served = Served(uri, settings)
+    # uvicorn ends by these and raises them again, for whoever was there before it.
+    for sign in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(sign, signal.default_int_handler)
+
+    class Announced(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                note(
+                    f"serving {served.version['name']} version {served.version['version']} at "
+                    f"http://{host}:{port}/invocations (Ctrl-C stops it)"
+                )
+
+    config = uvicorn.Config(
+        application(served, host, settings),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=256,
+        timeout_graceful_shutdown=5,
+    )
+    try:
+        Announced(config).run()
+    except KeyboardInterrupt:
+        note("stopped")
+
+
+def reload(host: str, port: int) -> None:
+    """Asks a running server to take up the present champion, and says which that is.
+
+    Raises:
+        VtccError: when no server answers, or it could not load the model.
+    """
+    import json
+
+    url = f"http://{host}:{port}/reload"
+    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=300) as answer:
+            version = json.load(answer)
+    except urllib.error.HTTPError as error:
+        told = error.read().decode("utf-8", "replace")
+        raise VtccError(f"{url}: {told[:300]}; the former version goes on") from None
+    except (OSError, ValueError) as error:
+        raise VtccError(f"{url}: no server answers ({error}); start it: vtcc api") from None
+    note(f"serving {version['name']} version {version['version']}")

@@ -1,0 +1,126 @@
+"""What the HTTP server refuses before MLflow sees it, and how it says what was wrong.
+
+Plain ASGI, around MLflow's scoring server: that reads a body of any size, fails on a request
+without a content type, and answers a mistake with the whole input and a traceback.
+"""
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_LONGEST = 500  # characters of an error
+_DRAINED = 256 << 20  # bytes read and dropped, so that a client hears why it was refused
+
+
+class TooLargeError(Exception):
+    """A body above the limit."""
+
+
+class Limits:
+    """Wraps an ASGI app: bodies up to `max_bytes`, errors as one short JSON line."""
+
+    def __init__(self, app: Any, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        asked = scope["method"], scope["path"]
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.max_bytes:
+            await self._too_large(receive, send)
+        elif asked == ("POST", "/invocations") and b"content-type" not in headers:
+            await refuse(send, 415, "no Content-Type; send application/json")
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        seen = 0
+        answer = _Answer(send)
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.max_bytes:
+                raise TooLargeError
+            return message
+
+        try:
+            await self.app(scope, counted, answer)
+        except Exception as error:
+            if seen > self.max_bytes:
+                await self._too_large(receive, send)
+            elif answer.under_way:
+                raise
+            else:
+                # Only reading a request can fail here: the model's own errors are answers.
+                why = type(error).__name__
+                await refuse(send, 400, f"the request could not be read ({why})")
+        else:
+            await answer.end()
+
+    async def _too_large(self, receive: Receive, send: Send) -> None:
+        limit = f"{self.max_bytes / 2**20:g} MiB"
+        await refuse(send, 413, f"the request is larger than {limit}; send fewer images at a time")
+        seen = 0
+        while seen < _DRAINED:
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return
+
+
+class _Answer:
+    """Passes an answer on, but for one that says what was wrong: that is shortened by `end`."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.under_way = send, False
+        self._status, self._body = 0, b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._status = message["status"]
+        elif self._status:
+            self._body += message.get("body", b"")
+        else:
+            self.under_way = True
+            await self._send(message)
+
+    async def end(self) -> None:
+        if self._status:
+            await refuse(self._send, self._status, shortened(self._body))
+
+
+def shortened(body: bytes) -> str:
+    """The reason in an error of MLflow's: without the input, the traceback and the advice."""
+    text = body.decode("utf-8", "replace")
+    try:
+        parsed = json.loads(text)
+        text = parsed.get("message") or parsed.get("detail") or text
+    except (ValueError, AttributeError):
+        pass
+    text = str(text).rpartition("\nError: ")[2]
+    text = re.sub(r"\nInput: \n.*|\. IMPORTANT: .*", "", text, flags=re.DOTALL)
+    if found := re.search(r"Failed to convert column (\S+) to type", text):
+        text = f"column {found[1]}: expected base64 text in every row"
+    # The server has a limit of its own, which is lower than the model's.
+    text = text.replace("validate.max_pixels", "the limit")
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+async def refuse(send: Send, status: int, message: str) -> None:
+    """Answers `{"error": message}`."""
+    body = json.dumps({"error": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
