@@ -1,6 +1,7 @@
 """`vtcc <verb>` for runs and models in MLflow; thin, like `vtcc.cli`."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +38,51 @@ def api(
         return
     settings = server.Settings(max_mib << 20, max_images, max_pixels, threads)
     server.serve(model or f"models:/{registry.of_project()}@champion", host, port, settings)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Ids of runs, or models:/NAME@champion.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Of the picture, a PNG; else reports/compare.png.")
+    ] = None,
+) -> None:
+    """Compare runs: parameters, scores, which images changed their cluster."""
+    from vtcc.stages import compare as stage
+
+    out = out and out.resolve()
+    _in_project()
+    stage.run(runs, out)
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of a registered version.")],
+    model: Annotated[str, typer.Option(help="Registered name; else the project's.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+) -> None:
+    """Make a registered version the champion, by hand."""
+    from vtcc.progress import note
+    from vtcc.tracking import promotion, registry
+
+    _in_project()
+    name = model or registry.of_project()
+    moved = promotion.promote(name, version, reason)
+    note(f"{name}: champion is version {moved.version}, before it {moved.before or 'none'}")
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Option(help="Registered name; else the project's.")] = "",
+) -> None:
+    """Give the alias champion back to the version that had it before."""
+    from vtcc.progress import note
+    from vtcc.tracking import promotion, registry
+
+    _in_project()
+    name = model or registry.of_project()
+    moved = promotion.rollback(name)
+    note(f"{name}: champion is version {moved.version} again; {moved.reason}")
 
 
 def _in_project() -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from flows import server
+from tests.browser import Browser
 from tests.runner import toy
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +189,20 @@ def test_a_run_from_submission_to_experiment(live: Live) -> None:
     for wrong in ('overrides={"train.epoch": 2}', 'overrides={"train.epochs": "x"}', "preset=no"):
         refused = ["prefect", "deployment", "run", "vtcc/train", "--param", wrong]
         assert "Validation failed" in live.run(*refused, status=1)
+
+
+def test_the_pages_of_a_flow_run(live: Live, tmp_path: Path) -> None:
+    """Screenshots are kept in $VTCC_SCREENSHOTS when it is set."""
+    run = live.submit(seed=1)
+    assert live.ends(run) == "Completed"
+    name = live.flow(run)["name"]
+    pages = f"http://127.0.0.1:{live.port}"
+    with Browser(Path(os.environ.get("VTCC_SCREENSHOTS", tmp_path))) as browser:
+        page = f"{pages}/runs/flow-run/{run}"
+        browser.look(page, "flow-run", (name, "Completed", "evaluate"))
+        shown = ("vtcc-scores", "vtcc-mlflow", "vtcc-confusion", "vtcc-gallery")
+        browser.look(f"{page}?tab=Artifacts", "flow-run-artifacts", (name, *shown))
+        browser.look(f"{pages}/deployments", "deployments", ("train", "sweep", "assign"))
 
 
 def test_three_at_once_keep_the_limit_and_do_not_meet(live: Live) -> None:

@@ -187,6 +187,7 @@ def test_figures_that_a_killed_training_kept_are_sent_at_its_resume(client, cach
 
 def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
     monkeypatch.setattr(runs, "_BATCH", 3)  # a request ends in the middle of epoch 2
+    monkeypatch.setattr(runs.Machine, "figures", lambda self: {})
     first = start(cache)
     real, calls = first._client.log_batch, []
 
@@ -204,6 +205,33 @@ def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
     second = start(cache, resumed=first.run_id, curves=ROWS)
     assert history(client, second.run_id) == [(1, 3), (2, 2), (3, 1)]
     assert [step for step, _ in history(client, second.run_id, "rate")] == [1, 2, 3]
+
+
+def test_epochs_have_what_they_used_of_the_machine(client, cache):
+    tracker = start(cache)
+    tracker.on_epoch(1, ROWS[0])
+    found = client.get_run(tracker.run_id).data.metrics
+    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
+    assert 0 < found["system/system_memory_usage_percentage"] <= 100
+    assert 20 < found["system/process_memory_usage_megabytes"] < 1e6
+    assert history(client, tracker.run_id, "system/process_memory_usage_megabytes")[0][0] == 1
+
+
+def test_pictures_of_an_evaluation_are_kept_by_epoch(client, cache, tmp_path):
+    from PIL import Image
+
+    tracker = start(cache)
+    for row in ROWS:
+        tracker.on_epoch(row["epoch"], row)
+    tracker.on_end("FINISHED")
+    Image.new("RGBA", (20, 10), "red").save(tmp_path / "confusion.png")
+    record = {"run_id": tracker.run_id, "experiment": cache.name}
+    runs.log_evaluation(record, {}, {"acc": 0.5}, [tmp_path / "confusion.png"])
+    below = f"tags.`mlflow.parentRunId` = '{tracker.run_id}'"
+    experiment = client.get_run(tracker.run_id).info.experiment_id
+    child = client.search_runs([experiment], below)[0].info.run_id
+    images = [entry.path for entry in client.list_artifacts(child, "images")]
+    assert any("confusion" in name and "step+3+" in name for name in images), images
 
 
 def test_a_run_begun_elsewhere_has_all_epochs_here(client, cache):

@@ -14,9 +14,9 @@ from typing import Any
 from vtcc import config, paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
-from vtcc.tracking import facts, fetch, packaging, runs, store
+from vtcc.tracking import facts, fetch, packaging, promotion, runs, store
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER = "challenger"
 REGISTERED = "registered.json"
 
 
@@ -177,7 +177,7 @@ def _decide(
     client: Any, name: str, version: str, model_dir: Path, cache_dir: Path
 ) -> tuple[bool, str]:
     """Moves `champion` or not; returns whether `version` holds it, and why."""
-    holder = _holder(client, name, CHAMPION)
+    holder = promotion.holder(client, name)
     figures: dict[str, float] = {}
     tags = client.get_model_version(name, version).tags
     if holder == version:
@@ -197,19 +197,14 @@ def _decide(
     with store.reachable():
         for key, value in figures.items():
             client.set_model_version_tag(name, version, key, f"{value:.6g}")
-        client.set_model_version_tag(name, version, "promotion", reason)
+        if better:
+            promotion.move(client, name, version, reason)
+        else:
+            client.set_model_version_tag(name, version, "promotion", reason)
         if figures or better:
             # Without figures the two were not compared: the next call tries again.
             client.set_model_version_tag(name, version, "compared_with", holder or "none")
-        if better:
-            client.set_registered_model_alias(name, CHAMPION, version)
     return better, reason
-
-
-def _holder(client: Any, name: str, alias: str) -> str | None:
-    """The version that holds an alias, or None."""
-    version = client.get_registered_model(name).aliases.get(alias)
-    return None if version is None else str(version)
 
 
 def _read(path: Path) -> dict:

@@ -19,6 +19,7 @@ from vtcc.data.cache import Cache
 from vtcc.progress import note
 from vtcc.tracking import alive, facts, store
 from vtcc.tracking.alive import close_abandoned
+from vtcc.tracking.machine import Machine
 from vtcc.tracking.store import tracking_uri
 
 __all__ = ["TrainingRun", "close_abandoned", "log_evaluation", "tracking_uri"]
@@ -58,6 +59,7 @@ class TrainingRun:
         self._logged: dict[str, int] = {}  # last epoch per figure, delivered or pending
         self._retry_at = 0.0
         self._warnings: dict[str, str] = {}
+        self._machine = Machine()
 
     def on_start(self, info: Mapping[str, Any]) -> str:
         """Starts the run, or goes on with the one of an interrupted training.
@@ -94,8 +96,10 @@ class TrainingRun:
         return run_id
 
     def on_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Sends the figures of one epoch; what is not a finite number is left out."""
-        self._keep(epoch, figures)
+        """Sends the figures of one epoch and what it used of the machine; what is not a finite
+        number is left out.
+        """
+        self._keep(epoch, {**figures, **self._machine.figures()})
         if time.monotonic() >= self._retry_at:
             self._deliver()
 
@@ -267,9 +271,12 @@ def log_evaluation(
             _log_params(client, child, params)
             log_scores(client, child, scores)
             log_scores(client, parent, scores, model_id=model_id(client, parent))
+        step = max(_last_steps(client, parent).values(), default=0)
         for path in artifacts or []:
             if Path(path).exists():
                 client.log_artifact(child, str(path))
+                if Path(path).suffix == ".png":
+                    _log_figure(client, child, Path(path), step)
         # Last, so that an interrupted evaluation is logged again rather than taken for complete.
         client.set_tag(child, "vtcc.evaluation", fingerprint)
     except BaseException as error:
@@ -408,6 +415,14 @@ def complete(client: Any, run_id: str, curves: Path) -> None:
     alive.forget(client, run)
     client.set_terminated(run_id, "FINISHED")
     note(f"MLflow: sent {len(rows)} figures that the training could not deliver")
+
+
+def _log_figure(client: Any, run_id: str, path: Path, step: int) -> None:
+    """A picture by its epoch: MLflow shows those of several runs beside each other."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
 
 
 def is_finite(value: Any) -> bool:

@@ -1,0 +1,188 @@
+"""`vtcc compare`: what differs between runs, in parameters, scores and what is in which cluster."""
+
+import csv
+import io
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from vtcc.errors import VtccError
+from vtcc.tracking import fetch, runs, store
+
+# Set by the machine, not by who trains: equal runs may differ here.
+ASIDE = ("kernels.",)
+SCORES = ("acc", "nmi", "ari", "fmi")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training to compare.
+
+    Attributes:
+        run_id: of the training's run. label: short, unique among those compared.
+        experiment: its id. params, metrics: flat.
+        clusters: cluster and confidence by image, where the run was evaluated.
+    """
+
+    run_id: str
+    label: str
+    experiment: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    clusters: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the images that both have.
+
+    Attributes:
+        images: in both. ari: adjusted Rand index between the two clusterings, -1 to 1.
+        table: (K, K') counts, rows and columns in the order of `rows` and `columns`, matched
+            clusters first.
+        rows, columns: cluster numbers of the first and the second.
+        moved: image, its cluster and confidence in the first, and in the second; those that
+            are not where the best match of clusters puts them, the surest first.
+    """
+
+    images: int
+    ari: float
+    table: np.ndarray
+    rows: list[int]
+    columns: list[int]
+    moved: list[tuple[str, int, float, int, float]]
+
+
+def read(names: list[str]) -> list[Run]:
+    """The runs behind names.
+
+    Args:
+        names: ids of runs or their beginnings (6 characters or more), or registered models
+            (`models:/NAME@champion`, `models:/NAME/3`).
+
+    Raises:
+        VtccError: when there are fewer than two, one is not found, twice the same, or the store
+            cannot be reached.
+    """
+    if len(names) < 2:
+        raise VtccError("name two runs or more: vtcc compare RUN RUN ...; `make ui` lists them")
+    client = store.client()
+    found: list[Run] = []
+    with store.reachable():
+        for name in names:
+            run = client.get_run(_training(client, _run_id(client, name)))
+            if any(other.run_id == run.info.run_id for other in found):
+                raise VtccError(f"{name}: the same run twice ({run.info.run_id})")
+            label = run.data.tags.get("mlflow.runName") or run.info.run_id[:8]
+            if any(other.label == label for other in found):
+                label = f"{label} ({run.info.run_id[:6]})"
+            found.append(
+                Run(
+                    run.info.run_id,
+                    label,
+                    run.info.experiment_id,
+                    dict(run.data.params),
+                    dict(run.data.metrics),
+                    _assignments(client, run),
+                )
+            )
+    return found
+
+
+def differences(values: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """What is not the same in all, by key; None where one has no such key."""
+    keys = sorted({key for one in values for key in one if not key.startswith(ASIDE)})
+    table = {key: [one.get(key) for one in values] for key in keys}
+    return {key: row for key, row in table.items() if any(value != row[0] for value in row)}
+
+
+def pair(first: Run, second: Run) -> Pair | None:
+    """How two runs sort the same images; None where one has no assignments, or none in common."""
+    from sklearn.metrics import adjusted_rand_score
+
+    from vtcc.analysis.metrics import contingency, mapping
+
+    both = sorted(first.clusters.keys() & second.clusters.keys())
+    if not both:
+        return None
+    a = [first.clusters[image][0] for image in both]
+    b = [second.clusters[image][0] for image in both]
+    match = mapping(a, b)  # cluster of the second -> cluster of the first
+    table, rows, columns = contingency(a, b)
+    matched = sorted(match, key=lambda column: match[column])
+    order = [match[column] for column in matched]
+    order += [row for row in rows if row not in order]
+    across = matched + [column for column in columns if column not in matched]
+    table = table[[rows.index(row) for row in order]][:, [columns.index(c) for c in across]]
+    moved = []
+    for image in both:
+        (mine, sure), (theirs, surely) = first.clusters[image], second.clusters[image]
+        if match.get(theirs) != mine:
+            moved.append((image, mine, sure, theirs, surely))
+    moved.sort(key=lambda entry: -min(entry[2], entry[4]))
+    return Pair(len(both), float(adjusted_rand_score(a, b)), table, order, across, moved)
+
+
+def url(found: list[Run], port: int = 5000) -> str:
+    """The address of the same comparison in MLflow's pages, under `make ui`."""
+    base = store.tracking_uri()
+    if not base.startswith(("http://", "https://")):
+        base = f"http://127.0.0.1:{port}"
+    ids = quote(json.dumps([run.run_id for run in found]))
+    experiments = quote(json.dumps(sorted({run.experiment for run in found})))
+    return (
+        f"{store.public_uri(base.rstrip('/'))}/#/compare-runs?runs={ids}&experiments={experiments}"
+    )
+
+
+def _run_id(client: Any, name: str) -> str:
+    if name.startswith("models:/"):
+        return fetch.version(name)["run_id"]
+    if exact := runs.known_run(client, name):
+        return exact
+    if len(name) < 6:
+        raise VtccError(f"{name}: no such run; a beginning needs 6 characters or more")
+    everywhere = [e.experiment_id for e in client.search_experiments()]
+    found = [
+        run.info.run_id
+        for run in client.search_runs(everywhere, max_results=5000)
+        if run.info.run_id.startswith(name)
+    ]
+    if len(found) != 1:
+        what = "several runs begin like this" if found else "no such run"
+        raise VtccError(
+            f"{name}: {what} in {store.public_uri()}; `make ui` lists them, "
+            "models:/NAME@champion names the registered one"
+        )
+    return found[0]
+
+
+def _training(client: Any, run_id: str) -> str:
+    """The training of an `evaluate` run, else the run itself."""
+    tags = client.get_run(run_id).data.tags
+    if tags.get("mlflow.runName") == "evaluate" and tags.get("mlflow.parentRunId"):
+        return tags["mlflow.parentRunId"]
+    return run_id
+
+
+def _assignments(client: Any, run: Any) -> dict[str, tuple[int, float]]:
+    """Of the latest evaluation: image -> cluster, confidence."""
+    below = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    children = client.search_runs(
+        [run.info.experiment_id], below, order_by=["attributes.start_time DESC"]
+    )
+    for source in [*children, run]:
+        files = {entry.path for entry in client.list_artifacts(source.info.run_id)}
+        if "assignments.csv" not in files:
+            continue
+        with tempfile.TemporaryDirectory() as room:
+            where = client.download_artifacts(source.info.run_id, "assignments.csv", room)
+            text = Path(where).read_text(encoding="utf-8")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        return {r["path"]: (int(r["cluster"]), float(r["confidence"])) for r in rows}
+    return {}

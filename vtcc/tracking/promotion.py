@@ -1,0 +1,140 @@
+"""Who is champion, since when and why: every move of the alias is written down and can be undone.
+
+The record is the tag `champion_history` of the registered model: who looks at it in MLflow sees
+it, and it goes where the registry goes.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from vtcc.errors import VtccError
+from vtcc.tracking import store
+
+CHAMPION = "champion"
+HISTORY = "champion_history"
+MOST = 20  # moves that are kept; a tag holds 5,000 characters
+_LONGEST = 160  # characters of a reason in the record
+_UNDONE = "rolled back"
+
+
+@dataclass(frozen=True)
+class Move:
+    """The alias `champion` went to a version.
+
+    Attributes:
+        version: that got it. before: that had it, or "".
+        reason: why. at: when, UTC, ISO 8601.
+    """
+
+    version: str
+    before: str
+    reason: str
+    at: str
+
+
+def holder(client: Any, name: str) -> str | None:
+    """The version that is champion, or None."""
+    version = client.get_registered_model(name).aliases.get(CHAMPION)
+    return None if version is None else str(version)
+
+
+def history(client: Any, name: str) -> list[Move]:
+    """The moves of the alias, the latest last; what cannot be read counts as none."""
+    text = client.get_registered_model(name).tags.get(HISTORY, "[]")
+    try:
+        return [Move(**entry) for entry in json.loads(text)]
+    except (ValueError, TypeError):
+        return []
+
+
+def move(client: Any, name: str, version: str, reason: str) -> Move:
+    """Makes a version champion and writes down why.
+
+    Args:
+        client: of the store. name: of the registered model.
+        version: an existing one. reason: one sentence.
+    """
+    before = holder(client, name) or ""
+    made = Move(version, before, reason, datetime.now(UTC).isoformat(timespec="seconds"))
+    short = Move(version, before, reason[:_LONGEST], made.at)
+    kept = [*history(client, name), short][-MOST:]
+    while len(text := json.dumps([asdict(m) for m in kept])) > 4500:
+        kept = kept[1:]
+    client.set_model_version_tag(name, version, "promotion", reason)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    client.set_registered_model_tag(name, HISTORY, text)
+    return made
+
+
+def promote(name: str, version: str, reason: str = "") -> Move:
+    """Makes a version champion by hand.
+
+    Args:
+        name: of the registered model. version: its number. reason: why, for the record.
+
+    Raises:
+        VtccError: when there is no such model or version, or it is champion already.
+    """
+    client = store.client()
+    with store.reachable():
+        _check(client, name, version)
+        if holder(client, name) == version:
+            raise VtccError(f"{name}: version {version} is the champion already")
+        return move(client, name, version, f"promoted by hand: {reason or 'no reason given'}")
+
+
+def rollback(name: str) -> Move:
+    """Gives the alias back to the version that had it before; again goes one further back.
+
+    Raises:
+        VtccError: when there is no such model, or no champion before this one.
+    """
+    client = store.client()
+    with store.reachable():
+        _check(client, name, None)
+        now, moves = holder(client, name), history(client, name)
+        if now is None:
+            raise VtccError(f"{name}: there is no champion; make one: vtcc promote VERSION")
+        before = _before(moves, now)
+        if not before:
+            raise VtccError(
+                f"{name}: no champion is known before version {now}; name one: vtcc promote VERSION"
+            )
+        if before not in _versions(client, name):
+            raise VtccError(f"{name}: version {before}, champion before {now}, was deleted")
+        why = next((m.reason for m in reversed(moves) if m.version == now), "set elsewhere")
+        return move(client, name, before, f"{_UNDONE} from version {now} ({why[:90]})")
+
+
+def _before(moves: list[Move], now: str) -> str:
+    """Which version had the alias before `now` got it, moves that were undone left out."""
+    stack: list[str] = []
+    for m in moves:
+        if m.before and not stack:
+            stack.append(m.before)
+        if m.reason.startswith(_UNDONE):
+            while stack and stack[-1] != m.version:
+                stack.pop()
+            stack = stack or [m.version]
+        else:
+            stack.append(m.version)
+    if stack and stack[-1] == now:
+        stack.pop()
+    return stack[-1] if stack else ""
+
+
+def _versions(client: Any, name: str) -> list[str]:
+    return [str(v.version) for v in client.search_model_versions(f"name = '{name}'")]
+
+
+def _check(client: Any, name: str, version: str | None) -> None:
+    known = sorted(m.name for m in client.search_registered_models())
+    if name not in known:
+        there = f"registered: {', '.join(known)}" if known else "nothing is registered yet"
+        raise VtccError(f"{name}: no such registered model; {there}")
+    versions = _versions(client, name)
+    if version is not None and version not in versions:
+        there = ", ".join(sorted(versions, key=int))
+        raise VtccError(f"{name}: no version {version}; there are {there}")
