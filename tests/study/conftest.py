@@ -58,7 +58,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     # Creating a store takes seconds; tests/tracking/test_studies.py uses one.
     monkeypatch.setattr(stage, "_tracker", lambda study: stage._Untracked())
     # No DVC runs here, and asking it for its cache costs a second per worktree.
-    monkeypatch.setattr(workspace, "_share_cache", lambda *_: None)
+    monkeypatch.setattr(workspace, "share_cache", lambda *_: None)
     return found
 
 
