@@ -172,7 +172,8 @@ def test_what_lies_behind_is_pruned(
     outcome = sweep.run(file, trials=12)
     found = trials(project)
     pruned = [t for t in found if t["state"] == "pruned"]
-    assert outcome.done == 12 and 2 <= len(pruned) <= 8 and len(forgotten) == len(pruned)
+    assert outcome.done == 12 and 2 <= len(pruned) <= 8
+    assert len(forgotten) == 12  # nobody resumes a trial that has ended
     assert all(t["number"] >= 4 for t in pruned)  # the first have nothing to be compared with
     # A third of the epochs, and the one after, whose end tells that the checkpoint is written.
     assert min(world.epochs) == 13 and world.epochs.count(30) == 12 - len(pruned)
