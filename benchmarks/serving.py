@@ -149,7 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
             "ready_seconds": round(ready, 1),
             "clusters_as_predict": same,
             "confidence_differs_by_at_most": float(f"{max(gaps):.2g}"),
-            "under_load": [load(port, files, each, given.requests, given.at_once) for each in (1, 16)],
+            "under_load": [
+                load(port, files, each, given.requests, given.at_once) for each in (1, 16)
+            ],
             "refused": refused(port),
             "then_answers": ask(port, request(files[:1]))[0],
         }
