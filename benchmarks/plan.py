@@ -1,8 +1,8 @@
 """How well `vtcc plan` foretells: predicted against real time of short trainings.
 
-    python -m benchmarks.plan --preset digits --preset fashion-mnist --epochs 5
+    python -m benchmarks.plan --preset digits=30 --preset fashion-mnist=2
 
-For each preset: plan, train, plan again, in one process, on the cached images where data/cache
+For each preset, over the epochs after its name: plan, train, plan again, in one process, on the cached images where data/cache
 holds those of the preset, else on noise of the same number and size, which takes as long. Writes
 benchmarks/records/performance/plan.json. Processor time is compared as well: on a machine that
 other programs use, time on the clock says more about them.
@@ -61,16 +61,16 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
-    parser.add_argument("--preset", action="append", help="repeatable; digits and fashion-mnist")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--preset", action="append", metavar="NAME=EPOCHS", help="repeatable")
     parser.add_argument("--images", type=int, help="that many synthetic ones")
     parser.add_argument("--seconds", type=float, default=8.0, help="steps are measured for")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     load = os.getloadavg()[0]
+    asked = [one.partition("=") for one in given.preset or ["digits=30", "fashion-mnist=2"]]
     found = [
-        compare(preset, given.epochs, given.images, given.seconds)
-        for preset in given.preset or ["digits", "fashion-mnist"]
+        compare(preset, int(epochs or 5), given.images, given.seconds)
+        for preset, _, epochs in asked
     ]
     record = {
         "command": "python -m benchmarks.plan",
