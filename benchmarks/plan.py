@@ -2,10 +2,10 @@
 
     python -m benchmarks.plan --preset digits=30 --preset fashion-mnist=2
 
-For each preset, over the epochs after its name: plan, train, plan again, in one process, on the cached images where data/cache
-holds those of the preset, else on noise of the same number and size, which takes as long. Writes
-benchmarks/records/performance/plan.json. Processor time is compared as well: on a machine that
-other programs use, time on the clock says more about them.
+For each preset, over the epochs after its name: plan, train, plan again, in one process, on the
+cached images where data/cache holds those of the preset, else on noise of the same number and
+size, which takes as long. Writes benchmarks/records/performance/plan.json. Processor time is
+compared as well: on a machine that other programs use, time on the clock says more about them.
 """
 
 import argparse
