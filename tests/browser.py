@@ -76,8 +76,13 @@ class Browser:
         """The value of a script in the page."""
         return self._call("Runtime.evaluate", expression=script)["result"].get("value")
 
-    def look(self, url: str, name: str, shown: tuple[str, ...], seconds: float = 90) -> str:
+    def look(
+        self, url: str, name: str, shown: tuple[str, ...], seconds: float = 90, press: str = ""
+    ) -> str:
         """Opens a page and waits until it shows every text; leaves `<name>.png`.
+
+        Args:
+            press: the text of a tab or button to click as soon as it is there.
 
         Returns:
             The page's HTML.
@@ -87,6 +92,11 @@ class Browser:
         self._call("Page.navigate", url=url)
         until, html = time.monotonic() + seconds, ""
         while time.monotonic() < until:
+            if press:
+                self.evaluate(
+                    "[...document.querySelectorAll('*')].filter(e => !e.children.length && "
+                    f"e.textContent.trim() === {json.dumps(press)}).at(-1)?.click()"
+                )
             html = str(self.evaluate("document.documentElement.outerHTML"))
             if all(text in html for text in shown):
                 break

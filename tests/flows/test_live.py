@@ -201,7 +201,7 @@ def test_the_pages_of_a_flow_run(live: Live, tmp_path: Path) -> None:
         page = f"{pages}/runs/flow-run/{run}"
         browser.look(page, "flow-run", (name, "Completed", "evaluate"))
         shown = ("vtcc-scores", "vtcc-mlflow", "vtcc-confusion", "vtcc-gallery")
-        browser.look(f"{page}?tab=Artifacts", "flow-run-artifacts", (name, *shown))
+        browser.look(page, "flow-run-artifacts", (name, *shown), press="Artifacts")
         browser.look(f"{pages}/deployments", "deployments", ("train", "sweep", "assign"))
 
 
