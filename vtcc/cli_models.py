@@ -56,6 +56,19 @@ def compare(
 
 
 @app.command()
+def export(
+    onnx: Annotated[Path, typer.Option(help="Written: FILE.onnx.")],
+    model: Annotated[
+        str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
+    ] = "models/model",
+) -> None:
+    """Write a model as ONNX, for programs without torch."""
+    from vtcc.stages import export as stage
+
+    stage.run(model, onnx)
+
+
+@app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="Number of a registered version.")],
     model: Annotated[str, typer.Option(help="Registered name; else the project's.")] = "",

@@ -138,7 +138,7 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, S, S) float -> h: (N, d), the normalised class token."""
         tokens = self.stem(x).flatten(2).transpose(1, 2)  # (N, T, d)
-        class_token = self.class_token.expand(len(x), -1, -1)
+        class_token = self.class_token.expand(x.shape[0], -1, -1)
         tokens = torch.cat([class_token, tokens], dim=1) + self.positions
         for block in self.blocks[:-1]:
             tokens = block(tokens)

@@ -34,7 +34,7 @@ def run(model: str) -> None:
     params = config.load().evaluate
     cache = open_cache(paths.CACHE)
     with tempfile.TemporaryDirectory() as room:
-        predictor = predict._load(model, Path(room))
+        predictor = predict.load(model, Path(room))
     check_fit(model, cache, predictor)
     labels = read_labels(paths.LABELS, cache.paths)
     names = params.baselines if labels is not None else ()

@@ -61,7 +61,7 @@ def run(
     tables.check(out)
     total = _count(paths)
     with tempfile.TemporaryDirectory() as room:
-        predictor = _load(model, Path(room))
+        predictor = load(model, Path(room))
     start, done, bad = time.monotonic(), 0, 0
     first: list[tuple[str, str]] = []
     clusters: set[int] = set()
@@ -96,7 +96,16 @@ def run(
     progress.note(f"{done - bad} images, {len(clusters)} of {K} clusters{unread}: {out}")
 
 
-def _load(model: str, room: Path) -> Any:
+def load(model: str, room: Path, device: str = "auto") -> Any:
+    """The `Predictor` of a model.
+
+    Args:
+        model: as in `run`. room: a directory for what is fetched, needed until this returns.
+        device: auto, cpu or cuda.
+
+    Raises:
+        VtccError: when there is no such model.
+    """
     from vtcc.tracking import fetch
 
     if re.match(r"[a-z][a-z0-9+.-]+:/", model):
@@ -113,7 +122,7 @@ def _load(model: str, room: Path) -> Any:
         directory = fetch.model_directory(directory, model)
     from vtcc.engine import predict
 
-    return predict.load(directory)
+    return predict.load(directory, device)
 
 
 def _count(paths: list[Path]) -> int:

@@ -1,0 +1,96 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from tests.tracking import toy
+from vtcc.engine import predict
+from vtcc.errors import VtccError
+from vtcc.export import onnx as export
+from vtcc.stages import export as stage
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A model that halves the size of its images, exported."""
+    room = tmp_path_factory.mktemp("onnx")
+    model = toy.model(room / "model", 3, cache_size=32)
+    stage.run(str(model), room / "model.onnx")
+    return model, room / "model.onnx"
+
+
+def session(file):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_any_batch_gives_what_torch_gives(made, batch):
+    model, file = made
+    images = np.random.default_rng(batch).integers(0, 256, (batch, 32, 32, 1), np.uint8)
+    expected = predict.load(model, "cpu").predict(images)
+    cluster, confidence, p, h = session(file).run(None, {"image": images})
+    assert np.abs(p - expected.probabilities).max() < 1e-4
+    assert np.abs(h - expected.embedding).max() < 1e-4 * np.abs(expected.embedding).max()
+    assert np.abs(confidence - expected.confidence).max() < 1e-4
+    assert cluster.dtype == np.int64
+    assert cluster.tolist() == expected.cluster.tolist()
+
+
+def test_the_file_says_how_images_are_read(made):
+    found = session(made[1])
+    (image,) = found.get_inputs()
+    assert (image.name, image.shape[1:], image.type) == ("image", [32, 32, 1], "tensor(uint8)")
+    assert isinstance(image.shape[0], str)
+    assert [o.name for o in found.get_outputs()] == list(export.OUTPUTS)
+    told = json.loads(found.get_modelmeta().custom_metadata_map["vtcc"])
+    assert (told["num_clusters"], told["size"], told["channels"]) == (4, 32, 1)
+    text = made[1].read_bytes()
+    assert b".py" not in text  # nothing of the machine it was made on
+
+
+def test_without_cluster_projectors_centroids_assign(tmp_path):
+    import torch
+
+    from vtcc import config
+    from vtcc.engine.model import build
+
+    params = config.override(config.to_dict(toy.params()), {"train.model.projectors": "instance"})
+    chosen = config.from_dict(config.Params, params).train.model
+    torch.manual_seed(0)
+    net = build(chosen, 4, image_size=16, channels=3).eval()
+    net.centroids.copy_(torch.nn.functional.normalize(torch.randn_like(net.centroids), dim=1))
+    info = {
+        "num_clusters": 4,
+        "image_size": 16,
+        "cache_size": 16,
+        "channels": 3,
+        "max_pixels": 10**6,
+        "mean": [0.5] * 3,
+        "std": [0.2, 0.3, 0.4],
+    }
+    gaps = export.write(predict.Predictor(net, info, "cpu"), tmp_path / "c.onnx")
+    assert max(gaps.values()) < 1e-4
+
+
+def test_a_model_that_differs_is_not_left_behind(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(VtccError, match="differs from the trained one by"):
+        export.write(predict.load(made[0], "cpu"), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_one_line(made, tmp_path, monkeypatch):
+    with pytest.raises(VtccError, match=r"has to end with \.onnx"):
+        stage.run(str(made[0]), tmp_path / "m.pt")
+    with pytest.raises(VtccError, match="no such model directory"):
+        stage.run(str(tmp_path / "none"), tmp_path / "m.onnx")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VtccError, match="cannot be written"):
+        export.write(predict.load(made[0], "cpu"), tmp_path / "file" / "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(VtccError, match=r"onnx is not installed; run: pip install 'vtcc\[onnx\]'"):
+        export.write(predict.load(made[0], "cpu"), tmp_path / "m.onnx")
