@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import __version__, cli_models, compose, config, paths
+from vtcc import __version__, cli_folder, cli_models, compose, config, paths
 from vtcc.errors import VtccError
 
 app = typer.Typer(
@@ -364,4 +364,5 @@ def clean(
     stage.run(confirmed=yes)
 
 
+app.add_typer(cli_folder.app)
 app.add_typer(cli_models.app)

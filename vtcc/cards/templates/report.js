@@ -1,0 +1,318 @@
+"use strict";
+(() => {
+const D = JSON.parse(document.getElementById("data").textContent);
+const $ = id => document.getElementById(id);
+const N = D.files.length, EXCLUDED = -1;
+const make = (tag, attributes = {}, ...inside) => {
+  const e = document.createElement(tag);
+  for (const [k, v] of Object.entries(attributes)) {
+    if (k === "class") e.className = v; else if (k.startsWith("on")) e.addEventListener(k.slice(2), v);
+    else if (v === true) e.setAttribute(k, ""); else if (v !== false && v !== null && v !== undefined) e.setAttribute(k, v);
+  }
+  e.append(...inside);
+  return e;
+};
+const number = (v, digits = 2) => v === null || v === undefined ? "–" : Number(v).toFixed(digits);
+const percent = v => v === null || v === undefined ? "–" : `${Math.round(v * 100)} %`;
+const colour = id => id < 0 ? "#888" : `hsl(${(id * 137.508) % 360} 62% ${45 + (id % 3) * 8}%)`;
+
+// The state: what the model said, with the edits applied in order.
+let edits = [], cluster, names, cards, chosen = new Set(), chosenCards = new Set();
+try { edits = JSON.parse(sessionStorage.getItem("vtcc-" + D.digest + location.pathname)) || []; } catch { edits = []; }
+const rowOf = new Map(D.files.map((f, i) => [f, i]));
+function apply() {
+  cluster = D.cluster.slice();
+  names = new Map(D.cards.map(c => [c.id, c.name]));
+  let next = Math.max(-1, ...D.cards.map(c => c.id), ...D.cluster) + 1;
+  const move = (files, to) => { for (const f of files) { const i = rowOf.get(f); if (i !== undefined) cluster[i] = to; } };
+  for (const e of edits) {
+    if (e.do === "rename") names.set(e.cluster, e.name);
+    else if (e.do === "merge") {
+      const all = new Set(e.clusters);
+      cluster.forEach((k, i) => { if (all.has(k)) cluster[i] = e.into; });
+      for (const k of all) if (k !== e.into) names.delete(k);
+      if (e.name) names.set(e.into, e.name);
+    } else if (e.do === "split" && e.files) {
+      e.files.forEach((files, part) => { if (part) { names.set(next, `cluster ${next}`); move(files, next++); } });
+    } else if (e.do === "split") { for (let part = 1; part < e.into; part++) names.set(next, `cluster ${next++}`); }
+    else if (e.do === "exclude") { cluster.forEach((k, i) => { if (k === e.cluster) cluster[i] = EXCLUDED; }); names.delete(e.cluster); }
+    else if (e.do === "exclude_files") move(e.files, EXCLUDED);
+    else if (e.do === "move") move(e.files, e.to);
+  }
+  const sizes = new Map(); for (const k of cluster) sizes.set(k, (sizes.get(k) || 0) + 1);
+  cards = [...names.keys()].map(id => {
+    const known = D.cards.find(c => c.id === id);
+    return { ...(known || { id, prototypes: [], boundary: [], duplicates: [], attention: [], about: [], labels: [], outliers: 0 }),
+             name: names.get(id), size: sizes.get(id) || 0, fresh: !known };
+  });
+}
+function edit(e) { edits.push(e); changed(); }
+function changed() {
+  try { sessionStorage.setItem("vtcc-" + D.digest + location.pathname, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
+  apply(); chosenCards.clear();
+  showCards(); fillClusters(); filter(); draw(); showEdits();
+}
+
+// Tiles.
+const per = D.columns * D.columns, pixelated = D.thumb <= 32;
+function dress(e, i, size) {
+  const t = D.tile[i], at = t % per, x = at % D.columns, y = Math.floor(at / D.columns), scale = size / D.thumb;
+  const last = Math.floor((N - 1) / per), in_last = Math.floor(t / per) === last;
+  const lines = in_last ? Math.ceil((N - last * per) / D.columns) : D.columns;
+  e.style.width = e.style.height = size + "px";
+  e.style.backgroundImage = `url("${D.sprites}/s${Math.floor(t / per)}.jpg")`;
+  e.style.backgroundSize = `${D.columns * D.thumb * scale}px ${lines * D.thumb * scale}px`;
+  e.style.backgroundPosition = `${-x * size}px ${-y * size}px`;
+  e.classList.toggle("pixelated", pixelated);
+  e.classList.toggle("odd", !!D.outlier[i]);
+  e.classList.toggle("chosen", chosen.has(i));
+  e.title = D.files[i];
+}
+function tile(i, size, over) {
+  const e = make("div", { class: "tile", role: "img", "aria-label": D.files[i], onclick: () => open(i, [i]) });
+  dress(e, i, size);
+  if (over) e.append(make("img", { class: "over", src: over, alt: "" }));
+  return e;
+}
+
+// Cards.
+function showCards() {
+  const by = $("card-sort").value, key = { size: c => -c.size, confidence: c => -(c.confidence ?? 0), spread: c => c.spread ?? 9, name: c => c.name }[by];
+  const sorted = cards.slice().sort((a, b) => { const x = key(a), y = key(b); return x < y ? -1 : x > y ? 1 : a.id - b.id; });
+  $("cards").replaceChildren(...sorted.map(card));
+  $("merge").disabled = chosenCards.size < 2;
+}
+function card(c) {
+  const box = make("input", { type: "checkbox", "aria-label": `choose ${c.name}`, onchange: e => {
+    e.target.checked ? chosenCards.add(c.id) : chosenCards.delete(c.id); $("merge").disabled = chosenCards.size < 2; } });
+  const name = make("input", { type: "text", value: c.name, "aria-label": "Name", maxlength: 100,
+    onkeydown: e => { if (e.key === "Enter") e.target.blur(); },
+    onchange: e => { const text = e.target.value.trim(); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
+  const dot = make("span", { class: "dot" }); dot.style.background = colour(c.id);
+  const facts = make("dl");
+  const fact = (k, v) => facts.append(make("dt", {}, k), make("dd", {}, v));
+  fact("images", `${c.size} (${percent(c.size / N)})`);
+  if (!c.fresh) {
+    fact("confidence", number(c.confidence)); fact("spread", number(c.spread, 3));
+    if (c.nearest !== null && names.has(c.nearest)) fact("nearest", `${names.get(c.nearest)} (${number(c.nearestDistance, 3)} away)`);
+    if (c.outliers) fact("outliers", String(c.outliers));
+    for (const line of c.about) fact("looks", line);
+    if (c.labels.length) fact("classes", c.labels.map(([n, s]) => `${n} ${percent(s)}`).join(", "));
+  }
+  const e = make("article", { class: "card", "data-id": c.id }, make("h3", {}, box, dot, name), facts);
+  const row = (title, rows, overs = []) => { if (rows.length) { const r = make("div", { class: "row" }, make("span", {}, title)); rows.forEach((i, n) => r.append(tile(i, 56, overs[n]))); e.append(r); } };
+  row("most typical", c.prototypes);
+  if (c.attention.length) row("where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
+  row("least certain", c.boundary);
+  if (c.duplicates.length) row(`look alike (${c.duplicates.length} groups)`, c.duplicates[0].slice(0, 6));
+  if (c.mean) e.append(make("div", { class: "row" }, make("span", {}, "mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" })));
+  e.append(make("div", { class: "bar" },
+    make("button", { onclick: () => { $("of").value = String(c.id); filter(); $("images").scrollIntoView(); } }, "Show all"),
+    make("button", { onclick: () => edit({ do: "split", cluster: c.id, into: 2 }), disabled: c.fresh || c.size < 2 }, "Split in two"),
+    make("button", { onclick: () => edit({ do: "exclude", cluster: c.id }) }, "Exclude")));
+  return e;
+}
+$("card-sort").addEventListener("change", showCards);
+$("merge").addEventListener("click", () => {
+  const ids = [...chosenCards].sort((a, b) => a - b);
+  const largest = ids.reduce((a, b) => (cards.find(c => c.id === b).size > cards.find(c => c.id === a).size ? b : a));
+  edit({ do: "merge", clusters: ids, into: largest });
+});
+
+// The grid: only what is in sight exists.
+let shown = [], size = 72, columns = 1, here = 0, pool = new Map();
+function fillClusters() {
+  const options = () => cards.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${c.name} (${c.size})`));
+  const before = $("of").value;
+  $("of").replaceChildren(make("option", { value: "" }, "all"), ...options(), make("option", { value: EXCLUDED }, "excluded"));
+  $("of").value = before; if (!$("of").value) $("of").value = "";
+  $("move-to").replaceChildren(...options());
+}
+function filter() {
+  const text = $("search").value.toLocaleLowerCase(), of = $("of").value, which = $("which").value;
+  shown = [];
+  for (let i = 0; i < N; i++) {
+    if (of !== "" && cluster[i] !== +of) continue;
+    if (which === "outlier" && !D.outlier[i]) continue;
+    if (which === "unsure" && D.confidence[i] >= 500) continue;
+    if (which === "chosen" && !chosen.has(i)) continue;
+    if (text && !D.files[i].toLocaleLowerCase().includes(text)) continue;
+    shown.push(i);
+  }
+  const by = $("sort").value, c = D.confidence, d = D.distance;
+  if (by === "sure") shown.sort((a, b) => cluster[a] - cluster[b] || c[b] - c[a] || a - b);
+  else if (by === "unsure") shown.sort((a, b) => c[a] - c[b] || a - b);
+  else if (by === "far") shown.sort((a, b) => (d[b] ?? 0) - (d[a] ?? 0) || a - b);
+  else shown.sort((a, b) => (D.files[a] < D.files[b] ? -1 : 1));
+  here = 0; $("shown").textContent = `${shown.length} of ${N} images`;
+  $("grid").scrollTop = 0; lay();
+}
+function lay() {
+  size = +$("zoom").value; columns = Math.max(1, Math.floor(($("grid").clientWidth - 4) / (size + 4)));
+  $("space").style.height = Math.ceil(shown.length / columns) * (size + 4) + 4 + "px";
+  for (const e of pool.values()) e.remove(); pool.clear(); inSight();
+}
+function inSight() {
+  const top = $("grid").scrollTop, high = $("grid").clientHeight, step = size + 4;
+  const first = Math.max(0, Math.floor(top / step) - 2) * columns, last = Math.min(shown.length, (Math.ceil((top + high) / step) + 2) * columns);
+  for (const [at, e] of pool) if (at < first || at >= last) { e.remove(); pool.delete(at); }
+  for (let at = first; at < last; at++) if (!pool.has(at)) {
+    const i = shown[at], e = make("div", { class: "tile", role: "option", "data-at": at, "aria-label": D.files[i] });
+    dress(e, i, size); e.style.left = 4 + (at % columns) * step + "px"; e.style.top = 4 + Math.floor(at / columns) * step + "px";
+    if (at === here) e.classList.add("here");
+    $("space").append(e); pool.set(at, e);
+  }
+}
+let ticking = false;
+$("grid").addEventListener("scroll", () => { if (!ticking) { ticking = true; requestAnimationFrame(() => { ticking = false; inSight(); }); } });
+$("grid").addEventListener("click", e => {
+  const t = e.target.closest(".tile"); if (!t) return;
+  const at = +t.dataset.at; go(at);
+  if (e.ctrlKey || e.metaKey || e.shiftKey || chosen.size) choose(shown[at]); else open(shown[at], shown);
+});
+$("grid").addEventListener("contextmenu", e => { const t = e.target.closest(".tile"); if (t) { e.preventDefault(); choose(shown[+t.dataset.at]); } });
+function go(at) {
+  pool.get(here)?.classList.remove("here"); here = Math.min(Math.max(at, 0), Math.max(shown.length - 1, 0));
+  const step = size + 4, y = Math.floor(here / columns) * step, g = $("grid");
+  if (y < g.scrollTop) g.scrollTop = y; else if (y + step > g.scrollTop + g.clientHeight) g.scrollTop = y + step + 4 - g.clientHeight;
+  inSight(); pool.get(here)?.classList.add("here");
+}
+function choose(i) {
+  chosen.has(i) ? chosen.delete(i) : chosen.add(i);
+  for (const [at, e] of pool) e.classList.toggle("chosen", chosen.has(shown[at]));
+  withChosen();
+}
+function withChosen() { $("with-chosen").hidden = !chosen.size; $("chosen").textContent = `${chosen.size} chosen:`; }
+$("grid").addEventListener("keydown", e => {
+  const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: columns * 5, PageUp: -columns * 5, Home: -Infinity, End: Infinity };
+  if (e.key in moves) { e.preventDefault(); go(moves[e.key] === Infinity ? shown.length - 1 : moves[e.key] === -Infinity ? 0 : here + moves[e.key]); }
+  else if (e.key === "Enter" && shown.length) open(shown[here], shown);
+  else if (e.key === " " && shown.length) { e.preventDefault(); choose(shown[here]); }
+});
+const files = () => [...chosen].sort((a, b) => a - b).map(i => D.files[i]);
+const after = e => { chosen.clear(); withChosen(); edit(e); };
+$("move").addEventListener("click", () => after({ do: "move", files: files(), to: +$("move-to").value }));
+$("exclude-files").addEventListener("click", () => after({ do: "exclude_files", files: files() }));
+$("split-off").addEventListener("click", () => {
+  const of = new Set([...chosen].map(i => cluster[i]));
+  if (of.size > 1 || of.has(EXCLUDED)) { alert("Choose images of one cluster to split them off it."); return; }
+  const [k] = of, apart = files(), rest = D.files.filter((f, i) => cluster[i] === k && !chosen.has(i));
+  if (!rest.length) { alert("All images of the cluster are chosen: nothing would stay."); return; }
+  after({ do: "split", cluster: k, files: [rest, apart] });
+});
+$("unchoose").addEventListener("click", () => { chosen.clear(); withChosen(); filter(); });
+for (const id of ["of", "which", "sort"]) $(id).addEventListener("change", filter);
+let waiting; $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 80); });
+$("zoom").addEventListener("input", lay);
+addEventListener("resize", () => { lay(); draw(); });
+
+// One image.
+let around = [], at = 0;
+function open(i, list) { around = list; at = list.indexOf(i); zoom(); if (!$("zoomed").open) $("zoomed").showModal(); }
+function zoom() {
+  const i = around[at], k = cluster[i], img = make("img", { alt: D.files[i] });
+  img.addEventListener("error", () => $("zoomed-image").replaceChildren(tile(i, 256)), { once: true });
+  img.src = D.root + D.files[i].split("/").map(encodeURIComponent).join("/");
+  $("zoomed-image").replaceChildren(img);
+  const second = D.second[i] >= 0 && names.has(D.second[i]) ? `, then ${names.get(D.second[i])}` : "";
+  $("zoomed-text").textContent = `${D.files[i]}\n${k < 0 ? "excluded" : names.get(k)}, confidence ${number(D.confidence[i] / 1000)}${second}` +
+    `, ${D.distance[i] === null ? "" : number(D.distance[i] / 1000, 3) + " from the centre"}${D.outlier[i] ? ", unlike the rest of its cluster" : ""}`;
+  $("before").disabled = at <= 0; $("after").disabled = at >= around.length - 1;
+}
+const turn = by => { const to = at + by; if (to >= 0 && to < around.length) { at = to; zoom(); } };
+$("before").addEventListener("click", () => turn(-1)); $("after").addEventListener("click", () => turn(1));
+$("zoomed").addEventListener("keydown", e => { if (e.key === "ArrowLeft") turn(-1); else if (e.key === "ArrowRight") turn(1); });
+$("zoomed").addEventListener("click", e => { if (e.target === $("zoomed")) $("zoomed").close(); });
+addEventListener("keydown", e => { if (e.key === "/" && !/INPUT|SELECT|TEXTAREA/.test(document.activeElement.tagName)) { e.preventDefault(); $("search").focus(); } });
+
+// The map.
+const canvas = $("map"), pen = canvas.getContext("2d"); let near = new Map(), cell = 24;
+function place(i) { const m = 12; return [m + D.x[i] / 1000 * (canvas.clientWidth - 2 * m), m + (1 - D.y[i] / 1000) * (canvas.clientHeight - 2 * m)]; }
+function draw() {
+  const ratio = devicePixelRatio || 1; canvas.width = canvas.clientWidth * ratio; canvas.height = canvas.clientHeight * ratio;
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0); pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  const r = N > 5000 ? 1.6 : N > 1000 ? 2.4 : 3.5, groups = new Map(); near = new Map();
+  for (let i = 0; i < N; i++) {
+    const [x, y] = place(i), k = cluster[i]; if (!groups.has(k)) groups.set(k, []); groups.get(k).push(x, y);
+    const c = Math.floor(x / cell) + "," + Math.floor(y / cell); if (!near.has(c)) near.set(c, []); near.get(c).push(i);
+  }
+  for (const [k, points] of groups) { pen.fillStyle = colour(k); for (let j = 0; j < points.length; j += 2) pen.fillRect(points[j] - r / 2, points[j + 1] - r / 2, r, r); }
+}
+function under(e) {
+  const box = canvas.getBoundingClientRect(), x = e.clientX - box.left, y = e.clientY - box.top, cx = Math.floor(x / cell), cy = Math.floor(y / cell);
+  let best = -1, least = cell * cell;
+  for (let a = -1; a <= 1; a++) for (let b = -1; b <= 1; b++) for (const i of near.get(cx + a + "," + (cy + b)) || []) {
+    const [u, v] = place(i), d = (u - x) ** 2 + (v - y) ** 2; if (d < least) { least = d; best = i; } }
+  return [best, x, y];
+}
+canvas.addEventListener("pointermove", e => {
+  const [i, x, y] = under(e), tip = $("tip"); tip.hidden = i < 0; if (i < 0) return;
+  tip.replaceChildren(tile(i, 96), make("div", {}, D.files[i]), make("div", { class: "quiet" }, cluster[i] < 0 ? "excluded" : names.get(cluster[i])));
+  tip.style.left = Math.min(x + 12, canvas.clientWidth - 130) + "px"; tip.style.top = Math.min(y + 12, canvas.clientHeight - 130) + "px";
+});
+canvas.addEventListener("pointerleave", () => $("tip").hidden = true);
+canvas.addEventListener("click", e => { const [i] = under(e); if (i >= 0) open(i, [i]); });
+
+// How good, and how many.
+function table(head, rows) { return make("table", {}, make("thead", {}, make("tr", {}, ...head.map(h => make("th", {}, h)))), make("tbody", {}, ...rows.map(r => make("tr", {}, ...r.map(v => make("td", { class: "n" }, v)))))); }
+function showTrust() {
+  const t = D.trust, rows = [];
+  $("verdict").textContent = t.verdict || "Not judged."; $("verdict").className = (t.level || "").split(" ")[0];
+  const add = (k, v, why) => { if (v !== undefined && v !== null) rows.push([k, number(v), why]); };
+  add("same clusters again", t.seeds, "adjusted Rand index with a second, shorter training from another seed: 1 the same, 0 as by chance");
+  add("groups apart", t.map_silhouette, "silhouette of as many groups in a map of what was learned: 1 far apart, 0 touching");
+  add("halves agree", t.halves, "grouping of either half of the images, compared: 1 the same");
+  add("apart in plain features", t.reference_silhouette, `silhouette in gradients, which no training made; k-means there, its own best: ${number(t.reference_kmeans)}`);
+  add("predictable", t.predicted, "how well the clusters are foretold from those gradients: 0 as by chance, 1 always");
+  add("confidence", t.confidence, "mean probability of the cluster given");
+  add("balance", t.balance, "1: all clusters of one size");
+  $("measures").replaceChildren(table(["", "", "what it says"], rows));
+  if (t.confused?.length) $("measures").append(make("p", {}, "Confused: " + t.confused.map(([a, b, s]) => `${names.get(a) ?? a} and ${names.get(b) ?? b} (${percent(s)} alike)`).join("; ")));
+  const n = D.count;
+  if (n.curve?.length) {
+    $("count").replaceChildren(make("h2", {}, `How many clusters: ${n.clusters} (${n.low} to ${n.high})`), curve(n),
+      make("ul", {}, ...n.reasons.map(r => make("li", {}, r))),
+      make("details", {}, make("summary", {}, "Figures"), table(["K", "score", "silhouette", "halves", "maps", "heads"], n.curve.map(c => [String(c.clusters), number(c.score), number(c.silhouette), number(c.stability), number(c.maps), number(c.heads)]))));
+  }
+  if (D.baselines.length) $("baselines").replaceChildren(make("h2", {}, "Beside simpler methods"), table(["method", "agreement with these clusters", ...(D.baselines.some(b => b.nmi !== undefined) ? ["NMI with the sub-folders", "ACC"] : [])],
+    D.baselines.map(b => [b.title, b.agreement === null ? "–" : number(b.agreement), ...(b.nmi !== undefined ? [number(b.nmi, 3), number(b.acc, 3)] : [])])));
+  $("choices").replaceChildren(table(["", "chosen", "because"], Object.entries(D.choices).map(([k, c]) => [k, String(c.value), String(c.why)])));
+}
+function curve(n) {
+  const w = 560, h = 190, m = 32, ks = n.curve.map(c => c.clusters), lo = Math.min(...ks), hi = Math.max(...ks, lo + 1);
+  const x = k => m + (k - lo) / (hi - lo) * (w - 2 * m), y = s => h - m - Math.max(s, 0) * (h - 2 * m);
+  const s = (tag, a, text) => { const e = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const k in a) e.setAttribute(k, a[k]); if (text) e.textContent = text; return e; };
+  const g = s("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `score by number of clusters, best from ${n.low} to ${n.high}`, style: "max-width:560px;width:100%" });
+  g.append(s("rect", { x: x(n.low) - 4, y: m / 2, width: x(n.high) - x(n.low) + 8, height: h - 1.5 * m, fill: "var(--accent)", opacity: .15 }));
+  const line = (f, c, o) => g.append(s("polyline", { points: n.curve.filter(p => f(p) !== null).map(p => `${x(p.clusters)},${y(f(p))}`).join(" "), fill: "none", stroke: c, "stroke-width": o, opacity: o > 1 ? 1 : .5 }));
+  line(p => p.silhouette, "#c77", 1); line(p => p.stability, "#7a7", 1); line(p => p.maps, "#77c", 1); line(p => p.heads, "#a7a", 1); line(p => p.score, "var(--ink)", 2.5);
+  for (const k of [lo, n.clusters, hi]) g.append(s("text", { x: x(k), y: h - m / 2 + 4, "text-anchor": "middle" }, String(k)));
+  g.append(s("line", { x1: x(n.clusters), x2: x(n.clusters), y1: m / 2, y2: h - m, stroke: "var(--accent)", "stroke-dasharray": "4 3" }));
+  g.append(s("text", { x: 4, y: y(1) + 4 }, "1"), s("text", { x: 4, y: y(0) + 4 }, "0"), s("text", { x: w / 2, y: h - 2, "text-anchor": "middle" }, "number of clusters"));
+  return g;
+}
+
+// Edits.
+const inWords = e => {
+  const n = k => names.get(k) ?? D.cards.find(c => c.id === k)?.name ?? `cluster ${k}`;
+  return { rename: () => `rename cluster ${e.cluster} to "${e.name}"`, merge: () => `merge ${e.clusters.map(n).join(", ")} into ${n(e.into)}`,
+    split: () => e.files ? `split ${e.files[1].length} images off ${n(e.cluster)}` : `split ${n(e.cluster)} in ${e.into}: refine finds the parts`, exclude: () => `exclude cluster ${e.cluster}`,
+    exclude_files: () => `exclude ${e.files.length} images`, move: () => `move ${e.files.length} images to ${n(e.to)}` }[e.do]();
+};
+function showEdits() {
+  $("edits").replaceChildren(...edits.map(e => make("li", {}, inWords(e))));
+  $("edit-count").textContent = edits.length ? `(${edits.length})` : "";
+  $("undo").disabled = $("export").disabled = !edits.length;
+}
+$("undo").addEventListener("click", () => { edits.pop(); changed(); });
+const exported = () => JSON.stringify({ format: 1, model: D.digest, edits }, null, 1) + "\n";
+$("export").addEventListener("click", () => {
+  const a = make("a", { href: URL.createObjectURL(new Blob([exported()], { type: "application/json" })), download: "edits.json" });
+  a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 1000);
+});
+window.vtcc = { exported, state: () => ({ cluster, names: [...names], shown: shown.length }) };
+
+$("title").textContent = D.title;
+apply(); showTrust(); showCards(); fillClusters(); filter(); showEdits(); withChosen();
+requestAnimationFrame(draw);
+})();

@@ -1,0 +1,82 @@
+"""`vtcc <verb>` for a folder of images; thin, like `vtcc.cli`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vtcc import config
+from vtcc.errors import VtccError
+
+app = typer.Typer()
+
+
+@app.command()
+def cluster(
+    folder: Annotated[Path, typer.Argument(help="Of images; only read.")],
+    clusters: Annotated[
+        str, typer.Option("-k", "--clusters", help="A number, a range such as 5-30, or auto.")
+    ] = "auto",
+    minutes: Annotated[float, typer.Option(help="All of it should take about this long.")] = 20.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Of the results; else FOLDER-clusters beside it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=config.MAX_SEED)] = 0,
+    folders: Annotated[
+        str, typer.Option(help="links or copies: a folder of images for each cluster.")
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Finished results.")] = False,
+    encoder: Annotated[
+        str, typer.Option(help="A timm model to start from, such as resnet18; needs --weights.")
+    ] = "",
+    weights: Annotated[
+        Path | None, typer.Option(help="Of the encoder: a local .safetensors or .pth file.")
+    ] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Keep the encoder's weights as they are.")
+    ] = False,
+    params: Annotated[
+        Path | None, typer.Option(help="A params.yaml whose train section is taken as it is.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a choice: train.epochs=20."),
+    ] = None,
+) -> None:
+    """Group a folder of images without labels: tables, a page to look at, a model."""
+    from vtcc import stopping
+    from vtcc.stages import cluster as stage
+
+    overrides: dict = {}
+    if params:
+        values = config.read_yaml(params)
+        config.from_dict(config.Params, values)
+        overrides |= config.flatten({"train": values["train"], "validate": values["validate"]})
+        overrides["dataset.channels"] = values["dataset"]["channels"]
+        overrides.pop("train.num_clusters")
+        overrides.pop("train.seed")
+    if (frozen or weights) and not encoder:
+        raise VtccError("--weights and --frozen belong to --encoder; name the timm model")
+    if encoder:
+        name = encoder.removeprefix("timm:")
+        overrides |= {"train.model.encoder": f"timm:{name}", "train.normalize": "imagenet"}
+        if weights:
+            overrides["train.model.weights"] = str(weights.absolute())
+        overrides["train.model.frozen"] = frozen
+    overrides |= config.parse_assignments(set_ or [])
+    if folders not in ("", "links", "copies"):
+        raise VtccError(f"--folders: found {folders!r}; allowed: links, copies")
+    if not minutes > 0:
+        raise VtccError(f"--minutes: found {minutes:g}; allowed: above 0")
+    options = stage.Options(
+        folder=folder,
+        out=out,
+        clusters=stage.parse_clusters(clusters),
+        minutes=minutes,
+        seed=seed,
+        folders=folders,
+        overwrite=overwrite,
+        overrides=overrides,
+    )
+    with stopping.obeyed("cluster"):
+        stage.run(options)

@@ -1,0 +1,196 @@
+"""How many clusters: three criteria per K, combined; docs/cluster.md explains them.
+
+Everything is computed on the embedding of a training whose heads over-cluster.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from vtcc.folder.baselines import plane
+
+IMAGES = 3000  # that the criteria are computed on
+SILHOUETTE_IMAGES = 1500
+HALVES = 3  # splits into halves per map
+MAPS = 2  # UMAPs, by seed
+DIMENSIONS = 10
+TOLERANCE = 0.06  # of the best score: what is within is the range
+NO_STRUCTURE = 0.25  # best score below which no K is better than another
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What speaks for a number of clusters K, each up to 1.
+
+    Attributes:
+        clusters: K.
+        silhouette: of k-means in the maps, the mean over them.
+        stability: adjusted Rand index between k-means fitted to either half of the images.
+        maps: the same between maps made with different seeds.
+        heads: mean adjusted Rand index between the heads, each merged down to K; None where a
+            head has no more than K clusters.
+        score: the geometric mean of the first three (and of `heads` where there is one).
+    """
+
+    clusters: int
+    silhouette: float
+    stability: float
+    maps: float
+    heads: float | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Count:
+    """The recommendation.
+
+    Attributes:
+        clusters: K. low, high: the range of K that score nearly as well.
+        curve: the criteria for every K tried, ascending.
+        reasons: in words.
+    """
+
+    clusters: int
+    low: int
+    high: int
+    curve: list[Criteria]
+    reasons: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return asdict(self)
+
+
+def tried(N: int, low: int, high: int) -> list[int]:
+    """The numbers of clusters to try: every one up to 15, then ever fewer, at least 5 images each.
+
+    Args:
+        N: images. low, high: bounds, inclusive.
+    """
+    high = max(min(high, N // 5), low)
+    found, k = [], low
+    while k <= high:
+        found.append(k)
+        k += 1 if k < 15 else max(1, round(k * 0.12))
+    return found
+
+
+def count(
+    h: np.ndarray,
+    heads: np.ndarray,
+    *,
+    low: int,
+    high: int,
+    seed: int,
+    said: Callable[[int, int], None] = lambda done, total: None,
+) -> Count:
+    """Recommends a number of clusters between `low` and `high`.
+
+    Args:
+        h: (N, d) embedding. heads: (heads, N, K0) probabilities of over-clustering heads.
+        seed: of subsamples and starts. said: told of progress.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(h))[:IMAGES])
+    unit = h[rows] / np.maximum(np.linalg.norm(h[rows], axis=1, keepdims=True), 1e-12)
+    groups = heads[:, rows].argmax(axis=2)
+    numbers = tried(len(rows), low, high)
+    total = MAPS + len(numbers)
+    maps = []
+    for i in range(MAPS):
+        maps.append(plane(unit, seed + i, DIMENSIONS, min_dist=0.0))
+        said(i + 1, total)
+    curve = []
+    for k in numbers:
+        curve.append(_criteria(k, maps, groups, seed))
+        said(MAPS + len(curve), total)
+    return recommend(curve)
+
+
+def recommend(curve: list[Criteria]) -> Count:
+    """The middle of the best range: neighbours of the best K whose score is nearly its own."""
+    best = max(curve, key=lambda c: (c.score, c.clusters))
+    good = [c for c in curve if c.score >= best.score * (1 - TOLERANCE)]
+    # Neighbours alone: a far K that happens to score as well is another structure.
+    position = curve.index(best)
+    low = high = position
+    while low > 0 and any(c in good for c in curve[max(low - 2, 0) : low]):
+        low -= 1  # over a single dip as well
+    while any(c in good for c in curve[high + 1 : high + 3]):
+        high += 1
+    within = [c for c in curve[low : high + 1] if c in good]
+    chosen = within[len(within) // 2]
+    reasons = [
+        f"K from {within[0].clusters} to {within[-1].clusters} score within {TOLERANCE:.0%} of the "
+        f"best ({best.score:.2f} at {best.clusters}); {chosen.clusters} is in their middle",
+        f"at K = {chosen.clusters} the silhouette is {chosen.silhouette:.2f}, halves of the images "
+        f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}"
+        + ("" if chosen.heads is None else f", heads by {chosen.heads:.2f}"),
+    ]
+    if best.score < NO_STRUCTURE:
+        reasons.append("no K stands out: the images may have no groups")
+    return Count(chosen.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
+
+
+def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> Criteria:
+    from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+    N = len(maps[0])
+    silhouettes, halves, found = [], [], []
+    for i, points in enumerate(maps):
+        labels = _kmeans(points, k, seed, starts=5).labels_
+        found.append(labels)
+        used = len(np.unique(labels))
+        sample = min(N, SILHOUETTE_IMAGES)
+        silhouettes.append(
+            silhouette_score(points, labels, sample_size=sample, random_state=seed)
+            if 1 < used < N
+            else 0.0
+        )
+        for j in range(HALVES):
+            order = np.random.default_rng(seed + 100 * i + j).permutation(N)
+            one, other = (
+                _kmeans(points[half], k, seed, starts=3).predict(points)
+                for half in (order[: N // 2], order[N // 2 :])
+            )
+            halves.append(adjusted_rand_score(one, other))
+    between = [adjusted_rand_score(a, b) for i, a in enumerate(found) for b in found[:i]]
+    merged = [m for m in (merge(g, maps[0], k) for g in groups) if m is not None]
+    heads = None
+    if len(merged) > 1:
+        pairs = [adjusted_rand_score(a, b) for i, a in enumerate(merged) for b in merged[:i]]
+        heads = float(np.mean(pairs))
+    parts = [float(np.mean(silhouettes)), float(np.mean(halves)), float(np.mean(between))]
+    all_of_them = parts + ([] if heads is None else [heads])
+    score = float(np.prod(np.clip(all_of_them, 0, 1)) ** (1 / len(all_of_them)))
+    return Criteria(k, parts[0], parts[1], parts[2], heads, score)
+
+
+def merge(clusters: np.ndarray, points: np.ndarray, k: int) -> np.ndarray | None:
+    """Merges clusters by average linkage of their centres until k are left.
+
+    Args:
+        clusters: (N,) integers. points: (N, d). k: wanted.
+
+    Returns:
+        (N,) integers, or None where there are no more than k to begin with.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    used, index = np.unique(clusters, return_inverse=True)
+    if len(used) <= k:
+        return None
+    centres = np.stack([points[index == i].mean(axis=0) for i in range(len(used))])
+    return fcluster(linkage(centres, "average"), k, "maxclust")[index]
+
+
+def _kmeans(points: np.ndarray, k: int, seed: int, starts: int) -> Any:
+    import warnings
+
+    from sklearn.cluster import KMeans
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer distinct points than clusters
+        return KMeans(min(k, len(points)), n_init=starts, random_state=seed).fit(points)

@@ -1,0 +1,152 @@
+"""A folder's images into the uint8 cache; what cannot be read is set aside with its reason."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vtcc.atomic import atomic_file
+from vtcc.data import duplicates, folder, images
+from vtcc.data.cache import Cache, CacheWriter, open_cache
+from vtcc.errors import VtccError
+from vtcc.progress import note, track
+
+LEAST = 10  # readable images
+_BATCH = 32
+_SKETCHES = "sketches.npy"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The images of a folder.
+
+    Attributes:
+        root: the folder, absolute. names: N relative POSIX paths, as tables show them.
+        files: where they are. labels: N class numbers by sub-folder, or None. classes: names.
+        digest: of names, sizes and times of change: whether a run can go on.
+    """
+
+    root: Path
+    names: list[str]
+    files: list[Path]
+    labels: list[int] | None
+    classes: list[str]
+    digest: str
+
+
+def listed(root: Path) -> Listed:
+    """Finds the images below a folder; sub-folders may be classes, which only describe.
+
+    Raises:
+        VtccError: when it is no folder, holds fewer than `LEAST` images, or cannot be read.
+    """
+    if not root.exists():
+        raise VtccError(f"{root}: no such folder; give one with images in it")
+    if not root.is_dir():
+        raise VtccError(f"{root}: a file; give the folder that holds the images (unpack archives)")
+    root = root.resolve()
+    found = folder.find(root, root)
+    for line in found.notes:
+        note(line)
+    if len(found.paths) < LEAST:
+        raise VtccError(
+            f"{root}: {len(found.paths)} images, and grouping needs at least {LEAST}; check the "
+            "folder"
+        )
+    files = [Path(os.fspath(found.read(i))) for i in range(len(found.paths))]  # type: ignore[arg-type]
+    sha = hashlib.sha256()
+    for name, file in zip(found.paths, files, strict=True):
+        status = file.stat()
+        sha.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    labels = None if found.labels is None else list(found.labels)
+    names = list(found.paths)
+    return Listed(root, names, files, labels, list(found.class_names), sha.hexdigest())
+
+
+def cached(
+    found: Listed, directory: Path, *, name: str, channels: int, size: int, max_pixels: int
+) -> tuple[Cache, np.ndarray, dict[str, str]]:
+    """Decodes every image once.
+
+    Args:
+        found: the images. directory: of the cache; one that is there is used as it is.
+        name: of the data set. channels, size, max_pixels: as of `vtcc.data.images.decode`.
+
+    Returns:
+        The cache; a sketch (N, 8, 9) of each readable image; and name -> reason of the others.
+
+    Raises:
+        VtccError: when fewer than `LEAST` images can be read.
+    """
+    sketched = directory.with_name(_SKETCHES)
+    if directory.exists() and sketched.exists():
+        cache = open_cache(directory)
+        sketches = np.load(sketched, allow_pickle=False)
+        if (cache.image_size, cache.channels, len(sketches)) == (size, channels, len(cache.paths)):
+            return cache, sketches, _quarantined(directory)
+    sketches = []
+    how = {"channels": channels, "size": size, "max_pixels": max_pixels}
+    with CacheWriter(directory, name=name, image_size=size, channels=channels) as writer:
+        decoded = zip(found.names, _in_threads(found.files, how), strict=True)
+        for path, one in track(decoded, "read", len(found.names)):
+            if isinstance(one, str):
+                writer.quarantine(path, one)
+                continue
+            writer.add(path, "train", one)
+            sketches.append(duplicates.sketch(one))
+        if len(sketches) < LEAST:
+            reasons = [f"{n!r}: {why}" for n, why in writer.quarantined[:3]]
+            raise VtccError(
+                f"{found.root}: {len(sketches)} of {len(found.names)} images can be read, and "
+                f"grouping needs at least {LEAST} (first: {'; '.join(reasons)})"
+            )
+        errors = dict(writer.quarantined)
+        cache = writer.finish()
+    with atomic_file(sketched) as building, building.open("wb") as file:
+        np.save(file, np.stack(sketches))
+    for path, why in list(errors.items())[:10]:
+        note(f"unreadable: {path!r}: {why}")
+    if len(errors) > 10:
+        note(f"unreadable: {len(errors) - 10} more, see the column error")
+    return cache, np.stack(sketches), errors
+
+
+def _quarantined(directory: Path) -> dict[str, str]:
+    import csv
+
+    from vtcc.data.cache import QUARANTINE
+
+    with (directory / QUARANTINE).open(encoding="utf-8", newline="") as file:
+        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def _in_threads(files: Sequence[Path], how: dict[str, Any]) -> Iterator[np.ndarray | str]:
+    """Decodes in order, some files ahead; a reason where one cannot be read."""
+
+    def decode(part: Sequence[Path]) -> list[np.ndarray | str]:
+        found: list[np.ndarray | str] = []
+        for file in part:
+            try:
+                found.append(images.load(file, **how))
+            except images.UnreadableImage as error:
+                found.append(error.reason)
+        return found
+
+    workers = min(8, os.cpu_count() or 1)
+    waiting: deque[Future[list[np.ndarray | str]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for start in range(0, len(files), _BATCH):
+                waiting.append(pool.submit(decode, files[start : start + _BATCH]))
+                if len(waiting) > 2 * workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,204 @@
+"""How far clusters can be trusted, without labels, and the verdict in words.
+
+The thresholds were set on data with known answers, noise and a folder of one kind among them;
+docs/cluster.md has the table.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+FOLDS = 4
+IMAGES = 3000  # that the measures are computed on
+ALIKE = 0.8  # share of images that are near-copies of one, above which there is one kind
+CHANCE_SEEDS, CHANCE_PREDICTED = 0.15, 0.15
+CLEAR_SEEDS, CLEAR_SILHOUETTE = 0.7, 0.4
+CONFUSED = 0.5  # of two clusters: how alike the second training spreads their images
+NAMED = 4  # confused pairs told
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Measures without labels; each is explained in docs/cluster.md.
+
+    Attributes:
+        seeds: adjusted Rand index with a second, shorter training from another seed; None where
+            there was none.
+        map_silhouette: silhouette in a UMAP of the embedding, of k-means with as many clusters.
+        halves: agreement of k-means fitted to halves of the images in that map.
+        reference_silhouette: silhouette of the clusters in a space that no training made
+            (components of the gradients), the same for every clustering of these images.
+        reference_kmeans: the same of k-means in that very space, its own best.
+        predicted: how well the clusters are predicted from that space, cross-validated: Cohen's
+            kappa, 0 for chance, 1 for always.
+        confidence: mean probability of the clusters.
+        balance: effective clusters, exp(entropy of the sizes), over K.
+        alike: share of images that look nearly like the commonest of them.
+        confused: pairs of clusters that the two trainings tell apart least, with the share.
+        level: clear, weak, chance or one kind. verdict: in words.
+    """
+
+    seeds: float | None
+    map_silhouette: float
+    halves: float
+    reference_silhouette: float
+    reference_kmeans: float
+    predicted: float
+    confidence: float
+    balance: float
+    alike: float
+    confused: list[tuple[int, int, float]]
+    level: str
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return asdict(self)
+
+
+def measure(
+    clusters: np.ndarray,
+    confidence: np.ndarray,
+    *,
+    other: np.ndarray | None,
+    reference: np.ndarray,
+    map_silhouette: float,
+    halves: float,
+    alike: float,
+    seed: int,
+) -> Trust:
+    """Measures a clustering of N images.
+
+    Args:
+        clusters: (N,) integers. confidence: (N,) 0-1.
+        other: (N,) integers, the clusters of a training from another seed; -1 for images that
+            were not compared.
+        reference: (N, d) features that no training made.
+        map_silhouette, halves: of `count.Criteria` at this K.
+        alike: of `alike`. seed: of subsamples.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    rows = np.sort(np.random.default_rng(seed).permutation(len(clusters))[:IMAGES])
+    sizes = np.bincount(clusters - clusters.min())
+    shares = sizes[sizes > 0] / sizes.sum()
+    K = len(shares)
+    agreed, pairs = None, []
+    if other is not None and (other >= 0).any():
+        both = np.flatnonzero(other >= 0)
+        agreed = float(adjusted_rand_score(clusters[both], other[both]))
+        pairs = confused(clusters[both], other[both])
+    own, best = _in_reference(reference[rows], clusters[rows], K, seed)
+    made = Trust(
+        seeds=agreed,
+        map_silhouette=map_silhouette,
+        halves=halves,
+        reference_silhouette=own,
+        reference_kmeans=best,
+        predicted=_predicted(reference[rows], clusters[rows], seed),
+        confidence=float(confidence.mean()),
+        balance=float(np.exp(-(shares * np.log(shares)).sum()) / max(K, 1)),
+        alike=alike,
+        confused=pairs,
+        level="",
+        verdict="",
+    )
+    level, verdict = judge(made, K)
+    return replace(made, level=level, verdict=verdict)
+
+
+def judge(found: Trust, K: int) -> tuple[str, str]:
+    """The level and the verdict in words that the measures of K clusters come to."""
+    again = "" if found.seeds is None else f"a second training agrees by {found.seeds:.2f} of 1"
+    agreed = found.halves if found.seeds is None else found.seeds
+    again = again or f"halves of the images agree by {found.halves:.2f} of 1"
+    if found.alike >= ALIKE:
+        return "one kind", (
+            f"one kind: {found.alike:.0%} of the images look nearly alike, so the clusters divide "
+            "small differences of one and the same thing"
+        )
+    if agreed < CHANCE_SEEDS or (agreed < 2 * CHANCE_SEEDS and found.predicted < CHANCE_PREDICTED):
+        return "chance", (
+            f"no better than chance: {again}; the images have no groups that can be found this "
+            "way, and these clusters should not be used"
+        )
+    pairs = [f"{a} and {b}" for a, b, _ in found.confused[:NAMED]]
+    words = ""
+    if pairs:
+        words = f"; clusters {', '.join(pairs)} are confused"
+    if agreed >= CLEAR_SEEDS and found.map_silhouette >= CLEAR_SILHOUETTE:
+        return "clear", f"clear structure: {K} clusters, {again}{words}"
+    if not pairs:
+        words = "; look at each cluster before you use it"
+    return "weak", f"weak structure: {again}{words}"
+
+
+def confused(clusters: np.ndarray, other: np.ndarray) -> list[tuple[int, int, float]]:
+    """Pairs of clusters whose images another clustering spreads alike, most alike first.
+
+    Args:
+        clusters, other: (N,) integers.
+
+    Returns:
+        (one, other, overlap of their distributions over the other clustering, 0-1), from
+        `CONFUSED` up.
+    """
+    names, a = np.unique(clusters, return_inverse=True)
+    _, b = np.unique(other, return_inverse=True)
+    table = np.zeros((len(names), b.max() + 1))
+    np.add.at(table, (a, b), 1)
+    table /= table.sum(axis=1, keepdims=True)
+    found = [
+        (int(names[i]), int(names[j]), round(float(np.minimum(table[i], table[j]).sum()), 4))
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+    ]
+    return sorted((f for f in found if f[2] >= CONFUSED), key=lambda f: (-f[2], f[0], f[1]))
+
+
+def alike(sketches: np.ndarray) -> float:
+    """Share of images whose brightness correlates by at least .8 with that of the middle one.
+
+    Args:
+        sketches: (N, 8, 9) float32, of `vtcc.data.duplicates.sketch`.
+    """
+    flat = sketches.reshape(len(sketches), -1).astype(np.float64)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+    middle = flat[int((flat @ flat.mean(axis=0)).argmax())]
+    return float((flat @ middle >= 0.8).mean())
+
+
+def _in_reference(
+    reference: np.ndarray, clusters: np.ndarray, K: int, seed: int
+) -> tuple[float, float]:
+    """Silhouettes in the reference space: of the clusters, and of k-means there."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    def of(labels: np.ndarray) -> float:
+        used = len(np.unique(labels))
+        return float(silhouette_score(reference, labels)) if 1 < used < len(labels) else 0.0
+
+    if K < 2:
+        return 0.0, 0.0
+    best = KMeans(min(K, len(reference)), n_init=3, random_state=seed).fit_predict(reference)
+    return of(clusters), of(best)
+
+
+def _predicted(reference: np.ndarray, clusters: np.ndarray, seed: int) -> float:
+    """Cohen's kappa of nearest neighbours that predict the clusters, cross-validated."""
+    from sklearn.metrics import cohen_kappa_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+
+    names, counts = np.unique(clusters, return_counts=True)
+    keep = np.isin(clusters, names[counts >= FOLDS])
+    if len(np.unique(clusters[keep])) < 2:
+        return 0.0
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    guessed = cross_val_predict(
+        KNeighborsClassifier(min(5, keep.sum() // FOLDS)), reference[keep], clusters[keep], cv=folds
+    )
+    return float(cohen_kappa_score(clusters[keep], guessed))
