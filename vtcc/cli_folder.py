@@ -80,3 +80,19 @@ def cluster(
     )
     with stopping.obeyed("cluster"):
         stage.run(options)
+
+
+@app.command()
+def refine(
+    results: Annotated[Path, typer.Argument(help="Folder that `vtcc cluster` wrote.")],
+    edits: Annotated[Path, typer.Option(help="The file that report.html exports.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder; else the results are replaced.")
+    ] = None,
+) -> None:
+    """Apply the edits made in the page to tables, page and model."""
+    from vtcc import stopping
+    from vtcc.stages import refine as stage
+
+    with stopping.obeyed("refine"):
+        stage.run(results, edits, out)

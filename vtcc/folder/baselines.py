@@ -102,7 +102,14 @@ def run(
     return found
 
 
-def plane(features: np.ndarray, seed: int, dimensions: int = 2, **options: object) -> np.ndarray:
+def plane(
+    features: np.ndarray,
+    seed: int,
+    dimensions: int = 2,
+    *,
+    neighbors: int = 15,
+    min_dist: float = 0.1,
+) -> np.ndarray:
     """A UMAP by cosine distance, (N, dimensions) float32; principal components of a few images."""
     N = len(features)
     if N < baselines.UMAP_LEAST_IMAGES:
@@ -113,13 +120,13 @@ def plane(features: np.ndarray, seed: int, dimensions: int = 2, **options: objec
         from umap import UMAP
 
         model = UMAP(
-            n_neighbors=min(15, N - 1),
+            n_neighbors=min(neighbors, N - 1),
             n_components=min(dimensions, N - 2),
             metric="cosine",
             init="spectral" if N > 50 else "random",
             random_state=seed,
             n_jobs=1,
-            **options,
+            min_dist=min_dist,
         )
         found = model.fit_transform(features)
     return np.nan_to_num(found, nan=0.0).astype(np.float32)

@@ -7,18 +7,18 @@ import numpy as np
 from vtcc.cards import Card
 from vtcc.cards.sprites import displayable
 
-SHOWN = 8  # images a row of a card
+SHOWN = 6  # images a row of a card
 MEAN_OF = 400  # images, at most
 SAID = 3  # words on looks
 PLAIN = 0.6  # standard deviations from all images at which something is said
 
 LOOKS = {
     "brightness": ("darker", "brighter"),
-    "contrast": ("flat", "rich in contrast"),
+    "contrast": ("flatter", "richer in contrast"),
     "warmth": ("bluer", "redder"),
     "green": ("more purple", "greener"),
     "saturation": ("paler", "more colourful"),
-    "detail": ("smooth", "rich in detail"),
+    "detail": ("smoother", "richer in detail"),
 }
 
 

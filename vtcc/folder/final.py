@@ -23,7 +23,7 @@ from vtcc.progress import report
 
 MAPPED = 10_000  # images in the map; the projector places the others
 COMPARED = 4000  # images that two trainings are compared on
-DIMENSIONS = 10
+DIMENSIONS, NEIGHBORS = 10, 30  # of the map
 SECOND = 0.5  # weight of the second training's embedding in the map
 
 
@@ -44,7 +44,8 @@ def choose(run: Any) -> tuple[Trained, Clusters, dict[str, str]]:
     rows = subsample(N, MAPPED, seed)
     features = np.concatenate([_unit(main.h[rows]), SECOND * _unit(run.second.h[rows])], axis=1)
     groups = np.full(N, -1)
-    groups[rows] = _kmeans(plane(features, seed, DIMENSIONS, min_dist=0.0), K, seed, 10).labels_
+    points = plane(features, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
+    groups[rows] = _kmeans(points, K, seed, 10).labels_
     taught = _taught(run, groups)
     kept = float((taught.p[rows].argmax(axis=1) == groups[rows]).mean())
     how = {
@@ -69,7 +70,8 @@ def grouped(trained: Trained, K: int, seed: int) -> np.ndarray:
     if few(N, K):
         return trained.p.argmax(axis=1) if trained.p.shape[1] == K else found
     rows = subsample(N, COMPARED, seed)
-    points = plane(_unit(trained.h[rows]), seed, DIMENSIONS, min_dist=0.0)
+    unit = _unit(trained.h[rows])
+    points = plane(unit, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
     found[rows] = _kmeans(points, K, seed, 5).labels_
     return found
 

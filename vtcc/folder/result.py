@@ -210,10 +210,13 @@ def relative(root: Path, final: Path) -> str:
 
 
 def digest(model: Path) -> str:
-    """Of the model's weights: which model edits are meant for."""
+    """Of the model's weights and clusters: the state that edits are meant for."""
+    from vtcc.clusters import FILE
     from vtcc.engine.checkpoint import WEIGHTS
 
-    return hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest()[:16]
+    sha = hashlib.sha256((model / WEIGHTS).read_bytes())
+    sha.update((model / FILE).read_bytes())
+    return sha.hexdigest()[:16]
 
 
 def _number(value: float) -> float | None:

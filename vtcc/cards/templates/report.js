@@ -100,7 +100,7 @@ function card(c) {
     if (c.labels.length) fact("classes", c.labels.map(([n, s]) => `${n} ${percent(s)}`).join(", "));
   }
   const e = make("article", { class: "card", "data-id": c.id }, make("h3", {}, box, dot, name), facts);
-  const row = (title, rows, overs = []) => { if (rows.length) { const r = make("div", { class: "row" }, make("span", {}, title)); rows.forEach((i, n) => r.append(tile(i, 56, overs[n]))); e.append(r); } };
+  const row = (title, rows, overs = []) => { if (rows.length) { const r = make("div", { class: "row" }, make("span", {}, title)); rows.forEach((i, n) => r.append(tile(i, 48, overs[n]))); e.append(r); } };
   row("most typical", c.prototypes);
   if (c.attention.length) row("where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
   row("least certain", c.boundary);

@@ -1,0 +1,244 @@
+"""`edits.json` of the page: checked whole, then applied to clusters and assignments."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vtcc.clusters import EXCLUDED, Clusters, Split
+from vtcc.errors import VtccError
+
+FORMAT = 1
+LONGEST = 100  # characters of a name
+MOST_PARTS = 50  # of a split
+
+
+@dataclass
+class State:
+    """What edits change.
+
+    Attributes:
+        clusters: of the model. files: name -> row. h: (N, d) embedding.
+        cluster: (N,) ids as they stand. moved: file -> id, for those moved by name.
+    """
+
+    clusters: Clusters
+    files: dict[str, int]
+    h: np.ndarray
+    cluster: np.ndarray
+    moved: dict[str, int]
+
+    @property
+    def unit(self) -> np.ndarray:
+        """(N, d) float32 rows of length 1."""
+        h = self.h.astype(np.float32)
+        return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
+
+
+def read(path: Path, digest: str) -> list[dict[str, Any]]:
+    """The edits of a file.
+
+    Args:
+        digest: of the model and clusters they are to be applied to.
+
+    Raises:
+        VtccError: when it is no such file, or meant for another model or state.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VtccError(f"--edits: {path}: no such file; export it from report.html") from None
+    except (OSError, ValueError) as error:
+        raise VtccError(f"--edits: {path}: not readable as JSON ({error})") from None
+    if not isinstance(said, dict) or not isinstance(said.get("edits"), list):
+        raise VtccError(f"--edits: {path}: not an edits.json; export it from report.html")
+    if said.get("format") != FORMAT:
+        raise VtccError(f"--edits: {path}: format {said.get('format')!r}; this vtcc reads {FORMAT}")
+    if said.get("model") != digest:
+        raise VtccError(
+            f"--edits: {path} was made for another model or before other edits (its model is "
+            f"{said.get('model')!r}, here it is {digest!r}); open the present report.html and "
+            "make the edits again"
+        )
+    if not said["edits"]:
+        raise VtccError(f"--edits: {path} holds no edits")
+    return said["edits"]
+
+
+def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
+    """Applies edits in order; new clusters are numbered on from the highest id.
+
+    Raises:
+        VtccError: on the first edit that is not possible, with its number; nothing has changed.
+    """
+    state = State(state.clusters, state.files, state.h, state.cluster.copy(), dict(state.moved))
+    for number, edit in enumerate(edits, 1):
+        try:
+            _one(state, edit, seed)
+        except (_Refused, KeyError, TypeError, ValueError) as error:
+            why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
+    state.clusters = replace(
+        state.clusters.measured(state.h, state.cluster), edits=[*state.clusters.edits, *edits]
+    )
+    return state
+
+
+class _Refused(Exception):  # noqa: N818 - becomes a VtccError with the edit's number
+    pass
+
+
+def _one(state: State, edit: dict[str, Any], seed: int) -> None:
+    kinds = {
+        "rename": _rename,
+        "merge": _merge,
+        "split": _split,
+        "exclude": _exclude,
+        "exclude_files": _exclude_files,
+        "move": _move,
+    }
+    if not isinstance(edit, dict) or edit.get("do") not in kinds:
+        raise _Refused(f"unknown; known are {', '.join(kinds)}")
+    if edit["do"] == "split":
+        _split(state, edit, seed)
+    else:
+        kinds[edit["do"]](state, edit)
+
+
+def _known(state: State, k: Any) -> int:
+    if not isinstance(k, int) or isinstance(k, bool) or k not in state.clusters.names:
+        raise _Refused(f"there is no cluster {k!r}; there are {state.clusters.ids}")
+    return k
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST:
+        raise _Refused(f"found the name {name!r:.120}; allowed: 1 to {LONGEST} characters")
+    if not name.isprintable():
+        raise _Refused(f"the name {name!r} holds characters that do not print")
+    return name.strip()
+
+
+def _rows(state: State, files: Any) -> np.ndarray:
+    if not isinstance(files, list) or not files:
+        raise _Refused("names no files")
+    for file in files:
+        if file not in state.files:
+            raise _Refused(f"no file {file!r} here")
+    return np.array([state.files[file] for file in files])
+
+
+def _rename(state: State, edit: dict[str, Any]) -> None:
+    k, name = _known(state, edit["cluster"]), _text(edit["name"])
+    state.clusters = replace(state.clusters, names=state.clusters.names | {k: name})
+
+
+def _merge(state: State, edit: dict[str, Any]) -> None:
+    ids = {_known(state, k) for k in edit["clusters"]}
+    into = _known(state, edit["into"])
+    if len(ids) < 2 or into not in ids:
+        raise _Refused("give at least two clusters, `into` among them")
+    names = {k: v for k, v in state.clusters.names.items() if k not in ids or k == into}
+    if edit.get("name"):
+        names[into] = _text(edit["name"])
+    _relabel(state, dict.fromkeys(ids, into), names)
+
+
+def _exclude(state: State, edit: dict[str, Any]) -> None:
+    k = _known(state, edit["cluster"])
+    if len(state.clusters.names) == 1:
+        raise _Refused("the last cluster cannot be excluded")
+    _relabel(state, {k: EXCLUDED}, {j: v for j, v in state.clusters.names.items() if j != k})
+
+
+def _relabel(state: State, to: dict[int, int], names: dict[int, str]) -> None:
+    """Changes ids everywhere."""
+    old = state.clusters
+    state.clusters = replace(
+        old,
+        names=names,
+        of_base=tuple(to.get(k, k) for k in old.of_base),
+        splits={
+            b: Split(tuple(to.get(k, k) for k in s.ids), s.centres) for b, s in old.splits.items()
+        },
+    )
+    state.cluster = np.array([to.get(int(k), int(k)) for k in state.cluster])
+    state.moved = {file: to.get(k, k) for file, k in state.moved.items()}
+
+
+def _split(state: State, edit: dict[str, Any], seed: int = 0) -> None:
+    k = _known(state, edit["cluster"])
+    rows = np.flatnonzero(state.cluster == k)
+    unit = state.unit
+    new = max(*state.clusters.names, int(state.cluster.max())) + 1
+    if "files" in edit:
+        groups = [_rows(state, files) for files in edit["files"]]
+        named = np.concatenate(groups)
+        if len(groups) < 2:
+            raise _Refused("give at least two groups of files")
+        if len(np.unique(named)) < len(named):
+            raise _Refused("a file is in two groups")
+        if strange := set(named.tolist()) - set(rows.tolist()):
+            file = next(f for f, row in state.files.items() if row in strange)
+            raise _Refused(f"{file!r} is not in cluster {k}")
+        part = np.zeros(len(rows), np.int64)
+        for i, group in enumerate(groups):
+            part[np.isin(rows, group)] = i
+        parts = len(groups)
+    else:
+        parts = edit["into"]
+        if not isinstance(parts, int) or not 2 <= parts <= MOST_PARTS:
+            raise _Refused(f"found into {parts!r}; allowed: 2 to {MOST_PARTS}")
+        if len(rows) < parts:
+            raise _Refused(f"cluster {k} has {len(rows)} images, too few for {parts} parts")
+        from vtcc.folder.count import _kmeans
+
+        part = _kmeans(unit[rows], parts, seed, 10).labels_
+        # The largest part keeps id and name.
+        order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")
+        part = np.argsort(order)[part]
+    ids = [k, *range(new, new + parts - 1)]
+    centres = []
+    for i in range(parts):
+        members = unit[rows[part == i]]
+        if not len(members):
+            raise _Refused(f"part {i + 1} of the split would be empty")
+        mean = members.mean(axis=0)
+        centres.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
+    old = state.clusters
+    splits = dict(old.splits)
+    for base, of in enumerate(old.of_base):
+        if base in splits:
+            before = splits[base]
+            if k in before.ids:
+                keep = [i for i, j in enumerate(before.ids) if j != k]
+                splits[base] = Split(
+                    (*(before.ids[i] for i in keep), *ids),
+                    np.concatenate([before.centres[keep], np.stack(centres)]).astype(np.float32),
+                )
+        elif of == k:
+            splits[base] = Split(tuple(ids), np.stack(centres).astype(np.float32))
+    names = old.names | {i: f"cluster {i}" for i in ids[1:]}
+    state.clusters = replace(old, names=names, splits=splits)
+    state.cluster[rows] = np.array(ids)[part]
+    if "files" in edit:  # what was put by hand stays, wherever the centres would have it
+        by_row = {row: file for file, row in state.files.items()}
+        state.moved |= {by_row[int(r)]: int(state.cluster[r]) for r in rows}
+    else:
+        state.moved = {
+            f: int(state.cluster[state.files[f]]) if j == k else j for f, j in state.moved.items()
+        }
+
+
+def _exclude_files(state: State, edit: dict[str, Any]) -> None:
+    rows = _rows(state, edit["files"])
+    state.cluster[rows] = EXCLUDED
+    state.moved |= dict.fromkeys(edit["files"], EXCLUDED)
+
+
+def _move(state: State, edit: dict[str, Any]) -> None:
+    k, rows = _known(state, edit["to"]), _rows(state, edit["files"])
+    state.cluster[rows] = k
+    state.moved |= dict.fromkeys(edit["files"], k)

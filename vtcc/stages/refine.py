@@ -1,0 +1,150 @@
+"""`vtcc refine`: the edits made in the page, applied to tables, page and model."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vtcc.clusters import Applied, Clusters
+from vtcc.errors import VtccError
+from vtcc.progress import note
+
+
+def run(results: Path, edits: Path, out: Path | None = None) -> None:
+    """Applies edits to the results of `vtcc cluster`.
+
+    Args:
+        results: folder of the results. edits: the file exported from its page.
+        out: a new folder for the refined results; None: they take the place of the old ones.
+
+    Raises:
+        VtccError: on a user's mistake; nothing has changed then.
+    """
+    from vtcc.atomic import atomic_directory
+    from vtcc.folder import attention, outputs, result
+    from vtcc.folder import edits as changes
+
+    if not (results / "summary.json").exists():
+        raise VtccError(
+            f"{results}: no results of `vtcc cluster` (summary.json expected); give the folder "
+            "that holds report.html"
+        )
+    if out is not None and out.exists():
+        raise VtccError(f"--out: {out} is there already; name a new folder")
+    model = results / result.MODEL
+    clusters = Clusters.load(model)
+    if clusters is None:
+        raise VtccError(f"{model}: without clusters.json; run `vtcc cluster` again")
+    wanted = changes.read(edits, result.digest(model))
+    try:
+        summary = dict(result.summary_of(results))
+        saved = outputs.load_embedding(results)
+        paths = [bytes(name).decode() for name in saved["files"]]
+        h = saved["h"].astype(np.float32) * saved["norm"][:, None]
+        p = saved["p"].astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise VtccError(
+            f"{results}: summary.json or {outputs.EMBEDDING} is damaged ({error}); run "
+            "`vtcc cluster` again"
+        ) from None
+    rows = {path: i for i, path in enumerate(paths)}
+    moved = {f: int(k) for f, k in summary.get("moved", {}).items()}
+    before = _with(clusters.apply(p, h), moved, rows)
+    state = changes.State(clusters, rows, h, before, moved)
+    state = changes.apply(state, wanted, seed=int(summary["seed"]))
+    applied = state.clusters.apply(p, h)
+    cluster = _with(applied, state.moved, rows)
+    distance = state.clusters.distances(h, cluster)
+    fence = np.array([state.clusters.fences.get(int(k), np.inf) for k in cluster])
+    by_hand = cluster != applied.cluster
+    applied = Applied(
+        cluster=cluster,
+        confidence=np.where(by_hand, 1.0, applied.confidence).astype(np.float32),
+        second=np.where(applied.second == cluster, applied.cluster, applied.second),
+        distance=distance,
+        outlier=distance > fence,
+        novel=applied.novel,
+        novelty=applied.novelty,
+    )
+    summary["moved"] = state.moved
+    target = out or results
+    with atomic_directory(target) as building:
+        shutil.copytree(
+            results, building, dirs_exist_ok=True, ignore=_but(results / "folders"), symlinks=True
+        )
+        state.clusters.write(building / result.MODEL)
+        result.finish(
+            building,
+            summary,
+            paths=paths,
+            applied=applied,
+            clusters=state.clusters,
+            flat=saved["map"],
+            place=saved["tile"],
+            first=saved["first"],
+            facts=saved["looks"].astype(np.float32),
+            read=_tiles(results / "report", saved["tile"], summary["thumb"]),
+            attention_of=_looks(model, attention.of),
+            final=target.absolute(),
+            folders=summary.get("folders", ""),
+        )
+    note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {target}")
+
+
+def _with(applied: Applied, moved: dict[str, int], rows: dict[str, int]) -> np.ndarray:
+    """(N,) ids, those of files moved by hand as they were put."""
+    cluster = applied.cluster.copy()
+    for file, k in moved.items():
+        cluster[rows[file]] = k
+    return cluster
+
+
+def _but(left_out: Path) -> Callable[[str, list[str]], list[str]]:
+    def ignored(directory: str, names: list[str]) -> list[str]:
+        return [left_out.name] if Path(directory) == left_out.parent else []
+
+    return ignored
+
+
+def _tiles(directory: Path, place: np.ndarray, thumb: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Reads images back from the page's sprites: rows -> (n, thumb, thumb, 3) uint8."""
+    from functools import lru_cache
+
+    from PIL import Image
+
+    from vtcc.cards.sprites import COLUMNS
+
+    @lru_cache(maxsize=64)
+    def sprite(number: int) -> np.ndarray:
+        with Image.open(directory / f"s{number}.jpg") as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        found = []
+        for at in place[np.asarray(rows)]:
+            number, within = divmod(int(at), COLUMNS * COLUMNS)
+            y, x = divmod(within, COLUMNS)
+            box = slice(y * thumb, (y + 1) * thumb), slice(x * thumb, (x + 1) * thumb)
+            found.append(sprite(number)[box])
+        return np.stack(found)
+
+    return read
+
+
+def _looks(
+    model: Path, of: Callable[..., np.ndarray | None]
+) -> Callable[[np.ndarray], np.ndarray | None]:
+    """Attention over tiles, where these are what the model reads."""
+    from vtcc.engine import predict
+
+    predictor = predict.load(model, "cpu")
+
+    def looked(images: np.ndarray) -> np.ndarray | None:
+        if images.shape[1] != predictor.cache_size or predictor.channels not in (1, 3):
+            return None
+        if predictor.channels == 1:
+            images = images[..., :1]
+        return of(predictor, images)
+
+    return looked
