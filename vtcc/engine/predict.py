@@ -45,7 +45,11 @@ class Predictor:
         num_clusters: K. cache_size: side in pixels of the images `predict` takes.
         channels: C. max_pixels: decoding limit the model was trained under.
         decoding: how image files become such pixels, keywords of `vtcc.data.images.load`.
+        clusters: names, centres and limits of the clusters (`vtcc.clusters.Clusters`), where
+            whoever loaded the model loaded them too; None otherwise.
     """
+
+    clusters: Any = None
 
     def __init__(self, model: VTCC, info: dict[str, Any], device: str = "auto"):
         self.device = resolve_device(device)

@@ -1,4 +1,4 @@
-"""How many clusters: three criteria per K, combined; docs/cluster.md explains them.
+"""How many clusters: four criteria per K, combined; docs/cluster.md explains them.
 
 Everything is computed on the embedding of a training whose heads over-cluster.
 """
@@ -16,7 +16,7 @@ SILHOUETTE_IMAGES = 1500
 HALVES = 3  # splits into halves per map
 MAPS = 2  # UMAPs, by seed
 DIMENSIONS = 10
-TOLERANCE = 0.06  # of the best score: what is within is the range
+TOLERANCE = 0.04  # of the best score: what is within is the range
 NO_STRUCTURE = 0.25  # best score below which no K is better than another
 
 
@@ -110,28 +110,31 @@ def count(
 
 
 def recommend(curve: list[Criteria]) -> Count:
-    """The middle of the best range: neighbours of the best K whose score is nearly its own."""
-    best = max(curve, key=lambda c: (c.score, c.clusters))
+    """The K that scores best, and the range of its neighbours that score nearly as well."""
+    at = max(range(len(curve)), key=lambda i: curve[i].score)
+    best = curve[at]
     good = [c for c in curve if c.score >= best.score * (1 - TOLERANCE)]
     # Neighbours alone: a far K that happens to score as well is another structure.
-    position = curve.index(best)
-    low = high = position
+    low = high = at
     while low > 0 and any(c in good for c in curve[max(low - 2, 0) : low]):
         low -= 1  # over a single dip as well
     while any(c in good for c in curve[high + 1 : high + 3]):
         high += 1
     within = [c for c in curve[low : high + 1] if c in good]
-    chosen = within[len(within) // 2]
     reasons = [
-        f"K from {within[0].clusters} to {within[-1].clusters} score within {TOLERANCE:.0%} of the "
-        f"best ({best.score:.2f} at {best.clusters}); {chosen.clusters} is in their middle",
-        f"at K = {chosen.clusters} the silhouette is {chosen.silhouette:.2f}, halves of the images "
-        f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}"
-        + ("" if chosen.heads is None else f", heads by {chosen.heads:.2f}"),
+        f"K = {best.clusters} scores best ({best.score:.2f} of 1); from {within[0].clusters} to "
+        f"{within[-1].clusters} the score is within {TOLERANCE:.0%} of that",
+        f"at K = {best.clusters} the silhouette is {best.silhouette:.2f}, halves of the images "
+        f"agree by {best.stability:.2f}, maps by {best.maps:.2f}"
+        + ("" if best.heads is None else f", heads by {best.heads:.2f}"),
     ]
+    others = [c for c in good if c not in within]
+    if others:
+        known = ", ".join(str(c.clusters) for c in others)
+        reasons.append(f"{known} would do as well: a coarser or finer structure")
     if best.score < NO_STRUCTURE:
         reasons.append("no K stands out: the images may have no groups")
-    return Count(chosen.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
+    return Count(best.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
 
 
 def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> Criteria:

@@ -22,6 +22,7 @@ class State:
     Attributes:
         clusters: of the model. files: name -> row. h: (N, d) embedding.
         cluster: (N,) ids as they stand. moved: file -> id, for those moved by name.
+        next: id of the next new cluster, above all that these edits ever knew.
     """
 
     clusters: Clusters
@@ -29,6 +30,7 @@ class State:
     h: np.ndarray
     cluster: np.ndarray
     moved: dict[str, int]
+    next: int = 0
 
     @property
     def unit(self) -> np.ndarray:
@@ -73,7 +75,8 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
     Raises:
         VtccError: on the first edit that is not possible, with its number; nothing has changed.
     """
-    state = State(state.clusters, state.files, state.h, state.cluster.copy(), dict(state.moved))
+    highest = max(*state.clusters.names, int(state.cluster.max()))
+    state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved), next=highest + 1)
     for number, edit in enumerate(edits, 1):
         try:
             _one(state, edit, seed)
@@ -172,7 +175,6 @@ def _split(state: State, edit: dict[str, Any], seed: int = 0) -> None:
     k = _known(state, edit["cluster"])
     rows = np.flatnonzero(state.cluster == k)
     unit = state.unit
-    new = max(*state.clusters.names, int(state.cluster.max())) + 1
     if "files" in edit:
         groups = [_rows(state, files) for files in edit["files"]]
         named = np.concatenate(groups)
@@ -199,7 +201,8 @@ def _split(state: State, edit: dict[str, Any], seed: int = 0) -> None:
         # The largest part keeps id and name.
         order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")
         part = np.argsort(order)[part]
-    ids = [k, *range(new, new + parts - 1)]
+    ids = [k, *range(state.next, state.next + parts - 1)]
+    state.next += parts - 1
     centres = []
     for i in range(parts):
         members = unit[rows[part == i]]

@@ -42,7 +42,8 @@ def run(
     """Predicts every image and writes the table `out` in one step at the end.
 
     Columns: `file` (as given, folders with what is below them), `cluster`, `confidence`
-    (0-1), and `error` for what could not be read, whose cluster is empty.
+    (0-1), and `error` for what could not be read, whose cluster is empty. Models that know their
+    clusters (`vtcc.clusters`) add `name`, `second`, `distance`, `outlier` and `novel`.
 
     Args:
         paths: image files, and directories that are searched through.
@@ -65,9 +66,10 @@ def run(
     start, done, bad = time.monotonic(), 0, 0
     first: list[tuple[str, str]] = []
     clusters: set[int] = set()
-    with tables.writing(out) as table, _decoders() as pool:
+    columns = tables.COLUMNS if predictor.clusters is None else tables.NAMED
+    with tables.writing(out, columns) as table, decoders() as pool:
         for chunk in _chunks(_walk(paths), predictor, batch_size):
-            rows = _predict(chunk, predictor, batch_size, pool)
+            rows = answers(chunk, predictor, batch_size, pool)
             table.write(rows)
             errors = [(row.file, row.error) for row in rows if row.error]
             first += errors[: _NAMED - len(first)]
@@ -91,7 +93,8 @@ def run(
         progress.note(f"unreadable: {name!r}: {why}")
     if bad > len(first):
         progress.note(f"unreadable: {bad - len(first)} more, see the column error")
-    K = predictor.num_clusters
+    known = predictor.clusters
+    K = predictor.num_clusters if known is None else len(known.names)
     unread = f", {bad} unreadable" if bad else ""
     progress.note(f"{done - bad} images, {len(clusters)} of {K} clusters{unread}: {out}")
 
@@ -120,9 +123,12 @@ def load(model: str, room: Path, device: str = "auto") -> Any:
                 "models:/vtcc-NAME@champion"
             )
         directory = fetch.model_directory(directory, model)
+    from vtcc.clusters import Clusters
     from vtcc.engine import predict
 
-    return predict.load(directory, device)
+    predictor = predict.load(directory, device)
+    predictor.clusters = Clusters.load(directory)
+    return predictor
 
 
 def _count(paths: list[Path]) -> int:
@@ -187,7 +193,8 @@ def _chunks(entries: Iterator[Entry], predictor: Any, batch_size: int) -> Iterat
 
 
 @contextmanager
-def _decoders() -> Iterator[ThreadPoolExecutor]:
+def decoders() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode; what waits is dropped when the block ends early."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         yield pool
@@ -195,9 +202,15 @@ def _decoders() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _predict(
+def answers(
     chunk: list[Entry], predictor: Any, batch_size: int, pool: ThreadPoolExecutor
 ) -> list[tables.Row]:
+    """A row per file, in order; what cannot be read has its error.
+
+    Args:
+        chunk: files. predictor: of `load`. batch_size: images per forward pass.
+        pool: that decodes.
+    """
     import numpy as np
 
     from vtcc.data import images
@@ -213,16 +226,37 @@ def _predict(
     decoded = list(pool.map(decode, chunk))
     pixels = [image for image in decoded if not isinstance(image, str)]
     found = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
-    answers = iter(zip(found.cluster, found.confidence, strict=True)) if found else iter(())
+    said = iter(_said(found, predictor.clusters)) if found else iter(())
     rows = []
     for entry, image in zip(chunk, decoded, strict=True):
         name = _text(entry.path)
         if isinstance(image, str):
             rows.append(tables.Row(name, None, None, image))
         else:
-            cluster, confidence = next(answers)
-            rows.append(tables.Row(name, int(cluster), float(confidence), ""))
+            rows.append(tables.Row(name, **next(said), error=""))
     return rows
+
+
+def _said(found: Any, clusters: Any) -> Iterator[dict[str, Any]]:
+    """What a model says of each image, as columns."""
+    if clusters is None:
+        for cluster, confidence in zip(found.cluster, found.confidence, strict=True):
+            yield {"cluster": int(cluster), "confidence": float(confidence)}
+        return
+    import math
+
+    applied = clusters.apply(found.probabilities, found.embedding)
+    for i, cluster in enumerate(applied.cluster.tolist()):
+        distance = float(applied.distance[i])
+        yield {
+            "cluster": cluster if cluster >= 0 else None,
+            "name": clusters.names.get(cluster, "excluded"),
+            "confidence": float(applied.confidence[i]),
+            "second": int(applied.second[i]) if applied.second[i] >= 0 else None,
+            "distance": distance if math.isfinite(distance) else None,
+            "outlier": bool(applied.outlier[i]),
+            "novel": bool(applied.novel[i]),
+        }
 
 
 def _text(path: str) -> str:

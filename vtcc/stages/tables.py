@@ -5,7 +5,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,15 +21,35 @@ class Row:
     Attributes:
         file: its path. cluster: None when it could not be read. confidence: 0-1, or None.
         error: why it could not be read; empty otherwise.
+        name: of the cluster. second: the next most probable cluster, or None.
+        distance: cosine distance of the embedding to the cluster's centre, 0-2.
+        outlier: farther from the centre than the cluster's own images are.
+        novel: unlike anything seen in training.
     """
 
     file: str
     cluster: int | None
     confidence: float | None
     error: str
+    name: str = ""
+    second: int | None = None
+    distance: float | None = None
+    outlier: bool | None = None
+    novel: bool | None = None
 
 
-COLUMNS = tuple(f.name for f in fields(Row))
+COLUMNS = ("file", "cluster", "confidence", "error")
+NAMED = (
+    "file",
+    "cluster",
+    "name",
+    "confidence",
+    "second",
+    "distance",
+    "outlier",
+    "novel",
+    "error",
+)  # of models that know their clusters' names, centres and limits
 
 
 class Table(Protocol):
@@ -61,8 +81,8 @@ def check(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(out: Path) -> Iterator[Table]:
-    """Yields a table that becomes `out` when the block ends without an error.
+def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
+    """Yields a table with these columns; it becomes `out` when the block ends without an error.
 
     It grows as a hidden sibling; after an error nothing is left but what was there before.
 
@@ -70,13 +90,13 @@ def writing(out: Path) -> Iterator[Table]:
         VtccError: when the disk is full or the file cannot be written.
     """
     building = out.with_name(f".{out.name}.{os.getpid()}.building")
-    kinds: dict[str, Callable[[Path], Table]] = {
+    kinds: dict[str, Callable[[Path, Sequence[str]], Table]] = {
         ".csv": _Csv,
         ".json": _Json,
         ".parquet": _Parquet,
     }
     try:
-        table = kinds[out.suffix.lower()](building)
+        table = kinds[out.suffix.lower()](building, columns)
         try:
             yield table
         finally:
@@ -88,18 +108,21 @@ def writing(out: Path) -> Iterator[Table]:
         building.unlink(missing_ok=True)
 
 
+def _record(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in columns}
+
+
 class _Csv:
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, columns: Sequence[str]):
         self._file = path.open("w", encoding="utf-8", newline="")
+        self._columns = columns
         # The default line end, "\r\n", makes the writer quote line breaks of any kind in names.
         self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
+        self._writer.writerow(columns)
 
     def write(self, rows: Sequence[Row]) -> None:
-        for r in rows:
-            confidence = "" if r.confidence is None else f"{r.confidence:.6f}"
-            cluster = "" if r.cluster is None else r.cluster
-            self._writer.writerow((r.file, cluster, confidence, r.error))
+        for row in rows:
+            self._writer.writerow([_text(v) for v in _record(row, self._columns).values()])
 
     def close(self) -> None:
         self._file.close()
@@ -108,15 +131,17 @@ class _Csv:
 class _Json:
     """A list of objects, one a line."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, columns: Sequence[str]):
         self._file = path.open("w", encoding="utf-8")
+        self._columns = columns
         self._before = "[\n"
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            record: dict[str, Any] = asdict(row)
-            if row.confidence is not None:
-                record["confidence"] = round(row.confidence, 6)
+            record = {
+                name: round(value, 6) if isinstance(value, float) else value
+                for name, value in _record(row, self._columns).items()
+            }
             self._file.write(self._before + json.dumps(record, ensure_ascii=False))
             self._before = ",\n"
 
@@ -126,21 +151,32 @@ class _Json:
 
 
 class _Parquet:
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, columns: Sequence[str]):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds = (pa.string(), pa.int64(), pa.float64(), pa.string())
-        self._schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
+        kinds = dict.fromkeys(("cluster", "second"), pa.int64())
+        kinds |= dict.fromkeys(("confidence", "distance"), pa.float64())
+        kinds |= dict.fromkeys(("outlier", "novel"), pa.bool_())
+        self._columns = columns
+        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(str(path), self._schema)
 
     def write(self, rows: Sequence[Row]) -> None:
-        records = [asdict(row) for row in rows]
+        records = [_record(row, self._columns) for row in rows]
         self._writer.write_table(self._table.from_pylist(records, schema=self._schema))
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
 def read(file: Path) -> list[Row]:

@@ -23,6 +23,7 @@ from vtcc.progress import note
 from vtcc.stopping import Stopped
 
 _FINISHED = "finished"
+_MEASURED = 5000  # training images that centres and limits of the clusters are taken from
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -136,6 +137,7 @@ def _train(
             "versions": record.versions(),
         }
         checkpoint.save_model(paths.MODEL, model, info)
+        _know_clusters(model, info, cache)
         _write_curves(fitted.curves)
         summary = _summary(fitted, chosen)
         _write_json(paths.TRAINING, summary)
@@ -161,6 +163,23 @@ def _train(
         f"trained; kept epoch {chosen.epoch}, head {chosen.head}: {paths.MODEL} "
         f"({time.monotonic() - started:.0f} s since this start)"
     )
+
+
+def _know_clusters(model: Any, info: dict[str, Any], cache: Any) -> None:
+    """Notes names, centres and limits of the clusters beside the weights, by training images."""
+    import numpy as np
+
+    from vtcc.clusters import Clusters
+    from vtcc.engine.predict import Predictor
+
+    rows = cache.rows("train")
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MEASURED])
+    predictor = Predictor(model, info)
+    parts = [predictor.predict(cache.images[rows[i : i + 256]]) for i in range(0, len(rows), 256)]
+    Clusters.fit(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.embedding for part in parts]),
+    ).write(paths.MODEL)
 
 
 def forget() -> None:

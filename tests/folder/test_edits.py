@@ -1,0 +1,137 @@
+"""Edits of the page: what each does, that all are checked first, and that predict follows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vtcc.clusters import Clusters
+from vtcc.errors import VtccError
+from vtcc.folder import edits
+
+K, D, EACH = 4, 6, 20
+
+
+@pytest.fixture
+def state():
+    """Four groups of 20 along four axes; group 3 consists of two halves."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(K), EACH)
+    h = np.eye(D)[group] * 5 + rng.normal(0, 0.1, (K * EACH, D))
+    h[70:, 4] += 2
+    p = np.full((K * EACH, K), 0.02)
+    p[np.arange(K * EACH), group] = 0.94
+    clusters = Clusters.fit(p.astype(np.float32), h.astype(np.float32))
+    files = {f"f{i:02d}.png": i for i in range(K * EACH)}
+    made = edits.State(clusters, files, h.astype(np.float32), group.copy(), {})
+    made.p = p.astype(np.float32)
+    return made
+
+
+def predicted(state, after):
+    return after.clusters.apply(state.p, state.h).cluster
+
+
+def test_rename_merge_split_in_one_go(state):
+    after = edits.apply(
+        state,
+        [
+            {"do": "rename", "cluster": 0, "name": "boats"},
+            {"do": "merge", "clusters": [1, 2], "into": 2, "name": "cars"},
+            {"do": "split", "cluster": 3, "into": 2},
+        ],
+    )
+    assert after.clusters.names == {0: "boats", 2: "cars", 3: "cluster 3", 4: "cluster 4"}
+    want = np.repeat([0, 2, 2], EACH).tolist()
+    assert after.cluster[:60].tolist() == want
+    assert {frozenset(after.cluster[60:70]), frozenset(after.cluster[70:])} == {
+        frozenset({3}),
+        frozenset({4}),
+    }
+    assert predicted(state, after).tolist() == after.cluster.tolist()
+    assert len(after.clusters.edits) == 3
+    assert state.clusters.names[0] == "cluster 0"  # what was given is as it was
+
+
+def test_split_by_files_teaches_the_model(state):
+    apart = [f"f{i}.png" for i in range(70, 80)]
+    after = edits.apply(state, [{"do": "split", "cluster": 3, "files": [["f60.png"], apart]}])
+    assert after.cluster[70:].tolist() == [4] * 10
+    assert after.cluster[60:70].tolist() == [3] * 10  # those not named stay with the first part
+    assert predicted(state, after)[60:].tolist() == [3] * 10 + [4] * 10
+
+
+def test_a_part_can_be_split_and_merged_again(state):
+    after = edits.apply(
+        state,
+        [
+            {"do": "split", "cluster": 3, "into": 2},
+            {"do": "merge", "clusters": [0, 4], "into": 0},
+            {"do": "exclude", "cluster": 1},
+        ],
+    )
+    assert sorted(after.clusters.names) == [0, 2, 3]
+    found = predicted(state, after)
+    assert found[:20].tolist() == [0] * 20
+    assert found[20:40].tolist() == [-1] * 20
+    assert set(found[60:].tolist()) == {0, 3}
+
+
+def test_files_are_moved_and_excluded_by_name(state):
+    after = edits.apply(
+        state,
+        [
+            {"do": "move", "files": ["f00.png"], "to": 2},
+            {"do": "exclude_files", "files": ["f01.png"]},
+            {"do": "merge", "clusters": [2, 3], "into": 3},
+        ],
+    )
+    assert after.cluster[:2].tolist() == [3, -1]
+    assert after.moved == {"f00.png": 3, "f01.png": -1}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"do": "paint"}, "unknown; known are rename"),
+        ("text", "unknown"),
+        ({"do": "rename", "cluster": 9, "name": "x"}, "no cluster 9; there are"),
+        ({"do": "rename", "cluster": True, "name": "x"}, "no cluster True"),
+        ({"do": "rename", "cluster": 0, "name": " "}, "allowed: 1 to 100"),
+        ({"do": "rename", "cluster": 0, "name": "a\nb"}, "do not print"),
+        ({"do": "rename", "cluster": 0}, "lacks 'name'"),
+        ({"do": "merge", "clusters": [1], "into": 1}, "at least two"),
+        ({"do": "merge", "clusters": [1, 2], "into": 3}, "`into` among them"),
+        ({"do": "split", "cluster": 0, "into": 1}, "allowed: 2 to 50"),
+        ({"do": "split", "cluster": 0, "into": 30}, "too few for 30"),
+        ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f20.png"]]}, "not in cluster 0"),
+        ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f00.png"]]}, "in two groups"),
+        ({"do": "move", "files": ["no.png"], "to": 1}, "no file 'no.png'"),
+        ({"do": "move", "files": [], "to": 1}, "names no files"),
+    ],
+)
+def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, message):
+    before = state.cluster.copy(), dict(state.clusters.names)
+    with pytest.raises(VtccError, match=message) as error:
+        edits.apply(state, [{"do": "rename", "cluster": 0, "name": "boats"}, edit])
+    assert str(error.value).startswith("edit 2 of 2")
+    assert (state.cluster == before[0]).all()
+    assert state.clusters.names == before[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not readable as JSON"),
+        ("[]", "not an edits.json"),
+        (json.dumps({"format": 2, "model": "m", "edits": [1]}), "format 2; this vtcc reads 1"),
+        (json.dumps({"format": 1, "model": "n", "edits": [1]}), "made for another model"),
+        (json.dumps({"format": 1, "model": "m", "edits": []}), "holds no edits"),
+    ],
+)
+def test_files_that_are_no_edits(tmp_path, text, message):
+    (tmp_path / "e.json").write_text(text)
+    with pytest.raises(VtccError, match=message):
+        edits.read(tmp_path / "e.json", "m")
+    with pytest.raises(VtccError, match="no such file"):
+        edits.read(tmp_path / "none.json", "m")

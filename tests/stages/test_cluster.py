@@ -1,0 +1,261 @@
+"""`vtcc cluster` on a small folder, `vtcc refine` on its results, `vtcc predict` after both."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import normalized_mutual_info_score
+
+from vtcc import config
+from vtcc.clusters import Clusters
+from vtcc.errors import VtccError
+from vtcc.folder import result
+from vtcc.stages import cluster, predict, refine
+
+ODD = ['<script>alert("1")<.png', "quo'te \N{CAMERA}.png", "x" * 200 + ".png"]
+SMALL = {
+    "train.epochs": 40,
+    "train.model.depth": 1,
+    "train.model.embed_dim": 32,
+    "train.batch_size": 32,
+    "train.selection.points": 1,
+    "train.device": "cpu",
+    "train.precision": "fp32",
+    "train.attention": "plain",
+}
+
+
+def pictures(n):
+    """n grey images of 16 pixels: a lying bar, a standing one, a block; the kind is i % 3."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        picture = rng.integers(0, 12, (16, 16))
+        height, width = [(3, 12), (12, 3), (8, 8)][i % 3]
+        y, x = 8 - height // 2 + rng.integers(-1, 2), 8 - width // 2 + rng.integers(-1, 2)
+        picture[y : y + height, x : x + width] += 180
+        yield picture.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """96 images, three with odd names, one that cannot be read."""
+    root = tmp_path_factory.mktemp("all") / "photos"
+    (root / "sub").mkdir(parents=True)
+    names = [*ODD, *(f"sub/{i:02d}.png" for i in range(30)), *(f"{i:02d}.png" for i in range(63))]
+    for name, picture in zip(names, pictures(96), strict=True):
+        Image.fromarray(picture).save(root / name, "PNG")
+    (root / "broken.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(photos):
+    """The results of one run, and what was in them."""
+    return cluster.run(cluster.Options(photos, clusters=3, minutes=0.1, overrides=SMALL))
+
+
+def rows(directory):
+    with (directory / "assignments.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_file_has_its_row(photos, made):
+    assert made == photos.with_name("photos-clusters")
+    found = {row["file"]: row for row in rows(made)}
+    assert len(found) == 97
+    assert set(ODD) <= set(found)
+    assert found["broken.png"]["cluster"] == ""
+    assert found["broken.png"]["error"]
+    for name, row in found.items():
+        if name != "broken.png":
+            assert 0 <= int(row["cluster"]) < 3
+            assert row["name"] == f"cluster {row['cluster']}"
+            assert 0 < float(row["confidence"]) <= 1
+            assert 0 <= float(row["distance"]) <= 2
+            assert row["second"] != row["cluster"]
+            assert row["outlier"] in ("true", "false")
+    table = pd.read_parquet(made / "assignments.parquet")
+    assert table["file"].tolist() == list(found)
+    assert table["cluster"].dropna().astype(int).tolist() == [
+        int(r["cluster"]) for r in found.values() if r["cluster"]
+    ]
+    lines = json.loads((made / "assignments.json").read_text())
+    assert [line["file"] for line in lines] == list(found)
+
+
+def test_three_obvious_kinds_are_found(photos, made):
+    kind = {row["file"]: int(row["cluster"]) for row in rows(made) if row["cluster"]}
+    names = [*ODD, *(f"sub/{i:02d}.png" for i in range(30)), *(f"{i:02d}.png" for i in range(63))]
+    right = normalized_mutual_info_score([i % 3 for i in range(96)], [kind[name] for name in names])
+    assert right > 0.6  # forty epochs of a tiny model
+
+
+def test_the_summary_says_how_and_how_good(made):
+    said = json.loads((made / "summary.json").read_text())
+    assert said["trust"]["level"] in ("clear", "weak", "chance", "one kind")
+    assert said["trust"]["verdict"]
+    assert {"image size", "augmentation", "flips", "clusters by"} <= set(said["choices"])
+    titles = [line["title"] for line in said["baselines"]]
+    assert titles[0] == "these clusters"
+    assert "HOG + UMAP + k-means" in titles
+    assert sum(c["size"] for c in said["clusters"]) == 96
+    assert said["count"] == {}  # K was given
+
+
+def test_the_params_reproduce_the_training(photos, made):
+    params = config.load(made / "params.yaml")
+    assert params.dataset.source == str(photos.resolve())
+    assert params.train.num_clusters == 3
+    assert params.train.epochs == 40
+
+
+def test_predict_gives_the_same_clusters(photos, made, tmp_path):
+    predict.run([photos], str(made / "model"), out=tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        found = {row["file"].split("photos/", 1)[1]: row for row in csv.DictReader(file)}
+    for row in rows(made):
+        for column in ("cluster", "name", "second", "outlier"):
+            assert found[row["file"]][column] == row[column]
+        if row["cluster"]:
+            assert float(found[row["file"]]["confidence"]) == pytest.approx(
+                float(row["confidence"]), abs=1e-4
+            )
+            assert found[row["file"]]["novel"] in ("true", "false")
+
+
+def test_the_page_shows_hostile_names_as_text(made):
+    page = (made / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "\\u003cscript\\u003ealert" in page
+    assert page.count("<script") == 2
+    page = page.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert not any(word in page for word in ("http:", "https:", "src=//"))
+    assert (made / "report" / "s0.jpg").stat().st_size > 1000
+
+
+def test_edits_reach_tables_page_and_model(photos, made, tmp_path):
+    model = made / "model"
+    (tmp_path / "edits.json").write_text(
+        json.dumps(
+            {
+                "format": 1,
+                "model": result.digest(model),
+                "edits": [
+                    {"do": "rename", "cluster": 0, "name": "<b>left</b>"},
+                    {"do": "merge", "clusters": [1, 2], "into": 1, "name": "others"},
+                    {"do": "split", "cluster": 0, "into": 2},
+                    {"do": "exclude_files", "files": [ODD[0]]},
+                ],
+            }
+        )
+    )
+    out = tmp_path / "refined"
+    refine.run(made, tmp_path / "edits.json", out)
+    named = {row["file"]: row for row in rows(out)}
+    before = {row["file"]: row["cluster"] for row in rows(made)}
+    assert named[ODD[0]]["cluster"] == ""
+    for file, row in named.items():
+        if file in (ODD[0], "broken.png"):
+            continue
+        if before[file] == "0":
+            assert row["name"] in ("<b>left</b>", "cluster 3")
+        else:
+            assert row["name"] == "others"
+    known = Clusters.load(out / "model")
+    assert known is not None
+    assert known.names == {0: "<b>left</b>", 1: "others", 3: "cluster 3"}
+    predict.run([photos], str(out / "model"), out=tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        found = {row["file"].split("photos/", 1)[1]: row["name"] for row in csv.DictReader(file)}
+    for file, row in named.items():
+        if file not in (ODD[0], "broken.png"):
+            assert found[file] == row["name"]
+    said = json.loads((out / "summary.json").read_text())
+    assert sorted(c["name"] for c in said["clusters"]) == ["<b>left</b>", "cluster 3", "others"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "\\u003cb\\u003eleft" in page
+    # The same edits again are for a state that is no more.
+    with pytest.raises(VtccError, match="made for another model or before other edits"):
+        refine.run(out, tmp_path / "edits.json")
+    assert rows(out) == list(named.values())
+
+
+def test_a_finished_run_is_not_overwritten_by_chance(photos, made):
+    with pytest.raises(VtccError, match="there are results already"):
+        cluster.place(cluster.Options(photos))
+    assert cluster.place(cluster.Options(photos, overwrite=True)) == made
+
+
+def test_links_by_cluster(made, photos, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    from vtcc.folder import outputs
+
+    names = {0: "a/b", 1: "A_B", 2: ""}
+    assert outputs.folder_names(names) == {0: "a_b", 1: "A_B (1)", 2: "cluster 2"}
+    lines = [row for row in rows(made) if row["cluster"]]
+    assigned = outputs.Assigned(
+        files=[row["file"] for row in lines],
+        row={row["file"]: i for i, row in enumerate(lines)},
+        cluster=np.array([int(row["cluster"]) for row in lines]),
+        names=names,
+        confidence=np.zeros(len(lines)),
+        distance=np.zeros(len(lines)),
+        second=np.zeros(len(lines), int),
+        outlier=np.zeros(len(lines), bool),
+        errors={},
+    )
+    outputs.links(copy, photos, assigned, copies=False)
+    found = list((copy / "folders").rglob("*.png"))
+    assert len(found) == 96
+    assert all(link.is_symlink() and link.exists() for link in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "clusters"), [("7", 7), ("5-30", (5, 30)), ("auto", (2, 40)), ("AUTO", (2, 40))]
+)
+def test_numbers_of_clusters(text, clusters):
+    assert cluster.parse_clusters(text) == clusters
+
+
+@pytest.mark.parametrize("text", ["1", "0", "x", "5-", "30-5", "-3", "5-5", "2.5"])
+def test_numbers_that_are_none(text):
+    with pytest.raises(VtccError, match="allowed: a number from 2, a range"):
+        cluster.parse_clusters(text)
+
+
+def test_mistakes_are_said_before_any_work(photos, tmp_path):
+    run = cluster.run
+    with pytest.raises(VtccError, match="no such folder"):
+        run(cluster.Options(tmp_path / "none"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VtccError, match="a file; give the folder"):
+        run(cluster.Options(tmp_path / "file"))
+    few = tmp_path / "few"
+    few.mkdir()
+    with pytest.raises(VtccError, match="no image in"):
+        run(cluster.Options(few))
+    for i in range(3):
+        Image.new("L", (8, 8)).save(few / f"{i}.png")
+    with pytest.raises(VtccError, match="3 images, and grouping needs at least 10"):
+        run(cluster.Options(few))
+    with pytest.raises(VtccError, match="lies inside the images' folder"):
+        run(cluster.Options(photos, out=photos / "out"))
+    with pytest.raises(VtccError, match="allowed: at most 48"):
+        run(cluster.Options(photos, out=tmp_path / "out", clusters=60))
+    with pytest.raises(VtccError, match="does not exist; create it first"):
+        run(cluster.Options(photos, out=tmp_path / "no" / "out"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("")
+    with pytest.raises(VtccError, match="holds other files"):
+        run(cluster.Options(photos, out=other, overwrite=True))
+    with pytest.raises(VtccError, match=r"train\.epoch: unknown parameter; did you mean"):
+        run(cluster.Options(photos, out=tmp_path / "out", overrides={"train.epoch": 2}))
+    with pytest.raises(VtccError, match="no results of `vtcc cluster`"):
+        refine.run(few, tmp_path / "edits.json")
+    assert not list(tmp_path.glob("out*"))
