@@ -122,8 +122,29 @@ def predict(
         str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
     ] = "models/model",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Of --ray; 0: a core each.")] = 0,
+    shard: Annotated[int, typer.Option(min=1, help="Files a task of --ray.")] = 2048,
+    ray_address: Annotated[str, typer.Option(help="Of a Ray cluster; else one is started.")] = "",
 ) -> None:
     """Sort images into the clusters of a trained model."""
+    if not ray and (workers or ray_address):
+        raise VtccError("--workers and --ray-address belong to --ray; add it")
+    if ray:
+        from vtcc.scale import ray as scaled
+
+        scaled.run(
+            inputs,
+            model,
+            out=out,
+            batch_size=batch_size,
+            shard=shard,
+            workers=workers,
+            address=ray_address,
+        )
+        return
     from vtcc.stages import predict as stage
 
     stage.run(inputs, model=model, out=out, batch_size=batch_size)

@@ -68,7 +68,7 @@ def run(
     clusters: set[int] = set()
     columns = tables.COLUMNS if predictor.clusters is None else tables.NAMED
     with tables.writing(out, columns) as table, decoders() as pool:
-        for chunk in _chunks(_walk(paths), predictor, batch_size):
+        for chunk in chunks(walk(paths), predictor, batch_size):
             rows = answers(chunk, predictor, batch_size, pool)
             table.write(rows)
             errors = [(row.file, row.error) for row in rows if row.error]
@@ -109,33 +109,41 @@ def load(model: str, room: Path, device: str = "auto") -> Any:
     Raises:
         VtccError: when there is no such model.
     """
-    from vtcc.tracking import fetch
-
-    if re.match(r"[a-z][a-z0-9+.-]+:/", model):
-        directory = fetch.fetch(model, room)
-    else:
-        directory = Path(model)
-        if not directory.is_absolute() and not directory.exists():
-            directory = project_paths.project() / model
-        if not directory.exists():
-            raise VtccError(
-                f"{model}: no such model directory; train one with `dvc repro`, or give --model "
-                "models:/vtcc-NAME@champion"
-            )
-        directory = fetch.model_directory(directory, model)
     from vtcc.clusters import Clusters
     from vtcc.engine import predict
 
+    directory = directory_of(model, room)
     predictor = predict.load(directory, device)
     predictor.clusters = Clusters.load(directory)
     return predictor
+
+
+def directory_of(model: str, room: Path) -> Path:
+    """Where a model's files are: in `room` when it had to be fetched.
+
+    Raises:
+        VtccError: when there is no such model.
+    """
+    from vtcc.tracking import fetch
+
+    if re.match(r"[a-z][a-z0-9+.-]+:/", model):
+        return fetch.fetch(model, room)
+    directory = Path(model)
+    if not directory.is_absolute() and not directory.exists():
+        directory = project_paths.project() / model
+    if not directory.exists():
+        raise VtccError(
+            f"{model}: no such model directory; train one with `dvc repro`, or give --model "
+            "models:/vtcc-NAME@champion"
+        )
+    return fetch.model_directory(directory, model)
 
 
 def _count(paths: list[Path]) -> int:
     for path in paths:
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")
-    total = sum(1 for _ in _walk(paths))
+    total = sum(1 for _ in walk(paths))
     if not total:
         from vtcc.data.images import SUFFIXES
 
@@ -147,7 +155,7 @@ def _count(paths: list[Path]) -> int:
     return total
 
 
-def _walk(paths: list[Path]) -> Iterator[Entry]:
+def walk(paths: list[Path]) -> Iterator[Entry]:
     """The files named, and the images below directories, each directory in name order.
 
     A file that is named is taken whatever it is called. Hidden files and other suffixes are
@@ -184,7 +192,7 @@ def _walk(paths: list[Path]) -> Iterator[Entry]:
             waiting += reversed(below)
 
 
-def _chunks(entries: Iterator[Entry], predictor: Any, batch_size: int) -> Iterator[list[Entry]]:
+def chunks(entries: Iterator[Entry], predictor: Any, batch_size: int) -> Iterator[list[Entry]]:
     """As many files at a time as a forward pass takes, or fewer where images are large."""
     image = predictor.cache_size**2 * predictor.channels
     size = max(1, min(batch_size, _CHUNK_BYTES // image))

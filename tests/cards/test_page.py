@@ -1,0 +1,218 @@
+"""The page of `vtcc cluster`: sprites, data inside, and, in a browser, 20,000 images."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser import Browser
+from vtcc.cards import Card, Page, sprites, write
+
+HOSTILE = [
+    "<script>window.hit=1</script>.png",
+    '"><img src=x onerror="window.hit=1">.png',
+    "it's \N{CAMERA}\u2028.png",
+    "n" * 200 + ".png",
+    "</script><script>window.hit=1</script>",
+    "a%2fb#c?d.png",
+]
+
+
+def page(N, K, names=None, thumb=16):
+    rng = np.random.default_rng(0)
+    cluster = rng.integers(0, K, N)
+    confidence = rng.uniform(0.2, 1, N).astype(np.float32)
+    files = [*HOSTILE, *(f"sub/{i:06d}.png" for i in range(N - len(HOSTILE)))]
+    names = names or {k: f"cluster {k}" for k in range(K)}
+    cards = [
+        Card(
+            id=k,
+            name=names[k],
+            size=int((cluster == k).sum()),
+            spread=0.1,
+            confidence=0.8,
+            nearest=(k + 1) % K,
+            nearest_distance=0.2,
+            prototypes=np.flatnonzero(cluster == k)[:6].tolist(),
+            boundary=np.flatnonzero(cluster == k)[6:9].tolist(),
+            about=["brighter than most"],
+            mean=np.full((8, 8, 1), 99, np.uint8),
+            attention=[np.eye(4)],
+            labels=[("<b>cat</b>", 0.75)],
+        )
+        for k in range(K)
+    ]
+    return Page(
+        title="<i>photos</i>",
+        root="../photos/",
+        files=files,
+        cluster=cluster,
+        confidence=confidence,
+        distance=np.where(np.arange(N) % 9, 0.25, np.nan),
+        second=(cluster + 1) % K,
+        outlier=rng.random(N) < 0.05,
+        map=rng.normal(size=(N, 2)),
+        order=sprites.order(cluster, confidence),
+        thumb=thumb,
+        cards=cards,
+        digest="0123456789abcdef",
+        trust={"level": "weak", "verdict": "weak <structure>", "seeds": 0.5, "confused": []},
+        count={
+            "clusters": 4,
+            "low": 3,
+            "high": 5,
+            "reasons": ["because"],
+            "curve": [
+                {"clusters": k, "silhouette": 0.5, "stability": 0.9, "maps": 0.9, "heads": None}
+                | {"score": 0.5 + 0.1 * (k == 4)}
+                for k in range(2, 8)
+            ],
+        },
+        choices={"image size": {"value": "16 x 16", "why": "<small>"}},
+        baselines=[{"title": "these clusters", "agreement": 1.0, "nmi": float("nan"), "acc": 1}],
+    )
+
+
+def data(html):
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])
+
+
+def test_what_the_script_reads_is_what_was_given(tmp_path):
+    given = page(60, 4)
+    write(tmp_path, given)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    found = data(html)
+    assert found["files"] == given.files
+    assert found["cluster"] == given.cluster.tolist()
+    assert found["confidence"] == np.round(given.confidence * 1000).astype(int).tolist()
+    assert found["distance"][:2] == [None, 250]
+    assert (min(found["x"]), max(found["x"])) == (0, 1000)
+    assert found["tile"] == given.order.tolist()
+    assert found["cards"][1]["labels"] == [["<b>cat</b>", 0.75]]
+    assert found["cards"][0]["mean"].startswith("data:image/png;base64,")
+    assert found["baselines"][0]["nmi"] is None
+    assert html.count("<script") == 2
+    assert "<i>photos" not in html
+    write(tmp_path / "again", given)
+    assert (tmp_path / "again" / "report.html").read_bytes() == html.encode()
+
+
+def test_each_image_is_at_its_place_in_the_sprites(tmp_path):
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, 300)
+    images = np.broadcast_to(levels[:, None, None, None], (300, 16, 16, 1)).astype(np.uint8)
+    cluster, confidence = rng.integers(0, 3, 300), rng.random(300)
+    place = sprites.order(cluster, confidence)
+    assert sprites.write(tmp_path, lambda rows: images[rows], place) == 16
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s0.jpg", "s1.jpg"]
+    for row in range(300):
+        number, at = divmod(int(place[row]), 256)
+        y, x = divmod(at, 16)
+        with Image.open(tmp_path / f"s{number}.jpg") as sprite:
+            level = sprite.getpixel((x * 16 + 8, y * 16 + 8))[0]
+        assert abs(level - int(levels[row])) < 12
+    by_place = np.argsort(place)
+    assert (np.diff(cluster[by_place]) >= 0).all()
+    first = by_place[cluster[by_place] == 0]
+    assert (np.diff(confidence[first]) <= 0).all()
+
+
+def test_colours_of_many_bands_are_shown():
+    assert sprites.displayable(np.zeros((2, 4, 4, 2), np.uint8)).shape == (2, 4, 4, 3)
+    assert sprites.displayable(np.ones((2, 4, 4, 13), np.uint8)).shape == (2, 4, 4, 3)
+
+
+DRIVE = """(() => {
+  const q = s => document.querySelector(s), out = {};
+  out.cells = document.querySelectorAll('#grid .tile').length;
+  q('#search').value = 'SCRIPT'; q('#search').dispatchEvent(new Event('input'));
+  const name = q('.card input[type=text]'); name.value = '<b>boats</b>';
+  name.dispatchEvent(new Event('change'));
+  const boxes = [...document.querySelectorAll('.card input[type=checkbox]')].slice(1, 3);
+  boxes.forEach(b => b.click()); q('#merge').click();
+  const buttons = [...document.querySelectorAll('.card button')];
+  buttons.find(b => b.textContent === 'Split in two').click();
+  out.edits = JSON.parse(vtcc.exported()); out.list = q('#edits').textContent;
+  q('#undo').click(); out.after = JSON.parse(vtcc.exported()).edits.length;
+  return JSON.stringify(out);
+})()"""
+
+
+@pytest.mark.slow
+def test_twenty_thousand_images_in_a_browser(tmp_path):
+    """Screenshots are kept in $VTCC_SCREENSHOTS when it is set."""
+    N, K = 20_000, 25
+    given = page(N, K, thumb=64)
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)
+    smooth = np.stack(
+        [np.asarray(Image.fromarray(b).resize((6, 6)).resize((64, 64))) for b in base]
+    )
+    sprites.write(tmp_path / "report", lambda rows: smooth[rows % 40], given.order)
+    write(tmp_path, given)
+    assert sum(p.stat().st_size for p in (tmp_path / "report").iterdir()) < 60 << 20
+    shots = Path(os.environ.get("VTCC_SCREENSHOTS", tmp_path / "shots"))
+    url = f"file://{tmp_path}/report.html"
+    with Browser(shots, 1400, 1000) as browser:
+        browser._call("Page.enable")
+        browser._call(
+            "Page.addScriptToEvaluateOnNewDocument",
+            source="window.failed=[];addEventListener('error',e=>failed.push(e.message));",
+        )
+        browser.look(url, "report", ("weak &lt;structure&gt;", "most typical"))
+        paint = browser.evaluate(
+            "performance.getEntriesByType('paint').find(p=>p.name=='first-contentful-paint').startTime"
+        )
+        assert paint < 2000
+        assert browser.evaluate("failed.join()") == ""
+        found = json.loads(browser.evaluate(DRIVE))
+        assert 10 < found["cells"] < 1000  # only those in sight exist
+        kinds = [e["do"] for e in found["edits"]["edits"]]
+        assert kinds == ["rename", "merge", "split"]
+        assert found["edits"]["model"] == given.digest
+        assert found["edits"]["edits"][0]["name"] == "<b>boats</b>"
+        assert "<b>boats</b>" in found["list"]
+        assert found["after"] == 2
+        time.sleep(0.3)
+        assert browser.evaluate("vtcc.state().shown") == 2  # names with "script" in them
+        assert browser.evaluate("window.hit === undefined")
+        began = time.monotonic()
+        for top in range(0, 40_000, 1000):
+            browser.evaluate(f"document.getElementById('grid').scrollTop={top}")
+        assert time.monotonic() - began < 4
+        browser.evaluate(
+            "document.getElementById('search').value='';"
+            "document.getElementById('search').dispatchEvent(new Event('input'))"
+        )
+        time.sleep(0.5)
+        browser.evaluate("document.getElementById('grid').focus()")
+        for key in ("ArrowRight", "ArrowDown", "Enter"):
+            pressed = f"new KeyboardEvent('keydown',{{key:'{key}'}})"
+            browser.evaluate(f"document.getElementById('grid').dispatchEvent({pressed})")
+        assert browser.evaluate("document.getElementById('zoomed').open") is True
+        browser.evaluate("document.getElementById('zoomed').close()")
+        assert browser.evaluate("failed.join()") == ""
+    with Browser(shots, 400, 900) as browser:
+        browser._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=390,
+            height=844,
+            deviceScaleFactor=2,
+            mobile=True,
+        )
+        browser.look(url, "report-phone", ("most typical",))
+        wide = browser.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390
+        browser._call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark"}],
+        )
+        browser.look(url, "report-dark", ("most typical",))
+        assert (
+            browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
+        )

@@ -1,0 +1,1 @@
+"""Prediction over more files than one machine should read."""

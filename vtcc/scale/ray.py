@@ -1,0 +1,275 @@
+"""`vtcc predict --ray`: the rows of `vtcc predict`, made by Ray Data shard by shard.
+
+Files are listed into shards; a shard is one task, whose rows become one Parquet file in
+`OUT.parts/` in one step. What is there already is not made again, so a run that was cut off goes
+on, and a worker that dies costs the shard it was at. Ray moves numbers of shards alone: memory
+does not depend on how many files there are. Needs the extra `vtcc[ray]`; with several machines
+the files, the model and OUT must be on storage that all of them reach by the same paths.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vtcc.errors import VtccError
+from vtcc.progress import note, report
+
+SHARD = 2048  # files
+PLAN = "plan.json"
+
+
+def run(
+    paths: list[Path],
+    model: str,
+    *,
+    out: Path,
+    batch_size: int = 512,
+    shard: int = SHARD,
+    workers: int = 0,
+    address: str = "",
+) -> None:
+    """Predicts every image below `paths` into the table `out`.
+
+    Args:
+        paths, model, out, batch_size: as of `vtcc.stages.predict.run`.
+        shard: files a task.
+        workers: processes; 0: one per core of the cluster.
+        address: of a Ray cluster; empty: one is started here, for this run.
+
+    Raises:
+        VtccError: as `vtcc.stages.predict.run`; when Ray is not installed; when `OUT.parts` is of
+            another run.
+    """
+    from vtcc.stages import predict, tables
+
+    if importlib.util.find_spec("ray") is None:
+        raise VtccError("ray is not installed; run: pip install 'vtcc[ray]'")
+    if batch_size < 1 or shard < 1 or workers < 0:
+        raise VtccError("--batch-size and --shard have to be at least 1, --workers at least 0")
+    tables.check(out)
+    out = out.absolute()
+    for path in paths:
+        if not os.path.lexists(path):
+            raise VtccError(f"{path}: no such file or directory")
+    parts = out.with_name(f"{out.name}.parts")
+    with tempfile.TemporaryDirectory() as room:
+        predictor = predict.load(model, Path(room), device="cpu")
+        columns = tables.COLUMNS if predictor.clusters is None else tables.NAMED
+        directory = _local(model, parts, Path(room))
+    count = _plan(parts, paths, directory, shard, list(columns))
+    waiting = [i for i in range(count) if not _part(parts, i).exists()]
+    if len(waiting) < count:
+        note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
+    started, done = time.monotonic(), count - len(waiting)
+    if waiting:
+        with _cluster(address) as ray:
+            settings = {"parts": str(parts), "model": str(directory), "batch_size": batch_size}
+            for _ in _answers(ray, waiting, settings, workers):
+                done += 1
+                made = (done - (count - len(waiting))) * shard
+                seconds = time.monotonic() - started
+                report(
+                    "predict",
+                    done,
+                    count,
+                    images_per_second=round(made / seconds, 1),
+                    seconds_left=round((count - done) * shard * seconds / made, 1),
+                )
+    total, unread = _join(parts, count, out, columns)
+    if unread == total:
+        out.unlink()
+        raise VtccError(f"not one readable image in {total} files; nothing written")
+    shutil.rmtree(parts)
+    note(f"{total - unread} images{f', {unread} unreadable' if unread else ''}: {out}")
+
+
+def _local(model: str, parts: Path, room: Path) -> Path:
+    """A directory of the model that workers can read: a local one, or a copy in `parts`."""
+    from vtcc.stages.predict import directory_of
+
+    found = directory_of(model, room)
+    if room not in found.parents:
+        return found.absolute()
+    kept = parts / "model"
+    if not kept.exists():
+        parts.mkdir(exist_ok=True)
+        shutil.copytree(found, kept)
+    return kept
+
+
+def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list[str]) -> int:
+    """Lists the files into shards, once; a run that was cut off finds its lists."""
+    from vtcc.engine.checkpoint import WEIGHTS
+    from vtcc.stages.predict import walk
+
+    weights = hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest()
+    asked = {
+        "paths": [os.fspath(path.absolute()) for path in paths],
+        "model": weights,
+        "shard": shard,
+        "columns": columns,
+    }
+    file = parts / PLAN
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known["asked"] != asked:
+            raise VtccError(
+                f"{parts} is of another run (other paths, model or --shard); delete it, or give "
+                "another --out"
+            )
+        return known["shards"]
+    parts.mkdir(exist_ok=True)
+    count, held = 0, []
+    for entry in walk(paths):
+        held.append([entry.path, entry.error])
+        if len(held) == shard:
+            _list(parts, count, held)
+            count, held = count + 1, []
+    if held:
+        _list(parts, count, held)
+        count += 1
+    if not count:
+        shutil.rmtree(parts)
+        raise VtccError(f"no image in {', '.join(map(str, paths[:3]))}")
+    from vtcc.atomic import write_text
+
+    write_text(file, json.dumps({"asked": asked, "shards": count}) + "\n")
+    return count
+
+
+def _list(parts: Path, number: int, entries: list[list[str]]) -> None:
+    text = json.dumps(entries)  # ASCII: names with odd bytes keep them
+    (parts / f"files-{number:06d}.json").write_text(text, encoding="utf-8")
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"rows-{number:06d}.parquet"
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[Any]:
+    """Ray, connected or started for this run; it listens on this machine alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import logging
+
+    import ray
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():  # whoever started it stops it
+        yield ray
+        return
+    here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(
+            address=address or None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}},
+            **({} if address else here),
+        )
+    except Exception as error:  # ray has many
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise VtccError(f"Ray could not be {'reached' if address else 'started'}: {line}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _answers(
+    ray: Any, waiting: list[int], settings: dict[str, Any], workers: int
+) -> Iterator[dict[str, Any]]:
+    """What each shard came to, as they are done."""
+    from ray.data import ActorPoolStrategy, DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    size = min(workers or cores, len(waiting))
+    data = ray.data.from_items(
+        [{"shard": number} for number in waiting], override_num_blocks=len(waiting)
+    ).map_batches(
+        Shards,
+        fn_constructor_kwargs=settings,
+        batch_size=1,
+        compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+        num_cpus=1,  # a worker that dies is started again, and so is its shard
+    )
+    try:
+        yield from data.iter_rows()
+    except VtccError:
+        raise
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise VtccError(
+            f"Ray gave up: {line[:300]}; the shards that are done stay: run the same command again"
+        ) from error
+
+
+class Shards:
+    """A worker: holds the model, makes one shard's rows at a time.
+
+    Args:
+        parts: directory of lists and rows. model: directory. batch_size: images a forward pass.
+    """
+
+    def __init__(self, parts: str, model: str, batch_size: int):
+        from vtcc import quiet
+
+        quiet.apply()
+        import torch
+
+        from vtcc.stages.predict import load
+
+        torch.set_num_threads(1)  # a worker per core
+        with tempfile.TemporaryDirectory() as room:
+            self.predictor = load(model, Path(room), device="cpu")
+        self.parts, self.batch_size = Path(parts), batch_size
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
+        """`{"shard": [number]}` -> its number, files and unreadable files."""
+        from vtcc.stages import predict, tables
+
+        number = int(batch["shard"][0])
+        target = _part(self.parts, number)
+        text = (self.parts / f"files-{number:06d}.json").read_text(encoding="utf-8")
+        entries = [predict.Entry(path, error) for path, error in json.loads(text)]
+        columns = tables.COLUMNS if self.predictor.clusters is None else tables.NAMED
+        bad = 0
+        with tables.writing(target, columns) as table, predict.decoders() as pool:
+            for chunk in predict.chunks(iter(entries), self.predictor, self.batch_size):
+                rows = predict.answers(chunk, self.predictor, self.batch_size, pool)
+                bad += sum(1 for row in rows if row.error)
+                table.write(rows)
+        return {"shard": [number], "files": [len(entries)], "bad": [bad]}
+
+
+def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple[int, int]:
+    """All parts in order into one table; how many rows, and how many of them unreadable."""
+    import pyarrow.parquet as pq
+
+    from vtcc.stages import tables
+
+    total = unread = 0
+    with tables.writing(out, columns) as table:
+        for number in range(count):
+            file = pq.ParquetFile(_part(parts, number))
+            for batch in file.iter_batches(4096):
+                rows = [tables.Row(**values) for values in batch.to_pylist()]
+                total += len(rows)
+                unread += sum(1 for row in rows if row.error)
+                table.write(rows)
+    return total, unread
