@@ -41,6 +41,7 @@ def test_flags_what_is_far_from_all(images):
     strange[1] = h[0]
     found = known.apply(p[:2], strange)
     assert found.novel.tolist() == [True, False]
+    assert found.novelty[0] > 1 > found.novelty[1]
     assert found.novelty[0] > 10 * found.novelty[1]
     assert found.outlier.tolist()[0] is True
 

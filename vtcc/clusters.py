@@ -33,7 +33,8 @@ class Applied:
         distance: (N,) float32, cosine distance of the embedding to the cluster's centre, 0-2.
         outlier: (N,) bool, farther from the centre than Tukey's fence of the cluster.
         novel: (N,) bool, unlike anything seen in training.
-        novelty: (N,) float32, the Mahalanobis distance to the nearest centre, which decides it.
+        novelty: (N,) float32, what decides it: the Mahalanobis distance to the nearest centre over
+            the largest one that is not novel, so that novel images have more than 1.
     """
 
     cluster: np.ndarray
@@ -106,7 +107,7 @@ class Clusters:
             precision=precision.astype(np.float32),
             threshold=np.inf,
         )
-        threshold = float(np.quantile(found._novelty(h), NOVEL))
+        threshold = max(float(np.quantile(found._novelty(h), NOVEL)), 1e-9)
         return replace(found, threshold=threshold).measured(h, cluster)
 
     def measured(self, h: np.ndarray, cluster: np.ndarray) -> "Clusters":
@@ -163,14 +164,14 @@ class Clusters:
         second = number[_second(order, len(ids))] if len(ids) > 1 else np.full(len(p), -1)
         distance = self.distances(h, cluster)
         fence = np.array([self.fences.get(int(k), np.inf) for k in cluster])
-        novelty = self._novelty(h)
+        novelty = self._novelty(h) / self.threshold
         return Applied(
             cluster=cluster.astype(np.int64),
             confidence=mass[np.arange(len(p)), order[:, 0]].clip(0, 1).astype(np.float32),
             second=second.astype(np.int64),
             distance=distance,
             outlier=distance > fence,
-            novel=novelty > self.threshold,
+            novel=novelty > 1,
             novelty=novelty.astype(np.float32),
         )
 

@@ -43,7 +43,7 @@ def run(
 
     Columns: `file` (as given, folders with what is below them), `cluster`, `confidence`
     (0-1), and `error` for what could not be read, whose cluster is empty. Models that know their
-    clusters (`vtcc.clusters`) add `name`, `second`, `distance`, `outlier` and `novel`.
+    clusters (`vtcc.clusters`) add `name`, `second`, `distance`, `outlier`, `novelty` and `novel`.
 
     Args:
         paths: image files, and directories that are searched through.
@@ -263,6 +263,7 @@ def _said(found: Any, clusters: Any) -> Iterator[dict[str, Any]]:
             "second": int(applied.second[i]) if applied.second[i] >= 0 else None,
             "distance": distance if math.isfinite(distance) else None,
             "outlier": bool(applied.outlier[i]),
+            "novelty": float(applied.novelty[i]),
             "novel": bool(applied.novel[i]),
         }
 

@@ -24,7 +24,7 @@ class Row:
         name: of the cluster. second: the next most probable cluster, or None.
         distance: cosine distance of the embedding to the cluster's centre, 0-2.
         outlier: farther from the centre than the cluster's own images are.
-        novel: unlike anything seen in training.
+        novelty: how unlike anything seen in training, the limit being 1. novel: above it.
     """
 
     file: str
@@ -35,6 +35,7 @@ class Row:
     second: int | None = None
     distance: float | None = None
     outlier: bool | None = None
+    novelty: float | None = None
     novel: bool | None = None
 
 
@@ -47,6 +48,7 @@ NAMED = (
     "second",
     "distance",
     "outlier",
+    "novelty",
     "novel",
     "error",
 )  # of models that know their clusters' names, centres and limits
@@ -156,7 +158,7 @@ class _Parquet:
         import pyarrow.parquet as pq
 
         kinds = dict.fromkeys(("cluster", "second"), pa.int64())
-        kinds |= dict.fromkeys(("confidence", "distance"), pa.float64())
+        kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
         kinds |= dict.fromkeys(("outlier", "novel"), pa.bool_())
         self._columns = columns
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
