@@ -122,6 +122,12 @@ def test_each_image_is_at_its_place_in_the_sprites(tmp_path):
     assert (np.diff(confidence[first]) <= 0).all()
 
 
+def test_noise_of_any_size_fits(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 64, 64, 3), dtype=np.uint8)
+    sprites.write(tmp_path, lambda rows: noise[rows], np.arange(600))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_colours_of_many_bands_are_shown():
     assert sprites.displayable(np.zeros((2, 4, 4, 2), np.uint8)).shape == (2, 4, 4, 3)
     assert sprites.displayable(np.ones((2, 4, 4, 13), np.uint8)).shape == (2, 4, 4, 3)

@@ -58,9 +58,8 @@ def write(
             if tile.size != (side, side):
                 tile = tile.resize((side, side), Image.Resampling.BOX)
             picture.paste(tile, (i % COLUMNS * side, i // COLUMNS * side))
-        picture.save(
-            directory / f"s{number}.jpg", "JPEG", quality=QUALITY, subsampling=0, optimize=True
-        )
+        # Not optimized: Pillow's buffer is too small for that where the images are noise.
+        picture.save(directory / f"s{number}.jpg", "JPEG", quality=QUALITY, subsampling=0)
         said(min(start + per, len(row_at)), len(row_at))
     return side
 

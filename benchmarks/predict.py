@@ -1,0 +1,179 @@
+"""`vtcc predict` against a plain loop at equal model: images per second, side by side.
+
+    python -m benchmarks.predict --images 4000 --side 256
+
+The plain loop is what a tutorial has: Pillow in a torch DataLoader with one worker per core (0 is
+tried as well, the better counts), the same squares, the same model, the same batches, a table at
+the end. Both read the same files, in turns (A/B/A/B), each in a process of its own whose start is
+not counted. Writes benchmarks/records/performance/predict.json.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+OUT = Path("benchmarks/records/performance/predict.json")
+
+
+def photographs(folder: Path, count: int, side: int) -> None:
+    """Crops of scikit-learn's two photographs as JPEG."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    rng = np.random.default_rng(0)
+    whole = [Image.fromarray(load_sample_image(n)) for n in ("china.jpg", "flower.jpg")]
+    for i in range(count):
+        image = whole[i % 2]
+        x, y = rng.integers(0, image.width - 260), rng.integers(0, image.height - 260)
+        crop = image.crop((int(x), int(y), int(x) + 256, int(y) + 256)).resize((side, side))
+        crop.save(folder / f"{i:06d}.jpg", quality=90)
+
+
+def ours(folder: Path, model: Path, out: Path) -> float:
+    """Seconds of `vtcc predict`, imports excluded."""
+    from vtcc.stages import predict
+
+    with tempfile.TemporaryDirectory() as room:
+        predict.load(str(model), Path(room), device="cpu")
+    start = time.perf_counter()
+    predict.run([folder], str(model), out=out)
+    return time.perf_counter() - start
+
+
+class Files:
+    """A torch dataset of squares, as a tutorial writes it."""
+
+    def __init__(self, folder: Path, side: int):
+        self.files = sorted(folder.iterdir())
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int):
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        with Image.open(self.files[i]) as image:
+            small = image.convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.asarray(small)), str(self.files[i])
+
+
+def plain(folder: Path, model: Path, out: Path, workers: int) -> float:
+    """Seconds of the plain loop."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from vtcc.engine import augment
+    from vtcc.engine import predict as engine
+
+    predictor = engine.load(model, "cpu")
+    net, info = predictor.model, predictor.info
+    start = time.perf_counter()
+    rows = []
+    loader = DataLoader(Files(folder, predictor.cache_size), batch_size=512, num_workers=workers)
+    with torch.no_grad():
+        for pixels, files in loader:
+            x = augment.plain(pixels.permute(0, 3, 1, 2), info["image_size"])
+            p = net.assign(augment.normalize(x, tuple(info["mean"]), tuple(info["std"])))
+            confidence, cluster = p.max(dim=1)
+            rows += zip(files, cluster.tolist(), confidence.tolist(), strict=True)
+    with out.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Runs the contestants in turns and writes the record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.predict", description=__doc__)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--side", type=int, default=256, help="of the files, in pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="directory; else an untrained one, 48 px")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        kind, folder, model, out = given.one
+        places = Path(folder), Path(model), Path(out)
+        seconds = ours(*places) if kind == "ours" else plain(*places, int(kind))
+        print(json.dumps({"seconds": seconds}))
+        return
+    with tempfile.TemporaryDirectory() as room:
+        folder = Path(room) / "photos"
+        folder.mkdir()
+        photographs(folder, given.images, given.side)
+        model = given.model or untrained(Path(room) / "model")
+        times: dict[str, list[float]] = {}
+        command = [sys.executable, "-m", "benchmarks.predict", "--one"]
+        for round_ in range(given.rounds + 1):
+            for kind in ("ours", "0", str(os.cpu_count())):
+                line = subprocess.run(
+                    [*command, kind, str(folder), str(model), str(Path(room) / "out.csv")],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                ).stdout.splitlines()[-1]
+                if round_:  # the first one warms the files up
+                    times.setdefault(kind, []).append(json.loads(line)["seconds"])
+    best = min((k for k in times if k != "ours"), key=lambda k: statistics.median(times[k]))
+    ratios = [b / a for a, b in zip(times["ours"], times[best], strict=True)]
+    record = {
+        "command": "python -m benchmarks.predict",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "images": given.images,
+        "side": given.side,
+        "seconds": times,
+        "plain_workers": int(best),
+        "images_per_second": {
+            "ours": given.images / statistics.median(times["ours"]),
+            "plain": given.images / statistics.median(times[best]),
+        },
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({k: record[k] for k in ("images_per_second", "ratio", "ratio_range")}))
+    print(given.out)
+
+
+def untrained(directory: Path) -> Path:
+    """The model that `vtcc cluster` takes for photographs, with random weights."""
+    from vtcc import compose, config
+    from vtcc.engine import checkpoint
+    from vtcc.engine.model import build
+    from vtcc.folder.choices import SMALL
+
+    sizes = {f"train.model.{k}": v for k, v in SMALL[48].items()}
+    values = config.override(compose.compose("folder"), sizes | {"train.image_size": 48})
+    model = config.from_dict(config.Params, values).train.model
+    net = build(model, 10, image_size=48, channels=3).eval()
+    info = {
+        "model": config.to_dict(model),
+        "num_clusters": 10,
+        "image_size": 48,
+        "cache_size": 64,
+        "channels": 3,
+        "max_pixels": 10**8,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
+    checkpoint.save_model(directory, net, info)
+    return directory
+
+
+if __name__ == "__main__":
+    main()
