@@ -5,6 +5,7 @@ the embedding cuts it where it is thin. The latter scored better on the data tha
 made on (docs/cluster.md). A map cannot place tomorrow's images, so a projector learns its groups.
 """
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,9 @@ from vtcc import config
 from vtcc.analysis.baselines import UMAP_LEAST_IMAGES, subsample
 from vtcc.clusters import Clusters
 from vtcc.engine import augment
+from vtcc.engine.model import build
 from vtcc.folder import head
-from vtcc.folder.baselines import plane
+from vtcc.folder.baselines import Found, plane
 from vtcc.folder.count import _kmeans
 from vtcc.folder.training import Trained, embed
 from vtcc.progress import report
@@ -56,6 +58,35 @@ def choose(run: Any) -> tuple[Trained, Clusters, dict[str, str]]:
         ),
     }
     return taught, Clusters.fit(taught.p, taught.h), how
+
+
+def of_features(run: Any) -> dict[str, Found]:
+    """k-means on the trained embedding, and on pretrained features before any training.
+
+    Args:
+        run: of `vtcc.stages.cluster`, with its final model.
+    """
+    K, seed, cache = run.K, run.options.seed, run.cache
+    every = np.arange(len(cache.paths))
+    features = {"kmeans_embedding": ("k-means on the trained embedding", _unit(run.main.h))}
+    section = config.from_dict(config.Params, run.main.params).train
+    if section.model.weights:
+        made = build(
+            section.model,
+            K,
+            image_size=section.image_size,
+            channels=cache.channels,
+            pretrained=True,
+        )
+        h, _ = embed(cache, made.eval(), run.main.info)
+        title = "k-means on the pretrained features, untrained here"
+        features["kmeans_pretrained"] = (title, _unit(h))
+    found = {}
+    for name, (title, x) in features.items():
+        start = time.monotonic()
+        clusters = _kmeans(x, K, seed, 5).labels_
+        found[name] = Found(title, clusters, every, x, time.monotonic() - start)
+    return found
 
 
 def few(N: int, K: int) -> bool:

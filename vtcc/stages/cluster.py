@@ -320,6 +320,7 @@ class _Run:
         self.applied = self.clusters.apply(self.model.p, self.model.h)
         note("simpler methods on the same images")
         self.baselines = baselines.run(images, self.K, seed=seed, said=note)
+        self.baselines |= final.of_features(self)
         from sklearn.metrics import adjusted_rand_score
 
         other = final.grouped(self.second, self.K, seed)
