@@ -54,8 +54,8 @@ def test_recommends_the_best_with_its_range(scores, chosen, low, high):
     assert (found.clusters, found.low, found.high) == (chosen, low, high)
 
 
-def test_says_when_no_number_stands_out():
-    assert "may have no groups" in count.recommend(curve(0.1, 0.12, 0.11)).reasons[-1]
+def test_names_a_finer_structure_that_does_as_well():
+    assert "6 would do as well" in count.recommend(curve(0.9, 0.2, 0.2, 0.2, 0.89)).reasons[-1]
 
 
 def test_tried_numbers_leave_five_images_a_cluster():

@@ -17,7 +17,6 @@ HALVES = 3  # splits into halves per map
 MAPS = 2  # UMAPs, by seed
 DIMENSIONS = 10
 TOLERANCE = 0.04  # of the best score: what is within is the range
-NO_STRUCTURE = 0.25  # best score below which no K is better than another
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,6 @@ def recommend(curve: list[Criteria]) -> Count:
     if others:
         known = ", ".join(str(c.clusters) for c in others)
         reasons.append(f"{known} would do as well: a coarser or finer structure")
-    if best.score < NO_STRUCTURE:
-        reasons.append("no K stands out: the images may have no groups")
     return Count(best.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
 
 

@@ -34,7 +34,7 @@ class Trust:
             kappa, 0 for chance, 1 for always.
         confidence: mean probability of the clusters.
         balance: effective clusters, exp(entropy of the sizes), over K.
-        alike: share of images that look nearly like the commonest of them.
+        alike: share of images that look nearly like one of them, or are copies of it.
         confused: pairs of clusters that the two trainings tell apart least, with the share.
         level: clear, weak, chance or one kind. verdict: in words.
     """
@@ -115,8 +115,8 @@ def judge(found: Trust, K: int) -> tuple[str, str]:
     again = again or f"halves of the images agree by {found.halves:.2f} of 1"
     if found.alike >= ALIKE:
         return "one kind", (
-            f"one kind: {found.alike:.0%} of the images look nearly alike, so the clusters divide "
-            "small differences of one and the same thing"
+            f"one kind: {found.alike:.0%} of the images look nearly alike or are copies of one, so "
+            "the clusters divide small differences of one and the same thing"
         )
     if agreed < CHANCE_SEEDS or (agreed < 2 * CHANCE_SEEDS and found.predicted < CHANCE_PREDICTED):
         return "chance", (

@@ -332,7 +332,7 @@ class _Run:
             reference=self.baselines["hog_pca_kmeans"].features,
             map_silhouette=at["silhouette"],
             halves=at["stability"],
-            alike=trust.alike(self.sketches),
+            alike=max(trust.alike(self.sketches), self.copies()),
             seed=seed,
         )
         self.first = duplicates.groups(duplicates.nearest_earlier(self.sketches, 2))
@@ -344,6 +344,14 @@ class _Run:
             rows.append(({"title": one.title, "agreement": float(agreed)}, one.clusters, one.rows))
         for said, clusters, places in rows:
             self.compared.append(said | self._scores(clusters, places))
+
+    def copies(self) -> float:
+        """Share of images that are copies of one."""
+        from vtcc.folder import copies
+
+        where = dict(zip(self.found.names, self.found.files, strict=True))
+        files = [where[path] for path in self.cache.paths]
+        return copies.share(files, max_pixels=100_000_000, seed=self.options.seed)
 
     def _scores(self, clusters: Any, places: Any) -> dict[str, float]:
         """Against the sub-folders, where there are any: they only score, here at the end."""

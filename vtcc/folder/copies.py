@@ -1,0 +1,89 @@
+"""Whether a folder holds one picture many times: copies that were cropped, turned, brightened.
+
+Corners of some images (ORB, Rublee et al. 2011) are matched with those of a few of them; a copy is
+an image many of whose matches are explained by one affine map.
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from vtcc.data import images as decoder
+
+LOOKED_AT = 40  # images
+REFERENCES = 3  # of them, that the others are matched with
+SIDE = 192
+CORNERS = 150
+LEAST = 12  # matches that one map explains
+SHARE = 0.35  # of all matches, likewise
+
+
+def share(files: Sequence[Path], *, max_pixels: int, seed: int) -> float:
+    """Share of a sample of images that are copies of one of them, 0-1.
+
+    Args:
+        files: that can be read. max_pixels: as of `vtcc.data.images.decode`. seed: of the sample.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(files))[:LOOKED_AT]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        corners = list(pool.map(lambda i: _corners(files[i], max_pixels), chosen))
+    found = 0.0
+    for i, at in enumerate(chosen[:REFERENCES]):
+        if corners[i] is None:
+            continue
+        both = [corners[i], _corners(files[at], max_pixels, mirrored=True)]
+        others = [other for j, other in enumerate(corners) if j != i]
+        same = sum(1 for other in others if any(_is_copy(one, other, seed) for one in both))
+        found = max(found, same / max(len(others), 1))
+    return found
+
+
+Corners = tuple[np.ndarray, np.ndarray] | None
+
+
+def _corners(file: Path, max_pixels: int, mirrored: bool = False) -> Corners:
+    """Places (n, 2) and descriptors (n, 256) of corners; None where there are hardly any."""
+    from skimage.feature import ORB
+
+    try:
+        pixels = decoder.load(file, channels=1, max_pixels=max_pixels, size=SIDE)
+    except decoder.UnreadableImage:
+        return None
+    orb = ORB(n_keypoints=CORNERS, fast_threshold=0.05)
+    try:
+        grey = pixels[..., 0] / 255
+        orb.detect_and_extract(grey[:, ::-1] if mirrored else grey)
+    except (RuntimeError, IndexError, ValueError):  # no corner at all
+        return None
+    places, descriptors = orb.keypoints, orb.descriptors
+    if places is None or descriptors is None or len(places) < LEAST:
+        return None
+    return places, descriptors
+
+
+def _is_copy(one: Corners, other: Corners, seed: int) -> bool:
+    if one is None or other is None:
+        return False
+    from skimage.feature import match_descriptors
+    from skimage.measure import ransac
+    from skimage.transform import AffineTransform
+
+    pairs = match_descriptors(one[1], other[1], max_ratio=0.85, cross_check=True)
+    if len(pairs) < LEAST:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, inliers = ransac(
+            (one[0][pairs[:, 0]], other[0][pairs[:, 1]]),
+            AffineTransform,
+            min_samples=3,
+            residual_threshold=4,
+            max_trials=200,
+            rng=seed,
+        )
+    explained = 0 if inliers is None else int(inliers.sum())
+    return explained >= LEAST and explained >= SHARE * len(pairs)
