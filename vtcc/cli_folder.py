@@ -78,7 +78,7 @@ def cluster(
         overwrite=overwrite,
         overrides=overrides,
     )
-    with stopping.obeyed("cluster"):
+    with stopping.obeyed("cluster", marked=False):
         stage.run(options)
 
 
@@ -94,5 +94,5 @@ def refine(
     from vtcc import stopping
     from vtcc.stages import refine as stage
 
-    with stopping.obeyed("refine"):
+    with stopping.obeyed("refine", marked=False):
         stage.run(results, edits, out)

@@ -36,14 +36,18 @@ class Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def obeyed(stage: str) -> Iterator[None]:
+def obeyed(stage: str, *, marked: bool = True) -> Iterator[None]:
     """Inside, SIGINT, SIGTERM and SIGHUP end the stage cleanly, and so does DVC's death.
+
+    Args:
+        stage: named in what is said.
+        marked: note in `.vtcc` of the working directory that a stage runs there.
 
     Raises:
         SystemExit: with 128 + signal number, the convention of shells.
     """
     try:
-        with signals(), _marked():
+        with signals(), _marked() if marked else contextlib.nullcontext():
             # Processes of a launcher end with it, and it ends with DVC: they would hear it twice.
             if "DVC_STAGE" in os.environ and launch.LAUNCHER not in os.environ:
                 end_with(_starters())

@@ -151,6 +151,13 @@ def _with_epochs(
     rows = cache.rows("train")
     made = plan.rehearse(cache.images, rows, section, mean=mean, std=std, seconds=4.0)
     per_step = made.step.mean * section.batch_size / made.step.batch
-    epochs = epochs_for(seconds, per_step, len(rows) // section.batch_size)
+    per_epoch = len(rows) // section.batch_size
+    epochs = epochs_for(seconds, per_step, per_epoch)
+    needed = epochs * per_epoch * per_step
+    if needed > 1.5 * seconds:
+        note(
+            f"the time asked for is too short for {epochs * per_epoch} steps, the least that makes "
+            f"sense: this training takes about {needed / 60:.1f} minutes"
+        )
     write_text(kept, json.dumps({"epochs": epochs, "seconds_per_step": per_step}) + "\n")
     return config.override(params, {"train.epochs": epochs})
