@@ -56,12 +56,18 @@ def gradients(images: np.ndarray) -> np.ndarray:
 
 
 def run(
-    images: np.ndarray, num_clusters: int, *, seed: int, said: Callable[[str], None]
+    images: np.ndarray,
+    hog: np.ndarray,
+    num_clusters: int,
+    *,
+    seed: int,
+    said: Callable[[str], None],
 ) -> dict[str, Found]:
     """k-means on pixels, on their and the gradients' components, and on a UMAP of the gradients.
 
     Args:
-        images: (N, S, S, C) uint8. num_clusters: K. seed: of every start and subsample.
+        images: (N, S, S, C) uint8. hog: (N, D), their `gradients`.
+        num_clusters: K. seed: of every start and subsample.
         said: told the title of each method before it runs.
     """
     N = len(images)
@@ -70,12 +76,6 @@ def run(
     inputs = baselines.Inputs(
         images, every, np.zeros((0, 0), np.float32), lambda: images, num_clusters, seed, MOST
     )
-    made: dict[str, np.ndarray] = {}
-
-    def hog() -> np.ndarray:
-        if "hog" not in made:
-            made["hog"] = gradients(images)
-        return made["hog"]
 
     def components(x: np.ndarray) -> np.ndarray:
         return baselines.pca(x, baselines.COMPONENTS, seed)
@@ -83,10 +83,10 @@ def run(
     methods: dict[str, tuple[str, Callable[[], np.ndarray], np.ndarray]] = {
         "kmeans_pixels": ("k-means on pixels", lambda: inputs.pixels, every),
         "pca_kmeans": ("PCA + k-means", lambda: components(inputs.pixels), every),
-        "hog_pca_kmeans": ("HOG + PCA + k-means", lambda: components(hog()), every),
+        "hog_pca_kmeans": ("HOG + PCA + k-means", lambda: components(hog), every),
         "hog_umap_kmeans": (
             "HOG + UMAP + k-means",
-            lambda: baselines.umap(hog()[some], seed),
+            lambda: baselines.umap(hog[some], seed),
             some,
         ),
     }

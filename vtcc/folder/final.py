@@ -1,8 +1,9 @@
 """The final clusters: groups in a map of what was learned, taught to a head of the model.
 
 A head that was trained along with the encoder cuts the embedding at once; k-means in a UMAP of
-the embedding cuts it where it is thin. The latter scored better on the data that the choice was
-made on (docs/cluster.md). A map cannot place tomorrow's images, so a projector learns its groups.
+the embedding cuts it where it is thin, and a little of the images' gradients in the map adds what
+minutes of training have not learned. It scored better on the data that the choice was made on
+(docs/design.md). A map cannot place tomorrow's images, so a projector learns its groups.
 """
 
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from vtcc import config
-from vtcc.analysis.baselines import UMAP_LEAST_IMAGES, subsample
+from vtcc.analysis.baselines import COMPONENTS, UMAP_LEAST_IMAGES, pca, subsample
 from vtcc.clusters import Clusters
 from vtcc.engine import augment
 from vtcc.engine.model import build
@@ -26,7 +27,7 @@ from vtcc.progress import report
 MAPPED = 10_000  # images in the map; the projector places the others
 COMPARED = 4000  # images that two trainings are compared on
 DIMENSIONS, NEIGHBORS = 10, 30  # of the map
-SECOND = 0.5  # weight of the second training's embedding in the map
+SECOND, GRADIENTS = 0.5, 0.22  # weights in the map, of the second embedding and of gradients
 
 
 def choose(run: Any) -> tuple[Trained, Clusters, dict[str, str]]:
@@ -44,7 +45,10 @@ def choose(run: Any) -> tuple[Trained, Clusters, dict[str, str]]:
             {"value": "the trained head", "why": f"{N} images are too few for a map"},
         )
     rows = subsample(N, MAPPED, seed)
-    features = np.concatenate([_unit(main.h[rows]), SECOND * _unit(run.second.h[rows])], axis=1)
+    hog = pca(run.gradients[rows], COMPONENTS, seed)
+    features = np.concatenate(
+        [_unit(main.h[rows]), SECOND * _unit(run.second.h[rows]), GRADIENTS * _unit(hog)], axis=1
+    )
     groups = np.full(N, -1)
     points = plane(features, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
     groups[rows] = _kmeans(points, K, seed, 10).labels_
@@ -53,7 +57,8 @@ def choose(run: Any) -> tuple[Trained, Clusters, dict[str, str]]:
     how = {
         "value": "a map of what was learned",
         "why": (
-            "k-means in a UMAP of the embeddings of both trainings, taught to a head of the model, "
+            "k-means in a UMAP of both trainings' embeddings and a little of gradients (HOG), taught "
+            "to a head of the model, "
             f"which places {kept:.1%} of the images in their group"
         ),
     }

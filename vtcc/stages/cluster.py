@@ -314,12 +314,13 @@ class _Run:
 
         seed = self.options.seed
         images = self.cache.images
+        self.gradients = baselines.gradients(images)
         self.model, self.clusters, how = final.choose(self)
         self.choices.reasons["clusters by"] = how
         note(f"clusters by {how['value']}: {how['why']}")
         self.applied = self.clusters.apply(self.model.p, self.model.h)
         note("simpler methods on the same images")
-        self.baselines = baselines.run(images, self.K, seed=seed, said=note)
+        self.baselines = baselines.run(images, self.gradients, self.K, seed=seed, said=note)
         self.baselines |= final.of_features(self)
         from sklearn.metrics import adjusted_rand_score
 
