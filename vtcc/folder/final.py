@@ -57,8 +57,8 @@ def choose(run: Any) -> tuple[Trained, Clusters, dict[str, str]]:
     how = {
         "value": "a map of what was learned",
         "why": (
-            "k-means in a UMAP of both trainings' embeddings and a little of gradients (HOG), taught "
-            "to a head of the model, "
+            "k-means in a UMAP of both trainings' embeddings and a little of gradients (HOG), "
+            "taught to a head of the model, "
             f"which places {kept:.1%} of the images in their group"
         ),
     }
