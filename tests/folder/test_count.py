@@ -146,4 +146,5 @@ def test_alike_images_are_told():
     one = rng.normal(size=(8, 9)) * 40 + 100
     copies = (one + rng.normal(0, 3, (50, 8, 9))).astype(np.float32)
     assert trust.alike(copies) == 1.0
+    assert trust.alike(np.full((9, 8, 9), 90, np.float32)) == 1.0
     assert trust.alike((rng.normal(size=(50, 8, 9)) * 40).astype(np.float32)) < 0.2

@@ -142,13 +142,10 @@ def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> 
     for i, points in enumerate(maps):
         labels = _kmeans(points, k, seed, starts=5).labels_
         found.append(labels)
-        used = len(np.unique(labels))
-        sample = min(N, SILHOUETTE_IMAGES)
-        silhouettes.append(
-            silhouette_score(points, labels, sample_size=sample, random_state=seed)
-            if 1 < used < N
-            else 0.0
-        )
+        some = np.random.default_rng(seed).permutation(N)[:SILHOUETTE_IMAGES]
+        used = len(np.unique(labels[some]))
+        apart = silhouette_score(points[some], labels[some]) if 1 < used < len(some) else 0.0
+        silhouettes.append(float(apart))
         for j in range(HALVES):
             order = np.random.default_rng(seed + 100 * i + j).permutation(N)
             one, other = (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 FOLDS = 4
+FLAT = 5.0  # length of a sketch's differences below which an image has one colour
 IMAGES = 3000  # that the measures are computed on
 ALIKE = 0.8  # share of images that are near-copies of one, above which there is one kind
 CHANCE_SEEDS, CHANCE_PREDICTED = 0.15, 0.15
@@ -158,16 +159,19 @@ def confused(clusters: np.ndarray, other: np.ndarray) -> list[tuple[int, int, fl
 
 
 def alike(sketches: np.ndarray) -> float:
-    """Share of images whose brightness correlates by at least .8 with that of the middle one.
+    """Share of images whose brightness correlates by at least .8 with that of the middle one,
+    or of those of one colour.
 
     Args:
         sketches: (N, 8, 9) float32, of `vtcc.data.duplicates.sketch`.
     """
     flat = sketches.reshape(len(sketches), -1).astype(np.float64)
     flat = flat - flat.mean(axis=1, keepdims=True)
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat /= np.maximum(lengths, 1e-9)
     middle = flat[int((flat @ flat.mean(axis=0)).argmax())]
-    return float((flat @ middle >= 0.8).mean())
+    one_colour = float((lengths < FLAT).mean())
+    return max(float((flat @ middle >= 0.8).mean()), one_colour)
 
 
 def _in_reference(
