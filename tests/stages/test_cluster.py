@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -259,6 +260,52 @@ def test_mistakes_are_said_before_any_work(photos, tmp_path):
     with pytest.raises(VtccError, match="no results of `vtcc cluster`"):
         refine.run(few, tmp_path / "edits.json")
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.slow
+def test_stopped_in_training_it_goes_on(photos, tmp_path):
+    import os
+    import signal
+    import subprocess
+    import sys
+
+    out = tmp_path / "out"
+    sets = [f"{k}={v}" for k, v in (SMALL | {"train.epochs": 400}).items()]
+    command = [sys.executable, "-m", "vtcc", "cluster", str(photos), "-k", "3", "--out", str(out)]
+    command += [word for one in sets for word in ("--set", one)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    room = tmp_path / "elsewhere"
+    room.mkdir()
+
+    def start():
+        return subprocess.Popen(
+            command,
+            cwd=room,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    run = start()
+    assert run.stdout is not None
+    for line in run.stdout:
+        if '"stage": "train", "done": 20' in line:
+            run.send_signal(signal.SIGTERM)
+            break
+    said = run.stdout.read()
+    assert run.wait() == 128 + signal.SIGTERM
+    assert "the same command goes on from here" in said
+    assert not out.exists()
+    assert (tmp_path / ".out.work").is_dir()
+    run = start()
+    said, _ = run.communicate()
+    assert run.returncode == 0, said[-2000:]
+    assert "going on with an interrupted run" in said
+    assert "resuming at step" in said
+    assert len(rows(out)) == 97
+    assert not (tmp_path / ".out.work").exists()
+    assert list(room.iterdir()) == []  # nothing is left where it was called
 
 
 @pytest.mark.slow
