@@ -46,10 +46,11 @@ def curve(*scores, start=2):
         ((0.1, 0.2, 0.9, 0.3), 4, 4, 4),
         ((0.1, 0.88, 0.9, 0.88, 0.3), 4, 3, 5),
         ((0.1, 0.9, 0.5, 0.88, 0.88, 0.3), 3, 3, 6),  # a dip of one is crossed
+        ((0.935, 0.953, 0.888, 0.94, 0.949, 0.926), 4, 2, 7),  # nearly level: the middle
         ((0.9, 0.2, 0.2, 0.2, 0.89), 2, 2, 2),  # a far one is another structure
     ],
 )
-def test_recommends_the_best_with_its_range(scores, chosen, low, high):
+def test_recommends_the_middle_of_the_best_range(scores, chosen, low, high):
     found = count.recommend(curve(*scores))
     assert (found.clusters, found.low, found.high) == (chosen, low, high)
 

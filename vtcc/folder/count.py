@@ -16,6 +16,7 @@ SILHOUETTE_IMAGES = 1500
 HALVES = 3  # splits into halves per map
 MAPS = 2  # UMAPs, by seed
 DIMENSIONS = 10
+SHARPNESS = 0.01  # of the best score, below it a weight falls to 1/e
 TOLERANCE = 0.04  # of the best score: what is within is the range
 
 
@@ -109,7 +110,11 @@ def count(
 
 
 def recommend(curve: list[Criteria]) -> Count:
-    """The K that scores best, and the range of its neighbours that score nearly as well."""
+    """The middle of the best range: of the neighbours of the best K that score nearly as well.
+
+    K weighs by exp of how far it is below the best, a hundredth of the best's score being 1: where
+    scores are nearly level, one of them is best by chance.
+    """
     at = max(range(len(curve)), key=lambda i: curve[i].score)
     best = curve[at]
     good = [c for c in curve if c.score >= best.score * (1 - TOLERANCE)]
@@ -120,18 +125,23 @@ def recommend(curve: list[Criteria]) -> Count:
     while any(c in good for c in curve[high + 1 : high + 3]):
         high += 1
     within = [c for c in curve[low : high + 1] if c in good]
+    fall = SHARPNESS * max(best.score, 1e-9)
+    weights = np.exp([(c.score - best.score) / fall for c in within])
+    middle = float(np.average([c.clusters for c in within], weights=weights))
+    chosen = min(curve[low : high + 1], key=lambda c: (abs(c.clusters - middle), c.clusters))
     reasons = [
         f"K = {best.clusters} scores best ({best.score:.2f} of 1); from {within[0].clusters} to "
-        f"{within[-1].clusters} the score is within {TOLERANCE:.0%} of that",
-        f"at K = {best.clusters} the silhouette is {best.silhouette:.2f}, halves of the images "
-        f"agree by {best.stability:.2f}, maps by {best.maps:.2f}"
-        + ("" if best.heads is None else f", heads by {best.heads:.2f}"),
+        f"{within[-1].clusters} the score is within {TOLERANCE:.0%} of that, and its middle, "
+        f"weighted by the scores, is {chosen.clusters}",
+        f"at K = {chosen.clusters} the silhouette is {chosen.silhouette:.2f}, halves of the images "
+        f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}"
+        + ("" if chosen.heads is None else f", heads by {chosen.heads:.2f}"),
     ]
     others = [c for c in good if c not in within]
     if others:
         known = ", ".join(str(c.clusters) for c in others)
         reasons.append(f"{known} would do as well: a coarser or finer structure")
-    return Count(best.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
+    return Count(chosen.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
 
 
 def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> Criteria:
