@@ -124,7 +124,15 @@ class Model:
         default="",
     )
     frozen: bool = _p(
-        "keep the encoder's weights as they are and train the projectors only", default=False
+        "keep the encoder's weights as they are and train the projectors only, on features that "
+        "the stage embed makes once",
+        default=False,
+    )
+    components: int = _p(
+        "principal components of a frozen encoder's unit features that the projectors read; "
+        "0: the features as they are",
+        low=0,
+        default=0,
     )
     stem: str = _p(
         "conv: stride-2 3x3 convolutions before the 1x1 projection, as the paper; "
@@ -215,6 +223,17 @@ class SelfLabel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Positives:
+    """What is contrasted as the same thing, in a training on a frozen encoder's features."""
+
+    neighbours: int = _p(
+        "nearest images in feature space that may stand in for an image's second view", low=0
+    )
+    neighbour_share: float = _p("of the second views that are a neighbour's", low=0, high=1)
+    dropout: float = _p("share of a view's features that are set to zero", low=0, high=0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """The label-free choice of checkpoint and head (docs/selection.md)."""
 
@@ -278,6 +297,7 @@ class Train:
     )
     self_label: SelfLabel
     selection: Selection
+    positives: Positives
     augment: Augment
     device: str = _p("auto: cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"))
     precision: str = _p(
@@ -305,6 +325,21 @@ class Train:
         "when clusters, embedding or losses look collapsed (docs/plan.md). warn: say so; abort: "
         "stop there, with the checkpoint kept; off: stay silent",
         choices=("warn", "abort", "off"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """The features of a frozen encoder, made once; without one this stage has nothing to do."""
+
+    views: int = _p(
+        "augmented views of every image that are embedded, beside the image as it is", low=1, high=64
+    )
+    seed: int = _p("draws the views", low=0, high=MAX_SEED)
+    runtime: str = _p(
+        "what computes the features on a CPU. auto: onnxruntime where it is installed, about twice "
+        "as fast as torch; on a GPU it is torch in any case",
+        choices=("auto", "torch", "onnxruntime"),
     )
 
 
@@ -341,6 +376,7 @@ class Params:
     dataset: Dataset
     download: Download
     validate: Validate
+    embed: Embed
     train: Train
     evaluate: Evaluate
 
@@ -383,6 +419,11 @@ def _check_together(params: Params) -> None:
         raise VtccError(
             "train.model.frozen: a frozen encoder needs train.model.weights; frozen at random "
             "weights it could learn nothing"
+        )
+    if model.components and not (model.frozen and model.encoder != "vit"):
+        raise VtccError(
+            f"train.model.components: found {model.components}; components are of the features of "
+            "a frozen encoder: set train.model.frozen: true, or components: 0"
         )
     if model.encoder == "vit":
         _check_vit(train)

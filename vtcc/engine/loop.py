@@ -14,9 +14,10 @@ from vtcc.config import Train
 from vtcc.engine.allocator import keep_freed_memory
 from vtcc.engine.averaging import averaged
 from vtcc.engine.distributed import ALONE, Team
+from vtcc.engine.frozen import FeatureInput
 from vtcc.engine.guard import Guard, Warned
 from vtcc.engine.kernels import Kernels
-from vtcc.engine.model import VTCC, build, parameter_count
+from vtcc.engine.model import VTCC, build, parameter_count, with_projectors
 from vtcc.engine.objective import Losses, Objective
 from vtcc.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from vtcc.engine.pixels import Pixels
@@ -28,6 +29,7 @@ from vtcc.engine.scoring import place_centroids, score_heads
 from vtcc.engine.scratch import Scratch
 from vtcc.engine.signals import Interrupted, stop_signals
 from vtcc.engine.totals import Clock, Totals
+from vtcc.engine.views import FeatureViews, PixelViews, Views
 from vtcc.errors import VtccError
 
 __all__ = ["Callbacks", "Fitted", "Interrupted", "Silent", "Totals", "fit"]
@@ -88,7 +90,10 @@ class Fitted:
     warnings: list[Warned] = field(default_factory=list)
 
     def choose(self, step: int, head: int) -> VTCC:
-        """The model as it was at `step`, on the CPU in eval mode, with `head` selected."""
+        """The model as it was at `step`, on the CPU in eval mode, with `head` selected.
+
+        After a training on features its encoder is a `FeatureInput`, which the caller replaces.
+        """
         self.model.load_state_dict(self.scratch.weights(step))
         self.model.selected_head.fill_(head)
         return self.model.cpu().eval()
@@ -99,8 +104,8 @@ def fit(
     rows: np.ndarray,
     params: Train,
     *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
     scratch: Path,
     callbacks: Callbacks | None = None,
     digest: str = "",
@@ -111,9 +116,10 @@ def fit(
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
 
     Args:
-        images: (M, S, S, C) uint8. rows: (N,) int64, those training may see.
+        images: (M, S, S, C) uint8, or (M, V, d) floating-point features of V views of every image
+            by a frozen encoder. rows: (N,) int64, those training may see.
         params: the `train` section.
-        mean, std: C floats each, of the pixels in range 0-1.
+        mean, std: C floats each, of the pixels in range 0-1; features need none.
         scratch: directory for checkpoints, named by `checkpoint.training_key`.
         callbacks: told about the start and every epoch, in rank 0.
         digest: of the data, kept in the checkpoints.
@@ -139,10 +145,9 @@ def fit(
     # What one process has to do is measured, and what a checkpoint began with is gone on with.
     one = replace(params, batch_size=max(team.shares(params.batch_size)))
     room = Scratch(scratch)
+    known = None if is_features(images) else known_kernels  # projectors alone: nothing to ask
     kernels = team.once(
-        lambda: settle(
-            one, steps, images.shape[1:], scratch, known_kernels, room.kernels(resume_from)
-        )
+        lambda: settle(one, steps, images.shape[1:], scratch, known, room.kernels(resume_from))
     )
     run = _Run(images, rows, params, kernels, mean, std, room, team)
     run.record = describe(params, digest, kernels)
@@ -173,6 +178,11 @@ def fit(
     )
 
 
+def is_features(images: np.ndarray) -> bool:
+    """Whether a training's data are features of a frozen encoder instead of pixels."""
+    return images.ndim == 3
+
+
 class _Run:
     """One training: everything that moves, how it is saved, and the steps."""
 
@@ -189,30 +199,39 @@ class _Run:
     ):
         self.team = team
         self.params, self.kernels, self.scratch = params, kernels, scratch
-        self.mean, self.std = mean, std
-        self.pixels = Pixels(images, rows, kernels.device)
+        self.data: Pixels | FeatureViews
+        self.views: Views
+        if is_features(images):
+            self.data = self.views = FeatureViews(images[rows], params.positives, kernels.device)
+        else:
+            self.data = Pixels(images, rows, kernels.device)
+            self.views = PixelViews(params, mean, std, kernels.device)
         self.steps_per_epoch = len(rows) // params.batch_size
         self.epochs = params.epochs + params.self_label.epochs
         self.steps = self.steps_per_epoch * self.epochs
         self.contrastive_steps = self.steps_per_epoch * params.epochs
 
         torch.manual_seed(params.seed)
-        self.model = prepared(
-            build(
+        if isinstance(self.data, FeatureViews):
+            encoder = FeatureInput(self.data.features)
+            model = with_projectors(encoder, params.model, params.num_clusters)
+        else:
+            model = build(
                 params.model,
                 params.num_clusters,
                 image_size=params.image_size,
                 channels=images.shape[-1],
                 fused_attention=kernels.fused_attention,
                 pretrained=True,
-            ),
-            kernels,
-        )
+            )
+        self.model = prepared(model, kernels)
         team.prepare(self.model, kernels.device)
         self.optimizer = make_optimizer(self.model, params.optimizer)
         self.average = averaged(self.model, params.ema)
         self.prior = Prior(params)
-        self.objective = Objective(self.model, params, kernels, mean, std, self.prior, team)
+        self.objective = Objective(
+            self.model, params, kernels, mean, std, self.prior, team, views=self.views
+        )
         self.totals = Totals.zero(params)
         self.guard = Guard(params, self.steps_per_epoch)
         self.loss = torch.zeros(())
@@ -327,9 +346,9 @@ class _Run:
         """One batch: losses, gradients, new weights."""
         params, step = self.params, self.step
         # Every draw is a function of seed and step: a resume needs no generator state.
-        images, share = len(self.pixels), self.team.share(params.batch_size)
+        images, share = len(self.data), self.team.share(params.batch_size)
         now, then = (batch(images, params, s)[share] for s in (step, step + 1))
-        x = self.pixels.take(now, then)
+        x = self.data.take(now, then)
         if step == self.contrastive_steps:
             self.optimizer = make_optimizer(self.model, params.optimizer)
         contrasting = step < self.contrastive_steps
@@ -373,10 +392,10 @@ class _Run:
         if not self.team.main:
             return
         kept = cast(VTCC, self.average.module) if self.average else self.model
-        params, mean, std = self.params, self.mean, self.std
-        place_centroids(kept, self.pixels, params, mean, std)
+        params, data, views = self.params, self.data, self.views
+        place_centroids(kept, data, views, params)
         self.candidates += [
             {"step": self.step, "epoch": epoch, **head}
-            for head in score_heads(kept, self.pixels, params, self.kernels, mean, std, self.prior)
+            for head in score_heads(kept, data, views, params, self.kernels, self.prior)
         ]
         self.scratch.keep(self.step, kept.state_dict())

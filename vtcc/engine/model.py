@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtcc.config import Model
+from vtcc.engine.frozen import FrozenEncoder
 from vtcc.engine.timm_encoder import TimmEncoder
 from vtcc.engine.vit import VisionTransformer
 
@@ -155,6 +156,17 @@ def build(
             weights=model.weights if pretrained else "",
             frozen=model.frozen,
         )
+        if model.components:
+            encoder = FrozenEncoder(encoder, model.components)
+    return with_projectors(encoder, model, num_clusters)
+
+
+def with_projectors(encoder: nn.Module, model: Model, num_clusters: int) -> VTCC:
+    """The encoder under untrained projectors of the `train.model` section.
+
+    Args:
+        encoder: with the attribute `embed_dim`. model: the section. num_clusters: K.
+    """
     return VTCC(
         encoder,
         num_clusters,

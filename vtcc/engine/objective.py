@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vtcc.config import Train
-from vtcc.engine.augment import plain, view
 from vtcc.engine.distributed import ALONE, Team
+from vtcc.engine.frozen import FeatureInput
 from vtcc.engine.guard import spread_and_agreement
 from vtcc.engine.kernels import Kernels
 from vtcc.engine.losses import cluster_losses, instance_loss
@@ -19,6 +19,7 @@ from vtcc.engine.model import VTCC
 from vtcc.engine.prior import Prior
 from vtcc.engine.self_label import self_label_loss
 from vtcc.engine.sides import Open, Sides
+from vtcc.engine.views import PixelViews, Views
 from vtcc.engine.vit import VisionTransformer
 
 # The seed of what is random in the first (0) or second (1) view of this step.
@@ -60,10 +61,11 @@ class Objective:
         model: in train mode, on the kernels' device.
         params: the `train` section.
         kernels: precision of the forward passes; losses are fp32.
-        mean, std: C floats each, of the pixels in range 0-1.
+        mean, std: C floats each, of the pixels in range 0-1; without effect on other `views`.
         prior: cluster sizes that the entropy term pulls to.
         team: the processes that share every batch; losses are those of the whole batch.
         threads: for both views of a step on a CPU; None: as many as torch has.
+        views: of what a step is given; None: augmented views of pixels.
     """
 
     def __init__(
@@ -76,14 +78,12 @@ class Objective:
         prior: Prior,
         team: Team = ALONE,
         threads: int | None = None,
+        views: Views | None = None,
     ):
         self._model, self._params, self._kernels = model, params, kernels
         self._prior, self._team = prior, team
         self._parallel: tuple[str, Callable[..., Any]] | None = None
-        # On the device once: a copy to a GPU in every step would make the CPU wait for it.
-        shape = (1, -1, 1, 1)
-        self._mean = torch.tensor(mean, device=kernels.device).view(shape)
-        self._std = torch.tensor(std, device=kernels.device).view(shape)
+        self._views = views or PixelViews(params, mean, std, kernels.device)
         # Compiled apart from the model: scoring, checkpoints and prediction see it as it is.
         self._trained_pass = torch.compile(self._pass) if kernels.compile else self._pass
         # One per view: each side draws its own.
@@ -92,11 +92,11 @@ class Objective:
         # timm's models some draw random numbers, which would depend on who comes first.
         apart = kernels.device == "cpu" and team.world == 1 and not kernels.compile
         self._sides: Sides[VTCC] | None = None
-        if apart and isinstance(model.encoder, VisionTransformer):
+        if apart and isinstance(model.encoder, VisionTransformer | FeatureInput):
             self._sides = Sides(model, threads or torch.get_num_threads())
 
     def contrast(self, x: Tensor, seeds: Seeds) -> Losses:
-        """x: (B, C, H, W) uint8, this process's -> the paper's losses on two views of all."""
+        """x: of this process's images, as `views` take it -> the paper's losses on two views of all."""
         opened: tuple[Open, ...] = ()
         if self._sides:
             self._sides.models[1].train()
@@ -187,7 +187,7 @@ class Objective:
 
     def _labels(self, x: Tensor, model: VTCC) -> Tensor:
         """p of plain images by a model in eval mode, without a graph."""
-        x = self._normalize(plain(x, self._params.image_size))
+        x = self._laid_out(self._views.plain(x))
         # A context of its own: autocast would hand weights cast here, without gradient, to others.
         with self._kernels.autocast(), torch.no_grad():
             return model.project(model.encoder(x))[1]
@@ -213,21 +213,19 @@ class Objective:
         """`forward` with its gradients exchanged, made once when its phase begins."""
         if self._parallel is None or self._parallel[0] != phase:
             # Weights of a timm model may take no part; of ours all do.
-            ours = isinstance(self._model.encoder, VisionTransformer)
+            ours = isinstance(self._model.encoder, VisionTransformer | FeatureInput)
             self._parallel = phase, self._team.parallel(trained, forward, all_used=ours)
         return self._parallel[1]
 
     def _view(self, x: Tensor, seeds: Seeds, side: int) -> Tensor:
-        params = self._params
         generator = self._generators[side].manual_seed(seeds(side))
-        x = view(x, params.augment, params.image_size, generator, second=bool(side))
-        return self._normalize(x)
+        return self._laid_out(self._views.view(x, generator, second=bool(side)))
 
-    def _normalize(self, x: Tensor) -> Tensor:
-        x = (x - self._mean) / self._std
-        return x.to(memory_format=torch.channels_last) if self._kernels.channels_last else x
+    def _laid_out(self, x: Tensor) -> Tensor:
+        last = self._kernels.channels_last and x.ndim == 4
+        return x.to(memory_format=torch.channels_last) if last else x
 
     def _pass(self, x: Tensor, model: VTCC) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One view (B, C, S, S) -> h, z, p and the p of the over-clustering heads."""
+        """One view, as the encoder takes it -> h, z, p and the p of the over-clustering heads."""
         h = model.encoder(x)
         return (h, *model.project(h), model.overcluster(h))

@@ -208,7 +208,7 @@ class _Rehearsal:
         std: tuple[float, ...],
         known_kernels: Path | None = None,
     ):
-        self.params, self.mean, self.std = params, mean, std
+        self.params = params
         if threads := ALONE.threads(params.threads):
             torch.set_num_threads(threads)
         keep_freed_memory()
@@ -292,24 +292,22 @@ class _Rehearsal:
         """
         params, run = self.params, self.run
         affordable = int(1.5 / max(per_image / 3, 1e-9))
-        wanted = min(params.selection.images, len(run.pixels))
+        wanted = min(params.selection.images, len(run.data))
         some = max(2, min(affordable, wanted, 512))
         few = replace(params, selection=replace(params.selection, images=some, views=1))
         if not run.model.cluster_projectors:
             run.model.centroids.normal_()
         spent = self._timed(
-            lambda: score_heads(
-                run.model, run.pixels, few, self.kernels, self.mean, self.std, run.prior
-            )
+            lambda: score_heads(run.model, run.data, run.views, few, self.kernels, run.prior)
         )
         scored = spent * wanted * params.selection.views / some
         centroids = np.zeros(2)
-        if not run.model.cluster_projectors and len(run.pixels) <= some:
+        if not run.model.cluster_projectors and len(run.data) <= some:
             centroids = self._timed(
-                lambda: place_centroids(run.model, run.pixels, params, self.mean, self.std)
+                lambda: place_centroids(run.model, run.data, run.views, params)
             )
         elif not run.model.cluster_projectors:
-            centroids = spent / some / 2 * len(run.pixels)
+            centroids = spent / some / 2 * len(run.data)
         return scored, centroids, 2 * some / float(spent[0])
 
     def checkpoint(self) -> np.ndarray:

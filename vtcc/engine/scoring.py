@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from vtcc.config import Train
-from vtcc.engine.augment import normalize, plain, view
 from vtcc.engine.centroids import unit_kmeans
 from vtcc.engine.kernels import Kernels
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.model import VTCC
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
+from vtcc.engine.views import FeatureViews, Views
 
 FIXED_SEED = 20220627  # of the views and of the subset: the same for every training seed
 CHUNK = 512
@@ -21,11 +21,10 @@ CHUNK = 512
 @torch.no_grad()
 def score_heads(
     model: VTCC,
-    pixels: Pixels,
+    data: Pixels | FeatureViews,
+    views: Views,
     params: Train,
     kernels: Kernels,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
     prior: Prior | None = None,
 ) -> list[dict[str, Any]]:
     """Label-free figures of every cluster head, in eval mode.
@@ -39,7 +38,7 @@ def score_heads(
         confidence (mean of the largest probability).
     """
     rng = torch.Generator().manual_seed(FIXED_SEED)
-    index = torch.randperm(len(pixels), generator=rng)[: params.selection.images]
+    index = torch.randperm(len(data), generator=rng)[: params.selection.images]
     # Centroids, where there is no cluster projector, count as one head.
     heads, K = max(len(model.cluster_projectors), 1), params.num_clusters
     losses, instance = torch.zeros(heads), 0.0
@@ -50,9 +49,8 @@ def score_heads(
         g = torch.Generator(kernels.device).manual_seed(FIXED_SEED + 1 + number)
         assigned: list[tuple[Tensor, Tensor]] = []
         for part in index.split(CHUNK):
-            x = pixels.take(part)
-            x_a = normalize(view(x, params.augment, params.image_size, g), mean, std)
-            x_b = normalize(view(x, params.augment, params.image_size, g, second=True), mean, std)
+            x = data.take(part)
+            x_a, x_b = (views.view(x, g, second=second) for second in (False, True))
             with kernels.autocast():
                 z_a, z_b, p_a, p_b = _both(model, x_a, x_b)
             if model.instance_projector is not None:
@@ -73,14 +71,14 @@ def score_heads(
         mass += p_a.mean(dim=1)
         confidence += p_a.amax(dim=2).mean(dim=1)
     model.train(was_training)
-    views = params.selection.views
-    losses, mass, confidence = losses / views, mass / views, confidence / views
+    pairs = params.selection.views
+    losses, mass, confidence = losses / pairs, mass / pairs, confidence / pairs
     entropy = -torch.xlogy(mass, mass).sum(dim=1) / torch.tensor(float(K)).log()
     return [
         {
             "head": head,
             "cluster_loss": float(losses[head]),
-            "instance_loss": instance / views,
+            "instance_loss": instance / pairs,
             "clusters_used": int((counts[head] > 0).sum()),
             "smallest_cluster": float(counts[head].min() / counts[head].sum()),
             "entropy": float(entropy[head]),
@@ -101,7 +99,7 @@ def _both(model: VTCC, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 @torch.no_grad()
 def place_centroids(
-    model: VTCC, pixels: Pixels, params: Train, mean: tuple[float, ...], std: tuple[float, ...]
+    model: VTCC, data: Pixels | FeatureViews, views: Views, params: Train
 ) -> None:
     """k-means on the embedding of the plain training images, where that is how models assign."""
     if model.cluster_projectors:
@@ -110,8 +108,8 @@ def place_centroids(
     model.eval()
     h = torch.cat(
         [
-            model.embed(normalize(plain(pixels.take(part), params.image_size), mean, std)).cpu()
-            for part in torch.arange(len(pixels)).split(CHUNK)
+            model.embed(views.plain(data.take(part))).cpu()
+            for part in torch.arange(len(data)).split(CHUNK)
         ]
     )
     model.centroids.copy_(unit_kmeans(h, params.num_clusters, seed=params.seed))
