@@ -155,7 +155,7 @@ def untrained(directory: Path) -> Path:
     from vtcc import compose, config
     from vtcc.engine import checkpoint
     from vtcc.engine.model import build
-    from vtcc.folder.choices import SMALL
+    from vtcc.grouping.choices import SMALL
 
     sizes = {f"train.model.{k}": v for k, v in SMALL[48].items()}
     values = config.override(compose.compose("folder"), sizes | {"train.image_size": 48})

@@ -45,6 +45,7 @@ def cluster(
 ) -> None:
     """Group a folder of images without labels: tables, a page to look at, a model."""
     from vtcc import stopping
+    from vtcc.grouping.options import Options, parse_clusters
     from vtcc.stages import cluster as stage
 
     overrides: dict = {}
@@ -68,10 +69,10 @@ def cluster(
         raise VtccError(f"--folders: found {folders!r}; allowed: links, copies")
     if not minutes > 0:
         raise VtccError(f"--minutes: found {minutes:g}; allowed: above 0")
-    options = stage.Options(
+    options = Options(
         folder=folder,
         out=out,
-        clusters=stage.parse_clusters(clusters),
+        clusters=parse_clusters(clusters),
         minutes=minutes,
         seed=seed,
         folders=folders,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vtcc.analysis.features import unit_rows
 from vtcc.errors import VtccError
 
 FILE, ARRAYS = "clusters.json", "clusters.safetensors"
@@ -133,11 +134,13 @@ class Clusters:
         """The final ids, ascending."""
         return sorted(self.names)
 
-    def apply(self, p: np.ndarray, h: np.ndarray) -> Applied:
+    def apply(self, p: np.ndarray, h: np.ndarray, base: np.ndarray | None = None) -> Applied:
         """Assigns images.
 
         Args:
             p: (N, K) probabilities of the head. h: (N, d) embeddings.
+            base: (N,) the head's cluster of each image, where it was kept: it wins over what is
+                largest in `p`, which may have been rounded since.
 
         Raises:
             VtccError: when the head has another number of clusters.
@@ -147,17 +150,19 @@ class Clusters:
                 f"{FILE} is of a model with {len(self.of_base)} clusters, this one has "
                 f"{p.shape[1]}; they do not belong together"
             )
+        if base is not None:
+            p = _with_first(p, base)
         unit, ids = _unit(h), self.ids
         column = {k: i for i, k in enumerate(ids)} | {EXCLUDED: len(ids)}
         mass = np.zeros((len(p), len(ids) + 1), np.float64)
-        for base, k in enumerate(self.of_base):
-            if base in self.splits:
-                split = self.splits[base]
+        for i, k in enumerate(self.of_base):
+            if i in self.splits:
+                split = self.splits[i]
                 nearest = (unit @ split.centres.T).argmax(axis=1)
-                where = np.array([column[i] for i in split.ids])[nearest]
-                mass[np.arange(len(p)), where] += p[:, base]
+                where = np.array([column[j] for j in split.ids])[nearest]
+                mass[np.arange(len(p)), where] += p[:, i]
             else:
-                mass[:, column[k]] += p[:, base]
+                mass[:, column[k]] += p[:, i]
         order = np.argsort(-mass, axis=1, kind="stable")
         number = np.array([*ids, EXCLUDED])
         cluster = number[order[:, 0]]
@@ -274,6 +279,13 @@ def _second(order: np.ndarray, excluded: int) -> np.ndarray:
     return np.where(order[:, 1] != excluded, order[:, 1], order[:, 2 if order.shape[1] > 2 else 0])
 
 
+def _with_first(p: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Probabilities in which column `base` of each row is the largest."""
+    wrong = np.flatnonzero(p.argmax(axis=1) != base)
+    p = p.copy()
+    p[wrong, base[wrong]] = np.nextafter(p[wrong].max(axis=1), np.inf, dtype=p.dtype)
+    return p
+
+
 def _unit(h: np.ndarray) -> np.ndarray:
-    h = np.asarray(h, np.float32)
-    return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
+    return unit_rows(np.asarray(h, np.float32))

@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from vtcc.analysis.features import unit_rows
 from vtcc.errors import VtccError
 
 _PART = 512
@@ -68,7 +69,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         Raises:
             VtccError: on images or parameters that cannot be used.
         """
-        from vtcc.folder import outputs, result
+        from vtcc.grouping import outputs, result
+        from vtcc.grouping.options import LEAST_IMAGES, Options
         from vtcc.stages import cluster
         from vtcc.stages.predict import load
 
@@ -79,8 +81,13 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             raise VtccError(f"random_state: found {seed!r}; give an integer from 0, or None")
         with tempfile.TemporaryDirectory() as room:
             folder = Path(room) / "images"
-            names = _as_folder(X, folder)
-            options = cluster.Options(
+            items = _items(X)
+            if len(items) < LEAST_IMAGES:
+                raise VtccError(
+                    f"X: found {len(items)} images, and grouping needs at least {LEAST_IMAGES}"
+                )
+            names = _as_folder(items, folder)
+            options = Options(
                 folder=folder,
                 out=Path(self.output) if self.output else Path(room) / "out",
                 clusters=_number(self.n_clusters),
@@ -96,12 +103,12 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
                 raise KeyboardInterrupt("stopped by a signal") from stop
             self.predictor_ = load(str(out / result.MODEL), Path(room))
             summary = result.summary_of(out)
-            saved = outputs.load_embedding(out)
+            embedding = outputs.Embedding.load(out)
         known = self.predictor_.clusters
-        h = saved["h"].astype(np.float32)
-        applied = known.apply(saved["p"].astype(np.float32), h * saved["norm"][:, None])
+        h = unit_rows(embedding.h)
+        applied = known.apply(embedding.p, embedding.h, embedding.base)
         row = {name: i for i, name in enumerate(names)}
-        at = np.array([row[bytes(name).decode()] for name in saved["files"]])
+        at = np.array([row[name] for name in embedding.paths])
         self.labels_ = np.full(len(names), -1, np.int64)
         self.confidence_ = np.zeros(len(names), np.float32)
         self.embedding_ = np.zeros((len(names), h.shape[1]), np.float32)
@@ -146,7 +153,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
                 at = np.array(rows) + start
                 h = found.embedding
                 labels[at] = predictor.clusters.apply(found.probabilities, h).cluster
-                embedded[at] = h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
+                embedded[at] = unit_rows(h)
                 p[at] = found.probabilities
         return labels, embedded, p
 
@@ -166,7 +173,7 @@ def _quiet() -> Any:
 
 
 def _number(n: Any) -> int | tuple[int, int]:
-    from vtcc.stages.cluster import parse_clusters
+    from vtcc.grouping.options import parse_clusters
 
     if isinstance(n, tuple | list) and len(n) == 2:
         return parse_clusters(f"{n[0]}-{n[1]}")
@@ -176,9 +183,9 @@ def _number(n: Any) -> int | tuple[int, int]:
 def _items(X: Any) -> Sequence[Any] | np.ndarray:
     """The images one by one: paths, or arrays (H, W) or (H, W, C)."""
     if isinstance(X, str | os.PathLike):
-        from vtcc.folder.intake import listed
+        from vtcc.grouping.intake import listed
 
-        return listed(Path(X)).files
+        return listed(Path(X), least=1).files
     if isinstance(X, np.ndarray) and X.dtype.kind in "uifb":
         return _checked(X)
     items = list(X)
@@ -217,11 +224,11 @@ def _png(item: Any) -> Path | bytes:
     return file.getvalue()
 
 
-def _as_folder(X: Any, folder: Path) -> list[str]:
+def _as_folder(items: Sequence[Any] | np.ndarray, folder: Path) -> list[str]:
     """Numbered files (links to paths, PNGs of arrays) in a new folder; their names, in order."""
     folder.mkdir()
     names = []
-    for i, item in enumerate(_items(X)):
+    for i, item in enumerate(items):
         if isinstance(item, Path):
             if not item.exists():
                 raise VtccError(f"X: {item}: no such file")

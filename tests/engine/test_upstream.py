@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.engine import literal
 from vtcc import cli
+from vtcc.config import to_dict
 from vtcc.engine import checkpoint, predict
 from vtcc.engine.upstream import import_upstream, read_upstream
 from vtcc.errors import VtccError
@@ -93,8 +94,9 @@ def test_outputs_are_those_of_the_checkpoint(tmp_path, training, stem, positions
 
 def test_sizes_follow_from_the_tensors(tmp_path):
     model, facts = read_upstream(saved(tmp_path / "a.tar", weights()), HEADS)
+    section = to_dict(facts.model)
     assert (
-        facts["model"]
+        section
         | {
             "stem": "conv",
             "patch_size": 16,
@@ -105,9 +107,9 @@ def test_sizes_follow_from_the_tensors(tmp_path):
             "feature_dim": 8,
             "num_cluster_heads": 1,
         }
-        == facts["model"]
+        == section
     )
-    assert (facts["num_clusters"], facts["image_size"], facts["channels"]) == (K, SIDE, 3)
+    assert (facts.num_clusters, facts.image_size, facts.channels) == (K, SIDE, 3)
     assert not model.training
     assert int(model.instance_projector[1].num_batches_tracked) == 7
 

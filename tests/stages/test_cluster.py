@@ -14,7 +14,8 @@ from sklearn.metrics import normalized_mutual_info_score
 from vtcc import config
 from vtcc.clusters import Clusters
 from vtcc.errors import VtccError
-from vtcc.folder import result
+from vtcc.grouping import outputs, result, workdir
+from vtcc.grouping.options import Options, parse_clusters
 from vtcc.stages import cluster, predict, refine
 
 ODD = ['<script>alert("1")<.png', "quo'te \N{CAMERA}.png", "x" * 200 + ".png"]
@@ -56,7 +57,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(photos):
     """The results of one run, and what was in them."""
-    return cluster.run(cluster.Options(photos, clusters=3, minutes=0.1, overrides=SMALL))
+    return cluster.run(Options(photos, clusters=3, minutes=0.1, overrides=SMALL))
 
 
 def rows(directory):
@@ -187,14 +188,13 @@ def test_edits_reach_tables_page_and_model(photos, made, tmp_path):
 
 def test_a_finished_run_is_not_overwritten_by_chance(photos, made):
     with pytest.raises(VtccError, match="there are results already"):
-        cluster.place(cluster.Options(photos))
-    assert cluster.place(cluster.Options(photos, overwrite=True)) == made
+        workdir.place(Options(photos))
+    assert workdir.place(Options(photos, overwrite=True)) == made
 
 
 def test_links_by_cluster(made, photos, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
-    from vtcc.folder import outputs
 
     names = {0: "a/b", 1: "A_B", 2: ""}
     assert outputs.folder_names(names) == {0: "a_b", 1: "A_B (1)", 2: "cluster 2"}
@@ -220,43 +220,43 @@ def test_links_by_cluster(made, photos, tmp_path):
     ("text", "clusters"), [("7", 7), ("5-30", (5, 30)), ("auto", (2, 40)), ("AUTO", (2, 40))]
 )
 def test_numbers_of_clusters(text, clusters):
-    assert cluster.parse_clusters(text) == clusters
+    assert parse_clusters(text) == clusters
 
 
 @pytest.mark.parametrize("text", ["1", "0", "x", "5-", "30-5", "-3", "5-5", "2.5"])
 def test_numbers_that_are_none(text):
     with pytest.raises(VtccError, match="allowed: a number from 2, a range"):
-        cluster.parse_clusters(text)
+        parse_clusters(text)
 
 
 def test_mistakes_are_said_before_any_work(photos, tmp_path):
     run = cluster.run
     with pytest.raises(VtccError, match="no such folder"):
-        run(cluster.Options(tmp_path / "none"))
+        run(Options(tmp_path / "none"))
     (tmp_path / "file").write_text("")
     with pytest.raises(VtccError, match="a file; give the folder"):
-        run(cluster.Options(tmp_path / "file"))
+        run(Options(tmp_path / "file"))
     few = tmp_path / "few"
     few.mkdir()
     with pytest.raises(VtccError, match="no image in"):
-        run(cluster.Options(few))
+        run(Options(few))
     for i in range(3):
         Image.new("L", (8, 8)).save(few / f"{i}.png")
     with pytest.raises(VtccError, match="3 images, and grouping needs at least 10"):
-        run(cluster.Options(few))
+        run(Options(few))
     with pytest.raises(VtccError, match="lies inside the images' folder"):
-        run(cluster.Options(photos, out=photos / "out"))
+        run(Options(photos, out=photos / "out"))
     with pytest.raises(VtccError, match="allowed: at most 48"):
-        run(cluster.Options(photos, out=tmp_path / "out", clusters=60))
+        run(Options(photos, out=tmp_path / "out", clusters=60))
     with pytest.raises(VtccError, match="does not exist; create it first"):
-        run(cluster.Options(photos, out=tmp_path / "no" / "out"))
+        run(Options(photos, out=tmp_path / "no" / "out"))
     other = tmp_path / "other"
     other.mkdir()
     (other / "mine.txt").write_text("")
     with pytest.raises(VtccError, match="holds other files"):
-        run(cluster.Options(photos, out=other, overwrite=True))
+        run(Options(photos, out=other, overwrite=True))
     with pytest.raises(VtccError, match=r"train\.epoch: unknown parameter; did you mean"):
-        run(cluster.Options(photos, out=tmp_path / "out", overrides={"train.epoch": 2}))
+        run(Options(photos, out=tmp_path / "out", overrides={"train.epoch": 2}))
     with pytest.raises(VtccError, match="no results of `vtcc cluster`"):
         refine.run(few, tmp_path / "edits.json")
     assert not list(tmp_path.glob("out*"))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vtcc import config, paths
-from vtcc.analysis import baselines, plots
+from vtcc.analysis import baselines, features, plots
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import predict
 from vtcc.errors import VtccError
@@ -73,7 +73,7 @@ def project(tmp_path, monkeypatch, store):
         predict, "embed_untrained", lambda info, images, seed: images[:, 0, :, 0].astype("f4")
     )
     # UMAP compiles for half a minute; its own tests are elsewhere.
-    monkeypatch.setattr(baselines, "umap", lambda x, seed: baselines.pca(x, 2, seed))
+    monkeypatch.setattr(features, "umap", lambda x, seed: features.pca(x, 2, seed))
     write_params()
     write_cache(range(48), holdout=12)
     write_labels(range(48))

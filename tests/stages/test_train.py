@@ -110,19 +110,6 @@ def test_a_missing_cache_says_what_to_run(project):
         train.run()
 
 
-def test_normalization_of_a_constant_channel_does_not_divide_by_zero():
-    from types import SimpleNamespace
-
-    flat = SimpleNamespace(mean=[0.2], std=[0.0], channels=1)
-    assert train.normalization("dataset", flat) == ((0.2,), (1 / 255,))
-    mean, std = train.normalization("imagenet", SimpleNamespace(channels=3))
-    assert mean == (0.485, 0.456, 0.406)
-    assert std == (0.229, 0.224, 0.225)
-    assert train.normalization("imagenet", flat)[0][0] == pytest.approx(0.449)
-    with pytest.raises(VtccError, match=r"holds images of 5 channels; .* so use 'dataset'"):
-        train.normalization("imagenet", SimpleNamespace(channels=5))
-
-
 @pytest.fixture
 def untracked(project, monkeypatch):
     monkeypatch.setattr(train, "_tracker", lambda params, cache: train._Untracked())

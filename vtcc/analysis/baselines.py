@@ -6,18 +6,15 @@ where k-means on pixels does no worse and memory stays bounded.
 """
 
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-PIXEL_SIDE = 32
-PIXEL_BYTES = 1 << 30
-COMPONENTS = 50
+from vtcc.analysis import features
+
 MANY_IMAGES = 10_000  # k-means starts 10 times up to here, 3 times above
-UMAP_LEAST_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,12 @@ class Inputs:
     @cached_property
     def pixels(self) -> np.ndarray:
         """(n, D) float32 in 0-1."""
-        return pixel_features(self.images, self.rows)
+        return features.pixel_features(self.images, self.rows)
 
     @cached_property
     def subsample(self) -> np.ndarray:
         """Which of `rows` the quadratic baselines see: ascending places in it, int64."""
-        return subsample(len(self.rows), self.quadratic_limit, self.seed)
+        return features.subsample(len(self.rows), self.quadratic_limit, self.seed)
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def run(name: str, inputs: Inputs) -> Result | None:
     """
     method, quadratic = BASELINES[name]
     places = inputs.subsample if quadratic else np.arange(len(inputs.rows))
-    if method is umap_kmeans and len(places) < UMAP_LEAST_IMAGES:
+    if method is umap_kmeans and len(places) < features.UMAP_LEAST_IMAGES:
         return None
     start = time.monotonic()
     clusters = method(inputs)
@@ -90,12 +87,16 @@ def run(name: str, inputs: Inputs) -> Result | None:
 
 def kmeans_pixels(inputs: Inputs) -> np.ndarray:
     """k-means on pixels."""
-    return kmeans(inputs.pixels, inputs)
+    return kmeans(inputs.pixels, inputs.num_clusters, inputs.seed)
 
 
 def pca_kmeans(inputs: Inputs) -> np.ndarray:
     """k-means on the first 50 principal components of the pixels (or as many as there are)."""
-    return kmeans(pca(inputs.pixels, COMPONENTS, inputs.seed), inputs)
+    return kmeans(
+        features.pca(inputs.pixels, features.COMPONENTS, inputs.seed),
+        inputs.num_clusters,
+        inputs.seed,
+    )
 
 
 def ward(inputs: Inputs) -> np.ndarray:
@@ -110,17 +111,21 @@ def ward(inputs: Inputs) -> np.ndarray:
 
 def umap_kmeans(inputs: Inputs) -> np.ndarray:
     """k-means on a 2-D UMAP of the pixels, with UMAP's own defaults."""
-    return kmeans(umap(inputs.pixels[inputs.subsample], inputs.seed), inputs)
+    return kmeans(
+        features.umap(inputs.pixels[inputs.subsample], inputs.seed),
+        inputs.num_clusters,
+        inputs.seed,
+    )
 
 
 def kmeans_untrained(inputs: Inputs) -> np.ndarray:
     """k-means on the features of the same encoder, never trained."""
-    return kmeans(inputs.untrained(), inputs)
+    return kmeans(inputs.untrained(), inputs.num_clusters, inputs.seed)
 
 
 def kmeans_embedding(inputs: Inputs) -> np.ndarray:
     """k-means on the trained encoder's features."""
-    return kmeans(inputs.embedding, inputs)
+    return kmeans(inputs.embedding, inputs.num_clusters, inputs.seed)
 
 
 # name -> (method, whether time or memory is quadratic in the images)
@@ -143,95 +148,8 @@ TITLES = {
 }
 
 
-def kmeans(features: np.ndarray, inputs: Inputs) -> np.ndarray:
-    """Lloyd's k-means, best of several seeded starts, on (n, d) float32 features."""
-    from sklearn.cluster import KMeans
-
-    model = KMeans(
-        min(inputs.num_clusters, len(features)),
-        n_init=10 if len(features) <= MANY_IMAGES else 3,
-        random_state=inputs.seed,
-    )
-    with warnings.catch_warnings():
-        # Fewer distinct images than clusters: some stay empty, which scores count rightly.
-        warnings.simplefilter("ignore")
-        return model.fit_predict(np.ascontiguousarray(features, dtype=np.float32))
-
-
-def pca(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
-    """The first principal components, (n, at most `dimensions`) float32."""
-    from sklearn.decomposition import PCA
-
-    n, d = features.shape
-    keep = min(dimensions, n, d)
-    if n == 1:
-        return np.zeros((1, keep), dtype=np.float32)  # no variance to speak of
-    # Of many rows only the small covariance matrix is decomposed, without a copy of the rows.
-    solver = "covariance_eigh" if n >= d else "randomized" if keep < 0.8 * n else "full"
-    return PCA(keep, svd_solver=solver, random_state=seed).fit_transform(features)
-
-
-def umap(features: np.ndarray, seed: int) -> np.ndarray:
-    """A 2-D UMAP, (n, 2) float32; the same for the same seed on the same machine.
-
-    Args:
-        features: (n, d) float32 with n at least 10.
-        seed: makes UMAP single-threaded and reproducible.
-    """
-    with warnings.catch_warnings():
-        # umap warns of each default it changes for small or disconnected inputs.
-        warnings.simplefilter("ignore")
-        from umap import UMAP
-
-        n = len(features)
-        model = UMAP(
-            n_neighbors=min(15, n - 1),
-            init="spectral" if n > 50 else "random",
-            random_state=seed,
-            n_jobs=1,
-        )
-        found = model.fit_transform(features)
-    # Points without any neighbour are left undefined; they go to the middle.
-    return np.nan_to_num(found, nan=0.0).astype(np.float32)
-
-
-def subsample(n: int, limit: int, seed: int) -> np.ndarray:
-    """At most `limit` of n rows, drawn with a seed, ascending int64."""
-    if n <= limit:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).permutation(n)[:limit])
-
-
-def pixel_features(
-    images: np.ndarray, rows: np.ndarray, side: int = PIXEL_SIDE, budget: int = PIXEL_BYTES
-) -> np.ndarray:
-    """Flat pixels in 0-1, averaged over areas where images are large.
-
-    Args:
-        images: (N, S, S, C) uint8, may be a memory map.
-        rows: (n,) int64, the images wanted.
-        side: highest side in pixels of what comes back; smaller where needed for the budget.
-        budget: bytes the result may take.
-
-    Returns:
-        (n, side * side * C) float32.
-    """
-    n, (_, S, _, C) = len(rows), images.shape
-    side = min(side, S)
-    while side > 4 and n * side * side * C * 4 > budget:
-        side -= 1
-    features = np.empty((n, side * side * C), dtype=np.float32)
-    for start in range(0, n, 1024):
-        block = images[rows[start : start + 1024]].astype(np.float32) / 255
-        if side < S:
-            block = _shrink(_shrink(block, side, 1), side, 2)
-        features[start : start + len(block)] = block.reshape(len(block), -1)
-    return features
-
-
-def _shrink(block: np.ndarray, side: int, axis: int) -> np.ndarray:
-    """Averages over `side` stretches of nearly equal length along an axis."""
-    edges: Sequence[int] | np.ndarray = np.linspace(0, block.shape[axis], side + 1).astype(int)
-    sums = np.add.reduceat(block, edges[:-1], axis=axis)
-    lengths = np.diff(edges).astype(np.float32)
-    return sums / lengths.reshape([-1 if i == axis else 1 for i in range(block.ndim)])
+def kmeans(points: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
+    """(n,) clusters of (n, d) points by k-means, with more starts where points are few."""
+    starts = 10 if len(points) <= MANY_IMAGES else 3
+    clusters: np.ndarray = features.kmeans(points, num_clusters, seed, starts).labels_
+    return clusters

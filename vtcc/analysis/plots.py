@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis import baselines
+from vtcc.analysis import features
 from vtcc.analysis.metrics import contingency, mapping
 
 INK, FAINT, ACCENT, SECOND = "#1f2430", "#d9dce3", "#2f6fde", "#d9663b"
@@ -42,10 +42,10 @@ def project(embedding: np.ndarray, seed: int, method: str = "umap") -> np.ndarra
     Returns:
         (n, 2) float32.
     """
-    if method == "umap" and len(embedding) >= baselines.UMAP_LEAST_IMAGES:
-        return baselines.umap(embedding, seed)
+    if method == "umap" and len(embedding) >= features.UMAP_LEAST_IMAGES:
+        return features.umap(embedding, seed)
     flat = np.zeros((len(embedding), 2), dtype=np.float32)
-    found = baselines.pca(embedding, 2, seed)
+    found = features.pca(embedding, 2, seed)
     flat[:, : found.shape[1]] = found
     return flat
 

@@ -16,7 +16,7 @@ from vtcc.data.images import SUFFIXES
 from vtcc.errors import VtccError
 
 
-def find(path: Path, scratch: Path) -> Found:
+def find(path: Path, scratch: Path, least: int = 2) -> Found:
     """Lists the images of a folder or archive.
 
     If every image lies in a sub-folder and there are at least two of these, the first level of
@@ -25,9 +25,10 @@ def find(path: Path, scratch: Path) -> Found:
     Args:
         path: a directory, or a zip or tar (plain, gz, bz2, xz).
         scratch: an empty directory, to which archives are unpacked.
+        least: images there must be.
 
     Raises:
-        VtccError: when there are fewer than two images, a directory cannot be read, or the
+        VtccError: when there are fewer images, a directory cannot be read, or the
             archive is damaged or hostile.
     """
     left_out: Counter[str] = Counter()
@@ -36,11 +37,12 @@ def find(path: Path, scratch: Path) -> Found:
         left_out += archive.unpack(path, scratch, wanted=_wanted)
         root = scratch
     files = _walk(root, left_out)
-    if len(files) < 2:
+    if len(files) < least:
         held = "no image" if not files else "a single image"
+        needed = "clustering needs at least two" if least > 1 else "there must be one"
         rest = _in_words(left_out)
         raise VtccError(
-            f"dataset.source: {held} in {path}, and clustering needs at least two; images are "
+            f"dataset.source: {held} in {path}, and {needed}; images are "
             f"known by {' '.join(sorted(SUFFIXES))}" + (f" (left out: {rest})" if rest else "")
         )
     names = readable_names(files)

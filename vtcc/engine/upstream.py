@@ -7,6 +7,7 @@ follow from the tensors.
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from vtcc.config import Model, from_dict, preset_text, to_dict
+from vtcc.config import Model, from_dict, preset_text
 from vtcc.engine.model import VTCC, build
 from vtcc.engine.tensor_file import check_numbers, read_tensors, some
 from vtcc.engine.vit import sincos_positions
@@ -29,6 +30,21 @@ _PROJECTORS = {
     "cluster_projector": "cluster_projectors.0",
 }
 _ENCODER = {"cls_token": "class_token", "patch_embed.proj": "stem"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the tensors of a checkpoint tell of the model they belong to.
+
+    Attributes:
+        model: the `train.model` section. num_clusters: K.
+        image_size: side in pixels. channels: C.
+    """
+
+    model: Model
+    num_clusters: int
+    image_size: int
+    channels: int
 
 
 def import_upstream(path: Path | str, num_heads: int = 12, image_size: int | None = None) -> VTCC:
@@ -48,12 +64,8 @@ def import_upstream(path: Path | str, num_heads: int = 12, image_size: int | Non
 
 def read_upstream(
     path: Path | str, num_heads: int = 12, image_size: int | None = None
-) -> tuple[VTCC, dict[str, Any]]:
-    """As `import_upstream`, with what `save_model` needs to know of the architecture.
-
-    Returns:
-        The model, and `model`, `num_clusters`, `image_size`, `channels` as in `model.json`.
-    """
+) -> tuple[VTCC, Architecture]:
+    """As `import_upstream`, with the architecture that the file's tensors tell."""
     path = Path(path)
     weights = _our_names(read_tensors(path), path)
     positions = weights.pop("encoder.pos_embed", None)
@@ -85,13 +97,7 @@ def read_upstream(
         # Kept to the last bit, also where it is the fixed table rounded another way: after
         # BatchNorm such a difference can show.
         model.load_state_dict(model.state_dict() | {"encoder.positions": positions.float()})
-    facts = {
-        "model": to_dict(params),
-        "num_clusters": K,
-        "image_size": image_size,
-        "channels": channels,
-    }
-    return model.eval(), facts
+    return model.eval(), Architecture(params, K, image_size, channels)
 
 
 def _our_names(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -137,7 +137,7 @@ def _baselines(
     steps: _Steps,
 ) -> dict[str, Any]:
     """`baseline_<name>_<score>`, and `..._images` where only a subsample was clustered."""
-    from vtcc.analysis import baselines
+    from vtcc.analysis import baselines, features
     from vtcc.analysis.metrics import clustering_scores
     from vtcc.engine.predict import embed_untrained
 
@@ -157,7 +157,7 @@ def _baselines(
     for name in names:
         result = baselines.run(name, inputs)
         if result is None:
-            note(f"{name}: left out, it needs {baselines.UMAP_LEAST_IMAGES} images")
+            note(f"{name}: left out, it needs {features.UMAP_LEAST_IMAGES} images")
         else:
             seen = rows[result.places]
             scored = labels.known[seen]
@@ -181,7 +181,7 @@ def _write(
     steps: _Steps,
 ) -> None:
     """Everything below reports/ that this stage answers for; each file whole or not at all."""
-    from vtcc.analysis import baselines, gallery, plots
+    from vtcc.analysis import features, gallery, plots
     from vtcc.atomic import atomic_directory, write_text
 
     K, cluster, confidence = predictor.num_clusters, prediction.cluster, prediction.confidence
@@ -197,7 +197,7 @@ def _write(
         pairs = [(classes[i], int(cluster[i])) for i in np.flatnonzero(labels.known)]
     write_text(paths.CONFUSION, _csv(("class", "cluster"), pairs))
 
-    shown = baselines.subsample(len(cluster), params.plot_points, params.seed)
+    shown = features.subsample(len(cluster), params.plot_points, params.seed)
     points = plots.project(prediction.embedding[shown], params.seed, params.projection)
     with atomic_directory(paths.PLOTS) as directory:
         plots.sizes(directory / "sizes.png", np.bincount(cluster, minlength=K))

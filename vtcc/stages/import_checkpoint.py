@@ -5,7 +5,6 @@ from pathlib import Path
 
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.stages.train import imagenet
 
 MAX_PIXELS = 100_000_000  # as the presets' validate.max_pixels
 
@@ -34,26 +33,30 @@ def run(
         VtccError: when the file is no such checkpoint, or `out` holds something else.
     """
     _check_out(out, file, force)
-    from vtcc.engine import checkpoint, record, upstream
+    from vtcc.engine import checkpoint, upstream
     from vtcc.engine.model import parameter_count
+    from vtcc.engine.model_info import imported_info, model_info
+    from vtcc.engine.normalization import imagenet
 
     model, facts = upstream.read_upstream(file, num_heads, image_size)
-    mean, std = imagenet(facts["channels"])
+    mean, std = imagenet(facts.channels)
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    info = facts | {
-        "cache_size": facts["image_size"],
-        "max_pixels": MAX_PIXELS,
-        "mean": list(mean),
-        "std": list(std),
-        "head": 0,
-        "imported": {"file": file.name, "sha256": digest},
-        "versions": record.versions(),
-    }
+    reading = model_info(
+        model=facts.model,
+        num_clusters=facts.num_clusters,
+        image_size=facts.image_size,
+        cache_size=facts.image_size,
+        channels=facts.channels,
+        max_pixels=MAX_PIXELS,
+        mean=mean,
+        std=std,
+    )
+    info = imported_info(reading, file=file.name, sha256=digest)
     checkpoint.save_model(out, model, info)
     note(
-        f"{out}: {parameter_count(model):,} parameters, K = {facts['num_clusters']}, "
-        f"{facts['image_size']} px, {num_heads} heads; "
+        f"{out}: {parameter_count(model):,} parameters, K = {facts.num_clusters}, "
+        f"{facts.image_size} px, {num_heads} heads; "
         f"try `vtcc predict IMAGES --model {out} --out clusters.csv`"
     )
 

@@ -76,7 +76,7 @@ def measure(
 
 def pixels_for(params: config.Params, images: int | None = None) -> tuple[Any, Any, Any, Any, str]:
     """What the training would read, or noise like it: pixels, rows, mean, std, and their source."""
-    from vtcc.stages.train import normalization
+    from vtcc.engine.normalization import normalization
 
     cache = None if images else _cache(params)
     if cache is not None:

@@ -1,6 +1,7 @@
 """`vtcc refine`: the edits made in the page, applied to tables, page and model."""
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +20,12 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
         out: a new folder for the refined results; None: they take the place of the old ones.
 
     Raises:
-        VtccError: on a user's mistake; nothing has changed then.
+        VtccError: on a user's mistake, and nothing has changed then; or when the folders by
+            cluster could not be written, with all other results in their place.
     """
     from vtcc.atomic import atomic_directory
-    from vtcc.folder import attention, outputs, result
-    from vtcc.folder import edits as changes
+    from vtcc.grouping import attention, intake, outputs, result
+    from vtcc.grouping import edits as changes
 
     if not (results / "summary.json").exists():
         raise VtccError(
@@ -38,22 +40,20 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
         raise VtccError(f"{model}: without clusters.json; run `vtcc cluster` again")
     wanted = changes.read(edits, result.digest(model))
     try:
-        summary = dict(result.summary_of(results))
-        saved = outputs.load_embedding(results)
-        paths = [bytes(name).decode() for name in saved["files"]]
-        h = saved["h"].astype(np.float32) * saved["norm"][:, None]
-        p = saved["p"].astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
+        summary = result.summary_of(results)
+        embedding = outputs.Embedding.load(results)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise VtccError(
             f"{results}: summary.json or {outputs.EMBEDDING} is damaged ({error}); run "
             "`vtcc cluster` again"
         ) from None
-    rows = {path: i for i, path in enumerate(paths)}
+    h, p, base = embedding.h, embedding.p, embedding.base
+    rows = {path: i for i, path in enumerate(embedding.paths)}
     moved = {f: int(k) for f, k in summary.get("moved", {}).items()}
-    before = _with(clusters.apply(p, h), moved, rows)
+    before = _with(clusters.apply(p, h, base), moved, rows)
     state = changes.State(clusters, rows, h, before, moved)
     state = changes.apply(state, wanted, seed=int(summary["seed"]))
-    applied = state.clusters.apply(p, h)
+    applied = state.clusters.apply(p, h, base)
     cluster = _with(applied, state.moved, rows)
     distance = state.clusters.distances(h, cluster)
     fence = np.array([state.clusters.fences.get(int(k), np.inf) for k in cluster])
@@ -74,22 +74,20 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
             results, building, dirs_exist_ok=True, ignore=_but(results / "folders"), symlinks=True
         )
         state.clusters.write(building / result.MODEL)
-        result.finish(
+        assigned = result.finish(
             building,
             summary,
-            paths=paths,
+            embedding=embedding,
             applied=applied,
             clusters=state.clusters,
-            flat=saved["map"],
-            place=saved["tile"],
-            first=saved["first"],
-            facts=saved["looks"].astype(np.float32),
-            read=_tiles(results / "report", saved["tile"], summary["thumb"]),
+            read=_tiles(results / "report", embedding.tile, summary["thumb"]),
             attention_of=_looks(model, attention.of),
             final=target.absolute(),
-            folders=summary.get("folders", ""),
         )
     note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {target}")
+    if mode := summary.get("folders"):
+        files = intake.located(Path(summary["root"]), summary["files"])
+        outputs.write_folders(target, assigned, files, copies=mode == "copies")
 
 
 def _with(applied: Applied, moved: dict[str, int], rows: dict[str, int]) -> np.ndarray:

@@ -24,7 +24,6 @@ from vtcc.stopping import Stopped
 
 _FINISHED = "finished"
 _MEASURED = 5000  # training images that centres and limits of the clusters are taken from
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def run(resume: Path | None = None, processes: int = 0) -> None:
@@ -87,7 +86,9 @@ def _train(
     params: config.Params, cache: Any, scratch: Path, resume: Path | None, team: Any
 ) -> None:
     from vtcc.analysis.selection import Candidate, choose
-    from vtcc.engine import checkpoint, loop, plan, record
+    from vtcc.engine import checkpoint, loop, plan
+    from vtcc.engine.model_info import trained_info
+    from vtcc.engine.normalization import normalization
 
     train = params.train
     mean, std = normalization(train.normalize, cache)
@@ -114,28 +115,17 @@ def _train(
             return
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)
-        info = {
-            "model": config.to_dict(train.model),
-            "num_clusters": train.num_clusters,
-            "image_size": train.image_size,
-            "cache_size": cache.image_size,
-            "channels": cache.channels,
-            **cache.decoding,
-            "max_pixels": params.validate.max_pixels,
-            "mean": list(mean),
-            "std": list(std),
-            "head": chosen.head,
-            "epoch": chosen.epoch,
-            "dataset": {
-                "name": cache.name,
-                "digest": cache.digest,
-                "images": len(cache.paths),
-            },
-            "train": config.to_dict(train),
-            "kernels": vars(fitted.kernels),
-            "processes": team.world,
-            "versions": record.versions(),
-        }
+        info = trained_info(
+            cache,
+            train,
+            max_pixels=params.validate.max_pixels,
+            mean=mean,
+            std=std,
+            head=chosen.head,
+            epoch=chosen.epoch,
+            kernels=fitted.kernels,
+            processes=team.world,
+        )
         checkpoint.save_model(paths.MODEL, model, info)
         _know_clusters(model, info, cache)
         _write_curves(fitted.curves)
@@ -232,27 +222,6 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
-
-
-def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel, of the training images or ImageNet's."""
-    if kind == "dataset":
-        # A constant channel has deviation zero; one grey level is the least that can differ.
-        return tuple(cache.mean), tuple(max(s, 1 / 255) for s in cache.std)
-    return imagenet(cache.channels)
-
-
-def imagenet(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """ImageNet's mean and deviation per channel; for grey images their average."""
-    mean, std = IMAGENET
-    if channels not in (1, 3):
-        raise VtccError(
-            f"train.normalize: found 'imagenet', but {paths.CACHE} holds images of "
-            f"{channels} channels; ImageNet's constants are for 1 or 3, so use 'dataset'"
-        )
-    if channels == 1:
-        return (sum(mean) / 3,), (sum(std) / 3,)
-    return mean, std
 
 
 def _check_cache(params: config.Params, cache: Any) -> None:

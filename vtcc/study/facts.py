@@ -13,7 +13,8 @@ from vtcc import paths
 # What figures depend on beside parameters and images.
 CODE = (
     *("engine", "stages/train.py"),
-    *("analysis/selection.py", "analysis/metrics.py", "analysis/baselines.py"),
+    *("analysis/selection.py", "analysis/metrics.py"),
+    *("analysis/baselines.py", "analysis/features.py"),
 )
 
 

@@ -94,20 +94,21 @@ class Rungs:
         remove(self.scratch)
 
     def _info(self) -> dict[str, Any]:
-        from vtcc.stages.train import normalization
+        from vtcc.engine.model_info import model_info
+        from vtcc.engine.normalization import normalization
 
         train = self._params.train
         mean, std = normalization(train.normalize, self._cache)
-        return {
-            "model": config.to_dict(train.model),
-            "num_clusters": train.num_clusters,
-            "image_size": train.image_size,
-            "cache_size": self._cache.image_size,
-            "channels": self._cache.channels,
-            "max_pixels": self._params.validate.max_pixels,
-            "mean": list(mean),
-            "std": list(std),
-        }
+        return model_info(
+            model=train.model,
+            num_clusters=train.num_clusters,
+            image_size=train.image_size,
+            cache_size=self._cache.image_size,
+            channels=self._cache.channels,
+            max_pixels=self._params.validate.max_pixels,
+            mean=mean,
+            std=std,
+        )
 
 
 def judge(directory: Path, yardstick: Yardstick, keep: Path) -> dict[str, float]:

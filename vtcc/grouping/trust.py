@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vtcc.analysis.features import kmeans, subsample
+
 FOLDS = 4
 FLAT = 5.0  # length of a sketch's differences below which an image has one colour
 IMAGES = 3000  # that the measures are computed on
@@ -81,7 +83,7 @@ def measure(
     """
     from sklearn.metrics import adjusted_rand_score
 
-    rows = np.sort(np.random.default_rng(seed).permutation(len(clusters))[:IMAGES])
+    rows = subsample(len(clusters), IMAGES, seed)
     sizes = np.bincount(clusters - clusters.min())
     shares = sizes[sizes > 0] / sizes.sum()
     K = len(shares)
@@ -178,7 +180,6 @@ def _in_reference(
     reference: np.ndarray, clusters: np.ndarray, K: int, seed: int
 ) -> tuple[float, float]:
     """Silhouettes in the reference space: of the clusters, and of k-means there."""
-    from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     def of(labels: np.ndarray) -> float:
@@ -187,7 +188,7 @@ def _in_reference(
 
     if K < 2:
         return 0.0, 0.0
-    best = KMeans(min(K, len(reference)), n_init=3, random_state=seed).fit_predict(reference)
+    best = kmeans(reference, K, seed, starts=3).labels_
     return of(clusters), of(best)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vtcc.analysis.features import kmeans, unit_rows
 from vtcc.clusters import EXCLUDED, Clusters, Split
 from vtcc.errors import VtccError
 
@@ -35,8 +36,7 @@ class State:
     @property
     def unit(self) -> np.ndarray:
         """(N, d) float32 rows of length 1."""
-        h = self.h.astype(np.float32)
-        return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
+        return unit_rows(self.h.astype(np.float32))
 
 
 def read(path: Path, digest: str) -> list[dict[str, Any]]:
@@ -66,7 +66,8 @@ def read(path: Path, digest: str) -> list[dict[str, Any]]:
         )
     if not said["edits"]:
         raise VtccError(f"--edits: {path} holds no edits")
-    return said["edits"]
+    edits: list[dict[str, Any]] = said["edits"]
+    return edits
 
 
 def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
@@ -195,9 +196,7 @@ def _split(state: State, edit: dict[str, Any], seed: int = 0) -> None:
             raise _Refused(f"found into {parts!r}; allowed: 2 to {MOST_PARTS}")
         if len(rows) < parts:
             raise _Refused(f"cluster {k} has {len(rows)} images, too few for {parts} parts")
-        from vtcc.folder.count import _kmeans
-
-        part = _kmeans(unit[rows], parts, seed, 10).labels_
+        part = kmeans(unit[rows], parts, seed, starts=10).labels_
         # The largest part keeps id and name.
         order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")
         part = np.argsort(order)[part]

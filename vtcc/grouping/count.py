@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.folder.baselines import plane
+from vtcc.analysis.features import kmeans, subsample, unit_rows
+from vtcc.grouping.maps import cosine_map
 
 IMAGES = 3000  # that the criteria are computed on
 SILHOUETTE_IMAGES = 1500
@@ -58,9 +59,18 @@ class Count:
     curve: list[Criteria]
     reasons: list[str]
 
+    def at(self, clusters: int) -> Criteria:
+        """The criteria for one of the K that were tried."""
+        return next(c for c in self.curve if c.clusters == clusters)
+
     def to_dict(self) -> dict[str, Any]:
         """For summary.json."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Count":
+        """What `to_dict` gave."""
+        return cls(**{**values, "curve": [Criteria(**c) for c in values["curve"]]})
 
 
 def tried(N: int, low: int, high: int) -> list[int]:
@@ -84,28 +94,27 @@ def count(
     low: int,
     high: int,
     seed: int,
-    said: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Count:
     """Recommends a number of clusters between `low` and `high`.
 
     Args:
         h: (N, d) embedding. heads: (heads, N, K0) probabilities of over-clustering heads.
-        seed: of subsamples and starts. said: told of progress.
+        seed: of subsamples and starts. on_progress: called with steps done and their number.
     """
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(h))[:IMAGES])
-    unit = h[rows] / np.maximum(np.linalg.norm(h[rows], axis=1, keepdims=True), 1e-12)
+    rows = subsample(len(h), IMAGES, seed)
+    unit = unit_rows(h[rows])
     groups = heads[:, rows].argmax(axis=2)
     numbers = tried(len(rows), low, high)
     total = MAPS + len(numbers)
     maps = []
     for i in range(MAPS):
-        maps.append(plane(unit, seed + i, DIMENSIONS, min_dist=0.0))
-        said(i + 1, total)
+        maps.append(cosine_map(unit, seed + i, DIMENSIONS, min_dist=0.0))
+        on_progress(i + 1, total)
     curve = []
     for k in numbers:
         curve.append(_criteria(k, maps, groups, seed))
-        said(MAPS + len(curve), total)
+        on_progress(MAPS + len(curve), total)
     return recommend(curve)
 
 
@@ -150,7 +159,7 @@ def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> 
     N = len(maps[0])
     silhouettes, halves, found = [], [], []
     for i, points in enumerate(maps):
-        labels = _kmeans(points, k, seed, starts=5).labels_
+        labels = kmeans(points, k, seed, starts=5).labels_
         found.append(labels)
         some = np.random.default_rng(seed).permutation(N)[:SILHOUETTE_IMAGES]
         used = len(np.unique(labels[some]))
@@ -159,7 +168,7 @@ def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> 
         for j in range(HALVES):
             order = np.random.default_rng(seed + 100 * i + j).permutation(N)
             one, other = (
-                _kmeans(points[half], k, seed, starts=3).predict(points)
+                kmeans(points[half], k, seed, starts=3).predict(points)
                 for half in (order[: N // 2], order[N // 2 :])
             )
             halves.append(adjusted_rand_score(one, other))
@@ -190,14 +199,5 @@ def merge(clusters: np.ndarray, points: np.ndarray, k: int) -> np.ndarray | None
     if len(used) <= k:
         return None
     centres = np.stack([points[index == i].mean(axis=0) for i in range(len(used))])
-    return fcluster(linkage(centres, "average"), k, "maxclust")[index]
-
-
-def _kmeans(points: np.ndarray, k: int, seed: int, starts: int) -> Any:
-    import warnings
-
-    from sklearn.cluster import KMeans
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct points than clusters
-        return KMeans(min(k, len(points)), n_init=starts, random_state=seed).fit(points)
+    merged: np.ndarray = fcluster(linkage(centres, "average"), k, "maxclust")[index]
+    return merged

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vtcc.folder import count, trust
-from vtcc.folder.count import Criteria
+from vtcc.grouping import count, trust
+from vtcc.grouping.count import Criteria
 
 
 def embedding(K, each=40, spread=0.15, seed=0):

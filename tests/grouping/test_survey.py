@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
 from vtcc.errors import VtccError
-from vtcc.folder import choices, survey
+from vtcc.grouping import choices, survey
 
 
 def write(folder, pictures, suffix=".png"):

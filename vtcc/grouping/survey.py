@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vtcc.analysis.features import hog
 from vtcc.data import images as decoder
 from vtcc.errors import VtccError
 
@@ -128,12 +129,7 @@ def _thickness(grey: np.ndarray, level: np.ndarray) -> float:
 
 def _gradients(grey: np.ndarray) -> np.ndarray:
     """(N, S, S) -> (N, D): histograms of oriented gradients."""
-    from skimage.feature import hog
-
-    cells = (SIDE // 4, SIDE // 4)
-    return np.stack(
-        [hog(image, pixels_per_cell=cells, cells_per_block=(2, 2)) for image in grey / 255]
-    )
+    return hog(grey / 255, SIDE // 4)
 
 
 def _told_apart(upright: np.ndarray, turned: np.ndarray) -> float:

@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from vtcc import compose, config
-from vtcc.folder.survey import Survey
+from vtcc.grouping.survey import Survey
 
 SAME = 0.62  # images and turned copies told apart less often than this look the same
 PLAIN = 0.5  # share of images on plain ground from which all are taken to be
@@ -22,6 +22,13 @@ SMALL = {
 }
 
 
+class Reason(TypedDict):
+    """A decision, and why it was taken, in words."""
+
+    value: Any
+    why: str
+
+
 @dataclass
 class Choices:
     """Parameters and why they are what they are.
@@ -32,7 +39,7 @@ class Choices:
     """
 
     params: dict[str, Any]
-    reasons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reasons: dict[str, Reason] = field(default_factory=dict)
 
     def set(self, values: dict[str, Any], what: str, shown: Any, why: str) -> None:
         """Replaces parameters and says why.
@@ -41,7 +48,7 @@ class Choices:
             values: dotted keys. what: is decided. shown: the decision. why: in words.
         """
         self.params = config.override(self.params, values)
-        self.reasons[what] = {"value": shown, "why": why}
+        self.reasons[what] = Reason(value=shown, why=why)
 
 
 def choose(survey: Survey, *, name: str, source: str, clusters: int, seed: int = 0) -> Choices:

@@ -7,7 +7,7 @@ import pytest
 
 from vtcc.clusters import Clusters
 from vtcc.errors import VtccError
-from vtcc.folder import edits
+from vtcc.grouping import edits
 
 K, D, EACH = 4, 6, 20
 

@@ -30,7 +30,7 @@ def teach(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     seed: int,
-    said: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> VTCC:
     """A copy of a model with one cluster projector, taught `groups` by cross-entropy.
 
@@ -41,7 +41,7 @@ def teach(
         trained: in eval mode on the CPU. model: its parameters.
         groups: (N,) integers below num_clusters; -1 for images not to learn from.
         plain: rows -> (n, C, s, s) in 0-1. views: rows and a generator -> the same, augmented.
-        said: told of progress, embeddings done and to do.
+        on_progress: called with embeddings done and to do.
     """
     torch.manual_seed(seed)
     chosen = replace(model, num_cluster_heads=1, projectors="both", overcluster_heads=0, weights="")
@@ -64,7 +64,7 @@ def teach(
                 x = plain(part) if not view else views(part, generator)
                 parts.append(made.embed(normalize(x.float(), mean, std)).float())
             embedded.append(torch.cat(parts))
-            said(view + 1, VIEWS + 1)
+            on_progress(view + 1, VIEWS + 1)
     h = torch.stack(embedded).clone()  # (views, n, d), no longer of inference mode
     head = made.cluster_projectors[0]
     head.train()

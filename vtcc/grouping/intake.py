@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,9 +16,9 @@ from vtcc.atomic import atomic_file
 from vtcc.data import duplicates, folder, images
 from vtcc.data.cache import Cache, CacheWriter, open_cache
 from vtcc.errors import VtccError
+from vtcc.grouping.options import LEAST_IMAGES
 from vtcc.progress import note, track
 
-LEAST = 10  # readable images
 _BATCH = 32
 _SKETCHES = "sketches.npy"
 
@@ -40,23 +41,26 @@ class Listed:
     digest: str
 
 
-def listed(root: Path) -> Listed:
+def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
     """Finds the images below a folder; sub-folders may be classes, which only describe.
 
+    Args:
+        root: the folder. least: images it must hold.
+
     Raises:
-        VtccError: when it is no folder, holds fewer than `LEAST` images, or cannot be read.
+        VtccError: when it is no folder, holds fewer than `least` images, or cannot be read.
     """
     if not root.exists():
         raise VtccError(f"{root}: no such folder; give one with images in it")
     if not root.is_dir():
         raise VtccError(f"{root}: a file; give the folder that holds the images (unpack archives)")
     root = root.resolve()
-    found = folder.find(root, root)
+    found = folder.find(root, root, least=min(least, 2))
     for line in found.notes:
         note(line)
-    if len(found.paths) < LEAST:
+    if len(found.paths) < least:
         raise VtccError(
-            f"{root}: {len(found.paths)} images, and grouping needs at least {LEAST}; check the "
+            f"{root}: {len(found.paths)} images, and grouping needs at least {least}; check the "
             "folder"
         )
     files = [Path(os.fspath(found.read(i))) for i in range(len(found.paths))]  # type: ignore[arg-type]
@@ -67,6 +71,21 @@ def listed(root: Path) -> Listed:
     labels = None if found.labels is None else list(found.labels)
     names = list(found.paths)
     return Listed(root, names, files, labels, list(found.class_names), sha.hexdigest())
+
+
+def located(root: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Where the files of an earlier listing are, by their names as tables show them.
+
+    Args:
+        root: the folder then. names: of `Listed`; bytes that are not UTF-8 are %XX in them.
+    """
+    files = {}
+    for name in names:
+        file = root / name
+        if "%" in name and not file.exists():
+            file = root / re.sub("%([89A-F][0-9A-F])", lambda m: chr(0xDC00 + int(m[1], 16)), name)
+        files[name] = file
+    return files
 
 
 def cached(
@@ -82,15 +101,15 @@ def cached(
         The cache; a sketch (N, 8, 9) of each readable image; and name -> reason of the others.
 
     Raises:
-        VtccError: when fewer than `LEAST` images can be read.
+        VtccError: when fewer than `LEAST_IMAGES` images can be read.
     """
     sketched = directory.with_name(_SKETCHES)
     if directory.exists() and sketched.exists():
         cache = open_cache(directory)
-        sketches = np.load(sketched, allow_pickle=False)
+        sketches: np.ndarray = np.load(sketched, allow_pickle=False)
         if (cache.image_size, cache.channels, len(sketches)) == (size, channels, len(cache.paths)):
             return cache, sketches, _quarantined(directory)
-    sketches = []
+    seen: list[np.ndarray] = []
     how = {"channels": channels, "size": size, "max_pixels": max_pixels}
     with CacheWriter(directory, name=name, image_size=size, channels=channels) as writer:
         decoded = zip(found.names, _in_threads(found.files, how), strict=True)
@@ -99,22 +118,22 @@ def cached(
                 writer.quarantine(path, one)
                 continue
             writer.add(path, "train", one)
-            sketches.append(duplicates.sketch(one))
-        if len(sketches) < LEAST:
+            seen.append(duplicates.sketch(one))
+        if len(seen) < LEAST_IMAGES:
             reasons = [f"{n!r}: {why}" for n, why in writer.quarantined[:3]]
             raise VtccError(
-                f"{found.root}: {len(sketches)} of {len(found.names)} images can be read, and "
-                f"grouping needs at least {LEAST} (first: {'; '.join(reasons)})"
+                f"{found.root}: {len(seen)} of {len(found.names)} images can be read, and "
+                f"grouping needs at least {LEAST_IMAGES} (first: {'; '.join(reasons)})"
             )
         errors = dict(writer.quarantined)
         cache = writer.finish()
     with atomic_file(sketched) as building, building.open("wb") as file:
-        np.save(file, np.stack(sketches))
+        np.save(file, np.stack(seen))
     for path, why in list(errors.items())[:10]:
         note(f"unreadable: {path!r}: {why}")
     if len(errors) > 10:
         note(f"unreadable: {len(errors) - 10} more, see the column error")
-    return cache, np.stack(sketches), errors
+    return cache, np.stack(seen), errors
 
 
 def _quarantined(directory: Path) -> dict[str, str]:

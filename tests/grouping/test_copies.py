@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits, load_sample_image
 
-from vtcc.folder import copies
+from vtcc.grouping import copies
 
 
 def test_jittered_copies_of_one_photograph(tmp_path):

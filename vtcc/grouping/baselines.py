@@ -1,0 +1,72 @@
+"""What simpler methods make of the same images, beside which the clusters are shown."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from vtcc.analysis import features
+from vtcc.analysis.baselines import kmeans
+
+MOST = 10_000  # images UMAP sees
+
+
+@dataclass(frozen=True)
+class Simpler:
+    """Clusters of a simpler method.
+
+    Attributes:
+        title: for people. clusters: (m,) integers. rows: (m,) of the images it saw.
+        features: (m, d) float32 it clustered. seconds: it took.
+    """
+
+    title: str
+    clusters: np.ndarray
+    rows: np.ndarray
+    features: np.ndarray
+    seconds: float
+
+
+def run(
+    images: np.ndarray,
+    hog: np.ndarray,
+    num_clusters: int,
+    *,
+    seed: int,
+    on_start: Callable[[str], None],
+) -> dict[str, Simpler]:
+    """k-means on pixels, on their and the gradients' components, and on a UMAP of the gradients.
+
+    Args:
+        images: (N, S, S, C) uint8. hog: (N, D), their `features.gradients`.
+        num_clusters: K. seed: of every start and subsample.
+        on_start: called with the title of each method before it runs.
+    """
+    every = np.arange(len(images))
+    some = features.subsample(len(images), MOST, seed)
+
+    @cache
+    def pixels() -> np.ndarray:
+        return features.pixel_features(images, every)
+
+    def components(x: np.ndarray) -> np.ndarray:
+        return features.pca(x, features.COMPONENTS, seed)
+
+    methods: dict[str, tuple[str, Callable[[], np.ndarray], np.ndarray]] = {
+        "kmeans_pixels": ("k-means on pixels", pixels, every),
+        "pca_kmeans": ("PCA + k-means", lambda: components(pixels()), every),
+        "hog_pca_kmeans": ("HOG + PCA + k-means", lambda: components(hog), every),
+        "hog_umap_kmeans": ("HOG + UMAP + k-means", lambda: features.umap(hog[some], seed), some),
+    }
+    if len(some) < features.UMAP_LEAST_IMAGES:
+        del methods["hog_umap_kmeans"]
+    results = {}
+    for name, (title, compute, rows) in methods.items():
+        on_start(title)
+        start = time.monotonic()
+        x = compute()
+        clusters = kmeans(x, num_clusters, seed)
+        results[name] = Simpler(title, clusters, rows, x, time.monotonic() - start)
+    return results

@@ -1,0 +1,62 @@
+"""Third step of `vtcc cluster`: final clusters, what they are worth, what simpler methods give."""
+
+from typing import Any
+
+import numpy as np
+
+from vtcc.analysis.features import gradients
+from vtcc.analysis.metrics import clustering_scores
+from vtcc.data import duplicates
+from vtcc.grouping import baselines, copies, final, trust
+from vtcc.grouping.options import MAX_PIXELS
+from vtcc.grouping.state import Judged, Learned, Prepared
+from vtcc.progress import note
+
+
+def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
+    """Makes the final clusters and measures them without labels.
+
+    Sub-folders taken for classes score them and the simpler methods at the end, nothing else.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    images, K = prepared.cache.images, learned.num_clusters
+    hog = gradients(images)
+    chosen = final.choose(learned, prepared.cache, hog, seed=seed)
+    note(f"clusters by {chosen.how['value']}: {chosen.how['why']}")
+    model, clusters = chosen.model, chosen.clusters
+    base = model.p.argmax(axis=1).astype(np.int32)
+    applied = clusters.apply(model.p, model.h, base)
+    note("simpler methods on the same images")
+    simpler = baselines.run(images, hog, K, seed=seed, on_start=note)
+    simpler |= final.of_features(learned.main, prepared.cache, K, seed=seed)
+    at = learned.count.at(learned.count.clusters)
+    copied = copies.share(prepared.files, max_pixels=MAX_PIXELS, seed=seed)
+    worth = trust.measure(
+        applied.cluster,
+        applied.confidence,
+        other=final.grouped(learned.second, K, seed),
+        reference=simpler["hog_pca_kmeans"].features,
+        map_silhouette=at.silhouette,
+        halves=at.stability,
+        alike=max(trust.alike(prepared.sketches), copied),
+        seed=seed,
+    )
+    labels = prepared.labels
+    every = np.arange(len(images))
+    ours = {"title": "these clusters", "agreement": 1.0}
+    comparison = [ours | _scores(labels, applied.cluster, every)]
+    for method in simpler.values():
+        agreement = adjusted_rand_score(applied.cluster[method.rows], method.clusters)
+        row = {"title": method.title, "agreement": float(agreement)}
+        comparison.append(row | _scores(labels, method.clusters, method.rows))
+    first = duplicates.groups(duplicates.nearest_earlier(prepared.sketches, 2))
+    return Judged(model, clusters, base, applied, chosen.how, worth, comparison, first)
+
+
+def _scores(labels: list[int] | None, clusters: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    """Against the sub-folders, where there are any."""
+    if labels is None:
+        return {}
+    scores = clustering_scores([labels[i] for i in rows.tolist()], clusters)
+    return {"nmi": scores["nmi"], "acc": scores["acc"]}

@@ -1,0 +1,95 @@
+"""What a user can ask of `vtcc cluster`, and the settings they cannot change."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vtcc.errors import VtccError
+
+AUTO_LOW, AUTO_HIGH = 2, 40
+OVERCLUSTER = 20  # clusters of the heads of the training that K is chosen from
+MAIN_SHARE = 0.72  # of the training time, with K given; the rest is the second training's
+SCOUT_SHARE = 0.36  # of it, with K to be found
+LEAST_TRAINING = 20.0  # seconds, whatever --minutes says
+AFTER_TRAINING, AFTER_PER_IMAGE = 45.0, 0.006  # seconds kept for the steps after the trainings
+AFTER_IMAGES = 20_000  # images from which these steps take no longer
+MAX_PIXELS = 100_000_000  # of an image that is decoded
+LEAST_IMAGES = 10  # readable images that can be grouped
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        folder: of images. out: of the results, default `FOLDER-clusters` beside it.
+        clusters: K, or (low, high) to choose from. minutes: all of it should take.
+        seed: of everything random. folders: "", links or copies. overwrite: a finished result.
+        overrides: dotted parameters that replace the automatic choices.
+    """
+
+    folder: Path
+    out: Path | None = None
+    clusters: int | tuple[int, int] = (AUTO_LOW, AUTO_HIGH)
+    minutes: float = 20.0
+    seed: int = 0
+    folders: str = ""
+    overwrite: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def given_clusters(self) -> int | None:
+        """K where the user gave it; None where it is to be chosen."""
+        return self.clusters if isinstance(self.clusters, int) else None
+
+    @property
+    def title(self) -> str:
+        """The folder's name, as the results are headed."""
+        return self.folder.absolute().name.strip(". ")[:80] or "images"
+
+
+def parse_clusters(text: str) -> int | tuple[int, int]:
+    """`auto`, a number, or a range such as 5-30.
+
+    Raises:
+        VtccError: on anything else.
+    """
+    if text.strip().lower() == "auto":
+        return AUTO_LOW, AUTO_HIGH
+    low, dash, high = text.partition("-")
+    if low.isdecimal() and (not dash or high.isdecimal()):
+        if not dash and int(low) >= 2:
+            return int(low)
+        if dash and 2 <= int(low) < int(high):
+            return int(low), int(high)
+    raise VtccError(f"-k: found {text!r}; allowed: a number from 2, a range such as 5-30, or auto")
+
+
+def check_overrides(overrides: dict[str, Any]) -> None:
+    """Refuses what no training of `vtcc cluster` can be, before any work.
+
+    Raises:
+        VtccError: for a training without cluster projectors.
+    """
+    if overrides.get("train.model.projectors") == "instance":
+        raise VtccError(
+            "train.model.projectors: found 'instance', which leaves out the cluster projectors "
+            "that `vtcc cluster` chooses its model by; allowed here: both, cluster"
+        )
+
+
+def check_clusters(clusters: int | None, images: int, *, readable: bool) -> None:
+    """Refuses a K that so few images cannot have.
+
+    Args:
+        clusters: K, or None where it is open.
+        images: how many. readable: these are the images that can be read, not all files.
+
+    Raises:
+        VtccError: when there are fewer than two images a cluster.
+    """
+    if clusters and clusters > images // 2:
+        counted = f"only {images} images can be read" if readable else f"for {images} images"
+        raise VtccError(
+            f"-k {clusters}: {counted}; allowed: at most {images // 2}, two images a cluster"
+        )

@@ -1,0 +1,237 @@
+"""What `vtcc cluster` and `vtcc refine` leave: tables, links by cluster, the embedding."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vtcc.analysis.features import unit_rows
+from vtcc.atomic import atomic_directory
+from vtcc.errors import VtccError
+from vtcc.progress import note
+
+COLUMNS = (
+    "file",
+    "cluster",
+    "name",
+    "confidence",
+    "distance",
+    "second",
+    "outlier",
+    "error",
+)
+EMBEDDING = "embedding.npz"
+LONGEST_NAME = 200  # bytes of a file name; file systems take 255, and some add an ending
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The table's rows, in the order of the files.
+
+    Attributes:
+        files: M names relative to the folder.
+        row: name -> row of the arrays, for the N that could be read.
+        cluster: (N,) int64 ids, -1 where the image was excluded.
+        names: id -> name of the cluster.
+        confidence, distance: (N,) floats. second: (N,) ids, -1 for none. outlier: (N,) bool.
+        errors: name -> why it could not be read.
+    """
+
+    files: Sequence[str]
+    row: Mapping[str, int]
+    cluster: np.ndarray
+    names: Mapping[int, str]
+    confidence: np.ndarray
+    distance: np.ndarray
+    second: np.ndarray
+    outlier: np.ndarray
+    errors: Mapping[str, str]
+
+    def rows(self) -> list[dict[str, object]]:
+        """One per file; None where there is nothing to say."""
+        found = []
+        for file in self.files:
+            i = self.row.get(file)
+            line: dict[str, object] = dict.fromkeys(COLUMNS)
+            line |= {"file": file, "name": "", "error": self.errors.get(file, "")}
+            if i is not None:
+                k = int(self.cluster[i])
+                line |= {
+                    "cluster": k if k >= 0 else None,
+                    "name": self.names.get(k, ""),
+                    "confidence": round(float(self.confidence[i]), 6),
+                    "distance": _number(self.distance[i]),
+                    "second": int(self.second[i]) if self.second[i] >= 0 else None,
+                    "outlier": bool(self.outlier[i]),
+                }
+            found.append(line)
+        return found
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def tables(directory: Path, assigned: Assigned) -> None:
+    """Writes assignments.csv, .parquet and .json with the same rows."""
+    import pandas as pd
+
+    rows = assigned.rows()
+    with (directory / "assignments.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            said = {k: "" if v is None else v for k, v in row.items()}
+            if row["outlier"] is not None:
+                said["outlier"] = str(row["outlier"]).lower()
+            writer.writerow(said)
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (directory / "assignments.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    kinds = {"cluster": "Int64", "second": "Int64", "outlier": "boolean"}
+    kinds |= {"confidence": "float64", "distance": "float64"}
+    table.astype(kinds).to_parquet(directory / "assignments.parquet", index=False)
+
+
+def write_folders(
+    directory: Path, assigned: Assigned, files: Mapping[str, Path], *, copies: bool
+) -> None:
+    """`folders/NAME/...`: a link to (or a copy of) each image, by cluster, beside the results.
+
+    Args:
+        directory: of the finished results, which stay as they are whatever happens here.
+        files: name of an image -> where it is; images that are gone are left out, with a note.
+        copies: files instead of links.
+
+    Raises:
+        VtccError: when links or copies cannot be written.
+    """
+    folders = folder_names(assigned.names)
+    taken: dict[str, set[str]] = {folder: set() for folder in folders.values()}
+    gone = 0
+    try:
+        with atomic_directory(directory / "folders") as building:
+            for name in assigned.files:
+                row = assigned.row.get(name)
+                if row is None or assigned.cluster[row] < 0:
+                    continue
+                source = files[name]
+                if not source.is_file():
+                    gone += 1
+                    continue
+                folder = folders[int(assigned.cluster[row])]
+                place = building / folder / unused_name(name.replace("/", "__"), taken[folder])
+                place.parent.mkdir(exist_ok=True)
+                if copies:
+                    shutil.copy2(source, place)
+                else:
+                    place.symlink_to(source)
+    except OSError as error:
+        hint = "free space or permissions" if copies else "try --folders copies"
+        raise VtccError(
+            f"{directory / 'folders'}: could not be written ({error}); {hint}. The results in "
+            f"{directory} are complete without it; assignments.csv says which image is in which "
+            "cluster"
+        ) from None
+    if gone:
+        note(
+            f"{directory / 'folders'}: without {gone} images that are no longer where they were; "
+            "tables and page have them"
+        )
+
+
+def unused_name(name: str, taken: set[str]) -> str:
+    """A file name that is not yet taken, for file systems that ignore case as well.
+
+    Args:
+        name: that is wanted; shortened where a file system could not hold it.
+        taken: casefolded; the result is added.
+    """
+    stem, dot, suffix = name.rpartition(".")
+    if not dot:
+        stem, suffix = name, ""
+    while len(f"{stem}{dot}{suffix}".encode()) > LONGEST_NAME:
+        stem = stem[1:]  # the end of a path tells more
+    unused, number = f"{stem}{dot}{suffix}", 1
+    while unused.casefold() in taken:
+        number += 1
+        unused = f"{stem} ({number}){dot}{suffix}"
+    taken.add(unused.casefold())
+    return unused
+
+
+def folder_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Names that any file system takes, no two alike."""
+    taken: set[str] = set()
+    folders: dict[int, str] = {}
+    for k, name in names.items():
+        plain = re.sub(r"[^\w .()-]+", "_", name).strip(" .")[:80] or f"cluster {k}"
+        while plain.casefold() in taken:
+            plain = f"{plain} ({k})"
+        taken.add(plain.casefold())
+        folders[k] = plain
+    return folders
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What `vtcc refine` works from: N images as the model and the page have them.
+
+    Attributes:
+        h: (N, d) float32 embedding. p: (N, K) float32 probabilities of the model's head.
+        base: (N,) int32, the head's cluster of each image; None in results of vtcc 0.1.0 before
+            it was kept, whose `p` is rounded to half precision.
+        map: (N, 2) float32. tile: (N,) places in the page's sprites.
+        first: (N,) the first of the images that look alike. looks: (N, 6) of `describe.looks`.
+        paths: N names.
+    """
+
+    h: np.ndarray
+    p: np.ndarray
+    base: np.ndarray | None
+    map: np.ndarray
+    tile: np.ndarray
+    first: np.ndarray
+    looks: np.ndarray
+    paths: list[str]
+
+    def save(self, directory: Path) -> None:
+        """Writes `embedding.npz`, which holds plain arrays only, `h` as unit rows and norms."""
+        base = self.p.argmax(axis=1) if self.base is None else self.base
+        with (directory / EMBEDDING).open("wb") as file:
+            np.savez_compressed(
+                file,
+                h=unit_rows(self.h),
+                norm=np.linalg.norm(self.h, axis=1).astype(np.float32),
+                p=self.p.astype(np.float32),
+                base=base.astype(np.int32),
+                map=self.map,
+                tile=self.tile,
+                first=self.first,
+                looks=self.looks.astype(np.float16),
+                files=np.array([path.encode() for path in self.paths], dtype=bytes),
+            )
+
+    @classmethod
+    def load(cls, directory: Path) -> "Embedding":
+        """Reads it back; nothing in it is run.
+
+        Raises:
+            OSError, ValueError, KeyError, zipfile.BadZipFile: when it is damaged.
+        """
+        with np.load(directory / EMBEDDING, allow_pickle=False) as saved:
+            return cls(
+                h=saved["h"].astype(np.float32) * saved["norm"][:, None],
+                p=saved["p"].astype(np.float32),
+                base=saved["base"] if "base" in saved.files else None,
+                map=saved["map"],
+                tile=saved["tile"],
+                first=saved["first"],
+                looks=saved["looks"].astype(np.float32),
+                paths=[bytes(name).decode() for name in saved["files"]],
+            )

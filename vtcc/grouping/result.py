@@ -1,0 +1,243 @@
+"""The output folder of `vtcc cluster`, and the page, which `vtcc refine` writes again."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vtcc import cards as page
+from vtcc.analysis.features import unit_rows
+from vtcc.atomic import write_text
+from vtcc.cards import sprites
+from vtcc.clusters import Applied, Clusters
+from vtcc.engine import checkpoint, record
+from vtcc.grouping import attention, describe, outputs
+from vtcc.grouping.maps import page_map
+from vtcc.grouping.options import Options
+from vtcc.grouping.state import Judged, Learned, Prepared
+from vtcc.progress import note, report
+
+MODEL = "model"
+
+
+def write(
+    directory: Path,
+    prepared: Prepared,
+    learned: Learned,
+    judged: Judged,
+    options: Options,
+    *,
+    final: Path,
+    started: float,
+) -> outputs.Assigned:
+    """Writes model, tables, summary and page.
+
+    Args:
+        directory: empty; becomes the output folder. final: where it will be.
+        started: all of `vtcc cluster`, on `time.monotonic`'s clock.
+
+    Returns:
+        What was assigned, for `outputs.write_folders`.
+    """
+    cache, applied, model = prepared.cache, judged.applied, judged.model
+    N = len(cache.paths)
+    checkpoint.save_model(directory / MODEL, model.model, model.info)
+    judged.clusters.write(directory / MODEL)
+    text = params_text(learned.main.params, learned.num_clusters)
+    write_text(directory / "params.yaml", text)
+    note("the page")
+    place = sprites.order(applied.cluster, applied.confidence)
+    facts = np.concatenate([describe.looks(cache.images[i : i + 1024]) for i in range(0, N, 1024)])
+    thumb = sprites.write(
+        directory / "report",
+        lambda rows: cache.images[rows],
+        place,
+        lambda done, total: report("page", done, total),
+    )
+    embedding = outputs.Embedding(
+        h=model.h,
+        p=model.p,
+        base=judged.base,
+        map=page_map(unit_rows(model.h), options.seed),
+        tile=place,
+        first=judged.first,
+        looks=facts,
+        paths=cache.paths,
+    )
+    embedding.save(directory)
+    summary = {
+        "format": 1,
+        "title": options.title,
+        "root": str(prepared.listed.root),
+        "files": prepared.listed.names,
+        "errors": prepared.errors,
+        "labels": prepared.labels,
+        "classes": prepared.listed.classes,
+        "thumb": thumb,
+        "choices": prepared.reasons | {"clusters by": judged.how},
+        "count": learned.count.to_dict() if options.given_clusters is None else {},
+        "trust": judged.trust.to_dict(),
+        "baselines": list(judged.comparison),
+        "seed": options.seed,
+        "trainings": [
+            {"steps": t.steps, "seconds": round(t.seconds, 1), "seed": t.params["train"]["seed"]}
+            for t in (learned.main, learned.second)
+        ],
+        "versions": record.versions(),
+        "seconds": round(time.monotonic() - started, 1),
+        "folders": options.folders,
+    }
+    predictor = model.predictor()
+    return finish(
+        directory,
+        summary,
+        embedding=embedding,
+        applied=applied,
+        clusters=judged.clusters,
+        read=lambda rows: np.asarray(cache.images[rows]),
+        attention_of=lambda images: attention.of(predictor, images),
+        final=final,
+    )
+
+
+def params_text(params: dict[str, Any], K: int) -> str:
+    """params.yaml with a word on how to use it."""
+    head = (
+        f"# The training behind these clusters (K = {K}). Again: vtcc cluster FOLDER -k {K} "
+        "--params params.yaml\n# In a project of its own it is what `dvc repro` runs.\n"
+    )
+    return head + yaml.safe_dump(params, sort_keys=False, allow_unicode=True)
+
+
+def closing_lines(
+    prepared: Prepared, learned: Learned, judged: Judged, *, final: Path, started: float
+) -> Sequence[str]:
+    """The end of what `vtcc cluster` prints. Arguments as of `write`."""
+    minutes = (time.monotonic() - started) / 60
+    unread = f", {len(prepared.errors)} unreadable" if prepared.errors else ""
+    counted = f"{len(prepared.cache.paths)} images in {learned.num_clusters} clusters{unread}"
+    return (
+        f"{counted}, {minutes:.1f} minutes",
+        judged.trust.verdict,
+        f"look at it: {final / 'report.html'}",
+        f"sort more images: vtcc predict MORE --model {final / MODEL} --out more.csv",
+    )
+
+
+def finish(
+    directory: Path,
+    summary: dict[str, Any],
+    *,
+    embedding: outputs.Embedding,
+    applied: Applied,
+    clusters: Clusters,
+    read: Callable[[np.ndarray], np.ndarray],
+    attention_of: Callable[[np.ndarray], np.ndarray | None],
+    final: Path,
+) -> outputs.Assigned:
+    """Tables, summary.json and the page: all that names of clusters are in.
+
+    Args:
+        directory: being built. final: where it will be, from which links are relative.
+        summary: what stays; the clusters are added.
+        embedding: the N readable images. applied: what `clusters` make of them.
+        read: rows -> (n, S, S, C) uint8. attention_of: the same images -> (n, g, g) or None.
+    """
+    root = Path(summary["root"])
+    cards = describe.cards(
+        cluster=applied.cluster,
+        names=clusters.names,
+        confidence=applied.confidence,
+        distance=applied.distance,
+        outlier=applied.outlier,
+        centres=clusters.centres,
+        first=embedding.first,
+        facts=embedding.looks,
+        read=read,
+        attention=attention_of,
+        labels=summary["labels"],
+        classes=summary["classes"],
+    )
+    title = f"{summary['title']}: {len(embedding.paths)} images in {len(clusters.names)} clusters"
+    assigned = outputs.Assigned(
+        files=summary["files"],
+        row={path: i for i, path in enumerate(embedding.paths)},
+        cluster=applied.cluster,
+        names=clusters.names,
+        confidence=applied.confidence,
+        distance=applied.distance,
+        second=applied.second,
+        outlier=applied.outlier,
+        errors=summary["errors"],
+    )
+    outputs.tables(directory, assigned)
+    summary["clusters"] = [
+        {
+            "id": card.id,
+            "name": card.name,
+            "size": card.size,
+            "spread": _number(card.spread),
+            "confidence": _number(card.confidence),
+            "nearest": card.nearest,
+        }
+        for card in cards
+    ]
+    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(directory / "summary.json", text.encode("utf-8", "backslashreplace").decode() + "\n")
+    page.write(
+        directory,
+        page.Page(
+            title=title,
+            root=relative(root, final),
+            files=embedding.paths,
+            cluster=applied.cluster,
+            confidence=applied.confidence,
+            distance=applied.distance,
+            second=applied.second,
+            outlier=applied.outlier,
+            map=embedding.map,
+            order=embedding.tile,
+            thumb=summary["thumb"],
+            cards=cards,
+            digest=digest(directory / MODEL),
+            trust=summary["trust"],
+            count=summary["count"],
+            choices=summary["choices"],
+            baselines=summary["baselines"],
+            edits=clusters.edits,
+        ),
+    )
+    return assigned
+
+
+def relative(root: Path, final: Path) -> str:
+    """The images' folder as the page's links need it, ending in a slash."""
+    from urllib.parse import quote
+
+    return quote(os.path.relpath(root, final).replace(os.sep, "/")) + "/"
+
+
+def digest(model: Path) -> str:
+    """Of the model's weights and clusters: the state that edits are meant for."""
+    from vtcc.clusters import FILE
+    from vtcc.engine.checkpoint import WEIGHTS
+
+    sha = hashlib.sha256((model / WEIGHTS).read_bytes())
+    sha.update((model / FILE).read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    """Reads summary.json back."""
+    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    return summary

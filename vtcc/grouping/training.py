@@ -1,0 +1,209 @@
+"""Trainings of one folder: within a time, resumable, each to embeddings and probabilities."""
+
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vtcc import __version__, config
+from vtcc.analysis.selection import Candidate, choose
+from vtcc.atomic import atomic_file
+from vtcc.data.cache import Cache
+from vtcc.engine import checkpoint, kernels, loop, plan
+from vtcc.engine.model import VTCC
+from vtcc.engine.model_info import trained_info
+from vtcc.engine.normalization import normalization
+from vtcc.engine.predict import Predictor
+from vtcc.errors import VtccError
+from vtcc.grouping.choices import epochs_for
+from vtcc.grouping.workdir import read_json, write_json
+from vtcc.progress import note, report
+
+_PART = 4096
+_MODEL, _HEADS, _FINISHED = "model", "heads.npz", "finished.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        model: in eval mode on the CPU, its head chosen without labels.
+        info: its `model.json`.
+        h: (N, d) float32 embedding of the cached images.
+        heads: (heads, N, K) float32 probabilities of every head; head `chosen` is the model's.
+        chosen: number of the head. params: nested, those it was trained with.
+        steps, seconds: it took, resumes included in the steps alone.
+        key: names parameters, images and code: what has the same key has the same values.
+    """
+
+    model: VTCC
+    info: dict[str, Any]
+    h: np.ndarray
+    heads: np.ndarray
+    chosen: int
+    params: dict[str, Any]
+    steps: int
+    seconds: float
+    key: str
+
+    @property
+    def p(self) -> np.ndarray:
+        """(N, K) probabilities of the chosen head."""
+        p: np.ndarray = self.heads[self.chosen]
+        return p
+
+    def predictor(self) -> Predictor:
+        """The model with all it needs to read images."""
+        return Predictor(self.model, self.info)
+
+
+def train(
+    cache: Cache, params: dict[str, Any], room: Path, *, seconds: float | None, title: str
+) -> Trained:
+    """Trains for about `seconds`; a second call goes on or reads what the first one left.
+
+    Args:
+        cache: the images. params: nested.
+        seconds: replaces `train.epochs` by as many as fit this time; None: leaves them.
+        room: a directory of this training's own, kept between calls.
+        title: of the training, in what people read.
+
+    Raises:
+        VtccError: as `loop.fit`. Interrupted: after a signal, with the checkpoint written.
+    """
+    room.mkdir(parents=True, exist_ok=True)
+    if seconds is not None:
+        params = _with_epochs(cache, params, room, seconds)
+    section = config.from_dict(config.Params, params).train
+    key = _key(section, cache)
+    trained = _finished(room, key, params, cache)
+    if trained is not None:
+        return trained
+    note(f"{title}: {section.epochs} epochs, K = {section.num_clusters}, seed {section.seed}")
+    mean, std = normalization(section.normalize, cache)
+    started = time.monotonic()
+    fitted = loop.fit(
+        cache.images,
+        cache.rows("train"),
+        section,
+        mean=mean,
+        std=std,
+        scratch=room / "scratch" / key,
+        digest=cache.digest,
+        known_kernels=room.parent / "kernels",
+    )
+    best = choose([Candidate(**c) for c in fitted.candidates])
+    model = fitted.choose(best.step, best.head)
+    took = time.monotonic() - started
+    info = trained_info(
+        cache,
+        section,
+        max_pixels=params["validate"]["max_pixels"],
+        mean=mean,
+        std=std,
+        head=best.head,
+        epoch=best.epoch,
+        kernels=fitted.kernels,
+        processes=1,
+    )
+    h, heads = embed(cache, model, info)
+    with atomic_file(room / _HEADS) as building, building.open("wb") as file:
+        np.savez(file, h=h, heads=heads, seconds=took)
+    checkpoint.save_model(room / _MODEL, model, info)
+    write_json(room / _FINISHED, {"key": key})
+    return _trained(model, info, h, heads, params, took, key)
+
+
+def _trained(
+    model: VTCC,
+    info: dict[str, Any],
+    h: np.ndarray,
+    heads: np.ndarray,
+    params: dict[str, Any],
+    seconds: float,
+    key: str,
+) -> Trained:
+    section = params["train"]
+    steps = section["epochs"] * (len(h) // section["batch_size"])
+    return Trained(model, info, h, heads, info["head"], params, steps, seconds, key)
+
+
+def _key(section: config.Train, cache: Cache) -> str:
+    """Names the training: another version, other images or parameters give another one."""
+    resolved = vars(kernels.resolve(section))
+    own = checkpoint.training_key(config.to_dict(section), cache.digest, resolved)
+    return f"{__version__}-{own}"
+
+
+def _finished(room: Path, key: str, params: dict[str, Any], cache: Cache) -> Trained | None:
+    """What an earlier call left, where it is whole and of this very training."""
+    finished = read_json(room / _FINISHED)
+    if finished is None:
+        return None
+    if finished.get("key") != key:
+        note(f"{room}: a training of another version, other images or options: training again")
+        return None
+    try:
+        model, info = checkpoint.read_model(room / _MODEL)
+        with np.load(room / _HEADS, allow_pickle=False) as saved:
+            h, heads, seconds = saved["h"], saved["heads"], float(saved["seconds"])
+    except (VtccError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        note(f"{room}: what an earlier training left is damaged ({error}): training again")
+        return None
+    N, d = len(cache.paths), int(model.encoder.embed_dim)  # type: ignore[arg-type]
+    shape = (len(model.cluster_projectors), N, params["train"]["num_clusters"])
+    if h.shape != (N, d) or heads.shape != shape:
+        note(f"{room}: what an earlier training left has another shape: training again")
+        return None
+    return _trained(model, info, h, heads, params, seconds, key)
+
+
+def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """h (N, d) and the probabilities (heads, N, K) of every head, in fp32, with progress."""
+    predictor = Predictor(model, info)
+    N = len(cache.paths)
+    h: list[np.ndarray] = []
+    heads: list[np.ndarray] = []
+    for start in range(0, N, _PART):
+        embedding = predictor.predict(cache.images[start : start + _PART]).embedding
+        h.append(embedding)
+        with torch.inference_mode():
+            x = torch.from_numpy(embedding).to(predictor.device)
+            heads.append(
+                np.stack(
+                    [one(x).float().softmax(1).cpu().numpy() for one in model.cluster_projectors]
+                )
+            )
+        report("assign", min(start + _PART, N), N)
+    return np.concatenate(h), np.concatenate(heads, axis=1)
+
+
+def _with_epochs(
+    cache: Cache, params: dict[str, Any], room: Path, seconds: float
+) -> dict[str, Any]:
+    """The parameters with the epochs that fit the time, measured once and kept."""
+    kept = room / "epochs.json"
+    known = read_json(kept)
+    if known is not None and isinstance(known.get("epochs"), int):
+        return config.override(params, {"train.epochs": known["epochs"]})
+    trial = config.override(params, {"train.epochs": 10})
+    section = config.from_dict(config.Params, trial).train
+    mean, std = normalization(section.normalize, cache)
+    rows = cache.rows("train")
+    made = plan.rehearse(cache.images, rows, section, mean=mean, std=std, seconds=4.0)
+    per_step = made.step.mean * section.batch_size / made.step.batch
+    per_epoch = len(rows) // section.batch_size
+    epochs = epochs_for(seconds, per_step, per_epoch)
+    needed = epochs * per_epoch * per_step
+    if needed > 1.5 * seconds:
+        note(
+            f"the time asked for is too short for {epochs * per_epoch} steps, the least that makes "
+            f"sense: this training takes about {needed / 60:.1f} minutes"
+        )
+    write_json(kept, {"epochs": epochs, "seconds_per_step": per_step})
+    return config.override(params, {"train.epochs": epochs})
