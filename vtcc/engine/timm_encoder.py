@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtcc.engine.tensor_file import check_numbers, line, read_tensors, some
+from vtcc.encoders.tensor_file import check_numbers, line, read_tensors, some
 from vtcc.errors import VtccError
 
 
