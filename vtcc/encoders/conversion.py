@@ -53,7 +53,7 @@ def digest_of(tensors: Mapping[str, "Tensor"]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        total.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
@@ -88,9 +88,7 @@ def as_safetensors(file: Path, card: EncoderCard) -> Path:
         return aside if aside.is_file() else _write(tensors, aside)
 
 
-def _renamed(
-    tensors: dict[str, "Tensor"], card: EncoderCard, file: Path
-) -> dict[str, "Tensor"]:
+def _renamed(tensors: dict[str, "Tensor"], card: EncoderCard, file: Path) -> dict[str, "Tensor"]:
     """The tensors under timm's names, which a package may have replaced by its own."""
     whole, backbone = _timm_shapes(card.timm)
     if backbone.keys() <= tensors.keys():

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from vtcc.errors import VtccError
 from vtcc.progress import note, report
 
 
-class HubUnreachable(VtccError):
+class HubUnreachable(VtccError):  # noqa: N818 - the hub is what is unreachable
     """The hub did not give the file: no network, no such file, or no access."""
 
 
@@ -51,20 +52,22 @@ def fetch(source: HubSource, title: str) -> Path:
     """
     if quiet.hub_switched_off():
         raise HubUnreachable("HF_HUB_OFFLINE is set; unset it to download")
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import GatedRepoError
 
     known = cached(source)
     damaged = known is not None and source.sha256 not in (None, sha256(known))
     where = f"{source.repo}/{source.file} at {source.revision}"
+    place = {"revision": source.revision, "endpoint": os.environ.get("HF_ENDPOINT") or None}
     try:
         with _online():
+            # Asked once: where there is no network, the download would try for half a minute.
+            get_hf_file_metadata(hf_hub_url(source.repo, source.file, **place))
             file = Path(
                 hf_hub_download(
                     source.repo,
                     source.file,
-                    revision=source.revision,
-                    endpoint=os.environ.get("HF_ENDPOINT") or None,
+                    **place,
                     force_download=damaged,
                     tqdm_class=_progress(title),
                 )
@@ -116,12 +119,15 @@ def _online() -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
+    before, logger = constants.HF_HUB_OFFLINE, logging.getLogger("huggingface_hub")
+    level = logger.level
     constants.HF_HUB_OFFLINE = False
+    logger.setLevel(logging.ERROR)  # a connection that is taken up again is no news
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+        logger.setLevel(level)
 
 
 def _progress(title: str) -> Any:

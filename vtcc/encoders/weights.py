@@ -17,11 +17,11 @@ DIRECTORY = "VTCC_WEIGHTS"
 _noted: set[tuple[str, str]] = set()
 
 
-class WeightsMissing(VtccError):
+class WeightsMissing(VtccError):  # noqa: N818 - what is missing, not a kind of error
     """The weights of an encoder are nowhere that was allowed to be looked at."""
 
 
-class LicenceNotAccepted(VtccError):
+class LicenceNotAccepted(VtccError):  # noqa: N818 - a decision that is the user's
     """The weights have a licence of their own, which nobody has accepted."""
 
 

@@ -44,6 +44,7 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
     from vtcc.data.cache import open_cache
 
     launch.follow_launcher()
+    _prepare_encoder(params.train.model)
     if (count := launch.wanted(processes)) > 1:
         # What a user may have to mend is said before anything is started.
         _check_cache(params, open_cache(paths.CACHE))
@@ -87,10 +88,11 @@ def _train(
     params: config.Params, cache: Any, scratch: Path, resume: Path | None, team: Any
 ) -> None:
     from vtcc.analysis.selection import Candidate, choose
+    from vtcc.encoders import encoder_record
     from vtcc.engine import checkpoint, loop, plan, record
 
     train = params.train
-    mean, std = normalization(train.normalize, cache)
+    mean, std = normalization(train.normalize, cache, train.model.encoder)
     if team.world == 1:
         plan.refuse_large_batch(cache.images, cache.rows("train"), train, mean=mean, std=std)
     tracker = _tracker(params, cache) if team.main else _Untracked()
@@ -136,6 +138,8 @@ def _train(
             "processes": team.world,
             "versions": record.versions(),
         }
+        if encoder := encoder_record(train.model.encoder, train.model.weights):
+            info["encoder"] = encoder
         checkpoint.save_model(paths.MODEL, model, info)
         _know_clusters(model, info, cache)
         _write_curves(fitted.curves)
@@ -234,8 +238,27 @@ def _alone(lock: Path) -> Iterator[None]:
         held.release()
 
 
-def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel, of the training images or ImageNet's."""
+def _prepare_encoder(model: config.Model) -> None:
+    """Has the weights of an encoder named in params.yaml here before any process needs them."""
+    if model.encoder == "vit" or model.encoder.startswith("timm:"):
+        return
+    from vtcc import encoders
+
+    weights = Path(model.weights) if model.weights else None
+    encoders.resolve(model.encoder, weights=weights, may_download=True)
+
+
+def normalization(
+    kind: str, cache: Any, encoder: str = "vit"
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation per channel.
+
+    Args:
+        kind: `train.normalize`: of the training images, ImageNet's, or the encoder's.
+        cache: the images. encoder: `train.model.encoder`.
+    """
+    if kind == "encoder":
+        return _for_channels(*_encoder_constants(encoder), cache.channels, kind)
     if kind == "dataset":
         # A constant channel has deviation zero; one grey level is the least that can differ.
         return tuple(cache.mean), tuple(max(s, 1 / 255) for s in cache.std)
@@ -244,11 +267,29 @@ def normalization(kind: str, cache: Any) -> tuple[tuple[float, ...], tuple[float
 
 def imagenet(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """ImageNet's mean and deviation per channel; for grey images their average."""
-    mean, std = IMAGENET
+    return _for_channels(*IMAGENET, channels, "imagenet")
+
+
+def _encoder_constants(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    name = encoder.removeprefix("timm:")
+    if name != encoder:
+        from vtcc.engine.timm_encoder import constants
+
+        return constants(name)
+    from vtcc import encoders
+
+    card = encoders.card(encoder)
+    return card.mean, card.std
+
+
+def _for_channels(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int, kind: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Constants of RGB images, averaged for grey ones."""
     if channels not in (1, 3):
         raise VtccError(
-            f"train.normalize: found 'imagenet', but {paths.CACHE} holds images of "
-            f"{channels} channels; ImageNet's constants are for 1 or 3, so use 'dataset'"
+            f"train.normalize: found {kind!r}, but {paths.CACHE} holds images of {channels} "
+            "channels; its constants are for 1 or 3, so use 'dataset'"
         )
     if channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)

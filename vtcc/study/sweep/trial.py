@@ -97,7 +97,7 @@ class Rungs:
         from vtcc.stages.train import normalization
 
         train = self._params.train
-        mean, std = normalization(train.normalize, self._cache)
+        mean, std = normalization(train.normalize, self._cache, train.model.encoder)
         return {
             "model": config.to_dict(train.model),
             "num_clusters": train.num_clusters,
