@@ -74,9 +74,8 @@ def as_safetensors(file: Path, card: EncoderCard) -> Path:
         return kept
     from vtcc.encoders.tensor_file import check_numbers, read_tensors
 
-    tensors = read_tensors(file)
+    tensors = _renamed(read_tensors(file), card, file)
     check_numbers(tensors, file)
-    tensors = _renamed(tensors, card, file)
     try:
         return _write(tensors, kept)
     except OSError as error:

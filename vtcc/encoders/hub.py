@@ -22,13 +22,14 @@ class HubUnreachable(VtccError):  # noqa: N818 - the hub is what is unreachable
 
 def cached(source: HubSource) -> Path | None:
     """The file in the local cache, at the card's revision, else at `main`. Asks no network."""
+    return _cached_at(source, source.revision) or _cached_at(source, "main")
+
+
+def _cached_at(source: HubSource, revision: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for revision in dict.fromkeys((source.revision, "main")):
-        found = try_to_load_from_cache(source.repo, source.file, revision=revision)
-        if isinstance(found, str) and Path(found).is_file():
-            return Path(found)
-    return None
+    found = try_to_load_from_cache(source.repo, source.file, revision=revision)
+    return Path(found) if isinstance(found, str) and Path(found).is_file() else None
 
 
 def cache_directory() -> Path:
@@ -55,23 +56,17 @@ def fetch(source: HubSource, title: str) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import GatedRepoError
 
-    known = cached(source)
-    damaged = known is not None and source.sha256 not in (None, sha256(known))
     where = f"{source.repo}/{source.file} at {source.revision}"
-    place = {"revision": source.revision, "endpoint": os.environ.get("HF_ENDPOINT") or None}
+    place: dict[str, Any] = {"revision": source.revision, "endpoint": os.environ.get("HF_ENDPOINT") or None}
     try:
         with _online():
             # Asked once: where there is no network, the download would try for half a minute.
             get_hf_file_metadata(hf_hub_url(source.repo, source.file, **place))
-            file = Path(
-                hf_hub_download(
-                    source.repo,
-                    source.file,
-                    **place,
-                    force_download=damaged,
-                    tqdm_class=_progress(title),
-                )
-            )
+            known = _cached_at(source, source.revision)
+            if known and source.sha256 not in (None, sha256(known)):
+                _delete(known)  # damaged; it would be taken for the file
+            bar = _progress(title)
+            file = Path(hf_hub_download(source.repo, source.file, **place, tqdm_class=bar))
     except GatedRepoError:
         raise HubUnreachable(
             f"{where}: its owners ask for a login; accept their terms on the page of the "
