@@ -56,7 +56,7 @@ def test_what_is_pinned_and_what_is_not():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(VtccError, match="encoder 'dinov2-smal': unknown; did you mean 'dinov2-sm"):
         encoders.card("dinov2-smal")
-    with pytest.raises(VtccError, match="encoder '../x': unknown; there are clip-b16, "):
+    with pytest.raises(VtccError, match=r"encoder '\.\./x': unknown; there are clip-b16, "):
         encoders.card("../x")
 
 

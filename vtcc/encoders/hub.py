@@ -57,7 +57,10 @@ def fetch(source: HubSource, title: str) -> Path:
     from huggingface_hub.errors import GatedRepoError
 
     where = f"{source.repo}/{source.file} at {source.revision}"
-    place: dict[str, Any] = {"revision": source.revision, "endpoint": os.environ.get("HF_ENDPOINT") or None}
+    place: dict[str, Any] = {
+        "revision": source.revision,
+        "endpoint": os.environ.get("HF_ENDPOINT") or None,
+    }
     try:
         with _online():
             # Asked once: where there is no network, the download would try for half a minute.
