@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import __version__, cli_folder, cli_models, compose, config, paths
+from vtcc import __version__, cli_encoders, cli_folder, cli_models, compose, config, paths
 from vtcc.errors import VtccError
 
 app = typer.Typer(
@@ -385,5 +385,6 @@ def clean(
     stage.run(confirmed=yes)
 
 
+app.add_typer(cli_encoders.app, name="encoders")
 app.add_typer(cli_folder.app)
 app.add_typer(cli_models.app)

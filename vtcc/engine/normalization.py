@@ -24,28 +24,52 @@ class Moments(Protocol):
         """C floats, likewise."""
 
 
-def normalization(kind: str, cache: Moments) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel, of the training images or ImageNet's.
+Constants = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def normalization(kind: str, cache: Moments, encoder: str = "vit") -> Constants:
+    """Mean and deviation per channel, of the training images, ImageNet's or the encoder's.
 
     Args:
-        kind: "dataset" or "imagenet", as `train.normalize`.
+        kind: "dataset", "imagenet" or "encoder", as `train.normalize`.
+        encoder: `train.model.encoder`.
 
     Raises:
-        VtccError: when ImageNet's do not fit the channels.
+        VtccError: when the constants do not fit the channels.
     """
+    if kind == "encoder":
+        return _for_channels(*_of_encoder(encoder), cache.channels, kind)
     if kind == "dataset":
         # A constant channel has deviation zero; one grey level is the least that can differ.
         return tuple(cache.mean), tuple(max(s, 1 / 255) for s in cache.std)
     return imagenet(cache.channels)
 
 
-def imagenet(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def imagenet(channels: int) -> Constants:
     """ImageNet's mean and deviation per channel; for grey images their average."""
-    mean, std = IMAGENET
+    return _for_channels(*IMAGENET, channels, "imagenet")
+
+
+def _of_encoder(encoder: str) -> Constants:
+    name = encoder.removeprefix("timm:")
+    if name != encoder:
+        from vtcc.engine.timm_encoder import constants
+
+        return constants(name)
+    from vtcc import encoders
+
+    card = encoders.card(encoder)
+    return card.mean, card.std
+
+
+def _for_channels(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int, kind: str
+) -> Constants:
+    """Constants of RGB images, averaged for grey ones."""
     if channels not in (1, 3):
         raise VtccError(
-            f"train.normalize: found 'imagenet', but the cached images have {channels} channels; "
-            "ImageNet's constants are for 1 or 3, so use 'dataset'"
+            f"train.normalize: found {kind!r}, but the cached images have {channels} channels; "
+            "its constants are for 1 or 3, so use 'dataset'"
         )
     if channels == 1:
         return (sum(mean) / 3,), (sum(std) / 3,)

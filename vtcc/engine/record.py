@@ -11,7 +11,7 @@ import numpy
 import timm
 import torch
 
-from vtcc import __version__
+from vtcc import __version__, encoders
 from vtcc.config import Train, flatten, to_dict
 from vtcc.engine.kernels import Kernels
 
@@ -31,8 +31,12 @@ _FREE = {
 
 def describe(params: Train, digest: str, kernels: Kernels) -> dict[str, Any]:
     """Plain values: `params`, `digest` of the data, `weights`, `kernels`, `versions`."""
-    file = Path(params.model.weights) if params.model.weights else None
-    weights = hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ""
+    model = params.model
+    file = Path(model.weights) if model.weights else None
+    if pretrained := encoders.encoder_record(model.encoder, model.weights):
+        weights = pretrained["digest"]
+    else:
+        weights = hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ""
     return {
         "params": _plain(to_dict(params)),
         "digest": digest,

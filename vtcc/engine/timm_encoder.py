@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtcc.engine.tensor_file import check_numbers, line, read_tensors, some
+from vtcc.encoders.tensor_file import check_numbers, line, read_tensors, some
 from vtcc.errors import VtccError
 
 
@@ -58,10 +58,28 @@ def check(name: str, weights: str) -> None:
         raise VtccError(f"train.model.encoder: timm has no model {name!r}; {hint}")
     if weights and not Path(weights).is_file():
         raise VtccError(
-            f"train.model.weights: no file {weights!r} in {Path.cwd()}; fetch the weights of "
-            f"{name} where there is a network (timm.create_model({name!r}, pretrained=True)), "
-            "save its state_dict with safetensors and name that file in full"
+            f"train.model.weights: no file {weights!r} in {Path.cwd()}; name a file of "
+            f"safetensors in full, take an encoder of `vtcc encoders`, or fetch the weights of "
+            f"{name} where there is a network (timm.create_model({name!r}, pretrained=True)) and "
+            "save its state_dict with safetensors"
         )
+
+
+def constants(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation per RGB channel that a timm model's weights were trained with.
+
+    Raises:
+        VtccError: when timm does not say.
+    """
+    import timm
+
+    check(name, "")
+    known = timm.get_pretrained_cfg(name)
+    if known is None or len(known.mean) != 3:
+        raise VtccError(
+            f"train.normalize: timm does not say what images {name} was trained on; use 'dataset'"
+        )
+    return tuple(known.mean), tuple(known.std)
 
 
 def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Module:

@@ -16,8 +16,8 @@ import yaml
 from torch import Tensor, nn
 
 from vtcc.config import Model, from_dict, preset_text
+from vtcc.encoders.tensor_file import check_numbers, read_tensors, some
 from vtcc.engine.model import VTCC, build
-from vtcc.engine.tensor_file import check_numbers, read_tensors, some
 from vtcc.engine.vit import sincos_positions
 from vtcc.errors import VtccError
 

@@ -80,7 +80,7 @@ def pixels_for(params: config.Params, images: int | None = None) -> tuple[Any, A
 
     cache = None if images else _cache(params)
     if cache is not None:
-        mean, std = normalization(params.train.normalize, cache)
+        mean, std = normalization(params.train.normalize, cache, params.train.model.encoder)
         return cache.images, cache.rows("train"), mean, std, f"{paths.CACHE} ({cache.name})"
     pixels, rows = _noise(params, images or _expected(params))
     C = params.dataset.channels

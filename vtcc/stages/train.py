@@ -43,6 +43,7 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
     from vtcc.data.cache import open_cache
 
     launch.follow_launcher()
+    _prepare_encoder(params.train.model)
     if (count := launch.wanted(processes)) > 1:
         # What a user may have to mend is said before anything is started.
         _check_cache(params, open_cache(paths.CACHE))
@@ -91,7 +92,7 @@ def _train(
     from vtcc.engine.normalization import normalization
 
     train = params.train
-    mean, std = normalization(train.normalize, cache)
+    mean, std = normalization(train.normalize, cache, train.model.encoder)
     if team.world == 1:
         plan.refuse_large_batch(cache.images, cache.rows("train"), train, mean=mean, std=std)
     tracker = _tracker(params, cache) if team.main else _Untracked()
@@ -222,6 +223,16 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def _prepare_encoder(model: config.Model) -> None:
+    """Has the weights of an encoder named in params.yaml here before any process needs them."""
+    if model.encoder == "vit" or model.encoder.startswith("timm:"):
+        return
+    from vtcc import encoders
+
+    weights = Path(model.weights) if model.weights else None
+    encoders.resolve(model.encoder, weights=weights, may_download=True)
 
 
 def _check_cache(params: config.Params, cache: Any) -> None:

@@ -65,7 +65,7 @@ def log_model(run_id: str, model_dir: Path, step: int = 0) -> Any:
             artifacts={"model": str(Path(model_dir).resolve())},
             signature=signature(),
             input_example=_example(info),
-            pip_requirements=requirements(),
+            pip_requirements=requirements(info),
         )
     finally:
         # MLflow tries the model in this process and leaves the copy's code on the path.
@@ -106,9 +106,18 @@ def signature() -> Any:
     )
 
 
-def requirements() -> list[str]:
-    """`name==version` of what serving needs, without build tags such as `+cpu`."""
-    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIREMENTS]
+def requirements(info: dict) -> list[str]:
+    """`name==version` of what serving needs, without build tags such as `+cpu`.
+
+    Args:
+        info: the model's `model.json`, which may refer to an encoder that a package brings.
+    """
+    from vtcc import encoders
+
+    needed = list(_REQUIREMENTS)
+    if (name := info.get("encoder", {}).get("name")) and (package := encoders.card(name).package):
+        needed.append(package.distribution)
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in needed]
 
 
 def _example(info: dict) -> Any:

@@ -98,7 +98,7 @@ class Rungs:
         from vtcc.engine.normalization import normalization
 
         train = self._params.train
-        mean, std = normalization(train.normalize, self._cache)
+        mean, std = normalization(train.normalize, self._cache, train.model.encoder)
         return model_info(
             model=train.model,
             num_clusters=train.num_clusters,

@@ -1,0 +1,199 @@
+"""Weights as safetensors with timm's names, and the digest that names them."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcc.atomic import atomic_file
+from vtcc.encoders.catalog import EncoderCard
+from vtcc.errors import VtccError
+from vtcc.progress import note
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DIGEST = "vtcc_digest"  # in the header of a converted file
+
+
+def cache_directory() -> Path:
+    """Where converted weights are kept: `$VTCC_CACHE/weights`, else in the user's cache."""
+    if own := os.environ.get("VTCC_CACHE"):
+        return Path(own) / "weights"
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "vtcc" / "weights"
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes; remembered while the file is unchanged."""
+    return _sha256(file, *_version(file))
+
+
+def tensor_digest(file: Path) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors of a safetensors file.
+
+    The same for the same numbers, however the file came about. Remembered while the file is
+    unchanged.
+
+    Raises:
+        VtccError: when the file is no safetensors.
+    """
+    return _tensor_digest(file, *_version(file))
+
+
+def digest_of(tensors: Mapping[str, "Tensor"]) -> str:
+    """`tensor_digest` of tensors in memory, in any order."""
+    import torch
+
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def as_safetensors(file: Path, card: EncoderCard) -> Path:
+    """The file itself where it is safetensors, else its conversion, made once and then kept.
+
+    Args:
+        file: safetensors, or what `torch.save` wrote of a state dict.
+        card: of the encoder, whose timm model says what the tensors are called.
+
+    Raises:
+        VtccError: when it is neither, holds more than tensors, or is of another model.
+    """
+    if _is_safetensors(file):
+        return file
+    name = f"{card.name}-{sha256(file)[:16]}.safetensors"
+    if _whole(kept := cache_directory() / name):
+        return kept
+    from vtcc.encoders.tensor_file import check_numbers, read_tensors
+
+    tensors = _renamed(read_tensors(file), card, file)
+    check_numbers(tensors, file)
+    try:
+        return _write(tensors, kept)
+    except OSError as error:
+        aside = _process_directory() / name
+        note(
+            f"{kept.parent}: cannot be written to ({error.strerror or error}); the converted "
+            f"weights of {card.name} last for this run only. Set VTCC_CACHE to keep them"
+        )
+        return aside if aside.is_file() else _write(tensors, aside)
+
+
+def _renamed(tensors: dict[str, "Tensor"], card: EncoderCard, file: Path) -> dict[str, "Tensor"]:
+    """The tensors under timm's names, which a package may have replaced by its own."""
+    whole, backbone = _timm_shapes(card.timm)
+    if backbone.keys() <= tensors.keys():
+        return tensors
+    shapes = [tuple(tensor.shape) for tensor in tensors.values()]
+    for expected in (whole, backbone):
+        if list(expected.values()) == shapes:
+            return dict(zip(expected, tensors.values(), strict=True))
+    unlike = next(
+        (
+            f"tensor {i + 1} is {mine} there, {theirs} in timm"
+            for i, (mine, theirs) in enumerate(zip(shapes, whole.values(), strict=False))
+            if mine != theirs
+        ),
+        "the first ones agree",
+    )
+    raise VtccError(
+        f"{file}: not the weights of {card.name} (timm's {card.timm}): {len(shapes)} tensors, "
+        f"expected {len(whole)}; {unlike}. Give a file of that model"
+    )
+
+
+@cache
+def _timm_shapes(name: str) -> tuple[dict[str, tuple], dict[str, tuple]]:
+    """Names and shapes, in order, of timm's model with its classifier and without."""
+    import timm
+    import torch
+
+    def shapes(**options: Any) -> dict[str, tuple]:
+        # No memory and no draws: what comes after must not depend on whether this ran.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = timm.create_model(name, **options)
+        return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+    return shapes(), shapes(num_classes=0)
+
+
+def _write(tensors: dict[str, "Tensor"], target: Path) -> Path:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    # Several processes may convert at once: each has a name of its own until the end.
+    own = target.with_name(f"{os.getpid()}-{target.name}")
+    try:
+        with atomic_file(own) as building:
+            plain = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+            try:
+                save_file(plain, building, metadata={_DIGEST: digest_of(plain)})
+            except SafetensorError as error:
+                raise OSError(str(error)) from None
+        own.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            own.unlink(missing_ok=True)
+    return target
+
+
+def _whole(file: Path) -> bool:
+    """Whether a converted file is there and undamaged."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        return False
+    try:
+        with safe_open(file, "pt") as content:
+            promised = (content.metadata() or {}).get(_DIGEST)
+        return promised == tensor_digest(file)
+    except (SafetensorError, OSError, VtccError):
+        return False
+
+
+@cache
+def _process_directory() -> Path:
+    import atexit
+    import shutil
+
+    directory = Path(tempfile.mkdtemp(prefix="vtcc-weights-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+def _is_safetensors(file: Path) -> bool:
+    if file.suffix == ".safetensors":
+        return True
+    with file.open("rb") as opened:
+        return opened.read(9)[8:] == b"{"
+
+
+def _version(file: Path) -> tuple[int, int, int]:
+    state = file.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@cache
+def _sha256(file: Path, *version: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@cache
+def _tensor_digest(file: Path, *version: int) -> str:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return digest_of(load_file(file))
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise VtccError(f"{file}: damaged safetensors ({reason}); copy or fetch it again") from None
