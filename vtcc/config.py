@@ -335,7 +335,9 @@ class Embed:
     """The features of a frozen encoder, made once; without one this stage has nothing to do."""
 
     views: int = _p(
-        "augmented views of every image that are embedded, beside the image as it is", low=1, high=64
+        "augmented views of every image that are embedded, beside the image as it is",
+        low=1,
+        high=64,
     )
     seed: int = _p("draws the views", low=0, high=MAX_SEED)
     runtime: str = _p(

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtcc import encoders
 from vtcc.config import Model
-from vtcc.engine.frozen import FrozenEncoder
+from vtcc.engine.frozen import FrozenEncoder, Reduction
 from vtcc.engine.timm_encoder import TimmEncoder
 from vtcc.engine.vit import VisionTransformer
 
@@ -189,6 +191,25 @@ def with_projectors(encoder: nn.Module, model: Model, num_clusters: int) -> VTCC
         overcluster_heads=model.overcluster_heads,
         overcluster_clusters=model.overcluster_clusters,
     )
+
+
+def with_frozen_encoder(
+    trained: VTCC, model: Model, reduction: Reduction | None, *, image_size: int, channels: int
+) -> VTCC:
+    """A model that was trained on features, with the encoder in the place of its input.
+
+    Args:
+        trained: of `loop.Fitted.choose`. model: the `train.model` section.
+        reduction: of the features; None where they were trained on as they are.
+        image_size: side in pixels of what the encoder sees. channels: of the images.
+    """
+    whole = build(
+        model, trained.num_clusters, image_size=image_size, channels=channels, pretrained=True
+    )
+    if reduction is not None:
+        cast(FrozenEncoder, whole.encoder).set_reduction(reduction)
+    trained.encoder = whole.encoder
+    return trained.eval()
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -107,15 +107,19 @@ def trained_info(
         decoding=images.decoding,
     )
     encoder = encoder_record(train.model.encoder, train.model.weights)
-    return reading | ({"encoder": encoder} if encoder else {}) | {
-        "head": head,
-        "epoch": epoch,
-        "dataset": {"name": images.name, "digest": images.digest, "images": len(images.paths)},
-        "train": to_dict(train),
-        "kernels": vars(kernels),
-        "processes": processes,
-        "versions": record.versions(),
-    }
+    return (
+        reading
+        | ({"encoder": encoder} if encoder else {})
+        | {
+            "head": head,
+            "epoch": epoch,
+            "dataset": {"name": images.name, "digest": images.digest, "images": len(images.paths)},
+            "train": to_dict(train),
+            "kernels": vars(kernels),
+            "processes": processes,
+            "versions": record.versions(),
+        }
+    )
 
 
 def imported_info(reading: Mapping[str, Any], *, file: str, sha256: str) -> dict[str, Any]:

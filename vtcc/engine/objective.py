@@ -96,7 +96,7 @@ class Objective:
             self._sides = Sides(model, threads or torch.get_num_threads())
 
     def contrast(self, x: Tensor, seeds: Seeds) -> Losses:
-        """x: of this process's images, as `views` take it -> the paper's losses on two views of all."""
+        """x: this process's images, as `views` take them -> the paper's losses on two views."""
         opened: tuple[Open, ...] = ()
         if self._sides:
             self._sides.models[1].train()

@@ -303,9 +303,7 @@ class _Rehearsal:
         scored = spent * wanted * params.selection.views / some
         centroids = np.zeros(2)
         if not run.model.cluster_projectors and len(run.data) <= some:
-            centroids = self._timed(
-                lambda: place_centroids(run.model, run.data, run.views, params)
-            )
+            centroids = self._timed(lambda: place_centroids(run.model, run.data, run.views, params))
         elif not run.model.cluster_projectors:
             centroids = spent / some / 2 * len(run.data)
         return scored, centroids, 2 * some / float(spent[0])

@@ -9,6 +9,7 @@ import torch
 
 from vtcc.engine.augment import normalize, plain
 from vtcc.engine.checkpoint import read_model
+from vtcc.engine.frozen import FrozenEncoder
 from vtcc.engine.kernels import resolve_device
 from vtcc.engine.model import VTCC
 from vtcc.errors import VtccError
@@ -94,6 +95,26 @@ class Predictor:
             part = slice(start, start + batch_size)
             x = torch.from_numpy(np.array(images[part])).to(self.device)
             h = self.model.embed(self._prepare(x))
+            embedding[part] = h.cpu().numpy()
+            probabilities[part] = self.model.assign_embedding(h).cpu().numpy()
+        return Prediction(probabilities, embedding)
+
+    @torch.inference_mode()
+    def predict_features(self, features: np.ndarray, batch_size: int = 4096) -> Prediction:
+        """Assigns images by features that its frozen encoder made before.
+
+        Args:
+            features: (N, D) of any float type, as `vtcc.engine.features` keeps them.
+            batch_size: images at a time.
+        """
+        K, d = self.num_clusters, int(self.model.encoder.embed_dim)  # type: ignore[arg-type]
+        probabilities = np.empty((len(features), K), np.float32)
+        embedding = np.empty((len(features), d), np.float32)
+        for start in range(0, len(features), batch_size):
+            part = slice(start, start + batch_size)
+            x = torch.from_numpy(np.asarray(features[part], np.float32)).to(self.device)
+            encoder = self.model.encoder
+            h = encoder.reduce(x) if isinstance(encoder, FrozenEncoder) else x
             embedding[part] = h.cpu().numpy()
             probabilities[part] = self.model.assign_embedding(h).cpu().numpy()
         return Prediction(probabilities, embedding)

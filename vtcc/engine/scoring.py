@@ -98,9 +98,7 @@ def _both(model: VTCC, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 @torch.no_grad()
-def place_centroids(
-    model: VTCC, data: Pixels | FeatureViews, views: Views, params: Train
-) -> None:
+def place_centroids(model: VTCC, data: Pixels | FeatureViews, views: Views, params: Train) -> None:
     """k-means on the embedding of the plain training images, where that is how models assign."""
     if model.cluster_projectors:
         return

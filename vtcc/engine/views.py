@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vtcc.config import Positives, Train
-from vtcc.engine.augment import normalize, plain, view
+from vtcc.engine.augment import plain, view
 
 NEIGHBOUR_IMAGES = 50_000  # that neighbours are searched among; more would be quadratic
 _BLOCK = 2048
@@ -77,7 +77,9 @@ class FeatureViews:
         device: str = "cpu",
         neighbours: Tensor | None = None,
     ):
-        values = torch.as_tensor(np.asarray(features) if not torch.is_tensor(features) else features)
+        values = torch.as_tensor(
+            np.asarray(features) if not torch.is_tensor(features) else features
+        )
         self._features = values.to(device)
         self._params = params
         count = min(params.neighbours, len(values) - 1)

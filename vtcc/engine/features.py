@@ -1,0 +1,224 @@
+"""Features of a frozen encoder: every image as it is and in augmented views, embedded once.
+
+They are kept as float16 on disk, written in blocks and flushed, so that a killed run goes on
+where it was. Trainings of any number of heads, seeds and learning rates then read them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vtcc.atomic import replace_directory, write_text
+from vtcc.config import Augment, to_dict
+from vtcc.engine.augment import normalize, plain, view
+from vtcc.engine.runtime import Runtime
+from vtcc.engine.schedule import stream
+from vtcc.errors import VtccError
+from vtcc.progress import note, report
+
+FILE, INFO = "features.npy", "features.json"
+BLOCK = 16  # images of a forward pass; a view's numbers are drawn for a block at a time
+_DONE = "done.json"
+_SECONDS = 5.0  # between two flushes: a kill loses at most this much work
+_DRAWS = 7  # kind of stream, apart from those of a training
+
+
+@dataclass(frozen=True)
+class Features:
+    """What `embed` wrote.
+
+    Attributes:
+        values: (N, V + 1, D) float16 memory map, each image as it is first.
+        info: `encoder` (name, licence, digest, ...), `key`, `images`, `views`, `features`.
+    """
+
+    values: np.ndarray
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How images become what the encoder takes.
+
+    Attributes:
+        image_size: S, side in pixels of what the encoder sees.
+        mean, std: C floats each, of pixels in range 0-1.
+        augment: of the views. views: V, beside the image as it is. seed: of the views.
+    """
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment
+    views: int
+    seed: int
+
+    def of_block(self, images: np.ndarray, block: int) -> Iterator[Tensor]:
+        """The image as it is, then each view, normalised: V + 1 times (n, C, S, S) float32.
+
+        Args:
+            images: (n, H, W, C) uint8. block: its number, which decides what is drawn.
+        """
+        x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+        yield normalize(plain(x, self.image_size), self.mean, self.std)
+        for number in range(self.views):
+            generator = torch.Generator().manual_seed(stream(self.seed, _DRAWS + number, block))
+            drawn = view(x, self.augment, self.image_size, generator, second=number % 2 == 1)
+            yield normalize(drawn, self.mean, self.std)
+
+
+def features_key(drawing: Drawing, encoder: dict[str, Any], digest: str) -> str:
+    """Names the features: the same key, the same numbers.
+
+    Args:
+        encoder: of `encoders.encoder_record`, or name and digest of a file of one's own.
+        digest: of the images.
+    """
+    described = {
+        "image_size": drawing.image_size,
+        "mean": drawing.mean,
+        "std": drawing.std,
+        "augment": to_dict(drawing.augment),
+        "views": drawing.views,
+        "seed": drawing.seed,
+        "encoder": [encoder.get("name"), encoder.get("digest")],
+        "images": digest,
+        "format": 1,
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def embed(
+    directory: Path,
+    images: Callable[[int], Iterable[np.ndarray]],
+    count: int,
+    *,
+    runtime: Runtime,
+    drawing: Drawing,
+    encoder: dict[str, Any],
+    digest: str,
+) -> Features:
+    """Embeds all images, or reads or goes on with what an earlier call left in `directory`.
+
+    Args:
+        directory: of the features, which appears whole.
+        images: called with the row to begin at, a multiple of `BLOCK`; gives blocks of
+            (at most BLOCK, H, W, C) uint8, in order to the end.
+        count: N. runtime: of the encoder. drawing: of its input.
+        encoder: record of what it is. digest: of the images.
+
+    Raises:
+        OSError: when the disk is full; what was written stays, and the next call goes on.
+        Whatever `images` raises.
+    """
+    key = features_key(drawing, encoder, digest)
+    with contextlib.suppress(VtccError):
+        known = open_features(directory)
+        if known.info["key"] == key:
+            return known
+    building = directory.with_name(f".{directory.name}.building")
+    building.mkdir(parents=True, exist_ok=True)
+    done = _begun(building, key, count)
+    views = drawing.views + 1
+    info: dict[str, Any] = {"encoder": encoder, "key": key, "images": count, "views": views - 1}
+    if done:
+        note(f"features: going on at image {done} of {count}")
+    flushed = time.monotonic()
+    with (building / FILE).open("r+b" if done else "wb") as file:
+        D = 0
+        for prepared in _ahead(images(done), done, drawing):
+            block = np.stack([runtime(x) for x in prepared], axis=1)
+            n, _, D = block.shape
+            if not np.isfinite(block).all():
+                raise VtccError(
+                    f"the encoder gives numbers that are not finite for images {done} to "
+                    f"{done + n - 1}; its weights are damaged, or take embed.runtime: torch"
+                )
+            if not file.tell():
+                header = _header((count, views, D))
+                _begin(file, header, done * views * D * 2)
+            file.write(block.astype(np.float16).tobytes())
+            done += n
+            if time.monotonic() - flushed > _SECONDS or done == count:
+                file.flush()
+                os.fsync(file.fileno())
+                write_text(building / _DONE, json.dumps({"key": key, "images": done, "D": D}))
+                flushed = time.monotonic()
+            report("embed", done, count)
+    if done != count:
+        raise VtccError(f"features: {done} of {count} images were given to the encoder")
+    info["features"] = D or json.loads((building / _DONE).read_text(encoding="utf-8"))["D"]
+    write_text(building / INFO, json.dumps(info, indent=1, sort_keys=True) + "\n")
+    (building / _DONE).unlink(missing_ok=True)
+    replace_directory(building, directory)
+    return open_features(directory)
+
+
+def open_features(directory: Path) -> Features:
+    """Opens what `embed` wrote, as a memory map.
+
+    Raises:
+        VtccError: when there is nothing, or it is damaged.
+    """
+    try:
+        info = json.loads((directory / INFO).read_text(encoding="utf-8"))
+        values = np.load(directory / FILE, mmap_mode="r", allow_pickle=False)
+        shape = (info["images"], info["views"] + 1, info["features"])
+        if values.shape != shape or values.dtype != np.float16:
+            raise ValueError(f"an array of {values.shape} {values.dtype}, expected {shape} float16")
+    except FileNotFoundError:
+        raise VtccError(f"{directory}: no features here; run `vtcc embed`") from None
+    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        raise VtccError(f"{directory}: damaged ({error}); delete it and run again") from None
+    return Features(values, info)
+
+
+def _begun(building: Path, key: str, count: int) -> int:
+    """How many images an interrupted call has embedded, to a whole block; 0 for none of use."""
+    try:
+        state = json.loads((building / _DONE).read_text(encoding="utf-8"))
+        if state["key"] != key or not (building / FILE).is_file():
+            return 0
+        done = int(state["images"])
+        return done if done == count else done // BLOCK * BLOCK
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _begin(file: Any, header: bytes, written: int) -> None:
+    """Puts the header there, or goes behind what an interrupted call wrote."""
+    if written:
+        file.truncate(len(header) + written)
+        file.seek(0, os.SEEK_END)
+    else:
+        file.write(header)
+
+
+def _ahead(blocks: Iterable[np.ndarray], start: int, drawing: Drawing) -> Iterator[list[Tensor]]:
+    """Views of each block, drawn beside the encoder's work on the block before."""
+    with ThreadPoolExecutor(1, "views") as pool:
+        waiting = None
+        for number, images in enumerate(blocks, start // BLOCK):
+            following = pool.submit(lambda x, b: list(drawing.of_block(x, b)), images, number)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """A version 1.0 header of an array on disk, 128 bytes."""
+    text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape!r}, }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + (text.ljust(117) + "\n").encode()

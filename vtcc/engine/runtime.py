@@ -1,0 +1,99 @@
+"""What computes a frozen encoder's features: onnxruntime or torch on a CPU, torch on a GPU."""
+
+import importlib.util
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vtcc.progress import note
+
+# Largest difference of unit features by which a converted encoder may depart from torch's.
+TOLERANCE = 1e-3
+_PACKAGES = ("onnx", "onnxruntime")
+
+Runtime = Callable[[Tensor], np.ndarray]
+
+
+def runtime(
+    encoder: nn.Module, *, image_size: int, channels: int, device: str, kind: str = "auto"
+) -> Runtime:
+    """A function from normalised images (n, C, S, S) float32 to features (n, D) float32.
+
+    On a CPU without 16-bit instructions onnxruntime computes convolutional encoders about twice
+    as fast as torch (docs/performance.md); what cannot be converted, or comes out differently, is
+    left to torch.
+
+    Args:
+        encoder: in eval mode. image_size: S. channels: C. device: "cpu" or "cuda".
+        kind: `embed.runtime`.
+    """
+    if device == "cpu" and kind != "torch":
+        if all(importlib.util.find_spec(package) for package in _PACKAGES):
+            converted = _converted(encoder, image_size, channels)
+            if converted is not None:
+                return converted
+        elif kind == "onnxruntime":
+            note("embed.runtime: onnxruntime is not installed (pip install 'vtcc[onnx]'); torch")
+    return _torch(encoder, device)
+
+
+def _torch(encoder: nn.Module, device: str) -> Runtime:
+    on_device = encoder.to(device, memory_format=torch.channels_last)
+
+    def features(x: Tensor) -> np.ndarray:
+        x = x.to(device, memory_format=torch.channels_last)
+        half = torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
+        with torch.inference_mode(), half:
+            return on_device(x).float().cpu().numpy()
+
+    return features
+
+
+def _converted(encoder: nn.Module, image_size: int, channels: int) -> Runtime | None:
+    """The encoder in onnxruntime; None where it cannot be expressed or differs."""
+    import onnxruntime
+
+    x = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    x = (x - 0.5) / 0.25
+    graph = io.BytesIO()
+    try:
+        # The exporter by tracing takes 2 s, the one by torch.export 20 s and gives the same graph.
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                encoder.cpu(),
+                (x,),
+                graph,
+                dynamo=False,
+                input_names=["x"],
+                output_names=["h"],
+                dynamic_axes={"x": {0: "n"}, "h": {0: "n"}},
+            )
+            expected = encoder(x).float().numpy()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(
+            graph.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
+        features = session.run(None, {"x": x.numpy()})[0]
+    except Exception as error:  # whatever an encoder of timm's is made of
+        note(f"features by torch: this encoder has no ONNX form ({_line(error)})")
+        return None
+    gap = float(np.abs(_unit(features) - _unit(expected)).max())
+    if not gap <= TOLERANCE:  # a NaN is not, either
+        note(f"features by torch: the encoder's ONNX form differs by {gap:.2g}")
+        return None
+    return lambda x: session.run(None, {"x": x.numpy()})[0]
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
