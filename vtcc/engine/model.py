@@ -1,7 +1,6 @@
 """VTCC: one encoder, an instance projector and one or more cluster projectors."""
 
 from pathlib import Path
-
 from typing import cast
 
 import torch

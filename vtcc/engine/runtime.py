@@ -1,9 +1,10 @@
 """What computes a frozen encoder's features: onnxruntime or torch on a CPU, torch on a GPU."""
 
 import importlib.util
-import io
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def runtime(
 
 
 def _torch(encoder: nn.Module, device: str) -> Runtime:
-    on_device = encoder.to(device, memory_format=torch.channels_last)
+    on_device = encoder.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features(x: Tensor) -> np.ndarray:
         x = x.to(device, memory_format=torch.channels_last)
@@ -59,27 +60,30 @@ def _converted(encoder: nn.Module, image_size: int, channels: int) -> Runtime | 
 
     x = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
     x = (x - 0.5) / 0.25
-    graph = io.BytesIO()
     try:
         # The exporter by tracing takes 2 s, the one by torch.export 20 s and gives the same graph.
-        with warnings.catch_warnings(), torch.inference_mode():
+        with (
+            warnings.catch_warnings(),
+            torch.inference_mode(),
+            tempfile.TemporaryDirectory(prefix="vtcc-") as directory,
+        ):
             warnings.simplefilter("ignore")
+            graph = Path(directory) / "encoder.onnx"
             torch.onnx.export(
                 encoder.cpu(),
                 (x,),
-                graph,
+                str(graph),
                 dynamo=False,
                 input_names=["x"],
                 output_names=["h"],
                 dynamic_axes={"x": {0: "n"}, "h": {0: "n"}},
             )
             expected = encoder(x).float().numpy()
+            proto = graph.read_bytes()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(
-            graph.getvalue(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
         features = session.run(None, {"x": x.numpy()})[0]
     except Exception as error:  # whatever an encoder of timm's is made of
         note(f"features by torch: this encoder has no ONNX form ({_line(error)})")
