@@ -17,7 +17,9 @@ def cluster(
     clusters: Annotated[
         str, typer.Option("-k", "--clusters", help="A number, a range such as 5-30, or auto.")
     ] = "auto",
-    minutes: Annotated[float, typer.Option(help="All of it should take about this long.")] = 20.0,
+    minutes: Annotated[
+        float, typer.Option(help="At most; ends sooner where more brings nothing.")
+    ] = 20.0,
     out: Annotated[
         Path | None, typer.Option(help="Of the results; else FOLDER-clusters beside it.")
     ] = None,
@@ -27,14 +29,22 @@ def cluster(
     ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Finished results.")] = False,
     encoder: Annotated[
-        str, typer.Option(help="A timm model to start from, such as resnet18; needs --weights.")
-    ] = "",
+        str,
+        typer.Option(
+            help="auto; none: from scratch; a name of `vtcc encoders`; or a timm model, which "
+            "needs --weights."
+        ),
+    ] = "auto",
     weights: Annotated[
         Path | None, typer.Option(help="Of the encoder: a local .safetensors or .pth file.")
     ] = None,
-    frozen: Annotated[
-        bool, typer.Option("--frozen", help="Keep the encoder's weights as they are.")
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train the encoder too, from its weights: on a GPU.")
     ] = False,
+    accept_licence: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Of an encoder whose licence is restricted."),
+    ] = None,
     params: Annotated[
         Path | None, typer.Option(help="A params.yaml whose train section is taken as it is.")
     ] = None,
@@ -56,14 +66,11 @@ def cluster(
         overrides["dataset.channels"] = values["dataset"]["channels"]
         overrides.pop("train.num_clusters")
         overrides.pop("train.seed")
-    if (frozen or weights) and not encoder:
-        raise VtccError("--weights and --frozen belong to --encoder; name the timm model")
-    if encoder:
-        name = encoder.removeprefix("timm:")
-        overrides |= {"train.model.encoder": f"timm:{name}", "train.normalize": "imagenet"}
-        if weights:
-            overrides["train.model.weights"] = str(weights.absolute())
-        overrides["train.model.frozen"] = frozen
+    if (finetune or weights) and encoder in ("auto", "none"):
+        raise VtccError(
+            f"--{'finetune' if finetune else 'weights'}: belongs to an encoder; name it by "
+            "--encoder (`vtcc encoders` lists them)"
+        )
     overrides |= config.parse_assignments(set_ or [])
     if folders not in ("", "links", "copies"):
         raise VtccError(f"--folders: found {folders!r}; allowed: links, copies")
@@ -74,6 +81,10 @@ def cluster(
         out=out,
         clusters=parse_clusters(clusters),
         minutes=minutes,
+        encoder=encoder,
+        weights=weights,
+        finetune=finetune,
+        accept_licence=tuple(accept_licence or ()),
         seed=seed,
         folders=folders,
         overwrite=overwrite,

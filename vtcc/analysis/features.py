@@ -40,6 +40,21 @@ def kmeans(points: np.ndarray, num_clusters: int, seed: int, starts: int) -> "KM
         return model.fit(np.ascontiguousarray(points, dtype=np.float32))
 
 
+def hdbscan(points: np.ndarray) -> np.ndarray:
+    """HDBSCAN (Campello et al. 2013) with scikit-learn's defaults but for the size of a cluster.
+
+    Args:
+        points: (n, d); a cluster has at least 1 % of them, and 5.
+
+    Returns:
+        (n,) int64; noise is a cluster of its own, number 0.
+    """
+    from sklearn.cluster import HDBSCAN
+
+    labels: np.ndarray = HDBSCAN(min_cluster_size=max(5, len(points) // 100)).fit_predict(points)
+    return labels.astype(np.int64) + 1
+
+
 def pca(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
     """The first principal components, (n, at most `dimensions`) float32."""
     from sklearn.decomposition import PCA
@@ -135,9 +150,9 @@ def subsample(n: int, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(n)[:limit])
 
 
-def unit_rows(features: np.ndarray) -> np.ndarray:
+def unit_rows(features: np.ndarray, axis: int = 1) -> np.ndarray:
     """(n, d) with each row divided by its length; rows of zeros stay."""
-    lengths: np.ndarray = np.linalg.norm(features, axis=1, keepdims=True)
+    lengths: np.ndarray = np.linalg.norm(features, axis=axis, keepdims=True)
     return features / np.maximum(lengths, 1e-12)
 
 

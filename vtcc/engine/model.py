@@ -160,7 +160,7 @@ def build(
         name, weights = model.encoder.removeprefix("timm:"), model.weights if pretrained else ""
         if name == model.encoder:
             if pretrained and resolved is None:
-                resolved = encoders.resolve(name, weights=Path(weights) if weights else None)
+                resolved = resolve_encoder(model)
             name = encoders.card(name).timm
             weights = str(resolved.file) if resolved else ""
         encoder = TimmEncoder(
@@ -173,6 +173,15 @@ def build(
         if model.components:
             encoder = FrozenEncoder(encoder, model.components)
     return with_projectors(encoder, model, num_clusters)
+
+
+def resolve_encoder(model: Model) -> encoders.ResolvedWeights:
+    """The weights of an encoder that has a card, on this machine.
+
+    Raises:
+        VtccError: when they are not here.
+    """
+    return encoders.resolve(model.encoder, weights=Path(model.weights) if model.weights else None)
 
 
 def with_projectors(encoder: nn.Module, model: Model, num_clusters: int) -> VTCC:

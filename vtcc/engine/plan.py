@@ -162,6 +162,19 @@ def rehearse(
     )
 
 
+def time_step(
+    images: np.ndarray,
+    rows: np.ndarray,
+    params: Train,
+    *,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    seconds: float,
+) -> Timing:
+    """Times steps of a training without starting it; the arguments are those of `rehearse`."""
+    return _Rehearsal(images, rows, params, mean, std).steps(seconds)
+
+
 def refuse_large_batch(
     images: np.ndarray,
     rows: np.ndarray,

@@ -36,6 +36,7 @@ def run(
     *,
     seed: int,
     on_start: Callable[[str], None],
+    maps: bool = True,
 ) -> dict[str, Simpler]:
     """k-means on pixels, on their and the gradients' components, and on a UMAP of the gradients.
 
@@ -43,6 +44,7 @@ def run(
         images: (N, S, S, C) uint8. hog: (N, D), their `features.gradients`.
         num_clusters: K. seed: of every start and subsample.
         on_start: called with the title of each method before it runs.
+        maps: whether the method with a UMAP runs, which takes longest.
     """
     every = np.arange(len(images))
     some = features.subsample(len(images), MOST, seed)
@@ -60,7 +62,7 @@ def run(
         "hog_pca_kmeans": ("HOG + PCA + k-means", lambda: components(hog), every),
         "hog_umap_kmeans": ("HOG + UMAP + k-means", lambda: features.umap(hog[some], seed), some),
     }
-    if len(some) < features.UMAP_LEAST_IMAGES:
+    if not maps or len(some) < features.UMAP_LEAST_IMAGES:
         del methods["hog_umap_kmeans"]
     results = {}
     for name, (title, compute, rows) in methods.items():

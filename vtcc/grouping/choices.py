@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypedDict
 
 from vtcc import compose, config
@@ -12,6 +13,7 @@ PLAIN = 0.5  # share of images on plain ground from which all are taken to be
 FEW_COLOURED = 0.05
 LEAST_STEPS, MOST_STEPS = 200, 6000
 MOST_EPOCHS = 600
+FROZEN_STEPS = 100, 600  # least and most of a training of projectors alone
 
 # Recipes by the longer training they can bear: side in pixels, then the model.
 SMALL = {
@@ -20,6 +22,12 @@ SMALL = {
     48: {"patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4},
     64: {"patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4},
 }
+
+
+COMPONENTS = 128  # of a frozen encoder's features
+FROZEN_HEADS = 2  # cluster heads on them: the final clusters come from the instance features
+LARGEST = 224  # pixels; at 260 lite2 takes a third longer for the same clusters
+_FLIPS = ("flip", "vertical_flip", "quarter_turns")
 
 
 class Reason(TypedDict):
@@ -71,6 +79,50 @@ def choose(survey: Survey, *, name: str, source: str, clusters: int, seed: int =
     _optimisation(made, survey)
     config.from_dict(config.Params, made.params)
     return made
+
+
+def use_encoder(made: Choices, encoder: str, *, weights: Path | None, finetune: bool) -> None:
+    """Replaces the model that learns from pixels by a pretrained encoder under the projectors.
+
+    Args:
+        encoder: a name of `vtcc encoders`, or "timm:NAME" with weights.
+        weights: a local file; None: those that `vtcc encoders` finds.
+        finetune: train the encoder too; else its features are made once.
+    """
+    values: dict[str, Any] = {
+        "train.model.encoder": encoder,
+        "train.model.weights": str(weights.absolute()) if weights else "",
+        "train.model.frozen": not finetune,
+        "train.normalize": "encoder",
+        "dataset.channels": 3,
+        "train.image_size": _encoder_size(encoder),
+        "validate.image_size": _encoder_size(encoder),
+        "train.optimizer.learning_rate": 1e-4 if finetune else 1e-3,
+        "train.loss.instance_temperature": 0.5,
+    }
+    if not finetune:
+        values |= {
+            "train.model.components": COMPONENTS,
+            "train.model.num_cluster_heads": FROZEN_HEADS,
+            "train.batch_size": 256,
+        }
+        flips = {k: made.params["train"]["augment"][k] for k in _FLIPS}
+        values |= compose.changes(augment="features")
+        values |= {f"train.augment.{k}": v for k, v in flips.items()}
+        made.reasons["augmentation"] = Reason(
+            value="features", why="crops and mild colour: views of which features are made once"
+        )
+    made.params = config.override(made.params, values)
+    for what in ("image size", "model", "colours", "batch"):
+        made.reasons.pop(what, None)
+
+
+def _encoder_size(encoder: str) -> int:
+    from vtcc import encoders
+
+    if encoder.startswith("timm:"):
+        return 224
+    return min(encoders.card(encoder).image_size, LARGEST)
 
 
 def _channels(made: Choices, survey: Survey) -> None:
@@ -152,7 +204,14 @@ def _optimisation(made: Choices, survey: Survey) -> None:
     )
 
 
-def epochs_for(seconds: float, seconds_per_step: float, steps_per_epoch: int) -> int:
-    """As many epochs as fit the time, within what a training can use."""
-    steps = min(max(seconds / seconds_per_step, LEAST_STEPS), MOST_STEPS)
+def epochs_for(
+    seconds: float, seconds_per_step: float, steps_per_epoch: int, *, frozen: bool = False
+) -> int:
+    """As many epochs as fit the time, within what a training can use.
+
+    Args:
+        frozen: projectors alone are trained, which have learned what they can much sooner.
+    """
+    least, most = FROZEN_STEPS if frozen else (LEAST_STEPS, MOST_STEPS)
+    steps = min(max(seconds / seconds_per_step, least), most)
     return int(min(max(round(steps / steps_per_epoch), 1), MOST_EPOCHS))

@@ -13,18 +13,24 @@ import numpy as np
 import torch
 
 from vtcc import config
-from vtcc.analysis.features import COMPONENTS, UMAP_LEAST_IMAGES, kmeans, pca, subsample, unit_rows
+from vtcc.analysis.features import (
+    COMPONENTS,
+    UMAP_LEAST_IMAGES,
+    hdbscan,
+    kmeans,
+    pca,
+    subsample,
+    unit_rows,
+)
 from vtcc.clusters import Clusters
-from vtcc.data.cache import Cache
-from vtcc.engine import augment
-from vtcc.engine.model import build
 from vtcc.engine.model_info import one_head_info
+from vtcc.engine.views import PixelViews
 from vtcc.grouping import head
 from vtcc.grouping.baselines import Simpler
 from vtcc.grouping.choices import Reason
 from vtcc.grouping.maps import cosine_map
 from vtcc.grouping.state import Learned
-from vtcc.grouping.training import Trained, embed
+from vtcc.grouping.training import Material, Trained, embed, project
 from vtcc.progress import report
 
 MAPPED = 10_000  # images in the map; the projector places the others
@@ -40,73 +46,85 @@ class Final:
     Attributes:
         model: whose chosen head has the final clusters. clusters: names and limits of these.
         how: they were made, with the reason.
+        independent: (N,) clusters of the second training alone by the same rule; -1 for images
+            that were left out.
     """
 
     model: Trained
     clusters: Clusters
     how: Reason
+    independent: np.ndarray
 
 
-def choose(learned: Learned, cache: Cache, hog: np.ndarray, *, seed: int) -> Final:
+def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
     """Groups the images in a map and teaches the groups to a head of the main model.
 
     Args:
-        cache: the N images. hog: (N, D), their `features.gradients`. seed: of map and head.
+        hog: (N, D) of all images, their `features.gradients`. seed: of map and head.
     """
     main, second, K = learned.main, learned.second, learned.num_clusters
+    independent = grouped(second, K, seed)
     N = len(main.h)
     if few(N, K):
         why = f"{N} images are too few for a map"
-        return Final(main, Clusters.fit(main.p, main.h), Reason(value="the trained head", why=why))
+        how = Reason(value="the trained head", why=why)
+        return Final(main, Clusters.fit(main.p, main.h), how, independent)
     rows = subsample(N, MAPPED, seed)
-    components = pca(hog[rows], COMPONENTS, seed)
-    mapped = np.concatenate(
-        [
-            unit_rows(main.h[rows]),
-            SECOND * unit_rows(second.h[rows]),
-            GRADIENTS * unit_rows(components),
-        ],
-        axis=1,
+    material = learned.material
+    if material.reduced is None:
+        what = "both trainings' embeddings and a little of gradients (HOG)"
+        components = pca(hog[rows], COMPONENTS, seed)
+        parts = [main.space[rows], SECOND * second.space[rows], GRADIENTS * unit_rows(components)]
+    else:
+        what = "the instance features of both trainings and the encoder's own"
+        parts = [main.space[rows], second.space[rows], material.unit[rows]]
+    points = cosine_map(
+        np.concatenate(parts, axis=1), seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0
     )
-    points = cosine_map(mapped, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
     groups = np.full(N, -1)
     groups[rows] = kmeans(points, K, seed, starts=10).labels_
-    taught = _taught(main, cache, groups, K, seed)
+    taught, temperature = _taught(main, material, groups, K, independent, seed)
     kept = float((taught.p[rows].argmax(axis=1) == groups[rows]).mean())
     why = (
-        "k-means in a UMAP of both trainings' embeddings and a little of gradients (HOG), "
-        "taught to a head of the model, "
-        f"which places {kept:.1%} of the images in their group"
+        f"k-means in a UMAP of {what}, taught to a head of the model, which places {kept:.1%} of "
+        f"the images in their group; its confidence is softened by {temperature:.1f} to what the "
+        "second training agrees with"
     )
     how = Reason(value="a map of what was learned", why=why)
-    return Final(taught, Clusters.fit(taught.p, taught.h), how)
+    return Final(taught, Clusters.fit(taught.p, taught.h), how, independent)
 
 
-def of_features(main: Trained, cache: Cache, num_clusters: int, *, seed: int) -> dict[str, Simpler]:
-    """k-means on the trained embedding, and on pretrained features before any training.
+def of_features(learned: Learned, *, seed: int) -> dict[str, Simpler]:
+    """What people do with features today, on those that this run has.
+
+    k-means on the embedding or the instance features that were trained here, and, with a
+    pretrained encoder, k-means, UMAP + k-means and UMAP + HDBSCAN on its features alone.
 
     Args:
-        main: before its final head. cache: the images. seed: of the starts.
+        seed: of starts and maps.
     """
-    every = np.arange(len(cache.paths))
-    features = {"kmeans_embedding": ("k-means on the trained embedding", unit_rows(main.h))}
-    section = config.from_dict(config.Params, main.params).train
-    if section.model.weights:
-        untrained = build(
-            section.model,
-            num_clusters,
-            image_size=section.image_size,
-            channels=cache.channels,
-            pretrained=True,
-        )
-        h, _ = embed(cache, untrained.eval(), main.info)
-        title = "k-means on the pretrained features, untrained here"
-        features["kmeans_pretrained"] = (title, unit_rows(h))
-    results = {}
-    for name, (title, x) in features.items():
-        start = time.monotonic()
-        clusters = kmeans(x, num_clusters, seed, starts=5).labels_
-        results[name] = Simpler(title, clusters, every, x, time.monotonic() - start)
+    main, K = learned.main, learned.num_clusters
+    every = np.arange(len(main.h))
+    results: dict[str, Simpler] = {}
+    began = time.monotonic()
+    labels = kmeans(main.space, K, seed, starts=5).labels_
+    title, taken = "k-means on what was trained", time.monotonic() - began
+    results["kmeans_embedding"] = Simpler(title, labels, every, main.space, taken)
+    if learned.material.features is None:
+        return results
+    rows = subsample(len(every), MAPPED, seed)
+    plain = unit_rows(np.asarray(learned.material.features[rows, 0], np.float32))
+    encoder = main.info["model"]["encoder"]
+    began = time.monotonic()
+    groups = {"kmeans": ("k-means", kmeans(pca(plain, COMPONENTS, seed), K, seed, 5).labels_)}
+    if len(rows) >= UMAP_LEAST_IMAGES:
+        mapped = cosine_map(plain, seed, DIMENSIONS, min_dist=0.0)
+        groups["umap_kmeans"] = ("UMAP + k-means", kmeans(mapped, K, seed, 10).labels_)
+        groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped))
+    taken = time.monotonic() - began
+    for name, (title, labels) in groups.items():
+        title = f"{title} on {encoder}'s features"
+        results[f"{name}_features"] = Simpler(title, labels, rows, plain, taken)
     return results
 
 
@@ -122,33 +140,45 @@ def grouped(trained: Trained, K: int, seed: int) -> np.ndarray:
     if few(N, K):
         return trained.p.argmax(axis=1) if trained.p.shape[1] == K else groups
     rows = subsample(N, COMPARED, seed)
-    unit = unit_rows(trained.h[rows])
-    points = cosine_map(unit, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
+    points = cosine_map(trained.space[rows], seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
     groups[rows] = kmeans(points, K, seed, starts=5).labels_
     return groups
 
 
-def _taught(main: Trained, cache: Cache, groups: np.ndarray, K: int, seed: int) -> Trained:
+def _taught(
+    main: Trained,
+    material: Material,
+    groups: np.ndarray,
+    K: int,
+    independent: np.ndarray,
+    seed: int,
+) -> tuple[Trained, float]:
+    """The main model with a head that has learned the groups, and its temperature."""
     section = config.from_dict(config.Params, main.params).train
-    size = section.image_size
+    rows = np.flatnonzero(groups >= 0)
+    if material.reduced is None:
+        cache = material.cache
+        normal = PixelViews(section, tuple(main.info["mean"]), tuple(main.info["std"]))
 
-    def pixels(rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.array(cache.images[rows])).permute(0, 3, 1, 2)
+        def pixels(part: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.array(cache.images[part])).permute(0, 3, 1, 2)
 
-    model = head.teach(
-        main.model,
-        section.model,
-        groups,
-        K,
-        plain=lambda rows: augment.plain(pixels(rows), size),
-        views=lambda rows, generator: augment.view(pixels(rows), section.augment, size, generator),
-        image_size=size,
-        channels=cache.channels,
-        mean=tuple(main.info["mean"]),
-        std=tuple(main.info["std"]),
-        seed=seed,
-        on_progress=lambda done, total: report("clusters", done, total),
-    )
+        h = head.embed_views(
+            main.model,
+            rows,
+            plain=lambda part: normal.plain(pixels(part)),
+            views=lambda part, generator: normal.view(pixels(part), generator, second=False),
+            seed=seed,
+            on_progress=lambda done, total: report("clusters", done, total),
+        )
+    else:
+        h = torch.from_numpy(material.reduced[rows]).transpose(0, 1)
+    model = head.teach(main.model, section.model, h, groups[rows], K, seed=seed)
+    known = np.flatnonzero(independent >= 0)
+    temperature = head.calibrate(model, torch.from_numpy(main.h[known]), independent[known])
     info = one_head_info(main.info, K)
-    h, heads = embed(cache, model, info)
-    return replace(main, model=model, info=info, h=h, heads=heads, chosen=0)
+    if material.reduced is None:
+        embedding, heads = embed(material.cache, model, info)
+    else:
+        embedding, heads, _ = project(material.reduced, model)
+    return replace(main, model=model, info=info, h=embedding, heads=heads, chosen=0), temperature

@@ -112,8 +112,8 @@ def cached(
     seen: list[np.ndarray] = []
     how = {"channels": channels, "size": size, "max_pixels": max_pixels}
     with CacheWriter(directory, name=name, image_size=size, channels=channels) as writer:
-        decoded = zip(found.names, _in_threads(found.files, how), strict=True)
-        for path, one in track(decoded, "read", len(found.names)):
+        files = zip(found.names, decoded(found.files, how), strict=True)
+        for path, one in track(files, "read", len(found.names)):
             if isinstance(one, str):
                 writer.quarantine(path, one)
                 continue
@@ -145,7 +145,7 @@ def _quarantined(directory: Path) -> dict[str, str]:
         return {row["path"]: row["reason"] for row in csv.DictReader(file)}
 
 
-def _in_threads(files: Sequence[Path], how: dict[str, Any]) -> Iterator[np.ndarray | str]:
+def decoded(files: Sequence[Path], how: dict[str, Any]) -> Iterator[np.ndarray | str]:
     """Decodes in order, some files ahead; a reason where one cannot be read."""
 
     def decode(part: Sequence[Path]) -> list[np.ndarray | str]:

@@ -22,20 +22,22 @@ def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
 
     images, K = prepared.cache.images, learned.num_clusters
     hog = gradients(images)
-    chosen = final.choose(learned, prepared.cache, hog, seed=seed)
+    chosen = final.choose(learned, hog, seed=seed)
     note(f"clusters by {chosen.how['value']}: {chosen.how['why']}")
     model, clusters = chosen.model, chosen.clusters
     base = model.p.argmax(axis=1).astype(np.int32)
     applied = clusters.apply(model.p, model.h, base)
     note("simpler methods on the same images")
-    simpler = baselines.run(images, hog, K, seed=seed, on_start=note)
-    simpler |= final.of_features(learned.main, prepared.cache, K, seed=seed)
+    # With a pretrained encoder's features a map of the gradients would only cost time.
+    maps = learned.material.features is None
+    simpler = baselines.run(images, hog, K, seed=seed, on_start=note, maps=maps)
+    simpler |= final.of_features(learned, seed=seed)
     at = learned.count.at(learned.count.clusters)
     copied = copies.share(prepared.files, max_pixels=MAX_PIXELS, seed=seed)
     worth = trust.measure(
         applied.cluster,
         applied.confidence,
-        other=final.grouped(learned.second, K, seed),
+        other=chosen.independent,
         reference=simpler["hog_pca_kmeans"].features,
         map_silhouette=at.silhouette,
         halves=at.stability,

@@ -15,12 +15,12 @@ from vtcc.grouping.options import (
     Options,
 )
 from vtcc.grouping.state import Learned, Prepared
-from vtcc.grouping.training import Trained
+from vtcc.grouping.training import Material, Trained
 from vtcc.progress import note, report
 
 
 def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) -> Learned:
-    """Trains on the images, resuming what an interrupted run left.
+    """Trains on the images or their features, resuming what an interrupted run left.
 
     Args:
         work: its directory. deadline: of all of `vtcc cluster`, on `time.monotonic`'s clock.
@@ -31,11 +31,19 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
     seconds = None
     if "train.epochs" not in options.overrides:
         seconds = _budget(len(prepared.cache.paths), work, deadline)
+    material = Material(prepared.cache)
+    main_share, scout_share = MAIN_SHARE, SCOUT_SHARE
+    if prepared.features is not None:
+        components = prepared.params["train"]["model"]["components"]
+        material = Material.of_features(
+            prepared.cache, prepared.features, components, prepared.digest
+        )
+        main_share = scout_share = 0.5  # both go into the map, so both are trained as long
 
     def train(title: str, share: float, clusters: int, seed: int) -> Trained:
         values = {"train.seed": seed, "train.num_clusters": clusters}
         return training.train(
-            prepared.cache,
+            material,
             config.override(prepared.params, values),
             work / title.replace(" ", "-"),
             seconds=None if seconds is None else seconds * share,
@@ -46,17 +54,17 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
     other_seed = seed + 1 if seed < config.MAX_SEED else seed - 1
     if isinstance(options.clusters, int):
         K = options.clusters
-        main = train("training", MAIN_SHARE, K, seed)
-        second = train("second training", 1 - MAIN_SHARE, K, other_seed)
-        return Learned(K, main, second, counted(main, K, K, seed, work))
+        main = train("training", main_share, K, seed)
+        second = train("second training", 1 - main_share, K, other_seed)
+        return Learned(K, main, second, counted(main, K, K, seed, work), material)
     low, high = options.clusters
     heads = prepared.params["train"]["num_clusters"]
-    second = train("first training", SCOUT_SHARE, heads, other_seed)
+    second = train("first training", scout_share, heads, other_seed)
     chosen = counted(second, low, high, seed, work)
     for reason in chosen.reasons:
         note(reason)
-    main = train("training", 1 - SCOUT_SHARE, chosen.clusters, seed)
-    return Learned(chosen.clusters, main, second, chosen)
+    main = train("training", 1 - scout_share, chosen.clusters, seed)
+    return Learned(chosen.clusters, main, second, chosen, material)
 
 
 def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> count.Count:
@@ -74,7 +82,7 @@ def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> cou
         note(f"{file}: of another training, so this step is done again")
     note("judging groups" if low == high else f"how many clusters, from {low} to {high}")
     recommended = count.count(
-        trained.h,
+        trained.space,
         trained.heads,
         low=low,
         high=high,

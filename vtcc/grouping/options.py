@@ -24,6 +24,8 @@ class Options:
     Attributes:
         folder: of images. out: of the results, default `FOLDER-clusters` beside it.
         clusters: K, or (low, high) to choose from. minutes: all of it should take.
+        encoder: "auto", "none" (from scratch), a name of `vtcc encoders`, or a timm model's.
+        weights: a local file for it. finetune: train the encoder as well, from these weights.
         seed: of everything random. folders: "", links or copies. overwrite: a finished result.
         overrides: dotted parameters that replace the automatic choices.
     """
@@ -32,6 +34,10 @@ class Options:
     out: Path | None = None
     clusters: int | tuple[int, int] = (AUTO_LOW, AUTO_HIGH)
     minutes: float = 20.0
+    encoder: str = "auto"
+    weights: Path | None = None
+    finetune: bool = False
+    accept_licence: tuple[str, ...] = ()
     seed: int = 0
     folders: str = ""
     overwrite: bool = False

@@ -1,12 +1,15 @@
 """First step of `vtcc cluster`: looks at the images, chooses the training, reads every image."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vtcc import compose, config
-from vtcc.grouping import choices, intake, survey, workdir
+from vtcc.grouping import choices, intake, survey, which, workdir
 from vtcc.grouping.options import MAX_PIXELS, OVERCLUSTER, Options, check_clusters
 from vtcc.grouping.state import Prepared
 from vtcc.progress import note
+
+THUMBNAIL = 64  # pixels of the cache that page and gradients are made from, with an encoder
 
 
 def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
@@ -23,6 +26,12 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
     chosen = choices.choose(
         seen, name=options.title, source=str(listed.root), clusters=heads, seed=options.seed
     )
+    encoder = which.encoder(options, seen)
+    chosen.reasons["encoder"] = encoder.reason
+    if encoder.name:
+        choices.use_encoder(
+            chosen, encoder.name, weights=options.weights, finetune=options.finetune
+        )
     if options.overrides:
         chosen.set(
             options.overrides,
@@ -35,18 +44,25 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
     for what, reason in chosen.reasons.items():
         note(f"{what}: {reason['value']} ({reason['why']})")
     params = chosen.params
+    frozen = params["train"]["model"]["frozen"]
     cache, sketches, errors = intake.cached(
         listed,
         work / "cache",
         name=options.title,
         channels=params["dataset"]["channels"],
-        size=params["validate"]["image_size"],
+        size=THUMBNAIL if frozen else params["validate"]["image_size"],
         max_pixels=MAX_PIXELS,
     )
     check_clusters(options.given_clusters, len(cache.paths), readable=True)
     if params["train"]["batch_size"] > len(cache.paths):
         params = config.override(params, {"train.batch_size": len(cache.paths)})
-    return Prepared(listed, cache, sketches, errors, params, chosen.reasons)
+    prepared = Prepared(listed, cache, sketches, errors, params, chosen.reasons)
+    if not frozen:
+        return prepared
+    from vtcc.grouping.encode import encoded
+
+    made = encoded(prepared.files, cache, params, work)
+    return replace(prepared, features=made.values, digest=made.info["key"])
 
 
 def _surveyed(options: Options, listed: intake.Listed, work: Path) -> survey.Survey:

@@ -12,7 +12,7 @@ from vtcc.data.cache import Cache
 from vtcc.grouping.choices import Reason
 from vtcc.grouping.count import Count
 from vtcc.grouping.intake import Listed
-from vtcc.grouping.training import Trained
+from vtcc.grouping.training import Material, Trained
 from vtcc.grouping.trust import Trust
 
 
@@ -24,6 +24,7 @@ class Prepared:
         listed: all files. cache: those that could be read, N of them, as uint8 pixels.
         sketches: (N, 8, 9) float32 of `vtcc.data.duplicates.sketch`.
         errors: name -> why it could not be read.
+        features: (N, V, D) float16 of a pretrained encoder, or None. digest: of the features.
         params: nested, complete. reasons: what was decided -> value and reason in words.
     """
 
@@ -33,6 +34,8 @@ class Prepared:
     errors: dict[str, str]
     params: dict[str, Any]
     reasons: dict[str, Reason]
+    features: np.ndarray | None = None
+    digest: str = ""
 
     @property
     def labels(self) -> list[int] | None:
@@ -59,12 +62,14 @@ class Learned:
         second: from another seed, for the map and for the measure of trust; its heads may have
             another number of clusters.
         count: the criteria at K, or for every K that was tried.
+        material: what was trained on.
     """
 
     num_clusters: int
     main: Trained
     second: Trained
     count: Count
+    material: Material
 
 
 @dataclass(frozen=True)

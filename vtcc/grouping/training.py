@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from vtcc import __version__, config
+from vtcc.analysis.features import unit_rows
 from vtcc.analysis.selection import Candidate, choose
 from vtcc.atomic import atomic_file
 from vtcc.data.cache import Cache
 from vtcc.engine import checkpoint, kernels, loop, plan
-from vtcc.engine.model import VTCC
+from vtcc.engine.frozen import Reduction, fit_reduction
+from vtcc.engine.model import VTCC, with_frozen_encoder
 from vtcc.engine.model_info import trained_info
 from vtcc.engine.normalization import normalization
 from vtcc.engine.predict import Predictor
@@ -28,6 +30,49 @@ _MODEL, _HEADS, _FINISHED = "model", "heads.npz", "finished.json"
 
 
 @dataclass(frozen=True)
+class Material:
+    """What trainings read: the images, and their features where the encoder is frozen.
+
+    Attributes:
+        cache: N images.
+        features: (N, V, D) float16 of a pretrained encoder, each image as it is first; or None.
+        reduced: (N, V, d) float32, their principal components; or None.
+        reduction: how these are computed; or None.
+        digest: names all of it.
+    """
+
+    cache: Cache
+    features: np.ndarray | None = None
+    reduced: np.ndarray | None = None
+    reduction: Reduction | None = None
+    digest: str = ""
+
+    @classmethod
+    def of_features(
+        cls, cache: Cache, features: np.ndarray, components: int, digest: str
+    ) -> "Material":
+        """With the components that projectors are trained on.
+
+        Args:
+            features: as above. components: d. digest: of the features.
+        """
+        reduction = fit_reduction(features, np.arange(len(features)), components)
+        return cls(cache, features, reduction(features).numpy(), reduction, digest)
+
+    @property
+    def unit(self) -> np.ndarray:
+        """(N, D) float32 unit rows, each the mean of an image's views."""
+        assert self.features is not None
+        mean = [
+            unit_rows(
+                unit_rows(np.asarray(self.features[i : i + _PART], np.float32), axis=2).mean(axis=1)
+            )
+            for i in range(0, len(self.features), _PART)
+        ]
+        return np.concatenate(mean)
+
+
+@dataclass(frozen=True)
 class Trained:
     """A finished training.
 
@@ -35,6 +80,8 @@ class Trained:
         model: in eval mode on the CPU, its head chosen without labels.
         info: its `model.json`.
         h: (N, d) float32 embedding of the cached images.
+        space: (N, m) float32 unit rows, in which groups are looked for: h, or, where the encoder
+            is frozen, the mean of the instance features z of an image's views.
         heads: (heads, N, K) float32 probabilities of every head; head `chosen` is the model's.
         chosen: number of the head. params: nested, those it was trained with.
         steps, seconds: it took, resumes included in the steps alone.
@@ -44,6 +91,7 @@ class Trained:
     model: VTCC
     info: dict[str, Any]
     h: np.ndarray
+    space: np.ndarray
     heads: np.ndarray
     chosen: int
     params: dict[str, Any]
@@ -63,12 +111,17 @@ class Trained:
 
 
 def train(
-    cache: Cache, params: dict[str, Any], room: Path, *, seconds: float | None, title: str
+    material: Material,
+    params: dict[str, Any],
+    room: Path,
+    *,
+    seconds: float | None,
+    title: str,
 ) -> Trained:
-    """Trains for about `seconds`; a second call goes on or reads what the first one left.
+    """Trains for at most about `seconds`; a second call goes on or reads what the first one left.
 
     Args:
-        cache: the images. params: nested.
+        material: what is trained on. params: nested.
         seconds: replaces `train.epochs` by as many as fit this time; None: leaves them.
         room: a directory of this training's own, kept between calls.
         title: of the training, in what people read.
@@ -78,23 +131,24 @@ def train(
     """
     room.mkdir(parents=True, exist_ok=True)
     if seconds is not None:
-        params = _with_epochs(cache, params, room, seconds)
+        params = _with_epochs(material, params, room, seconds)
     section = config.from_dict(config.Params, params).train
-    key = _key(section, cache)
+    cache = material.cache
+    key = _key(section, material)
     trained = _finished(room, key, params, cache)
     if trained is not None:
         return trained
     note(f"{title}: {section.epochs} epochs, K = {section.num_clusters}, seed {section.seed}")
-    mean, std = normalization(section.normalize, cache)
+    mean, std = normalization(section.normalize, cache, section.model.encoder)
     started = time.monotonic()
     fitted = loop.fit(
-        cache.images,
+        cache.images if material.reduced is None else material.reduced,
         cache.rows("train"),
         section,
         mean=mean,
         std=std,
         scratch=room / "scratch" / key,
-        digest=cache.digest,
+        digest=material.digest or cache.digest,
         known_kernels=room.parent / "kernels",
     )
     best = choose([Candidate(**c) for c in fitted.candidates])
@@ -111,18 +165,31 @@ def train(
         kernels=fitted.kernels,
         processes=1,
     )
-    h, heads = embed(cache, model, info)
+    if material.reduced is None:
+        h, heads = embed(cache, model, info)
+        space = unit_rows(h)
+    else:
+        info["cache_size"] = section.image_size  # files are decoded at the encoder's own size
+        h, heads, space = project(material.reduced, model)
+        model = with_frozen_encoder(
+            model,
+            section.model,
+            material.reduction,
+            image_size=section.image_size,
+            channels=cache.channels,
+        )
     with atomic_file(room / _HEADS) as building, building.open("wb") as file:
-        np.savez(file, h=h, heads=heads, seconds=took)
+        np.savez(file, h=h, heads=heads, space=space, seconds=took)
     checkpoint.save_model(room / _MODEL, model, info)
     write_json(room / _FINISHED, {"key": key})
-    return _trained(model, info, h, heads, params, took, key)
+    return _trained(model, info, h, space, heads, params, took, key)
 
 
 def _trained(
     model: VTCC,
     info: dict[str, Any],
     h: np.ndarray,
+    space: np.ndarray,
     heads: np.ndarray,
     params: dict[str, Any],
     seconds: float,
@@ -130,13 +197,14 @@ def _trained(
 ) -> Trained:
     section = params["train"]
     steps = section["epochs"] * (len(h) // section["batch_size"])
-    return Trained(model, info, h, heads, info["head"], params, steps, seconds, key)
+    return Trained(model, info, h, space, heads, info["head"], params, steps, seconds, key)
 
 
-def _key(section: config.Train, cache: Cache) -> str:
+def _key(section: config.Train, material: Material) -> str:
     """Names the training: another version, other images or parameters give another one."""
     resolved = vars(kernels.resolve(section))
-    own = checkpoint.training_key(config.to_dict(section), cache.digest, resolved)
+    digest = material.digest or material.cache.digest
+    own = checkpoint.training_key(config.to_dict(section), digest, resolved)
     return f"{__version__}-{own}"
 
 
@@ -151,16 +219,42 @@ def _finished(room: Path, key: str, params: dict[str, Any], cache: Cache) -> Tra
     try:
         model, info = checkpoint.read_model(room / _MODEL)
         with np.load(room / _HEADS, allow_pickle=False) as saved:
-            h, heads, seconds = saved["h"], saved["heads"], float(saved["seconds"])
+            h, heads, space = saved["h"], saved["heads"], saved["space"]
+            seconds = float(saved["seconds"])
     except (VtccError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         note(f"{room}: what an earlier training left is damaged ({error}): training again")
         return None
     N, d = len(cache.paths), int(model.encoder.embed_dim)  # type: ignore[arg-type]
     shape = (len(model.cluster_projectors), N, params["train"]["num_clusters"])
-    if h.shape != (N, d) or heads.shape != shape:
+    if h.shape != (N, d) or heads.shape != shape or len(space) != N:
         note(f"{room}: what an earlier training left has another shape: training again")
         return None
-    return _trained(model, info, h, heads, params, seconds, key)
+    return _trained(model, info, h, space, heads, params, seconds, key)
+
+
+@torch.inference_mode()
+def project(reduced: np.ndarray, model: VTCC) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What projectors trained on features say of the images.
+
+    Args:
+        reduced: (N, V, d) float32. model: in eval mode on the CPU.
+
+    Returns:
+        h (N, d) and the probabilities (heads, N, K) of the images as they are; unit rows (N, m),
+        the mean over the views of z, or of h where instances were not contrasted.
+    """
+    heads: list[np.ndarray] = []
+    space: list[np.ndarray] = []
+    for start in range(0, len(reduced), _PART):
+        views = torch.from_numpy(reduced[start : start + _PART])
+        z, p = model.project(views[:, 0])
+        heads.append(p.numpy())
+        instances = z[:, None] if z.shape[1] else views[:, :1]
+        if z.shape[1]:
+            others = [model.project(views[:, v])[0] for v in range(1, views.shape[1])]
+            instances = torch.stack([z, *others], dim=1)
+        space.append(unit_rows(instances.mean(dim=1).numpy()))
+    return np.ascontiguousarray(reduced[:, 0]), np.concatenate(heads, axis=1), np.concatenate(space)
 
 
 def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +278,7 @@ def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, 
 
 
 def _with_epochs(
-    cache: Cache, params: dict[str, Any], room: Path, seconds: float
+    material: Material, params: dict[str, Any], room: Path, seconds: float
 ) -> dict[str, Any]:
     """The parameters with the epochs that fit the time, measured once and kept."""
     kept = room / "epochs.json"
@@ -193,12 +287,21 @@ def _with_epochs(
         return config.override(params, {"train.epochs": known["epochs"]})
     trial = config.override(params, {"train.epochs": 10})
     section = config.from_dict(config.Params, trial).train
-    mean, std = normalization(section.normalize, cache)
+    cache = material.cache
     rows = cache.rows("train")
-    made = plan.rehearse(cache.images, rows, section, mean=mean, std=std, seconds=4.0)
-    per_step = made.step.mean * section.batch_size / made.step.batch
+    frozen = material.reduced is not None
+    mean, std = normalization(section.normalize, cache, section.model.encoder)
+    timing = plan.time_step(
+        cache.images if material.reduced is None else material.reduced,
+        rows,
+        section,
+        mean=mean,
+        std=std,
+        seconds=1.0 if frozen else 4.0,
+    )
+    per_step = timing.mean * section.batch_size / timing.batch
     per_epoch = len(rows) // section.batch_size
-    epochs = epochs_for(seconds, per_step, per_epoch)
+    epochs = epochs_for(seconds, per_step, per_epoch, frozen=frozen)
     needed = epochs * per_epoch * per_step
     if needed > 1.5 * seconds:
         note(
