@@ -112,3 +112,17 @@ def test_another_head_is_refused(images):
     p, h, _ = images
     with pytest.raises(VtccError, match="a model with 3 clusters, this one has 2"):
         Clusters.fit(p, h).apply(p[:, :2], h)
+
+
+def test_the_kept_cluster_wins_over_rounded_probabilities(images):
+    p, h, _ = images
+    known = Clusters.fit(p, h)
+    p = p[:2].copy()
+    p[0] = [0.33333, 0.33334, 0.33333]
+    base = p.argmax(axis=1)
+    rounded = p.astype(np.float16).astype(np.float32)
+    assert known.apply(rounded, h[:2]).cluster.tolist() == [0, 0]
+    found = known.apply(rounded, h[:2], base)
+    assert found.cluster.tolist() == base.tolist() == [1, 0]
+    assert found.confidence == pytest.approx([0.3333, 0.9], abs=1e-3)
+    assert rounded[0, 1] == rounded[0, 0]  # what was given is as it was

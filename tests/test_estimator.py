@@ -47,6 +47,17 @@ def test_predict_and_transform_agree_with_fit(fitted, images, tmp_path):
     assert fitted.predict(images[..., None] / 255).tolist() == fitted.labels_.tolist()
 
 
+def test_predict_takes_a_folder_of_any_size(fitted, images, tmp_path):
+    with pytest.raises(VtccError, match="no image in"):
+        fitted.predict(tmp_path)
+    Image.fromarray(images[0]).save(tmp_path / "0.png")
+    assert fitted.predict(tmp_path).tolist() == fitted.labels_[:1].tolist()
+    Image.fromarray(images[1]).save(tmp_path / "1.png")
+    assert fitted.predict(str(tmp_path)).tolist() == fitted.labels_[:2].tolist()
+    with pytest.raises(VtccError, match="found 2 images, and grouping needs at least 10"):
+        vtcc.ImageClusterer(2).fit(tmp_path)
+
+
 def test_the_same_seed_gives_the_same(fitted, images):
     again = clone(fitted).fit(images)
     assert again.labels_.tolist() == fitted.labels_.tolist()

@@ -81,12 +81,11 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             raise VtccError(f"random_state: found {seed!r}; give an integer from 0, or None")
         with tempfile.TemporaryDirectory() as room:
             folder = Path(room) / "images"
-            items = _items(X)
-            if len(items) < LEAST_IMAGES:
+            names = _as_folder(_items(X), folder)
+            if len(names) < LEAST_IMAGES:
                 raise VtccError(
-                    f"X: found {len(items)} images, and grouping needs at least {LEAST_IMAGES}"
+                    f"X: found {len(names)} images, and grouping needs at least {LEAST_IMAGES}"
                 )
-            names = _as_folder(items, folder)
             options = Options(
                 folder=folder,
                 out=Path(self.output) if self.output else Path(room) / "out",

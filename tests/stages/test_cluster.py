@@ -192,28 +192,183 @@ def test_a_finished_run_is_not_overwritten_by_chance(photos, made):
     assert workdir.place(Options(photos, overwrite=True)) == made
 
 
-def test_links_by_cluster(made, photos, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(made, copy)
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """48 images: a lying bar, a standing one, a frame; the kind is i % 3."""
+    root = tmp_path_factory.mktemp("open") / "kinds"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(48):
+        picture = rng.integers(0, 60, (16, 16))
+        if i % 3 == 0:
+            picture[6:9, 1:15] += 190
+        elif i % 3 == 1:
+            picture[1:15, 6:9] += 190
+        else:
+            picture += 190
+            picture[3:13, 3:13] -= 190
+        Image.fromarray(picture.astype(np.uint8)).save(root / f"{i:02d}.png")
+    return root
 
-    names = {0: "a/b", 1: "A_B", 2: ""}
-    assert outputs.folder_names(names) == {0: "a_b", 1: "A_B (1)", 2: "cluster 2"}
-    lines = [row for row in rows(made) if row["cluster"]]
-    assigned = outputs.Assigned(
-        files=[row["file"] for row in lines],
-        row={row["file"]: i for i, row in enumerate(lines)},
-        cluster=np.array([int(row["cluster"]) for row in lines]),
-        names=names,
-        confidence=np.zeros(len(lines)),
-        distance=np.zeros(len(lines)),
-        second=np.zeros(len(lines), int),
-        outlier=np.zeros(len(lines), bool),
+
+@pytest.fixture(scope="module")
+def open_k(kinds):
+    """The results of a run that chose K itself."""
+    short = SMALL | {"train.epochs": 12}
+    asked = Options(kinds, clusters=parse_clusters("auto"), folders="links", overrides=short)
+    return cluster.run(asked)
+
+
+def test_an_open_k_is_found(kinds, open_k):
+    summary = json.loads((open_k / "summary.json").read_text())
+    table = rows(open_k)
+    assert [row["file"] for row in table] == [f"{i:02d}.png" for i in range(48)]
+    assert list(table[0]) == list(outputs.COLUMNS)
+    K = summary["count"]["clusters"]
+    assert K in (3, 4, 5)
+    tried = [criteria["clusters"] for criteria in summary["count"]["curve"]]
+    assert tried == list(range(2, 10))  # of 48 images, five a cluster
+    assert summary["count"]["low"] <= K <= summary["count"]["high"]
+    assert summary["count"]["reasons"]
+    for criteria in summary["count"]["curve"]:
+        assert 0 <= criteria["score"] <= 1
+    assert [c["id"] for c in summary["clusters"]] == list(range(K))
+    assert sum(c["size"] for c in summary["clusters"]) == 48
+    assert [training["seed"] for training in summary["trainings"]] == [0, 1]
+    assert config.load(open_k / "params.yaml").train.num_clusters == K
+    assigned = [int(row["cluster"]) for row in table]
+    assert normalized_mutual_info_score([i % 3 for i in range(48)], assigned) > 0.7
+
+
+def test_the_model_of_an_open_k_predicts_the_same(kinds, open_k, tmp_path):
+    predict.run([kinds], str(open_k / "model"), out=tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        predicted = {Path(row["file"]).name: row["cluster"] for row in csv.DictReader(file)}
+    assert predicted == {row["file"]: row["cluster"] for row in rows(open_k)}
+
+
+def test_a_folder_of_links_by_cluster(kinds, open_k):
+    links = [file for file in (open_k / "folders").rglob("*.png") if file.is_symlink()]
+    assert {file.name: file.parent.name for file in links} == {
+        row["file"]: row["name"] for row in rows(open_k)
+    }
+    assert all(file.resolve() == kinds / file.name for file in links)
+
+
+def full_disk(source, target):
+    raise OSError(28, "No space left on device")
+
+
+def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, monkeypatch):
+    from unittest.mock import create_autospec
+
+    from vtcc.grouping import judge, learn, prepare
+
+    for module, step in ((prepare, "prepare"), (learn, "learn"), (judge, "judge")):
+        monkeypatch.setattr(module, step, create_autospec(getattr(module, step)))
+    table = [row for row in rows(made) if row["cluster"]]
+    K3 = outputs.Assigned(
+        files=[row["file"] for row in table],
+        row={row["file"]: i for i, row in enumerate(table)},
+        cluster=np.array([int(row["cluster"]) for row in table]),
+        names={0: "a", 1: "b", 2: "c"},
+        confidence=np.zeros(len(table)),
+        distance=np.zeros(len(table)),
+        second=np.zeros(len(table), int),
+        outlier=np.zeros(len(table), bool),
         errors={},
     )
-    outputs.links(copy, photos, assigned, copies=False)
-    found = list((copy / "folders").rglob("*.png"))
-    assert len(found) == 96
-    assert all(link.is_symlink() and link.exists() for link in found)
+
+    def write(directory, *steps, **named):
+        shutil.copytree(made, directory, dirs_exist_ok=True)
+        return K3
+
+    monkeypatch.setattr(result, "write", create_autospec(result.write, side_effect=write))
+    closing = create_autospec(result.closing_lines, return_value=("the end",))
+    monkeypatch.setattr(result, "closing_lines", closing)
+    monkeypatch.setattr(outputs.shutil, "copy2", full_disk)
+    out = tmp_path / "out"
+    # Copying a tree needs what is broken here for single files alone.
+    monkeypatch.setattr(shutil, "copytree", lambda a, b, dirs_exist_ok: copied(a, b))
+    with pytest.raises(VtccError, match=r"No space left.* are complete without it"):
+        cluster.run(Options(photos, out=out, clusters=3, folders="copies"))
+    assert rows(out) == rows(made)
+    assert not (out / "folders").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def copied(source, target):
+    for file in source.rglob("*"):
+        place = target / file.relative_to(source)
+        if file.is_dir():
+            place.mkdir()
+        else:
+            place.write_bytes(file.read_bytes())
+
+
+@pytest.fixture
+def renamed(made, tmp_path):
+    """A copy of the results, and an edit that renames a cluster."""
+    results = tmp_path / "results"
+    shutil.copytree(made, results)
+    edits = tmp_path / "edits.json"
+    edit = {"do": "rename", "cluster": 1, "name": "boats"}
+    edits.write_text(
+        json.dumps({"format": 1, "model": result.digest(results / "model"), "edits": [edit]})
+    )
+    return results, edits
+
+
+def renamed_rows(table):
+    return [row | {"name": "boats"} if row["cluster"] == "1" else row for row in table]
+
+
+def test_a_new_name_moves_no_image(made, renamed):
+    results, edits = renamed
+    embedding = outputs.Embedding.load(results)
+    refine.run(results, edits)
+    for before, after in zip(renamed_rows(rows(made)), rows(results), strict=True):
+        assert before | {"distance": ""} == after | {"distance": ""}
+        if before["distance"]:
+            assert float(before["distance"]) == pytest.approx(float(after["distance"]), abs=2e-6)
+    assert (outputs.Embedding.load(results).base == embedding.base).all()
+
+
+def test_results_without_the_kept_assignment_can_be_refined(made, renamed):
+    results, edits = renamed
+    with np.load(results / outputs.EMBEDDING) as saved:
+        older = {name: saved[name] for name in saved.files if name != "base"}
+    older |= {name: older[name].astype(np.float16) for name in ("p", "h")}
+    np.savez_compressed(results / outputs.EMBEDDING, **older)
+    rounded = outputs.Embedding.load(results).p.argmax(axis=1)
+    refine.run(results, edits)
+    of = {row["file"]: row["cluster"] for row in rows(results)}
+    assert [of[name] for name in outputs.Embedding.load(results).paths] == [*map(str, rounded)]
+
+
+def test_refine_with_copies_works_where_the_images_are_gone(made, renamed, capsys):
+    results, edits = renamed
+    summary = json.loads((results / "summary.json").read_text())
+    summary |= {"folders": "copies", "root": str(results.parent / "gone")}
+    (results / "summary.json").write_text(json.dumps(summary))
+    refine.run(results, edits)
+    assert "without 96 images that are no longer where they were" in capsys.readouterr().out
+    assert [row["name"] for row in rows(results)] == [r["name"] for r in renamed_rows(rows(made))]
+
+
+def test_refine_copies_what_is_there(photos, renamed):
+    results, edits = renamed
+    summary = json.loads((results / "summary.json").read_text())
+    (results / "summary.json").write_text(json.dumps(summary | {"folders": "copies"}))
+    refine.run(results, edits)
+    placed = {file.name: file for file in (results / "folders").rglob("*.png")}
+    named = {row["file"]: row["name"] for row in rows(results) if row["cluster"]}
+    assert len(placed) == len(named) == 96
+    for name, cluster_name in named.items():
+        if "x" * 50 not in name:
+            file = placed[name.replace("/", "__")]
+            assert file.parent.name == cluster_name
+            assert file.read_bytes() == (photos / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -257,9 +412,11 @@ def test_mistakes_are_said_before_any_work(photos, tmp_path):
         run(Options(photos, out=other, overwrite=True))
     with pytest.raises(VtccError, match=r"train\.epoch: unknown parameter; did you mean"):
         run(Options(photos, out=tmp_path / "out", overrides={"train.epoch": 2}))
+    with pytest.raises(VtccError, match=r"projectors: found 'instance'.* allowed here: both"):
+        run(Options(photos, out=tmp_path / "out", overrides={"train.model.projectors": "instance"}))
     with pytest.raises(VtccError, match="no results of `vtcc cluster`"):
         refine.run(few, tmp_path / "edits.json")
-    assert not list(tmp_path.glob("out*"))
+    assert not [*tmp_path.glob("out*"), *tmp_path.glob(".out*")]
 
 
 @pytest.mark.slow

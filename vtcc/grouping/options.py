@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vtcc import compose, config
 from vtcc.errors import VtccError
 
 AUTO_LOW, AUTO_HIGH = 2, 40
@@ -75,8 +76,9 @@ def check_overrides(overrides: dict[str, Any]) -> None:
     """Refuses what no training of `vtcc cluster` can be, before any work.
 
     Raises:
-        VtccError: for a training without cluster projectors.
+        VtccError: for an unknown parameter, or a training without cluster projectors.
     """
+    config.override(compose.compose("folder"), overrides)
     if overrides.get("train.model.projectors") == "instance":
         raise VtccError(
             "train.model.projectors: found 'instance', which leaves out the cluster projectors "

@@ -1,0 +1,96 @@
+"""Features, maps and k-means that baselines, plots and grouping share."""
+
+import numpy as np
+import pytest
+
+from vtcc.analysis import features
+
+
+def test_kmeans_finds_groups_and_places_other_points():
+    rng = np.random.default_rng(0)
+    points = np.repeat([[0.0, 0], [9, 0], [0, 9]], 20, axis=0) + rng.normal(0, 0.1, (60, 2))
+    model = features.kmeans(points, 3, seed=0, starts=2)
+    groups = model.labels_.reshape(3, 20)
+    assert (groups == groups[:, :1]).all()
+    assert len(set(groups[:, 0].tolist())) == 3
+    assert model.predict(np.float32([[8, 1]]))[0] == groups[1, 0]
+    again = features.kmeans(points, 3, seed=0, starts=2)
+    assert again.labels_.tolist() == model.labels_.tolist()
+
+
+def test_kmeans_of_fewer_points_than_clusters_does_not_warn(recwarn):
+    assert sorted(features.kmeans(np.eye(2), 5, 0, 1).labels_.tolist()) == [0, 1]
+    assert set(features.kmeans(np.zeros((9, 2)), 3, 0, 1).labels_.tolist()) == {0}
+    assert not recwarn.list
+
+
+def test_unit_rows_have_length_one_or_are_zero():
+    rows = features.unit_rows(np.float32([[3, 4], [0, 0]]))
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+def test_subsample_is_ascending_and_seeded():
+    assert features.subsample(5, 9, 0).tolist() == [0, 1, 2, 3, 4]
+    drawn = features.subsample(100, 7, 3)
+    assert (np.diff(drawn) > 0).all()
+    assert drawn.tolist() == features.subsample(100, 7, 3).tolist()
+    assert drawn.tolist() == sorted(np.random.default_rng(3).permutation(100)[:7].tolist())
+
+
+def test_gradients_tell_directions_whatever_the_brightness():
+    lying = np.zeros((1, 32, 32, 1), np.uint8)
+    lying[:, 14:18] = 200
+    standing = lying.transpose(0, 2, 1, 3)
+    found = features.gradients(np.concatenate([lying, standing, lying // 2, standing // 2]))
+    assert found.dtype == np.float32
+    # 32 pixels: cells of 4, so 8 x 8 cells, 7 x 7 blocks of 2 x 2 cells, 9 directions.
+    assert found.shape == (4, 7 * 7 * 4 * 9)
+    np.testing.assert_allclose(found[0], found[2], atol=1e-2)
+    np.testing.assert_allclose(found[1], found[3], atol=1e-2)
+    assert np.linalg.norm(found[0] - found[1]) > 1
+
+
+def test_gradients_of_large_images_are_those_of_their_averages():
+    small = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    large = small.repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_allclose(features.gradients(large), features.gradients(small), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_umap_of_few_and_of_equal_images_is_finite():
+    x = np.zeros((10, 4), np.float32)
+    assert np.isfinite(features.umap(x, 0)).all()
+    assert features.umap(np.eye(12, dtype=np.float32), 0).shape == (12, 2)
+
+
+def test_small_images_keep_every_pixel():
+    x = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 1)
+    found = features.pixel_features(x, np.array([1]))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [np.arange(9, 18) / 255], rtol=1e-6)
+
+
+def test_large_images_are_averaged_over_areas():
+    x = np.zeros((1, 4, 4, 1), np.uint8)
+    x[0, :2, 2:] = [[[10], [20]], [[30], [40]]]
+    found = features.pixel_features(x, np.array([0]), side=2)
+    np.testing.assert_allclose(found, [[0, 25 / 255, 0, 0]], rtol=1e-6)
+    odd = np.full((3, 7, 7, 3), 51, np.uint8)
+    np.testing.assert_allclose(
+        features.pixel_features(odd, np.arange(3), side=3), np.full((3, 27), 0.2), rtol=1e-6
+    )
+
+
+def test_the_budget_shrinks_the_pixels():
+    x = np.zeros((10, 32, 32, 1), np.uint8)
+    assert features.pixel_features(x, np.arange(10), budget=10 * 100 * 4).shape == (10, 100)
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (20, 100), (6, 30), (1, 5)])
+def test_principal_components_keep_distances(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = features.pca(x, 50, 0)
+    assert found.shape == (shape[0], min(50, *shape))
+    gap = np.linalg.norm(x[0] - x[-1])
+    assert np.linalg.norm(found[0] - found[-1]) == pytest.approx(gap, rel=1e-3, abs=1e-4)

@@ -1,0 +1,130 @@
+"""Folders by cluster, and what refine works from."""
+
+import os
+
+import numpy as np
+import pytest
+
+from vtcc.errors import VtccError
+from vtcc.grouping import intake, outputs
+
+
+def assigned(names, clusters, titles):
+    N = len(names)
+    return outputs.Assigned(
+        files=names,
+        row={name: i for i, name in enumerate(names)},
+        cluster=np.array(clusters),
+        names=titles,
+        confidence=np.zeros(N),
+        distance=np.zeros(N),
+        second=np.zeros(N, int),
+        outlier=np.zeros(N, bool),
+        errors={},
+    )
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Files whose flat names are alike, one whose name is not UTF-8, one that is too long."""
+    root = tmp_path / "images"
+    names = ["a/b.jpg", "a__b.jpg", "A/B.jpg", f"{'x' * 150}/{'y' * 150}.jpg", "plain"]
+    files = {name: root / name for name in names}
+    files["%FF.jpg"] = root / os.fsdecode(b"\xff.jpg")
+    for name, file in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    return files
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_every_image_has_a_place_of_its_own(images, tmp_path, copies):
+    results = tmp_path / "results"
+    results.mkdir()
+    names = list(images)
+    one = assigned(names, [0] * len(names), {0: "all"})
+    outputs.write_folders(results, one, images, copies=copies)
+    placed = list((results / "folders" / "all").iterdir())
+    assert sorted(file.read_text() for file in placed) == sorted(names)
+    assert all(file.is_symlink() != copies for file in placed)
+    shown = {file.name for file in placed}
+    assert {"a__b.jpg", "a__b (2).jpg", "A__B (3).jpg", "plain", "%FF.jpg"} < shown
+    assert len({name.casefold() for name in shown}) == len(names)
+    assert max(len(os.fsencode(name)) for name in shown) <= 204
+
+
+def test_an_earlier_listing_is_found_again(images, tmp_path):
+    assert intake.located(tmp_path / "images", list(images)) == images
+
+
+def test_names_of_clusters_make_different_folders():
+    names = {0: "a/b", 1: "A_B", 2: "a_b (1)", 3: "", 4: "..", 5: "a:b"}
+    folders = outputs.folder_names(names)
+    assert folders[0] == "a_b"
+    assert folders[1] == "A_B (1)"
+    assert folders[3] == "cluster 3"
+    assert len({folder.casefold() for folder in folders.values()}) == 6
+
+
+def test_images_that_are_gone_are_left_out_with_a_note(images, tmp_path, capsys):
+    names = list(images)
+    images["plain"].unlink()
+    outputs.write_folders(tmp_path, assigned(names, [0] * 6, {0: "all"}), images, copies=True)
+    assert len(list((tmp_path / "folders" / "all").iterdir())) == 5
+    assert "without 1 images that are no longer where they were" in capsys.readouterr().out
+
+
+def test_folders_that_cannot_be_written_leave_the_results(images, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "summary.json").write_text("{}")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs.shutil, "copy2", full)
+    one = assigned(list(images), [0] * 6, {0: "all"})
+    with pytest.raises(VtccError, match=r"No space left.* complete without it"):
+        outputs.write_folders(results, one, images, copies=True)
+    assert [file.name for file in results.iterdir()] == ["summary.json"]
+
+
+def embedding():
+    rng = np.random.default_rng(0)
+    p = rng.random((5, 3)).astype(np.float32)
+    p[0] = [0.33334, 0.33333, 0.33333]  # level in half precision
+    return outputs.Embedding(
+        h=rng.normal(size=(5, 4)).astype(np.float32),
+        p=p,
+        base=p.argmax(axis=1),
+        map=np.zeros((5, 2), np.float32),
+        tile=np.arange(5),
+        first=np.arange(5),
+        looks=np.zeros((5, 6), np.float32),
+        paths=["a", "\N{CAMERA}", "c", "d", "e"],
+    )
+
+
+def test_the_embedding_is_read_back_as_it_was(tmp_path):
+    kept = embedding()
+    kept.save(tmp_path)
+    read = outputs.Embedding.load(tmp_path)
+    assert read.paths == kept.paths
+    assert read.base is not None
+    assert read.base.dtype == np.int32
+    assert read.base.tolist() == kept.base.tolist()
+    np.testing.assert_array_equal(read.p, kept.p)
+    np.testing.assert_allclose(read.h, kept.h, rtol=1e-6)
+
+
+def test_older_results_have_no_assignment(tmp_path):
+    embedding().save(tmp_path)
+    file = tmp_path / outputs.EMBEDDING
+    with np.load(file) as saved:
+        older = {name: saved[name] for name in saved.files if name != "base"}
+    older["p"], older["h"] = older["p"].astype(np.float16), older["h"].astype(np.float16)
+    np.savez_compressed(file, **older)
+    read = outputs.Embedding.load(tmp_path)
+    assert read.base is None
+    assert read.p.dtype == np.float32
+    np.testing.assert_allclose(read.p, embedding().p, atol=1e-3)

@@ -1,0 +1,98 @@
+"""A finished training is used again if it is this very one, and whole."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.stages.test_cluster import SMALL, pictures
+from vtcc import config
+from vtcc.compose import compose
+from vtcc.data.cache import CacheWriter
+from vtcc.engine import checkpoint
+from vtcc.grouping import training
+
+K = 3
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("training") / "cache"
+    with CacheWriter(directory, name="toys", image_size=16, channels=1) as writer:
+        for i, picture in enumerate(pictures(32)):
+            writer.add(f"{i}.png", "train", picture[..., None])
+        return writer.finish()
+
+
+@pytest.fixture(scope="module")
+def params():
+    values = {"train.epochs": 2, "train.batch_size": 16, "train.num_clusters": K}
+    values |= {"train.image_size": 16, "validate.image_size": 16, "dataset.channels": 1}
+    values |= {"train.model.patch_size": 4, "train.model.num_cluster_heads": 2}
+    grey = {f"train.augment.{name}": 0.0 for name in ("saturation", "hue", "grey")}
+    return config.override(compose("folder"), SMALL | values | grey)
+
+
+@pytest.fixture
+def room(cache, params, tmp_path):
+    room = tmp_path / "training"
+    training.train(cache, params, room, seconds=None, title="training")
+    return room
+
+
+def again(cache, params, room, capsys):
+    """The training once more, and whether it really trained."""
+    capsys.readouterr()
+    trained = training.train(cache, params, room, seconds=None, title="training")
+    return trained, "training: 2 epochs, K = 3" in capsys.readouterr().out
+
+
+def test_a_finished_training_is_read_back(cache, params, room, capsys):
+    trained, anew = again(cache, params, room, capsys)
+    assert not anew
+    assert trained.h.shape == (32, 32)
+    assert trained.heads.shape == (2, 32, K)
+    assert trained.steps == 2 * (32 // 16)
+    np.testing.assert_allclose(trained.p.sum(axis=1), np.ones(32), rtol=1e-5)
+    p = trained.predictor().predict(cache.images).probabilities
+    np.testing.assert_allclose(trained.p, p, atol=1e-6)
+
+
+def foreign_version(room):
+    finished = json.loads((room / "finished.json").read_text())
+    (room / "finished.json").write_text(json.dumps({"key": "0.0.9" + finished["key"][5:]}))
+
+
+def other_shape(room):
+    with np.load(room / "heads.npz") as saved:
+        values = dict(saved)
+    values["h"] = values["h"][:-1]
+    np.savez(room / "heads.npz", **values)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (foreign_version, "another version"),
+        (other_shape, "another shape"),
+        (lambda room: (room / "heads.npz").write_bytes(b""), "damaged"),
+        (lambda room: (room / "heads.npz").write_bytes(b"PK\x03\x04"), "damaged"),
+        (lambda room: (room / "model" / checkpoint.WEIGHTS).write_bytes(b""), "damaged"),
+        (lambda room: (room / "finished.json").write_text(""), "cannot be read"),
+    ],
+)
+def test_what_is_foreign_or_damaged_is_trained_again(cache, params, room, damage, message, capsys):
+    before = training.train(cache, params, room, seconds=None, title="training")
+    damage(room)
+    capsys.readouterr()
+    after = training.train(cache, params, room, seconds=None, title="training")
+    assert message in capsys.readouterr().out
+    assert after.key == before.key
+    np.testing.assert_array_equal(after.h, before.h)
+    assert not again(cache, params, room, capsys)[1]
+
+
+def test_other_parameters_are_another_training(cache, params, room, capsys):
+    other = config.override(params, {"train.seed": 5})
+    trained, _ = again(cache, params, room, capsys)
+    assert training.train(cache, other, room, seconds=None, title="t").key != trained.key

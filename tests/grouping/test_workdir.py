@@ -1,0 +1,82 @@
+"""What an interrupted `vtcc cluster` keeps, and what of it is used again."""
+
+import numpy as np
+import pytest
+
+from vtcc.grouping import count, learn, workdir
+from vtcc.grouping.options import Options
+from vtcc.grouping.training import Trained
+
+H = np.repeat(np.eye(3, 8), 20, axis=0) + np.random.default_rng(0).normal(0, 0.05, (60, 8))
+
+
+def test_what_is_kept_is_read_back(tmp_path, capsys):
+    assert workdir.read_json(tmp_path / "no.json") is None
+    workdir.write_json(tmp_path / "a.json", {"seconds": 1.5})
+    assert workdir.read_json(tmp_path / "a.json") == {"seconds": 1.5}
+    assert capsys.readouterr().out == ""
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"7.5", b"\xff\xfe"])
+def test_what_cannot_be_read_counts_as_absent(tmp_path, capsys, content):
+    (tmp_path / "a.json").write_bytes(content)
+    assert workdir.read_json(tmp_path / "a.json") is None
+    assert "cannot be read, so this step is done again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"seconds": "many"}', "{}"])
+def test_a_damaged_budget_is_measured_again(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(learn.time, "monotonic", lambda: 100.0)
+    (tmp_path / "budget.json").write_text(content)
+    assert learn._budget(1000, tmp_path, 700.0) == 600 - 45 - 6
+    assert learn._budget(1000, tmp_path, 400.0) == 600 - 45 - 6  # as it was begun
+
+
+def trained(key="k1"):
+    heads = np.eye(3, dtype=np.float32)[np.repeat(np.arange(3), 20)][None]
+    return Trained(None, {}, H.astype(np.float32), heads, 0, {}, 1, 1.0, key)
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    """The criteria without their maps, and how often they were computed."""
+    calls = []
+
+    def instead(h, heads, *, low, high, seed, on_progress):
+        calls.append((low, high))
+        return count.recommend([count.Criteria(k, 0.5, 0.5, 0.5, None, 1 / k) for k in (2, 3)])
+
+    monkeypatch.setattr(count, "count", instead)
+    return calls
+
+
+def test_the_number_of_clusters_is_chosen_once(tmp_path, counts):
+    first = learn.counted(trained(), 2, 9, 0, tmp_path)
+    assert learn.counted(trained(), 2, 9, 0, tmp_path) == first
+    assert counts == [(2, 9)]
+    assert first.clusters == 2
+    assert first.at(3).score == pytest.approx(1 / 3)
+
+
+def test_damaged_or_foreign_counts_are_computed_again(tmp_path, counts, capsys):
+    learn.counted(trained(), 2, 9, 0, tmp_path)
+    (tmp_path / "count.json").write_text("")
+    assert learn.counted(trained(), 2, 9, 0, tmp_path).clusters == 2
+    assert "cannot be read" in capsys.readouterr().out
+    learn.counted(trained("k2"), 2, 9, 0, tmp_path)
+    assert "of another training" in capsys.readouterr().out
+    assert len(counts) == 3
+
+
+def test_other_options_start_afresh(tmp_path, capsys):
+    work = tmp_path / "work"
+    work.mkdir()
+    options = Options(tmp_path, seed=1)
+    workdir.resume_or_restart(work, options, "digest")
+    (work / "begun").write_text("")
+    workdir.resume_or_restart(work, options, "digest")
+    assert (work / "begun").exists()
+    workdir.resume_or_restart(work, Options(tmp_path, seed=2), "digest")
+    assert not (work / "begun").exists()
+    assert "starting afresh" in capsys.readouterr().out
