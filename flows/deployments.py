@@ -24,7 +24,7 @@ class Deployment:
 
 
 ALL = (
-    Deployment("train", train.train, "download, validate, train, evaluate, register", True),
+    Deployment("train", train.train, "download, validate, embed, train, evaluate, register", True),
     Deployment("evaluate", evaluate.evaluate, "any registered model on any images", False),
     Deployment("study", study.study, "a study file: settings times seeds, compared", True),
     Deployment("sweep", sweep.sweep, "a search over parameters without labels", True),

@@ -75,6 +75,12 @@ def validate(where: workspace.Workspace) -> Any:
     return _stage("validate", where)
 
 
+@task(name="embed", cache_policy=NO_CACHE)
+def embed(where: workspace.Workspace) -> Any:
+    """Features of a frozen encoder; without one a moment."""
+    return _stage("embed", where)
+
+
 @task(name="train", cache_policy=NO_CACHE)
 def train(where: workspace.Workspace) -> Any:
     """The paper's method, without labels."""

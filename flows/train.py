@@ -18,6 +18,7 @@ from flows import artifacts, server, session, stages
 from flows.parameters import (
     Augment,
     Dataset,
+    Encoder,
     Group,
     Model,
     Overrides,
@@ -33,8 +34,8 @@ from vtcc.runner import dvc, workspace
 # A name, so that the default is not a literal shared between calls by accident.
 NOTHING: dict[str, Any] = {}
 # Called, never submitted: only the main thread hears a request to stop.
-STAGES = (stages.download, stages.validate, stages.train, stages.evaluate)
-RESOLVED = ("preset", "overrides", "seed", "dataset", "model", "augment")
+STAGES = (stages.download, stages.validate, stages.embed, stages.train, stages.evaluate)
+RESOLVED = ("preset", "overrides", "seed", "dataset", "model", "augment", "encoder")
 
 
 def run_name() -> str:
@@ -57,10 +58,11 @@ def train(
     dataset: Dataset | None = None,
     model: Model | None = None,
     augment: Augment | None = None,
+    encoder: Encoder | None = None,
     tags: Tags = NOTHING,
     group: Group | None = None,
 ) -> Any:
-    """Downloads, validates, trains and evaluates; what DVC has already is not done again.
+    """Downloads, validates, embeds, trains and evaluates; what DVC has already is not done again.
 
     Without parameters it runs in the project directory, as `dvc repro` would, unless another
     run is at work there. With any that differ from `params.yaml` it runs in a private worktree,
@@ -76,6 +78,7 @@ def train(
         dataset: a card of data/catalog, which sets source, channels, K and its augmentation.
         model: a model preset, sizes of the encoder.
         augment: an augmentation preset, ranges of the random views.
+        encoder: a name of `vtcc encoders`: pretrained, frozen, with all that goes with it.
         tags: of the MLflow run and the flow run, such as {"purpose": "baseline"}.
         group: a name; trainings of one group are children of one MLflow run, to be compared.
 
@@ -85,7 +88,7 @@ def train(
     Raises:
         VtccError: on parameters that are not allowed, or when a stage fails.
     """
-    values = (preset, overrides, seed, dataset, model, augment)
+    values = (preset, overrides, seed, dataset, model, augment, encoder)
     given = dict(zip(RESOLVED, values, strict=True))
     return session.explained(lambda: _train(given, processes, tags, group))
 
@@ -165,11 +168,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dataset", help="a card of data/catalog")
     parser.add_argument("--model", help="a model preset")
     parser.add_argument("--augment", help="an augmentation preset")
+    parser.add_argument("--encoder", help="a pretrained encoder, see `vtcc encoders`")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=2"
     )
     given = parser.parse_args(arguments)
-    named = {"dataset": given.dataset, "model": given.model, "augment": given.augment}
+    named = {key: getattr(given, key) for key in ("dataset", "model", "augment", "encoder")}
     try:
         overrides = config.parse_assignments(given.set)
         workspace.resolve(given.preset, overrides, given.seed, **named)

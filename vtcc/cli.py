@@ -77,6 +77,12 @@ def validate() -> None:
 
 
 @app.command()
+def embed() -> None:
+    """Stage 3: features of a frozen encoder, made once; without one nothing to do."""
+    _stage("embed")
+
+
+@app.command()
 def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A checkpoint, e.g. of another machine.")
@@ -85,7 +91,7 @@ def train(
         int, typer.Option(min=0, help="On this machine; 0: as VTCC_PROCESSES says, else 1.")
     ] = 0,
 ) -> None:
-    """Stage 3: train VTCC without labels; resumes an interrupted training by itself."""
+    """Stage 4: train VTCC without labels; resumes an interrupted training by itself."""
     _stage("train", resume=resume.absolute() if resume else None, processes=processes)
 
 
@@ -110,7 +116,7 @@ def plan(
 
 @app.command()
 def evaluate() -> None:
-    """Stage 4: scores, baselines, plots, gallery; registers the model."""
+    """Stage 5: scores, baselines, plots, gallery; registers the model."""
     _stage("evaluate")
 
 
@@ -275,8 +281,8 @@ def presets() -> None:
         size = f"{values.train.image_size} px"
         table.add_row(name, size, str(values.train.num_clusters), compose.comment(file))
     Console().print(table)
-    for kind, option in (("model", "--model"), ("augment", "--augment"), ("dataset", "--dataset")):
-        names = compose.names(kind, project)
+    for kind in ("model", "augment", "encoder", "dataset"):
+        option, names = f"--{kind}", compose.names(kind, project)
         if names:
             table = Table(option, "for", box=None)
             for name in names:
@@ -317,6 +323,9 @@ def use(
     dataset: Annotated[str | None, typer.Option(metavar="CARD", help="Of data/catalog.")] = None,
     model: Annotated[str | None, typer.Option(metavar="PRESET", help="Sizes of the model.")] = None,
     augment: Annotated[str | None, typer.Option(metavar="PRESET", help="Ranges of views.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Pretrained, frozen: see `vtcc encoders`.")
+    ] = None,
     assignments: Set = None,
 ) -> None:
     """Write params.yaml from a preset; an edited one is kept in .vtcc/params."""
@@ -333,13 +342,17 @@ def use(
         name, dataset = "paper", name
     overrides = config.parse_assignments(assignments or [])
     template = compose.run_text(name, project)
-    text = config.edit(template, compose.changes(dataset, model, augment, overrides, project))
+    base = yaml.safe_load(template)
+    changes = compose.changes(
+        dataset, model, augment, overrides, project, encoder=encoder, base=base
+    )
+    text = config.edit(template, changes)
     _in_project()
     compose.check_encoder(yaml.safe_load(text))
     if kept := compose.keep_params(Path()):
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
-    chosen = {"dataset": dataset, "model": model, "augmentation": augment}
+    chosen = {"dataset": dataset, "model": model, "augmentation": augment, "encoder": encoder}
     said = [f"{kind} {value}" for kind, value in chosen.items() if value]
     print(", ".join([f"params.yaml: preset {name}", *said, *(assignments or [])]))
 

@@ -17,6 +17,7 @@ from vtcc.errors import VtccError
 
 CATALOG = Path("data/catalog")
 KINDS = ("run", "model", "augment")
+STEPS = 600  # of a training on features: enough for its few weights, and seconds long
 
 
 def directory(kind: str, project: Path | None = None) -> Path:
@@ -27,7 +28,11 @@ def directory(kind: str, project: Path | None = None) -> Path:
 
 
 def names(kind: str, project: Path | None = None) -> list[str]:
-    """The presets of a kind (`run`, `model`, `augment`), or the cards (`dataset`), sorted."""
+    """The presets of a kind (`run`, `model`, `augment`), or cards (`dataset`, `encoder`), sorted."""
+    if kind == "encoder":
+        from vtcc.encoders import catalog
+
+        return catalog.names()
     if kind == "dataset":
         return sorted(p.stem for p in ((project or paths.project()) / CATALOG).glob("*.yaml"))
     return sorted(p.stem for p in directory(kind, project).glob("*.yaml"))
@@ -39,16 +44,20 @@ def compose(
     dataset: str | None = None,
     model: str | None = None,
     augment: str | None = None,
+    encoder: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     project: Path | None = None,
 ) -> dict[str, Any]:
-    """The complete parameters, checked. Later wins: preset, model, dataset, augment, overrides.
+    """The complete parameters, checked.
+
+    Later wins: preset, model, dataset, encoder, augment, overrides.
 
     Args:
         preset: a run preset; None takes the project's `params.yaml`.
         dataset: a card of the project's `data/catalog`.
         model: a model preset.
         augment: an augmentation preset.
+        encoder: a name of `vtcc encoders`: pretrained and frozen, trained on by its features.
         overrides: dotted keys and their values, `{"train.epochs": 2}`.
         project: directory of `params.yaml`; default: the one around the working directory.
 
@@ -65,7 +74,10 @@ def compose(
     if not isinstance(values, dict):
         raise VtccError(f"{project / file}: expected sections, found {values!r}")
     config.from_dict(config.Params, values)
-    return config.override(values, changes(dataset, model, augment, overrides, project))
+    changed = changes(
+        dataset, model, augment, overrides, project, encoder=encoder, base=values
+    )
+    return config.override(values, changed)
 
 
 def keep_params(project: Path) -> Path | None:
@@ -92,8 +104,15 @@ def changes(
     augment: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     project: Path | None = None,
+    *,
+    encoder: str | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a card, a model and an augmentation preset and overrides replace, as dotted keys.
+    """What cards, a model and an augmentation preset and overrides replace, as dotted keys.
+
+    Args:
+        dataset, model, augment, overrides, project, encoder: as of `compose`.
+        base: the nested parameters that are changed; they say how many images there are.
 
     Raises:
         VtccError: on an unknown name, with the nearest.
@@ -104,9 +123,47 @@ def changes(
         found |= _mapping(_file("model", model, project))
     if dataset is not None:
         found |= _card(dataset, project)
+    if encoder is not None:
+        found |= _encoder(encoder, {**config.flatten(dict(base or {})), **found}, project)
     if augment is not None:
         found |= _augment(augment, project)
     return found | dict(overrides or {})
+
+
+def expected_images(flat: Mapping[str, Any], project: Path) -> int | None:
+    """Training images that a dataset's card promises; None where it promises none.
+
+    Args:
+        flat: parameters with dotted keys. project: directory that `dataset.source` is below.
+    """
+    source = project / str(flat.get("dataset.source", ""))
+    card = config.read_yaml(source) if source.suffix == ".yaml" and source.is_file() else {}
+    count = card.get("images") if isinstance(card, dict) else None
+    if not isinstance(count, int):
+        return None
+    count = min(count, flat.get("dataset.limit") or count)
+    return count - round(count * flat.get("dataset.holdout", 0.0))
+
+
+def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any]:
+    from vtcc.encoders import catalog
+
+    known = catalog.names()
+    if name not in known:
+        raise VtccError(unknown("encoder", name, known))
+    card = catalog.card(name)
+    found = _mapping(directory("run", project) / "encoders" / "frozen.yaml")
+    found |= _augment("features", project)
+    found |= {
+        "train.model.encoder": name,
+        "train.model.components": min(found["train.model.components"], card.feature_dim),
+        "train.image_size": card.image_size,
+        "validate.image_size": card.image_size,
+    }
+    if images := expected_images(flat, project):
+        found["train.batch_size"] = min(found["train.batch_size"], max(2, images // 2))
+        found["train.epochs"] = max(1, round(STEPS / (images // found["train.batch_size"])))
+    return found
 
 
 def _file(kind: str, name: str, project: Path) -> Path:
@@ -156,7 +213,11 @@ def run_text(name: str, project: Path | None = None) -> str:
 
 
 def describe(kind: str, name: str, project: Path | None = None) -> str:
-    """One line about a model or augmentation preset or a card."""
+    """One line about a model or augmentation preset or a card of a dataset or an encoder."""
+    if kind == "encoder":
+        from vtcc.encoders import catalog
+
+        return catalog.card(name).purpose
     if kind != "dataset":
         return comment(directory(kind, project) / f"{name}.yaml")
     card = _mapping((project or paths.project()) / CATALOG / f"{name}.yaml")

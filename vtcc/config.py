@@ -354,7 +354,7 @@ class Evaluate:
     batch_size: int = _p("images per forward pass", low=1)
     seed: int = _p("subsamples, k-means starts, UMAP", low=0, high=MAX_SEED)
     baselines: tuple[str, ...] = _p(
-        "measured on the same images",
+        "measured on the same images; those of features need train.model.frozen",
         choices=(
             "kmeans_pixels",
             "pca_kmeans",
@@ -362,6 +362,9 @@ class Evaluate:
             "umap_kmeans",
             "kmeans_untrained",
             "kmeans_embedding",
+            "kmeans_features",
+            "umap_kmeans_features",
+            "umap_hdbscan_features",
         ),
     )
     quadratic_limit: int = _p("Ward and UMAP see a seeded subsample above this many images", low=10)

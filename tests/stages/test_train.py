@@ -10,7 +10,7 @@ import pytest
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
 from vtcc.errors import VtccError
-from vtcc.stages import train
+from vtcc.stages import resuming, train
 
 BLOCKED = [
     "mlflow",
@@ -112,7 +112,7 @@ def test_a_missing_cache_says_what_to_run(project):
 
 @pytest.fixture
 def untracked(project, monkeypatch):
-    monkeypatch.setattr(train, "_tracker", lambda params, cache: train._Untracked())
+    monkeypatch.setattr(train, "_tracker", lambda *_: train._Untracked())
     return project
 
 
@@ -132,10 +132,10 @@ def test_a_kill_while_dvc_notes_the_model_costs_no_training(untracked, monkeypat
     assert paths.RUN.exists() and paths.CURVES.exists()
     (kept,) = (untracked / ".vtcc/scratch").glob("*/finished")
     kept.write_text("/another/worktree")
-    train.forget()
+    resuming.forget()
     assert kept.exists()
     kept.write_text(str(untracked))
-    train.forget()
+    resuming.forget()
     assert not kept.parent.exists()
 
 
@@ -172,7 +172,7 @@ def test_a_collapse_that_aborts_ends_the_run_as_failed(project, monkeypatch):
         def on_end(self, status, artifacts, model_dir):
             ended.append((status, artifacts, model_dir))
 
-    monkeypatch.setattr(train, "_tracker", lambda params, cache: Tracker())
+    monkeypatch.setattr(train, "_tracker", lambda *_: Tracker())
     with pytest.raises(VtccError, match=r"collapsed at epoch 3 of 5: all images are the same"):
         train.run()
     assert ended == [("FAILED", [], None)]

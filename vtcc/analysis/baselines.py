@@ -14,6 +14,7 @@ import numpy as np
 
 from vtcc.analysis import features
 
+MAP_DIMENSIONS = 10  # of a UMAP that is clustered, not looked at
 MANY_IMAGES = 10_000  # k-means starts 10 times up to here, 3 times above
 
 
@@ -26,6 +27,8 @@ class Inputs:
         rows: (n,) int64, the images to cluster.
         embedding: (n, d) float32, the trained encoder's class tokens of these rows.
         untrained: gives the same of an encoder with fresh weights; called when needed.
+        frozen: (n, D) floats, a frozen pretrained encoder's features of these rows; None
+            without one.
         num_clusters: K.
         seed: of every random start and subsample.
         quadratic_limit: Ward and UMAP see a seeded subsample above this many images.
@@ -38,6 +41,19 @@ class Inputs:
     num_clusters: int
     seed: int
     quadratic_limit: int
+    frozen: np.ndarray | None = None
+
+    @cached_property
+    def unit_features(self) -> np.ndarray:
+        """(n, D) float32, the frozen encoder's features with unit rows."""
+        assert self.frozen is not None
+        return features.unit_rows(np.asarray(self.frozen, np.float32))
+
+    @cached_property
+    def feature_map(self) -> np.ndarray:
+        """(m, at most 10) float32, a UMAP of `unit_features` of the subsample, made to cluster."""
+        x = self.unit_features[self.subsample]
+        return features.umap(x, self.seed, MAP_DIMENSIONS, min_dist=0.0, metric="cosine")
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -71,18 +87,32 @@ def run(name: str, inputs: Inputs) -> Result | None:
     """Runs one baseline.
 
     Returns:
-        Its clusters, or None where the images are too few for it (UMAP below 10).
+        Its clusters, or None where the images are too few for it (UMAP below 10) or there is
+        no frozen encoder whose features it needs.
 
     Raises:
         KeyError: for an unknown name.
     """
     method, quadratic = BASELINES[name]
     places = inputs.subsample if quadratic else np.arange(len(inputs.rows))
-    if method is umap_kmeans and len(places) < features.UMAP_LEAST_IMAGES:
+    if missing(name, inputs):
         return None
     start = time.monotonic()
     clusters = method(inputs)
     return Result(name, places, clusters, time.monotonic() - start)
+
+
+def missing(name: str, inputs: Inputs) -> str:
+    """Why a baseline cannot be run; empty where it can.
+
+    Raises:
+        KeyError: for an unknown name.
+    """
+    _, quadratic = BASELINES[name]
+    if name in OF_FEATURES and inputs.frozen is None:
+        return "it needs the features of a frozen encoder (train.model.frozen)"
+    few = len(inputs.subsample if quadratic else inputs.rows) < features.UMAP_LEAST_IMAGES
+    return f"it needs {features.UMAP_LEAST_IMAGES} images" if few and name in OF_UMAP else ""
 
 
 def kmeans_pixels(inputs: Inputs) -> np.ndarray:
@@ -128,6 +158,30 @@ def kmeans_embedding(inputs: Inputs) -> np.ndarray:
     return kmeans(inputs.embedding, inputs.num_clusters, inputs.seed)
 
 
+def kmeans_features(inputs: Inputs) -> np.ndarray:
+    """k-means on a frozen pretrained encoder's unit features."""
+    return kmeans(inputs.unit_features, inputs.num_clusters, inputs.seed)
+
+
+def umap_kmeans_features(inputs: Inputs) -> np.ndarray:
+    """k-means on a UMAP of a frozen pretrained encoder's features."""
+    return kmeans(inputs.feature_map, inputs.num_clusters, inputs.seed)
+
+
+def umap_hdbscan_features(inputs: Inputs) -> np.ndarray:
+    """HDBSCAN on a UMAP of a frozen pretrained encoder's features.
+
+    It finds the number of clusters itself; K says only how small one may be, a tenth of an equal
+    share. What it takes for noise counts as a cluster of its own.
+    """
+    from sklearn.cluster import HDBSCAN
+
+    x = inputs.feature_map
+    least = max(5, len(x) // (10 * inputs.num_clusters))
+    clusters: np.ndarray = HDBSCAN(min_cluster_size=min(least, len(x)), copy=True).fit_predict(x)
+    return clusters - clusters.min()
+
+
 # name -> (method, whether time or memory is quadratic in the images)
 BASELINES: dict[str, tuple[Callable[[Inputs], np.ndarray], bool]] = {
     "kmeans_pixels": (kmeans_pixels, False),
@@ -136,7 +190,13 @@ BASELINES: dict[str, tuple[Callable[[Inputs], np.ndarray], bool]] = {
     "umap_kmeans": (umap_kmeans, True),
     "kmeans_untrained": (kmeans_untrained, False),
     "kmeans_embedding": (kmeans_embedding, False),
+    "kmeans_features": (kmeans_features, False),
+    "umap_kmeans_features": (umap_kmeans_features, True),
+    "umap_hdbscan_features": (umap_hdbscan_features, True),
 }
+
+OF_FEATURES = ("kmeans_features", "umap_kmeans_features", "umap_hdbscan_features")
+OF_UMAP = ("umap_kmeans", "umap_kmeans_features", "umap_hdbscan_features")
 
 TITLES = {
     "kmeans_pixels": "k-means on pixels",
@@ -145,6 +205,9 @@ TITLES = {
     "umap_kmeans": "UMAP + k-means",
     "kmeans_untrained": "k-means, untrained encoder",
     "kmeans_embedding": "k-means, trained embedding",
+    "kmeans_features": "k-means, pretrained features",
+    "umap_kmeans_features": "UMAP + k-means, pretrained features",
+    "umap_hdbscan_features": "UMAP + HDBSCAN, pretrained features",
 }
 
 

@@ -31,6 +31,7 @@ FILE, INFO = "features.npy", "features.json"
 BLOCK = 16  # images of a forward pass; a view's numbers are drawn for a block at a time
 _DONE = "done.json"
 _SECONDS = 5.0  # between two flushes: a kill loses at most this much work
+_REPORTED = 1.0  # s between two lines of progress
 _DRAWS = 7  # kind of stream, apart from those of a training
 
 
@@ -129,12 +130,13 @@ def embed(
             return known
     building = directory.with_name(f".{directory.name}.building")
     building.mkdir(parents=True, exist_ok=True)
-    done = _begun(building, key, count)
     views = drawing.views + 1
+    done = _begun(building, key, count, views)
     info: dict[str, Any] = {"encoder": encoder, "key": key, "images": count, "views": views - 1}
     if done:
         note(f"features: going on at image {done} of {count}")
-    flushed = time.monotonic()
+    began, started = done, time.monotonic()
+    flushed = reported = started
     with (building / FILE).open("r+b" if done else "wb") as file:
         D = 0
         for prepared in _ahead(images(done), done, drawing):
@@ -150,12 +152,22 @@ def embed(
                 _begin(file, header, done * views * D * 2)
             file.write(block.astype(np.float16).tobytes())
             done += n
-            if time.monotonic() - flushed > _SECONDS or done == count:
+            now = time.monotonic()
+            if now - flushed > _SECONDS or done == count:
                 file.flush()
                 os.fsync(file.fileno())
                 write_text(building / _DONE, json.dumps({"key": key, "images": done, "D": D}))
-                flushed = time.monotonic()
-            report("embed", done, count)
+                flushed = now
+            if now - reported > _REPORTED or done == count:
+                rate = (done - began) / max(now - started, 1e-9)
+                report(
+                    "embed",
+                    done,
+                    count,
+                    images_per_second=round(rate, 1),
+                    seconds_left=round((count - done) / rate, 1),
+                )
+                reported = now
     if done != count:
         raise VtccError(f"features: {done} of {count} images were given to the encoder")
     info["features"] = D or json.loads((building / _DONE).read_text(encoding="utf-8"))["D"]
@@ -184,13 +196,14 @@ def open_features(directory: Path) -> Features:
     return Features(values, info)
 
 
-def _begun(building: Path, key: str, count: int) -> int:
+def _begun(building: Path, key: str, count: int, views: int) -> int:
     """How many images an interrupted call has embedded, to a whole block; 0 for none of use."""
     try:
         state = json.loads((building / _DONE).read_text(encoding="utf-8"))
-        if state["key"] != key or not (building / FILE).is_file():
-            return 0
         done = int(state["images"])
+        written = len(_header((count, views, state["D"]))) + done * views * state["D"] * 2
+        if state["key"] != key or (building / FILE).stat().st_size < written:
+            return 0
         return done if done == count else done // BLOCK * BLOCK
     except (OSError, ValueError, KeyError, TypeError):
         return 0

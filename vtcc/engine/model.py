@@ -142,6 +142,36 @@ def build(
         VtccError: on an encoder that does not exist, whose weights are not on this machine, or
             do not fit.
     """
+    encoder = build_encoder(
+        model,
+        image_size=image_size,
+        channels=channels,
+        fused_attention=fused_attention,
+        pretrained=pretrained,
+        resolved=resolved,
+    )
+    return with_projectors(encoder, model, num_clusters)
+
+
+def build_encoder(
+    model: Model,
+    *,
+    image_size: int,
+    channels: int,
+    fused_attention: bool = True,
+    pretrained: bool = False,
+    resolved: encoders.ResolvedWeights | None = None,
+) -> nn.Module:
+    """The encoder of `build` alone, with the attribute `embed_dim`.
+
+    A frozen one with components is a `FrozenEncoder`, whose reduction has yet to be set.
+
+    Args:
+        model, image_size, channels, fused_attention, pretrained, resolved: as of `build`.
+
+    Raises:
+        VtccError: as `build`.
+    """
     encoder: nn.Module
     if model.encoder == "vit":
         encoder = VisionTransformer(
@@ -172,7 +202,7 @@ def build(
         )
         if model.components:
             encoder = FrozenEncoder(encoder, model.components)
-    return with_projectors(encoder, model, num_clusters)
+    return encoder
 
 
 def resolve_encoder(model: Model) -> encoders.ResolvedWeights:
@@ -211,12 +241,10 @@ def with_frozen_encoder(
         reduction: of the features; None where they were trained on as they are.
         image_size: side in pixels of what the encoder sees. channels: of the images.
     """
-    whole = build(
-        model, trained.num_clusters, image_size=image_size, channels=channels, pretrained=True
-    )
+    encoder = build_encoder(model, image_size=image_size, channels=channels, pretrained=True)
     if reduction is not None:
-        cast(FrozenEncoder, whole.encoder).set_reduction(reduction)
-    trained.encoder = whole.encoder
+        cast(FrozenEncoder, encoder).set_reduction(reduction)
+    trained.encoder = encoder
     return trained.eval()
 
 

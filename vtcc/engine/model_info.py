@@ -88,12 +88,14 @@ def trained_info(
     epoch: int,
     kernels: Kernels,
     processes: int,
+    features: str | None = None,
 ) -> dict[str, Any]:
     """`model_info` of a model that was trained here, with what it was trained on and how.
 
     Args:
         images: the cache. train: the `train` section. max_pixels, mean, std: as `model_info`.
         head, epoch: chosen without labels. kernels: what `auto` became. processes: that trained.
+        features: key of those of a frozen encoder that were trained on (`engine.features`).
     """
     reading = model_info(
         model=train.model,
@@ -110,6 +112,7 @@ def trained_info(
     return (
         reading
         | ({"encoder": encoder} if encoder else {})
+        | ({"features": features} if features else {})
         | {
             "head": head,
             "epoch": epoch,

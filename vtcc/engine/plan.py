@@ -198,6 +198,8 @@ def refuse_large_batch(
         available -= (len(rows) - len(few)) * images[0].nbytes  # the training holds them all
     rehearsal = _Rehearsal(images, few, params, mean, std)
     tokens = (params.image_size // params.model.patch_size) ** 2 + 1
+    if loop.is_features(images):
+        tokens = 1
     # Six operations per weight, token and view: a rule of thumb is enough to decide by.
     cost = 12 * parameter_count(rehearsal.run.model) * tokens * (TINY[0] * 2 + TINY[1])
     if device == "cuda" or cost <= limit:

@@ -1,6 +1,6 @@
 """Prediction: cached pixels in, probabilities and embedding out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +143,17 @@ def embed_untrained(info: dict[str, Any], images: np.ndarray, seed: int = 0) -> 
         images: (N, S, S, C) uint8. seed: of the random weights.
 
     Returns:
-        (N, d) float32.
+        (N, d) float32; of a frozen encoder without its principal components, which are fitted.
     """
     from vtcc.engine.checkpoint import architecture
     from vtcc.engine.model import build
 
     torch.manual_seed(seed)
+    section = architecture(info)
+    if section.components:
+        section = replace(section, components=0, projectors="cluster", num_cluster_heads=1)
     model = build(
-        architecture(info),
+        section,
         info["num_clusters"],
         image_size=info["image_size"],
         channels=info["channels"],

@@ -44,6 +44,7 @@ def resolve(
     dataset: str | None = None,
     model: str | None = None,
     augment: str | None = None,
+    encoder: str | None = None,
 ) -> dict[str, Any]:
     """The complete parameters of a run, checked, before anything is started.
 
@@ -55,6 +56,7 @@ def resolve(
         dataset: as in `compose.compose`.
         model: as in `compose.compose`.
         augment: as in `compose.compose`.
+        encoder: as in `compose.compose`.
 
     Returns:
         Nested parameters, as `params.yaml` holds them.
@@ -70,7 +72,13 @@ def resolve(
             f"{changes['train.seed']}; give one of them"
         )
     return compose.compose(
-        preset, dataset=dataset, model=model, augment=augment, overrides=changes, project=project
+        preset,
+        dataset=dataset,
+        model=model,
+        augment=augment,
+        encoder=encoder,
+        overrides=changes,
+        project=project,
     )
 
 
@@ -132,6 +140,7 @@ class Workspace:
         dataset: str | None = None,
         model: str | None = None,
         augment: str | None = None,
+        encoder: str | None = None,
     ) -> None:
         """Checks the parameters; nothing is written before entry.
 
@@ -145,12 +154,13 @@ class Workspace:
             dataset: as in `resolve`.
             model: as in `resolve`.
             augment: as in `resolve`.
+            encoder: as in `resolve`.
 
         Raises:
             VtccError: as `resolve`.
         """
         self.project = (project or paths.project()).resolve()
-        named = {"dataset": dataset, "model": model, "augment": augment}
+        named = {"dataset": dataset, "model": model, "augment": augment, "encoder": encoder}
         self.params = params or resolve(preset, overrides, seed, self.project, **named)
         current = config.read_yaml(self.project / paths.PARAMS)
         self.in_place = not private and self.params == current

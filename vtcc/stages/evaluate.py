@@ -15,7 +15,7 @@ from vtcc.analysis.labels import Labels, read_labels
 from vtcc.atomic import sweep
 from vtcc.errors import VtccError
 from vtcc.progress import note, report
-from vtcc.stages import train
+from vtcc.stages import embed, resuming
 
 _OUTPUTS = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.PLOTS, paths.GALLERY)
 _CHUNK = 4096  # images between two lines of progress
@@ -39,17 +39,21 @@ def run() -> None:
     predictor = predict.load(paths.MODEL)
     _check_fit(cache, predictor)
     if "DVC_STAGE" in os.environ:  # DVC starts this stage once it has noted the model
-        train.forget()
+        resuming.forget()
     labels = read_labels(paths.LABELS, cache.paths)
     names = params.evaluate.baselines if labels is not None else ()
     if labels is None and params.evaluate.baselines:
         note("no labels: baselines are left out, as there is nothing to score them against")
     steps = _Steps(["predict", *names, "pictures", "gallery", "tracking"])
 
-    prediction = _predict(cache.images, predictor, params.evaluate.batch_size, steps)
+    made = embed.of_model(predictor.info)
+    plain = None if made is None else made.values[:, 0]
+    prediction = _predict(cache.images, predictor, params.evaluate.batch_size, steps, plain)
     steps.done("predict")
     metrics = _scores(cache, labels, prediction)
-    metrics |= _baselines(names, params.evaluate, cache, labels, predictor, prediction, steps)
+    metrics |= _baselines(
+        names, params.evaluate, cache, labels, predictor, prediction, steps, plain
+    )
     try:
         _write(params.evaluate, cache, labels, predictor, prediction, metrics, steps)
     except OSError as error:
@@ -90,15 +94,29 @@ def _check_fit(cache: Any, predictor: Any) -> None:
         note(f"{paths.MODEL}: trained on other images than {paths.CACHE} holds now")
 
 
-def _predict(images: np.ndarray, predictor: Any, batch_size: int, steps: _Steps) -> Any:
-    """`Predictor.predict` of everything, with progress."""
+def _predict(
+    images: np.ndarray,
+    predictor: Any,
+    batch_size: int,
+    steps: _Steps,
+    plain: np.ndarray | None = None,
+) -> Any:
+    """`Predictor.predict` of everything, with progress.
+
+    Args:
+        plain: (N, D) features of the images where they are known: nothing is embedded again.
+    """
     from vtcc.engine.predict import Prediction
 
     # Whole batches, so that chunks change nothing.
     chunk = max(_CHUNK // batch_size, 1) * batch_size
     parts = []
     for start in range(0, len(images), chunk):
-        parts.append(predictor.predict(images[start : start + chunk], batch_size=batch_size))
+        part = slice(start, start + chunk)
+        if plain is None:
+            parts.append(predictor.predict(images[part], batch_size=batch_size))
+        else:
+            parts.append(predictor.predict_features(plain[part]))
         steps.within("predict", images=min(start + chunk, len(images)), of=len(images))
     return Prediction(
         np.concatenate([part.probabilities for part in parts]),
@@ -135,9 +153,10 @@ def _baselines(
     predictor: Any,
     prediction: Any,
     steps: _Steps,
+    plain: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """`baseline_<name>_<score>`, and `..._images` where only a subsample was clustered."""
-    from vtcc.analysis import baselines, features
+    from vtcc.analysis import baselines
     from vtcc.analysis.metrics import clustering_scores
     from vtcc.engine.predict import embed_untrained
 
@@ -152,12 +171,13 @@ def _baselines(
         num_clusters=predictor.num_clusters,
         seed=params.seed,
         quadratic_limit=params.quadratic_limit,
+        frozen=None if plain is None else plain[rows],
     )
     metrics: dict[str, Any] = {}
     for name in names:
         result = baselines.run(name, inputs)
         if result is None:
-            note(f"{name}: left out, it needs {features.UMAP_LEAST_IMAGES} images")
+            note(f"{name}: left out, {baselines.missing(name, inputs)}")
         else:
             seen = rows[result.places]
             scored = labels.known[seen]

@@ -6,6 +6,7 @@ no scratch, no MLflow.
 
 import importlib.util
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -104,19 +105,14 @@ def _expected(params: config.Params) -> int:
     Raises:
         VtccError: when it promises none.
     """
-    from pathlib import Path
-
-    source = Path(params.dataset.source)
-    card = config.read_yaml(source) if source.suffix == ".yaml" and source.is_file() else {}
-    count = card.get("images") if isinstance(card, dict) else None
+    count = compose.expected_images(config.flatten(config.to_dict(params)), Path())
     if not count:
         raise VtccError(
             f"{paths.CACHE}: no images of {params.dataset.name!r} at "
-            f"{params.validate.image_size} pixels here, and {source} does not say how many there "
+            f"{params.validate.image_size} pixels here, and {params.dataset.source} does not say how many there "
             "are; run `vtcc validate`, or give --images N"
         )
-    count = min(count, params.dataset.limit or count)
-    return count - round(count * params.dataset.holdout)
+    return count
 
 
 def _noise(params: config.Params, images: int) -> tuple[Any, Any]:

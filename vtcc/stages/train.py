@@ -1,4 +1,4 @@
-"""Stage `train`: the paper's method on the uint8 cache, without labels.
+"""Stage `train`: the paper's method on the uint8 cache or on features, without labels.
 
 Needs the engine's libraries only; without MLflow the run is not tracked.
 """
@@ -9,25 +9,29 @@ import importlib.util
 import io
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc import config, launch, paths
 from vtcc.atomic import sweep, write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.stages import embed, resuming
 from vtcc.stopping import Stopped
 
-_FINISHED = "finished"
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vtcc.engine.frozen import Reduction
+
 _MEASURED = 5000  # training images that centres and limits of the clusters are taken from
 
 
 def run(resume: Path | None = None, processes: int = 0) -> None:
-    """Trains on `data/cache`, chooses checkpoint and head without labels, saves the model.
+    """Trains on `data/cache` or `data/features`, chooses checkpoint and head without labels, saves the model.
 
     Args:
         resume: a checkpoint to go on from, instead of what scratch holds.
@@ -43,10 +47,13 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
     from vtcc.data.cache import open_cache
 
     launch.follow_launcher()
-    _prepare_encoder(params.train.model)
+    embed.have_weights(params.train.model)
     if (count := launch.wanted(processes)) > 1:
         # What a user may have to mend is said before anything is started.
-        _check_cache(params, open_cache(paths.CACHE))
+        cache = open_cache(paths.CACHE)
+        _check_cache(params, cache)
+        if embed.needed(params.train.model):
+            embed.opened(embed.wanted(params, cache))
         if params.train.batch_size < 2 * count:
             raise VtccError(
                 f"train.batch_size: {params.train.batch_size} images for {count} processes; "
@@ -74,40 +81,91 @@ def _in_team(params: config.Params, resume: Path | None, team: Any) -> None:
     _check_cache(params, cache)
     kernels = vars(resolve(train))
     # How many processes train is left out: another number goes on from the same checkpoints.
-    key = checkpoint.training_key(config.to_dict(train), cache.digest, kernels)
+    data = _data(params, cache)
+    key = checkpoint.training_key(config.to_dict(train), data.digest, kernels)
     lock = paths.scratch() / f"{key}.lock"
-    with _unwritten(), _alone(lock) if team.main else contextlib.nullcontext():
+    taken = resuming.alone(lock, "training") if team.main else contextlib.nullcontext()
+    with resuming.unwritten("the last checkpoint"), taken:
         if team.main:
+            if "DVC_STAGE" in os.environ:  # DVC starts this stage once it has noted the features
+                resuming.forget("features-*")
             sweep(paths.MODEL, paths.RUN, paths.CURVES, paths.TRAINING)
-            _check_writable(paths.MODEL.parent, paths.REPORTS, paths.scratch() / key)
-        _train(params, cache, paths.scratch() / key, resume, team)
+            resuming.check_writable(paths.MODEL.parent, paths.REPORTS, paths.scratch() / key)
+        _train(params, cache, data, paths.scratch() / key, resume, team)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is trained on.
+
+    Attributes:
+        values: (N, S, S, C) uint8 pixels, or (N, V, d) features of a frozen encoder.
+        digest: names them.
+        plain: (N, D) features of the images as they are; None where pixels are trained on.
+        reduction: of those features to the ones trained on, or None.
+        encoder: record of the pretrained encoder, or None.
+    """
+
+    values: "np.ndarray"
+    digest: str
+    plain: "np.ndarray | None" = None
+    reduction: "Reduction | None" = None
+    encoder: dict[str, Any] | None = None
+
+
+def _data(params: config.Params, cache: Any) -> _Data:
+    """Pixels, or what a frozen encoder has made of them.
+
+    Raises:
+        VtccError: when the features are missing or of other parameters.
+    """
+    from vtcc import encoders
+    from vtcc.engine.frozen import fit_reduction, is_frozen
+
+    model = params.train.model
+    if not is_frozen(model):
+        record = encoders.encoder_record(model.encoder, model.weights)
+        return _Data(cache.images, cache.digest, encoder=record)
+    want = embed.wanted(params, cache)
+    values = embed.opened(want).values
+    plain, reduction = values[:, 0], None
+    if model.components:
+        reduction = fit_reduction(values, cache.rows("train"), model.components)
+        values = reduction(values).numpy()
+    return _Data(values, want.key, plain, reduction, want.encoder)
 
 
 def _train(
-    params: config.Params, cache: Any, scratch: Path, resume: Path | None, team: Any
+    params: config.Params,
+    cache: Any,
+    data: _Data,
+    scratch: Path,
+    resume: Path | None,
+    team: Any,
 ) -> None:
     from vtcc.analysis.selection import Candidate, choose
     from vtcc.engine import checkpoint, loop, plan
+    from vtcc.engine.model import with_frozen_encoder
     from vtcc.engine.model_info import trained_info
     from vtcc.engine.normalization import normalization
 
     train = params.train
     mean, std = normalization(train.normalize, cache, train.model.encoder)
     if team.world == 1:
-        plan.refuse_large_batch(cache.images, cache.rows("train"), train, mean=mean, std=std)
-    tracker = _tracker(params, cache) if team.main else _Untracked()
+        plan.refuse_large_batch(data.values, cache.rows("train"), train, mean=mean, std=std)
+    tracker = _tracker(params, cache, data.encoder) if team.main else _Untracked()
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
     try:
         fitted = loop.fit(
-            cache.images,
+            data.values,
             cache.rows("train"),
             train,
             mean=mean,
             std=std,
             scratch=scratch,
             callbacks=tracker,
-            digest=cache.digest,
+            digest=data.digest,
             resume_from=resume,
             known_kernels=paths.kernels(),
             team=team,
@@ -116,6 +174,14 @@ def _train(
             return
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)
+        if data.plain is not None:
+            model = with_frozen_encoder(
+                model,
+                train.model,
+                data.reduction,
+                image_size=train.image_size,
+                channels=cache.channels,
+            )
         info = trained_info(
             cache,
             train,
@@ -126,9 +192,10 @@ def _train(
             epoch=chosen.epoch,
             kernels=fitted.kernels,
             processes=team.world,
+            features=data.digest if data.plain is not None else None,
         )
         checkpoint.save_model(paths.MODEL, model, info)
-        _know_clusters(model, info, cache)
+        _know_clusters(model, info, cache, data.plain)
         _write_curves(fitted.curves)
         summary = _summary(fitted, chosen)
         _write_json(paths.TRAINING, summary)
@@ -145,18 +212,16 @@ def _train(
         done = status == "FINISHED"
         tracker.on_end(status, artifacts if done else [], paths.MODEL if done else None)
     _write_json(paths.RUN, tracker.record())
-    if "DVC_STAGE" in os.environ:
-        # DVC has yet to note the outs, and deletes them if it is killed before: see `forget`.
-        write_text(scratch / _FINISHED, str(Path.cwd()))
-    else:
-        shutil.rmtree(scratch, ignore_errors=True)
+    resuming.finish(scratch)
     note(
         f"trained; kept epoch {chosen.epoch}, head {chosen.head}: {paths.MODEL} "
         f"({time.monotonic() - started:.0f} s since this start)"
     )
 
 
-def _know_clusters(model: Any, info: dict[str, Any], cache: Any) -> None:
+def _know_clusters(
+    model: Any, info: dict[str, Any], cache: Any, plain: "np.ndarray | None"
+) -> None:
     """Notes names, centres and limits of the clusters beside the weights, by training images."""
     import numpy as np
 
@@ -166,73 +231,15 @@ def _know_clusters(model: Any, info: dict[str, Any], cache: Any) -> None:
     rows = cache.rows("train")
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MEASURED])
     predictor = Predictor(model, info)
-    parts = [predictor.predict(cache.images[rows[i : i + 256]]) for i in range(0, len(rows), 256)]
+    blocks = [rows[i : i + 256] for i in range(0, len(rows), 256)]
+    if plain is None:
+        parts = [predictor.predict(cache.images[block]) for block in blocks]
+    else:
+        parts = [predictor.predict_features(plain[block]) for block in blocks]
     Clusters.fit(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.embedding for part in parts]),
     ).write(paths.MODEL)
-
-
-def forget() -> None:
-    """Deletes the checkpoints of trainings that were finished here, once DVC has their models."""
-    for mark in paths.scratch().glob(f"*/{_FINISHED}"):
-        if mark.read_text(encoding="utf-8") == str(Path.cwd()):
-            shutil.rmtree(mark.parent, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _unwritten() -> Iterator[None]:
-    """A full disk or a lack of permissions as one line; the last checkpoint stands."""
-    try:
-        yield
-    except OSError as error:
-        raise VtccError(
-            f"could not write: {error}; free space or permissions, then run the stage again: it "
-            "goes on from the last checkpoint"
-        ) from error
-
-
-def _check_writable(*directories: Path) -> None:
-    """Finds out before the training, not after it."""
-    for directory in directories:
-        probe = directory / f".{os.getpid()}.building"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise VtccError(
-                f"{directory}: cannot be written to ({error.strerror}); free space or "
-                "permissions, then run the stage again"
-            ) from None
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Waits while another process runs this very training: they share their checkpoints."""
-    from filelock import FileLock, Timeout
-
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        note(f"the same training runs in another process; waiting for it ({lock})")
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
-
-
-def _prepare_encoder(model: config.Model) -> None:
-    """Has the weights of an encoder named in params.yaml here before any process needs them."""
-    if model.encoder == "vit" or model.encoder.startswith("timm:"):
-        return
-    from vtcc import encoders
-
-    weights = Path(model.weights) if model.weights else None
-    encoders.resolve(model.encoder, weights=weights, may_download=True)
 
 
 def _check_cache(params: config.Params, cache: Any) -> None:
@@ -263,13 +270,13 @@ class _Untracked:
         return {"run_id": None, "tracking_uri": None, "experiment": None}
 
 
-def _tracker(params: config.Params, cache: Any) -> Any:
+def _tracker(params: config.Params, cache: Any, encoder: dict[str, Any] | None) -> Any:
     if not _installed("mlflow"):
         note("MLflow is not installed: this run is not tracked")
         return _Untracked()
     from vtcc.tracking.runs import TrainingRun
 
-    return TrainingRun(params=params, cache=cache)
+    return TrainingRun(params=params, cache=cache, encoder=encoder)
 
 
 def _installed(package: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 
-DATA, MODEL = ("download", "validate"), ("train", "evaluate")
+DATA, MODEL = ("download", "validate"), ("embed", "train", "evaluate")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

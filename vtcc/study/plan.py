@@ -11,7 +11,7 @@ from vtcc.errors import VtccError
 from vtcc.runner import workspace
 from vtcc.study import records
 
-PRESETS = ("preset", "dataset", "model", "augment")
+PRESETS = ("preset", "dataset", "model", "augment", "encoder")
 KEYS = (
     *("name", "title", "question", *PRESETS, "overrides"),
     *("seeds", "baseline", "settings", "score"),
@@ -180,12 +180,14 @@ def _setting(
             dataset=chosen["dataset"],
             model=chosen["model"],
             augment=chosen["augment"],
+            encoder=chosen["encoder"],
         )
         # A setting's own card or preset wins over what the study overrides for all.
-        stronger = {k: values[k] for k in ("dataset", "model", "augment") if k in values}
+        stronger = {k: values[k] for k in PRESETS[1:] if k in values}
         if "dataset" in stronger:
             stronger.setdefault("augment", chosen["augment"])
-        later = compose.changes(**stronger, overrides=dotted, project=project)
+            stronger.setdefault("encoder", chosen["encoder"])
+        later = compose.changes(**stronger, overrides=dotted, project=project, base=own)
         params = config.override(own, later)
         compose.check_encoder(params)
         preset = workspace.resolve(chosen["preset"], project=project)

@@ -38,6 +38,9 @@ TITLES = {
     "umap_kmeans": "UMAP + k-means",
     "kmeans_untrained": "k-means on an untrained encoder",
     "kmeans_embedding": "k-means on the trained embedding",
+    "kmeans_features": "k-means on pretrained features",
+    "umap_kmeans_features": "UMAP + k-means on pretrained features",
+    "umap_hdbscan_features": "UMAP + HDBSCAN on pretrained features, noise one cluster",
 }
 
 

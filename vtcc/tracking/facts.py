@@ -7,7 +7,9 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vtcc import paths
 from vtcc.errors import VtccError
@@ -29,6 +31,17 @@ def source_tags(command: str) -> dict[str, str]:
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "vtcc.git_dirty": str(dirty).lower()}
     return tags
+
+
+def encoder_tags(encoder: Mapping[str, Any] | None) -> dict[str, str]:
+    """Run tags for a pretrained encoder: name, digest of its weights, licence, source.
+
+    Args:
+        encoder: its record in `model.json`; None without one.
+    """
+    tags = {"name": "encoder", "digest": "encoder_digest", "licence": "encoder_licence"}
+    tags["source"] = "encoder_source"
+    return {f"vtcc.{tag}": str(encoder[k]) for k, tag in tags.items() if encoder and k in encoder}
 
 
 def git_state() -> tuple[str | None, bool]:

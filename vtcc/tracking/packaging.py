@@ -1,5 +1,6 @@
 """The trained model as an MLflow model: code, weights as safetensors, signature, requirements."""
 
+import contextlib
 import importlib.metadata
 import io
 import json
@@ -114,10 +115,16 @@ def requirements(info: dict) -> list[str]:
     """
     from vtcc import encoders
 
-    needed = list(_REQUIREMENTS)
-    if (name := info.get("encoder", {}).get("name")) and (package := encoders.card(name).package):
-        needed.append(package.distribution)
-    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in needed]
+    found = [f"{name}=={_version(name)}" for name in _REQUIREMENTS]
+    name = info.get("encoder", {}).get("name")
+    if name and (package := encoders.card(name).package):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # weights of elsewhere
+            found.append(f"{package.distribution}=={_version(package.distribution)}")
+    return found
+
+
+def _version(distribution: str) -> str:
+    return importlib.metadata.version(distribution).split("+")[0]
 
 
 def _example(info: dict) -> Any:

@@ -73,7 +73,8 @@ def register(
             run = _training_run(client, dataset_name, run_id, model_dir)
             model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
             version = _version(client, name, run, model_id)
-            _describe(client, name, version, run, dataset_name, metrics or {}, tags or {})
+            every = {**facts.encoder_tags(_encoder(model_dir)), **(tags or {})}
+            _describe(client, name, version, run, dataset_name, metrics or {}, every)
             client.set_registered_model_alias(name, CHALLENGER, version)
         champion, reason = _decide(client, name, version, model_dir, cache_dir)
     result = Registered(name, version, run, champion, reason)
@@ -122,6 +123,13 @@ def model_name(dataset_name: str) -> str:
 def of_project() -> str:
     """The registered model's name for the images that params.yaml names."""
     return model_name(config.load().dataset.name)
+
+
+def _encoder(model_dir: Path) -> dict | None:
+    """The record of a model's pretrained encoder; None without one."""
+    with contextlib.suppress(VtccError):  # a model that only its run carries
+        return packaging.model_info(model_dir).get("encoder")
+    return None
 
 
 def _training_run(client: Any, dataset: str, run_id: str | None, model_dir: Path) -> str:

@@ -42,17 +42,21 @@ class TrainingRun:
         experiment: the experiment's name, that of the dataset.
     """
 
-    def __init__(self, params: config.Params, cache: Cache) -> None:
+    def __init__(
+        self, params: config.Params, cache: Cache, encoder: Mapping[str, Any] | None = None
+    ) -> None:
         """Prepares the callbacks; the store is opened by `on_start`.
 
         Args:
             params: all of params.yaml.
             cache: the images trained on; names the experiment.
+            encoder: record of a pretrained encoder, None without one.
         """
         self.run_id: str | None = None
         self.experiment = cache.name
         self._params = config.flatten(config.to_dict(params))
         self._cache = cache
+        self._encoder = encoder
         self._client: Any = None
         self._hold: alive.Hold | None = None
         self._pending: list[tuple[str, float, int, int]] = []
@@ -194,6 +198,7 @@ class TrainingRun:
             "mlflow.runName": f"{self.experiment} seed {self._params['train.seed']}",
             "vtcc.dataset": self.experiment,
             "vtcc.data_digest": self._cache.digest,
+            **facts.encoder_tags(self._encoder),
             **facts.source_tags("vtcc train"),
             **(self._hold.tags if self._hold else {}),
         }
@@ -323,6 +328,7 @@ def adopt(client: Any, experiment: str, run: Mapping[str, Any], model_dir: Path)
         "mlflow.runName": f"{experiment} (imported)",
         "vtcc.origin": origin,
         "vtcc.model_digest": digest,
+        **facts.encoder_tags(packaging.model_info(model_dir).get("encoder")),
         **facts.source_tags("vtcc evaluate"),
     }
     adopted = client.create_run(experiment_id, tags=tags).info.run_id

@@ -147,6 +147,7 @@ def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
         dataset=presets["dataset"],
         model=presets["model"],
         augment=presets["augment"],
+        encoder=presets["encoder"],
     )
     compose.check_encoder(params)
     if "train.seed" in overrides:

@@ -206,6 +206,7 @@ class _Search:
         started = time.monotonic()
         why = None
         try:
+            self.crew.stage("embed", where, who)
             done = self.crew.stage(
                 "train", where, who, on_progress=rungs, stopped=lambda: bool(rungs.pruned)
             )

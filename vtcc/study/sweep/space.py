@@ -19,6 +19,8 @@ _FIXED = {
     "dataset": _SAME_IMAGES,
     "download": _SAME_IMAGES,
     "validate": _SAME_IMAGES,
+    "embed.seed": "it draws the views, the same to all trials",
+    "embed.runtime": _SPEED,
     "evaluate": "it comes after the training",
     "train.seed": "the key `seed` gives it, the same to all trials",
     "train.epochs": "the key `epochs` gives it: trials of different length do not compare",

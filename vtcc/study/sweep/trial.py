@@ -7,6 +7,7 @@ import numpy as np
 
 from vtcc import config, paths
 from vtcc.atomic import atomic_file, remove
+from vtcc.stages import embed
 from vtcc.study.sweep import objective
 from vtcc.study.sweep.objective import Yardstick
 from vtcc.study.sweep.storage import Trials
@@ -51,14 +52,18 @@ class Rungs:
         self._cache = cache
         train = self._params.train
         resolved = vars(kernels.resolve(train))
-        key = checkpoint.training_key(config.to_dict(train), cache.digest, resolved)
+        frozen = embed.needed(train.model)
+        digest = embed.wanted(self._params, cache).key if frozen else cache.digest
+        key = checkpoint.training_key(config.to_dict(train), digest, resolved)
         self.scratch = home / ".vtcc" / "scratch" / key
         self.pruned: str | None = None
         saved = [e for e in sorted(schedule.saved_epochs(train)) if e < train.epochs]
         at = (min((e for e in saved if e >= s * train.epochs), default=0) for s in SHARES)
         self._waiting = list(enumerate(sorted(set(at) - {0}), 1))
-        # Centroids are found at the end only; until then such a model assigns nothing.
-        if trials.sweep.pruning in ("none", "collapse") or train.model.projectors == "instance":
+        # Centroids are found at the end only; until then such a model assigns nothing. A training
+        # on features is over sooner than its checkpoints, which lack the encoder, are judged.
+        unjudged = frozen or train.model.projectors == "instance"
+        if trials.sweep.pruning in ("none", "collapse") or unjudged:
             self._waiting = []
 
     def __call__(self, progress: dict[str, Any]) -> None:
@@ -124,7 +129,10 @@ def judge(directory: Path, yardstick: Yardstick, keep: Path) -> dict[str, float]
 
     predictor = predict.load(directory / paths.MODEL)
     found = yardstick.score(predictor)
-    cluster = predictor.predict(open_cache(directory / paths.CACHE).images).cluster
+    if known := embed.of_model(predictor.info, directory / paths.FEATURES):
+        cluster = predictor.predict_features(known.values[:, 0]).cluster
+    else:
+        cluster = predictor.predict(open_cache(directory / paths.CACHE).images).cluster
     with atomic_file(keep) as building, building.open("wb") as file:
         np.savez_compressed(file, cluster=cluster.astype(np.uint16))
     return {k: round(v, 6) for k, v in found.items()}

@@ -1,0 +1,269 @@
+"""Stage `embed`: features of a frozen encoder, made once for all trainings on these images.
+
+Without a frozen encoder it notes that none are needed, and imports neither torch nor numpy.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcc import config, paths
+from vtcc.atomic import atomic_directory, remove, sweep, sync_files, write_text
+from vtcc.errors import VtccError
+from vtcc.progress import note
+from vtcc.stages import resuming
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vtcc.engine.features import Drawing, Features
+
+INFO = "features.json"  # as `engine.features.INFO`, which needs torch
+_NOT_NEEDED = {"needed": False}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The features that parameters and images ask for.
+
+    Attributes:
+        drawing: how images become what the encoder takes.
+        encoder: record of what it is. key: names the features.
+    """
+
+    drawing: "Drawing"
+    encoder: dict[str, Any]
+    key: str
+
+
+def run() -> None:
+    """Embeds all of `data/cache` into `data/features`, or goes on with what was cut off.
+
+    Raises:
+        VtccError: on a user's mistake, weights that are not to be had, or a disk that is full.
+    """
+    params = config.load()
+    sweep(paths.FEATURES)
+    if not needed(params.train.model):
+        with resuming.unwritten("the beginning"), atomic_directory(paths.FEATURES) as directory:
+            write_text(directory / INFO, json.dumps(_NOT_NEEDED) + "\n")
+        note("train.model.encoder is trained, not frozen: no features are needed")
+        return
+    from vtcc.data.cache import open_cache
+
+    cache = open_cache(paths.CACHE)
+    have_weights(params.train.model)
+    want = wanted(params, cache)
+    scratch = paths.scratch() / f"features-{want.key}"
+    where = "what is in scratch already"
+    with resuming.alone(scratch.with_name(f"{scratch.name}.lock"), "embedding"):
+        resuming.check_writable(paths.FEATURES.parent, scratch)
+        with resuming.unwritten(where):
+            _embed(params, cache, want, scratch)
+
+
+def needed(model: config.Model) -> bool:
+    """Whether a training reads features; as `engine.frozen.is_frozen`, without torch."""
+    return model.frozen and model.encoder != "vit"
+
+
+def have_weights(model: config.Model) -> None:
+    """Has the weights of an encoder named in params.yaml on this machine.
+
+    Raises:
+        VtccError: when they are nowhere, or their licence has to be accepted first.
+    """
+    if model.encoder == "vit" or model.encoder.startswith("timm:"):
+        return
+    from vtcc import encoders
+
+    weights = Path(model.weights) if model.weights else None
+    encoders.resolve(model.encoder, weights=weights, may_download=True)
+
+
+def wanted(params: config.Params, cache: Any) -> Wanted:
+    """What the features of these parameters and images are.
+
+    Args:
+        cache: of `data.cache.open_cache`.
+
+    Raises:
+        VtccError: when the weights are not on this machine.
+    """
+    from vtcc.engine.features import Drawing, features_key
+    from vtcc.engine.normalization import normalization
+
+    train = params.train
+    mean, std = normalization(train.normalize, cache, train.model.encoder)
+    drawing = Drawing(
+        image_size=train.image_size,
+        mean=mean,
+        std=std,
+        augment=train.augment,
+        views=params.embed.views,
+        seed=params.embed.seed,
+    )
+    encoder = record(train.model)
+    return Wanted(drawing, encoder, features_key(drawing, encoder, cache.digest))
+
+
+def record(model: config.Model) -> dict[str, Any]:
+    """What an encoder is: of its card, or name and digest of a file of one's own.
+
+    Raises:
+        VtccError: when the weights are not on this machine.
+    """
+    from vtcc import encoders
+
+    if known := encoders.encoder_record(model.encoder, model.weights):
+        return known
+    file = Path(model.weights)
+    if not file.is_file():
+        raise VtccError(f"train.model.weights: no file {model.weights!r} in {Path.cwd()}")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {"name": model.encoder, "digest": digest, "source": f"file {model.weights}"}
+
+
+def opened(want: Wanted) -> "Features":
+    """The features in `data/features`, where they are those of these parameters and images.
+
+    Raises:
+        VtccError: when they are of others, missing or damaged.
+    """
+    from vtcc.engine.features import open_features
+
+    found = present()
+    if found is None or found == _NOT_NEEDED:
+        raise VtccError(
+            f"{paths.FEATURES}: no features here, which train.model.frozen needs; run `vtcc embed`"
+        )
+    if found["key"] != want.key:
+        raise VtccError(
+            f"{paths.FEATURES}: of other images, weights, views or sizes than params.yaml and "
+            f"{paths.CACHE} now have (there {found['key']}, here {want.key}); run `vtcc embed` "
+            "(or `dvc repro -f embed`)"
+        )
+    return open_features(paths.FEATURES)
+
+
+def present(directory: Path = paths.FEATURES) -> dict[str, Any] | None:
+    """The content of `data/features/features.json`; None where there are no features.
+
+    Raises:
+        VtccError: when it is damaged.
+    """
+    file = directory / INFO
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+        return info if info == _NOT_NEEDED else {"key": info["key"], **info}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VtccError(f"{file}: damaged ({error}); run `vtcc embed` again") from None
+
+
+def of_model(info: dict[str, Any], directory: Path = paths.FEATURES) -> "Features | None":
+    """The features that a model was trained on, where `data/features` holds just these.
+
+    Args:
+        info: the model's `model.json`. directory: of the features.
+    """
+    from vtcc.engine.features import open_features
+
+    key = info.get("features")
+    found = present(directory) if key else None
+    if not found or found.get("key") != key:
+        return None
+    return open_features(directory)
+
+
+def _embed(params: config.Params, cache: Any, want: Wanted, scratch: Path) -> None:
+    from vtcc.engine import features
+
+    started, encoder = time.monotonic(), want.encoder
+    licence = f", licence {encoder['licence']}" if "licence" in encoder else ""
+    note(f"encoder {encoder['name']}: {encoder['source']}{licence}")
+    made = features.embed(
+        scratch / "features",
+        blocks(cache.images),
+        len(cache.images),
+        runtime=runtime(params, cache.channels),
+        drawing=want.drawing,
+        encoder=encoder,
+        digest=cache.digest,
+    )
+    with atomic_directory(paths.FEATURES) as directory:
+        for name in (features.FILE, features.INFO):
+            _put(scratch / "features" / name, directory / name)
+        sync_files(directory)
+    resuming.finish(scratch)
+    N, views, D = made.values.shape
+    note(
+        f"{paths.FEATURES}: {N} images, each as it is and in {views - 1} views, {D} features "
+        f"({time.monotonic() - started:.0f} s since this start)"
+    )
+
+
+def blocks(images: "np.ndarray") -> Callable[[int], Iterator["np.ndarray"]]:
+    """Images in the blocks that `engine.features.embed` takes.
+
+    Args:
+        images: (N, H, W, C) uint8.
+    """
+    from vtcc.engine.features import BLOCK
+
+    def given(start: int) -> Iterator["np.ndarray"]:
+        for at in range(start, len(images), BLOCK):
+            yield images[at : at + BLOCK]
+
+    return given
+
+
+def runtime(params: config.Params, channels: int, *, pretrained: bool = True) -> Any:
+    """What computes the features here, `engine.runtime.Runtime`.
+
+    Args:
+        channels: of the images. pretrained: False: random weights, which take as long.
+
+    Raises:
+        VtccError: when the weights are not on this machine or do not fit.
+    """
+    import torch
+
+    from vtcc.engine import runtime as engine
+    from vtcc.engine.distributed import ALONE
+    from vtcc.engine.kernels import resolve_device
+    from vtcc.engine.model import build_encoder
+
+    train = params.train
+    if threads := ALONE.threads(train.threads):
+        torch.set_num_threads(threads)
+    section = replace(train.model, components=0)
+    if not pretrained and section.encoder.startswith("timm:"):
+        section = replace(section, weights="")
+    encoder = build_encoder(
+        section, image_size=train.image_size, channels=channels, pretrained=pretrained
+    )
+    return engine.runtime(
+        encoder.eval(),
+        image_size=train.image_size,
+        channels=channels,
+        device=resolve_device(train.device),
+        kind=params.embed.runtime,
+    )
+
+
+def _put(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the file system has no such thing."""
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return
+    remove(target)
+    shutil.copyfile(source, target)

@@ -1,0 +1,92 @@
+"""What stages share that go on where they were stopped: train and embed.
+
+Needs the engine's libraries only, as `train` does.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from vtcc import paths
+from vtcc.atomic import write_text
+from vtcc.errors import VtccError
+from vtcc.progress import note
+
+_FINISHED = "finished"
+
+
+@contextlib.contextmanager
+def unwritten(goes_on: str) -> Iterator[None]:
+    """A full disk or a lack of permissions as one line.
+
+    Args:
+        goes_on: what the next run of the stage goes on from.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise VtccError(
+            f"could not write: {error}; free space or permissions, then run the stage again: it "
+            f"goes on from {goes_on}"
+        ) from error
+
+
+def check_writable(*directories: Path) -> None:
+    """Finds out before hours of work, not after them."""
+    for directory in directories:
+        probe = directory / f".{os.getpid()}.building"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise VtccError(
+                f"{directory}: cannot be written to ({error.strerror}); free space or "
+                "permissions, then run the stage again"
+            ) from None
+
+
+@contextlib.contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """Waits while another process does this very work: they share their scratch directory.
+
+    Args:
+        lock: a file. what: the work, such as "training".
+    """
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        note(f"the same {what} runs in another process; waiting for it ({lock})")
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def finish(scratch: Path) -> None:
+    """Deletes what a finished stage went on from; under DVC `forget` does that later.
+
+    DVC has yet to note the outs, and deletes them if it is killed before.
+    """
+    if "DVC_STAGE" in os.environ:
+        write_text(scratch / _FINISHED, str(Path.cwd()))
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def forget(pattern: str = "*") -> None:
+    """Deletes what stages that finished here went on from, once DVC has their outs.
+
+    Args:
+        pattern: of the directories' names.
+    """
+    for mark in paths.scratch().glob(f"{pattern}/{_FINISHED}"):
+        if mark.read_text(encoding="utf-8") == str(Path.cwd()):
+            shutil.rmtree(mark.parent, ignore_errors=True)
