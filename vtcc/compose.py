@@ -28,7 +28,7 @@ def directory(kind: str, project: Path | None = None) -> Path:
 
 
 def names(kind: str, project: Path | None = None) -> list[str]:
-    """The presets of a kind (`run`, `model`, `augment`), or cards (`dataset`, `encoder`), sorted."""
+    """The presets of a kind (`run`, `model`, `augment`) or cards (`dataset`, `encoder`)."""
     if kind == "encoder":
         from vtcc.encoders import catalog
 
@@ -74,9 +74,7 @@ def compose(
     if not isinstance(values, dict):
         raise VtccError(f"{project / file}: expected sections, found {values!r}")
     config.from_dict(config.Params, values)
-    changed = changes(
-        dataset, model, augment, overrides, project, encoder=encoder, base=values
-    )
+    changed = changes(dataset, model, augment, overrides, project, encoder=encoder, base=values)
     return config.override(values, changed)
 
 
@@ -145,6 +143,13 @@ def expected_images(flat: Mapping[str, Any], project: Path) -> int | None:
     return count - round(count * flat.get("dataset.holdout", 0.0))
 
 
+def frozen(project: Path | None = None) -> dict[str, Any]:
+    """What every frozen encoder is trained on with, as dotted keys."""
+    project = project or paths.project()
+    preset = _mapping(directory("run", project) / "encoders" / "frozen.yaml")
+    return preset | _augment("features", project)
+
+
 def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any]:
     from vtcc.encoders import catalog
 
@@ -152,14 +157,12 @@ def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any
     if name not in known:
         raise VtccError(unknown("encoder", name, known))
     card = catalog.card(name)
-    found = _mapping(directory("run", project) / "encoders" / "frozen.yaml")
-    found |= _augment("features", project)
-    found |= {
+    found = frozen(project) | {
         "train.model.encoder": name,
-        "train.model.components": min(found["train.model.components"], card.feature_dim),
         "train.image_size": card.image_size,
         "validate.image_size": card.image_size,
     }
+    found["train.model.components"] = min(found["train.model.components"], card.feature_dim)
     if images := expected_images(flat, project):
         found["train.batch_size"] = min(found["train.batch_size"], max(2, images // 2))
         found["train.epochs"] = max(1, round(STEPS / (images // found["train.batch_size"])))

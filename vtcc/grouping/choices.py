@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-from vtcc import compose, config
+from vtcc import compose, config, encoders
 from vtcc.grouping.survey import Survey
 
 SAME = 0.62  # images and turned copies told apart less often than this look the same
@@ -24,9 +24,9 @@ SMALL = {
 }
 
 
-COMPONENTS = 128  # of a frozen encoder's features
 FROZEN_HEADS = 2  # cluster heads on them: the final clusters come from the instance features
 LARGEST = 224  # pixels; at 260 lite2 takes a third longer for the same clusters
+FINETUNING_RATE = 1e-4
 _FLIPS = ("flip", "vertical_flip", "quarter_turns")
 
 
@@ -89,40 +89,31 @@ def use_encoder(made: Choices, encoder: str, *, weights: Path | None, finetune: 
         weights: a local file; None: those that `vtcc encoders` finds.
         finetune: train the encoder too; else its features are made once.
     """
+    size = LARGEST if encoder.startswith("timm:") else encoders.card(encoder).image_size
     values: dict[str, Any] = {
         "train.model.encoder": encoder,
         "train.model.weights": str(weights.absolute()) if weights else "",
-        "train.model.frozen": not finetune,
         "train.normalize": "encoder",
         "dataset.channels": 3,
-        "train.image_size": _encoder_size(encoder),
-        "validate.image_size": _encoder_size(encoder),
-        "train.optimizer.learning_rate": 1e-4 if finetune else 1e-3,
-        "train.loss.instance_temperature": 0.5,
+        "train.image_size": min(size, LARGEST),
+        "validate.image_size": min(size, LARGEST),
     }
-    if not finetune:
-        values |= {
-            "train.model.components": COMPONENTS,
+    if finetune:
+        values["train.optimizer.learning_rate"] = FINETUNING_RATE
+    else:
+        flips = {f"train.augment.{k}": made.params["train"]["augment"][k] for k in _FLIPS}
+        own = {
+            "train.loss.instance_temperature": 0.5,
             "train.model.num_cluster_heads": FROZEN_HEADS,
-            "train.batch_size": 256,
+            "evaluate.baselines": [],
         }
-        flips = {k: made.params["train"]["augment"][k] for k in _FLIPS}
-        values |= compose.changes(augment="features")
-        values |= {f"train.augment.{k}": v for k, v in flips.items()}
+        values = compose.frozen() | values | flips | own
         made.reasons["augmentation"] = Reason(
-            value="features", why="crops and mild colour: views of which features are made once"
+            value="features", why="crops and mild light: views of which features are made once"
         )
     made.params = config.override(made.params, values)
     for what in ("image size", "model", "colours", "batch"):
         made.reasons.pop(what, None)
-
-
-def _encoder_size(encoder: str) -> int:
-    from vtcc import encoders
-
-    if encoder.startswith("timm:"):
-        return 224
-    return min(encoders.card(encoder).image_size, LARGEST)
 
 
 def _channels(made: Choices, survey: Survey) -> None:

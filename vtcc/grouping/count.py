@@ -18,6 +18,7 @@ HALVES = 3  # splits into halves per map
 MAPS = 2  # UMAPs, by seed
 DIMENSIONS = 10
 SHARPNESS = 0.01  # of the best score, below it a weight falls to 1/e
+PEAKS = 3  # other peaks of the curve that are named
 TOLERANCE = 0.04  # of the best score: what is within is the range
 
 
@@ -146,11 +147,24 @@ def recommend(curve: list[Criteria]) -> Count:
         f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}"
         + ("" if chosen.heads is None else f", heads by {chosen.heads:.2f}"),
     ]
-    others = [c for c in good if c not in within]
+    others = [c for c in _peaks(curve) if c not in within][:PEAKS]
     if others:
-        known = ", ".join(str(c.clusters) for c in others)
-        reasons.append(f"{known} would do as well: a coarser or finer structure")
+        known = ", ".join(f"{c.clusters} ({c.score:.2f})" for c in others)
+        reasons.append(f"other peaks of the curve, a coarser or finer structure: {known}")
+    if chosen.clusters in (curve[0].clusters, curve[-1].clusters) and len(curve) > 2:
+        end, beyond = ("first", "fewer") if chosen is curve[0] else ("last", "more")
+        reasons.append(
+            f"K = {chosen.clusters} is the {end} that was tried: {beyond} clusters may fit better; "
+            "ask for another range by -k"
+        )
     return Count(chosen.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
+
+
+def _peaks(curve: list[Criteria]) -> list[Criteria]:
+    """Numbers of clusters that score better than their neighbours, best first."""
+    padded = [-1.0, *(c.score for c in curve), -1.0]
+    tops = [c for i, c in enumerate(curve, 1) if padded[i] > max(padded[i - 1], padded[i + 1])]
+    return sorted(tops, key=lambda c: -c.score)
 
 
 def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> Criteria:

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import gradients
+from vtcc.analysis.features import COMPONENTS, gradients, pca, unit_rows
 from vtcc.analysis.metrics import clustering_scores
 from vtcc.data import duplicates
-from vtcc.grouping import baselines, copies, final, trust
+from vtcc.grouping import baselines, copies, describe, final, trust
 from vtcc.grouping.options import MAX_PIXELS
 from vtcc.grouping.state import Judged, Learned, Prepared
 from vtcc.progress import note
@@ -33,12 +33,16 @@ def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
     simpler = baselines.run(images, hog, K, seed=seed, on_start=note, maps=maps)
     simpler |= final.of_features(learned, seed=seed)
     at = learned.count.at(learned.count.clusters)
+    looks = np.concatenate(
+        [describe.looks(images[i : i + 1024]) for i in range(0, len(images), 1024)]
+    )
     copied = copies.share(prepared.files, max_pixels=MAX_PIXELS, seed=seed)
     worth = trust.measure(
         applied.cluster,
         applied.confidence,
         other=chosen.independent,
-        reference=simpler["hog_pca_kmeans"].features,
+        reference=_untrained(learned, simpler["hog_pca_kmeans"].features, seed),
+        looks=looks,
         map_silhouette=at.silhouette,
         halves=at.stability,
         alike=max(trust.alike(prepared.sketches), copied),
@@ -53,7 +57,15 @@ def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
         row = {"title": method.title, "agreement": float(agreement)}
         comparison.append(row | _scores(labels, method.clusters, method.rows))
     first = duplicates.groups(duplicates.nearest_earlier(prepared.sketches, 2))
-    return Judged(model, clusters, base, applied, chosen.how, worth, comparison, first)
+    return Judged(model, clusters, base, applied, chosen.how, worth, comparison, first, looks)
+
+
+def _untrained(learned: Learned, gradients: np.ndarray, seed: int) -> np.ndarray:
+    """(N, d): the space nothing was trained in here, of the encoder's features or of gradients."""
+    features = learned.material.features
+    if features is None:
+        return gradients
+    return pca(unit_rows(np.asarray(features[:, 0], np.float32)), COMPONENTS, seed)
 
 
 def _scores(labels: list[int] | None, clusters: np.ndarray, rows: np.ndarray) -> dict[str, Any]:

@@ -46,14 +46,13 @@ def write(
         What was assigned, for `outputs.write_folders`.
     """
     cache, applied, model = prepared.cache, judged.applied, judged.model
-    N = len(cache.paths)
     checkpoint.save_model(directory / MODEL, model.model, model.info)
     judged.clusters.write(directory / MODEL)
     text = params_text(learned.main.params, learned.num_clusters)
     write_text(directory / "params.yaml", text)
     note("the page")
     place = sprites.order(applied.cluster, applied.confidence)
-    facts = np.concatenate([describe.looks(cache.images[i : i + 1024]) for i in range(0, N, 1024)])
+    facts = judged.looks
     thumb = sprites.write(
         directory / "report",
         lambda rows: cache.images[rows],

@@ -84,6 +84,7 @@ class Judged:
         comparison: a row per method: title, agreement with these clusters, scores where there
             are labels; these clusters come first.
         first: (N,) int64, for each image the first of those that look alike.
+        looks: (N, 6) float32 of `describe.looks`.
     """
 
     model: Trained
@@ -94,3 +95,4 @@ class Judged:
     trust: Trust
     comparison: Sequence[dict[str, Any]]
     first: np.ndarray
+    looks: np.ndarray

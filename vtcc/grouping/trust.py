@@ -17,6 +17,8 @@ IMAGES = 3000  # that the measures are computed on
 ALIKE = 0.8  # share of images that are near-copies of one, above which there is one kind
 CHANCE_SEEDS, CHANCE_PREDICTED = 0.15, 0.15
 CLEAR_SEEDS, CLEAR_SILHOUETTE = 0.7, 0.4
+LOOKS = 0.8  # kappa from which clusters are no more than brightness, contrast and colour
+FEW_IMAGES = 50  # below which agreement says little
 CONFUSED = 0.5  # of two clusters: how alike the second training spreads their images
 NAMED = 4  # confused pairs told
 
@@ -35,6 +37,7 @@ class Trust:
         reference_kmeans: the same of k-means in that very space, its own best.
         predicted: how well the clusters are predicted from that space, cross-validated: Cohen's
             kappa, 0 for chance, 1 for always.
+        looks: the same from brightness, contrast, colour and detail alone (`describe.looks`).
         confidence: mean probability of the clusters.
         balance: effective clusters, exp(entropy of the sizes), over K.
         alike: share of images that look nearly like one of them, or are copies of it.
@@ -48,6 +51,7 @@ class Trust:
     reference_silhouette: float
     reference_kmeans: float
     predicted: float
+    looks: float
     confidence: float
     balance: float
     alike: float
@@ -66,6 +70,7 @@ def measure(
     *,
     other: np.ndarray | None,
     reference: np.ndarray,
+    looks: np.ndarray,
     map_silhouette: float,
     halves: float,
     alike: float,
@@ -78,6 +83,7 @@ def measure(
         other: (N,) integers, the clusters of a training from another seed; -1 for images that
             were not compared.
         reference: (N, d) features that no training made.
+        looks: (N, 6) of `describe.looks`.
         map_silhouette, halves: of `count.Criteria` at this K.
         alike: of `alike`. seed: of subsamples.
     """
@@ -100,6 +106,7 @@ def measure(
         reference_silhouette=own,
         reference_kmeans=best,
         predicted=_predicted(reference[rows], clusters[rows], seed),
+        looks=_predicted(_standardised(looks[rows]), clusters[rows], seed),
         confidence=float(confidence.mean()),
         balance=float(np.exp(-(shares * np.log(shares)).sum()) / max(K, 1)),
         alike=alike,
@@ -107,15 +114,22 @@ def measure(
         level="",
         verdict="",
     )
-    level, verdict = judge(made, K)
+    level, verdict = judge(made, K, len(clusters))
     return replace(made, level=level, verdict=verdict)
 
 
-def judge(found: Trust, K: int) -> tuple[str, str]:
-    """The level and the verdict in words that the measures of K clusters come to."""
-    again = "" if found.seeds is None else f"a second training agrees by {found.seeds:.2f} of 1"
-    agreed = found.halves if found.seeds is None else found.seeds
-    again = again or f"halves of the images agree by {found.halves:.2f} of 1"
+def judge(found: Trust, K: int, images: int) -> tuple[str, str]:
+    """The level and the verdict in words that the measures of K clusters come to.
+
+    The verdict speaks of this K and names the measure that decided.
+
+    Args:
+        images: N.
+    """
+    if found.seeds is None:
+        agreed, again = found.halves, f"halves of the images agree by {found.halves:.2f} of 1"
+    else:
+        agreed, again = found.seeds, f"a second training agrees by {found.seeds:.2f} of 1"
     if found.alike >= ALIKE:
         return "one kind", (
             f"one kind: {found.alike:.0%} of the images look nearly alike or are copies of one, so "
@@ -123,18 +137,30 @@ def judge(found: Trust, K: int) -> tuple[str, str]:
         )
     if agreed < CHANCE_SEEDS or (agreed < 2 * CHANCE_SEEDS and found.predicted < CHANCE_PREDICTED):
         return "chance", (
-            f"no better than chance: {again}; the images have no groups that can be found this "
-            "way, and these clusters should not be used"
+            f"no better than chance: with {K} clusters {again}; they should not be used. Another "
+            "number of clusters may do better: see the curve"
         )
     pairs = [f"{a} and {b}" for a, b, _ in found.confused[:NAMED]]
-    words = ""
-    if pairs:
-        words = f"; clusters {', '.join(pairs)} are confused"
-    if agreed >= CLEAR_SEEDS and found.map_silhouette >= CLEAR_SILHOUETTE:
-        return "clear", f"clear structure: {K} clusters, {again}{words}"
-    if not pairs:
-        words = "; look at each cluster before you use it"
-    return "weak", f"weak structure: {again}{words}"
+    end = f"; clusters {', '.join(pairs)} are confused" if pairs else ""
+    if found.looks >= LOOKS and found.looks > found.predicted:
+        return "weak", (
+            f"weak structure: the {K} clusters follow brightness and colour, by which alone "
+            f"{found.looks:.0%} of what is beyond chance is foretold, more than by content{end}"
+        )
+    failed = []
+    if agreed < CLEAR_SEEDS:
+        failed.append(f"{again} (clear from {CLEAR_SEEDS:g})")
+    if found.map_silhouette < CLEAR_SILHOUETTE:
+        failed.append(
+            f"the groups are {found.map_silhouette:.2f} apart in the map (clear from "
+            f"{CLEAR_SILHOUETTE:g})"
+        )
+    if images < FEW_IMAGES:
+        failed.append(f"{images} images are too few to tell")
+    if not failed:
+        return "clear", f"clear structure: {K} clusters, {again}{end}"
+    end = end or "; look at each cluster before you use it"
+    return "weak", f"weak structure with {K} clusters: {', '.join(failed)}{end}"
 
 
 def confused(clusters: np.ndarray, other: np.ndarray) -> list[tuple[int, int, float]]:
@@ -190,6 +216,13 @@ def _in_reference(
         return 0.0, 0.0
     best = kmeans(reference, K, seed, starts=3).labels_
     return of(clusters), of(best)
+
+
+def _standardised(features: np.ndarray) -> np.ndarray:
+    """(n, d) with zero mean and unit deviation per column."""
+    spread = np.maximum(features.std(axis=0), 1e-6)
+    scaled: np.ndarray = (features - features.mean(axis=0)) / spread
+    return scaled
 
 
 def _predicted(reference: np.ndarray, clusters: np.ndarray, seed: int) -> float:
