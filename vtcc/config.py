@@ -335,8 +335,9 @@ class Embed:
     """The features of a frozen encoder, made once; without one this stage has nothing to do."""
 
     views: int = _p(
-        "augmented views of every image that are embedded, beside the image as it is",
-        low=1,
+        "augmented views of every image that are embedded, beside the image as it is; 0: none, for "
+        "images too small to be cropped",
+        low=0,
         high=64,
     )
     seed: int = _p("draws the views", low=0, high=MAX_SEED)

@@ -25,6 +25,7 @@ SMALL = {
 
 
 FROZEN_HEADS = 2  # cluster heads on them: the final clusters come from the instance features
+SMALL_IMAGE = 64  # pixels; crops of such images misled the encoder (CIFAR-10, docs/design.md)
 LARGEST = 224  # pixels; at 260 lite2 takes a third longer for the same clusters
 FINETUNING_RATE = 1e-4
 _FLIPS = ("flip", "vertical_flip", "quarter_turns")
@@ -81,11 +82,13 @@ def choose(survey: Survey, *, name: str, source: str, clusters: int, seed: int =
     return made
 
 
-def use_encoder(made: Choices, encoder: str, *, weights: Path | None, finetune: bool) -> None:
+def use_encoder(
+    made: Choices, encoder: str, survey: Survey, *, weights: Path | None, finetune: bool
+) -> None:
     """Replaces the model that learns from pixels by a pretrained encoder under the projectors.
 
     Args:
-        encoder: a name of `vtcc encoders`, or "timm:NAME" with weights.
+        encoder: a name of `vtcc encoders`, or "timm:NAME" with weights. survey: of the folder.
         weights: a local file; None: those that `vtcc encoders` finds.
         finetune: train the encoder too; else its features are made once.
     """
@@ -102,15 +105,19 @@ def use_encoder(made: Choices, encoder: str, *, weights: Path | None, finetune: 
         values["train.optimizer.learning_rate"] = FINETUNING_RATE
     else:
         flips = {f"train.augment.{k}": made.params["train"]["augment"][k] for k in _FLIPS}
-        own = {
+        own: dict[str, Any] = {
             "train.loss.instance_temperature": 0.5,
             "train.model.num_cluster_heads": FROZEN_HEADS,
             "evaluate.baselines": [],
         }
         values = compose.frozen() | values | flips | own
-        made.reasons["augmentation"] = Reason(
-            value="features", why="crops and mild light: views of which features are made once"
-        )
+        side = survey.short_side
+        if side <= SMALL_IMAGE:
+            own["embed.views"] = 0
+            value, why = "none", f"{side:.0f} pixels are too few for crops that an encoder knows"
+        else:
+            value, why = "features", "crops and mild light, of which features are made once"
+        made.reasons["augmentation"] = Reason(value=value, why=why)
     made.params = config.override(made.params, values)
     for what in ("image size", "model", "colours", "batch"):
         made.reasons.pop(what, None)

@@ -30,7 +30,7 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
     chosen.reasons["encoder"] = encoder.reason
     if encoder.name:
         choices.use_encoder(
-            chosen, encoder.name, weights=options.weights, finetune=options.finetune
+            chosen, encoder.name, seen, weights=options.weights, finetune=options.finetune
         )
     if options.overrides:
         chosen.set(
