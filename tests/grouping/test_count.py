@@ -56,7 +56,20 @@ def test_recommends_the_middle_of_the_best_range(scores, chosen, low, high):
 
 
 def test_names_a_finer_structure_that_does_as_well():
-    assert "6 would do as well" in count.recommend(curve(0.9, 0.2, 0.2, 0.2, 0.89)).reasons[-1]
+    reasons = count.recommend(curve(0.9, 0.2, 0.2, 0.2, 0.89)).reasons
+    assert reasons[-1] == "other peaks of the curve, a coarser or finer structure: 6 (0.89)"
+    # A lower peak is another structure as well; a slope is none.
+    reasons = count.recommend(curve(0.2, 0.9, 0.2, 0.3, 0.5, 0.4)).reasons
+    assert reasons[-1].endswith("finer structure: 6 (0.50)")
+
+
+def test_a_number_at_the_end_of_the_range_is_told():
+    told = "K = 7 is at the end of the range: more clusters may fit better"
+    assert any(r.startswith(told) for r in count.recommend(curve(0.2, 0.3, 0.9, start=5)).reasons)
+    told = "K = 5 is at the end of the range: fewer clusters may fit better"
+    assert any(r.startswith(told) for r in count.recommend(curve(0.9, 0.3, 0.2, start=5)).reasons)
+    # There are no fewer than two clusters.
+    assert not any("end of the range" in r for r in count.recommend(curve(0.9, 0.3, 0.2)).reasons)
 
 
 def test_tried_numbers_leave_five_images_a_cluster():
@@ -82,6 +95,7 @@ def judged(**values):
         "reference_silhouette": 0.1,
         "reference_kmeans": 0.2,
         "predicted": 0.8,
+        "looks": 0.3,
         "confidence": 0.9,
         "balance": 0.9,
         "alike": 0.1,
@@ -89,7 +103,8 @@ def judged(**values):
         "level": "",
         "verdict": "",
     }
-    return trust.judge(trust.Trust(**(made | values)), 5)
+    images = values.pop("images", 500)
+    return trust.judge(trust.Trust(**(made | values)), 5, images)
 
 
 def test_verdicts_in_words():
@@ -103,6 +118,25 @@ def test_verdicts_in_words():
     assert judged(alike=0.95)[0] == "one kind"
 
 
+def test_a_verdict_names_the_measure_that_failed():
+    assert "a second training agrees by 0.50 of 1 (clear from 0.7)" in judged(seeds=0.5)[1]
+    level, text = judged(map_silhouette=0.2)
+    assert level == "weak"
+    assert "the groups are 0.20 apart in the map (clear from 0.4)" in text
+    assert "a second training" not in text  # it agrees
+    level, text = judged(seeds=1.0, images=10)
+    assert level == "weak"
+    assert "10 images are too few to tell" in text
+
+
+def test_a_split_by_brightness_or_colour_is_told_from_one_by_content():
+    level, text = judged(looks=0.95, predicted=0.4)
+    assert level == "weak"
+    assert "follow brightness and colour" in text
+    # Kinds may differ in colour as well, as long as content foretells them better.
+    assert judged(looks=0.85, predicted=0.9)[0] == "clear"
+
+
 def test_measures_of_a_known_grouping():
     h, group = embedding(3)
     found = trust.measure(
@@ -110,6 +144,7 @@ def test_measures_of_a_known_grouping():
         np.full(len(group), 0.9),
         other=np.roll(np.arange(3), 1)[group],
         reference=h,
+        looks=np.random.default_rng(1).normal(size=(len(h), 6)),
         map_silhouette=0.8,
         halves=1.0,
         alike=0.0,
@@ -126,6 +161,7 @@ def test_measures_of_a_known_grouping():
         np.full(300, 0.5),
         other=rng.integers(0, 3, 300),
         reference=rng.normal(size=(300, 8)),
+        looks=rng.normal(size=(300, 6)),
         map_silhouette=0.3,
         halves=0.2,
         alike=0.0,

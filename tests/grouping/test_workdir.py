@@ -35,7 +35,8 @@ def test_a_damaged_budget_is_measured_again(tmp_path, monkeypatch, content):
 
 def trained(key="k1"):
     heads = np.eye(3, dtype=np.float32)[np.repeat(np.arange(3), 20)][None]
-    return Trained(None, {}, H.astype(np.float32), heads, 0, {}, 1, 1.0, key)
+    h = H.astype(np.float32)
+    return Trained(None, {}, h, h, heads, 0, {}, 1, 1.0, key)
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ def hdbscan(points: np.ndarray) -> np.ndarray:
     """
     from sklearn.cluster import HDBSCAN
 
-    labels: np.ndarray = HDBSCAN(min_cluster_size=max(5, len(points) // 100)).fit_predict(points)
+    labels: np.ndarray = HDBSCAN(
+        min_cluster_size=max(5, len(points) // 100), copy=True
+    ).fit_predict(points)
     return labels.astype(np.int64) + 1
 
 

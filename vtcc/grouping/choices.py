@@ -13,7 +13,7 @@ PLAIN = 0.5  # share of images on plain ground from which all are taken to be
 FEW_COLOURED = 0.05
 LEAST_STEPS, MOST_STEPS = 200, 6000
 MOST_EPOCHS = 600
-FROZEN_STEPS = 100, 600  # least and most of a training of projectors alone
+FROZEN_STEPS = 100, 400  # least and most of a training of projectors alone
 
 # Recipes by the longer training they can bear: side in pixels, then the model.
 SMALL = {

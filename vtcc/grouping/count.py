@@ -151,10 +151,10 @@ def recommend(curve: list[Criteria]) -> Count:
     if others:
         known = ", ".join(f"{c.clusters} ({c.score:.2f})" for c in others)
         reasons.append(f"other peaks of the curve, a coarser or finer structure: {known}")
-    if chosen.clusters in (curve[0].clusters, curve[-1].clusters) and len(curve) > 2:
-        end, beyond = ("first", "fewer") if chosen is curve[0] else ("last", "more")
+    beyond = {curve[0].clusters: "fewer", curve[-1].clusters: "more"}.get(chosen.clusters)
+    if beyond and chosen.clusters > 2 and len(curve) > 2:
         reasons.append(
-            f"K = {chosen.clusters} is the {end} that was tried: {beyond} clusters may fit better; "
+            f"K = {chosen.clusters} is at the end of the range: {beyond} clusters may fit better; "
             "ask for another range by -k"
         )
     return Count(chosen.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
