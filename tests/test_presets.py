@@ -45,7 +45,15 @@ def test_an_augmentation_preset_is_complete_and_says_at_which_size_it_holds(name
 
 
 def test_there_is_a_preset_for_every_kind_of_image():
-    assert names("augment") == ["aerial", "features", "glyphs", "medical", "natural", "paper", "texture"]
+    assert names("augment") == [
+        "aerial",
+        "features",
+        "glyphs",
+        "medical",
+        "natural",
+        "paper",
+        "texture",
+    ]
     digits = yaml.safe_load(config.preset_text("digits"))
     assert read("augment", "glyphs") == digits["train"]["augment"]
 

@@ -74,9 +74,7 @@ def compose(
     if not isinstance(values, dict):
         raise VtccError(f"{project / file}: expected sections, found {values!r}")
     config.from_dict(config.Params, values)
-    changed = changes(
-        dataset, model, augment, overrides, project, encoder=encoder, base=values
-    )
+    changed = changes(dataset, model, augment, overrides, project, encoder=encoder, base=values)
     return config.override(values, changed)
 
 
