@@ -57,15 +57,19 @@ def compare(
 
 @app.command()
 def export(
-    onnx: Annotated[Path, typer.Option(help="Written: FILE.onnx.")],
+    onnx: Annotated[Path | None, typer.Option(help="Written: FILE.onnx.")] = None,
+    with_encoder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Written: a model directory that needs nothing else."),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
     ] = "models/model",
 ) -> None:
-    """Write a model as ONNX, for programs without torch."""
+    """Write a model as ONNX, for programs without torch, or whole, with its frozen encoder."""
     from vtcc.stages import export as stage
 
-    stage.run(model, onnx)
+    stage.run(model, onnx=onnx, with_encoder=with_encoder)
 
 
 @app.command()

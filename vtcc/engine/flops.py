@@ -4,12 +4,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vtcc.config import Train
-from vtcc.engine.model import build
+from vtcc.engine.frozen import FeatureInput
+from vtcc.engine.model import VTCC, build, with_projectors
 
 COUNTED = 2  # images; BatchNorm needs more than one
 
 
-def flops_per_image(params: Train, channels: int) -> float:
+def flops_per_image(params: Train, channels: int, features: int = 0) -> float:
     """Floating-point operations per image trained: both views, forward and backward.
 
     Counts the matrix products and convolutions of encoder and projectors, two operations per
@@ -19,7 +20,13 @@ def flops_per_image(params: Train, channels: int) -> float:
     Args:
         params: the `train` section.
         channels: of the images.
+        features: d, where a frozen encoder's features are trained on; 0: pixels are.
     """
+    if features:
+        with torch.device("meta"):
+            model = with_projectors(FeatureInput(features), params.model, params.num_clusters)
+            x = torch.empty(COUNTED, features)
+        return _counted(model.train(), x)
     with torch.device("meta"):
         model = build(
             params.model,
@@ -29,6 +36,10 @@ def flops_per_image(params: Train, channels: int) -> float:
             fused_attention=False,  # the same arithmetic, in products that are counted
         ).train()
         x = torch.empty(COUNTED, channels, params.image_size, params.image_size)
+    return _counted(model, x)
+
+
+def _counted(model: VTCC, x: torch.Tensor) -> float:
     with FlopCounterMode(display=False) as counter:
         h = model.encoder(x)
         z, p = model.project(h)

@@ -27,10 +27,12 @@ from vtcc.engine.probe import recall
 from vtcc.engine.schedule import check_fits, saved_epochs, selection_epochs
 from vtcc.engine.scoring import place_centroids, score_heads
 from vtcc.engine.scratch import Scratch
+from vtcc.engine.views import NEIGHBOUR_IMAGES, FeatureViews, nearest
 
 TINY = (2, 4)  # batches whose memory is measured; more images cost nothing but time
 SMALL = (8, 32)  # the same where a step is quick: a longer line is a better one
 QUICK = 0.5  # seconds of a step with TINY images up to which it is quick
+SEARCHED = 4096  # images whose neighbours are searched for, to time the search
 SLOW = 4.0  # seconds of a step above which a part of the batch is measured
 
 
@@ -59,8 +61,8 @@ class Plan:
         largest_batch: that would fit.
         step: how a step was measured; with `batch` below the training's, it was scaled up.
         images_per_second: expected.
-        seconds: of `steps`, `self_labelling`, `scoring` and `checkpoints`; their sum is the
-            training.
+        seconds: of `steps`, `self_labelling`, `neighbours`, `scoring` and `checkpoints`; their
+            sum is the training.
         processor_seconds: of all of it, which do not grow when others use the machine.
         images_scored_per_second: forward passes of one view, what evaluation is made of.
     """
@@ -108,7 +110,8 @@ def rehearse(
     """Measures a training without starting it.
 
     Args:
-        images: (M, S, S, C) uint8. rows: (N,) int64, those training may see.
+        images: (M, S, S, C) uint8, or (M, V, d) features of a frozen encoder.
+        rows: (N,) int64, those training may see.
         params: the `train` section.
         mean, std: C floats each, of the pixels in range 0-1.
         seconds: how long steps are measured, after a warm-up.
@@ -119,6 +122,11 @@ def rehearse(
     """
     # Before the rehearsal, whose own model and pixels are part of what a step takes.
     available = available_memory(resolve(params).device)
+    features = images.shape[2] if loop.is_features(images) else 0
+    # The search for neighbours is quadratic: timed on a part of the images, apart from the steps.
+    asked = params.positives
+    if features:
+        params = replace(params, positives=replace(asked, neighbours=0))
     rehearsal = _Rehearsal(images, rows, params, mean, std, known_kernels)
     footprint = rehearsal.footprint()
     footprint.refuse(params.batch_size, available, rehearsal.kernels.device)
@@ -133,6 +141,8 @@ def rehearse(
         scale = params.batch_size / second.batch
         parts["self_labelling"] = _both(second) * scale * (run.steps - run.contrastive_steps)
         run.step = 0
+    if features and asked.neighbours and asked.neighbour_share:
+        parts["neighbours"] = rehearsal.neighbours(asked.neighbours)
     points = len(selection_epochs(params))
     by_epoch = len(saved_epochs(params))
     scored, of_centroids, per_second = rehearsal.scoring(step.mean / step.batch)
@@ -150,7 +160,7 @@ def rehearse(
         epochs=run.epochs,
         parameters=sum(p.numel() for p in run.model.parameters()),
         trainable=parameter_count(run.model),
-        flops_per_image=flops_per_image(params, images.shape[-1]),
+        flops_per_image=flops_per_image(params, images.shape[-1], features),
         memory=footprint.bytes(params.batch_size),
         memory_available=available,
         largest_batch=footprint.largest(available),
@@ -296,6 +306,15 @@ class _Rehearsal:
         low, high = np.quantile(taken, [0.1, 0.9])
         used = (time.process_time() - processor) / len(taken)
         return Timing(batch, len(taken), mean, float(low), float(high), used)
+
+    def neighbours(self, count: int) -> np.ndarray:
+        """Seconds (a pair) to find every image's nearest `count`, from a part of them."""
+        data = self.run.data
+        assert isinstance(data, FeatureViews)
+        some = torch.arange(min(len(data), SEARCHED))
+        h = data.plain(data.take(some))
+        spent = self._timed(lambda: nearest(h, min(count, len(h) - 1)))
+        return spent * (len(data) / len(h)) * (min(len(data), NEIGHBOUR_IMAGES) / len(h))
 
     def scoring(self, per_image: float) -> tuple[np.ndarray, np.ndarray, float]:
         """Seconds to score the heads once, to place centroids once, and forward passes/s.

@@ -1,6 +1,7 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from vtcc.errors import VtccError
@@ -32,7 +33,7 @@ def run(
     Raises:
         VtccError: when the file is no such checkpoint, or `out` holds something else.
     """
-    _check_out(out, file, force)
+    check_out("--out", out, {f"{file}, which is to be imported": file}, force=force)
     from vtcc.engine import checkpoint, upstream
     from vtcc.engine.model import parameter_count
     from vtcc.engine.model_info import imported_info, model_info
@@ -61,21 +62,29 @@ def run(
     )
 
 
-def _check_out(out: Path, file: Path, force: bool) -> None:
+def check_out(
+    option: str, out: Path, sources: Mapping[str, Path], *, force: bool | None = None
+) -> None:
+    """Refuses to replace a directory of something else than a model.
+
+    Args:
+        option: that named it. out: the directory. sources: what is read, which must not be in it.
+        force: replace it whatever is in it; None where there is no such option.
+    """
     if out.is_dir():
         whole = out.resolve()
         # Replaced as a whole, so what the user stands in, lives in or imports is never meant.
         for what, inside in (
             ("the current directory", Path.cwd()),
             ("your home directory", Path.home()),
-            (f"{file}, which is to be imported", file),
+            *sources.items(),
         ):
             if inside.resolve().is_relative_to(whole):
-                raise VtccError(f"--out {out}: holds {what}; name a new directory")
+                raise VtccError(f"{option} {out}: holds {what}; name a new directory")
         if not force and any(out.iterdir()) and not (out / "model.safetensors").is_file():
+            more = "" if force is None else ", or replace all that is in it with --force"
             raise VtccError(
-                f"--out {out}: not empty and no vtcc model; name another directory, or replace "
-                "all that is in it with --force"
+                f"{option} {out}: not empty and no vtcc model; name another directory{more}"
             )
     elif out.exists():
-        raise VtccError(f"--out {out}: a file; name a directory")
+        raise VtccError(f"{option} {out}: a file; name a directory")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from vtcc import compose, config, paths
 from vtcc.errors import VtccError
+from vtcc.stages import embed
 
 if TYPE_CHECKING:
     from vtcc.engine.plan import Plan
@@ -58,8 +59,12 @@ def measure(
     from vtcc.engine import plan
 
     pixels, rows, mean, std, source = pixels_for(params, images)
+    embedding: dict[str, float] = {}
+    trained_on = pixels
+    if embed.needed(params.train.model):
+        trained_on, embedding = _features(params, pixels, len(rows), mean, std, seconds)
     made = plan.rehearse(
-        pixels,
+        trained_on,
         rows,
         params.train,
         mean=mean,
@@ -68,10 +73,50 @@ def measure(
         known_kernels=paths.kernels(),
     )
     around = AROUND[importlib.util.find_spec("mlflow") is not None]
-    return made.to_dict() | {
-        "pixels": source,
-        "stage_seconds": made.total + around,
-        "evaluate_seconds_rough": _evaluation(params, made, len(rows)),
+    found = made.to_dict() | {"pixels": source, **embedding}
+    found["stage_seconds"] = made.total + around
+    found["evaluate_seconds_rough"] = _evaluation(params, made, len(rows))
+    return found
+
+
+def _features(
+    params: config.Params, pixels: Any, images: int, mean: Any, std: Any, seconds: float
+) -> tuple[Any, dict[str, float]]:
+    """Noise in the place of the features, and what embedding all images takes.
+
+    A few blocks are embedded with random weights, which take as long as the encoder's own.
+
+    Returns:
+        (N, V, d) float32; `embed_seconds`, `embed_images_per_second` (of images, not views) and
+        `embed_bytes` on the disk.
+    """
+    import time
+
+    import numpy as np
+
+    from vtcc.engine.features import BLOCK, Drawing
+
+    train, views = params.train, params.embed.views + 1
+    drawing = Drawing(train.image_size, mean, std, train.augment, views - 1, params.embed.seed)
+    compute = embed.runtime(params, pixels.shape[3], pretrained=False)
+    block = pixels[:BLOCK]
+
+    def embedded(number: int) -> int:
+        made = [compute(x) for x in drawing.of_block(block, number)]
+        return made[0].shape[1]
+
+    width = embedded(0)  # the first call is slower than those after it
+    start, done = time.perf_counter(), 0
+    while not done or time.perf_counter() - start < seconds / 2:
+        embedded(done)
+        done += 1
+    rate = done * len(block) / (time.perf_counter() - start)
+    d = train.model.components or width
+    features = np.random.default_rng(0).standard_normal((len(pixels), views, d), np.float32)
+    return features, {
+        "embed_seconds": images / rate,
+        "embed_images_per_second": rate,
+        "embed_bytes": 2.0 * images * views * width,
     }
 
 
@@ -109,8 +154,8 @@ def _expected(params: config.Params) -> int:
     if not count:
         raise VtccError(
             f"{paths.CACHE}: no images of {params.dataset.name!r} at "
-            f"{params.validate.image_size} pixels here, and {params.dataset.source} does not say how many there "
-            "are; run `vtcc validate`, or give --images N"
+            f"{params.validate.image_size} pixels here, and {params.dataset.source} does not say "
+            "how many there are; run `vtcc validate`, or give --images N"
         )
     return count
 
@@ -135,9 +180,23 @@ def _evaluation(params: config.Params, made: "Plan", images: int) -> float:
     rest = 30 + 5 * images / 10_000
     if "ward" in evaluate.baselines:
         rest += 20 * some**2
-    if "umap_kmeans" in evaluate.baselines or evaluate.projection == "umap":
+    maps = {"umap_kmeans", "umap_kmeans_features", "umap_hdbscan_features"}
+    if maps & set(evaluate.baselines) or evaluate.projection == "umap":
         rest += 20 + 40 * some
     return passes * images / made.images_scored_per_second + rest
+
+
+def _embedding(found: dict[str, Any]) -> str:
+    from vtcc.engine.memory import readable
+    from vtcc.engine.plan import rounds
+
+    if "embed_seconds" not in found:
+        return ""
+    return (
+        f"{rounds(found['embed_seconds'])} before the first training, once for all: "
+        f"{found['embed_images_per_second']:,.3g} images/s with their views, "
+        f"{readable(found['embed_bytes'])} on the disk"
+    )
 
 
 def _show(console: Console, params: config.Params, found: dict[str, Any]) -> None:
@@ -165,11 +224,13 @@ def _show(console: Console, params: config.Params, found: dict[str, Any]) -> Non
         f"{found['steps_per_epoch']} steps ("
         + ", ".join(f"{name.replace('_', '-')} {rounds(s)}" for name, s in seconds.items())
         + ")",
+        "embedding": _embedding(found),
         "with start and end": f"about {rounds(found['stage_seconds'])}",
         "evaluate": f"roughly {rounds(found['evaluate_seconds_rough'])}",
     }
     for name, text in rows.items():
-        table.add_row(name, text)
+        if text:
+            table.add_row(name, text)
     console.print(table)
     alone = found["processor_seconds"]
     if (

@@ -31,7 +31,9 @@ _MEASURED = 5000  # training images that centres and limits of the clusters are 
 
 
 def run(resume: Path | None = None, processes: int = 0) -> None:
-    """Trains on `data/cache` or `data/features`, chooses checkpoint and head without labels, saves the model.
+    """Trains, chooses checkpoint and head without labels, saves the model.
+
+    On `data/cache`, or, where the encoder is frozen, on `data/features`.
 
     Args:
         resume: a checkpoint to go on from, instead of what scratch holds.
