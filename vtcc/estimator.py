@@ -29,7 +29,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     Args:
         n_clusters: K, a range such as (5, 30), or "auto".
-        minutes: that `fit` should take, about.
+        minutes: that `fit` may take at most, about.
+        encoder: "auto", "none" (from scratch), a name of `vtcc encoders`, or a timm model's.
+        weights: a local file for it.
         random_state: seed of everything random, an integer from 0; None draws one.
         params: dotted parameters that replace automatic choices, `{"train.epochs": 20}`.
         output: a new folder that keeps what `vtcc cluster` writes, report.html among it; None
@@ -51,6 +53,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         n_clusters: int | str | tuple[int, int] = "auto",
         *,
         minutes: float = 20.0,
+        encoder: str = "auto",
+        weights: str | Path | None = None,
         random_state: int | None = 0,
         params: dict[str, Any] | None = None,
         output: str | Path | None = None,
@@ -58,6 +62,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     ):
         self.n_clusters = n_clusters
         self.minutes = minutes
+        self.encoder = encoder
+        self.weights = weights
         self.random_state = random_state
         self.params = params
         self.output = output
@@ -91,6 +97,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
                 out=Path(self.output) if self.output else Path(room) / "out",
                 clusters=_number(self.n_clusters),
                 minutes=self.minutes,
+                encoder=self.encoder,
+                weights=Path(self.weights) if self.weights else None,
                 seed=int(seed),
                 overrides=dict(self.params or {}),
             )

@@ -95,4 +95,5 @@ def test_what_is_foreign_or_damaged_is_trained_again(cache, params, room, damage
 def test_other_parameters_are_another_training(cache, params, room, capsys):
     other = config.override(params, {"train.seed": 5})
     trained, _ = again(cache, params, room, capsys)
-    assert training.train(training.Material(cache), other, room, seconds=None, title="t").key != trained.key
+    material = training.Material(cache)
+    assert training.train(material, other, room, seconds=None, title="t").key != trained.key

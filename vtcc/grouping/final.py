@@ -1,9 +1,11 @@
-"""The final clusters: groups in a map of what was learned, taught to a head of the model.
+"""The final clusters: groups in what was learned, taught to a head of the model.
 
-A head that was trained along with the encoder cuts the embedding at once; k-means in a UMAP of
-the embedding cuts it where it is thin, and a little of the images' gradients in the map adds what
-minutes of training have not learned. It scored better on the data that the choice was made on
-(docs/design.md). A map cannot place tomorrow's images, so a projector learns its groups.
+A head that was trained along with the encoder cuts the embedding at once. After a training from
+scratch, k-means in a UMAP of the embedding cuts it where it is thin, and a little of the images'
+gradients in the map adds what minutes of training have not learned. On a frozen encoder, whose
+instance features pull an image and its neighbours together, k-means on these features themselves
+does as well as in a map, and more steadily. Both scored better on the data that the choices were
+made on (docs/design.md). Neither can place tomorrow's images, so a projector learns the groups.
 """
 
 import time
@@ -63,7 +65,8 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         hog: (N, D) of all images, their `features.gradients`. seed: of map and head.
     """
     main, second, K = learned.main, learned.second, learned.num_clusters
-    independent = grouped(second, K, seed)
+    frozen = learned.material.reduced is not None
+    independent = grouped(second, K, seed, frozen=frozen)
     N = len(main.h)
     if few(N, K):
         why = f"{N} images are too few for a map"
@@ -72,25 +75,23 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
     rows = subsample(N, MAPPED, seed)
     material = learned.material
     if material.reduced is None:
-        what = "both trainings' embeddings and a little of gradients (HOG)"
+        value, what = "a map of what was learned", "a UMAP of both trainings' embeddings and HOG"
         components = pca(hog[rows], COMPONENTS, seed)
         parts = [main.space[rows], SECOND * second.space[rows], GRADIENTS * unit_rows(components)]
+        points = _map(np.concatenate(parts, axis=1), seed)
     else:
-        what = "the instance features of both trainings and the encoder's own"
-        parts = [main.space[rows], second.space[rows], material.unit[rows]]
-    points = cosine_map(
-        np.concatenate(parts, axis=1), seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0
-    )
+        value, what = "instance features", "the instance features of both trainings"
+        points = np.concatenate([main.space[rows], second.space[rows]], axis=1)
     groups = np.full(N, -1)
     groups[rows] = kmeans(points, K, seed, starts=10).labels_
     taught, temperature = _taught(main, material, groups, K, independent, seed)
     kept = float((taught.p[rows].argmax(axis=1) == groups[rows]).mean())
     why = (
-        f"k-means in a UMAP of {what}, taught to a head of the model, which places {kept:.1%} of "
+        f"k-means in {what}, taught to a head of the model, which places {kept:.1%} of "
         f"the images in their group; its confidence is softened by {temperature:.1f} to what the "
         "second training agrees with"
     )
-    how = Reason(value="a map of what was learned", why=why)
+    how = Reason(value=value, why=why)
     return Final(taught, Clusters.fit(taught.p, taught.h), how, independent)
 
 
@@ -133,16 +134,20 @@ def few(N: int, K: int) -> bool:
     return max(UMAP_LEAST_IMAGES, 5 * K) > N
 
 
-def grouped(trained: Trained, K: int, seed: int) -> np.ndarray:
+def grouped(trained: Trained, K: int, seed: int, *, frozen: bool) -> np.ndarray:
     """(N,) groups of one training alone by the same rule; -1 for images left out of the map."""
     N = len(trained.h)
     groups = np.full(N, -1)
     if few(N, K):
         return trained.p.argmax(axis=1) if trained.p.shape[1] == K else groups
     rows = subsample(N, COMPARED, seed)
-    points = cosine_map(trained.space[rows], seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
+    points = trained.space[rows] if frozen else _map(trained.space[rows], seed)
     groups[rows] = kmeans(points, K, seed, starts=5).labels_
     return groups
+
+
+def _map(points: np.ndarray, seed: int) -> np.ndarray:
+    return cosine_map(points, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
 
 
 def _taught(
