@@ -112,6 +112,7 @@ def fit(
     resume_from: Path | None = None,
     known_kernels: Path | None = None,
     team: Team = ALONE,
+    deadline: float | None = None,
 ) -> Fitted:
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
 
@@ -127,6 +128,8 @@ def fit(
         known_kernels: directory of what was measured on this machine (`probe.settle`); None:
             `auto` follows the rules.
         team: of processes that train together; scratch and candidates are rank 0's.
+        deadline: on `time.monotonic`'s clock; where the machine turns out too slow for it, epochs
+            are dropped and the learning rate falls accordingly. None: all epochs, however long.
 
     Raises:
         VtccError: when K or the batch does not fit the images, the loss is not finite, the
@@ -150,6 +153,7 @@ def fit(
         lambda: settle(one, steps, images.shape[1:], scratch, known, room.kernels(resume_from))
     )
     run = _Run(images, rows, params, kernels, mean, std, room, team)
+    run.deadline = deadline
     run.record = describe(params, digest, kernels)
     if resume_from:
         team.once(lambda: run.scratch.adopt(resume_from, run.record))
@@ -207,9 +211,7 @@ class _Run:
             self.data = Pixels(images, rows, kernels.device)
             self.views = PixelViews(params, mean, std, kernels.device)
         self.steps_per_epoch = len(rows) // params.batch_size
-        self.epochs = params.epochs + params.self_label.epochs
-        self.steps = self.steps_per_epoch * self.epochs
-        self.contrastive_steps = self.steps_per_epoch * params.epochs
+        self.plan_epochs(params.epochs)
 
         torch.manual_seed(params.seed)
         if isinstance(self.data, FeatureViews):
@@ -239,7 +241,30 @@ class _Run:
         self.curves: list[dict[str, float]] = []
         self.candidates: list[dict[str, Any]] = []
         self.run_id: str | None = None
+        self.deadline: float | None = None
         self.record: dict[str, Any] = {}
+
+    def plan_epochs(self, epochs: int) -> None:
+        """Sets how many contrastive epochs there are, and all that follows from it."""
+        self.params = replace(self.params, epochs=epochs)
+        self.epochs = epochs + self.params.self_label.epochs
+        self.steps = self.steps_per_epoch * self.epochs
+        self.contrastive_steps = self.steps_per_epoch * epochs
+
+    def shorten(self, epoch: int, clock: Clock) -> bool:
+        """Drops epochs that the deadline has no time for, after `epoch`; whether it did."""
+        if self.deadline is None or self.params.self_label.epochs or epoch >= self.epochs:
+            return False
+        per_epoch = self.steps_per_epoch / clock.rate()
+        affordable = epoch + int(max(self.deadline - time.monotonic(), 0) / per_epoch)
+        if affordable >= self.epochs:
+            return False
+        progress.note(
+            f"the machine is slower than measured: {affordable} epochs instead of {self.epochs}"
+        )
+        self.plan_epochs(affordable)
+        clock.shorten(self.steps - self.step)
+        return True
 
     def resume(self) -> None:
         """Goes back to the last checkpoint in scratch, if there is one."""
@@ -249,6 +274,7 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.run_id = state["step"], state["run_id"]
+        self.plan_epochs(state.get("epochs", self.params.epochs))
         self.curves, self.candidates = state["curves"], state["candidates"]
         self.totals = Totals(**state["totals"])
         self.prior.sizes = state["prior"]
@@ -274,6 +300,7 @@ class _Run:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
+                "epochs": self.params.epochs,
                 "curves": self.curves,
                 "candidates": self.candidates,
                 "totals": vars(self.totals),
@@ -329,6 +356,9 @@ class _Run:
                 if self.step % self.steps_per_epoch == 0:
                     epoch = self.step // self.steps_per_epoch
                     self.end_epoch(epoch, clock, callbacks)
+                    if self.shorten(epoch, clock):
+                        at_points = selection_epochs(self.params)
+                        at_saves = saved_epochs(self.params)
                     if epoch in at_points:
                         self.add_candidates(epoch)
                     if epoch in at_saves:

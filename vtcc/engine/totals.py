@@ -98,6 +98,10 @@ class Clock:
         self._done += 1
         self._left -= 1
 
+    def shorten(self, steps_left: int) -> None:
+        """There are fewer steps left than was planned."""
+        self._left = steps_left
+
     def rate(self) -> float:
         """Steps per second since the start."""
         return self._done / max(time.monotonic() - self._start, 1e-9)

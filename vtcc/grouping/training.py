@@ -27,6 +27,7 @@ from vtcc.progress import note, report
 
 _PART = 4096
 _MODEL, _HEADS, _FINISHED = "model", "heads.npz", "finished.json"
+_EPOCHS = "epochs.json"
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def train(
         scratch=room / "scratch" / key,
         digest=material.digest or cache.digest,
         known_kernels=room.parent / "kernels",
+        deadline=None if seconds is None else started + max(seconds, _least_time(room)),
     )
     best = choose([Candidate(**c) for c in fitted.candidates])
     model = fitted.choose(best.step, best.head)
@@ -181,23 +183,9 @@ def train(
     with atomic_file(room / _HEADS) as building, building.open("wb") as file:
         np.savez(file, h=h, heads=heads, space=space, seconds=took)
     checkpoint.save_model(room / _MODEL, model, info)
-    write_json(room / _FINISHED, {"key": key})
-    return _trained(model, info, h, space, heads, params, took, key)
-
-
-def _trained(
-    model: VTCC,
-    info: dict[str, Any],
-    h: np.ndarray,
-    space: np.ndarray,
-    heads: np.ndarray,
-    params: dict[str, Any],
-    seconds: float,
-    key: str,
-) -> Trained:
-    section = params["train"]
-    steps = section["epochs"] * (len(h) // section["batch_size"])
-    return Trained(model, info, h, space, heads, info["head"], params, steps, seconds, key)
+    steps = int(fitted.candidates[-1]["step"])
+    write_json(room / _FINISHED, {"key": key, "steps": steps})
+    return Trained(model, info, h, space, heads, best.head, params, steps, took, key)
 
 
 def _key(section: config.Train, material: Material) -> str:
@@ -229,7 +217,8 @@ def _finished(room: Path, key: str, params: dict[str, Any], cache: Cache) -> Tra
     if h.shape != (N, d) or heads.shape != shape or len(space) != N:
         note(f"{room}: what an earlier training left has another shape: training again")
         return None
-    return _trained(model, info, h, space, heads, params, seconds, key)
+    steps = int(finished.get("steps", 0))
+    return Trained(model, info, h, space, heads, info["head"], params, steps, seconds, key)
 
 
 @torch.inference_mode()
@@ -277,11 +266,18 @@ def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, 
     return np.concatenate(h), np.concatenate(heads, axis=1)
 
 
+def _least_time(room: Path) -> float:
+    """Seconds that the epochs of `_with_epochs` were thought to take: more than were asked for,
+    where that was too short for a training to make sense."""
+    known = read_json(room / _EPOCHS) or {}
+    return float(known.get("seconds", 0.0))
+
+
 def _with_epochs(
     material: Material, params: dict[str, Any], room: Path, seconds: float
 ) -> dict[str, Any]:
     """The parameters with the epochs that fit the time, measured once and kept."""
-    kept = room / "epochs.json"
+    kept = room / _EPOCHS
     known = read_json(kept)
     if known is not None and isinstance(known.get("epochs"), int):
         return config.override(params, {"train.epochs": known["epochs"]})
@@ -308,5 +304,5 @@ def _with_epochs(
             f"the time asked for is too short for {epochs * per_epoch} steps, the least that makes "
             f"sense: this training takes about {needed / 60:.1f} minutes"
         )
-    write_json(kept, {"epochs": epochs, "seconds_per_step": per_step})
+    write_json(kept, {"epochs": epochs, "seconds": needed})
     return config.override(params, {"train.epochs": epochs})
