@@ -28,7 +28,7 @@ def directory(kind: str, project: Path | None = None) -> Path:
 
 
 def names(kind: str, project: Path | None = None) -> list[str]:
-    """The presets of a kind (`run`, `model`, `augment`), or cards (`dataset`, `encoder`), sorted."""
+    """Presets of a kind (`run`, `model`, `augment`), or cards (`dataset`, `encoder`), sorted."""
     if kind == "encoder":
         from vtcc.encoders import catalog
 
