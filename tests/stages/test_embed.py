@@ -1,6 +1,7 @@
 """Embedding, training and evaluating on a frozen encoder's features, and the model it leaves."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -116,15 +117,17 @@ def test_without_components_the_features_are_trained_on_as_they_are(project, pro
 
 
 def test_an_encoder_that_is_trained_needs_no_features_and_no_torch(project):
-    change(train__model__frozen=False, train__model__components=0)
+    frozen = paths.PARAMS.read_text()
+    paths.PARAMS.write_text(config.preset_text("tiny"))
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'numpy', 'timm']));"
         "from vtcc.stages import embed; embed.run()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    environment = os.environ | {"PYTHONPATH": str(config.PRESETS.parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert [f.name for f in paths.FEATURES.iterdir()] == [embed.INFO]
     assert json.loads((paths.FEATURES / embed.INFO).read_text()) == {"needed": False}
-    change(train__model__frozen=True, train__model__components=8)
+    paths.PARAMS.write_text(frozen)
     with pytest.raises(VtccError, match=r"data/features: no features here.*`vtcc embed`"):
         train.run()
 
@@ -151,7 +154,8 @@ def test_dvc_embeds_again_for_what_the_features_depend_on_alone():
             if any(key == p or key.startswith(f"{p}.") for p in stage["params"])
         }
 
-    start = config.override(yaml.safe_load(config.preset_text("tiny")), FROZEN)
+    named = {"train.model.encoder": "lite2"}
+    start = config.override(yaml.safe_load(config.preset_text("tiny")), FROZEN | named)
     for key, value in {
         "train.seed": 9,
         "train.num_clusters": 7,
