@@ -463,29 +463,3 @@ def test_stopped_in_training_it_goes_on(photos, tmp_path):
     assert len(rows(out)) == 97
     assert not (tmp_path / ".out.work").exists()
     assert list(room.iterdir()) == []  # nothing is left where it was called
-
-
-@pytest.mark.slow
-def test_a_frozen_encoder_with_weights_of_ones_own(photos, tmp_path):
-    import timm
-    from safetensors.torch import save_file
-    from typer.testing import CliRunner
-
-    from vtcc.cli import app
-
-    save_file(
-        timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "w.safetensors"
-    )
-    out = tmp_path / "out"
-    asked = ["cluster", str(photos), "-k", "3", "--minutes", "0.1", "--out", str(out), "--encoder"]
-    asked += ["resnet10t", "--weights", str(tmp_path / "w.safetensors"), "--frozen"]
-    asked += ["--set", "train.epochs=2", "--set", "train.batch_size=32"]
-    asked += ["--set", "train.image_size=32", "--set", "validate.image_size=32"]
-    done = CliRunner().invoke(app, asked, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    titles = [line["title"] for line in json.loads((out / "summary.json").read_text())["baselines"]]
-    assert "k-means on the pretrained features, untrained here" in titles
-    predict.run([photos], str(out / "model"), out=tmp_path / "p.csv")
-    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
-        found = {row["file"].split("photos/", 1)[1]: row["cluster"] for row in csv.DictReader(file)}
-    assert {row["file"]: row["cluster"] for row in rows(out)} == found

@@ -1,5 +1,6 @@
 """Features of a folder's images by a pretrained encoder, straight from the files."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,11 @@ def encoded(
     device = resolve_device(train.device)
     if threads := train.threads:
         torch.set_num_threads(threads)
-    resolved = model.resolve_encoder(train.model)
-    note(f"encoder: {train.model.encoder}, {resolved.card.licence}, {resolved.source}")
-    record = encoders.encoder_record(train.model.encoder, train.model.weights) or {}
+    record = encoder_of(train.model)
+    note(f"encoder: {train.model.encoder}, {record['licence']}, {record['source']}")
     mean, std = normalization(train.normalize, cache, train.model.encoder)
     whole = model.build(
-        train.model,
-        train.num_clusters,
-        image_size=size,
-        channels=cache.channels,
-        pretrained=True,
-        resolved=resolved,
+        train.model, train.num_clusters, image_size=size, channels=cache.channels, pretrained=True
     )
     how = {"channels": cache.channels, "size": size, "max_pixels": section.validate.max_pixels}
 
@@ -85,6 +80,16 @@ def encoded(
         encoder=record,
         digest=cache.digest,
     )
+
+
+def encoder_of(section: config.Model) -> dict[str, Any]:
+    """Name, licence, digest and source of an encoder, whether it has a card or is a file's."""
+    record = encoders.encoder_record(section.encoder, section.weights)
+    if record is not None:
+        return record
+    digest = hashlib.sha256(Path(section.weights).read_bytes()).hexdigest()
+    source = f"file {section.weights}"
+    return {"name": section.encoder, "licence": "your own file", "digest": digest, "source": source}
 
 
 def _enlarged(pixels: np.ndarray, size: int) -> np.ndarray:
