@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-repro: setup  ## the pipeline: download, validate, train, evaluate
+repro: setup  ## the pipeline: download, validate, embed, train, evaluate
 	@dvc repro $(STAGE)
 	@vtcc show
 

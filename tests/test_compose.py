@@ -113,3 +113,55 @@ def test_presets_lists_every_kind(project):
     out = CliRunner().invoke(cli.app, ["presets"]).output
     for said in ("folder", "vtcc-small", "The paper's.", "aerial pictures", "2,100 images"):
         assert said in out
+
+
+@pytest.fixture
+def pretrained(project):
+    shutil.copy(config.PRESETS / "augment" / "features.yaml", project / "vtcc/presets/augment")
+    return project
+
+
+def test_an_encoder_expands_into_all_that_goes_with_it(pretrained):
+    flat = config.flatten(compose.compose("folder", dataset="fields", encoder="lite2"))
+    assert flat["train.model.encoder"] == "lite2" and flat["train.model.frozen"] is True
+    assert (flat["train.model.components"], flat["train.model.num_cluster_heads"]) == (128, 4)
+    assert (flat["train.image_size"], flat["validate.image_size"]) == (260, 260)
+    assert (flat["train.normalize"], flat["dataset.channels"]) == ("encoder", 3)
+    assert (flat["train.batch_size"], flat["train.optimizer.learning_rate"]) == (256, 0.001)
+    assert flat["train.epochs"] == 75  # of 8 steps, for 2,100 images: 600 steps
+    assert flat["train.num_clusters"] == 21
+    views = config.read_yaml(config.PRESETS / "augment" / "features.yaml")
+    assert {key: flat[f"train.augment.{key}"] for key in views} == views
+    assert flat["evaluate.baselines"] == [
+        "kmeans_features",
+        "umap_kmeans_features",
+        "umap_hdbscan_features",
+        "kmeans_pixels",
+    ]
+
+
+def test_an_encoders_place_among_the_others(pretrained):
+    values = compose.compose("folder", dataset="plain", encoder="lite0", augment="aerial")
+    flat = config.flatten(values)
+    assert flat["dataset.channels"] == 3  # over the card's 1: the encoder knows colours
+    assert flat["train.augment.rotation"] == 180.0  # an augmentation of one's own wins
+    assert (flat["train.batch_size"], flat["train.epochs"]) == (4, 300)  # 9 images, 2 steps each
+    given = {"train.epochs": 7, "train.image_size": 128}
+    flat = config.flatten(compose.compose("folder", encoder="lite0", overrides=given))
+    assert (flat["train.epochs"], flat["train.image_size"]) == (7, 128)
+    folder = config.flatten(compose.compose("folder", encoder="lite0"))
+    assert folder["train.epochs"] == 100  # a folder promises no number of images
+    with pytest.raises(VtccError, match="encoder 'lite': unknown; did you mean 'lite"):
+        compose.compose("folder", encoder="lite")
+
+
+def test_use_writes_an_encoder_as_numbers(pretrained, monkeypatch):
+    monkeypatch.setattr(compose, "check_encoder", lambda values: None)  # needs timm, seconds
+    arguments = ["use", "folder", "--dataset", "fields", "--encoder", "lite2"]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "preset folder, dataset fields, encoder lite2" in done.output
+    written = config.read_yaml(pretrained / "params.yaml")
+    assert written == compose.compose("folder", dataset="fields", encoder="lite2")
+    shown = CliRunner().invoke(cli.app, ["presets"])
+    assert "--encoder" in shown.output and "lite2" in shown.output

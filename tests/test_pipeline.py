@@ -78,6 +78,7 @@ pytestmark = pytest.mark.xdist_group("pipeline")
 
 
 def test_every_stage_leaves_what_it_promises(project):
+    assert project.json("data/features/features.json") == {"needed": False}
     metrics = project.json("reports/metrics.json")
     assert metrics["images"] == 360
     assert metrics["holdout_images"] == 40
@@ -106,6 +107,8 @@ def test_a_second_repro_is_up_to_date_and_git_shows_results_only(project):
     [
         ("evaluate.plot_points=100", "evaluate"),
         ("train.epochs=3", "train"),
+        ("train.optimizer.learning_rate=0.01", "train"),
+        ("embed.views=3", "embed"),
         ("validate.max_duplicates=0.4", "validate"),
         ("dataset.holdout=0.2", "download"),
     ],

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,33 @@ def inputs(images, *, clusters=3, limit=10_000, rows=None, seed=0):
         num_clusters=clusters,
         seed=seed,
         quadratic_limit=limit,
+        frozen=flat + 1,
     )
+
+
+def test_hdbscan_finds_its_own_number_and_noise_is_one_cluster(monkeypatch):
+    generator = np.random.default_rng(0)
+    # Three groups and, far from them and from each other, seven points.
+    points = generator.normal(0, 0.1, (127, 2)) + np.arange(127)[:, None] % 3 * 10
+    points[120:] = np.array([[i * 40 + 100, (-1) ** i * 900] for i in range(7)])
+    monkeypatch.setattr(baselines.Inputs, "feature_map", points.astype(np.float32))
+    images, _ = blobs(127)
+    found = baselines.run("umap_hdbscan_features", inputs(images, clusters=2))
+    groups = found.clusters[:120]
+    assert clustering_accuracy(np.arange(120) % 3, groups) == 1
+    assert set(found.clusters.tolist()) == {0, 1, 2, 3}  # whatever K is
+    assert set(found.clusters[120:].tolist()) == {0} and 0 not in groups
+
+
+def test_baselines_of_features_are_left_out_where_there_are_none():
+    images, _ = blobs()
+    given = dataclasses.replace(inputs(images), frozen=None)
+    for name in baselines.OF_FEATURES:
+        assert baselines.run(name, given) is None
+        assert "features of a frozen encoder" in baselines.missing(name, given)
+    few = inputs(images, rows=np.arange(9))
+    assert baselines.missing("umap_kmeans_features", few) == "it needs 10 images"
+    assert baselines.missing("kmeans_features", few) == ""
 
 
 def test_every_name_of_the_configuration_has_a_method_and_a_title():
@@ -40,9 +68,11 @@ def test_every_name_of_the_configuration_has_a_method_and_a_title():
 @pytest.mark.parametrize(
     "name",
     [
-        *("kmeans_pixels", "pca_kmeans", "ward", "kmeans_embedding"),
+        *("kmeans_pixels", "pca_kmeans", "ward", "kmeans_embedding", "kmeans_features"),
         # UMAP compiles for half a minute.
         pytest.param("umap_kmeans", marks=pytest.mark.slow),
+        pytest.param("umap_kmeans_features", marks=pytest.mark.slow),
+        pytest.param("umap_hdbscan_features", marks=pytest.mark.slow),
     ],
 )
 def test_clear_groups_are_found_and_the_seed_fixes_the_result(name):

@@ -183,7 +183,7 @@ def test_a_run_from_submission_to_experiment(live: Live) -> None:
     wanted = {"flow_runs": {"id": {"any_": [again]}}}
     tasks = server.post(live.url, "/task_runs/filter", wanted)
     cached = {t["name"].rpartition("-")[0] for t in tasks if t["state"]["name"] == "Cached"}
-    assert cached == {"download", "validate", "train", "evaluate"}
+    assert cached == {"download", "validate", "embed", "train", "evaluate"}
     assert live.run("dvc", "exp", "list", "--name-only").split() == [name]
     assert "Completed" in live.run("flows.runs", "-n", "1")
     for wrong in ('overrides={"train.epoch": 2}', 'overrides={"train.epochs": "x"}', "preset=no"):

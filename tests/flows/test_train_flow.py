@@ -82,7 +82,7 @@ def stages(
     yield fake
 
 
-ALL = ["download", "validate", "train", "evaluate", "register"]
+ALL = ["download", "validate", "embed", "train", "evaluate", "register"]
 
 
 def artifacts(kind: str) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def test_a_failing_stage_fails_the_run_in_its_words(stages: SimpleNamespace) -> 
     state = flow_module.train(None, {"train.epochs": 2}, return_state=True)
     assert state.is_failed()
     assert state.message == "stage 'train' failed: too dark"
-    assert stages.ran == ["download", "validate", "train"]
+    assert stages.ran == ["download", "validate", "embed", "train"]
     assert not stages.where.exists()
     stages.errors = {"train": [dvc.StageError("train", 1, "too dark", explained=True)]}
     with pytest.raises(VtccError, match="too dark"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tests import toy_encoder
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import plan as engine
@@ -76,3 +77,34 @@ def test_the_table_is_for_a_person(project, capsys):
     assert "for a batch of 16" in table["memory"]
     assert "for 30 epochs of 6 steps (steps" in table["training"]
     assert table["evaluate"].startswith("roughly ")
+
+
+def test_a_plan_with_a_frozen_encoder_measures_embedding_and_training_apart(
+    project, tmp_path, monkeypatch, capsys
+):
+    toy_encoder.install(tmp_path, monkeypatch)
+    (tmp_path / "weights/tiny-vit.safetensors").unlink()  # a plan needs no weights
+    monkeypatch.setattr(engine, "SEARCHED", 20)
+    found = planned(
+        capsys,
+        images=600,
+        overrides={
+            "dataset.channels": 3,
+            "embed.views": 3,
+            "embed.runtime": "torch",
+            "validate.image_size": 32,
+            "train.image_size": 32,
+            "train.model.encoder": "tiny-vit",
+            "train.model.frozen": True,
+            "train.model.components": 8,
+        },
+    )
+    assert (found["images"], found["steps_per_epoch"]) == (600, 600 // 16)
+    assert found["embed_seconds"] == pytest.approx(600 / found["embed_images_per_second"])
+    assert found["embed_bytes"] == 600 * 4 * 64 * 2
+    assert set(found["seconds"]) == {"steps", "neighbours", "scoring", "checkpoints"}
+    assert found["training_seconds"] == pytest.approx(sum(found["seconds"].values()))
+    # Projectors alone: 8 -> 32 -> 32 -> 128, and heads that end in 10 clusters.
+    heads = found["trainable"]
+    assert heads == found["parameters"] < 30_000
+    assert found["flops_per_image"] < 2 * 6 * heads * 1.1

@@ -8,7 +8,7 @@ import pytest
 from tests.tracking import toy
 from vtcc import config, paths
 from vtcc.errors import VtccError
-from vtcc.tracking import runs, store
+from vtcc.tracking import facts, registry, runs, store
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -45,6 +45,25 @@ def runs_cache():
 def test_importing_runs_does_not_import_mlflow():
     code = "import sys, vtcc.tracking.runs; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_pretrained_encoder_is_in_the_tags_of_run_and_version(client, finished, tmp_path):
+    assert not [tag for tag in client.get_run(finished.run_id).data.tags if "encoder" in tag]
+    encoder = {"name": "lite2", "timm": "x", "digest": "12ab", "licence": "MIT", "source": "hub"}
+    tracker = runs.TrainingRun(params=toy.params(), cache=runs_cache(), encoder=encoder)
+    tracker.on_start({"parameters": 1, "resumed_run_id": None})
+    tags = client.get_run(tracker.run_id).data.tags
+    expected = {
+        "vtcc.encoder": "lite2",
+        "vtcc.encoder_digest": "12ab",
+        "vtcc.encoder_licence": "MIT",
+        "vtcc.encoder_source": "hub",
+    }
+    assert {key: value for key, value in tags.items() if "encoder" in key} == expected
+    tracker.on_end("KILLED")
+    (tmp_path / "model.json").write_text(json.dumps({"encoder": encoder}))
+    assert facts.encoder_tags(registry._encoder(tmp_path)) == expected
+    assert facts.encoder_tags(registry._encoder(tmp_path / "none")) == {}
 
 
 def test_run_has_all_params_as_in_the_file(client, finished):

