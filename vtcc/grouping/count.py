@@ -30,7 +30,7 @@ class Criteria:
         clusters: K.
         silhouette: of k-means in the maps, the mean over them.
         stability: adjusted Rand index between k-means fitted to either half of the images.
-        maps: the same between maps made with different seeds.
+        maps: the same between maps made with different seeds; 1 where there is one map.
         heads: mean adjusted Rand index between the heads, each merged down to K; None where a
             head has no more than K clusters.
         score: the geometric mean of the first three (and of `heads` where there is one).
@@ -107,15 +107,17 @@ def count(
     unit = unit_rows(h[rows])
     groups = heads[:, rows].argmax(axis=2)
     numbers = tried(len(rows), low, high)
-    total = MAPS + len(numbers)
+    # Where K is given, a second map would compare with nothing.
+    count_of_maps = MAPS if len(numbers) > 1 else 1
+    total = count_of_maps + len(numbers)
     maps = []
-    for i in range(MAPS):
+    for i in range(count_of_maps):
         maps.append(cosine_map(unit, seed + i, DIMENSIONS, min_dist=0.0))
         on_progress(i + 1, total)
     curve = []
     for k in numbers:
         curve.append(_criteria(k, maps, groups, seed))
-        on_progress(MAPS + len(curve), total)
+        on_progress(count_of_maps + len(curve), total)
     return recommend(curve)
 
 
@@ -192,7 +194,8 @@ def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> 
     if len(merged) > 1:
         pairs = [adjusted_rand_score(a, b) for i, a in enumerate(merged) for b in merged[:i]]
         heads = float(np.mean(pairs))
-    parts = [float(np.mean(silhouettes)), float(np.mean(halves)), float(np.mean(between))]
+    agreement = float(np.mean(between)) if between else 1.0
+    parts = [float(np.mean(silhouettes)), float(np.mean(halves)), agreement]
     all_of_them = parts + ([] if heads is None else [heads])
     score = float(np.prod(np.clip(all_of_them, 0, 1)) ** (1 / len(all_of_them)))
     return Criteria(k, parts[0], parts[1], parts[2], heads, score)
