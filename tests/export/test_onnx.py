@@ -16,7 +16,7 @@ def made(tmp_path_factory):
     """A model that halves the size of its images, exported."""
     room = tmp_path_factory.mktemp("onnx")
     model = toy.model(room / "model", 3, cache_size=32)
-    stage.run(str(model), room / "model.onnx")
+    stage.run(str(model), onnx=room / "model.onnx")
     return model, room / "model.onnx"
 
 
@@ -84,9 +84,9 @@ def test_a_model_that_differs_is_not_left_behind(made, tmp_path, monkeypatch):
 
 def test_mistakes_are_one_line(made, tmp_path, monkeypatch):
     with pytest.raises(VtccError, match=r"has to end with \.onnx"):
-        stage.run(str(made[0]), tmp_path / "m.pt")
+        stage.run(str(made[0]), onnx=tmp_path / "m.pt")
     with pytest.raises(VtccError, match="no such model directory"):
-        stage.run(str(tmp_path / "none"), tmp_path / "m.onnx")
+        stage.run(str(tmp_path / "none"), onnx=tmp_path / "m.onnx")
     (tmp_path / "file").write_text("")
     with pytest.raises(VtccError, match="cannot be written"):
         export.write(predict.load(made[0], "cpu"), tmp_path / "file" / "m.onnx")
