@@ -1,12 +1,15 @@
 """A frozen encoder under the projectors: its features are made once and trained on as they are."""
 
-from typing import cast
+import hashlib
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtcc import encoders
 from vtcc.config import Model
 from vtcc.errors import VtccError
 
@@ -17,6 +20,21 @@ _BLOCK = 4096
 def is_frozen(model: Model) -> bool:
     """Whether a training reads cached features instead of pixels."""
     return model.frozen and model.encoder != "vit"
+
+
+def encoder_identity(model: Model) -> dict[str, Any]:
+    """What an encoder is: as its card and weights have it, or name and digest of one's own file.
+
+    Raises:
+        VtccError: when the weights are not on this machine.
+    """
+    if known := encoders.encoder_record(model.encoder, model.weights):
+        return known
+    file = Path(model.weights)
+    if not file.is_file():
+        raise VtccError(f"train.model.weights: no file {model.weights!r} in {Path.cwd()}")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {"name": model.encoder, "digest": digest, "source": f"file {model.weights}"}
 
 
 class FeatureInput(nn.Module):

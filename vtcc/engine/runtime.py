@@ -1,15 +1,20 @@
 """What computes a frozen encoder's features: onnxruntime or torch on a CPU, torch on a GPU."""
 
 import importlib.util
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vtcc.config import Train
+from vtcc.engine.kernels import resolve_device
+from vtcc.engine.model import build_encoder
 from vtcc.progress import note
 
 # Largest difference of unit features by which a converted encoder may depart from torch's.
@@ -17,6 +22,32 @@ TOLERANCE = 1e-3
 _PACKAGES = ("onnx", "onnxruntime")
 
 Runtime = Callable[[Tensor], np.ndarray]
+
+
+def of_encoder(train: Train, *, channels: int, kind: str, pretrained: bool = True) -> Runtime:
+    """What computes a pretrained encoder's features here, on all processors.
+
+    Args:
+        train: the section. channels: of the images. kind: `embed.runtime`.
+        pretrained: False: random weights, which take as long.
+
+    Raises:
+        VtccError: when the weights are not on this machine or do not fit.
+    """
+    torch.set_num_threads(threads())
+    section = replace(train.model, components=0)
+    if not pretrained and section.encoder.startswith("timm:"):
+        section = replace(section, weights="")
+    encoder = build_encoder(
+        section, image_size=train.image_size, channels=channels, pretrained=pretrained
+    )
+    return runtime(
+        encoder.eval(),
+        image_size=train.image_size,
+        channels=channels,
+        device=resolve_device(train.device),
+        kind=kind,
+    )
 
 
 def runtime(
@@ -40,6 +71,11 @@ def runtime(
         elif kind == "onnxruntime":
             note("embed.runtime: onnxruntime is not installed (pip install 'vtcc[onnx]'); torch")
     return _torch(encoder, device)
+
+
+def threads() -> int:
+    """Processors this process may use: an encoder is large enough to keep all of them busy."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _torch(encoder: nn.Module, device: str) -> Runtime:
@@ -82,7 +118,7 @@ def _converted(encoder: nn.Module, image_size: int, channels: int) -> Runtime | 
             proto = graph.read_bytes()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads()
         session = onnxruntime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
         features = session.run(None, {"x": x.numpy()})[0]
     except Exception as error:  # whatever an encoder of timm's is made of

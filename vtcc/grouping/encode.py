@@ -1,6 +1,5 @@
 """Features of a folder's images by a pretrained encoder, straight from the files."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtcc import config, encoders
+from vtcc import config
 from vtcc.data.cache import Cache
-from vtcc.engine import features, model
-from vtcc.engine.kernels import resolve_device
+from vtcc.engine import features
+from vtcc.engine.frozen import encoder_identity
 from vtcc.engine.normalization import normalization
-from vtcc.engine.runtime import runtime
+from vtcc.engine.runtime import of_encoder
 from vtcc.grouping.intake import decoded
 from vtcc.progress import note
 
@@ -37,15 +36,9 @@ def encoded(
     """
     section = config.from_dict(config.Params, params)
     train, size = section.train, section.train.image_size
-    device = resolve_device(train.device)
-    if threads := train.threads:
-        torch.set_num_threads(threads)
-    record = encoder_of(train.model)
-    note(f"encoder: {train.model.encoder}, {record['licence']}, {record['source']}")
+    encoder = encoder_identity(train.model)
+    note(f"encoder: {encoder['name']}, {encoder.get('licence', 'own file')}, {encoder['source']}")
     mean, std = normalization(train.normalize, cache, train.model.encoder)
-    whole = model.build(
-        train.model, train.num_clusters, image_size=size, channels=cache.channels, pretrained=True
-    )
     how = {"channels": cache.channels, "size": size, "max_pixels": section.validate.max_pixels}
 
     def blocks(start: int) -> Iterator[np.ndarray]:
@@ -67,29 +60,13 @@ def encoded(
         work / "features",
         blocks,
         len(files),
-        runtime=runtime(
-            whole.encoder.backbone.eval(),  # type: ignore[union-attr]
-            image_size=size,
-            channels=cache.channels,
-            device=device,
-            kind=section.embed.runtime,
-        ),
+        runtime=of_encoder(train, channels=cache.channels, kind=section.embed.runtime),
         drawing=features.Drawing(
             size, mean, std, train.augment, section.embed.views, section.embed.seed
         ),
-        encoder=record,
+        encoder=encoder,
         digest=cache.digest,
     )
-
-
-def encoder_of(section: config.Model) -> dict[str, Any]:
-    """Name, licence, digest and source of an encoder, whether it has a card or is a file's."""
-    record = encoders.encoder_record(section.encoder, section.weights)
-    if record is not None:
-        return record
-    digest = hashlib.sha256(Path(section.weights).read_bytes()).hexdigest()
-    source = f"file {section.weights}"
-    return {"name": section.encoder, "licence": "your own file", "digest": digest, "source": source}
 
 
 def _enlarged(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -4,13 +4,12 @@ Without a frozen encoder it notes that none are needed, and imports neither torc
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +97,7 @@ def wanted(params: config.Params, cache: Any) -> Wanted:
         VtccError: when the weights are not on this machine.
     """
     from vtcc.engine.features import Drawing, features_key
+    from vtcc.engine.frozen import encoder_identity
     from vtcc.engine.normalization import normalization
 
     train = params.train
@@ -110,25 +110,8 @@ def wanted(params: config.Params, cache: Any) -> Wanted:
         views=params.embed.views,
         seed=params.embed.seed,
     )
-    encoder = record(train.model)
+    encoder = encoder_identity(train.model)
     return Wanted(drawing, encoder, features_key(drawing, encoder, cache.digest))
-
-
-def record(model: config.Model) -> dict[str, Any]:
-    """What an encoder is: of its card, or name and digest of a file of one's own.
-
-    Raises:
-        VtccError: when the weights are not on this machine.
-    """
-    from vtcc import encoders
-
-    if known := encoders.encoder_record(model.encoder, model.weights):
-        return known
-    file = Path(model.weights)
-    if not file.is_file():
-        raise VtccError(f"train.model.weights: no file {model.weights!r} in {Path.cwd()}")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return {"name": model.encoder, "digest": digest, "source": f"file {model.weights}"}
 
 
 def opened(want: Wanted) -> "Features":
@@ -235,28 +218,10 @@ def runtime(params: config.Params, channels: int, *, pretrained: bool = True) ->
     Raises:
         VtccError: when the weights are not on this machine or do not fit.
     """
-    import torch
+    from vtcc.engine.runtime import of_encoder
 
-    from vtcc.engine import runtime as engine
-    from vtcc.engine.distributed import ALONE
-    from vtcc.engine.kernels import resolve_device
-    from vtcc.engine.model import build_encoder
-
-    train = params.train
-    if threads := ALONE.threads(train.threads):
-        torch.set_num_threads(threads)
-    section = replace(train.model, components=0)
-    if not pretrained and section.encoder.startswith("timm:"):
-        section = replace(section, weights="")
-    encoder = build_encoder(
-        section, image_size=train.image_size, channels=channels, pretrained=pretrained
-    )
-    return engine.runtime(
-        encoder.eval(),
-        image_size=train.image_size,
-        channels=channels,
-        device=resolve_device(train.device),
-        kind=params.embed.runtime,
+    return of_encoder(
+        params.train, channels=channels, kind=params.embed.runtime, pretrained=pretrained
     )
 
 
