@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vtcc import config
-from vtcc.analysis import baselines
+from vtcc.analysis import baselines, features
 from vtcc.analysis.metrics import clustering_accuracy
 
 
@@ -128,8 +128,8 @@ def test_umap_needs_ten_images():
 @pytest.mark.slow
 def test_umap_of_few_and_of_equal_images_is_finite():
     x = np.zeros((10, 4), np.float32)
-    assert np.isfinite(baselines.umap(x, 0)).all()
-    assert baselines.umap(np.eye(12, dtype=np.float32), 0).shape == (12, 2)
+    assert np.isfinite(features.umap(x, 0)).all()
+    assert features.umap(np.eye(12, dtype=np.float32), 0).shape == (12, 2)
 
 
 def test_equal_images_do_not_warn(recwarn):
@@ -141,7 +141,7 @@ def test_equal_images_do_not_warn(recwarn):
 
 def test_small_images_keep_every_pixel():
     x = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 1)
-    found = baselines.pixel_features(x, np.array([1]))
+    found = features.pixel_features(x, np.array([1]))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [np.arange(9, 18) / 255], rtol=1e-6)
 
@@ -149,23 +149,23 @@ def test_small_images_keep_every_pixel():
 def test_large_images_are_averaged_over_areas():
     x = np.zeros((1, 4, 4, 1), np.uint8)
     x[0, :2, 2:] = [[[10], [20]], [[30], [40]]]
-    found = baselines.pixel_features(x, np.array([0]), side=2)
+    found = features.pixel_features(x, np.array([0]), side=2)
     np.testing.assert_allclose(found, [[0, 25 / 255, 0, 0]], rtol=1e-6)
     odd = np.full((3, 7, 7, 3), 51, np.uint8)
     np.testing.assert_allclose(
-        baselines.pixel_features(odd, np.arange(3), side=3), np.full((3, 27), 0.2), rtol=1e-6
+        features.pixel_features(odd, np.arange(3), side=3), np.full((3, 27), 0.2), rtol=1e-6
     )
 
 
 def test_the_budget_shrinks_the_pixels():
     x = np.zeros((10, 32, 32, 1), np.uint8)
-    assert baselines.pixel_features(x, np.arange(10), budget=10 * 100 * 4).shape == (10, 100)
+    assert features.pixel_features(x, np.arange(10), budget=10 * 100 * 4).shape == (10, 100)
 
 
 @pytest.mark.parametrize("shape", [(60, 8), (20, 100), (6, 30), (1, 5)])
 def test_principal_components_keep_distances(shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    found = baselines.pca(x, 50, 0)
+    found = features.pca(x, 50, 0)
     assert found.shape == (shape[0], min(50, *shape))
     gap = np.linalg.norm(x[0] - x[-1])
     assert np.linalg.norm(found[0] - found[-1]) == pytest.approx(gap, rel=1e-3, abs=1e-4)
