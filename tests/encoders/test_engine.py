@@ -16,9 +16,9 @@ from vtcc.data import images
 from vtcc.engine import checkpoint
 from vtcc.engine.augment import normalize, plain
 from vtcc.engine.model import build
+from vtcc.engine.normalization import normalization
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
-from vtcc.stages import train as stage
 
 KERNELS = {"precision": "fp32"}
 
@@ -189,13 +189,13 @@ class Cache:
 
 
 def test_normalisation_by_the_encoder():
-    assert stage.normalization("encoder", Cache, "lite2") == ((0.5,) * 3, (0.5,) * 3)
+    assert normalization("encoder", Cache, "lite2") == ((0.5,) * 3, (0.5,) * 3)
     card = encoders.card("clip-b32")
-    assert stage.normalization("encoder", Cache, "clip-b32") == (card.mean, card.std)
+    assert normalization("encoder", Cache, "clip-b32") == (card.mean, card.std)
     for name in ("timm:vit_base_patch32_clip_224", "timm:vit_base_patch32_clip_224.laion2b"):
-        assert stage.normalization("encoder", Cache, name) == (card.mean, card.std)
+        assert normalization("encoder", Cache, name) == (card.mean, card.std)
     grey = type("Grey", (), {"channels": 1})
-    mean, std = stage.normalization("encoder", grey, "clip-b32")
+    mean, std = normalization("encoder", grey, "clip-b32")
     assert mean == pytest.approx((sum(card.mean) / 3,)) and len(std) == 1
 
 

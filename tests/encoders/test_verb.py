@@ -14,8 +14,8 @@ from vtcc.cli import app
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
+from vtcc.stages import embed, train
 from vtcc.stages import encoders as stage
-from vtcc.stages import train
 
 
 def test_json_stands_alone_and_says_where_weights_are():
@@ -92,6 +92,7 @@ def test_the_train_stage_records_the_encoder_and_leaves_it_out(tmp_path, tiny_vi
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
     monkeypatch.setattr(train, "_installed", lambda package: False)
+    embed.run()
     train.run()
     model, info = checkpoint.read_model(paths.MODEL)
     assert info["encoder"] == encoders.encoder_record("tiny-vit")

@@ -151,6 +151,9 @@ def test_scores_files_and_tracking(project, store, capsys):
     assert found["smallest_cluster"] == pytest.approx(1 / 36, abs=1e-6)
     assert found["confidence"] == pytest.approx(0.7, abs=1e-6)
     for name in baselines.BASELINES:
+        if name in baselines.OF_FEATURES:  # of a frozen encoder, which there is not
+            assert f"baseline_{name}_acc" not in found
+            continue
         assert found[f"baseline_{name}_acc"] > 0.6
         assert f"baseline_{name}_images" not in found
     assert not [key for key in found if "second" in key]
@@ -302,3 +305,12 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(project, no_pictures):
     (paths.GALLERY / "file").touch()
     with pytest.raises(VtccError, match="reports: could not write"):
         evaluate.run()
+
+
+def test_baselines_of_features_are_left_out_with_a_word(project, no_pictures, capsys):
+    write_params(baselines=["kmeans_features", "kmeans_pixels"])
+    evaluate.run()
+    said = capsys.readouterr().out
+    assert "kmeans_features: left out, it needs the features of a frozen encoder" in said
+    assert "baseline_kmeans_pixels_acc" in metrics()
+    assert "baseline_kmeans_features_acc" not in metrics()
