@@ -66,7 +66,7 @@ def test_it_shows_what_each_is_and_takes_no_for_an_answer(home):
     assert "in use, kept" in lines[str(home / ".vtcc/scratch/live")]
     dead = lines[str(home / ".vtcc/scratch/dead")]
     assert dead.split()[0] == "2.0"
-    assert "a training that is not finished" in dead
+    assert "a training or an embedding that is not finished" in dead
     assert "dvc gc --workspace" in lines[".dvc/cache"]
     assert "mlflow gc" in lines[str(home / "mlartifacts")]
     assert "Delete 7, 8.0 MiB?" in said
