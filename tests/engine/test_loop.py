@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vtcc import config
-from vtcc.engine import checkpoint, loop, objective, schedule
+from vtcc.engine import checkpoint, loop, objective, schedule, views
 from vtcc.engine.kernels import resolve
 from vtcc.engine.optim import learning_rate, make_optimizer
 from vtcc.engine.scratch import STATE
@@ -92,14 +92,14 @@ def test_seed_epoch_and_step_each_change_the_draws():
 
 def test_two_seeds_see_other_batches_and_other_views(tmp_path, monkeypatch):
     seen = {}
-    real = objective.view
+    real = views.view
 
     def recording(x, *args, **kwargs):
         out = real(x, *args, **kwargs)
         seen[seed].append((x.clone(), out.clone()))
         return out
 
-    monkeypatch.setattr(objective, "view", recording)
+    monkeypatch.setattr(views, "view", recording)
     for seed in (0, 1):
         seen[seed] = []
         fit(tmp_path / str(seed), tiny(**{"train.seed": seed, "train.epochs": 1}))

@@ -9,11 +9,10 @@ import torch
 from tests.engine.test_loop import IMAGES, StopAt, assert_same, fit, tiny, weights
 from vtcc.engine import checkpoint, loop, probe, schedule
 from vtcc.engine.kernels import Kernels, resolve
-from vtcc.engine.objective import Objective
 from vtcc.engine.pixels import Pixels
-from vtcc.engine.prior import Prior
 from vtcc.engine.schedule import view_seeds
 from vtcc.engine.scratch import KERNELS, STATE
+from vtcc.engine.views import PixelViews
 
 SHAPE = (16, 16, 1)
 RULE = Kernels("cpu", "bf16", False)
@@ -199,12 +198,9 @@ def test_channels_last_changes_the_layout_and_no_value():
 def test_normalised_views_have_the_bits_of_the_definition():
     from vtcc.engine.augment import normalize
 
-    params = tiny()
-    kernels = resolve(params)
-    trial = probe.Trial(params, kernels, 1)
-    objective = Objective(trial.model, params, kernels, (0.31,), (0.17,), Prior(params))
     x = torch.rand(4, 1, 16, 16)
-    assert torch.equal(objective._normalize(x), normalize(x, (0.31,), (0.17,)))
+    views = PixelViews(tiny(), (0.31,), (0.17,))
+    assert torch.equal(views.normalize(x), normalize(x, (0.31,), (0.17,)))
 
 
 def test_batches_follow_the_epochs_orders():
