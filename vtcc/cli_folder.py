@@ -62,7 +62,7 @@ def cluster(
     if params:
         values = config.read_yaml(params)
         config.from_dict(config.Params, values)
-        overrides |= config.flatten({"train": values["train"], "validate": values["validate"]})
+        overrides |= config.flatten({k: values[k] for k in ("train", "validate", "embed")})
         overrides["dataset.channels"] = values["dataset"]["channels"]
         overrides.pop("train.num_clusters")
         overrides.pop("train.seed")

@@ -167,3 +167,18 @@ def test_a_timm_model_with_weights_of_ones_own(photos, tmp_path, finetune):
     predict.run([photos], str(out / "model"), out=tmp_path / "p.csv")
     again = {row["file"].rsplit("/", 1)[1]: row["cluster"] for row in rows(tmp_path / "p.csv")}
     assert {row["file"]: row["cluster"] for row in rows(out / "assignments.csv")} == again
+
+
+@pytest.mark.slow
+def test_the_params_repeat_the_result(photos, results, tmp_path):
+    out = tmp_path / "again"
+    asked = ["cluster", str(photos), "-k", "3", "--out", str(out)]
+    asked += ["--params", str(results / "params.yaml")]
+    finished = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert finished.exit_code == 0, finished.output
+    assert "by the parameters you gave" in finished.output
+    first, again = (
+        [row["cluster"] for row in rows(directory / "assignments.csv")]
+        for directory in (results, out)
+    )
+    assert first == again

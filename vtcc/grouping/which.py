@@ -30,6 +30,8 @@ def encoder(options: Options, survey: Survey) -> Chosen:
         VtccError: when the one that was asked for does not exist, its weights cannot be had, or
             its licence is not accepted.
     """
+    if given := options.overrides.get("train.model.encoder"):
+        return _chosen("", str(given), "by the parameters you gave")
     if options.encoder == "none":
         return _chosen("", "from scratch", "as you asked")
     if options.encoder != "auto":
