@@ -62,7 +62,8 @@ def measure(
     embedding: dict[str, float] = {}
     trained_on = pixels
     if embed.needed(params.train.model):
-        trained_on, embedding = _features(params, pixels, len(rows), mean, std, seconds)
+        every = len(rows) if source == "synthetic" else len(pixels)  # held-out images as well
+        trained_on, embedding = _features(params, pixels, every, mean, std, seconds)
     made = plan.rehearse(
         trained_on,
         rows,
