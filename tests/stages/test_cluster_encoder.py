@@ -100,11 +100,9 @@ def test_new_images_go_where_the_table_has_them(photos, results, tmp_path):
         assert float(row["confidence"]) == pytest.approx(float(other["confidence"]), abs=0.02)
 
 
-def test_confidence_is_about_how_often_another_training_agrees(results):
+def test_the_summary_says_how_confidence_was_softened(results):
     summary = json.loads((results / "summary.json").read_text())
-    confidence = [float(row["confidence"]) for row in rows(results / "assignments.csv")]
-    assert np.mean(confidence) <= 1.0
-    assert "softened" in summary["choices"]["clusters by"]["why"]
+    assert "softened by" in summary["choices"]["clusters by"]["why"]
 
 
 def test_from_scratch_when_asked(photos, tmp_path):
