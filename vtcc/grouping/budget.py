@@ -71,9 +71,9 @@ def divide(
     steps_per_epoch = len(material.cache.rows("train")) // section.batch_size
     frozen = material.reduced is not None
     known = read_json(work / _FILE) or {}
-    values = [known.get("seconds"), known.get("step_seconds")]
-    if all(isinstance(v, int | float) for v in values):
-        return Budget(*map(float, values), steps_per_epoch, frozen)  # type: ignore[arg-type]
+    kept, step_seconds = known.get("seconds"), known.get("step_seconds")
+    if isinstance(kept, int | float) and isinstance(step_seconds, int | float):
+        return Budget(float(kept), float(step_seconds), steps_per_epoch, frozen)
     step_seconds = _timed(material, section)
     after = AFTER_TRAINING + AFTER_PER_IMAGE * min(len(material.cache.paths), AFTER_IMAGES)
     left = deadline - time.monotonic()
