@@ -6,7 +6,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from vtcc import cli, compose, config
+from vtcc import cli, config
+from vtcc.config import compose
 from vtcc.errors import VtccError
 
 

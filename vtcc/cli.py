@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import __version__, cli_encoders, cli_folder, cli_models, compose, config, paths
+from vtcc import __version__, cli_encoders, cli_folder, cli_models, config, paths, yaml_file
+from vtcc.config import compose
 from vtcc.errors import VtccError
 
 app = typer.Typer(
@@ -342,13 +342,13 @@ def use(
         name, dataset = "paper", name
     overrides = config.parse_assignments(assignments or [])
     template = compose.run_text(name, project)
-    base = yaml.safe_load(template)
+    base = yaml_file.parse(template)
     changes = compose.changes(
         dataset, model, augment, overrides, project, encoder=encoder, base=base
     )
     text = config.edit(template, changes)
     _in_project()
-    compose.check_encoder(yaml.safe_load(text))
+    compose.check_encoder(yaml_file.parse(text))
     if kept := compose.keep_params(Path()):
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
@@ -365,7 +365,7 @@ def params(
     """Check params.yaml and print it; --explain says why each value is what it is."""
     _in_project()
     values = config.flatten(config.to_dict(config.load()))
-    rows = [row for row in config.explain() if match in row.key]
+    rows = [row for row in config.explain(config.Params) if match in row.key]
     if not rows:
         raise VtccError(f"{match}: no parameter's name contains it; see `vtcc params`")
     width = shutil.get_terminal_size((100, 24)).columns

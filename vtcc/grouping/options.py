@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtcc import compose, config
+from vtcc import config
+from vtcc.config import compose
 from vtcc.errors import VtccError
 
 AUTO_LOW, AUTO_HIGH = 2, 40

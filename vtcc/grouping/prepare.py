@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vtcc import compose, config
+from vtcc import config
+from vtcc.config import compose
 from vtcc.grouping import choices, intake, survey, which, workdir
 from vtcc.grouping.options import MAX_PIXELS, OVERCLUSTER, Options, check_clusters
 from vtcc.grouping.state import Prepared

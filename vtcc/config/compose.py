@@ -5,7 +5,6 @@ its keys, and so does a dataset card. What comes out names none of them: `dvc pa
 numbers.
 """
 
-import difflib
 import importlib.util
 import time
 from collections.abc import Mapping
@@ -155,7 +154,7 @@ def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any
 
     known = catalog.names()
     if name not in known:
-        raise VtccError(unknown("encoder", name, known))
+        raise VtccError(config.unknown("encoder", name, known))
     card = catalog.card(name)
     found = frozen(project) | {
         "train.model.encoder": name,
@@ -173,7 +172,7 @@ def _file(kind: str, name: str, project: Path) -> Path:
     known = names(kind, project)
     if name not in known:
         what = {"run": "preset", "augment": "augmentation preset"}.get(kind, f"{kind} preset")
-        message = unknown(what, name, known)
+        message = config.unknown(what, name, known)
         if kind == "run":
             message += "; datasets, which it may name as well: `vtcc datasets`"
         raise VtccError(message)
@@ -197,13 +196,6 @@ def check_encoder(values: Mapping[str, Any]) -> None:
 
     name = model["encoder"].removeprefix("timm:")
     check(encoders.card(name).timm if name == model["encoder"] else name, model["weights"])
-
-
-def unknown(what: str, name: object, known: list[str]) -> str:
-    """The message for a name that is not there, with the nearest that is."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "there are"
-    return f"{what} {name!r}: unknown; {hint} ({', '.join(known) or 'none'})"
 
 
 def run_text(name: str, project: Path | None = None) -> str:
@@ -250,7 +242,7 @@ def _augment(name: str, project: Path) -> dict[str, Any]:
 def _card(name: str, project: Path) -> dict[str, Any]:
     known = names("dataset", project)
     if name not in known:
-        raise VtccError(unknown("dataset", name, known))
+        raise VtccError(config.unknown("dataset", name, known))
     file = CATALOG / f"{name}.yaml"
     card = _mapping(project / file)
     for key in ("name", "channels"):
