@@ -16,6 +16,7 @@ from rich.table import Table
 from vtcc import __version__, cli_encoders, cli_folder, cli_models, config, paths, yaml_file
 from vtcc.config import compose
 from vtcc.errors import VtccError
+from vtcc.progress import note
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,7 +62,7 @@ def _stage(name: str, **given: object) -> None:
     _in_project()
     with stopping.obeyed(name):
         importlib.import_module(f"vtcc.stages.{name}").run(**given)
-    print(f"{name}: done in {time.monotonic() - started:.0f} s")
+    note(f"{name}: done in {time.monotonic() - started:.0f} s")
 
 
 @app.command()
@@ -132,12 +133,12 @@ def predict(
         bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
     ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Of --ray; 0: a core each.")] = 0,
-    shard: Annotated[int, typer.Option(min=1, help="Files a task of --ray.")] = 2048,
+    shard: Annotated[int, typer.Option(min=0, help="Files a task of --ray; 0: 2048.")] = 0,
     ray_address: Annotated[str, typer.Option(help="Of a Ray cluster; else one is started.")] = "",
 ) -> None:
     """Sort images into the clusters of a trained model."""
-    if not ray and (workers or ray_address):
-        raise VtccError("--workers and --ray-address belong to --ray; add it")
+    if not ray and (workers or shard or ray_address):
+        raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
     if ray:
         from vtcc.scale import ray as scaled
 
@@ -146,7 +147,7 @@ def predict(
             model,
             out=out,
             batch_size=batch_size,
-            shard=shard,
+            shard=shard or scaled.SHARD,
             workers=workers,
             address=ray_address,
         )

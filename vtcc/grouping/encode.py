@@ -9,11 +9,12 @@ import torch
 
 from vtcc import config
 from vtcc.data.cache import Cache
+from vtcc.data.decoding import decoded
+from vtcc.data.images import UnreadableImage
 from vtcc.engine import features
 from vtcc.engine.frozen import encoder_identity
 from vtcc.engine.normalization import normalization
 from vtcc.engine.runtime import of_encoder
-from vtcc.grouping.intake import decoded
 from vtcc.progress import note
 
 
@@ -39,17 +40,22 @@ def encoded(
     encoder = encoder_identity(train.model)
     note(f"encoder: {encoder['name']}, {encoder.get('licence', 'own file')}, {encoder['source']}")
     mean, std = normalization(train.normalize, cache, train.model.encoder)
-    how = {"channels": cache.channels, "size": size, "max_pixels": section.validate.max_pixels}
+    how = {
+        "channels": cache.channels,
+        "size": size,
+        "max_pixels": section.validate.max_pixels,
+        **cache.decoding,
+    }
 
     def blocks(start: int) -> Iterator[np.ndarray]:
         block: list[np.ndarray] = []
-        for row, pixels in enumerate(decoded(files[start:], how), start):
-            if isinstance(pixels, str):
-                note(
-                    f"{cache.paths[row]!r} can no longer be read ({pixels}): its thumbnail is used"
-                )
-                pixels = _enlarged(np.array(cache.images[row]), size)
-            block.append(pixels)
+        for row, (_, image) in enumerate(decoded(files[start:], **how), start):
+            if isinstance(image, UnreadableImage):
+                why = image.reason
+                note(f"{cache.paths[row]!r} can no longer be read ({why}): its thumbnail is used")
+                block.append(_enlarged(np.array(cache.images[row]), size))
+            else:
+                block.append(image.pixels)
             if len(block) == features.BLOCK:
                 yield np.stack(block)
                 block = []
