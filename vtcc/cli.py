@@ -347,15 +347,32 @@ def use(
     changes = compose.changes(
         dataset, model, augment, overrides, project, encoder=encoder, base=base
     )
-    text = config.edit(template, changes)
+    chosen = {"dataset": dataset, "model": model, "augmentation": augment, "encoder": encoder}
+    words = [f"{kind} {value}" for kind, value in chosen.items() if value] + (assignments or [])
+    text = _with_remark(config.edit(template, changes), words)
     _in_project()
     compose.check_encoder(yaml_file.parse(text))
     if kept := compose.keep_params(Path()):
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
-    chosen = {"dataset": dataset, "model": model, "augmentation": augment, "encoder": encoder}
-    said = [f"{kind} {value}" for kind, value in chosen.items() if value]
-    print(", ".join([f"params.yaml: preset {name}", *said, *(assignments or [])]))
+    print(", ".join([f"params.yaml: preset {name}", *words]))
+    if dataset and not (augment or encoder):
+        proposed = compose.proposed_augment(dataset, project)
+        if proposed and proposed != compose.proposed_augment(dataset, project, base):
+            print(
+                f"augmentation: that of preset {name}; the card of {dataset} proposes "
+                f"{proposed}: --augment {proposed}"
+            )
+
+
+def _with_remark(text: str, words: list[str]) -> str:
+    """A preset's text that says, behind its first comments, what it was changed by."""
+    if not words:
+        return text
+    lines = text.splitlines(keepends=True)
+    at = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+    remark = " ".join(", ".join(words).split())
+    return "".join([*lines[:at], f"# Changed by vtcc use: {remark}\n", *lines[at:]])
 
 
 @app.command()

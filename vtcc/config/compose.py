@@ -16,6 +16,7 @@ from vtcc.errors import VtccError
 
 CATALOG = Path("data/catalog")
 KINDS = ("run", "model", "augment")
+_DECIDING = {"paper", "features"}  # augmentations that belong to a method, not to a data set
 STEPS = 600  # of a training on features: enough for its few weights, and seconds long
 
 
@@ -120,6 +121,8 @@ def changes(
         found |= _mapping(_file("model", model, project))
     if dataset is not None:
         found |= _card(dataset, project)
+        if proposed := proposed_augment(dataset, project, base):
+            found |= _augment(proposed, project)
     if encoder is not None:
         found |= _encoder(encoder, {**config.flatten(dict(base or {})), **found}, project)
     if augment is not None:
@@ -255,6 +258,26 @@ def _card(name: str, project: Path) -> dict[str, Any]:
     }
     if card.get("classes") is not None:
         found["train.num_clusters"] = card["classes"]
-    if card.get("augment") is not None:
-        found |= _augment(card["augment"], project)
     return found
+
+
+def proposed_augment(
+    dataset: str, project: Path, base: Mapping[str, Any] | None = None
+) -> str | None:
+    """The augmentation preset that a card proposes where nothing else decides, or None.
+
+    A card's word counts instead of the ranges of the preset `folder`, which is for any images, and
+    of what another card proposed; the paper's ranges and a recipe's own stay as they are.
+
+    Args:
+        dataset: the card. base: nested parameters that it is put into.
+    """
+    proposed: str | None = _mapping(project / CATALOG / f"{dataset}.yaml").get("augment")
+    if proposed is None or base is None:
+        return proposed
+    ours = {f"train.augment.{k}": v for k, v in base["train"]["augment"].items()}
+    general = config.read_yaml(_file("run", "folder", project))["train"]["augment"]
+    if base["train"]["augment"] == general:
+        return proposed
+    others = set(names("augment", project)) - _DECIDING
+    return proposed if any(_augment(name, project) == ours for name in others) else None
