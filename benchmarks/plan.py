@@ -25,7 +25,8 @@ def compare(preset: str, epochs: int, images: int | None, seconds: float) -> dic
     """Plans and trains a preset for `epochs` epochs."""
     import numpy as np
 
-    from vtcc import compose, config
+    from vtcc import config
+    from vtcc.config import compose
     from vtcc.engine import loop
     from vtcc.stages import plan
 

@@ -152,7 +152,8 @@ def main() -> None:
 
 def untrained(directory: Path) -> Path:
     """The model that `vtcc cluster` takes for photographs, with random weights."""
-    from vtcc import compose, config
+    from vtcc import config
+    from vtcc.config import compose
     from vtcc.engine import checkpoint
     from vtcc.engine.model import build
     from vtcc.grouping.choices import SMALL

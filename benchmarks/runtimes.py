@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.timing import interleaved
 from vtcc import config
-from vtcc.compose import compose
+from vtcc.config.compose import compose
 from vtcc.engine import record
 from vtcc.engine.model import build
 from vtcc.engine.probe import machine

@@ -15,7 +15,8 @@ from flows import artifacts, models, session, stages, verbs
 from flows.parameters import Alias, Dataset, Folder, RegisteredModel, Version
 from flows.progress import ProgressArtifact
 from flows.train import pictures
-from vtcc import compose, config, paths
+from vtcc import config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.runner import workspace
 

@@ -5,49 +5,17 @@ Prefect checks a submitted run against the JSON schema of the flow's parameters.
 range, so `{"train.epoch": 2}` is refused before anything starts.
 """
 
-import dataclasses
 import re
-import typing
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from vtcc import compose, config, paths
-
-_JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
-
-
-def overrides_schema(cls: type = config.Params, where: str = "") -> dict[str, Any]:
-    """JSON schema of `{"train.epochs": 2, ...}`: every dotted key of `params.yaml`, no other."""
-    properties: dict[str, Any] = {}
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        key = f"{where}.{field.name}" if where else field.name
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            properties |= overrides_schema(typing.cast(type, hint), key)["properties"]
-        else:
-            why = field.metadata["why"]
-            properties[key] = {"title": key, "description": why, **_kind(hint, field.metadata)}
-    return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-def _kind(hint: Any, limits: typing.Mapping[str, Any]) -> dict[str, Any]:
-    if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)
-        schema = {"type": "array", "items": _kind(inner[0], limits)}
-        if inner[-1] is Ellipsis:
-            return schema | {"uniqueItems": True}
-        return schema | {"minItems": len(inner), "maxItems": len(inner)}
-    schema = {"type": _JSON_TYPES[hint]}
-    if limits["choices"]:
-        schema["enum"] = list(limits["choices"])
-    names = (("low", "minimum"), ("high", "maximum"), ("above", "exclusiveMinimum"))
-    return schema | {name: limits[k] for k, name in names if limits[k] is not None}
+from vtcc import config, paths, schema
+from vtcc.config import compose
 
 
 def _known_keys(overrides: dict[str, Any]) -> dict[str, Any]:
-    known = overrides_schema()["properties"]
+    known = schema.json_schema(config.Params)["properties"]
     for key in overrides:
         if key not in known:
             raise ValueError(f"{key}: unknown parameter")
@@ -85,7 +53,7 @@ def _tag_names(tags: dict[str, str]) -> dict[str, str]:
 
 TAG = r"[A-Za-z0-9_-]{1,50}"  # no dot: `mlflow.` and `vtcc.` tags have meanings of their own
 Overrides = Annotated[
-    dict[str, Any], AfterValidator(_known_keys), WithJsonSchema(overrides_schema())
+    dict[str, Any], AfterValidator(_known_keys), WithJsonSchema(schema.json_schema(config.Params))
 ]
 Preset = _named("run", "preset")
 Dataset = _named("dataset", "dataset")

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from vtcc import cli, compose, config
+from vtcc import cli, config
+from vtcc.config import compose
 from vtcc.errors import VtccError
 
 
@@ -165,3 +166,50 @@ def test_use_writes_an_encoder_as_numbers(pretrained, monkeypatch):
     assert written == compose.compose("folder", dataset="fields", encoder="lite2")
     shown = CliRunner().invoke(cli.app, ["presets"])
     assert "--encoder" in shown.output and "lite2" in shown.output
+
+
+PAPERS = ("rsod", "ucmerced", "siri-whu", "aid", "d0", "dtd", "chaoyang", "cifar100")
+OF_THE_DATA = {"dataset.name", "dataset.source", "dataset.channels", "train.num_clusters"}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_use_of_each_of_the_papers_data_sets_is_the_papers_training(name, tmp_path, monkeypatch):
+    shutil.copytree(config.PRESETS.parents[1] / "data/catalog", tmp_path / "data/catalog")
+    (tmp_path / "params.yaml").write_text(config.preset_text("tiny"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["use", name])
+    assert result.exit_code == 0, result.output
+    written = (tmp_path / "params.yaml").read_text()
+    ours = config.flatten(yaml.safe_load(written))
+    paper = config.flatten(yaml.safe_load(config.preset_text("paper")))
+    assert {k for k in paper if ours[k] != paper[k]} <= OF_THE_DATA
+    card = config.read_yaml(tmp_path / f"data/catalog/{name}.yaml")
+    assert ours["dataset.source"] == f"data/catalog/{name}.yaml"
+    assert (ours["dataset.name"], ours["train.num_clusters"]) == (card["name"], card["classes"])
+    assert written.splitlines()[2] == f"# Changed by vtcc use: dataset {name}"
+    assert f"proposes {card['augment']}: --augment {card['augment']}" in result.output
+    result = CliRunner().invoke(cli.app, ["use", name, "--augment", card["augment"]])
+    assert result.exit_code == 0, result.output
+    augment = config.read_yaml(config.PRESETS / "augment" / f"{card['augment']}.yaml")
+    written = (tmp_path / "params.yaml").read_text()
+    assert yaml.safe_load(written)["train"]["augment"] == augment
+    assert f"augmentation {card['augment']}" in written.splitlines()[2]
+    assert "proposes" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("preset", "dataset", "kept"),
+    [
+        ("folder", "aid", False),  # ranges for any images
+        ("digits", "aid", False),  # glyphs, which the card of the digits proposes
+        ("paper", "aid", True),
+        ("fashion-mnist", "cifar10", True),  # a recipe of its own
+    ],
+)
+def test_a_card_proposes_and_an_explicit_augmentation_stays(preset, dataset, kept):
+    project = config.PRESETS.parents[1]
+    own = config.read_yaml(config.PRESETS / f"{preset}.yaml")["train"]["augment"]
+    now = compose.compose(preset, dataset=dataset, project=project)["train"]["augment"]
+    card = config.read_yaml(project / f"data/catalog/{dataset}.yaml")["augment"]
+    theirs = config.read_yaml(config.PRESETS / "augment" / f"{card}.yaml")
+    assert now == (own if kept else theirs)

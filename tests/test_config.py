@@ -51,7 +51,11 @@ def test_every_preset_is_complete_and_survives_a_round_trip(name):
         ("validate.near_duplicates", -2, "found -2; allowed: at least -1, at most 16"),
         ("train.optimizer.name", "sgd", "found 'sgd'; allowed: adam, adamw"),
         ("train.optimizer.learning_rate", 0, "found 0.0; allowed: above 0"),
-        ("train.optimizer.learning_rate", "1e-3", "text to YAML; write 0.001"),
+        (
+            "train.optimizer.learning_rate",
+            "1e-3",
+            "found '1e-3' \\(text, for its quotes; write 0.001\\)",
+        ),
         ("train.augment.crop_scale", [1.0, 0.5], "expected \\[low, high\\] with low <= high"),
         ("train.augment.crop_scale", 0.5, "train.augment.crop_scale: expected a list, found 0.5"),
         ("train.augment.quarter_turns", 1, "expected true or false, found 1"),
@@ -153,7 +157,7 @@ def test_assignments_are_read_as_yaml():
 
 
 def test_every_parameter_has_a_reason():
-    rows = config.explain()
+    rows = config.explain(config.Params)
     assert [row.key for row in rows] == list(config.flatten(DIGITS))
     assert all(len(row.why) > 1 for row in rows)
 

@@ -1,6 +1,8 @@
 """`python -m vtcc <verb>`; also the console script `vtcc`."""
 
 import errno
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from vtcc.errors import VtccError
 def main() -> None:
     """Runs one verb; errors a user can meet end in one line and exit status 1."""
     quiet.apply()
+    _have_streams()
     run: Callable[[], None]
     try:
         from vtcc.cli import app
@@ -32,6 +35,24 @@ def main() -> None:
             raise
         print(f"error: {error}; free space or permissions, then re-run", file=sys.stderr)
         sys.exit(1)
+
+
+def _have_streams() -> None:
+    """Gives a closed stream a place to go, and makes what cannot be encoded no error.
+
+    A file that is opened while a standard stream is closed would get its number, and the words.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 # What the disk and its owner decide; any other OSError is ours, and its traceback is wanted.

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import __version__, cli_encoders, cli_folder, cli_models, compose, config, paths
+from vtcc import __version__, cli_encoders, cli_folder, cli_models, config, paths, yaml_file
+from vtcc.config import compose
 from vtcc.errors import VtccError
+from vtcc.progress import note
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,7 +62,7 @@ def _stage(name: str, **given: object) -> None:
     _in_project()
     with stopping.obeyed(name):
         importlib.import_module(f"vtcc.stages.{name}").run(**given)
-    print(f"{name}: done in {time.monotonic() - started:.0f} s")
+    note(f"{name}: done in {time.monotonic() - started:.0f} s")
 
 
 @app.command()
@@ -132,12 +133,12 @@ def predict(
         bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
     ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Of --ray; 0: a core each.")] = 0,
-    shard: Annotated[int, typer.Option(min=1, help="Files a task of --ray.")] = 2048,
+    shard: Annotated[int, typer.Option(min=0, help="Files a task of --ray; 0: 2048.")] = 0,
     ray_address: Annotated[str, typer.Option(help="Of a Ray cluster; else one is started.")] = "",
 ) -> None:
     """Sort images into the clusters of a trained model."""
-    if not ray and (workers or ray_address):
-        raise VtccError("--workers and --ray-address belong to --ray; add it")
+    if not ray and (workers or shard or ray_address):
+        raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
     if ray:
         from vtcc.scale import ray as scaled
 
@@ -146,7 +147,7 @@ def predict(
             model,
             out=out,
             batch_size=batch_size,
-            shard=shard,
+            shard=shard or scaled.SHARD,
             workers=workers,
             address=ray_address,
         )
@@ -342,19 +343,36 @@ def use(
         name, dataset = "paper", name
     overrides = config.parse_assignments(assignments or [])
     template = compose.run_text(name, project)
-    base = yaml.safe_load(template)
+    base = yaml_file.parse(template)
     changes = compose.changes(
         dataset, model, augment, overrides, project, encoder=encoder, base=base
     )
-    text = config.edit(template, changes)
+    chosen = {"dataset": dataset, "model": model, "augmentation": augment, "encoder": encoder}
+    words = [f"{kind} {value}" for kind, value in chosen.items() if value] + (assignments or [])
+    text = _with_remark(config.edit(template, changes), words)
     _in_project()
-    compose.check_encoder(yaml.safe_load(text))
+    compose.check_encoder(yaml_file.parse(text))
     if kept := compose.keep_params(Path()):
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
-    chosen = {"dataset": dataset, "model": model, "augmentation": augment, "encoder": encoder}
-    said = [f"{kind} {value}" for kind, value in chosen.items() if value]
-    print(", ".join([f"params.yaml: preset {name}", *said, *(assignments or [])]))
+    print(", ".join([f"params.yaml: preset {name}", *words]))
+    if dataset and not (augment or encoder):
+        proposed = compose.proposed_augment(dataset, project)
+        if proposed and proposed != compose.proposed_augment(dataset, project, base):
+            print(
+                f"augmentation: that of preset {name}; the card of {dataset} proposes "
+                f"{proposed}: --augment {proposed}"
+            )
+
+
+def _with_remark(text: str, words: list[str]) -> str:
+    """A preset's text that says, behind its first comments, what it was changed by."""
+    if not words:
+        return text
+    lines = text.splitlines(keepends=True)
+    at = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+    remark = " ".join(", ".join(words).split())
+    return "".join([*lines[:at], f"# Changed by vtcc use: {remark}\n", *lines[at:]])
 
 
 @app.command()
@@ -365,7 +383,7 @@ def params(
     """Check params.yaml and print it; --explain says why each value is what it is."""
     _in_project()
     values = config.flatten(config.to_dict(config.load()))
-    rows = [row for row in config.explain() if match in row.key]
+    rows = [row for row in config.explain(config.Params) if match in row.key]
     if not rows:
         raise VtccError(f"{match}: no parameter's name contains it; see `vtcc params`")
     width = shutil.get_terminal_size((100, 24)).columns

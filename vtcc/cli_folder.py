@@ -55,22 +55,24 @@ def cluster(
 ) -> None:
     """Group a folder of images without labels: tables, a page to look at, a model."""
     from vtcc import stopping
-    from vtcc.grouping.options import Options, parse_clusters
+    from vtcc.grouping.options import Options, parse_clusters, unused
     from vtcc.stages import cluster as stage
 
     overrides: dict = {}
     if params:
         values = config.read_yaml(params)
         config.from_dict(config.Params, values)
-        overrides |= config.flatten({k: values[k] for k in ("train", "validate", "embed")})
+        sections = {k: values[k] for k in ("train", "validate", "embed")}
+        overrides |= {k: v for k, v in config.flatten(sections).items() if not unused(k)}
         overrides["dataset.channels"] = values["dataset"]["channels"]
-        overrides.pop("train.num_clusters")
-        overrides.pop("train.seed")
     if (finetune or weights) and encoder in ("auto", "none"):
         raise VtccError(
             f"--{'finetune' if finetune else 'weights'}: belongs to an encoder; name it by "
             "--encoder (`vtcc encoders` lists them)"
         )
+    for name in accept_licence or []:
+        if name != encoder:
+            raise VtccError(f"--accept-licence {name}: belongs to --encoder {name}; add it")
     overrides |= config.parse_assignments(set_ or [])
     if folders not in ("", "links", "copies"):
         raise VtccError(f"--folders: found {folders!r}; allowed: links, copies")

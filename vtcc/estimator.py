@@ -2,12 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +131,20 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """(N,) int64 clusters of images; -1 for those that cannot be read."""
-        return self._said(X)[0]
+        return self._of_images(X)[0]
 
     def transform(self, X: Any) -> np.ndarray:
         """(N, d) float32 embeddings, unit rows; 0 for images that cannot be read."""
-        return self._said(X)[1]
+        return self._of_images(X)[1]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(N, K) float32 probabilities of the model's head, before edits of its clusters."""
-        return self._said(X)[2]
+        return self._of_images(X)[2]
 
-    def _said(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _of_images(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        from vtcc.data.decoding import decoded
+        from vtcc.data.images import Decoded
+
         check_is_fitted(self, "predictor_")
         predictor = self.predictor_
         items = _items(X)
@@ -149,28 +152,18 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         labels = np.full(N, -1, np.int64)
         embedded = np.zeros((N, self.embedding_.shape[1]), np.float32)
         p = np.zeros((N, K), np.float32)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, N, _PART):
-                decoded = list(pool.map(self._decode, items[start : start + _PART]))
-                rows = [i for i, one in enumerate(decoded) if one is not None]
-                if not rows:
-                    continue
-                pixels = [one for one in decoded if one is not None]
-                found = predictor.predict(np.stack(pixels))
-                at = np.array(rows) + start
-                h = found.embedding
-                labels[at] = predictor.clusters.apply(found.probabilities, h).cluster
-                embedded[at] = unit_rows(h)
-                p[at] = found.probabilities
+        images = enumerate(decoded(items, _png, **predictor.decoding))
+        while part := list(itertools.islice(images, _PART)):
+            read = [(row, x.pixels) for row, (_, x) in part if isinstance(x, Decoded)]
+            if not read:
+                continue
+            at = np.array([row for row, _ in read])
+            prediction = predictor.predict(np.stack([pixels for _, pixels in read]))
+            h = prediction.embedding
+            labels[at] = predictor.clusters.apply(prediction.probabilities, h).cluster
+            embedded[at] = unit_rows(h)
+            p[at] = prediction.probabilities
         return labels, embedded, p
-
-    def _decode(self, item: Any) -> np.ndarray | None:
-        from vtcc.data import images
-
-        try:
-            return images.load(_png(item), **self.predictor_.decoding)
-        except images.UnreadableImage:
-            return None
 
 
 @contextlib.contextmanager

@@ -4,8 +4,10 @@ The JSON lines (`{"progress": {"stage": "train", "done": 3, "total": 100, ...}}`
 flows and other programs read. Nothing heavy is imported: a GPU node may have no `rich`.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,30 +18,65 @@ T = TypeVar("T")
 
 def report(stage: str, done: int, total: int, **figures: Any) -> None:
     """Says that `done` of `total` is done, with figures such as losses or images/s."""
-    if sys.stdout.isatty():
-        shown = "  ".join(f"{k} {_short(v)}" for k, v in figures.items())
-        filled = 24 * done // max(total, 1)
-        line = f"{stage} [{'#' * filled}{'.' * (24 - filled)}] {done}/{total}  {shown}"
+    if sys.stdout is not None and sys.stdout.isatty():
+        width = shutil.get_terminal_size((100, 24)).columns - 1  # the last column may wrap
         end = "\n" if done >= total else ""
-        _say(f"\r\033[K{line[:158]}", end)
+        _write(f"\r\033[K{_bar(stage, done, total, figures, width)}", end)
     else:
         record = {"stage": stage, "done": done, "total": total, **figures}
-        _say(json.dumps({"progress": record}))
+        _write(json.dumps({"progress": record}))
+
+
+def _bar(stage: str, done: int, total: int, figures: dict[str, Any], width: int) -> str:
+    """A line of at most `width` characters; the time left comes first and is never cut."""
+    left = figures.get("seconds_left")
+    named = [f"{k} {_short(v)}" for k, v in figures.items() if k != "seconds_left"]
+    counted = f"{done}/{total}" + (f"  {_clock(left)} left" if left is not None else "")
+    for cells in (24, 10, 0):
+        filled = cells * done // max(total, 1)
+        bar = f"[{'#' * filled}{'.' * (cells - filled)}] " if cells else ""
+        line = f"{stage} {bar}{counted}"
+        if len(line) <= width:
+            break
+    for figure in named:
+        if len(line) + 2 + len(figure) > width:
+            break
+        line += f"  {figure}"
+    return line[:width]
+
+
+def _clock(seconds: float) -> str:
+    """`42 s`, `7:05` or `2:03:09`."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def note(text: str) -> None:
     """One line for a person, not in the way of the bar or of the JSON lines."""
-    _say(text)
+    _write(text)
 
 
-def _say(text: str, end: str = "\n") -> None:
+def _write(text: str, end: str = "\n") -> None:
+    """Prints what can be printed: a training is worth more than its words."""
+    if sys.stdout is None or sys.stdout.closed:
+        return
     try:
-        print(text, end=end, flush=True)
-    except BrokenPipeError:
-        # Whoever read this is gone; a training is worth more than its words.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        try:
+            print(text, end=end, flush=True)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            plain = text.encode(encoding, "backslashreplace").decode(encoding)
+            print(plain, end=end, flush=True)
+    except OSError:
+        # Whoever read this is gone, the terminal or the disk behind it too.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 def track(items: Iterable[T], stage: str, total: int, every: int = 1000) -> Iterator[T]:

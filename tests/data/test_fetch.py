@@ -74,6 +74,31 @@ def test_a_later_run_goes_on_where_the_first_gave_up(get, site, pauses, tmp_path
     assert site.asked[-1]["Range"] == "bytes=1000-"
 
 
+@pytest.mark.parametrize("known", [{}, {"sha256": SHA}])
+def test_a_part_that_is_whole_is_not_fetched_again(get, site, pauses, tmp_path, monkeypatch, known):
+    """A kill between the last byte and the renaming: the server answers 416 to the rest."""
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch, "verify", killed)
+        with pytest.raises(KeyboardInterrupt):
+            get(**known)
+    assert (tmp_path / "a.zip.part").stat().st_size == len(DATA)
+    assert get(**known).read_bytes() == DATA
+    assert [a.get("Range") for a in site.asked] == [None, f"bytes={len(DATA)}-"]
+    assert pauses == []
+
+
+def test_a_part_longer_than_the_servers_file_is_fetched_again(get, site, pauses, tmp_path):
+    site.cuts = [5000] + [0] * 4
+    with pytest.raises(TemporaryError):
+        get()
+    site.cuts, site.data = [], DATA[:4000]
+    assert get().read_bytes() == DATA[:4000]
+
+
 def test_without_ranges_it_starts_again(get, site, pauses):
     site.ranges, site.cuts = False, [1000]
     assert get().read_bytes() == DATA

@@ -112,7 +112,10 @@ def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
     [
         ([], "no image in "),
         (["1.png"], "a single image in .*, and clustering needs at least two"),
-        (["a.txt", "b.heic", ".c.png"], "no image in .*left out: 1 hidden, 2 other files"),
+        (
+            ["a.txt", "b.heic", ".c.png"],
+            "left out: 1 HEIC or AVIF .*, 1 hidden, 1 other files",
+        ),
     ],
 )
 def test_too_few_images_are_refused(tmp_path, names, message):

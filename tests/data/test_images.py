@@ -303,3 +303,47 @@ def test_decoder_leaves_the_file_alone(tmp_path):
     before = file.stat().st_mtime_ns
     rgb(file)
     assert file.stat().st_mtime_ns == before
+
+
+HUGE = zlib.compress(b"x" * 3_000_000)  # Pillow refuses more than a megabyte
+
+
+def with_chunk(png: bytes, kind: bytes, body: bytes, *, broken=False, before=True) -> bytes:
+    """A PNG with one more chunk, before or behind its pixels."""
+    crc = zlib.crc32(kind + body) ^ broken
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+    at = 33 if before else len(png) - 12
+    return png[:at] + chunk + png[at:]
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "body", "broken"),
+    [
+        (b"zTXt", b"workflow\0\0" + HUGE, False),
+        (b"iTXt", b"a\0\1\0\0\0" + HUGE, False),
+        (b"iCCP", b"profile\0\0" + HUGE, False),
+        (b"tEXt", b"a\0b", True),
+        (b"pHYs", b"\0", False),
+    ],
+)
+def test_metadata_of_a_png_is_no_reason_to_refuse_it(kind, body, broken, before):
+    png = with_chunk(saved(square("RGB", RED), "PNG"), kind, body, broken=broken, before=before)
+    assert rgb(png)[0, 0].tolist() == list(RED)
+
+
+def test_a_png_turned_by_exif_is_upright_whatever_else_it_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("L", (4, 4))
+    image.putpixel((0, 0), 255)
+    plain = saved(image, "PNG", exif=exif)
+    upright = grey(plain, size=4)
+    assert (upright != grey(saved(image, "PNG"), size=4)).any()
+    assert (grey(with_chunk(plain, b"zTXt", b"a\0\0" + HUGE), size=4) == upright).all()
+
+
+def test_damaged_pixels_of_a_png_are_still_damage():
+    png = with_chunk(saved(square("RGB", RED), "PNG"), b"zTXt", b"a\0\0" + HUGE)
+    with pytest.raises(UnreadableImage, match=r"truncated|damaged"):
+        rgb(png[:-30])

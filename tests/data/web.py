@@ -55,6 +55,12 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = re.match(r"bytes=(\d+)-$", self.headers.get("Range", ""))
         if wanted and site.ranges and self.headers.get("If-Range", site.etag) == site.etag:
             start = int(wanted[1])
+        if start >= max(len(site.data), 1):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(site.data)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(206 if start else 200)
         if start:
             self.send_header(

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from vtcc import compose, config, encoders, paths
+from vtcc import config, encoders, paths
 from vtcc.cli import app
+from vtcc.config import compose
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError

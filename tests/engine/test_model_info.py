@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from vtcc import config
-from vtcc.compose import compose
+from vtcc.config.compose import compose
 from vtcc.engine import record
 from vtcc.engine.kernels import Kernels
 from vtcc.engine.model_info import imported_info, model_info, one_head_info, trained_info

@@ -13,9 +13,8 @@ import pytest
 from flows import assign, deployments, evaluate, limits, records, recover, study
 from flows import stages as tasks
 from flows import train as flow_module
-from flows.parameters import overrides_schema
 from flows.progress import describe
-from vtcc import config, paths
+from vtcc import config, paths, schema
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.runner import dvc, workspace
 
@@ -475,7 +474,7 @@ def test_a_webhook_hears_of_it_and_cannot_fail_a_run(
 
 
 def test_schema_names_every_parameter() -> None:
-    properties = overrides_schema()["properties"]
+    properties = schema.json_schema(config.Params)["properties"]
     assert set(properties) == set(config.flatten(workspace.resolve("digits")))
     epochs = properties["train.epochs"]
     assert (epochs["type"], epochs["minimum"]) == ("integer", 1)

@@ -78,7 +78,8 @@ def test_few_images_get_a_small_batch(photographs):
 def test_unreadable_samples_are_counted_or_refused(tmp_path):
     files = write(tmp_path / "a", [np.full((9, 9, 3), i * 9, np.uint8) for i in range(6)])
     files[0].write_bytes(b"no image")
-    assert survey.look(files, max_pixels=10**6).unreadable == 1
+    seen = survey.look(files, max_pixels=10**6)
+    assert (seen.images, seen.looked_at, seen.short_side) == (6, 6, 9)
     for file in files:
         file.write_bytes(b"no image")
     with pytest.raises(VtccError, match="not one of 6 images could be read"):

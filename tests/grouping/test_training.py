@@ -7,7 +7,7 @@ import pytest
 
 from tests.stages.test_cluster import SMALL, pictures
 from vtcc import config
-from vtcc.compose import compose
+from vtcc.config.compose import compose
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
 from vtcc.grouping import training

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vtcc import compose, config
+from vtcc import config
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.study import plan
 

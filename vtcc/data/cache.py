@@ -150,7 +150,7 @@ class CacheWriter:
         self.name = name
         self.image_size = image_size
         self.channels = channels
-        self.decoding = {
+        self.decoding: dict[str, Any] = {
             "bands": list(bands),
             "stretch": stretch,
             "stretch_range": list(stretch_range),

@@ -2,13 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import config
+from vtcc import config, schema
 from vtcc.errors import VtccError
+from vtcc.schema import parameter
 
 CHECKS = (
     "count",
@@ -20,6 +20,53 @@ CHECKS = (
     "unreadable",
 )
 AUGMENTS = ("paper", "natural", "aerial", "texture", "glyphs", "medical")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_class_counts(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(isinstance(k, str) for k in value)
+        and all(v is None or _is_count(v) for v in value.values())
+    )
+
+
+def _is_severity(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and sorted(value) == sorted(CHECKS)
+        and set(value.values()) <= {"fail", "warn"}
+    )
+
+
+def _url(value: Any) -> bool:
+    return _is_text(value) and value.startswith(("http://", "https://"))
+
+
+def _file_name(value: Any) -> bool:
+    return _is_text(value) and Path(value).name == value
+
+
+def _text(words: str = "text") -> Any:
+    return parameter(fits=_is_text, words=words)
+
+
+def _count(words: str) -> Any:
+    return parameter(fits=_is_count, words=words)
+
+
+def _hex(digits: int) -> Any:
+    return parameter(
+        fits=lambda v: bool(re.fullmatch(f"[0-9a-f]{{{digits}}}", str(v))),
+        words=f"{digits} lower-case hex digits in quotes, or null",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +83,13 @@ class Source:
         fact_from: where url, size and checksum were learnt.
     """
 
-    part: str
-    url: str
-    file: str
-    bytes: int | None
-    sha256: str | None
-    md5: str | None
-    fact_from: str
+    part: str = _text()
+    url: str = parameter(fits=_url, words="an http(s) URL")
+    file: str = parameter(fits=_file_name, words="a file name without folders")
+    bytes: int | None = _count("a positive whole number or null")
+    sha256: str | None = _hex(64)
+    md5: str | None = _hex(32)
+    fact_from: str = _text()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +101,13 @@ class Expectations:
         known: facts about the published files, such as `exact_duplicates`; null when not known.
     """
 
-    severity: dict[str, str]
-    known: dict[str, Any]
+    severity: dict[str, str] = parameter(
+        fits=_is_severity, words=f"fail or warn for each of {', '.join(CHECKS)}"
+    )
+    known: dict[str, Any] = parameter(
+        fits=lambda v: isinstance(v, dict) and "exact_duplicates" in v,
+        words="facts, exact_duplicates among them (a number or null)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,24 +136,38 @@ class Card:
         expectations: checks and known facts.
     """
 
-    name: str
-    title: str
-    loader: str
-    images: int
-    classes: int | None
-    class_counts: dict[str, int | None] | None
-    image_size: list[int] | None
-    size_exceptions: int | None
-    channels: int
-    modes: list[str] | None
-    licence: str
-    citation: str
-    origin: str
-    sources: list[Source]
-    manual: str | None
-    layout: str
-    augment: str
-    expectations: Expectations = field(repr=False)
+    name: str = _text()
+    title: str = _text()
+    loader: str = _text()
+    images: int = _count("a positive whole number")
+    classes: int | None = _count("a positive whole number or null")
+    class_counts: dict[str, int | None] | None = parameter(
+        fits=_is_class_counts,
+        words="class names (text, quoted if they are digits) with positive whole numbers or "
+        "null, or null without names",
+    )
+    image_size: list[int] | None = parameter(
+        fits=lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_count, v)),
+        words="[width, height] or null",
+    )
+    size_exceptions: int | None = parameter(
+        fits=lambda v: v == 0 or _is_count(v), words="a whole number or null"
+    )
+    channels: int = parameter(fits=lambda v: v in (1, 3), words="1 or 3")
+    modes: list[str] | None = parameter(
+        fits=lambda v: isinstance(v, list) and bool(v) and all(map(_is_text, v)),
+        words="a list of Pillow modes such as [RGB, L], or null",
+    )
+    licence: str = _text()
+    citation: str = _text()
+    origin: str = _text()
+    sources: list[Source] = parameter(
+        fits=lambda v: isinstance(v, list), words="a list of files, [] for none"
+    )
+    manual: str | None = _text("text or null")
+    layout: str = _text()
+    augment: str = parameter(fits=lambda v: v in AUGMENTS, words=" | ".join(AUGMENTS))
+    expectations: Expectations
 
     @property
     def obtained(self) -> str:
@@ -123,87 +189,6 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or fits(value)
-
-
-def _class_counts(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and all(isinstance(k, str) for k in value)
-        and all(map(_or_null(_count), value.values()))
-    )
-
-
-def _hex(digits: int) -> Callable[[Any], bool]:
-    return lambda v: v is None or bool(re.fullmatch(f"[0-9a-f]{{{digits}}}", str(v)))
-
-
-def _severity(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and sorted(value) == sorted(CHECKS)
-        and set(value.values()) <= {"fail", "warn"}
-    )
-
-
-_Kinds = dict[str, tuple[Callable[[Any], bool], str]]
-_KINDS: _Kinds = {
-    "name": (_text, "text"),
-    "title": (_text, "text"),
-    "loader": (_text, "text"),
-    "images": (_count, "a positive whole number"),
-    "classes": (_or_null(_count), "a positive whole number or null"),
-    "class_counts": (
-        _or_null(_class_counts),
-        "class names (text, quoted if they are digits) with positive whole numbers or null, or "
-        "null without names",
-    ),
-    "image_size": (
-        lambda v: v is None or (isinstance(v, list) and len(v) == 2 and all(map(_count, v))),
-        "[width, height] or null",
-    ),
-    "size_exceptions": (lambda v: v in (None, 0) or _count(v), "a whole number or null"),
-    "channels": (lambda v: v in (1, 3), "1 or 3"),
-    "modes": (
-        lambda v: v is None or (isinstance(v, list) and bool(v) and all(map(_text, v))),
-        "a list of Pillow modes such as [RGB, L], or null",
-    ),
-    "licence": (_text, "text"),
-    "citation": (_text, "text"),
-    "origin": (_text, "text"),
-    "sources": (lambda v: isinstance(v, list), "a list of files, [] for none"),
-    "manual": (_or_null(_text), "text or null"),
-    "layout": (_text, "text"),
-    "augment": (lambda v: v in AUGMENTS, " | ".join(AUGMENTS)),
-    "expectations": (lambda v: isinstance(v, dict), "severity and known"),
-}
-_SOURCE_KINDS: _Kinds = {
-    "part": (_text, "text"),
-    "url": (lambda v: _text(v) and v.startswith(("http://", "https://")), "an http(s) URL"),
-    "file": (lambda v: _text(v) and Path(v).name == v, "a file name without folders"),
-    "bytes": (_or_null(_count), "a positive whole number or null"),
-    "sha256": (_hex(64), "64 lower-case hex digits in quotes, or null"),
-    "md5": (_hex(32), "32 lower-case hex digits in quotes, or null"),
-    "fact_from": (_text, "text"),
-}
-_EXPECTATION_KINDS: _Kinds = {
-    "severity": (_severity, f"fail or warn for each of {', '.join(CHECKS)}"),
-    "known": (
-        lambda v: isinstance(v, dict) and "exact_duplicates" in v,
-        "facts, exact_duplicates among them (a number or null)",
-    ),
-}
-
-
 def load_card(path: Path | str) -> Card:
     """Reads and checks a card.
 
@@ -215,35 +200,12 @@ def load_card(path: Path | str) -> Card:
     if not path.is_file():
         raise VtccError(f"dataset.source: no dataset card {path}{_nearest_card(path)}")
     values = config.read_yaml(path)
-    if not isinstance(values, dict):
-        raise VtccError(f"{path}: expected keys and values, found {values!r}")
-    _check_keys(path, "", values, [f.name for f in fields(Card)], _KINDS)
-    sources = []
-    for i, value in enumerate(values["sources"]):
-        _check_keys(path, f"sources[{i}].", value, list(_SOURCE_KINDS), _SOURCE_KINDS)
-        sources.append(Source(**value))
-    expected = values["expectations"]
-    _check_keys(path, "expectations.", expected, list(_EXPECTATION_KINDS), _EXPECTATION_KINDS)
-    card = Card(**values | {"sources": sources, "expectations": Expectations(**expected)})
+    try:
+        card: Card = schema.build(Card, values)
+    except VtccError as error:
+        raise VtccError(f"{path}: {error}") from None
     _check_counts(path, card)
     return card
-
-
-def _check_keys(path: Path, inside: str, values: Any, names: list[str], kinds: _Kinds) -> None:
-    if not isinstance(values, dict):
-        raise VtccError(f"{path}: {inside[:-1]}: expected keys and values, found {values!r}")
-    for key in values:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-            raise VtccError(f"{path}: unknown key {inside + str(key)!r}; {hint}")
-    for name in names:
-        if name not in values:
-            what = "a card" if not inside else inside[:-1]
-            raise VtccError(f"{path}: {inside}{name} is missing; {what} has {', '.join(names)}")
-        fits, allowed = kinds[name]
-        if not fits(values[name]):
-            raise VtccError(f"{path}: {inside}{name}: expected {allowed}, found {values[name]!r}")
 
 
 def _check_counts(path: Path, card: Card) -> None:

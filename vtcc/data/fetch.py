@@ -185,6 +185,8 @@ def _attempt(url: str, target: Path, expected: Expected) -> None:
             target.replace(part)
             return
         if answer.status_code == 416:
+            if _is_whole(answer, version, have):
+                return
             part.unlink(missing_ok=True)
             raise _BrokenOffError("the server's file is shorter than what has arrived")
         _refuse(url, answer)
@@ -274,6 +276,15 @@ def _continues(answer: requests.Response, old: _Version | None, now: _Version, h
         return False
     same = [(old.etag, now.etag), (old.modified, now.modified), (old.total, now.total)]
     return all(a == b for a, b in same if a is not None and b is not None)
+
+
+def _is_whole(answer: requests.Response, old: _Version | None, have: int) -> bool:
+    """Whether nothing is left to ask for: a kill came between the last byte and the renaming."""
+    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    now = int(total) if _is_number(total) else old.total if old else None
+    same = old is not None and now == have and old.total in (None, have)
+    etag = answer.headers.get("ETag")
+    return same and (etag is None or old is None or old.etag in (None, etag))
 
 
 def _unchanged(version: _Version) -> dict[str, str]:

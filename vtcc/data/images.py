@@ -5,7 +5,10 @@ seen the same way wherever it comes from.
 """
 
 import io
+import stat
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 # What the suffixes promise and nothing else: each further format is more code open to attack.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _DEEP_RGB = b"\x10\x02"  # in a PNG's header: 16 bits, colour without alpha
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -127,6 +132,9 @@ def decode(
     )
     if isinstance(source, Path):
         try:
+            mode = source.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe waits for its writer
+                raise UnreadableImage("a pipe or a device, not a file")
             with source.open("rb") as file:
                 return _decode(file, wanted, max_pixels, size)
         except OSError as error:
@@ -146,7 +154,18 @@ def _decode(file: BinaryIO, wanted: Wanted, max_pixels: int, size: int) -> Decod
             if raster is not None:
                 return _from_raster(raster, wanted, size)
             file.seek(0)
-        return _from_pillow(file, head, wanted, max_pixels, size)
+        try:
+            return _from_pillow(file, head, wanted, max_pixels, size)
+        except UnreadableImage:
+            raise
+        except Exception:
+            if not head.startswith(_PNG):
+                raise
+            file.seek(0)
+            whole = file.read()
+            if (bare := _without_metadata(whole)) == whole:
+                raise
+            return _from_pillow(io.BytesIO(bare), bare[:512], wanted, max_pixels, size)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -154,6 +173,23 @@ def _decode(file: BinaryIO, wanted: Wanted, max_pixels: int, size: int) -> Decod
     except Exception as error:
         # Damaged files make Pillow raise anything from struct.error to MemoryError.
         raise UnreadableImage(_damage(error)) from None
+
+
+def _without_metadata(png: bytes) -> bytes:
+    """A PNG without the chunks that say nothing of its pixels or of what is up.
+
+    Pillow refuses a picture for a text or profile of more than a megabyte, and for damage there.
+    """
+    kept, at = [png[: len(_PNG)]], len(_PNG)
+    while at + 8 <= len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        end = at + 12 + length
+        kind, whole = png[at + 4 : at + 8], zlib.crc32(png[at + 4 : end - 4])
+        is_upright_note = kind == b"eXIf" and png[end - 4 : end] == whole.to_bytes(4, "big")
+        if kind in _PIXEL_CHUNKS or is_upright_note:
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
@@ -263,7 +299,7 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
 
 def _what(head: bytes) -> str:
     """Says what a file that Pillow does not know starts like."""
-    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff" or head[:4] == b"GIF8":
+    if head[:8] == _PNG or head[:3] == b"\xff\xd8\xff" or head[:4] == b"GIF8":
         return "damaged or truncated header"
     if head[4:8] == b"ftyp":
         return "a HEIC, AVIF or video file; convert it to JPEG or PNG"

@@ -80,7 +80,8 @@ def configured(value: str) -> Path | str | None:
 def torch_cache() -> Path:
     """The folder `datasets` in torch's cache: TORCH_HOME, else ~/.cache/torch."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "datasets"
+    home = os.environ.get("TORCH_HOME", f"{cache}/torch")
+    return Path(os.path.expanduser(home)) / "datasets"  # noqa: PTH111 - Path's own needs a home
 
 
 def local_places(mirror: Path | None) -> list[Path]:

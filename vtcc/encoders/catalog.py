@@ -1,17 +1,12 @@
 """A card per encoder: `cards/NAME.yaml`, read into frozen dataclasses."""
 
-import dataclasses
 import difflib
 import re
-import types
-import typing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from vtcc import schema, yaml_file
 from vtcc.errors import VtccError
 
 CARDS = Path(__file__).parent / "cards"
@@ -117,10 +112,9 @@ def read_card(file: Path) -> EncoderCard:
         VtccError: on a key that is unknown, missing or of the wrong type; names file and key.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VtccError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from None
-    card = _section(EncoderCard, values, str(file))
+        card: EncoderCard = schema.build(EncoderCard, yaml_file.read(file))
+    except VtccError as error:
+        raise VtccError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
     if card.name != file.stem:
         raise VtccError(f"{file}: name: found {card.name!r}; a card has the name of its file")
     if card.crop != "squash":
@@ -129,34 +123,3 @@ def read_card(file: Path) -> EncoderCard:
         if source and source.sha256 is not None and not _SHA256.fullmatch(source.sha256):
             raise VtccError(f"{file}: sha256: found {source.sha256!r}; expected 64 hex digits")
     return card
-
-
-def _section(cls: type, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise VtccError(f"{where}: expected keys and values, found {values!r}")
-    hints = typing.get_type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls)]
-    if unknown := [key for key in values if key not in known]:
-        raise VtccError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
-    if missing := [key for key in known if key not in values]:
-        raise VtccError(f"{where}: without {', '.join(missing)}")
-    return cls(**{key: _value(hints[key], values[key], f"{where}: {key}") for key in known})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
-    if dataclasses.is_dataclass(hint):
-        return _section(typing.cast(type, hint), value, where)
-    if typing.get_origin(hint) is tuple:
-        parts = typing.get_args(hint)
-        if not isinstance(value, list) or len(value) != len(parts):
-            raise VtccError(f"{where}: expected {len(parts)} numbers, found {value!r}")
-        return tuple(_value(h, v, where) for h, v in zip(parts, value, strict=True))
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint:
-        raise VtccError(f"{where}: expected {hint.__name__}, found {value!r}")
-    return value

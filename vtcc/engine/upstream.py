@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
+from vtcc import yaml_file
 from vtcc.config import Model, from_dict, preset_text
 from vtcc.encoders.tensor_file import check_numbers, read_tensors, some
 from vtcc.engine.model import VTCC, build
@@ -87,7 +87,7 @@ def read_upstream(
             )
         positions = None
 
-    section = yaml.safe_load(preset_text("paper"))["train"]["model"] | sizes
+    section = yaml_file.parse(preset_text("paper"))["train"]["model"] | sizes
     params = from_dict(Model, section, f"{path}: model")
     with torch.device("meta"):  # costs no memory, whatever sizes a file pretends
         _check(weights, build(params, K, image_size=image_size, channels=channels), path)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-from vtcc import compose, config, encoders
+from vtcc import config, encoders
+from vtcc.config import compose
 from vtcc.grouping.survey import Survey
 
 SAME = 0.62  # images and turned copies told apart less often than this look the same

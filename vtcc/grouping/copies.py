@@ -4,15 +4,15 @@ Corners of some images (ORB, Rublee et al. 2011) are matched with those of a few
 an image many of whose matches are explained by one affine map.
 """
 
-import os
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vtcc.data import images as decoder
+from vtcc.data.decoding import in_threads
 
 LOOKED_AT = 40  # images
 REFERENCES = 3  # of them, that the others are matched with
@@ -22,20 +22,21 @@ LEAST = 12  # matches that one map explains
 SHARE = 0.35  # of all matches, likewise
 
 
-def share(files: Sequence[Path], *, max_pixels: int, seed: int) -> float:
+def share(files: Sequence[Path], *, seed: int, **decoding: Any) -> float:
     """Share of a sample of images that are copies of one of them, 0-1.
 
     Args:
-        files: that can be read. max_pixels: as of `vtcc.data.images.decode`. seed: of the sample.
+        files: that can be read. seed: of the sample.
+        decoding: max_pixels and others, as of `vtcc.data.images.decode`.
     """
     chosen = np.random.default_rng(seed).permutation(len(files))[:LOOKED_AT]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        corners = list(pool.map(lambda i: _corners(files[i], max_pixels), chosen))
+    looked_at = in_threads(lambda i: _corners(files[i], decoding), chosen, batch=1)
+    corners = [corners for _, corners in looked_at]
     found = 0.0
     for i, at in enumerate(chosen[:REFERENCES]):
         if corners[i] is None:
             continue
-        both = [corners[i], _corners(files[at], max_pixels, mirrored=True)]
+        both = [corners[i], _corners(files[at], decoding, mirrored=True)]
         others = [other for j, other in enumerate(corners) if j != i]
         same = sum(1 for other in others if any(_is_copy(one, other, seed) for one in both))
         found = max(found, same / max(len(others), 1))
@@ -45,12 +46,12 @@ def share(files: Sequence[Path], *, max_pixels: int, seed: int) -> float:
 Corners = tuple[np.ndarray, np.ndarray] | None
 
 
-def _corners(file: Path, max_pixels: int, mirrored: bool = False) -> Corners:
+def _corners(file: Path, decoding: Mapping[str, Any], mirrored: bool = False) -> Corners:
     """Places (n, 2) and descriptors (n, 256) of corners; None where there are hardly any."""
     from skimage.feature import ORB
 
     try:
-        pixels = decoder.load(file, channels=1, max_pixels=max_pixels, size=SIDE)
+        pixels = decoder.load(file, size=SIDE, channels=1, **decoding)
     except decoder.UnreadableImage:
         return None
     orb = ORB(n_keypoints=CORNERS, fast_threshold=0.05)

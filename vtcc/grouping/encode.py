@@ -9,11 +9,12 @@ import torch
 
 from vtcc import compose, config, encoders
 from vtcc.data.cache import Cache
+from vtcc.data.decoding import decoded
+from vtcc.data.images import UnreadableImage
 from vtcc.engine import features, runtime
 from vtcc.engine.frozen import encoder_identity
 from vtcc.engine.normalization import normalization, of_encoder
 from vtcc.grouping.choices import LARGEST
-from vtcc.grouping.intake import decoded
 from vtcc.grouping.options import MAX_PIXELS
 from vtcc.progress import note, track
 
@@ -42,17 +43,22 @@ def encoded(
     encoder = encoder_identity(train.model)
     note(f"encoder: {encoder['name']}, {encoder.get('licence', 'own file')}, {encoder['source']}")
     mean, std = normalization(train.normalize, cache, train.model.encoder)
-    how = {"channels": cache.channels, "size": size, "max_pixels": section.validate.max_pixels}
+    how = {
+        "channels": cache.channels,
+        "size": size,
+        "max_pixels": section.validate.max_pixels,
+        **cache.decoding,
+    }
 
     def blocks(start: int) -> Iterator[np.ndarray]:
         block: list[np.ndarray] = []
-        for row, pixels in enumerate(decoded(files[start:], how), start):
-            if isinstance(pixels, str):
-                note(
-                    f"{cache.paths[row]!r} can no longer be read ({pixels}): its thumbnail is used"
-                )
-                pixels = _enlarged(np.array(cache.images[row]), size)
-            block.append(pixels)
+        for row, (_, image) in enumerate(decoded(files[start:], **how), start):
+            if isinstance(image, UnreadableImage):
+                why = image.reason
+                note(f"{cache.paths[row]!r} can no longer be read ({why}): its thumbnail is used")
+                block.append(_enlarged(np.array(cache.images[row]), size))
+            else:
+                block.append(image.pixels)
             if len(block) == features.BLOCK:
                 yield np.stack(block)
                 block = []
@@ -85,8 +91,8 @@ def sampled(files: Sequence[Path], encoder: str) -> tuple[np.ndarray, np.ndarray
     sizes = {"train.image_size": size, "validate.image_size": size}
     params = config.override(compose.compose("folder", encoder=encoder), sizes)
     train = config.from_dict(config.Params, params).train
-    how = {"channels": 3, "size": size, "max_pixels": MAX_PIXELS}
-    pixels = np.stack([p for p in decoded(files, how) if not isinstance(p, str)])
+    images = (image for _, image in decoded(files, channels=3, size=size, max_pixels=MAX_PIXELS))
+    pixels = np.stack([i.pixels for i in images if not isinstance(i, UnreadableImage)])
     compute = runtime.of_encoder(train, channels=3, kind="auto")
     mean, std = (np.array(v, np.float32) for v in of_encoder(encoder))
     computed = []

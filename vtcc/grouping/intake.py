@@ -3,9 +3,7 @@
 import hashlib
 import os
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from vtcc.atomic import atomic_file
-from vtcc.data import duplicates, folder, images
+from vtcc.data import duplicates, folder
 from vtcc.data.cache import Cache, CacheWriter, open_cache
+from vtcc.data.decoding import decoded
+from vtcc.data.images import UnreadableImage
 from vtcc.errors import VtccError
 from vtcc.grouping.options import LEAST_IMAGES
 from vtcc.progress import note, track
 
-_BATCH = 32
 _SKETCHES = "sketches.npy"
 
 
@@ -55,7 +54,7 @@ def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
     if not root.is_dir():
         raise VtccError(f"{root}: a file; give the folder that holds the images (unpack archives)")
     root = root.resolve()
-    found = folder.find(root, root, least=min(least, 2))
+    found = folder.find(root, least=min(least, 2))
     for line in found.notes:
         note(line)
     if len(found.paths) < least:
@@ -89,13 +88,21 @@ def located(root: Path, names: Sequence[str]) -> dict[str, Path]:
 
 
 def cached(
-    found: Listed, directory: Path, *, name: str, channels: int, size: int, max_pixels: int
+    found: Listed,
+    directory: Path,
+    *,
+    name: str,
+    channels: int,
+    size: int,
+    max_pixels: int,
+    **decoding: Any,
 ) -> tuple[Cache, np.ndarray, dict[str, str]]:
     """Decodes every image once.
 
     Args:
         found: the images. directory: of the cache; one that is there is used as it is.
         name: of the data set. channels, size, max_pixels: as of `vtcc.data.images.decode`.
+        decoding: bands, stretch and stretch_range, likewise.
 
     Returns:
         The cache; a sketch (N, 8, 9) of each readable image; and name -> reason of the others.
@@ -110,15 +117,19 @@ def cached(
         if (cache.image_size, cache.channels, len(sketches)) == (size, channels, len(cache.paths)):
             return cache, sketches, _quarantined(directory)
     seen: list[np.ndarray] = []
-    how = {"channels": channels, "size": size, "max_pixels": max_pixels}
-    with CacheWriter(directory, name=name, image_size=size, channels=channels) as writer:
-        files = zip(found.names, decoded(found.files, how), strict=True)
-        for path, one in track(files, "read", len(found.names)):
-            if isinstance(one, str):
-                writer.quarantine(path, one)
+    images_read = decoded(
+        found.files, channels=channels, size=size, max_pixels=max_pixels, **decoding
+    )
+    with CacheWriter(
+        directory, name=name, image_size=size, channels=channels, **decoding
+    ) as writer:
+        named = zip(found.names, images_read, strict=True)
+        for path, (_, image) in track(named, "read", len(found.names)):
+            if isinstance(image, UnreadableImage):
+                writer.quarantine(path, image.reason)
                 continue
-            writer.add(path, "train", one)
-            seen.append(duplicates.sketch(one))
+            writer.add(path, "train", image.pixels)
+            seen.append(duplicates.sketch(image.pixels))
         if len(seen) < LEAST_IMAGES:
             reasons = [f"{n!r}: {why}" for n, why in writer.quarantined[:3]]
             raise VtccError(
@@ -143,29 +154,3 @@ def _quarantined(directory: Path) -> dict[str, str]:
 
     with (directory / QUARANTINE).open(encoding="utf-8", newline="") as file:
         return {row["path"]: row["reason"] for row in csv.DictReader(file)}
-
-
-def decoded(files: Sequence[Path], how: dict[str, Any]) -> Iterator[np.ndarray | str]:
-    """Decodes in order, some files ahead; a reason where one cannot be read."""
-
-    def decode(part: Sequence[Path]) -> list[np.ndarray | str]:
-        found: list[np.ndarray | str] = []
-        for file in part:
-            try:
-                found.append(images.load(file, **how))
-            except images.UnreadableImage as error:
-                found.append(error.reason)
-        return found
-
-    workers = min(8, os.cpu_count() or 1)
-    waiting: deque[Future[list[np.ndarray | str]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for start in range(0, len(files), _BATCH):
-                waiting.append(pool.submit(decode, files[start : start + _BATCH]))
-                if len(waiting) > 2 * workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -8,7 +8,6 @@ from vtcc.analysis.features import COMPONENTS, gradients, pca, unit_rows
 from vtcc.analysis.metrics import clustering_scores
 from vtcc.data import duplicates
 from vtcc.grouping import baselines, copies, describe, final, trust
-from vtcc.grouping.options import MAX_PIXELS
 from vtcc.grouping.state import Judged, Learned, Prepared
 from vtcc.progress import note
 
@@ -36,7 +35,10 @@ def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
     looks = np.concatenate(
         [describe.looks(images[i : i + 1024]) for i in range(0, len(images), 1024)]
     )
-    copied = copies.share(prepared.files, max_pixels=MAX_PIXELS, seed=seed)
+    max_pixels = prepared.params["validate"]["max_pixels"]
+    copied = copies.share(
+        prepared.files, seed=seed, max_pixels=max_pixels, **prepared.cache.decoding
+    )
     worth = trust.measure(
         applied.cluster,
         applied.confidence,

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtcc import compose, config
+from vtcc import config
+from vtcc.config import compose
+from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 
 AUTO_LOW, AUTO_HIGH = 2, 40
@@ -14,8 +16,24 @@ SCOUT_SHARE = 0.36  # of it, with K to be found
 LEAST_TRAINING = 20.0  # seconds, whatever --minutes says
 AFTER_TRAINING, AFTER_PER_IMAGE = 45.0, 0.006  # seconds kept for the steps after the trainings
 AFTER_IMAGES = 20_000  # images from which these steps take no longer
-MAX_PIXELS = 100_000_000  # of an image that is decoded
 LEAST_IMAGES = 10  # readable images that can be grouped
+
+# Parameters, or their sections, that nothing here reads, and what to do instead.
+_UNUSED = {
+    "dataset.source": "FOLDER names the images",
+    "dataset.limit": "all images of the folder are grouped",
+    "dataset.holdout": "all images of the folder are grouped",
+    "dataset.seed": "all images of the folder are grouped",
+    "download": "nothing is downloaded",
+    "validate.max_unreadable": "what cannot be read is set aside, however much it is",
+    "validate.max_duplicates": "the report says how many images are alike",
+    "validate.near_duplicates": "the report says how many images are alike",
+    "train.seed": "give --seed",
+    "train.num_clusters": "give -k",
+    "evaluate": "the report measures what it needs by itself",
+}
+_DECODING = ("max_pixels", "bands", "stretch", "stretch_range")
+_OF_VIT = ("stem", "positions", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,18 @@ class Options:
     @property
     def title(self) -> str:
         """The folder's name, as the results are headed."""
-        return self.folder.absolute().name.strip(". ")[:80] or "images"
+        return as_text(self.folder.absolute().name).strip(". ")[:80] or "images"
+
+    @property
+    def name(self) -> str:
+        """Of the data set: the folder's, made fit for `dataset.name`, unless one is given."""
+        given = self.overrides.get("dataset.name")
+        return str(given) if given else config.fit_dataset_name(self.title)
+
+    def decoding(self) -> dict[str, Any]:
+        """How image files become pixels: keywords of `vtcc.data.images.decode`."""
+        values = compose.compose("folder")["validate"]
+        return {key: self.overrides.get(f"validate.{key}", values[key]) for key in _DECODING}
 
 
 def parse_clusters(text: str) -> int | tuple[int, int]:
@@ -72,18 +101,54 @@ def parse_clusters(text: str) -> int | tuple[int, int]:
     raise VtccError(f"-k: found {text!r}; allowed: a number from 2, a range such as 5-30, or auto")
 
 
+def unused(key: str) -> str:
+    """Why a parameter has no effect on `vtcc cluster`; empty where it has."""
+    return _UNUSED.get(key) or _UNUSED.get(key.partition(".")[0], "")
+
+
+def idle(key: str, params: dict[str, Any]) -> bool:
+    """Whether a parameter has no effect beside the others: of another kind of model.
+
+    Args:
+        key: dotted. params: nested, complete.
+    """
+    model = params["train"]["model"]
+    if model["frozen"] and key == "validate.image_size":
+        return True
+    if not model["frozen"] and key.startswith(("embed.", "train.positives.")):
+        return True
+    section, _, name = key.rpartition(".")
+    return model["encoder"] != "vit" and section == "train.model" and name in _OF_VIT
+
+
 def check_overrides(overrides: dict[str, Any]) -> None:
     """Refuses what no training of `vtcc cluster` can be, before any work.
 
     Raises:
-        VtccError: for an unknown parameter, or a training without cluster projectors.
+        VtccError: for a parameter that is unknown or without effect, a value that is not
+            allowed, or a training without cluster projectors.
     """
-    config.override(compose.compose("folder"), overrides)
+    for key, value in overrides.items():
+        config.check(key, value)
+        if why := unused(key):
+            raise VtccError(f"{key}: has no effect in `vtcc cluster`: {why}")
     if overrides.get("train.model.projectors") == "instance":
         raise VtccError(
             "train.model.projectors: found 'instance', which leaves out the cluster projectors "
             "that `vtcc cluster` chooses its model by; allowed here: both, cluster"
         )
+    # The rest has to go with choices that depend on the images.
+    early = ("dataset.", "validate.bands", "validate.stretch", "train.model.encoder")
+    given = with_channels(overrides)
+    config.override(
+        compose.compose("folder"), {k: v for k, v in given.items() if k.startswith(early)}
+    )
+
+
+def with_channels(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides; bands without a number of channels give it."""
+    bands = overrides.get("validate.bands")
+    return {"dataset.channels": len(bands), **overrides} if bands else overrides
 
 
 def check_clusters(clusters: int | None, images: int, *, readable: bool) -> None:

@@ -3,9 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vtcc import compose, config
+from vtcc import config
+from vtcc.config import compose
 from vtcc.grouping import choices, intake, survey, which, workdir
-from vtcc.grouping.options import MAX_PIXELS, OVERCLUSTER, Options, check_clusters
+from vtcc.grouping.options import (
+    OVERCLUSTER,
+    Options,
+    check_clusters,
+    idle,
+    with_channels,
+)
 from vtcc.grouping.state import Prepared
 from vtcc.progress import note
 
@@ -24,7 +31,7 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
     seen = _surveyed(options, listed, work)
     heads = options.given_clusters or min(max(OVERCLUSTER, 2), len(listed.files) // 2)
     chosen = choices.choose(
-        seen, name=options.title, source=str(listed.root), clusters=heads, seed=options.seed
+        seen, name=options.name, source=str(listed.root), clusters=heads, seed=options.seed
     )
     encoder = which.encoder(options, seen, listed.files, work)
     chosen.reasons["encoder"] = encoder.reason
@@ -33,14 +40,7 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
             chosen, encoder.name, seen, weights=options.weights, finetune=options.finetune
         )
     if options.overrides:
-        chosen.set(
-            options.overrides,
-            "set by you",
-            ", ".join(f"{k}={v}" for k, v in options.overrides.items()),
-            "--set and other options win over the choices below",
-        )
-        config.from_dict(config.Params, chosen.params)
-        compose.check_encoder(chosen.params)
+        _set_by_user(chosen, options)
     for what, reason in chosen.reasons.items():
         note(f"{what}: {reason['value']} ({reason['why']})")
     params = chosen.params
@@ -48,13 +48,15 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
     cache, sketches, errors = intake.cached(
         listed,
         work / "cache",
-        name=options.title,
+        name=params["dataset"]["name"],
         channels=params["dataset"]["channels"],
         size=THUMBNAIL if frozen else params["validate"]["image_size"],
-        max_pixels=MAX_PIXELS,
+        **options.decoding(),
     )
     check_clusters(options.given_clusters, len(cache.paths), readable=True)
-    if params["train"]["batch_size"] > len(cache.paths):
+    if (batch := params["train"]["batch_size"]) > len(cache.paths):
+        if "train.batch_size" in options.overrides:
+            note(f"train.batch_size: {len(cache.paths)} instead of {batch}, all images there are")
         params = config.override(params, {"train.batch_size": len(cache.paths)})
     prepared = Prepared(listed, cache, sketches, errors, params, chosen.reasons)
     if not frozen:
@@ -65,12 +67,29 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
     return replace(prepared, features=made.values, digest=made.info["key"])
 
 
+def _set_by_user(chosen: choices.Choices, options: Options) -> None:
+    """Puts the user's parameters in place of choices, and says which have no effect beside them.
+
+    Raises:
+        VtccError: when they do not go with the choices that are left.
+    """
+    chosen.params = config.override(chosen.params, with_channels(options.overrides))
+    compose.check_encoder(chosen.params)
+    without_effect = [k for k in options.overrides if idle(k, chosen.params)]
+    effective = {k: v for k, v in options.overrides.items() if k not in without_effect}
+    chosen.reasons["set by you"] = {
+        "value": ", ".join(f"{k}={v}" for k, v in effective.items()) or "nothing",
+        "why": "--set and other options win over the choices below"
+        + (f"; without effect here: {', '.join(without_effect)}" if without_effect else ""),
+    }
+
+
 def _surveyed(options: Options, listed: intake.Listed, work: Path) -> survey.Survey:
     file = work / "survey.json"
     known = workdir.read_json(file)
     if known is not None:
         return survey.Survey(**known)
     note(f"looking at a sample of {min(len(listed.files), survey.SAMPLE)} images")
-    seen = survey.look(listed.files, max_pixels=MAX_PIXELS, seed=options.seed)
+    seen = survey.look(listed.files, seed=options.seed, **options.decoding())
     workdir.write_json(file, seen.to_dict())
     return seen

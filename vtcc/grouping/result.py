@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from vtcc import cards as page
+from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
 from vtcc.cards import sprites
@@ -111,7 +111,7 @@ def params_text(params: dict[str, Any], K: int) -> str:
         f"# The training behind these clusters (K = {K}). Again: vtcc cluster FOLDER -k {K} "
         "--params params.yaml\n# In a project of its own it is what `dvc repro` runs.\n"
     )
-    return head + yaml.safe_dump(params, sort_keys=False, allow_unicode=True)
+    return head + yaml_file.dump(params)
 
 
 def closing_lines(

@@ -125,6 +125,12 @@ def resume_or_restart(work: Path, options: Options, digest: str) -> None:
     write_text(file, key)
 
 
+def remove_if_empty(work: Path) -> None:
+    """Removes the directory where a mistake ended the run before any image was kept in it."""
+    if not (work / "cache").exists():
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def read_json(file: Path) -> dict[str, Any] | None:
     """What an interrupted run kept; None where there is nothing, or nothing that can be read."""
     try:

@@ -18,9 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import yaml
-
-from vtcc import compose, config, paths, stopping
+from vtcc import config, paths, stopping, yaml_file
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.runner.dvc import share_cache
 from vtcc.runner.git import git, require_checkout, retrying
@@ -224,7 +223,7 @@ class Workspace:
         if mirror and "://" not in mirror and not Path(mirror).is_absolute():
             found = str((self.project / mirror).resolve())
             self.params = config.override(self.params, {"download.mirror": found})
-        text = yaml.safe_dump(self.params, sort_keys=False, allow_unicode=True, width=100)
+        text = yaml_file.dump(self.params)
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
 
     def _link_source(self) -> None:

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,9 @@ def _local(model: str, parts: Path, room: Path) -> Path:
 
 def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list[str]) -> int:
     """Lists the files into shards, once; a run that was cut off finds its lists."""
+    from vtcc.data.walk import in_words
     from vtcc.engine.checkpoint import WEIGHTS
-    from vtcc.stages.predict import walk
+    from vtcc.stages.predict import entries
 
     weights = hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest()
     asked = {
@@ -128,7 +130,8 @@ def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list
         return known["shards"]
     parts.mkdir(exist_ok=True)
     count, held = 0, []
-    for entry in walk(paths):
+    left_out: Counter[str] = Counter()
+    for entry in entries(paths, left_out):
         held.append([entry.path, entry.error])
         if len(held) == shard:
             _list(parts, count, held)
@@ -138,7 +141,10 @@ def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list
         count += 1
     if not count:
         shutil.rmtree(parts)
-        raise VtccError(f"no image in {', '.join(map(str, paths[:3]))}")
+        raise VtccError(
+            f"no image in {', '.join(map(str, paths[:3]))}"
+            + (f" (left out: {in_words(left_out)})" if left_out else "")
+        )
     from vtcc.atomic import write_text
 
     write_text(file, json.dumps({"asked": asked, "shards": count}) + "\n")
@@ -241,20 +247,20 @@ class Shards:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
         """`{"shard": [number]}` -> its number, files and unreadable files."""
+        from vtcc.data.walk import Entry
         from vtcc.stages import predict, tables
 
         number = int(batch["shard"][0])
         target = _part(self.parts, number)
         text = (self.parts / f"files-{number:06d}.json").read_text(encoding="utf-8")
-        entries = [predict.Entry(path, error) for path, error in json.loads(text)]
+        files = [Entry(path, error) for path, error in json.loads(text)]
         columns = tables.COLUMNS if self.predictor.clusters is None else tables.NAMED
         bad = 0
-        with tables.writing(target, columns) as table, predict.decoders() as pool:
-            for chunk in predict.chunks(iter(entries), self.predictor, self.batch_size):
-                rows = predict.answers(chunk, self.predictor, self.batch_size, pool)
+        with tables.writing(target, columns) as table:
+            for rows in predict.answers(files, self.predictor, self.batch_size):
                 bad += sum(1 for row in rows if row.error)
                 table.write(rows)
-        return {"shard": [number], "files": [len(entries)], "bad": [bad]}
+        return {"shard": [number], "files": [len(files)], "bad": [bad]}
 
 
 def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtcc.errors import VtccError
 from vtcc.grouping.options import Options, check_clusters, check_overrides
 from vtcc.progress import note
 
@@ -33,7 +34,11 @@ def run(options: Options) -> Path:
     check_clusters(options.given_clusters, len(listed.names), readable=False)
     work = workdir.beside(out)
     with workdir.exclusive(work), workdir.interruptible(work):
-        _run(options, listed, out, work, started)
+        try:
+            _run(options, listed, out, work, started)
+        except VtccError:
+            workdir.remove_if_empty(work)
+            raise
     return out
 
 

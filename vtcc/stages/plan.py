@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import compose, config, paths
+from vtcc import config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.stages import embed
 

@@ -8,32 +8,21 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc import paths as project_paths
 from vtcc import progress
 from vtcc.errors import VtccError
 from vtcc.stages import tables
 
+if TYPE_CHECKING:
+    from vtcc.data.walk import Entry
+
 _CHUNK_BYTES = 256 << 20
 _NAMED = 10  # unreadable files told by name; all are in the table
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file to predict, or something met on the way that cannot be.
-
-    Attributes:
-        path: to open. error: why it cannot be opened, known before trying; empty otherwise.
-    """
-
-    path: str
-    error: str = ""
 
 
 def run(
@@ -60,16 +49,16 @@ def run(
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     out = Path(out)
     tables.check(out)
-    total = _count(paths)
+    left_out: Counter[str] = Counter()
+    total = _count(paths, left_out)
     with tempfile.TemporaryDirectory() as room:
         predictor = load(model, Path(room))
     start, done, bad = time.monotonic(), 0, 0
     first: list[tuple[str, str]] = []
     clusters: set[int] = set()
     columns = tables.COLUMNS if predictor.clusters is None else tables.NAMED
-    with tables.writing(out, columns) as table, decoders() as pool:
-        for chunk in chunks(walk(paths), predictor, batch_size):
-            rows = answers(chunk, predictor, batch_size, pool)
+    with tables.writing(out, columns) as table:
+        for rows in answers(entries(paths), predictor, batch_size):
             table.write(rows)
             errors = [(row.file, row.error) for row in rows if row.error]
             first += errors[: _NAMED - len(first)]
@@ -139,121 +128,94 @@ def directory_of(model: str, room: Path) -> Path:
     return fetch.model_directory(directory, model)
 
 
-def _count(paths: list[Path]) -> int:
+def _count(paths: list[Path], left_out: Counter[str]) -> int:
+    """How many files there are below `paths`; says what is left out."""
+    from vtcc.data.images import SUFFIXES
+    from vtcc.data.walk import in_words
+
     for path in paths:
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")
-    total = sum(1 for _ in walk(paths))
+    total = sum(1 for _ in entries(paths, left_out))
     if not total:
-        from vtcc.data.images import SUFFIXES
-
         where = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
         raise VtccError(
             f"no image in {where or 'no path at all'}; images are known by "
             f"{' '.join(sorted(SUFFIXES))}"
+            + (f" (left out: {in_words(left_out)})" if left_out else "")
         )
+    if left_out:
+        progress.note(f"left out {in_words(left_out)}")
     return total
 
 
-def walk(paths: list[Path]) -> Iterator[Entry]:
-    """The files named, and the images below directories, each directory in name order.
+def entries(paths: list[Path], left_out: Counter[str] | None = None) -> Iterator["Entry"]:
+    """The files named, whatever they are called, and the images below directories.
 
-    A file that is named is taken whatever it is called. Hidden files and other suffixes are
-    left out of directories; links are followed, never in circles.
+    Args:
+        left_out: as of `vtcc.data.walk.walk`.
     """
-    from vtcc.data.images import SUFFIXES
+    from vtcc.data.walk import Entry, walk
 
     for path in paths:
         if not path.is_dir():
             yield Entry(os.fspath(path))
             continue
-        seen: set[tuple[int, int]] = set()
-        waiting = [os.fspath(path)]
-        while waiting:
-            directory = waiting.pop()
-            try:
-                status = os.stat(directory)  # noqa: PTH116 - text paths keep odd bytes
-                if (status.st_dev, status.st_ino) in seen:
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-                with os.scandir(directory) as found:
-                    entries = sorted(found, key=lambda e: e.name)
-            except OSError as error:
-                yield Entry(directory, f"directory cannot be read ({error.strerror or error})")
-                continue
-            below = []
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
-                    continue
-                if entry.is_dir():
-                    below.append(entry.path)
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
-                    yield Entry(entry.path)
-            waiting += reversed(below)
-
-
-def chunks(entries: Iterator[Entry], predictor: Any, batch_size: int) -> Iterator[list[Entry]]:
-    """As many files at a time as a forward pass takes, or fewer where images are large."""
-    image = predictor.cache_size**2 * predictor.channels
-    size = max(1, min(batch_size, _CHUNK_BYTES // image))
-    while chunk := list(itertools.islice(entries, size)):
-        yield chunk
-
-
-@contextmanager
-def decoders() -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode; what waits is dropped when the block ends early."""
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+        for entry in walk(path, left_out):
+            yield Entry(os.path.join(path, entry.path) if entry.path else str(path), entry.error)  # noqa: PTH118
 
 
 def answers(
-    chunk: list[Entry], predictor: Any, batch_size: int, pool: ThreadPoolExecutor
-) -> list[tables.Row]:
-    """A row per file, in order; what cannot be read has its error.
+    files: Iterable["Entry"], predictor: Any, batch_size: int
+) -> Iterator[list[tables.Row]]:
+    """A row per file, in order, as many at a time as a forward pass takes; errors are rows too.
 
     Args:
-        chunk: files. predictor: of `load`. batch_size: images per forward pass.
-        pool: that decodes.
+        files: read as rows are asked for. predictor: of `load`. batch_size: images per forward
+            pass, fewer where they are large.
     """
+    from vtcc.data.decoding import decoded
+    from vtcc.data.images import UnreadableImage
+
+    def source(entry: "Entry") -> Path:
+        if entry.error:
+            raise UnreadableImage(entry.error)
+        return Path(entry.path)
+
+    size = max(1, min(batch_size, _CHUNK_BYTES // (predictor.cache_size**2 * predictor.channels)))
+    images = decoded(files, source, **predictor.decoding)
+    while chunk := list(itertools.islice(images, size)):
+        yield _rows(chunk, predictor, batch_size)
+
+
+def _rows(chunk: list[tuple["Entry", Any]], predictor: Any, batch_size: int) -> list[tables.Row]:
     import numpy as np
 
-    from vtcc.data import images
+    from vtcc.data.images import Decoded, UnreadableImage
+    from vtcc.data.walk import as_text
 
-    def decode(entry: Entry) -> Any:
-        if entry.error:
-            return entry.error
-        try:
-            return images.load(Path(entry.path), **predictor.decoding)
-        except images.UnreadableImage as error:
-            return error.reason
-
-    decoded = list(pool.map(decode, chunk))
-    pixels = [image for image in decoded if not isinstance(image, str)]
-    found = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
-    said = iter(_said(found, predictor.clusters)) if found else iter(())
+    pixels = [image.pixels for _, image in chunk if isinstance(image, Decoded)]
+    prediction = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
+    columns = iter(_columns(prediction, predictor.clusters)) if prediction else iter(())
     rows = []
-    for entry, image in zip(chunk, decoded, strict=True):
-        name = _text(entry.path)
-        if isinstance(image, str):
-            rows.append(tables.Row(name, None, None, image))
+    for entry, image in chunk:
+        name = as_text(entry.path)
+        if isinstance(image, UnreadableImage):
+            rows.append(tables.Row(name, None, None, image.reason))
         else:
-            rows.append(tables.Row(name, **next(said), error=""))
+            rows.append(tables.Row(name, **next(columns), error=""))
     return rows
 
 
-def _said(found: Any, clusters: Any) -> Iterator[dict[str, Any]]:
+def _columns(prediction: Any, clusters: Any) -> Iterator[dict[str, Any]]:
     """What a model says of each image, as columns."""
     if clusters is None:
-        for cluster, confidence in zip(found.cluster, found.confidence, strict=True):
+        for cluster, confidence in zip(prediction.cluster, prediction.confidence, strict=True):
             yield {"cluster": int(cluster), "confidence": float(confidence)}
         return
     import math
 
-    applied = clusters.apply(found.probabilities, found.embedding)
+    applied = clusters.apply(prediction.probabilities, prediction.embedding)
     for i, cluster in enumerate(applied.cluster.tolist()):
         distance = float(applied.distance[i])
         yield {
@@ -266,9 +228,3 @@ def _said(found: Any, clusters: Any) -> Iterator[dict[str, Any]]:
             "novelty": float(applied.novelty[i]),
             "novel": bool(applied.novel[i]),
         }
-
-
-def _text(path: str) -> str:
-    """A path with slashes, and with bytes that are not UTF-8 as %XX: tables need text."""
-    path = path.replace(os.sep, "/")
-    return re.sub("[\udc80-\udcff]", lambda m: f"%{ord(m[0]) - 0xDC00:02X}", path)

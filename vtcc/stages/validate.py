@@ -1,11 +1,6 @@
 """Stage `validate`: every image decoded once, expectations checked, uint8 cache written."""
 
 import json
-import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +8,15 @@ import pandas as pd
 
 from vtcc import config, paths, progress
 from vtcc.atomic import remove, sweep, write_text
-from vtcc.data import duplicates, expectations, images, manifest, report
+from vtcc.data import duplicates, expectations, manifest, report
 from vtcc.data.cache import CacheWriter
+from vtcc.data.decoding import decoded
 from vtcc.data.expectations import Limits
+from vtcc.data.images import UnreadableImage
 from vtcc.data.promises import Card
 from vtcc.errors import VtccError
 
-_BATCH = 32
 _SHOWN = 4
-
-_Result = images.Decoded | images.UnreadableImage
 
 
 def run() -> None:
@@ -128,10 +122,16 @@ def _decode_all(
     rows: list[tuple] = []
     sketches = np.zeros((len(table), *expectations.SKETCH), dtype=np.float32)
     files = [paths.IMAGES / path for path in table["path"]]
-    decoded = _in_threads(files, writer, max_pixels)
-    listed = zip(table["path"], table["split"], decoded, strict=True)
-    for path, split, result in progress.track(listed, "validate", len(table)):
-        if isinstance(result, images.UnreadableImage):
+    images_read = decoded(
+        files,
+        channels=writer.channels,
+        size=writer.image_size,
+        max_pixels=max_pixels,
+        **writer.decoding,
+    )
+    rows_read = zip(table["path"], table["split"], images_read, strict=True)
+    for path, split, (_, result) in progress.track(rows_read, "validate", len(table)):
+        if isinstance(result, UnreadableImage):
             writer.quarantine(path, result.reason)
             rows.append((False, result.reason, None, None, "", None, None, False))
             continue
@@ -156,37 +156,3 @@ def _decode_all(
         learnt[column] = learnt[column].astype(float)
     learnt = learnt.astype({"readable": bool, "one_colour": bool, "mode": str, "reason": str})
     return pd.concat([table.reset_index(drop=True), learnt], axis=1), sketches
-
-
-def _in_threads(files: list[Path], writer: CacheWriter, max_pixels: int) -> Iterator[_Result]:
-    """Decodes in order. Pillow lets go of the interpreter, so threads pay for real photos."""
-
-    how = writer.decoding | {
-        "channels": writer.channels,
-        "size": writer.image_size,
-        "max_pixels": max_pixels,
-    }
-
-    def batch(start: int) -> list[_Result]:
-        return [_try(file, how) for file in files[start : start + _BATCH]]
-
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    waiting: deque[Future[list[_Result]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for start in range(0, len(files), _BATCH):
-                waiting.append(pool.submit(batch, start))
-                # A bounded queue: decoded images wait here for the one that writes them.
-                if len(waiting) > 2 * workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _try(file: Path, how: dict[str, Any]) -> _Result:
-    try:
-        return images.decode(file, **how)
-    except images.UnreadableImage as error:
-        return error

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import compose, config, paths
+from vtcc import config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.runner import workspace
 from vtcc.study import records
@@ -142,7 +143,7 @@ def _study(values: Any, file: Path, project: Path) -> Study:
     known = [s.name for s in settings]
     baseline = values.get("baseline")
     if baseline is not None and baseline not in known:
-        raise VtccError(compose.unknown("baseline", baseline, known))
+        raise VtccError(config.unknown("baseline", baseline, known))
     seeds = parse_seeds(values.get("seeds", 0))
     for setting in settings:
         setting.seeded(max(seeds))
@@ -212,7 +213,7 @@ def check_keys(values: Any, known: tuple[str, ...], where: str) -> None:
     for key in values:
         if key not in known:
             name = f"{where}.{key}" if where else str(key)
-            near = compose.unknown("key", key, list(known)).partition("; ")[2]
+            near = config.unknown("key", key, list(known)).partition("; ")[2]
             raise VtccError(f"{name}: unknown key; {near}")
 
 
@@ -257,7 +258,7 @@ def _score(values: Mapping[str, Any]) -> str:
     score = text(values, "score") or "acc"
     known = [*records.SCORES, "fmi", *records.LABEL_FREE]
     if score not in known and not score.startswith("baseline_"):
-        raise VtccError(compose.unknown("score", score, known))
+        raise VtccError(config.unknown("score", score, known))
     return score
 
 
@@ -270,7 +271,7 @@ def only(study: Study, names: list[str]) -> list[Setting]:
     known = [s.name for s in study.settings]
     for name in names:
         if name not in known:
-            raise VtccError(compose.unknown("--only", name, known))
+            raise VtccError(config.unknown("--only", name, known))
     return [s for s in study.settings if not names or s.name in names]
 
 

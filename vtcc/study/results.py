@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vtcc import compose, config, paths
+from vtcc import config, paths
 from vtcc.atomic import write_text
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.study import quoted, records
 from vtcc.study.records import SCORES

@@ -107,13 +107,14 @@ def download(uri: str, room: Path) -> Path:
 
 
 def model_directory(where: Path, called: str) -> Path:
-    """The vtcc model directory in `where`: itself, or inside an MLflow model directory.
+    """The vtcc model directory in `where`: itself, or inside an MLflow model or results.
 
     Raises:
         VtccError: when there is none; `called` names it for the user.
     """
-    # MLflow keeps the name that the model's directory had when it was logged.
-    for inside in (where, *sorted(where.glob("artifacts/*"))):
+    # The results of `vtcc cluster` hold it as `model`; MLflow keeps the name that the model's
+    # directory had when it was logged.
+    for inside in (where, where / "model", *sorted(where.glob("artifacts/*"))):
         if (inside / "model.safetensors").is_file():
             return inside
     raise VtccError(

@@ -11,7 +11,8 @@ from vtcc.data import archive, fetch, mirror
 from vtcc.data.catalog import Card, Source
 from vtcc.data.mirror import Held
 from vtcc.data.sources.registry import Places
-from vtcc.data.sources.tree import Tree, hidden
+from vtcc.data.sources.tree import Tree
+from vtcc.data.walk import is_hidden
 from vtcc.errors import TemporaryError, VtccError
 
 
@@ -140,7 +141,7 @@ def _open(card: Card, held: Held, places: Places, skip: frozenset[str]) -> Tree:
 
 
 def _unwanted(path: PurePosixPath, skip: frozenset[str]) -> str | None:
-    if any(map(hidden, path.parts)):
+    if any(map(is_hidden, path.parts)):
         return "hidden"
     return "not needed" if skip.intersection(path.parts) else None
 

@@ -1,11 +1,11 @@
 """The files of a dataset, unpacked, whatever folders lie around them."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from vtcc.data import folder
 from vtcc.data.images import SUFFIXES
 
 
@@ -25,19 +25,8 @@ class Tree:
 
     @cached_property
     def files(self) -> list[str]:
-        """POSIX paths relative to `root`, sorted; links to directories are followed once."""
-        found: list[str] = []
-        seen: set[tuple[int, int]] = set()
-        for directory, folders, names in os.walk(self.root, followlinks=True):
-            status = Path(directory).stat()
-            if (status.st_dev, status.st_ino) in seen:
-                folders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            folders[:] = sorted(f for f in folders if not hidden(f))
-            inside = Path(directory).relative_to(self.root)
-            found += [(inside / n).as_posix() for n in names if not hidden(n)]
-        return sorted(found)
+        """POSIX paths relative to `root`, sorted."""
+        return folder.listed(self.root, images_only=False)
 
     @cached_property
     def images(self) -> list[str]:
@@ -59,8 +48,3 @@ class Tree:
         folders = sorted({f.rpartition("/")[0] for f in self.files} - {""})
         shown = ", ".join(folders[:6]) + (", ..." if len(folders) > 6 else "")
         return f"{len(self.files)} files ({counted})" + (f" in {shown}" if shown else "")
-
-
-def hidden(name: str) -> bool:
-    """Whether it is one of those files that systems leave about."""
-    return name.startswith(".") or name == "__MACOSX"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import compose, config, paths
+from vtcc import config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.runner import workspace
 from vtcc.study import plan

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vtcc import compose, config, paths
+from vtcc import config, paths, yaml_file
 from vtcc.atomic import write_text
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.study import summary
 from vtcc.study.sweep.file import Sweep
@@ -117,9 +118,7 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
 
 
 def _parsed(text: str) -> config.Params:
-    import yaml
-
-    return config.from_dict(config.Params, yaml.safe_load(text))
+    return config.from_dict(config.Params, yaml_file.parse(text))
 
 
 def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:

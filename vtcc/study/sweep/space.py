@@ -132,7 +132,7 @@ def parse(values: Any) -> tuple[Dimension, ...]:
 
 def _dimension(key: str, bounds: Any) -> Dimension:
     where = f"space.{key}"
-    kinds = {row.key: row.kind for row in config.explain()}
+    kinds = {row.key: row.kind for row in config.explain(config.Params)}
     if key not in kinds:
         near = difflib.get_close_matches(key, [k for k in kinds if not fixed(k)], n=1)
         told = f"did you mean {near[0]!r}?" if near else "see `vtcc params --explain`"

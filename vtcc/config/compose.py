@@ -5,7 +5,6 @@ its keys, and so does a dataset card. What comes out names none of them: `dvc pa
 numbers.
 """
 
-import difflib
 import importlib.util
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from vtcc.errors import VtccError
 
 CATALOG = Path("data/catalog")
 KINDS = ("run", "model", "augment")
+_DECIDING = {"paper", "features"}  # augmentations that belong to a method, not to a data set
 STEPS = 600  # of a training on features: enough for its few weights, and seconds long
 
 
@@ -121,6 +121,8 @@ def changes(
         found |= _mapping(_file("model", model, project))
     if dataset is not None:
         found |= _card(dataset, project)
+        if proposed := proposed_augment(dataset, project, base):
+            found |= _augment(proposed, project)
     if encoder is not None:
         found |= _encoder(encoder, {**config.flatten(dict(base or {})), **found}, project)
     if augment is not None:
@@ -155,7 +157,7 @@ def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any
 
     known = catalog.names()
     if name not in known:
-        raise VtccError(unknown("encoder", name, known))
+        raise VtccError(config.unknown("encoder", name, known))
     card = catalog.card(name)
     found = frozen(project) | {
         "train.model.encoder": name,
@@ -173,7 +175,7 @@ def _file(kind: str, name: str, project: Path) -> Path:
     known = names(kind, project)
     if name not in known:
         what = {"run": "preset", "augment": "augmentation preset"}.get(kind, f"{kind} preset")
-        message = unknown(what, name, known)
+        message = config.unknown(what, name, known)
         if kind == "run":
             message += "; datasets, which it may name as well: `vtcc datasets`"
         raise VtccError(message)
@@ -197,13 +199,6 @@ def check_encoder(values: Mapping[str, Any]) -> None:
 
     name = model["encoder"].removeprefix("timm:")
     check(encoders.card(name).timm if name == model["encoder"] else name, model["weights"])
-
-
-def unknown(what: str, name: object, known: list[str]) -> str:
-    """The message for a name that is not there, with the nearest that is."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "there are"
-    return f"{what} {name!r}: unknown; {hint} ({', '.join(known) or 'none'})"
 
 
 def run_text(name: str, project: Path | None = None) -> str:
@@ -250,7 +245,7 @@ def _augment(name: str, project: Path) -> dict[str, Any]:
 def _card(name: str, project: Path) -> dict[str, Any]:
     known = names("dataset", project)
     if name not in known:
-        raise VtccError(unknown("dataset", name, known))
+        raise VtccError(config.unknown("dataset", name, known))
     file = CATALOG / f"{name}.yaml"
     card = _mapping(project / file)
     for key in ("name", "channels"):
@@ -263,6 +258,26 @@ def _card(name: str, project: Path) -> dict[str, Any]:
     }
     if card.get("classes") is not None:
         found["train.num_clusters"] = card["classes"]
-    if card.get("augment") is not None:
-        found |= _augment(card["augment"], project)
     return found
+
+
+def proposed_augment(
+    dataset: str, project: Path, base: Mapping[str, Any] | None = None
+) -> str | None:
+    """The augmentation preset that a card proposes where nothing else decides, or None.
+
+    A card's word counts instead of the ranges of the preset `folder`, which is for any images, and
+    of what another card proposed; the paper's ranges and a recipe's own stay as they are.
+
+    Args:
+        dataset: the card. base: nested parameters that it is put into.
+    """
+    proposed: str | None = _mapping(project / CATALOG / f"{dataset}.yaml").get("augment")
+    if proposed is None or base is None:
+        return proposed
+    ours = {f"train.augment.{k}": v for k, v in base["train"]["augment"].items()}
+    general = config.read_yaml(_file("run", "folder", project))["train"]["augment"]
+    if base["train"]["augment"] == general:
+        return proposed
+    others = set(names("augment", project)) - _DECIDING
+    return proposed if any(_augment(name, project) == ours for name in others) else None

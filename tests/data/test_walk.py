@@ -1,0 +1,121 @@
+"""One way through a folder: download, cluster and predict find the same images."""
+
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vtcc.data import decoding, folder, images, walk
+from vtcc.data.sources.tree import Tree
+from vtcc.errors import VtccError
+from vtcc.estimator import _items
+from vtcc.grouping import intake
+from vtcc.stages import predict
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A folder with all that people's folders hold; 5 images."""
+    root = tmp_path / "odd"
+    for name in ("a.png", "b/c.JPG", "z/real.png", "z/deep/e.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 99).save(root / name, "PNG")
+    (root / os.fsdecode(b"caf\xe9.png")).write_bytes((root / "a.png").read_bytes())
+    (root / "a-link").symlink_to(root / "z")  # before z in name order
+    (root / "loop").symlink_to("loop")
+    (root / "up").symlink_to(root)
+    (root / "self.png").symlink_to("self.png")
+    (root / "gone.png").symlink_to("nowhere.png")
+    (root / "dir.png").mkdir()
+    os.mkfifo(root / "camera.png")
+    (root / ".hidden.png").touch()
+    (root / "__MACOSX").mkdir()
+    (root / "__MACOSX" / "m.png").touch()
+    (root / "phone.HEIC").touch()
+    (root / "notes.txt").touch()
+    return root
+
+
+NAMES = ["a.png", "b/c.JPG", os.fsdecode(b"caf\xe9.png"), "z/deep/e.png", "z/real.png"]
+
+
+def test_the_walk_counts_what_it_leaves_out(odd):
+    left_out = Counter()
+    assert sorted(e.path for e in walk.walk(odd, left_out)) == sorted(NAMES)
+    assert left_out == {
+        "hidden": 2,
+        walk.SPECIAL: 3,
+        "other files": 2,  # notes.txt, and a link to itself without a suffix
+        "HEIC or AVIF (convert to JPEG or PNG)": 1,
+    }
+
+
+def test_every_verb_finds_the_same_images(odd, capsys):
+    found = folder.find(odd)
+    assert sorted(found.read(i) for i in range(5)) == sorted(odd / name for name in NAMES)
+    assert sorted(found.paths) == sorted(walk.as_text(name) for name in NAMES)
+    by_cluster = intake.listed(odd, least=1)
+    assert sorted(by_cluster.files) == sorted(odd / name for name in NAMES)
+    assert sorted(e.path for e in predict.entries([odd])) == sorted(f"{odd}/{n}" for n in NAMES)
+    assert Tree(odd, "here").images == sorted(NAMES)
+    assert sorted(_items(odd)) == sorted(odd / name for name in NAMES)
+
+
+def test_a_folder_that_is_read_is_never_ours_to_move(odd):
+    """Ownership is said by who unpacked, however the scratch directory is given."""
+    assert not folder.find(odd).ours
+    assert not folder.find(odd, odd).ours
+
+
+def test_a_pipe_that_is_named_is_refused_at_once(odd):
+    reasons = []
+
+    def read():
+        try:
+            images.load(odd / "camera.png", channels=1, max_pixels=9, size=8)
+        except images.UnreadableImage as error:
+            reasons.append(error.reason)
+
+    opened = threading.Thread(target=read, daemon=True)
+    opened.start()
+    opened.join(10)
+    assert reasons == ["a pipe or a device, not a file"]
+
+
+def test_only_heic_files_are_called_so(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.heic").touch()
+    message = r"no image in .*left out: 3 HEIC or AVIF \(convert to JPEG or PNG\)"
+    with pytest.raises(VtccError, match=message):
+        intake.listed(tmp_path)
+    with pytest.raises(VtccError, match=message):
+        predict._count([tmp_path], Counter())
+
+
+def test_threads_keep_the_order_and_stop_early():
+    started = []
+
+    def slow(i):
+        started.append(i)
+        return i * i
+
+    squares = decoding.in_threads(slow, range(10**6), batch=2)
+    assert [next(squares) for _ in range(7)] == [(i, i * i) for i in range(7)]
+    squares.close()
+    assert len(started) < 10**4  # what waits is bounded
+
+
+def test_decoded_tells_why_beside_what(odd):
+    files = [odd / "a.png", odd / "notes.txt", odd / "dir.png", Path("nowhere.png")]
+    how = {"channels": 1, "max_pixels": 100, "size": 4}
+    pairs = list(decoding.decoded(files, **how))
+    assert [file for file, _ in pairs] == files
+    assert pairs[0][1].pixels.shape == (4, 4, 1)
+    assert [image.reason for _, image in pairs[1:]] == [
+        "empty file (0 bytes)",
+        "cannot be opened (Is a directory)",
+        "cannot be opened (No such file or directory)",
+    ]

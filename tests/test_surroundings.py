@@ -1,0 +1,166 @@
+"""What surrounds the process: its streams, its user, its proxies."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vtcc import progress, quiet
+
+REPORT = "from vtcc import progress; progress.report('train', 1, 2); progress.note('café 写真')"
+
+
+def run(code, **how):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, errors="replace", **how
+    )
+
+
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full"])
+def test_streams_that_take_nothing_end_no_work(tmp_path, redirected):
+    code = f"{REPORT}; open('done', 'w').close()"
+    command = f'"{sys.executable}" -c "{code}" {redirected}'
+    status = subprocess.run(command, shell=True, cwd=tmp_path, env=_env()).returncode
+    assert (tmp_path / "done").exists()
+    assert status == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+def test_what_cannot_be_encoded_is_escaped(encoding):
+    code = REPORT + "; progress.note('odd \\udce9')"
+    done = run(code, env=_env(PYTHONIOENCODING=encoding))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["progress"]["done"] == 1
+    assert "odd \\udce9" in done.stdout
+
+
+def test_the_command_line_opens_no_file_under_a_closed_streams_number(tmp_path):
+    code = (
+        "import vtcc.__main__ as m, os; m._have_streams(); "
+        "n = os.open('first', os.O_CREAT | os.O_WRONLY); open('number', 'w').write(str(n)); "
+        "print('é', flush=True)"
+    )
+    command = f'"{sys.executable}" -c "{code}" >&- 2>&- <&-'
+    env = _env(PYTHONIOENCODING="ascii")
+    assert subprocess.run(command, shell=True, cwd=tmp_path, env=env).returncode == 0
+    assert int((tmp_path / "number").read_text()) > 2
+    assert (tmp_path / "first").read_text() == ""
+
+
+def _env(**more):
+    return os.environ | {"PYTHONPATH": str(Path.cwd())} | more
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("columns", [200, 100, 60, 34])
+def test_the_bar_fits_and_shows_the_time_left(columns, monkeypatch):
+    monkeypatch.setattr(
+        progress.shutil, "get_terminal_size", lambda _: os.terminal_size((columns, 24))
+    )
+    out = Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    figures = {f"figure_{i}": i / 7 for i in range(12)}
+    progress.report("train", 1234, 56789, **figures, seconds_left=7384.2)
+    line = out.getvalue().removeprefix("\r\033[K")
+    assert len(line) < columns
+    assert "2:03:04 left" in line
+    assert "figure_11" not in line
+    assert ("figure_0 0" in line) == (columns >= 100)
+
+
+def test_no_terminal_gets_whole_json_lines(capsys):
+    progress.report("predict", 1, 3, seconds_left=2.5)
+    assert json.loads(capsys.readouterr().out) == {
+        "progress": {"stage": "predict", "done": 1, "total": 3, "seconds_left": 2.5}
+    }
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """An environment in which nothing of what `quiet` sets is there."""
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("all_proxy", "ALL_PROXY", "NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    return os.environ
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"no_proxy": "example.org, localhost"}, "example.org,localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "example.org"}, "example.org,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_proxies_are_not_asked_for_this_machine(bare, variable, own, expected):
+    bare |= {variable: "http://proxy.example.org:3128", **own}
+    quiet.apply()
+    assert bare["no_proxy"] == bare["NO_PROXY"] == expected
+    code = (
+        "import sys; from requests.utils import should_bypass_proxies as passed; "
+        "print([passed(url, None) for url in sys.argv[1:]])"
+    )
+    urls = ["http://127.0.0.1:5000/a", "http://localhost:4200", "http://far.example.com"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *urls], env=bare, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"[True, True, {expected == '*'}]"
+
+
+def test_without_a_proxy_nothing_is_said_of_proxies(bare):
+    quiet.apply()
+    assert "no_proxy" not in bare  # on a Mac it would hide the system's own proxies
+
+
+def test_caches_go_where_a_user_without_a_home_can_write(bare, tmp_path, monkeypatch):
+    monkeypatch.setattr(quiet.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(quiet.tempfile, "gettempdir", lambda: str(tmp_path))
+    quiet.apply()
+    room = tmp_path / f"vtcc-{os.getuid()}"
+    assert bare["NUMBA_CACHE_DIR"] == f"{room}/numba"
+    assert room.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cache_that_others_prepared_is_not_used(bare, tmp_path, monkeypatch):
+    """numba runs what it finds in its cache."""
+    monkeypatch.setattr(quiet.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(quiet.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(quiet.tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"vtcc-{os.getuid()}").mkdir(mode=0o777)
+    (tmp_path / f"vtcc-{os.getuid()}").chmod(0o777)
+    quiet.apply()
+    assert not bare["NUMBA_CACHE_DIR"].startswith(f"{tmp_path}/vtcc-{os.getuid()}/")
+    assert bare["NUMBA_CACHE_DIR"].startswith(f"{tmp_path}/vtcc-")
+
+
+def test_a_user_whose_home_can_be_written_keeps_the_usual_places(bare, tmp_path):
+    bare["HOME"] = str(tmp_path)
+    quiet.apply()
+    assert "NUMBA_CACHE_DIR" not in bare
+
+
+def test_a_number_without_a_name_is_a_user(bare, monkeypatch):
+    import getpass
+    import pwd
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"):
+        bare.pop(name, None)
+    quiet.apply()
+    assert getpass.getuser() == str(os.getuid())
+    assert Path(bare["HOME"]).is_dir()

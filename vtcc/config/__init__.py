@@ -1,0 +1,200 @@
+"""`params.yaml`, typed and frozen: its sections, how they are read, replaced and written.
+
+The file is always complete: a missing key is an error, as is an unknown one. Each field carries
+the reason for its default (`vtcc params --explain`) and what values it takes (`vtcc.schema`).
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vtcc import schema, yaml_file
+from vtcc.config.params import (
+    MAX_CHANNELS,
+    MAX_SEED,
+    Augment,
+    Dataset,
+    Download,
+    Embed,
+    Evaluate,
+    Loss,
+    Model,
+    Optimizer,
+    Params,
+    Positives,
+    Selection,
+    SelfLabel,
+    Train,
+    Validate,
+)
+from vtcc.errors import VtccError
+from vtcc.schema import explain
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_SEED",
+    "PARAMS_FILE",
+    "PRESETS",
+    "Augment",
+    "Dataset",
+    "Download",
+    "Embed",
+    "Evaluate",
+    "Loss",
+    "Model",
+    "Optimizer",
+    "Params",
+    "Positives",
+    "Selection",
+    "SelfLabel",
+    "Train",
+    "Validate",
+    "check",
+    "edit",
+    "explain",
+    "fit_dataset_name",
+    "flatten",
+    "from_dict",
+    "load",
+    "override",
+    "parse_assignments",
+    "preset_names",
+    "preset_text",
+    "read_yaml",
+    "to_dict",
+    "unknown",
+]
+
+PARAMS_FILE = "params.yaml"
+PRESETS = Path(__file__).parents[1] / "presets"
+
+read_yaml = yaml_file.read
+parse_assignments = yaml_file.assignments
+
+
+def from_dict(cls: type, values: Any, where: str = "") -> Any:
+    """Builds a section from nested dicts.
+
+    Raises:
+        VtccError: on an unknown, missing or ill-typed key or a value out of range; the
+            message names the key, the value and what is allowed.
+    """
+    return schema.build(cls, values, where, noun="parameter", file=PARAMS_FILE, complete=True)
+
+
+def load(path: Path | str = PARAMS_FILE) -> Params:
+    """Reads and checks a params file."""
+    params: Params = from_dict(Params, read_yaml(Path(path)))
+    return params
+
+
+def to_dict(params: Any) -> dict:
+    """The plain nested dict of a params dataclass, tuples as lists, ready for YAML or JSON."""
+    plain: dict = _plain(dataclasses.asdict(params))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """A copy of nested values, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def flatten(values: dict, where: str = "") -> dict[str, Any]:
+    """`{"train": {"seed": 0}}` -> `{"train.seed": 0}`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, schema.join(where, key))
+        else:
+            flat[schema.join(where, key)] = value
+    return flat
+
+
+def override(values: dict, overrides: Mapping[str, Any]) -> dict:
+    """A copy of a params dict with dotted keys replaced, checked as a whole.
+
+    Args:
+        values: nested params.
+        overrides: `{"train.epochs": 2}`; a key must exist.
+
+    Raises:
+        VtccError: on an unknown key or a value that is not allowed.
+    """
+    flat = flatten(values)
+    changed: dict = _plain(values)
+    for key, value in overrides.items():
+        if key not in flat:
+            raise _no_such(key, flat)
+        *sections, name = key.split(".")
+        at = changed
+        for section in sections:
+            at = at[section]
+        at[name] = _plain(value)
+    from_dict(Params, changed)
+    return changed
+
+
+def check(key: str, value: Any) -> None:
+    """Checks a value for a dotted key by itself: type, range, choices.
+
+    Raises:
+        VtccError: as `from_dict`, or when there is no such key, with the nearest.
+    """
+    known = {name: (hint, limits) for name, hint, limits in schema.leaves(Params)}
+    if key not in known:
+        raise _no_such(key, known)
+    schema.value(known[key][0], value, known[key][1], key)
+
+
+def _no_such(key: str, known: Mapping[str, Any]) -> VtccError:
+    near = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "see `vtcc params --explain`"
+    return VtccError(f"{key}: unknown parameter; {hint}")
+
+
+def edit(text: str, overrides: Mapping[str, Any]) -> str:
+    """The text of a params file with some values replaced, comments and layout kept.
+
+    Args:
+        text: a complete params file.
+        overrides: dotted keys, each of which must exist.
+
+    Raises:
+        VtccError: as `override`.
+    """
+    changed = override(yaml_file.parse(text), overrides)
+    return yaml_file.replace(text, overrides, changed)
+
+
+def unknown(what: str, name: object, known: list[str]) -> str:
+    """The message for a name that is not there, with the nearest that is."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "there are"
+    return f"{what} {name!r}: unknown; {hint} ({', '.join(known) or 'none'})"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with vtcc."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
+
+
+def preset_text(name: str) -> str:
+    """The params file of a preset, as text.
+
+    Raises:
+        VtccError: when there is no such preset, with the nearest name.
+    """
+    names = preset_names()
+    if name not in names:
+        raise VtccError(unknown("preset", name, names))
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def fit_dataset_name(text: str) -> str:
+    """The nearest to any text that `dataset.name` takes; where the name is derived, not given."""
+    plain = "".join(c if c.isprintable() and c not in "/\\:" else "-" for c in text)
+    return plain[:100].strip(" .") or "images"

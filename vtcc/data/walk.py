@@ -1,0 +1,113 @@
+"""The one way through a folder: every verb finds the same images in it, by the same names."""
+
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vtcc.data.images import SUFFIXES
+
+SPECIAL = "broken links, pipes and devices"
+# Pictures that people keep and that are not decoded here, by suffix.
+UNSUPPORTED = {
+    **dict.fromkeys((".heic", ".heif", ".avif"), "HEIC or AVIF"),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2"), "camera raw"),
+    **dict.fromkeys((".jp2", ".j2k", ".jxl"), "JPEG 2000 or XL"),
+    ".svg": "SVG",
+    ".psd": "Photoshop",
+}
+_ODD_BYTES = "[\udc80-\udcff]"  # how Python holds bytes of a name that are not UTF-8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file below a folder, or a folder that cannot be read.
+
+    Attributes:
+        path: relative to where the walk began, with slashes; odd bytes as surrogates.
+        error: why the folder cannot be read; empty for a file.
+    """
+
+    path: str
+    error: str = ""
+
+
+def walk(
+    root: Path, left_out: Counter[str] | None = None, *, images_only: bool = True
+) -> Iterator[Entry]:
+    """The files below a folder, each folder in name order, folders before links to folders.
+
+    Hidden files, `__MACOSX`, broken links, pipes and devices are left out. Links are followed,
+    never in circles: what can be reached twice has the name without a link.
+
+    Args:
+        root: the folder.
+        left_out: counts what is left out, by reason.
+        images_only: leave out what is no image by its suffix.
+    """
+    left_out = Counter() if left_out is None else left_out
+    seen: set[tuple[int, int]] = set()
+    waiting, linked = [""], deque[str]()
+    while waiting or linked:
+        inside = waiting.pop() if waiting else linked.popleft()
+        directory = root / inside
+        try:
+            status = directory.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(directory) as entries:
+                listed = sorted(entries, key=lambda e: e.name)
+        except OSError as error:
+            yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
+            continue
+        folders: list[str] = []
+        for entry in listed:
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            reason = unwanted(PurePosixPath(entry.name), images_only=images_only)
+            if reason == "hidden":
+                left_out[reason] += 1
+            elif _is(entry.is_dir):
+                (linked if entry.is_symlink() else folders).append(path)
+            elif reason:
+                left_out[reason] += 1
+            elif _is(entry.is_file):
+                yield Entry(path)
+            else:
+                left_out[SPECIAL] += 1
+        waiting += reversed(folders)
+
+
+def unwanted(path: PurePosixPath, *, images_only: bool = True) -> str | None:
+    """Why a file is left out by its name, or None when it is wanted."""
+    if any(map(is_hidden, path.parts)):
+        return "hidden"
+    suffix = path.suffix.lower()
+    if images_only and suffix not in SUFFIXES:
+        kind = UNSUPPORTED.get(suffix)
+        return f"{kind} (convert to JPEG or PNG)" if kind else "other files"
+    return None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether it is one of those files that systems leave about."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def in_words(left_out: Counter[str]) -> str:
+    """What was left out, for people."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+
+
+def as_text(path: str) -> str:
+    """A path with slashes, and bytes that are not UTF-8 as %XX: tables and pages need text."""
+    return re.sub(_ODD_BYTES, lambda m: f"%{ord(m[0]) - 0xDC00:02X}", path.replace(os.sep, "/"))
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:
+        return False  # a link to itself, or into a place that is closed to us

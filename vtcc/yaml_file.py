@@ -1,0 +1,169 @@
+"""The one reader and writer of YAML: what it reads from a file, DVC reads from it too.
+
+DVC reads by YAML 1.2 (ruamel.yaml), PyYAML by 1.1, where `042` is 34, `no` is false and `1e-05`
+is text. A training node has PyYAML alone, so its resolvers are replaced by those of 1.2; the
+tests compare with ruamel.yaml.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vtcc.errors import VtccError
+
+_TAG = "tag:yaml.org,2002:"
+# As ruamel.yaml has them for YAML 1.2: tag, pattern, first characters.
+_RESOLVERS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    (
+        "float",
+        r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|[-+]?\.[0-9_]+(?:[eE][-+][0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("int", r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9_]+)", "-+0123456789"),
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+)
+_CHANGED = {_TAG + name for name, _, _ in _RESOLVERS}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values, and an error for a key written twice, of which one would win."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that are something else by YAML 1.1 or by 1.2."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _CHANGED]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _name, _pattern, _first in _RESOLVERS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    digits = loader.construct_scalar(node).replace("_", "").lower()
+    sign, digits = (-1 if digits.startswith("-") else 1), digits.lstrip("+-")
+    base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2])
+    return sign * (int(digits[2:], base) if base else int(digits))
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    keys = [loader.construct_object(k) for k, _ in node.value if k.tag != _TAG + "merge"]
+    for i, key in enumerate(keys):
+        if key in keys[:i]:
+            raise yaml.YAMLError(f"key {key!r} is written twice{node.start_mark}")
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(_TAG + "int", _integer)
+_Loader.add_constructor(_TAG + "map", _unique_mapping)
+
+
+def parse(text: str) -> Any:
+    """The plain values in a text.
+
+    Raises:
+        yaml.YAMLError: when it is not YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, TypeError, RecursionError) as error:  # a date that is none, a list as key
+        raise yaml.YAMLError(str(error)) from None
+
+
+def read(path: Path) -> Any:
+    """Parses a file.
+
+    Raises:
+        VtccError: when the file is missing, cannot be read or is not YAML.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VtccError(
+            f"{path}: no such file in {Path.cwd()}; run `vtcc use digits` to write one, "
+            "or change to the project's directory"
+        ) from None
+    except OSError as error:
+        raise VtccError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise VtccError(f"{path}: not valid YAML: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What PyYAML complains about and where, without its picture of the line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = getattr(error, "problem", None) or "cannot be read"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
+def dump(values: Any) -> str:
+    """Nested plain values as text that every reader of YAML reads back as the same."""
+    return _written(values, width=100)
+
+
+def _written(values: Any, **how: Any) -> str:
+    """Text as it is where that reads back as the same, else escaped."""
+
+    def written(readable: bool) -> str:
+        return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=readable, **how)
+
+    return written(True) if parse(written(True)) == values else written(False)
+
+
+def replace(text: str, values: Mapping[str, Any], changed: Any) -> str:
+    """A text with some values replaced, comments and layout kept.
+
+    Args:
+        text: of a mapping. values: dotted keys, which the text has, and what to put there.
+        changed: all the values it then has, written anew where a replaced one has no place of its
+            own (anchors and merge keys stand for several).
+    """
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _Loader)):
+        return dump(changed)
+    spans = {}
+    for key, value in values.items():
+        node: Any = yaml.compose(text, _Loader)
+        for part in key.split("."):
+            node = next((v for k, v in node.value if k.value == part), None)
+            if node is None:
+                return dump(changed)
+        plain = list(value) if isinstance(value, tuple) else value
+        line = _written(plain, default_flow_style=True, width=10**6)
+        spans[node.start_mark.index, node.end_mark.index] = line.removesuffix("...\n").rstrip("\n")
+    for (start, end), written in sorted(spans.items(), reverse=True):
+        text = text[:start] + written + text[end:]
+    return text
+
+
+def assignments(texts: list[str]) -> dict[str, Any]:
+    """`["train.epochs=2"]` -> `{"train.epochs": 2}`, values read as YAML.
+
+    Raises:
+        VtccError: on an assignment without a key or an equals sign, a key that comes twice, or
+            a value that is not YAML.
+    """
+    parsed: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise VtccError(f"--set {text}: expected KEY=VALUE, as in train.epochs=2")
+        if key in parsed:
+            raise VtccError(f"--set {key}: given twice")
+        try:
+            parsed[key] = parse(value) if value else ""
+        except yaml.YAMLError:
+            raise VtccError(f"--set {text}: {value!r} is not a YAML value") from None
+    return parsed
