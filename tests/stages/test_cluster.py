@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
-from vtcc import config
-from vtcc.clusters import Clusters
+from vtcc import assignments, config
+from vtcc.clusters import Applied, Clusters
 from vtcc.errors import VtccError
 from vtcc.grouping import outputs, result, workdir
 from vtcc.grouping.options import Options, parse_clusters
@@ -223,7 +223,7 @@ def test_an_open_k_is_found(kinds, open_k):
     summary = json.loads((open_k / "summary.json").read_text())
     table = rows(open_k)
     assert [row["file"] for row in table] == [f"{i:02d}.png" for i in range(48)]
-    assert list(table[0]) == list(outputs.COLUMNS)
+    assert list(table[0]) == list(assignments.NAMED)
     K = summary["count"]["clusters"]
     assert K in (3, 4, 5)
     tried = [criteria["clusters"] for criteria in summary["count"]["curve"]]
@@ -267,15 +267,20 @@ def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, 
     for module, step in ((prepare, "prepare"), (learn, "learn"), (judge, "judge")):
         monkeypatch.setattr(module, step, create_autospec(getattr(module, step)))
     table = [row for row in rows(made) if row["cluster"]]
+    N = len(table)
     K3 = outputs.Assigned(
         files=[row["file"] for row in table],
         row={row["file"]: i for i, row in enumerate(table)},
-        cluster=np.array([int(row["cluster"]) for row in table]),
+        applied=Applied(
+            cluster=np.array([int(row["cluster"]) for row in table]),
+            confidence=np.zeros(N),
+            second=np.zeros(N, int),
+            distance=np.zeros(N),
+            outlier=np.zeros(N, bool),
+            novel=np.zeros(N, bool),
+            novelty=np.zeros(N),
+        ),
         names={0: "a", 1: "b", 2: "c"},
-        confidence=np.zeros(len(table)),
-        distance=np.zeros(len(table)),
-        second=np.zeros(len(table), int),
-        outlier=np.zeros(len(table), bool),
         errors={},
     )
 

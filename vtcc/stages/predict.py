@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vtcc import assignments, progress
 from vtcc import paths as project_paths
-from vtcc import progress
 from vtcc.errors import VtccError
-from vtcc.stages import tables
 
 _CHUNK_BYTES = 256 << 20
 _NAMED = 10  # unreadable files told by name; all are in the table
@@ -59,15 +58,15 @@ def run(
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     out = Path(out)
-    tables.check(out)
+    assignments.check(out)
     total = _count(paths)
     with tempfile.TemporaryDirectory() as room:
         predictor = load(model, Path(room))
     start, done, bad = time.monotonic(), 0, 0
     first: list[tuple[str, str]] = []
     clusters: set[int] = set()
-    columns = tables.COLUMNS if predictor.clusters is None else tables.NAMED
-    with tables.writing(out, columns) as table, decoders() as pool:
+    columns = assignments.COLUMNS if predictor.clusters is None else assignments.NAMED
+    with assignments.writing(out, columns) as table, decoders() as pool:
         for chunk in chunks(walk(paths), predictor, batch_size):
             rows = answers(chunk, predictor, batch_size, pool)
             table.write(rows)
@@ -212,7 +211,7 @@ def decoders() -> Iterator[ThreadPoolExecutor]:
 
 def answers(
     chunk: list[Entry], predictor: Any, batch_size: int, pool: ThreadPoolExecutor
-) -> list[tables.Row]:
+) -> list[assignments.Row]:
     """A row per file, in order; what cannot be read has its error.
 
     Args:
@@ -234,38 +233,22 @@ def answers(
     decoded = list(pool.map(decode, chunk))
     pixels = [image for image in decoded if not isinstance(image, str)]
     found = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
-    said = iter(_said(found, predictor.clusters)) if found else iter(())
+    known = predictor.clusters
+    applied = known.apply(found.probabilities, found.embedding) if found and known else None
+    place = itertools.count()
     rows = []
     for entry, image in zip(chunk, decoded, strict=True):
         name = _text(entry.path)
         if isinstance(image, str):
-            rows.append(tables.Row(name, None, None, image))
-        else:
-            rows.append(tables.Row(name, **next(said), error=""))
+            rows.append(assignments.Row(name, None, None, image))
+            continue
+        i = next(place)
+        if applied is not None:
+            rows.append(assignments.Row.of(name, applied, i, known.names))
+        elif found is not None:
+            cluster, confidence = int(found.cluster[i]), float(found.confidence[i])
+            rows.append(assignments.Row(name, cluster, confidence, ""))
     return rows
-
-
-def _said(found: Any, clusters: Any) -> Iterator[dict[str, Any]]:
-    """What a model says of each image, as columns."""
-    if clusters is None:
-        for cluster, confidence in zip(found.cluster, found.confidence, strict=True):
-            yield {"cluster": int(cluster), "confidence": float(confidence)}
-        return
-    import math
-
-    applied = clusters.apply(found.probabilities, found.embedding)
-    for i, cluster in enumerate(applied.cluster.tolist()):
-        distance = float(applied.distance[i])
-        yield {
-            "cluster": cluster if cluster >= 0 else None,
-            "name": clusters.names.get(cluster, "excluded"),
-            "confidence": float(applied.confidence[i]),
-            "second": int(applied.second[i]) if applied.second[i] >= 0 else None,
-            "distance": distance if math.isfinite(distance) else None,
-            "outlier": bool(applied.outlier[i]),
-            "novelty": float(applied.novelty[i]),
-            "novel": bool(applied.novel[i]),
-        }
 
 
 def _text(path: str) -> str:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.browser import Browser
-from vtcc.cards import Card, Page, sprites, write
+from vtcc.pages import thumbnails
+from vtcc.pages.clusters import ClustersPage, ClusterSummary, write
 
 HOSTILE = [
     "<script>window.hit=1</script>.png",
@@ -29,8 +30,8 @@ def page(N, K, names=None, thumb=16):
     confidence = rng.uniform(0.2, 1, N).astype(np.float32)
     files = [*HOSTILE, *(f"sub/{i:06d}.png" for i in range(N - len(HOSTILE)))]
     names = names or {k: f"cluster {k}" for k in range(K)}
-    cards = [
-        Card(
+    clusters = [
+        ClusterSummary(
             id=k,
             name=names[k],
             size=int((cluster == k).sum()),
@@ -47,7 +48,7 @@ def page(N, K, names=None, thumb=16):
         )
         for k in range(K)
     ]
-    return Page(
+    return ClustersPage(
         title="<i>photos</i>",
         root="../photos/",
         files=files,
@@ -57,9 +58,9 @@ def page(N, K, names=None, thumb=16):
         second=(cluster + 1) % K,
         outlier=rng.random(N) < 0.05,
         map=rng.normal(size=(N, 2)),
-        order=sprites.order(cluster, confidence),
+        place=thumbnails.places(cluster, confidence),
         thumb=thumb,
-        cards=cards,
+        clusters=clusters,
         digest="0123456789abcdef",
         trust={"level": "weak", "verdict": "weak <structure>", "seeds": 0.5, "confused": []},
         count={
@@ -92,9 +93,9 @@ def test_what_the_script_reads_is_what_was_given(tmp_path):
     assert found["confidence"] == np.round(given.confidence * 1000).astype(int).tolist()
     assert found["distance"][:2] == [None, 250]
     assert (min(found["x"]), max(found["x"])) == (0, 1000)
-    assert found["tile"] == given.order.tolist()
-    assert found["cards"][1]["labels"] == [["<b>cat</b>", 0.75]]
-    assert found["cards"][0]["mean"].startswith("data:image/png;base64,")
+    assert found["tile"] == given.place.tolist()
+    assert found["clusters"][1]["labels"] == [["<b>cat</b>", 0.75]]
+    assert found["clusters"][0]["mean"].startswith("data:image/png;base64,")
     assert found["baselines"][0]["nmi"] is None
     assert html.count("<script") == 2
     assert "<i>photos" not in html
@@ -107,8 +108,8 @@ def test_each_image_is_at_its_place_in_the_sprites(tmp_path):
     levels = rng.integers(0, 256, 300)
     images = np.broadcast_to(levels[:, None, None, None], (300, 16, 16, 1)).astype(np.uint8)
     cluster, confidence = rng.integers(0, 3, 300), rng.random(300)
-    place = sprites.order(cluster, confidence)
-    assert sprites.write(tmp_path, lambda rows: images[rows], place) == 16
+    place = thumbnails.places(cluster, confidence)
+    assert thumbnails.write_sprites(tmp_path, lambda rows: images[rows], place) == 16
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s0.jpg", "s1.jpg"]
     for row in range(300):
         number, at = divmod(int(place[row]), 256)
@@ -124,24 +125,24 @@ def test_each_image_is_at_its_place_in_the_sprites(tmp_path):
 
 def test_noise_of_any_size_fits(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (600, 64, 64, 3), dtype=np.uint8)
-    sprites.write(tmp_path, lambda rows: noise[rows], np.arange(600))
+    thumbnails.write_sprites(tmp_path, lambda rows: noise[rows], np.arange(600))
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_colours_of_many_bands_are_shown():
-    assert sprites.displayable(np.zeros((2, 4, 4, 2), np.uint8)).shape == (2, 4, 4, 3)
-    assert sprites.displayable(np.ones((2, 4, 4, 13), np.uint8)).shape == (2, 4, 4, 3)
+    assert thumbnails.displayable(np.zeros((2, 4, 4, 2), np.uint8)).shape == (2, 4, 4, 3)
+    assert thumbnails.displayable(np.ones((2, 4, 4, 13), np.uint8)).shape == (2, 4, 4, 3)
 
 
 DRIVE = """(() => {
   const q = s => document.querySelector(s), out = {};
   out.cells = document.querySelectorAll('#grid .tile').length;
   q('#search').value = 'SCRIPT'; q('#search').dispatchEvent(new Event('input'));
-  const name = q('.card input[type=text]'); name.value = '<b>boats</b>';
+  const name = q('article input[type=text]'); name.value = '<b>boats</b>';
   name.dispatchEvent(new Event('change'));
-  const boxes = [...document.querySelectorAll('.card input[type=checkbox]')].slice(1, 3);
+  const boxes = [...document.querySelectorAll('article input[type=checkbox]')].slice(1, 3);
   boxes.forEach(b => b.click()); q('#merge').click();
-  const buttons = [...document.querySelectorAll('.card button')];
+  const buttons = [...document.querySelectorAll('article button')];
   buttons.find(b => b.textContent === 'Split in two').click();
   out.edits = JSON.parse(vtcc.exported()); out.list = q('#edits').textContent;
   q('#undo').click(); out.after = JSON.parse(vtcc.exported()).edits.length;
@@ -159,7 +160,7 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
     smooth = np.stack(
         [np.asarray(Image.fromarray(b).resize((6, 6)).resize((64, 64))) for b in base]
     )
-    sprites.write(tmp_path / "report", lambda rows: smooth[rows % 40], given.order)
+    thumbnails.write_sprites(tmp_path / "report", lambda rows: smooth[rows % 40], given.place)
     write(tmp_path, given)
     assert sum(p.stat().st_size for p in (tmp_path / "report").iterdir()) < 60 << 20
     shots = Path(os.environ.get("VTCC_SCREENSHOTS", tmp_path / "shots"))
