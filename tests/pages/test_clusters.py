@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
             "Page.addScriptToEvaluateOnNewDocument",
             source="window.failed=[];addEventListener('error',e=>failed.push(e.message));",
         )
-        browser.look(url, "report", ("weak &lt;structure&gt;", "most typical"))
+        browser.look(url, "report", ("weak &lt;structure&gt;", "Most typical"))
         paint = browser.evaluate(
             "performance.getEntriesByType('paint').find(p=>p.name=='first-contentful-paint').startTime"
         )
@@ -199,10 +200,9 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
         time.sleep(0.5)
         browser.evaluate("document.getElementById('grid').focus()")
         for key in ("ArrowRight", "ArrowDown", "Enter"):
-            pressed = f"new KeyboardEvent('keydown',{{key:'{key}'}})"
-            browser.evaluate(f"document.getElementById('grid').dispatchEvent({pressed})")
-        assert browser.evaluate("document.getElementById('zoomed').open") is True
-        browser.evaluate("document.getElementById('zoomed').close()")
+            browser.press(key)
+        assert browser.evaluate("document.getElementById('zoom').open") is True
+        browser.evaluate("document.getElementById('zoom').close()")
         assert browser.evaluate("failed.join()") == ""
     with Browser(shots, 400, 900) as browser:
         browser._call(
@@ -212,14 +212,84 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
             deviceScaleFactor=2,
             mobile=True,
         )
-        browser.look(url, "report-phone", ("most typical",))
+        browser.look(url, "report-phone", ("Most typical",))
         wide = browser.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390
         browser._call(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark"}],
         )
-        browser.look(url, "report-dark", ("most typical",))
+        browser.look(url, "report-dark", ("Most typical",))
         assert (
-            browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
+            browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 18, 24)"
         )
+
+
+EDITED = """(() => {
+  const article = id => document.querySelector(`article[data-id="${id}"]`);
+  const button = (id, text) =>
+    [...article(id).querySelectorAll('button')].find(b => b.textContent === text);
+  const shown = id => ({
+    size: +article(id).querySelector('.head b').textContent,
+    prototypes: vtcc.state().clusters.find(c => c.id === id).prototypes,
+    outliers: vtcc.state().clusters.find(c => c.id === id).outliers,
+    exclude: !button(id, 'Exclude').disabled, split: !button(id, 'Split in two').disabled,
+    choose: !article(id).querySelector('input[type=checkbox]').disabled,
+  });
+  const out = {before: shown(0)};
+  for (const id of [0, 1]) article(id).querySelector('input[type=checkbox]').click();
+  document.getElementById('merge').click();
+  out.into = JSON.parse(vtcc.exported()).edits[0].into;
+  out.merged = shown(out.into);
+  button(2, 'Split in two').click();
+  out.halved = shown(2);
+  out.left = [...document.querySelectorAll('article')].map(a => +a.dataset.id).sort();
+  out.targets = [...document.querySelectorAll('#move-to option')].map(o => +o.value);
+  out.confused = document.getElementById('confused').textContent;
+  return JSON.stringify(out);
+})()"""
+
+BROKEN_FIGURES = """JSON.stringify([...document.querySelectorAll('td.n, .head b, .figures dd')]
+  .filter(e => {
+    const range = document.createRange();
+    range.selectNodeContents(e);
+    return range.getClientRects().length > 1;
+  }).map(e => e.textContent))"""
+
+
+@pytest.mark.slow
+def test_what_an_edit_changes_is_seen_at_once(tmp_path):
+    given = page(120, 4, thumb=16)
+    confused = [(0, 1, 0.6), (2, 3, 0.55)]
+    trust = given.trust | {"confused": confused, "predicted": 0.25, "balance": 1.0}
+    given = replace(given, trust=trust)
+    pixels = np.zeros((120, 16, 16, 1), np.uint8)
+    thumbnails.write_sprites(tmp_path / "report", lambda rows: pixels[rows], given.place)
+    write(tmp_path, given)
+    sizes = np.bincount(given.cluster)
+    both = np.flatnonzero(given.cluster < 2)
+    away = np.nan_to_num(np.round(given.distance[both] * 1000), nan=2000)
+    sure = np.round(given.confidence[both] * 1000)
+    typical = both[np.lexsort((both, -sure, away))][:6]
+    with Browser(tmp_path / "shots", 390, 900) as browser:
+        browser._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=390,
+            height=844,
+            deviceScaleFactor=1,
+            mobile=True,
+        )
+        browser.look(f"file://{tmp_path}/report.html", "page", ("Most typical",))
+        assert json.loads(browser.evaluate(BROKEN_FIGURES)) == []
+        shown = json.loads(browser.evaluate(EDITED))
+        # A merged cluster has the images of both, and pictures of both.
+        assert shown["before"]["size"] == sizes[0]
+        assert shown["merged"]["size"] == sizes[0] + sizes[1]
+        assert shown["merged"]["prototypes"] == typical.tolist()
+        assert shown["merged"]["outliers"] == given.outlier[both].sum()
+        # A split is shown whole, and nothing can be done to parts that nobody has seen.
+        assert shown["left"] == sorted([shown["into"], 2, 3])
+        assert shown["halved"]["size"] == sizes[2]
+        assert not any(shown["halved"][what] for what in ("exclude", "split", "choose"))
+        assert shown["targets"] == sorted([shown["into"], 3])
+        assert shown["confused"] == "Confused: cluster 2 and cluster 3 (55 % alike)"

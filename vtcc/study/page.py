@@ -32,7 +32,10 @@ def render(study: Study, rows: Sequence[Row], known: dict[str, list[dict[str, An
         plot=plot(rows, main),
         quotes=_quotes(study, known),
         runs=every,
-        surroundings=results.surroundings(every) if every else {},
+        # They are written for Markdown.
+        surroundings={
+            k: v.replace("`", "") for k, v in (results.surroundings(every) if every else {}).items()
+        },
         command=f"vtcc study {study.file.as_posix()}",
         difference=lambda row, key: summary.difference(study, rows, row, key),
         signed=summary.signed,
