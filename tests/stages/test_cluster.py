@@ -21,7 +21,7 @@ from vtcc.grouping.options import Options, parse_clusters
 from vtcc.stages import cluster, predict, refine
 
 ODD = ['<script>alert("1")<.png', "quo'te \N{CAMERA}.png", "x" * 200 + ".png"]
-# The first two go to one name in a folder of links or copies, the third to one that differs in case.
+# In a folder of copies two of them have the name of one in sub/, the third but for the case.
 ALIKE = ["sub__00.png", "sub__01.png", "SUB__02.png"]
 NAMES = [
     *ODD,
@@ -342,9 +342,11 @@ def test_a_new_name_moves_no_image(made, renamed):
     embedding = outputs.Embedding.load(results)
     refine.run(results, edits)
     for before, after in zip(renamed_rows(rows(made)), rows(results), strict=True):
-        assert before | {"distance": ""} == after | {"distance": ""}
+        rounded = {"distance": "", "novelty": ""}  # by the embedding's rows, kept as unit rows
+        assert before | rounded == after | rounded
         if before["distance"]:
-            assert float(before["distance"]) == pytest.approx(float(after["distance"]), abs=2e-6)
+            for column in rounded:
+                assert float(before[column]) == pytest.approx(float(after[column]), abs=2e-6)
     assert (outputs.Embedding.load(results).base == embedding.base).all()
 
 
@@ -406,7 +408,7 @@ def test_a_borderline_image_stays_where_it_was(renamed):
     embedding = outputs.Embedding.load(results)
     best = embedding.base == 2
     p = embedding.p.copy()
-    p[best] = [0.33330, 0.33331, 0.33339]  # half precision cannot tell these apart
+    p[best] = [0.33330, 0.33331, 0.33334]  # half precision cannot tell these apart
     assert best.any()
     assert (p[best].astype(np.float16).argmax(axis=1) == 0).all()
     replace(embedding, p=p).save(results)
