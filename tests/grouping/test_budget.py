@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vtcc import compose
+from vtcc.config import compose
 from vtcc.grouping import budget
 from vtcc.grouping.options import Options
 from vtcc.grouping.training import Material

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtcc import compose, config, encoders
+from vtcc import config, encoders
+from vtcc.config import compose
 from vtcc.data.cache import Cache
 from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
@@ -15,7 +16,6 @@ from vtcc.engine import features, runtime
 from vtcc.engine.frozen import encoder_identity
 from vtcc.engine.normalization import normalization, of_encoder
 from vtcc.grouping.choices import LARGEST
-from vtcc.grouping.options import MAX_PIXELS
 from vtcc.progress import note, track
 
 _PART = 64
@@ -90,8 +90,9 @@ def sampled(files: Sequence[Path], encoder: str) -> tuple[np.ndarray, np.ndarray
     size = min(encoders.card(encoder).image_size, LARGEST)
     sizes = {"train.image_size": size, "validate.image_size": size}
     params = config.override(compose.compose("folder", encoder=encoder), sizes)
-    train = config.from_dict(config.Params, params).train
-    images = (image for _, image in decoded(files, channels=3, size=size, max_pixels=MAX_PIXELS))
+    section = config.from_dict(config.Params, params)
+    train, max_pixels = section.train, section.validate.max_pixels
+    images = (image for _, image in decoded(files, channels=3, size=size, max_pixels=max_pixels))
     pixels = np.stack([i.pixels for i in images if not isinstance(i, UnreadableImage)])
     compute = runtime.of_encoder(train, channels=3, kind="auto")
     mean, std = (np.array(v, np.float32) for v in of_encoder(encoder))
