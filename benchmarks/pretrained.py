@@ -4,7 +4,8 @@
 
 Each folder has a sub-folder per class, which score at the end and do nothing else; K is given.
 Features are made once per folder, so the seeds differ in trainings, k-means and UMAP. Writes
-benchmarks/records/pretrained/NAME.json and prints a table: NMI and ACC, mean and spread.
+benchmarks/records/pretrained/NAME.json and prints a table: NMI and ACC, mean and spread. With
+`--encoder none` everything is trained from scratch: NAME--none.json, a column of the same table.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from vtcc.analysis.features import gradients
 from vtcc.analysis.metrics import clustering_scores
 from vtcc.engine import record
 from vtcc.grouping import final, intake
+from vtcc.grouping.encode import sampled
 from vtcc.grouping.learn import learn
 from vtcc.grouping.options import Options
 from vtcc.grouping.prepare import prepare
@@ -34,6 +36,8 @@ METHODS = {
     "kmeans_embedding": "k-means, one training",
     "ours": "vtcc cluster",
 }
+SCRATCH = "from scratch"
+BASELINE = "lite2"  # whose features the baselines have where training is from scratch
 
 
 def measure(name: str, folder: Path, options: Options, seeds: list[int]) -> dict[str, Any]:
@@ -47,7 +51,12 @@ def measure(name: str, folder: Path, options: Options, seeds: list[int]) -> dict
         began = time.monotonic()
         prepared = prepare(replace(options, folder=folder, clusters=K), listed, work)
         seconds = time.monotonic() - began
-        runs = [_run(prepared, replace(options, clusters=K, seed=s), work, s) for s in seeds]
+        features = prepared.features
+        if features is None and options.encoder == "auto":  # the baselines, all the same
+            features = sampled(prepared.files, BASELINE)[1][:, None]
+        runs = [
+            _run(prepared, features, replace(options, clusters=K, seed=s), work, s) for s in seeds
+        ]
     return {
         "name": name,
         "images": len(prepared.cache.paths),
@@ -60,7 +69,9 @@ def measure(name: str, folder: Path, options: Options, seeds: list[int]) -> dict
     }
 
 
-def _run(prepared: Prepared, options: Options, work: Path, seed: int) -> dict[str, Any]:
+def _run(
+    prepared: Prepared, features: np.ndarray | None, options: Options, work: Path, seed: int
+) -> dict[str, Any]:
     room = work / f"seed{seed}"
     room.mkdir()
     began = time.monotonic()
@@ -70,7 +81,10 @@ def _run(prepared: Prepared, options: Options, work: Path, seed: int) -> dict[st
     chosen = final.choose(learned, hog, seed=seed)
     seconds = time.monotonic() - began
     clusters = {"ours": (chosen.model.p.argmax(axis=1), np.arange(len(hog)))}
-    for name, simpler in final.of_features(learned, seed=seed).items():
+    simple = final.of_features(learned, seed=seed)
+    if features is not None and prepared.features is None:
+        simple |= final.of_encoder(features[:, 0], BASELINE, learned.num_clusters, seed=seed)
+    for name, simpler in simple.items():
         clusters[name] = (simpler.clusters, simpler.rows)
     labels = np.array(prepared.labels)
     scores = {}
@@ -81,22 +95,42 @@ def _run(prepared: Prepared, options: Options, work: Path, seed: int) -> dict[st
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Markdown: a row per folder, NMI / ACC per method."""
-    used = [m for m in METHODS if all(m in r["runs"][0]["scores"] for r in records)]
-    lines = ["| folder | " + " | ".join(METHODS[m] for m in used) + " |"]
-    lines.append("|---" * (len(used) + 1) + "|")
+    """Markdown: a row per folder, NMI / ACC per method; then what ours gains over the others."""
+    titles = [*METHODS.values(), SCRATCH]
+    lines = ["| folder | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    gains = []
     for one in records:
-        cells = []
-        for method in used:
-            values = np.array(
-                [[run["scores"][method][k] for k in ("nmi", "acc")] for run in one["runs"]]
-            )
-            mean, spread = values.mean(axis=0), values.std(axis=0)
-            cells.append(f"{mean[0]:.3f} ± {spread[0]:.3f} / {mean[1]:.3f} ± {spread[1]:.3f}")
+        scores = {m: _scores(one, m) for m in METHODS}
+        scratch = RECORDS / f"{one['name']}--none.json"
+        if scratch.exists():
+            scores[SCRATCH] = _scores(json.loads(scratch.read_text(encoding="utf-8")), "ours")
+        cells = [_cell(scores.get(m)) for m in (*METHODS, SCRATCH)]
         lines.append(
             f"| {one['name']}, {one['images']:,} ({one['clusters']}) | {' | '.join(cells)} |"
         )
+        simple = [scores[m] for m in ("kmeans_features", "umap_kmeans_features") if m in scores]
+        ours = scores["ours"]
+        if ours is not None and all(s is not None for s in simple) and simple:
+            gains.append(ours[:, 0].mean() - max(s[:, 0].mean() for s in simple if s is not None))
+    if gains:
+        lines.append(
+            f"\nNMI above the better of k-means and UMAP + k-means on the features: mean "
+            f"{np.mean(gains):+.3f}, least {min(gains):+.3f}, {len(gains)} folders"
+        )
     return "\n".join(lines)
+
+
+def _scores(one: dict[str, Any], method: str) -> np.ndarray | None:
+    """(seeds, 2) NMI and ACC; None where the folder was not grouped by this method."""
+    values = [run["scores"].get(method) for run in one["runs"]]
+    return None if None in values else np.array([[v["nmi"], v["acc"]] for v in values])
+
+
+def _cell(values: np.ndarray | None) -> str:
+    if values is None:
+        return ""
+    mean, spread = values.mean(axis=0), values.std(axis=0)
+    return f"{mean[0]:.3f} ± {spread[0]:.3f} / {mean[1]:.3f} ± {spread[1]:.3f}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -114,7 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
         asked = Options(Path(folder), minutes=options.minutes, encoder=options.encoder)
         records.append(measure(name, Path(folder), asked, options.seeds))
         text = json.dumps(records[-1], indent=1) + "\n"
-        (RECORDS / f"{name}.json").write_text(text, encoding="utf-8")
+        suffix = "" if options.encoder == "auto" else f"--{options.encoder}"
+        (RECORDS / f"{name}{suffix}.json").write_text(text, encoding="utf-8")
         print(table(records), flush=True)
 
 

@@ -13,12 +13,12 @@ from prefect.states import Failed
 from flows import artifacts, models, session, stages, verbs
 from flows.parameters import Alias, BatchSize, Folder, RegisteredModel, TableFile, Version
 from flows.progress import ProgressArtifact
-from vtcc import paths, sheet
+from vtcc import assignments, paths
 from vtcc.errors import VtccError
-from vtcc.stages import tables
+from vtcc.pages import contact_sheet
 
 DIRECTORY = paths.REPORTS / "assigned"
-THUMBNAILS = {"channels": 3, "max_pixels": 100_000_000, "size": sheet.SIDE}
+THUMBNAILS = {"channels": 3, "max_pixels": 100_000_000, "size": contact_sheet.SIDE}
 
 
 def run_name() -> str:
@@ -77,15 +77,15 @@ def _assign(
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{str(flow_run.id)[:6]}"
         target = project / DIRECTORY / f"{source.resolve().name}-{stamp}.csv"
         target.parent.mkdir(parents=True, exist_ok=True)
-    tables.check(target)
+    assignments.check(target)
     with session.session(trains=False):
         stages.done(predict(source, address, target, batch_size))
-        rows = [row for row in tables.read(target) if row.cluster is not None]
+        rows = [row for row in assignments.read(target) if row.cluster is not None]
         found = clusters(rows)
         told = f"- table: `{target}`\n- images: `{source}`\n- model: `{address}`"
         artifacts.table("vtcc-clusters", found, told)
         certain = [(r.cluster, r.confidence or 0.0, r.file) for r in rows if r.cluster is not None]
-        artifacts.sheet("vtcc-gallery", lambda: sheet.of_files(certain, THUMBNAILS))
+        artifacts.sheet("vtcc-gallery", lambda: contact_sheet.of_files(certain, THUMBNAILS))
     get_run_logger().info("%d images in %d clusters: %s", len(rows), len(found), target)
     return {"table": str(target), "clusters": {str(r["cluster"]): r["images"] for r in found}}
 
@@ -105,7 +105,7 @@ def predict(source: Path, address: str, target: Path, batch_size: int) -> Any:
     return None
 
 
-def clusters(rows: list[tables.Row]) -> list[dict[str, Any]]:
+def clusters(rows: list[assignments.Row]) -> list[dict[str, Any]]:
     """Images and mean confidence of each cluster, the largest first."""
     members: dict[int, list[float]] = {}
     for row in rows:

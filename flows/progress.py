@@ -7,6 +7,8 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
+from vtcc.progress import duration
+
 PAUSE = 20.0  # seconds without a try after one that failed
 
 
@@ -48,7 +50,7 @@ class ProgressArtifact:
 
 
 def describe(stage: str, progress: dict[str, Any]) -> str:
-    """`train 3/100 · instance_loss 4.21 · 1830 images/s · 2 min 10 s left`."""
+    """`train 3/100 · instance_loss 4.21 · 1830 images/s · 2 min left`."""
     parts = [f"{stage} {progress.get('done', 0)}/{progress.get('total', 0)}"]
     for key, value in progress.items():
         if key in ("stage", "done", "total"):
@@ -57,15 +59,7 @@ def describe(stage: str, progress: dict[str, Any]) -> str:
         if key == "images_per_second":
             parts.append(f"{shown} images/s")
         elif key == "seconds_left" and isinstance(value, int | float):
-            parts.append(f"{_duration(value)} left")
+            parts.append(f"{duration(value)} left")
         else:
             parts.append(f"{key} {shown}")
     return " · ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

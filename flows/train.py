@@ -27,8 +27,9 @@ from flows.parameters import (
     Seed,
     Tags,
 )
-from vtcc import config, launch, paths, sheet
+from vtcc import config, launch, paths
 from vtcc.errors import VtccError
+from vtcc.pages import contact_sheet
 from vtcc.runner import dvc, workspace
 
 # A name, so that the default is not a literal shared between calls by accident.
@@ -147,7 +148,7 @@ def pictures(where: workspace.Workspace) -> None:
     if confusion.is_file():
         artifacts.picture("vtcc-confusion", confusion, "classes by cluster")
     if (where.directory / paths.ASSIGNMENTS).is_file():
-        artifacts.sheet("vtcc-gallery", lambda: sheet.of_cache(where.directory))
+        artifacts.sheet("vtcc-gallery", lambda: contact_sheet.of_cache(where.directory))
 
 
 def one_line(metrics: dict[str, Any], version: stages.Version) -> str:

@@ -76,6 +76,15 @@ class Browser:
         """The value of a script in the page."""
         return self._call("Runtime.evaluate", expression=script)["result"].get("value")
 
+    def press(self, key: str) -> None:
+        """Presses and releases a key as a person does; unlike events of a script it has effects."""
+        named = {"Enter": (13, "\r"), "ArrowRight": (39, ""), "ArrowDown": (40, "")}
+        code, text = named[key]
+        given = {"key": key, "code": key, "windowsVirtualKeyCode": code, "text": text}
+        kind = "keyDown" if text else "rawKeyDown"
+        self._call("Input.dispatchKeyEvent", type=kind, **given)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **given | {"text": ""})
+
     def look(
         self, url: str, name: str, shown: tuple[str, ...], seconds: float = 90, press: str = ""
     ) -> str:

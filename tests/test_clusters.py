@@ -126,3 +126,17 @@ def test_the_kept_cluster_wins_over_rounded_probabilities(images):
     assert found.cluster.tolist() == base.tolist() == [1, 0]
     assert found.confidence == pytest.approx([0.3333, 0.9], abs=1e-3)
     assert rounded[0, 1] == rounded[0, 0]  # what was given is as it was
+
+
+def test_a_merge_moves_no_image_of_a_third_cluster(images):
+    p, h, _ = images
+    p = p.copy()
+    third = np.flatnonzero(p.argmax(axis=1) == 2)[0]
+    p[third] = [0.28, 0.27, 0.45]
+    known = Clusters.fit(p, h)
+    merged = replace(known, of_base=(0, 0, 2), names={0: "both", 2: "c"}).measured(
+        h, np.array([0, 0, 2])[p.argmax(axis=1)]
+    )
+    found = merged.apply(p, h)
+    assert (found.cluster[third], found.second[third]) == (2, 0)
+    assert found.confidence[third] == pytest.approx(0.45)

@@ -32,7 +32,7 @@ PATCHES = {
     "download": "from vtcc.data import manifest; manifest.write_table = pause",
     "validate": "from vtcc.data.cache import CacheWriter; CacheWriter.finish = pause",
     "train": "import vtcc.engine.checkpoint as c; real = c.save_file; c.save_file = pause",
-    "evaluate": "from vtcc.analysis import gallery, plots; plots.embedding = pause",
+    "evaluate": "from vtcc.analysis import plots; plots.embedding = pause",
 }
 
 

@@ -135,12 +135,15 @@ class Clusters:
         return sorted(self.names)
 
     def apply(self, p: np.ndarray, h: np.ndarray, base: np.ndarray | None = None) -> Applied:
-        """Assigns images.
+        """Assigns images: each goes where the head's cluster of it went.
+
+        So a merge moves no image of a third cluster, even where the probabilities of the merged
+        ones add up to more than its own; confidence and second choice are by these sums.
 
         Args:
             p: (N, K) probabilities of the head. h: (N, d) embeddings.
-            base: (N,) the head's cluster of each image, where it was kept: it wins over what is
-                largest in `p`, which may have been rounded since.
+            base: (N,) the head's cluster of each image, where it was kept: `p` may have been
+                rounded since.
 
         Raises:
             VtccError: when the head has another number of clusters.
@@ -150,19 +153,22 @@ class Clusters:
                 f"{FILE} is of a model with {len(self.of_base)} clusters, this one has "
                 f"{p.shape[1]}; they do not belong together"
             )
-        if base is not None:
-            p = _with_first(p, base)
+        base = p.argmax(axis=1) if base is None else base
         unit, ids = _unit(h), self.ids
         column = {k: i for i, k in enumerate(ids)} | {EXCLUDED: len(ids)}
         mass = np.zeros((len(p), len(ids) + 1), np.float64)
+        own, every = np.zeros(len(p), np.int64), np.arange(len(p))
         for i, k in enumerate(self.of_base):
             if i in self.splits:
                 split = self.splits[i]
                 nearest = (unit @ split.centres.T).argmax(axis=1)
                 where = np.array([column[j] for j in split.ids])[nearest]
-                mass[np.arange(len(p)), where] += p[:, i]
             else:
-                mass[:, column[k]] += p[:, i]
+                where = np.full(len(p), column[k])
+            mass[every, where] += p[:, i]
+            own[base == i] = where[base == i]
+        confidence = mass[every, own]
+        mass[every, own] = np.inf  # the first choice, whatever the sums
         order = np.argsort(-mass, axis=1, kind="stable")
         number = np.array([*ids, EXCLUDED])
         cluster = number[order[:, 0]]
@@ -172,7 +178,7 @@ class Clusters:
         novelty = self._novelty(h) / self.threshold
         return Applied(
             cluster=cluster.astype(np.int64),
-            confidence=mass[np.arange(len(p)), order[:, 0]].clip(0, 1).astype(np.float32),
+            confidence=confidence.clip(0, 1).astype(np.float32),
             second=second.astype(np.int64),
             distance=distance,
             outlier=distance > fence,
@@ -277,14 +283,6 @@ class Clusters:
 def _second(order: np.ndarray, excluded: int) -> np.ndarray:
     """The second best column that is not the excluded one."""
     return np.where(order[:, 1] != excluded, order[:, 1], order[:, 2 if order.shape[1] > 2 else 0])
-
-
-def _with_first(p: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """Probabilities in which column `base` of each row is the largest."""
-    wrong = np.flatnonzero(p.argmax(axis=1) != base)
-    p = p.copy()
-    p[wrong, base[wrong]] = np.nextafter(p[wrong].max(axis=1), np.inf, dtype=p.dtype)
-    return p
 
 
 def _unit(h: np.ndarray) -> np.ndarray:

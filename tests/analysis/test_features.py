@@ -58,6 +58,21 @@ def test_gradients_of_large_images_are_those_of_their_averages():
 
 
 @pytest.mark.slow
+def test_cosine_maps_of_few_images_have_the_neighbours_of_umaps_own(monkeypatch):
+    from sklearn.metrics import adjusted_rand_score
+
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(5, 20))
+    x = (centres[np.arange(200) % 5] + random.normal(size=(200, 20)) * 0.4).astype(np.float32)
+    x *= random.uniform(0.1, 10, (200, 1)).astype(np.float32)  # lengths mean nothing
+    ours = features.umap(x, 0, metric="cosine")
+    monkeypatch.setattr(features, "_UMAP_APPROXIMATE", 0)
+    theirs = features.umap(x, 0, metric="cosine")
+    labels = [features.kmeans(points, 5, 0, 3).labels_ for points in (ours, theirs)]
+    assert adjusted_rand_score(labels[0], np.arange(200) % 5) == 1
+    assert adjusted_rand_score(*labels) == 1
+
+
 def test_umap_of_few_and_of_equal_images_is_finite():
     x = np.zeros((10, 4), np.float32)
     assert np.isfinite(features.umap(x, 0)).all()

@@ -493,7 +493,7 @@ def test_progress_in_words() -> None:
         "images_per_second": 1830.4,
         "seconds_left": 130.2,
     }
-    said = "train 3/100 · cluster_loss 2.346 · 1830 images/s · 2 min 10 s left"
+    said = "train 3/100 · cluster_loss 2.346 · 1830 images/s · 2 min left"
     assert describe("train", given) == said
 
 

@@ -77,6 +77,17 @@ def test_a_part_can_be_split_and_merged_again(state):
     assert set(found[60:].tolist()) == {0, 3}
 
 
+@pytest.mark.parametrize("between", [[], [{"do": "merge", "clusters": [0, 4], "into": 0}]])
+def test_what_nobody_has_seen_is_not_excluded(state, between):
+    split = {"do": "split", "cluster": 3, "into": 2}
+    unseen = 0 if between else 4
+    exclude = {"do": "exclude", "cluster": unseen}
+    with pytest.raises(VtccError, match=f"cluster {unseen} is split by these same edits"):
+        edits.apply(state, [split, *between, exclude])
+    after = edits.apply(edits.apply(state, [split, *between]), [exclude])
+    assert (after.cluster == -1).sum() == (30 if between else 10)
+
+
 def test_files_are_moved_and_excluded_by_name(state):
     after = edits.apply(
         state,

@@ -5,23 +5,24 @@ import os
 import numpy as np
 import pytest
 
+from vtcc.clusters import Applied
 from vtcc.errors import VtccError
 from vtcc.grouping import intake, outputs
 
 
 def assigned(names, clusters, titles):
     N = len(names)
-    return outputs.Assigned(
-        files=names,
-        row={name: i for i, name in enumerate(names)},
+    applied = Applied(
         cluster=np.array(clusters),
-        names=titles,
-        confidence=np.zeros(N),
-        distance=np.zeros(N),
-        second=np.zeros(N, int),
+        confidence=np.full(N, 0.5, np.float32),
+        second=np.full(N, -1),
+        distance=np.zeros(N, np.float32),
         outlier=np.zeros(N, bool),
-        errors={},
+        novel=np.zeros(N, bool),
+        novelty=np.zeros(N, np.float32),
     )
+    row = {name: i for i, name in enumerate(names)}
+    return outputs.Assigned(files=names, row=row, applied=applied, names=titles, errors={})
 
 
 @pytest.fixture

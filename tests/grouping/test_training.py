@@ -36,14 +36,14 @@ def params():
 @pytest.fixture
 def room(cache, params, tmp_path):
     room = tmp_path / "training"
-    training.train(training.Material(cache), params, room, seconds=None, title="training")
+    training.train(training.Material(cache), params, room, limit=None, title="training")
     return room
 
 
 def again(cache, params, room, capsys):
     """The training once more, and whether it really trained."""
     capsys.readouterr()
-    trained = training.train(training.Material(cache), params, room, seconds=None, title="training")
+    trained = training.train(training.Material(cache), params, room, limit=None, title="training")
     return trained, "training: 2 epochs, K = 3" in capsys.readouterr().out
 
 
@@ -82,10 +82,10 @@ def other_shape(room):
     ],
 )
 def test_what_is_foreign_or_damaged_is_trained_again(cache, params, room, damage, message, capsys):
-    before = training.train(training.Material(cache), params, room, seconds=None, title="training")
+    before = training.train(training.Material(cache), params, room, limit=None, title="training")
     damage(room)
     capsys.readouterr()
-    after = training.train(training.Material(cache), params, room, seconds=None, title="training")
+    after = training.train(training.Material(cache), params, room, limit=None, title="training")
     assert message in capsys.readouterr().out
     assert after.key == before.key
     np.testing.assert_array_equal(after.h, before.h)
@@ -96,4 +96,4 @@ def test_other_parameters_are_another_training(cache, params, room, capsys):
     other = config.override(params, {"train.seed": 5})
     trained, _ = again(cache, params, room, capsys)
     material = training.Material(cache)
-    assert training.train(material, other, room, seconds=None, title="t").key != trained.key
+    assert training.train(material, other, room, limit=None, title="t").key != trained.key

@@ -25,14 +25,6 @@ def test_what_cannot_be_read_counts_as_absent(tmp_path, capsys, content):
     assert "cannot be read, so this step is done again" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"seconds": "many"}', "{}"])
-def test_a_damaged_budget_is_measured_again(tmp_path, monkeypatch, content):
-    monkeypatch.setattr(learn.time, "monotonic", lambda: 100.0)
-    (tmp_path / "budget.json").write_text(content)
-    assert learn._budget(1000, tmp_path, 700.0) == 600 - 45 - 6
-    assert learn._budget(1000, tmp_path, 400.0) == 600 - 45 - 6  # as it was begun
-
-
 def trained(key="k1"):
     heads = np.eye(3, dtype=np.float32)[np.repeat(np.arange(3), 20)][None]
     h = H.astype(np.float32)

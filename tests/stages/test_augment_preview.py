@@ -5,8 +5,8 @@ from typer.testing import CliRunner
 
 from tests.tracking import toy
 from vtcc import cli, config
-from vtcc.analysis.views import displayable
 from vtcc.errors import VtccError
+from vtcc.pages.thumbnails import displayable
 from vtcc.stages import augment_preview
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,24 @@ import pytest
 from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
-from vtcc import config
-from vtcc.clusters import Clusters
+from vtcc import assignments, config
+from vtcc.clusters import Applied, Clusters
 from vtcc.errors import VtccError
 from vtcc.grouping import outputs, result, workdir
 from vtcc.grouping.options import Options, parse_clusters
 from vtcc.stages import cluster, predict, refine
 
 ODD = ['<script>alert("1")<.png', "quo'te \N{CAMERA}.png", "x" * 200 + ".png"]
+# In a folder of copies two of them have the name of one in sub/, the third but for the case.
+ALIKE = ["sub__00.png", "sub__01.png", "SUB__02.png"]
+NAMES = [
+    *ODD,
+    *(f"sub/{i:02d}.png" for i in range(30)),
+    *ALIKE,
+    os.fsdecode(b"\xff.png"),
+    *(f"{i:02d}.png" for i in range(59)),
+]
+SHOWN = [name.replace("\udcff", "%FF") for name in NAMES]
 SMALL = {
     "train.epochs": 40,
     "train.model.depth": 1,
@@ -44,11 +56,10 @@ def pictures(n):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """96 images, three with odd names, one that cannot be read."""
+    """96 images, some with odd names, one that cannot be read."""
     root = tmp_path_factory.mktemp("all") / "photos"
     (root / "sub").mkdir(parents=True)
-    names = [*ODD, *(f"sub/{i:02d}.png" for i in range(30)), *(f"{i:02d}.png" for i in range(63))]
-    for name, picture in zip(names, pictures(96), strict=True):
+    for name, picture in zip(NAMES, pictures(96), strict=True):
         Image.fromarray(picture).save(root / name, "PNG")
     (root / "broken.png").write_bytes(b"no image")
     return root
@@ -57,7 +68,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(photos):
     """The results of one run, and what was in them."""
-    return cluster.run(Options(photos, clusters=3, minutes=0.1, overrides=SMALL))
+    return cluster.run(Options(photos, clusters=3, minutes=0.1, overrides=SMALL, folders="copies"))
 
 
 def rows(directory):
@@ -69,7 +80,7 @@ def test_every_file_has_its_row(photos, made):
     assert made == photos.with_name("photos-clusters")
     found = {row["file"]: row for row in rows(made)}
     assert len(found) == 97
-    assert set(ODD) <= set(found)
+    assert set(found) == {*SHOWN, "broken.png"}
     assert found["broken.png"]["cluster"] == ""
     assert found["broken.png"]["error"]
     for name, row in found.items():
@@ -91,8 +102,7 @@ def test_every_file_has_its_row(photos, made):
 
 def test_three_obvious_kinds_are_found(photos, made):
     kind = {row["file"]: int(row["cluster"]) for row in rows(made) if row["cluster"]}
-    names = [*ODD, *(f"sub/{i:02d}.png" for i in range(30)), *(f"{i:02d}.png" for i in range(63))]
-    right = normalized_mutual_info_score([i % 3 for i in range(96)], [kind[name] for name in names])
+    right = normalized_mutual_info_score([i % 3 for i in range(96)], [kind[name] for name in SHOWN])
     assert right > 0.6  # forty epochs of a tiny model
 
 
@@ -223,7 +233,7 @@ def test_an_open_k_is_found(kinds, open_k):
     summary = json.loads((open_k / "summary.json").read_text())
     table = rows(open_k)
     assert [row["file"] for row in table] == [f"{i:02d}.png" for i in range(48)]
-    assert list(table[0]) == list(outputs.COLUMNS)
+    assert list(table[0]) == list(assignments.NAMED)
     K = summary["count"]["clusters"]
     assert K in (3, 4, 5)
     tried = [criteria["clusters"] for criteria in summary["count"]["curve"]]
@@ -267,20 +277,26 @@ def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, 
     for module, step in ((prepare, "prepare"), (learn, "learn"), (judge, "judge")):
         monkeypatch.setattr(module, step, create_autospec(getattr(module, step)))
     table = [row for row in rows(made) if row["cluster"]]
+    N = len(table)
     K3 = outputs.Assigned(
         files=[row["file"] for row in table],
         row={row["file"]: i for i, row in enumerate(table)},
-        cluster=np.array([int(row["cluster"]) for row in table]),
+        applied=Applied(
+            cluster=np.array([int(row["cluster"]) for row in table]),
+            confidence=np.zeros(N),
+            second=np.zeros(N, int),
+            distance=np.zeros(N),
+            outlier=np.zeros(N, bool),
+            novel=np.zeros(N, bool),
+            novelty=np.zeros(N),
+        ),
         names={0: "a", 1: "b", 2: "c"},
-        confidence=np.zeros(len(table)),
-        distance=np.zeros(len(table)),
-        second=np.zeros(len(table), int),
-        outlier=np.zeros(len(table), bool),
         errors={},
     )
 
     def write(directory, *steps, **named):
-        shutil.copytree(made, directory, dirs_exist_ok=True)
+        copied(made, directory)
+        shutil.rmtree(directory / "folders")
         return K3
 
     monkeypatch.setattr(result, "write", create_autospec(result.write, side_effect=write))
@@ -288,8 +304,6 @@ def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, 
     monkeypatch.setattr(result, "closing_lines", closing)
     monkeypatch.setattr(outputs.shutil, "copy2", full_disk)
     out = tmp_path / "out"
-    # Copying a tree needs what is broken here for single files alone.
-    monkeypatch.setattr(shutil, "copytree", lambda a, b, dirs_exist_ok: copied(a, b))
     with pytest.raises(VtccError, match=r"No space left.* are complete without it"):
         cluster.run(Options(photos, out=out, clusters=3, folders="copies"))
     assert rows(out) == rows(made)
@@ -328,9 +342,11 @@ def test_a_new_name_moves_no_image(made, renamed):
     embedding = outputs.Embedding.load(results)
     refine.run(results, edits)
     for before, after in zip(renamed_rows(rows(made)), rows(results), strict=True):
-        assert before | {"distance": ""} == after | {"distance": ""}
+        rounded = {"distance": "", "novelty": ""}  # by the embedding's rows, kept as unit rows
+        assert before | rounded == after | rounded
         if before["distance"]:
-            assert float(before["distance"]) == pytest.approx(float(after["distance"]), abs=2e-6)
+            for column in rounded:
+                assert float(before[column]) == pytest.approx(float(after[column]), abs=2e-6)
     assert (outputs.Embedding.load(results).base == embedding.base).all()
 
 
@@ -356,19 +372,72 @@ def test_refine_with_copies_works_where_the_images_are_gone(made, renamed, capsy
     assert [row["name"] for row in rows(results)] == [r["name"] for r in renamed_rows(rows(made))]
 
 
+def contents_by_cluster(photos, results):
+    """What the images of each cluster hold, by the tables."""
+    file = dict(zip(SHOWN, NAMES, strict=True))
+    found = {}
+    for row in rows(results):
+        if row["cluster"]:
+            content = (photos / file[row["file"]]).read_bytes()
+            found.setdefault(row["name"], set()).add(content)
+    return found
+
+
+def copies_by_cluster(results):
+    return {d.name: {f.read_bytes() for f in d.iterdir()} for d in (results / "folders").iterdir()}
+
+
+def test_every_image_is_copied_to_its_cluster(photos, made):
+    assert copies_by_cluster(made) == contents_by_cluster(photos, made)
+    copies = [file for file in (made / "folders").rglob("*") if file.is_file()]
+    assert len(copies) == 96  # none took the place of another
+    assert all(not file.is_symlink() for file in copies)
+    assert "%FF.png" in {file.name for file in copies}
+
+
 def test_refine_copies_what_is_there(photos, renamed):
     results, edits = renamed
-    summary = json.loads((results / "summary.json").read_text())
-    (results / "summary.json").write_text(json.dumps(summary | {"folders": "copies"}))
     refine.run(results, edits)
-    placed = {file.name: file for file in (results / "folders").rglob("*.png")}
-    named = {row["file"]: row["name"] for row in rows(results) if row["cluster"]}
-    assert len(placed) == len(named) == 96
-    for name, cluster_name in named.items():
-        if "x" * 50 not in name:
-            file = placed[name.replace("/", "__")]
-            assert file.parent.name == cluster_name
-            assert file.read_bytes() == (photos / name).read_bytes()
+    assert copies_by_cluster(results) == contents_by_cluster(photos, results)
+    assert "boats" in copies_by_cluster(results)
+    assert sum(1 for file in (results / "folders").rglob("*") if file.is_file()) == 96
+
+
+def test_a_borderline_image_stays_where_it_was(renamed):
+    results, edits = renamed
+    embedding = outputs.Embedding.load(results)
+    best = embedding.base == 2
+    p = embedding.p.copy()
+    p[best] = [0.33330, 0.33331, 0.33334]  # half precision cannot tell these apart
+    assert best.any()
+    assert (p[best].astype(np.float16).argmax(axis=1) == 0).all()
+    replace(embedding, p=p).save(results)
+    refine.run(results, edits)
+    of = {row["file"]: row["cluster"] for row in rows(results)}
+    assert [int(of[path]) for path in embedding.paths] == embedding.base.tolist()
+
+
+def test_excluded_images_are_called_so_by_tables_and_by_predict(photos, made, renamed, tmp_path):
+    results, edits = renamed
+    content = json.loads(edits.read_text())
+    content["edits"] = [
+        {"do": "merge", "clusters": [0, 1], "into": 0},
+        {"do": "exclude", "cluster": 2},
+    ]
+    edits.write_text(json.dumps(content))
+    refine.run(results, edits)
+    predict.run([photos], str(results / "model"), out=tmp_path / "p.csv")
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        predicted = {row["file"].split("photos/", 1)[1]: row for row in csv.DictReader(file)}
+    before = {row["file"]: row["cluster"] for row in rows(made)}
+    for row in rows(results):
+        assert list(row) == list(predicted[row["file"]])  # one order of columns
+        assert row["name"] == predicted[row["file"]]["name"]
+        if before[row["file"]] == "2":
+            assert (row["cluster"], row["name"]) == ("", "excluded")
+    trust = json.loads((results / "summary.json").read_text())["trust"]
+    assert trust["verdict"].endswith("(measured on the 3 clusters before they were edited)")
+    assert not any(1 in pair[:2] or 2 in pair[:2] for pair in trust["confused"])
 
 
 @pytest.mark.parametrize(

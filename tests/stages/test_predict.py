@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.tracking import toy
+from vtcc import assignments
 from vtcc.errors import VtccError
-from vtcc.stages import predict, tables
+from vtcc.stages import predict
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -77,7 +78,7 @@ def test_folder_gives_what_the_engine_gives(photos, model, place, batch_size):
 
 
 def test_all_three_formats_say_the_same(photos, model, place):
-    for suffix in tables.SUFFIXES:
+    for suffix in assignments.SUFFIXES:
         predict.run([photos], str(model), out=place / f"out{suffix}")
     plain = read(place / "out.csv")
     objects = json.loads((place / "out.json").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ import pytest
 
 from tests.runner import toy
 from vtcc.errors import VtccError
+from vtcc.progress import duration
 from vtcc.runner import dvc
 from vtcc.stages import study as stage
 from vtcc.study import crew, plan, records, run
@@ -154,4 +155,4 @@ def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
 
 
 def test_time_left_is_said_in_words() -> None:
-    assert [run.duration(s) for s in (80, 300, 7500)] == ["80 s", "5 min", "2 h 05 min"]
+    assert [duration(s) for s in (80, 300, 7500)] == ["80 s", "5 min", "2 h 05 min"]

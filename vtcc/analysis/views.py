@@ -15,8 +15,8 @@ class Section:
 
     Attributes:
         title: above the rows.
-        originals: n images, (h, w, C) uint8 each.
-        first, second: (n, columns, S, S, C) floats in 0-1.
+        originals: n images, (h, w, 3) uint8 each.
+        first, second: (n, columns, S, S, 3) floats in 0-1.
     """
 
     title: str
@@ -43,19 +43,8 @@ def views(path: Path, sections: Sequence[Section]) -> None:
             for i, row in enumerate(axes):
                 pictures = [section.originals[i] / 255, *section.first[i], *section.second[i]]
                 for ax, picture in zip(row, pictures, strict=True):
-                    ax.imshow(displayable(picture), interpolation="nearest", vmin=0, vmax=1)
+                    ax.imshow(np.clip(picture, 0, 1), interpolation="nearest", vmin=0, vmax=1)
                     ax.set_axis_off()
             half = section.first.shape[1]
             for at, name in ((0, "original"), (1, "first views"), (1 + half, "second views")):
                 axes[0, at].set_title(name, loc="left", fontsize=8)
-
-
-def displayable(image: np.ndarray) -> np.ndarray:
-    """(h, w, C) floats in 0-1 -> (h, w, 3): one channel as grey, two as red and green, of more
-    the first three."""
-    channels = image.shape[2]
-    if channels == 1:
-        image = np.repeat(image, 3, axis=2)
-    elif channels == 2:
-        image = np.concatenate([image, np.zeros_like(image[..., :1])], axis=2)
-    return np.clip(image[..., :3], 0, 1)

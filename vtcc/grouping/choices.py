@@ -194,7 +194,8 @@ def _optimisation(made: Choices, survey: Survey) -> None:
         {
             "train.batch_size": batch,
             "train.loss.instance_temperature": 0.2 if photographs else 0.5,
-            "train.optimizer.learning_rate": 0.002 if photographs else 0.001,
+            "train.optimizer.learning_rate": 0.002 if photographs else 0.004,
+            "train.loss.entropy_weight": 1.0 if photographs else 1.5,
             "train.model.num_cluster_heads": 8,
         },
         "batch",

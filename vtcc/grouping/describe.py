@@ -1,15 +1,15 @@
-"""What distinguishes each cluster, for its card on the page."""
+"""What distinguishes each cluster, as the page shows it."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vtcc.cards import Card
-from vtcc.cards.sprites import displayable
+from vtcc.pages.clusters import ClusterSummary
+from vtcc.pages.thumbnails import displayable
 
-SHOWN = 6  # images a row of a card
+SHOWN = 6  # images in a row
 MEAN_OF = 400  # images, at most
-SAID = 3  # words on looks
+WORDS = 3  # words on looks
 PLAIN = 0.6  # standard deviations from all images at which something is said
 
 LOOKS = {
@@ -23,7 +23,7 @@ LOOKS = {
 
 
 def looks(images: np.ndarray) -> np.ndarray:
-    """Simple facts of each image, a column per word of `LOOKS`.
+    """Simple measures of each image, a column per word of `LOOKS`.
 
     Args:
         images: (n, S, S, C) uint8.
@@ -49,7 +49,7 @@ def looks(images: np.ndarray) -> np.ndarray:
     )
 
 
-def cards(
+def summaries(
     *,
     cluster: np.ndarray,
     names: dict[int, str],
@@ -58,29 +58,29 @@ def cards(
     outlier: np.ndarray,
     centres: dict[int, np.ndarray],
     first: np.ndarray,
-    facts: np.ndarray,
+    looks: np.ndarray,
     read: Callable[[np.ndarray], np.ndarray],
     attention: Callable[[np.ndarray], np.ndarray | None],
     labels: Sequence[int] | None = None,
     classes: Sequence[str] = (),
-) -> list[Card]:
-    """A card per cluster, by id.
+) -> list[ClusterSummary]:
+    """A summary per cluster, by id.
 
     Args:
         cluster: (N,) ids, -1 for excluded. names: id -> name.
         confidence, distance: (N,). outlier: (N,) bool. centres: id -> unit (d,).
         first: (N,) of `duplicates.groups`: the first of the images that look alike.
-        facts: (N, 6) of `looks`.
+        looks: (N, 6) of the function `looks`.
         read: rows -> (n, S, S, C) uint8. attention: the same images -> (n, g, g) or None.
         labels: (N,) class numbers, only described. classes: their names.
     """
-    scale = np.maximum(facts.std(axis=0), 1e-6)
-    overall = facts.mean(axis=0)
-    made = []
+    scale = np.maximum(looks.std(axis=0), 1e-6)
+    overall = looks.mean(axis=0)
+    clusters = []
     for k in sorted(names):
         rows = np.flatnonzero(cluster == k)
         if not len(rows):
-            made.append(Card(k, names[k], 0, np.nan, np.nan, None, np.nan, (), ()))
+            clusters.append(ClusterSummary(k, names[k], 0, np.nan, np.nan, None, np.nan, (), ()))
             continue
         away = np.nan_to_num(distance[rows], nan=2.0)
         typical = rows[np.lexsort((rows, -confidence[rows], away))][:SHOWN]
@@ -89,8 +89,8 @@ def cards(
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MEAN_OF)).astype(int)]
         shown = read(typical)
         seen = attention(shown)
-        made.append(
-            Card(
+        clusters.append(
+            ClusterSummary(
                 id=k,
                 name=names[k],
                 size=len(rows),
@@ -102,13 +102,13 @@ def cards(
                 boundary=unsure.tolist(),
                 duplicates=_alike(rows, first),
                 outliers=int(outlier[rows].sum()),
-                about=_words((facts[rows].mean(axis=0) - overall) / scale),
+                about=_words((looks[rows].mean(axis=0) - overall) / scale),
                 mean=read(some).mean(axis=0).round().astype(np.uint8),
                 attention=[] if seen is None else list(seen),
                 labels=_labels(rows, labels, classes),
             )
         )
-    return made
+    return clusters
 
 
 def _nearest(k: int, centres: dict[int, np.ndarray]) -> tuple[int | None, float]:
@@ -130,7 +130,7 @@ def _alike(rows: np.ndarray, first: np.ndarray) -> list[list[int]]:
 
 def _words(apart: np.ndarray) -> list[str]:
     """The looks that are farthest from those of all images."""
-    strong = [i for i in np.argsort(-np.abs(apart)) if abs(apart[i]) >= PLAIN][:SAID]
+    strong = [i for i in np.argsort(-np.abs(apart)) if abs(apart[i]) >= PLAIN][:WORDS]
     words = [list(LOOKS.values())[i][int(apart[i] > 0)] for i in strong]
     return [f"{', '.join(words)} than most"] if words else []
 

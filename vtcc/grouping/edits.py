@@ -24,6 +24,8 @@ class State:
         clusters: of the model. files: name -> row. h: (N, d) embedding.
         cluster: (N,) ids as they stand. moved: file -> id, for those moved by name.
         next: id of the next new cluster, above all that these edits ever knew.
+        unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
+            are in them. seed: of that k-means.
     """
 
     clusters: Clusters
@@ -32,6 +34,8 @@ class State:
     cluster: np.ndarray
     moved: dict[str, int]
     next: int = 0
+    unseen: frozenset[int] = frozenset()
+    seed: int = 0
 
     @property
     def unit(self) -> np.ndarray:
@@ -49,24 +53,26 @@ def read(path: Path, digest: str) -> list[dict[str, Any]]:
         VtccError: when it is no such file, or meant for another model or state.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VtccError(f"--edits: {path}: no such file; export it from report.html") from None
     except (OSError, ValueError) as error:
         raise VtccError(f"--edits: {path}: not readable as JSON ({error})") from None
-    if not isinstance(said, dict) or not isinstance(said.get("edits"), list):
+    if not isinstance(content, dict) or not isinstance(content.get("edits"), list):
         raise VtccError(f"--edits: {path}: not an edits.json; export it from report.html")
-    if said.get("format") != FORMAT:
-        raise VtccError(f"--edits: {path}: format {said.get('format')!r}; this vtcc reads {FORMAT}")
-    if said.get("model") != digest:
+    if content.get("format") != FORMAT:
+        raise VtccError(
+            f"--edits: {path}: format {content.get('format')!r}; this vtcc reads {FORMAT}"
+        )
+    if content.get("model") != digest:
         raise VtccError(
             f"--edits: {path} was made for another model or before other edits (its model is "
-            f"{said.get('model')!r}, here it is {digest!r}); open the present report.html and "
+            f"{content.get('model')!r}, here it is {digest!r}); open the present report.html and "
             "make the edits again"
         )
-    if not said["edits"]:
+    if not content["edits"]:
         raise VtccError(f"--edits: {path} holds no edits")
-    edits: list[dict[str, Any]] = said["edits"]
+    edits: list[dict[str, Any]] = content["edits"]
     return edits
 
 
@@ -77,10 +83,11 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
         VtccError: on the first edit that is not possible, with its number; nothing has changed.
     """
     highest = max(*state.clusters.names, int(state.cluster.max()))
-    state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved), next=highest + 1)
+    state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved))
+    state.next, state.unseen, state.seed = highest + 1, frozenset(), seed
     for number, edit in enumerate(edits, 1):
         try:
-            _one(state, edit, seed)
+            _apply_one(state, edit)
         except (_Refused, KeyError, TypeError, ValueError) as error:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
@@ -94,7 +101,7 @@ class _Refused(Exception):  # noqa: N818 - becomes a VtccError with the edit's n
     pass
 
 
-def _one(state: State, edit: dict[str, Any], seed: int) -> None:
+def _apply_one(state: State, edit: dict[str, Any]) -> None:
     kinds = {
         "rename": _rename,
         "merge": _merge,
@@ -105,10 +112,7 @@ def _one(state: State, edit: dict[str, Any], seed: int) -> None:
     }
     if not isinstance(edit, dict) or edit.get("do") not in kinds:
         raise _Refused(f"unknown; known are {', '.join(kinds)}")
-    if edit["do"] == "split":
-        _split(state, edit, seed)
-    else:
-        kinds[edit["do"]](state, edit)
+    kinds[edit["do"]](state, edit)
 
 
 def _known(state: State, k: Any) -> int:
@@ -148,12 +152,19 @@ def _merge(state: State, edit: dict[str, Any]) -> None:
     if edit.get("name"):
         names[into] = _text(edit["name"])
     _relabel(state, dict.fromkeys(ids, into), names)
+    if ids & state.unseen:
+        state.unseen = state.unseen - ids | {into}
 
 
 def _exclude(state: State, edit: dict[str, Any]) -> None:
     k = _known(state, edit["cluster"])
     if len(state.clusters.names) == 1:
         raise _Refused("the last cluster cannot be excluded")
+    if k in state.unseen:
+        raise _Refused(
+            f"cluster {k} is split by these same edits, so nobody has seen which images would go; "
+            "refine first, then exclude it"
+        )
     _relabel(state, {k: EXCLUDED}, {j: v for j, v in state.clusters.names.items() if j != k})
 
 
@@ -172,7 +183,7 @@ def _relabel(state: State, to: dict[int, int], names: dict[int, str]) -> None:
     state.moved = {file: to.get(k, k) for file, k in state.moved.items()}
 
 
-def _split(state: State, edit: dict[str, Any], seed: int = 0) -> None:
+def _split(state: State, edit: dict[str, Any]) -> None:
     k = _known(state, edit["cluster"])
     rows = np.flatnonzero(state.cluster == k)
     unit = state.unit
@@ -196,7 +207,7 @@ def _split(state: State, edit: dict[str, Any], seed: int = 0) -> None:
             raise _Refused(f"found into {parts!r}; allowed: 2 to {MOST_PARTS}")
         if len(rows) < parts:
             raise _Refused(f"cluster {k} has {len(rows)} images, too few for {parts} parts")
-        part = kmeans(unit[rows], parts, seed, starts=10).labels_
+        part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
         # The largest part keeps id and name.
         order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")
         part = np.argsort(order)[part]
@@ -229,6 +240,7 @@ def _split(state: State, edit: dict[str, Any], seed: int = 0) -> None:
         by_row = {row: file for file, row in state.files.items()}
         state.moved |= {by_row[int(r)]: int(state.cluster[r]) for r in rows}
     else:
+        state.unseen |= set(ids)
         state.moved = {
             f: int(state.cluster[state.files[f]]) if j == k else j for f, j in state.moved.items()
         }

@@ -1,21 +1,24 @@
 """Features of a folder's images by a pretrained encoder, straight from the files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from vtcc import config
+from vtcc import config, encoders
+from vtcc.config import compose
 from vtcc.data.cache import Cache
 from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
-from vtcc.engine import features
+from vtcc.engine import features, runtime
 from vtcc.engine.frozen import encoder_identity
-from vtcc.engine.normalization import normalization
-from vtcc.engine.runtime import of_encoder
-from vtcc.progress import note
+from vtcc.engine.normalization import normalization, of_encoder
+from vtcc.grouping.choices import LARGEST
+from vtcc.progress import note, track
+
+_PART = 64
 
 
 def encoded(
@@ -66,13 +69,38 @@ def encoded(
         work / "features",
         blocks,
         len(files),
-        runtime=of_encoder(train, channels=cache.channels, kind=section.embed.runtime),
+        runtime=runtime.of_encoder(train, channels=cache.channels, kind=section.embed.runtime),
         drawing=features.Drawing(
             size, mean, std, train.augment, section.embed.views, section.embed.seed
         ),
         encoder=encoder,
         digest=cache.digest,
     )
+
+
+def sampled(files: Sequence[Path], encoder: str) -> tuple[np.ndarray, np.ndarray]:
+    """A few images and their features, at the encoder's own size; unreadable ones are left out.
+
+    Args:
+        files: of n images. encoder: a name of `vtcc encoders` whose weights are here.
+
+    Returns:
+        Pixels (n, S, S, 3) uint8 and features (n, D) float32.
+    """
+    size = min(encoders.card(encoder).image_size, LARGEST)
+    sizes = {"train.image_size": size, "validate.image_size": size}
+    params = config.override(compose.compose("folder", encoder=encoder), sizes)
+    section = config.from_dict(config.Params, params)
+    train, max_pixels = section.train, section.validate.max_pixels
+    images = (image for _, image in decoded(files, channels=3, size=size, max_pixels=max_pixels))
+    pixels = np.stack([i.pixels for i in images if not isinstance(i, UnreadableImage)])
+    compute = runtime.of_encoder(train, channels=3, kind="auto")
+    mean, std = (np.array(v, np.float32) for v in of_encoder(encoder))
+    computed = []
+    for start in track(range(0, len(pixels), _PART), "compare", -(-len(pixels) // _PART)):
+        x = (pixels[start : start + _PART].astype(np.float32) / 255 - mean) / std
+        computed.append(compute(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))))
+    return pixels, np.concatenate(computed)
 
 
 def _enlarged(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -111,11 +111,20 @@ def of_features(learned: Learned, *, seed: int) -> dict[str, Simpler]:
     labels = kmeans(main.space, K, seed, starts=5).labels_
     title, taken = "k-means on what was trained", time.monotonic() - began
     results["kmeans_embedding"] = Simpler(title, labels, every, main.space, taken)
-    if learned.material.features is None:
-        return results
-    rows = subsample(len(every), MAPPED, seed)
-    plain = unit_rows(np.asarray(learned.material.features[rows, 0], np.float32))
-    encoder = main.info["model"]["encoder"]
+    if learned.material.features is not None:
+        plain = learned.material.features[:, 0]
+        results |= of_encoder(plain, main.info["model"]["encoder"], K, seed=seed)
+    return results
+
+
+def of_encoder(features: np.ndarray, encoder: str, K: int, *, seed: int) -> dict[str, Simpler]:
+    """k-means, UMAP + k-means and UMAP + HDBSCAN on the features of a pretrained encoder.
+
+    Args:
+        features: (N, D) of the images as they are. encoder: its name. seed: of starts and maps.
+    """
+    rows = subsample(len(features), MAPPED, seed)
+    plain = unit_rows(np.asarray(features[rows], np.float32))
     began = time.monotonic()
     groups = {"kmeans": ("k-means", kmeans(pca(plain, COMPONENTS, seed), K, seed, 5).labels_)}
     if len(rows) >= UMAP_LEAST_IMAGES:
@@ -123,6 +132,7 @@ def of_features(learned: Learned, *, seed: int) -> dict[str, Simpler]:
         groups["umap_kmeans"] = ("UMAP + k-means", kmeans(mapped, K, seed, 10).labels_)
         groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped))
     taken = time.monotonic() - began
+    results = {}
     for name, (title, labels) in groups.items():
         title = f"{title} on {encoder}'s features"
         results[f"{name}_features"] = Simpler(title, labels, rows, plain, taken)

@@ -1,19 +1,10 @@
 """Second step of `vtcc cluster`: trains twice, and chooses K in between where it is open."""
 
-import time
 from pathlib import Path
 
 from vtcc import config
-from vtcc.grouping import count, training, workdir
-from vtcc.grouping.options import (
-    AFTER_IMAGES,
-    AFTER_PER_IMAGE,
-    AFTER_TRAINING,
-    LEAST_TRAINING,
-    MAIN_SHARE,
-    SCOUT_SHARE,
-    Options,
-)
+from vtcc.grouping import budget, count, training, workdir
+from vtcc.grouping.options import MAIN_SHARE, SCOUT_SHARE, Options
 from vtcc.grouping.state import Learned, Prepared
 from vtcc.grouping.training import Material, Trained
 from vtcc.progress import note, report
@@ -28,9 +19,6 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
     Raises:
         VtccError: as `engine.loop.fit`. Interrupted: after a signal, with the checkpoint written.
     """
-    seconds = None
-    if "train.epochs" not in options.overrides:
-        seconds = _budget(len(prepared.cache.paths), work, deadline)
     material = Material(prepared.cache)
     main_share, scout_share = MAIN_SHARE, SCOUT_SHARE
     if prepared.features is not None:
@@ -39,14 +27,22 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
             prepared.cache, prepared.features, components, prepared.digest
         )
         main_share = scout_share = 0.5  # both go into the map, so both are trained as long
+    share = main_share if isinstance(options.clusters, int) else 1 - scout_share
+    time_left = None
+    if "train.epochs" not in options.overrides:
+        time_left = budget.divide(
+            material, prepared.params, [share, 1 - share], options, work, deadline=deadline
+        )
 
-    def train(title: str, share: float, clusters: int, seed: int) -> Trained:
+    def train(title: str, part: float, clusters: int, seed: int) -> Trained:
         values = {"train.seed": seed, "train.num_clusters": clusters}
+        if time_left is not None:
+            values["train.epochs"] = time_left.epochs(part)
         return training.train(
             material,
             config.override(prepared.params, values),
             work / title.replace(" ", "-"),
-            seconds=None if seconds is None else seconds * share,
+            limit=None if time_left is None else time_left.limit(part),
             title=title,
         )
 
@@ -54,16 +50,16 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
     other_seed = seed + 1 if seed < config.MAX_SEED else seed - 1
     if isinstance(options.clusters, int):
         K = options.clusters
-        main = train("training", main_share, K, seed)
-        second = train("second training", 1 - main_share, K, other_seed)
+        main = train("training", share, K, seed)
+        second = train("second training", 1 - share, K, other_seed)
         return Learned(K, main, second, counted(main, K, K, seed, work), material)
     low, high = options.clusters
     heads = prepared.params["train"]["num_clusters"]
-    second = train("first training", scout_share, heads, other_seed)
+    second = train("first training", 1 - share, heads, other_seed)
     chosen = counted(second, low, high, seed, work)
     for reason in chosen.reasons:
         note(reason)
-    main = train("training", 1 - scout_share, chosen.clusters, seed)
+    main = train("training", share, chosen.clusters, seed)
     return Learned(chosen.clusters, main, second, chosen, material)
 
 
@@ -91,15 +87,3 @@ def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> cou
     )
     workdir.write_json(file, {"asked": asked, "count": recommended.to_dict()})
     return recommended
-
-
-def _budget(images: int, work: Path, deadline: float) -> float:
-    """Seconds for both trainings; a resume must train what was begun."""
-    file = work / "budget.json"
-    known = workdir.read_json(file)
-    if known is not None and isinstance(known.get("seconds"), int | float):
-        return float(known["seconds"])
-    after = AFTER_TRAINING + AFTER_PER_IMAGE * min(images, AFTER_IMAGES)
-    seconds = max(deadline - time.monotonic() - after, LEAST_TRAINING)
-    workdir.write_json(file, {"seconds": seconds})
-    return seconds

@@ -1,7 +1,5 @@
 """What `vtcc cluster` and `vtcc refine` leave: tables, links by cluster, the embedding."""
 
-import csv
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,92 +8,51 @@ from pathlib import Path
 
 import numpy as np
 
+from vtcc import assignments
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import atomic_directory
+from vtcc.clusters import Applied
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
-COLUMNS = (
-    "file",
-    "cluster",
-    "name",
-    "confidence",
-    "distance",
-    "second",
-    "outlier",
-    "error",
-)
 EMBEDDING = "embedding.npz"
 LONGEST_NAME = 200  # bytes of a file name; file systems take 255, and some add an ending
 
 
 @dataclass(frozen=True)
 class Assigned:
-    """The table's rows, in the order of the files.
+    """Which image is in which cluster, in the order of the files.
 
     Attributes:
         files: M names relative to the folder.
-        row: name -> row of the arrays, for the N that could be read.
-        cluster: (N,) int64 ids, -1 where the image was excluded.
-        names: id -> name of the cluster.
-        confidence, distance: (N,) floats. second: (N,) ids, -1 for none. outlier: (N,) bool.
+        row: name -> row of `applied`, for the N that could be read.
+        applied: what the clusters say of the N images. names: id -> name of the cluster.
         errors: name -> why it could not be read.
     """
 
     files: Sequence[str]
     row: Mapping[str, int]
-    cluster: np.ndarray
+    applied: Applied
     names: Mapping[int, str]
-    confidence: np.ndarray
-    distance: np.ndarray
-    second: np.ndarray
-    outlier: np.ndarray
     errors: Mapping[str, str]
 
-    def rows(self) -> list[dict[str, object]]:
-        """One per file; None where there is nothing to say."""
-        found = []
-        for file in self.files:
-            i = self.row.get(file)
-            line: dict[str, object] = dict.fromkeys(COLUMNS)
-            line |= {"file": file, "name": "", "error": self.errors.get(file, "")}
-            if i is not None:
-                k = int(self.cluster[i])
-                line |= {
-                    "cluster": k if k >= 0 else None,
-                    "name": self.names.get(k, ""),
-                    "confidence": round(float(self.confidence[i]), 6),
-                    "distance": _number(self.distance[i]),
-                    "second": int(self.second[i]) if self.second[i] >= 0 else None,
-                    "outlier": bool(self.outlier[i]),
-                }
-            found.append(line)
-        return found
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
+    def rows(self) -> list[assignments.Row]:
+        """One per file."""
+        return [
+            assignments.Row.of(file, self.applied, self.row[file], self.names)
+            if file in self.row
+            else assignments.Row(file, None, None, self.errors.get(file, ""))
+            for file in self.files
+        ]
 
 
 def tables(directory: Path, assigned: Assigned) -> None:
     """Writes assignments.csv, .parquet and .json with the same rows."""
-    import pandas as pd
-
     rows = assigned.rows()
-    with (directory / "assignments.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for row in rows:
-            said = {k: "" if v is None else v for k, v in row.items()}
-            if row["outlier"] is not None:
-                said["outlier"] = str(row["outlier"]).lower()
-            writer.writerow(said)
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    (directory / "assignments.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    kinds = {"cluster": "Int64", "second": "Int64", "outlier": "boolean"}
-    kinds |= {"confidence": "float64", "distance": "float64"}
-    table.astype(kinds).to_parquet(directory / "assignments.parquet", index=False)
+    for suffix in assignments.SUFFIXES:
+        out = directory / f"assignments{suffix}"
+        with assignments.writing(out, assignments.NAMED) as table:
+            table.write(rows)
 
 
 def write_folders(
@@ -111,20 +68,20 @@ def write_folders(
     Raises:
         VtccError: when links or copies cannot be written.
     """
-    folders = folder_names(assigned.names)
+    folders, cluster = folder_names(assigned.names), assigned.applied.cluster
     taken: dict[str, set[str]] = {folder: set() for folder in folders.values()}
     gone = 0
     try:
         with atomic_directory(directory / "folders") as building:
             for name in assigned.files:
                 row = assigned.row.get(name)
-                if row is None or assigned.cluster[row] < 0:
+                if row is None or cluster[row] < 0:
                     continue
                 source = files[name]
                 if not source.is_file():
                     gone += 1
                     continue
-                folder = folders[int(assigned.cluster[row])]
+                folder = folders[int(cluster[row])]
                 place = building / folder / unused_name(name.replace("/", "__"), taken[folder])
                 place.parent.mkdir(exist_ok=True)
                 if copies:

@@ -33,7 +33,7 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
     chosen = choices.choose(
         seen, name=options.name, source=str(listed.root), clusters=heads, seed=options.seed
     )
-    encoder = which.encoder(options, seen)
+    encoder = which.encoder(options, seen, listed.files, work)
     chosen.reasons["encoder"] = encoder.reason
     if encoder.name:
         choices.use_encoder(

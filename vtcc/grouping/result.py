@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from vtcc import cards as page
 from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
-from vtcc.cards import sprites
 from vtcc.clusters import Applied, Clusters
 from vtcc.engine import checkpoint, record
 from vtcc.grouping import attention, describe, outputs
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned, Prepared
-from vtcc.progress import note, report
+from vtcc.pages import clusters as page
+from vtcc.pages import thumbnails
+from vtcc.progress import duration, note, report
 
 MODEL = "model"
 
@@ -51,10 +51,9 @@ def write(
     text = params_text(learned.main.params, learned.num_clusters)
     write_text(directory / "params.yaml", text)
     note("the page")
-    place = sprites.order(applied.cluster, applied.confidence)
-    facts = judged.looks
-    thumb = sprites.write(
-        directory / "report",
+    place = thumbnails.places(applied.cluster, applied.confidence)
+    thumb = thumbnails.write_sprites(
+        directory / page.SPRITES,
         lambda rows: cache.images[rows],
         place,
         lambda done, total: report("page", done, total),
@@ -66,7 +65,7 @@ def write(
         map=page_map(unit_rows(model.h), options.seed),
         tile=place,
         first=judged.first,
-        looks=facts,
+        looks=judged.looks,
         paths=cache.paths,
     )
     embedding.save(directory)
@@ -118,11 +117,10 @@ def closing_lines(
     prepared: Prepared, learned: Learned, judged: Judged, *, final: Path, started: float
 ) -> Sequence[str]:
     """The end of what `vtcc cluster` prints. Arguments as of `write`."""
-    minutes = (time.monotonic() - started) / 60
     unread = f", {len(prepared.errors)} unreadable" if prepared.errors else ""
     counted = f"{len(prepared.cache.paths)} images in {learned.num_clusters} clusters{unread}"
     return (
-        f"{counted}, {minutes:.1f} minutes",
+        f"{counted}, {duration(time.monotonic() - started)}",
         judged.trust.verdict,
         f"look at it: {final / 'report.html'}",
         f"sort more images: vtcc predict MORE --model {final / MODEL} --out more.csv",
@@ -149,7 +147,7 @@ def finish(
         read: rows -> (n, S, S, C) uint8. attention_of: the same images -> (n, g, g) or None.
     """
     root = Path(summary["root"])
-    cards = describe.cards(
+    shown = describe.summaries(
         cluster=applied.cluster,
         names=clusters.names,
         confidence=applied.confidence,
@@ -157,7 +155,7 @@ def finish(
         outlier=applied.outlier,
         centres=clusters.centres,
         first=embedding.first,
-        facts=embedding.looks,
+        looks=embedding.looks,
         read=read,
         attention=attention_of,
         labels=summary["labels"],
@@ -167,31 +165,27 @@ def finish(
     assigned = outputs.Assigned(
         files=summary["files"],
         row={path: i for i, path in enumerate(embedding.paths)},
-        cluster=applied.cluster,
+        applied=applied,
         names=clusters.names,
-        confidence=applied.confidence,
-        distance=applied.distance,
-        second=applied.second,
-        outlier=applied.outlier,
         errors=summary["errors"],
     )
     outputs.tables(directory, assigned)
     summary["clusters"] = [
         {
-            "id": card.id,
-            "name": card.name,
-            "size": card.size,
-            "spread": _number(card.spread),
-            "confidence": _number(card.confidence),
-            "nearest": card.nearest,
+            "id": cluster.id,
+            "name": cluster.name,
+            "size": cluster.size,
+            "spread": _number(cluster.spread),
+            "confidence": _number(cluster.confidence),
+            "nearest": cluster.nearest,
         }
-        for card in cards
+        for cluster in shown
     ]
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(directory / "summary.json", text.encode("utf-8", "backslashreplace").decode() + "\n")
     page.write(
         directory,
-        page.Page(
+        page.ClustersPage(
             title=title,
             root=relative(root, final),
             files=embedding.paths,
@@ -201,9 +195,9 @@ def finish(
             second=applied.second,
             outlier=applied.outlier,
             map=embedding.map,
-            order=embedding.tile,
+            place=embedding.tile,
             thumb=summary["thumb"],
-            cards=cards,
+            clusters=shown,
             digest=digest(directory / MODEL),
             trust=summary["trust"],
             count=summary["count"],

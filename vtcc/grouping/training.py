@@ -14,20 +14,18 @@ from vtcc.analysis.features import unit_rows
 from vtcc.analysis.selection import Candidate, choose
 from vtcc.atomic import atomic_file
 from vtcc.data.cache import Cache
-from vtcc.engine import checkpoint, kernels, loop, plan
+from vtcc.engine import checkpoint, kernels, loop
 from vtcc.engine.frozen import Reduction, fit_reduction
 from vtcc.engine.model import VTCC, with_frozen_encoder
 from vtcc.engine.model_info import trained_info
 from vtcc.engine.normalization import normalization
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
-from vtcc.grouping.choices import epochs_for
 from vtcc.grouping.workdir import read_json, write_json
 from vtcc.progress import note, report
 
 _PART = 4096
 _MODEL, _HEADS, _FINISHED = "model", "heads.npz", "finished.json"
-_EPOCHS = "epochs.json"
 
 
 @dataclass(frozen=True)
@@ -116,23 +114,21 @@ def train(
     params: dict[str, Any],
     room: Path,
     *,
-    seconds: float | None,
+    limit: float | None,
     title: str,
 ) -> Trained:
-    """Trains for at most about `seconds`; a second call goes on or reads what the first one left.
+    """Trains, or goes on with or reads what an earlier call left.
 
     Args:
         material: what is trained on. params: nested.
-        seconds: replaces `train.epochs` by as many as fit this time; None: leaves them.
         room: a directory of this training's own, kept between calls.
+        limit: seconds after which it ends with fewer epochs; None: never.
         title: of the training, in what people read.
 
     Raises:
         VtccError: as `loop.fit`. Interrupted: after a signal, with the checkpoint written.
     """
     room.mkdir(parents=True, exist_ok=True)
-    if seconds is not None:
-        params = _with_epochs(material, params, room, seconds)
     section = config.from_dict(config.Params, params).train
     cache = material.cache
     key = _key(section, material)
@@ -151,7 +147,7 @@ def train(
         scratch=room / "scratch" / key,
         digest=material.digest or cache.digest,
         known_kernels=room.parent / "kernels",
-        deadline=None if seconds is None else started + max(seconds, _least_time(room)),
+        deadline=None if limit is None else started + limit,
     )
     best = choose([Candidate(**c) for c in fitted.candidates])
     model = fitted.choose(best.step, best.head)
@@ -264,45 +260,3 @@ def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, 
             )
         report("assign", min(start + _PART, N), N)
     return np.concatenate(h), np.concatenate(heads, axis=1)
-
-
-def _least_time(room: Path) -> float:
-    """Seconds that the epochs of `_with_epochs` were thought to take: more than were asked for,
-    where that was too short for a training to make sense."""
-    known = read_json(room / _EPOCHS) or {}
-    return float(known.get("seconds", 0.0))
-
-
-def _with_epochs(
-    material: Material, params: dict[str, Any], room: Path, seconds: float
-) -> dict[str, Any]:
-    """The parameters with the epochs that fit the time, measured once and kept."""
-    kept = room / _EPOCHS
-    known = read_json(kept)
-    if known is not None and isinstance(known.get("epochs"), int):
-        return config.override(params, {"train.epochs": known["epochs"]})
-    trial = config.override(params, {"train.epochs": 10})
-    section = config.from_dict(config.Params, trial).train
-    cache = material.cache
-    rows = cache.rows("train")
-    frozen = material.reduced is not None
-    mean, std = normalization(section.normalize, cache, section.model.encoder)
-    timing = plan.time_step(
-        cache.images if material.reduced is None else material.reduced,
-        rows,
-        section,
-        mean=mean,
-        std=std,
-        seconds=1.0 if frozen else 4.0,
-    )
-    per_step = timing.mean * section.batch_size / timing.batch
-    per_epoch = len(rows) // section.batch_size
-    epochs = epochs_for(seconds, per_step, per_epoch, frozen=frozen)
-    needed = epochs * per_epoch * per_step
-    if needed > 1.5 * seconds:
-        note(
-            f"the time asked for is too short for {epochs * per_epoch} steps, the least that makes "
-            f"sense: this training takes about {needed / 60:.1f} minutes"
-        )
-    write_json(kept, {"epochs": epochs, "seconds": needed})
-    return config.override(params, {"train.epochs": epochs})

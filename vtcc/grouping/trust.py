@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.analysis.features import kmeans, subsample
+from vtcc.clusters import Clusters
 
 FOLDS = 4
 FLAT = 5.0  # length of a sketch's differences below which an image has one colour
@@ -116,6 +117,24 @@ def measure(
     )
     level, verdict = judge(made, K, len(clusters))
     return replace(made, level=level, verdict=verdict)
+
+
+def after_edits(measured: dict[str, Any], clusters: Clusters, images: int) -> Trust:
+    """The trust in clusters that were edited by hand since it was measured.
+
+    Nothing is measured again: the verdict says which clusters it is about, and names none that is
+    gone.
+
+    Args:
+        measured: of `Trust.to_dict`. clusters: as they are now. images: N.
+    """
+    trust = Trust(**measured)
+    pairs = [(a, b, s) for a, b, s in trust.confused if {a, b} <= clusters.names.keys()]
+    trust, K = replace(trust, confused=pairs), len(clusters.of_base)
+    level, verdict = judge(trust, K, images)
+    if any(edit["do"] != "rename" for edit in clusters.edits):
+        verdict += f" (measured on the {K} clusters before they were edited)"
+    return replace(trust, level=level, verdict=verdict)
 
 
 def judge(found: Trust, K: int, images: int) -> tuple[str, str]:

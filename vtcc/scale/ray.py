@@ -49,13 +49,14 @@ def run(
         VtccError: as `vtcc.stages.predict.run`; when Ray is not installed; when `OUT.parts` is of
             another run.
     """
-    from vtcc.stages import predict, tables
+    from vtcc import assignments
+    from vtcc.stages import predict
 
     if importlib.util.find_spec("ray") is None:
         raise VtccError("ray is not installed; run: pip install 'vtcc[ray]'")
     if batch_size < 1 or shard < 1 or workers < 0:
         raise VtccError("--batch-size and --shard have to be at least 1, --workers at least 0")
-    tables.check(out)
+    assignments.check(out)
     out = out.absolute()
     for path in paths:
         if not os.path.lexists(path):
@@ -63,7 +64,7 @@ def run(
     parts = out.with_name(f"{out.name}.parts")
     with tempfile.TemporaryDirectory() as room:
         predictor = predict.load(model, Path(room), device="cpu")
-        columns = tables.COLUMNS if predictor.clusters is None else tables.NAMED
+        columns = assignments.COLUMNS if predictor.clusters is None else assignments.NAMED
         directory = _local(model, parts, Path(room))
     count = _plan(parts, paths, directory, shard, list(columns))
     waiting = [i for i in range(count) if not _part(parts, i).exists()]
@@ -247,16 +248,17 @@ class Shards:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
         """`{"shard": [number]}` -> its number, files and unreadable files."""
+        from vtcc import assignments
         from vtcc.data.walk import Entry
-        from vtcc.stages import predict, tables
+        from vtcc.stages import predict
 
         number = int(batch["shard"][0])
         target = _part(self.parts, number)
         text = (self.parts / f"files-{number:06d}.json").read_text(encoding="utf-8")
         files = [Entry(path, error) for path, error in json.loads(text)]
-        columns = tables.COLUMNS if self.predictor.clusters is None else tables.NAMED
+        columns = assignments.COLUMNS if self.predictor.clusters is None else assignments.NAMED
         bad = 0
-        with tables.writing(target, columns) as table:
+        with assignments.writing(target, columns) as table:
             for rows in predict.answers(files, self.predictor, self.batch_size):
                 bad += sum(1 for row in rows if row.error)
                 table.write(rows)
@@ -267,14 +269,14 @@ def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple
     """All parts in order into one table; how many rows, and how many of them unreadable."""
     import pyarrow.parquet as pq
 
-    from vtcc.stages import tables
+    from vtcc import assignments
 
     total = unread = 0
-    with tables.writing(out, columns) as table:
+    with assignments.writing(out, columns) as table:
         for number in range(count):
             file = pq.ParquetFile(_part(parts, number))
             for batch in file.iter_batches(4096):
-                rows = [tables.Row(**values) for values in batch.to_pylist()]
+                rows = [assignments.Row(**values) for values in batch.to_pylist()]
                 total += len(rows)
                 unread += sum(1 for row in rows if row.error)
                 table.write(rows)

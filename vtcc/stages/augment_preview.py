@@ -110,6 +110,7 @@ def _section(
 
     from vtcc.analysis.views import Section
     from vtcc.engine.augment import view
+    from vtcc.pages.thumbnails import displayable
 
     generator = torch.Generator().manual_seed(seed)
 
@@ -124,7 +125,7 @@ def _section(
 
     return Section(
         title=f"{name}, {size} px ({source})",
-        originals=images,
-        first=np.stack([drawn(image, False) for image in images]),
-        second=np.stack([drawn(image, True) for image in images]),
+        originals=[displayable(image) for image in images],
+        first=displayable(np.stack([drawn(image, False) for image in images])),
+        second=displayable(np.stack([drawn(image, True) for image in images])),
     )

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vtcc import paths
 from vtcc.errors import VtccError
+from vtcc.pages.thumbnails import displayable
 from vtcc.tracking import compare
 from vtcc.tracking.compare import Pair, Run
 
@@ -170,6 +171,5 @@ def _moved(part: Any, pair: Pair, shown: list[np.ndarray], other: str) -> None:
     for ax in axes:
         ax.axis("off")
     for ax, image, entry in zip(axes, shown, pair.moved, strict=False):
-        picture = image[..., :3] if image.shape[2] >= 3 else image[..., 0]
-        ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        ax.imshow(displayable(image))
         ax.set_title(f"{entry[1]}→{entry[3]}", fontsize=7)

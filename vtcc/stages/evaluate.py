@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc import config, paths
+from vtcc import assignments, config, paths
 from vtcc.analysis.labels import Labels, read_labels
 from vtcc.atomic import sweep
 from vtcc.errors import VtccError
@@ -201,15 +201,16 @@ def _write(
     steps: _Steps,
 ) -> None:
     """Everything below reports/ that this stage answers for; each file whole or not at all."""
-    from vtcc.analysis import features, gallery, plots
+    from vtcc.analysis import features, plots
     from vtcc.atomic import atomic_directory, write_text
+    from vtcc.pages import gallery
 
     K, cluster, confidence = predictor.num_clusters, prediction.cluster, prediction.confidence
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()}
     write_text(paths.METRICS, json.dumps(rounded, indent=2, sort_keys=True) + "\n")
-    certain = (f"{c:.6f}" for c in confidence.tolist())
-    rows = zip(cache.paths, cache.split, cluster.tolist(), certain, strict=True)
-    write_text(paths.ASSIGNMENTS, _csv(("path", "split", "cluster", "confidence"), rows))
+    answers = zip(cache.paths, cluster.tolist(), confidence.tolist(), cache.split, strict=True)
+    with assignments.writing(paths.ASSIGNMENTS, assignments.EVALUATED) as table:
+        table.write([assignments.Row(p, k, c, "", split=split) for p, k, c, split in answers])
 
     classes = labels.class_name if labels is not None else None
     pairs: list[tuple[str, int]] = []

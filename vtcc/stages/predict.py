@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcc import assignments, progress
 from vtcc import paths as project_paths
-from vtcc import progress
 from vtcc.errors import VtccError
-from vtcc.stages import tables
 
 if TYPE_CHECKING:
     from vtcc.data.walk import Entry
@@ -48,7 +47,7 @@ def run(
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     out = Path(out)
-    tables.check(out)
+    assignments.check(out)
     left_out: Counter[str] = Counter()
     total = _count(paths, left_out)
     with tempfile.TemporaryDirectory() as room:
@@ -56,8 +55,8 @@ def run(
     start, done, bad = time.monotonic(), 0, 0
     first: list[tuple[str, str]] = []
     clusters: set[int] = set()
-    columns = tables.COLUMNS if predictor.clusters is None else tables.NAMED
-    with tables.writing(out, columns) as table:
+    columns = assignments.COLUMNS if predictor.clusters is None else assignments.NAMED
+    with assignments.writing(out, columns) as table:
         for rows in answers(entries(paths), predictor, batch_size):
             table.write(rows)
             errors = [(row.file, row.error) for row in rows if row.error]
@@ -167,7 +166,7 @@ def entries(paths: list[Path], left_out: Counter[str] | None = None) -> Iterator
 
 def answers(
     files: Iterable["Entry"], predictor: Any, batch_size: int
-) -> Iterator[list[tables.Row]]:
+) -> Iterator[list[assignments.Row]]:
     """A row per file, in order, as many at a time as a forward pass takes; errors are rows too.
 
     Args:
@@ -188,7 +187,9 @@ def answers(
         yield _rows(chunk, predictor, batch_size)
 
 
-def _rows(chunk: list[tuple["Entry", Any]], predictor: Any, batch_size: int) -> list[tables.Row]:
+def _rows(
+    chunk: list[tuple["Entry", Any]], predictor: Any, batch_size: int
+) -> list[assignments.Row]:
     import numpy as np
 
     from vtcc.data.images import Decoded, UnreadableImage
@@ -201,9 +202,9 @@ def _rows(chunk: list[tuple["Entry", Any]], predictor: Any, batch_size: int) -> 
     for entry, image in chunk:
         name = as_text(entry.path)
         if isinstance(image, UnreadableImage):
-            rows.append(tables.Row(name, None, None, image.reason))
+            rows.append(assignments.Row(name, None, None, image.reason))
         else:
-            rows.append(tables.Row(name, **next(columns), error=""))
+            rows.append(assignments.Row(name, **next(columns), error=""))
     return rows
 
 

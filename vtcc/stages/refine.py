@@ -24,8 +24,10 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
             cluster could not be written, with all other results in their place.
     """
     from vtcc.atomic import atomic_directory
-    from vtcc.grouping import attention, intake, outputs, result
+    from vtcc.grouping import attention, intake, outputs, result, trust
     from vtcc.grouping import edits as changes
+    from vtcc.pages.clusters import SPRITES
+    from vtcc.pages.thumbnails import sprite_reader
 
     if not (results / "summary.json").exists():
         raise VtccError(
@@ -68,6 +70,8 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
         novelty=applied.novelty,
     )
     summary["moved"] = state.moved
+    measured = trust.after_edits(summary["trust"], state.clusters, len(embedding.paths))
+    summary["trust"] = measured.to_dict()
     target = out or results
     with atomic_directory(target) as building:
         shutil.copytree(
@@ -80,7 +84,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
             embedding=embedding,
             applied=applied,
             clusters=state.clusters,
-            read=_tiles(results / "report", embedding.tile, summary["thumb"]),
+            read=sprite_reader(results / SPRITES, embedding.tile, summary["thumb"]),
             attention_of=_looks(model, attention.of),
             final=target.absolute(),
         )
@@ -103,31 +107,6 @@ def _but(left_out: Path) -> Callable[[str, list[str]], list[str]]:
         return [left_out.name] if Path(directory) == left_out.parent else []
 
     return ignored
-
-
-def _tiles(directory: Path, place: np.ndarray, thumb: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Reads images back from the page's sprites: rows -> (n, thumb, thumb, 3) uint8."""
-    from functools import lru_cache
-
-    from PIL import Image
-
-    from vtcc.cards.sprites import COLUMNS
-
-    @lru_cache(maxsize=64)
-    def sprite(number: int) -> np.ndarray:
-        with Image.open(directory / f"s{number}.jpg") as picture:
-            return np.asarray(picture.convert("RGB"))
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        found = []
-        for at in place[np.asarray(rows)]:
-            number, within = divmod(int(at), COLUMNS * COLUMNS)
-            y, x = divmod(within, COLUMNS)
-            box = slice(y * thumb, (y + 1) * thumb), slice(x * thumb, (x + 1) * thumb)
-            found.append(sprite(number)[box])
-        return np.stack(found)
-
-    return read
 
 
 def _looks(

@@ -8,13 +8,14 @@ import pandas as pd
 
 from vtcc import config, paths, progress
 from vtcc.atomic import remove, sweep, write_text
-from vtcc.data import duplicates, expectations, manifest, report
+from vtcc.data import duplicates, expectations, manifest
 from vtcc.data.cache import CacheWriter
 from vtcc.data.decoding import decoded
 from vtcc.data.expectations import Limits
 from vtcc.data.images import UnreadableImage
 from vtcc.data.promises import Card
 from vtcc.errors import VtccError
+from vtcc.pages import validation
 
 _SHOWN = 4
 
@@ -64,7 +65,7 @@ def run() -> None:
             "failures": [expectations.sentence(o) for o in failures],
             "warnings": [expectations.sentence(o) for o in warnings],
         }
-        page = report.render(facts, verdict, outcomes, table, writer)
+        page = validation.render(facts, verdict, outcomes, table, writer)
         for text in _spread(table):
             progress.note(text)
         write_text(paths.VALIDATION_HTML, page)
@@ -103,7 +104,10 @@ def _spread(table: pd.DataFrame) -> list[str]:
     if read.empty:
         return []
     lines = []
-    for word, counts in (("sizes", report.sizes(read)), ("colours", read["mode"].value_counts())):
+    for word, counts in (
+        ("sizes", validation.sizes(read)),
+        ("colours", read["mode"].value_counts()),
+    ):
         shown = [f"{name} ({count})" for name, count in counts.head(_SHOWN).items()]
         if len(counts) > _SHOWN:
             shown.append(f"{len(counts) - _SHOWN} others ({counts[_SHOWN:].sum()})")

@@ -15,6 +15,7 @@ from typing import Any
 
 from vtcc import config, paths
 from vtcc.errors import VtccError
+from vtcc.progress import duration
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 from vtcc.study import crew, facts, records
@@ -263,14 +264,6 @@ class _Conductor:
             return ""
         rest = statistics.fmean(taken) * (len(self.runs) - number + 1) / self.jobs
         return f", about {duration(rest)} left"
-
-
-def duration(seconds: float) -> str:
-    """Such as `2 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _now() -> str:

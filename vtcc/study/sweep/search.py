@@ -11,11 +11,10 @@ from typing import Any
 
 from vtcc import config, paths
 from vtcc.errors import VtccError
-from vtcc.progress import note
+from vtcc.progress import duration, note
 from vtcc.runner.dvc import StageError
 from vtcc.runner.workspace import Workspace
 from vtcc.study import crew, facts
-from vtcc.study.run import duration
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep import results, storage
 from vtcc.study.sweep.file import Sweep

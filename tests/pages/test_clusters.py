@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.browser import Browser
-from vtcc.cards import Card, Page, sprites, write
+from vtcc.pages import thumbnails
+from vtcc.pages.clusters import ClustersPage, ClusterSummary, write
 
 HOSTILE = [
     "<script>window.hit=1</script>.png",
@@ -29,8 +31,8 @@ def page(N, K, names=None, thumb=16):
     confidence = rng.uniform(0.2, 1, N).astype(np.float32)
     files = [*HOSTILE, *(f"sub/{i:06d}.png" for i in range(N - len(HOSTILE)))]
     names = names or {k: f"cluster {k}" for k in range(K)}
-    cards = [
-        Card(
+    clusters = [
+        ClusterSummary(
             id=k,
             name=names[k],
             size=int((cluster == k).sum()),
@@ -47,7 +49,7 @@ def page(N, K, names=None, thumb=16):
         )
         for k in range(K)
     ]
-    return Page(
+    return ClustersPage(
         title="<i>photos</i>",
         root="../photos/",
         files=files,
@@ -57,9 +59,9 @@ def page(N, K, names=None, thumb=16):
         second=(cluster + 1) % K,
         outlier=rng.random(N) < 0.05,
         map=rng.normal(size=(N, 2)),
-        order=sprites.order(cluster, confidence),
+        place=thumbnails.places(cluster, confidence),
         thumb=thumb,
-        cards=cards,
+        clusters=clusters,
         digest="0123456789abcdef",
         trust={"level": "weak", "verdict": "weak <structure>", "seeds": 0.5, "confused": []},
         count={
@@ -92,9 +94,9 @@ def test_what_the_script_reads_is_what_was_given(tmp_path):
     assert found["confidence"] == np.round(given.confidence * 1000).astype(int).tolist()
     assert found["distance"][:2] == [None, 250]
     assert (min(found["x"]), max(found["x"])) == (0, 1000)
-    assert found["tile"] == given.order.tolist()
-    assert found["cards"][1]["labels"] == [["<b>cat</b>", 0.75]]
-    assert found["cards"][0]["mean"].startswith("data:image/png;base64,")
+    assert found["tile"] == given.place.tolist()
+    assert found["clusters"][1]["labels"] == [["<b>cat</b>", 0.75]]
+    assert found["clusters"][0]["mean"].startswith("data:image/png;base64,")
     assert found["baselines"][0]["nmi"] is None
     assert html.count("<script") == 2
     assert "<i>photos" not in html
@@ -107,8 +109,8 @@ def test_each_image_is_at_its_place_in_the_sprites(tmp_path):
     levels = rng.integers(0, 256, 300)
     images = np.broadcast_to(levels[:, None, None, None], (300, 16, 16, 1)).astype(np.uint8)
     cluster, confidence = rng.integers(0, 3, 300), rng.random(300)
-    place = sprites.order(cluster, confidence)
-    assert sprites.write(tmp_path, lambda rows: images[rows], place) == 16
+    place = thumbnails.places(cluster, confidence)
+    assert thumbnails.write_sprites(tmp_path, lambda rows: images[rows], place) == 16
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s0.jpg", "s1.jpg"]
     for row in range(300):
         number, at = divmod(int(place[row]), 256)
@@ -124,24 +126,24 @@ def test_each_image_is_at_its_place_in_the_sprites(tmp_path):
 
 def test_noise_of_any_size_fits(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (600, 64, 64, 3), dtype=np.uint8)
-    sprites.write(tmp_path, lambda rows: noise[rows], np.arange(600))
+    thumbnails.write_sprites(tmp_path, lambda rows: noise[rows], np.arange(600))
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_colours_of_many_bands_are_shown():
-    assert sprites.displayable(np.zeros((2, 4, 4, 2), np.uint8)).shape == (2, 4, 4, 3)
-    assert sprites.displayable(np.ones((2, 4, 4, 13), np.uint8)).shape == (2, 4, 4, 3)
+    assert thumbnails.displayable(np.zeros((2, 4, 4, 2), np.uint8)).shape == (2, 4, 4, 3)
+    assert thumbnails.displayable(np.ones((2, 4, 4, 13), np.uint8)).shape == (2, 4, 4, 3)
 
 
 DRIVE = """(() => {
   const q = s => document.querySelector(s), out = {};
   out.cells = document.querySelectorAll('#grid .tile').length;
   q('#search').value = 'SCRIPT'; q('#search').dispatchEvent(new Event('input'));
-  const name = q('.card input[type=text]'); name.value = '<b>boats</b>';
+  const name = q('article input[type=text]'); name.value = '<b>boats</b>';
   name.dispatchEvent(new Event('change'));
-  const boxes = [...document.querySelectorAll('.card input[type=checkbox]')].slice(1, 3);
+  const boxes = [...document.querySelectorAll('article input[type=checkbox]')].slice(1, 3);
   boxes.forEach(b => b.click()); q('#merge').click();
-  const buttons = [...document.querySelectorAll('.card button')];
+  const buttons = [...document.querySelectorAll('article button')];
   buttons.find(b => b.textContent === 'Split in two').click();
   out.edits = JSON.parse(vtcc.exported()); out.list = q('#edits').textContent;
   q('#undo').click(); out.after = JSON.parse(vtcc.exported()).edits.length;
@@ -159,7 +161,7 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
     smooth = np.stack(
         [np.asarray(Image.fromarray(b).resize((6, 6)).resize((64, 64))) for b in base]
     )
-    sprites.write(tmp_path / "report", lambda rows: smooth[rows % 40], given.order)
+    thumbnails.write_sprites(tmp_path / "report", lambda rows: smooth[rows % 40], given.place)
     write(tmp_path, given)
     assert sum(p.stat().st_size for p in (tmp_path / "report").iterdir()) < 60 << 20
     shots = Path(os.environ.get("VTCC_SCREENSHOTS", tmp_path / "shots"))
@@ -170,7 +172,7 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
             "Page.addScriptToEvaluateOnNewDocument",
             source="window.failed=[];addEventListener('error',e=>failed.push(e.message));",
         )
-        browser.look(url, "report", ("weak &lt;structure&gt;", "most typical"))
+        browser.look(url, "report", ("weak &lt;structure&gt;", "Most typical"))
         paint = browser.evaluate(
             "performance.getEntriesByType('paint').find(p=>p.name=='first-contentful-paint').startTime"
         )
@@ -198,10 +200,9 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
         time.sleep(0.5)
         browser.evaluate("document.getElementById('grid').focus()")
         for key in ("ArrowRight", "ArrowDown", "Enter"):
-            pressed = f"new KeyboardEvent('keydown',{{key:'{key}'}})"
-            browser.evaluate(f"document.getElementById('grid').dispatchEvent({pressed})")
-        assert browser.evaluate("document.getElementById('zoomed').open") is True
-        browser.evaluate("document.getElementById('zoomed').close()")
+            browser.press(key)
+        assert browser.evaluate("document.getElementById('zoom').open") is True
+        browser.evaluate("document.getElementById('zoom').close()")
         assert browser.evaluate("failed.join()") == ""
     with Browser(shots, 400, 900) as browser:
         browser._call(
@@ -211,14 +212,84 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
             deviceScaleFactor=2,
             mobile=True,
         )
-        browser.look(url, "report-phone", ("most typical",))
+        browser.look(url, "report-phone", ("Most typical",))
         wide = browser.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390
         browser._call(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark"}],
         )
-        browser.look(url, "report-dark", ("most typical",))
+        browser.look(url, "report-dark", ("Most typical",))
         assert (
-            browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
+            browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 18, 24)"
         )
+
+
+EDITED = """(() => {
+  const article = id => document.querySelector(`article[data-id="${id}"]`);
+  const button = (id, text) =>
+    [...article(id).querySelectorAll('button')].find(b => b.textContent === text);
+  const shown = id => ({
+    size: +article(id).querySelector('.head b').textContent,
+    prototypes: vtcc.state().clusters.find(c => c.id === id).prototypes,
+    outliers: vtcc.state().clusters.find(c => c.id === id).outliers,
+    exclude: !button(id, 'Exclude').disabled, split: !button(id, 'Split in two').disabled,
+    choose: !article(id).querySelector('input[type=checkbox]').disabled,
+  });
+  const out = {before: shown(0)};
+  for (const id of [0, 1]) article(id).querySelector('input[type=checkbox]').click();
+  document.getElementById('merge').click();
+  out.into = JSON.parse(vtcc.exported()).edits[0].into;
+  out.merged = shown(out.into);
+  button(2, 'Split in two').click();
+  out.halved = shown(2);
+  out.left = [...document.querySelectorAll('article')].map(a => +a.dataset.id).sort();
+  out.targets = [...document.querySelectorAll('#move-to option')].map(o => +o.value);
+  out.confused = document.getElementById('confused').textContent;
+  return JSON.stringify(out);
+})()"""
+
+BROKEN_FIGURES = """JSON.stringify([...document.querySelectorAll('td.n, .head b, .figures dd')]
+  .filter(e => {
+    const range = document.createRange();
+    range.selectNodeContents(e);
+    return range.getClientRects().length > 1;
+  }).map(e => e.textContent))"""
+
+
+@pytest.mark.slow
+def test_what_an_edit_changes_is_seen_at_once(tmp_path):
+    given = page(120, 4, thumb=16)
+    confused = [(0, 1, 0.6), (2, 3, 0.55)]
+    trust = given.trust | {"confused": confused, "predicted": 0.25, "balance": 1.0}
+    given = replace(given, trust=trust)
+    pixels = np.zeros((120, 16, 16, 1), np.uint8)
+    thumbnails.write_sprites(tmp_path / "report", lambda rows: pixels[rows], given.place)
+    write(tmp_path, given)
+    sizes = np.bincount(given.cluster)
+    both = np.flatnonzero(given.cluster < 2)
+    away = np.nan_to_num(np.round(given.distance[both] * 1000), nan=2000)
+    sure = np.round(given.confidence[both] * 1000)
+    typical = both[np.lexsort((both, -sure, away))][:6]
+    with Browser(tmp_path / "shots", 390, 900) as browser:
+        browser._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=390,
+            height=844,
+            deviceScaleFactor=1,
+            mobile=True,
+        )
+        browser.look(f"file://{tmp_path}/report.html", "page", ("Most typical",))
+        assert json.loads(browser.evaluate(BROKEN_FIGURES)) == []
+        shown = json.loads(browser.evaluate(EDITED))
+        # A merged cluster has the images of both, and pictures of both.
+        assert shown["before"]["size"] == sizes[0]
+        assert shown["merged"]["size"] == sizes[0] + sizes[1]
+        assert shown["merged"]["prototypes"] == typical.tolist()
+        assert shown["merged"]["outliers"] == given.outlier[both].sum()
+        # A split is shown whole, and nothing can be done to parts that nobody has seen.
+        assert shown["left"] == sorted([shown["into"], 2, 3])
+        assert shown["halved"]["size"] == sizes[2]
+        assert not any(shown["halved"][what] for what in ("exclude", "split", "choose"))
+        assert shown["targets"] == sorted([shown["into"], 3])
+        assert shown["confused"] == "Confused: cluster 2 and cluster 3 (55 % alike)"

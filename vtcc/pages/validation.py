@@ -1,18 +1,15 @@
 """The validation report: one HTML file that reads without a network."""
 
-import base64
-import io
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from vtcc.data.cache import CacheWriter
 from vtcc.data.expectations import Outcome
+from vtcc.pages import thumbnails
+from vtcc.pages.render import render as render_template
 
-_TEMPLATES = Path(__file__).with_name("templates")
 _THUMBNAILS = 32
 _LISTED = 200
 _PAIRS = 24
@@ -22,8 +19,8 @@ _SIDE = 96
 
 
 def render(
-    dataset: dict[str, Any],
-    verdict: dict[str, Any],
+    dataset: Mapping[str, object],
+    verdict: Mapping[str, object],
     outcomes: list[Outcome],
     table: pd.DataFrame,
     writer: CacheWriter,
@@ -40,15 +37,6 @@ def render(
     Returns:
         A self-contained HTML page; file names are escaped.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     read = table[table["readable"]].reset_index(drop=True)
     spread = np.linspace(0, len(read) - 1, min(_THUMBNAILS, len(read))).round().astype(int)
     strips = [("Images, evenly through the list", spread.tolist())]
@@ -56,7 +44,8 @@ def render(
     if len(flat):
         strips.append((f"All one colour: {len(flat)}", flat[:_THUMBNAILS].tolist()))
     quarantined = table[~table["readable"]]
-    return environment.get_template("validation.html.j2").render(
+    return render_template(
+        "validation.html",
         dataset=dataset,
         verdict=verdict,
         headline=headline(outcomes),
@@ -162,12 +151,5 @@ def bars(values: pd.Series) -> list[tuple[str, int, float]]:
 
 
 def thumbnail(pixels: np.ndarray) -> str:
-    """A data URI of an image, (S, S, C) uint8, at most 96 pixels wide.
-
-    Of more than three channels the first three are shown, of two the first.
-    """
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3])
-    image.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    """A data URL of an image, (S, S, C) uint8, at most 96 pixels wide."""
+    return thumbnails.data_url(thumbnails.thumbnail(pixels, min(len(pixels), _SIDE)))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vtcc.analysis import gallery
-from vtcc.analysis.gallery import Gallery
+from vtcc.pages import gallery
+from vtcc.pages.gallery import Gallery
 
 HOSTILE = '"><img src=x onerror=alert(1)>\n</style></script>{{ 7*7 }}&amp; \u202eümlaut 🎉.png'
 
@@ -73,7 +73,7 @@ def test_sprites_hold_the_pixels():
     page = make(n=20, clusters=2, shown=20, channels=3)
     group = gallery.cluster_groups(page)[0]
     assert (group.columns, group.rows) == (16, 2)
-    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(group.sprite))))
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(group.sprite.partition(",")[2]))))
     assert sheet.shape == (16, 16 * 8, 3)
     np.testing.assert_array_equal(sheet[8:, 8:16], page.images[17])
     tile = group.sure[17]
@@ -84,7 +84,7 @@ def test_sprites_hold_the_pixels():
 def test_of_many_bands_three_are_shown_and_of_two_one(channels, shown):
     page = make(n=20, clusters=2, shown=20, channels=channels)
     group = gallery.cluster_groups(page)[0]
-    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(group.sprite))))
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(group.sprite.partition(",")[2]))))
     np.testing.assert_array_equal(sheet[8:, 8:16], page.images[17][..., shown])
 
 
@@ -92,12 +92,15 @@ def test_large_images_become_thumbnails_within_a_budget(monkeypatch):
     monkeypatch.setattr(gallery, "SPRITE_PIXELS", 2 * 20 * 40 * 40)
     page = make(n=40, clusters=2, shown=20, side=120)
     group = gallery.cluster_groups(page)[0]
-    assert Image.open(io.BytesIO(base64.b64decode(group.sprite))).size == (16 * 40, 2 * 40)
+    assert Image.open(io.BytesIO(base64.b64decode(group.sprite.partition(",")[2]))).size == (
+        16 * 40,
+        2 * 40,
+    )
 
 
 def test_bars_are_sorted_and_name_subsamples():
     bars = gallery.baseline_bars(make().metrics)
-    assert [(b["title"], b["acc"], b["images"], b["ours"]) for b in bars] == [
+    assert [(b.title, b.acc, b.images, b.ours) for b in bars] == [
         ("Ward on pixels", 0.95, 50, False),
         ("vtcc", 0.9, None, True),
     ]
@@ -137,13 +140,13 @@ def test_page_without_labels():
 def test_points_survive_packing():
     points = np.array([[0, 0], [4, 0], [4, 2]], float)
     page = make(n=3, clusters=4, points=points, classes=["x", "", "a"])
-    data = gallery._point_data(page)
+    data = gallery.map_data(page)
     xy = np.frombuffer(base64.b64decode(data["xy"]), "<u2").reshape(-1, 2) / 65535
     np.testing.assert_allclose(xy, [[0, 0.25], [1, 0.25], [1, 0.75]], atol=1e-4)
     assert np.frombuffer(base64.b64decode(data["class"]), "<u2").tolist() == [1, 65535, 0]
     assert data["classNames"] == ["a", "x"]
     one = make(n=1, clusters=2, points=np.zeros((1, 2)), point_rows=np.array([0]))
-    assert gallery._point_data(one)["xy"]
+    assert gallery.map_data(one)["xy"]
 
 
 def test_a_hundred_clusters():

@@ -2,7 +2,7 @@
 (() => {
 const D = JSON.parse(document.getElementById("data").textContent);
 const $ = id => document.getElementById(id);
-const N = D.files.length, EXCLUDED = -1;
+const N = D.files.length, EXCLUDED = -1, SHOWN = 6;
 const make = (tag, attributes = {}, ...inside) => {
   const e = document.createElement(tag);
   for (const [k, v] of Object.entries(attributes)) {
@@ -13,17 +13,22 @@ const make = (tag, attributes = {}, ...inside) => {
   return e;
 };
 const number = (v, digits = 2) => v === null || v === undefined ? "–" : Number(v).toFixed(digits);
-const percent = v => v === null || v === undefined ? "–" : `${Math.round(v * 100)} %`;
-const colour = id => id < 0 ? "#888" : `hsl(${(id * 137.508) % 360} 62% ${45 + (id % 3) * 8}%)`;
+const percent = v => v === null || v === undefined ? "–" : `${(v * 100).toFixed(v < 0.1 ? 1 : 0)} %`;
+const counted = n => `${n.toLocaleString("en")} image${n === 1 ? "" : "s"}`;
+const colour = id => id < 0 ? "#8a93a3" : D.colours[id % D.colours.length];
+const original = new Map(D.clusters.map(c => [c.id, c]));
 
-// The state: what the model said, with the edits applied in order.
-let edits = [], cluster, names, cards, chosen = new Set(), chosenCards = new Set();
-try { edits = JSON.parse(sessionStorage.getItem("vtcc-" + D.digest + location.pathname)) || []; } catch { edits = []; }
+// The state: what the model said, with the edits applied in order. A cluster that an edit splits in
+// `pending` parts is shown whole: which images are in which part, `vtcc refine` finds out.
+let edits = [], cluster, names, pending, clusters, chosen = new Set(), chosenClusters = new Set();
+const KEPT = "vtcc-" + D.digest + location.pathname;
+try { edits = JSON.parse(sessionStorage.getItem(KEPT)) || []; } catch { edits = []; }
 const rowOf = new Map(D.files.map((f, i) => [f, i]));
 function apply() {
   cluster = D.cluster.slice();
-  names = new Map(D.cards.map(c => [c.id, c.name]));
-  let next = Math.max(-1, ...D.cards.map(c => c.id), ...D.cluster) + 1;
+  names = new Map(D.clusters.map(c => [c.id, c.name]));
+  pending = new Map();
+  let next = Math.max(-1, ...names.keys(), ...D.cluster) + 1;
   const move = (files, to) => { for (const f of files) { const i = rowOf.get(f); if (i !== undefined) cluster[i] = to; } };
   for (const e of edits) {
     if (e.do === "rename") names.set(e.cluster, e.name);
@@ -34,99 +39,113 @@ function apply() {
       if (e.name) names.set(e.into, e.name);
     } else if (e.do === "split" && e.files) {
       e.files.forEach((files, part) => { if (part) { names.set(next, `cluster ${next}`); move(files, next++); } });
-    } else if (e.do === "split") { for (let part = 1; part < e.into; part++) names.set(next, `cluster ${next++}`); }
+    } else if (e.do === "split") { pending.set(e.cluster, e.into); next += e.into - 1; }
     else if (e.do === "exclude") { cluster.forEach((k, i) => { if (k === e.cluster) cluster[i] = EXCLUDED; }); names.delete(e.cluster); }
     else if (e.do === "exclude_files") move(e.files, EXCLUDED);
     else if (e.do === "move") move(e.files, e.to);
   }
-  const sizes = new Map(); for (const k of cluster) sizes.set(k, (sizes.get(k) || 0) + 1);
-  cards = [...names.keys()].map(id => {
-    const known = D.cards.find(c => c.id === id);
-    return { ...(known || { id, prototypes: [], boundary: [], duplicates: [], attention: [], about: [], labels: [], outliers: 0 }),
-             name: names.get(id), size: sizes.get(id) || 0, fresh: !known };
-  });
+  const rows = new Map([...names.keys()].map(id => [id, []]));
+  cluster.forEach((k, i) => rows.get(k)?.push(i));
+  clusters = [...rows].map(([id, members]) => ({ ...summary(id, members), name: names.get(id), parts: pending.get(id) }));
+}
+// What is known of a cluster: all of it while its images are those of the model, else what its images tell.
+function summary(id, rows) {
+  const known = original.get(id);
+  if (known && known.size === rows.length && rows.every(i => D.cluster[i] === id)) return { ...known, changed: false };
+  const far = i => D.distance[i] ?? 2000, sure = D.confidence;
+  const typical = rows.slice().sort((a, b) => far(a) - far(b) || sure[b] - sure[a] || a - b);
+  const unsure = rows.slice().sort((a, b) => sure[a] - sure[b] || a - b);
+  return {
+    id, changed: true, size: rows.length, spread: null, nearest: null, nearestDistance: null, mean: null,
+    confidence: rows.length ? rows.reduce((sum, i) => sum + sure[i], 0) / rows.length / 1000 : null,
+    prototypes: typical.slice(0, SHOWN), boundary: unsure.slice(0, Math.min(SHOWN, Math.max(Math.floor(rows.length / 4), 1))),
+    outliers: rows.filter(i => D.outlier[i]).length, duplicates: [], attention: [], about: [], labels: [],
+  };
 }
 function edit(e) { edits.push(e); changed(); }
 function changed() {
-  try { sessionStorage.setItem("vtcc-" + D.digest + location.pathname, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
-  apply(); chosenCards.clear();
-  showCards(); fillClusters(); filter(); draw(); showEdits();
+  try { sessionStorage.setItem(KEPT, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
+  apply(); chosenClusters.clear();
+  showClusters(); fillClusters(); filter(); draw(); showConfused(); showEdits();
 }
 
 // Tiles.
 const per = D.columns * D.columns, pixelated = D.thumb <= 32;
-function dress(e, i, size) {
-  const t = D.tile[i], at = t % per, x = at % D.columns, y = Math.floor(at / D.columns), scale = size / D.thumb;
+function dress(e, i, side) {
+  const t = D.tile[i], at = t % per, x = at % D.columns, y = Math.floor(at / D.columns), scale = side / D.thumb;
   const last = Math.floor((N - 1) / per), in_last = Math.floor(t / per) === last;
   const lines = in_last ? Math.ceil((N - last * per) / D.columns) : D.columns;
-  e.style.width = e.style.height = size + "px";
+  e.style.width = e.style.height = side + "px";
   e.style.backgroundImage = `url("${D.sprites}/s${Math.floor(t / per)}.jpg")`;
   e.style.backgroundSize = `${D.columns * D.thumb * scale}px ${lines * D.thumb * scale}px`;
-  e.style.backgroundPosition = `${-x * size}px ${-y * size}px`;
+  e.style.backgroundPosition = `${-x * side}px ${-y * side}px`;
   e.classList.toggle("pixelated", pixelated);
-  e.classList.toggle("odd", !!D.outlier[i]);
+  e.classList.toggle("outlier", !!D.outlier[i]);
   e.classList.toggle("chosen", chosen.has(i));
   e.title = D.files[i];
 }
-function tile(i, size, over) {
-  const e = make("div", { class: "tile", role: "img", "aria-label": D.files[i], onclick: () => open(i, [i]) });
-  dress(e, i, size);
+function tile(i, side, over) {
+  const e = make("button", { type: "button", class: "tile", "aria-label": D.files[i], onclick: () => open(i, [i]) });
+  dress(e, i, side);
   if (over) e.append(make("img", { class: "over", src: over, alt: "" }));
   return e;
 }
 
-// Cards.
-function showCards() {
-  const by = $("card-sort").value, key = { size: c => -c.size, confidence: c => -(c.confidence ?? 0), spread: c => c.spread ?? 9, name: c => c.name }[by];
-  const sorted = cards.slice().sort((a, b) => { const x = key(a), y = key(b); return x < y ? -1 : x > y ? 1 : a.id - b.id; });
-  $("cards").replaceChildren(...sorted.map(card));
-  $("merge").disabled = chosenCards.size < 2;
+// Clusters.
+function showClusters() {
+  const by = $("cluster-sort").value, key = { size: c => -c.size, confidence: c => -(c.confidence ?? 0), spread: c => c.spread ?? 9, name: c => c.name }[by];
+  const sorted = clusters.slice().sort((a, b) => { const x = key(a), y = key(b); return x < y ? -1 : x > y ? 1 : a.id - b.id; });
+  const largest = Math.max(1, ...clusters.map(c => c.size));
+  $("clusters").replaceChildren(...sorted.map(c => article(c, largest)));
+  $("merge").disabled = chosenClusters.size < 2;
 }
-function card(c) {
-  const box = make("input", { type: "checkbox", "aria-label": `choose ${c.name}`, onchange: e => {
-    e.target.checked ? chosenCards.add(c.id) : chosenCards.delete(c.id); $("merge").disabled = chosenCards.size < 2; } });
+function article(c, largest) {
+  const box = make("input", { type: "checkbox", "aria-label": `choose ${c.name}`, disabled: !!c.parts, onchange: e => {
+    e.target.checked ? chosenClusters.add(c.id) : chosenClusters.delete(c.id); $("merge").disabled = chosenClusters.size < 2; } });
   const name = make("input", { type: "text", value: c.name, "aria-label": "Name", maxlength: 100,
     onkeydown: e => { if (e.key === "Enter") e.target.blur(); },
     onchange: e => { const text = e.target.value.trim(); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
-  const dot = make("span", { class: "dot" }); dot.style.background = colour(c.id);
-  const facts = make("dl");
-  const fact = (k, v) => facts.append(make("dt", {}, k), make("dd", {}, v));
-  fact("images", `${c.size} (${percent(c.size / N)})`);
-  if (!c.fresh) {
-    fact("confidence", number(c.confidence)); fact("spread", number(c.spread, 3));
-    if (c.nearest !== null && names.has(c.nearest)) fact("nearest", `${names.get(c.nearest)} (${number(c.nearestDistance, 3)} away)`);
-    if (c.outliers) fact("outliers", String(c.outliers));
-    for (const line of c.about) fact("looks", line);
-    if (c.labels.length) fact("classes", c.labels.map(([n, s]) => `${n} ${percent(s)}`).join(", "));
-  }
-  const e = make("article", { class: "card", "data-id": c.id }, make("h3", {}, box, dot, name), facts);
-  const row = (title, rows, overs = []) => { if (rows.length) { const r = make("div", { class: "row" }, make("span", {}, title)); rows.forEach((i, n) => r.append(tile(i, 48, overs[n]))); e.append(r); } };
-  row("most typical", c.prototypes);
-  if (c.attention.length) row("where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
-  row("least certain", c.boundary);
-  if (c.duplicates.length) row(`look alike (${c.duplicates.length} groups)`, c.duplicates[0].slice(0, 6));
-  if (c.mean) e.append(make("div", { class: "row" }, make("span", {}, "mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" })));
-  e.append(make("div", { class: "bar" },
-    make("button", { onclick: () => { $("of").value = String(c.id); filter(); $("images").scrollIntoView(); } }, "Show all"),
-    make("button", { onclick: () => edit({ do: "split", cluster: c.id, into: 2 }), disabled: c.fresh || c.size < 2 }, "Split in two"),
-    make("button", { onclick: () => edit({ do: "exclude", cluster: c.id }) }, "Exclude")));
+  const figure = (value, what) => make("span", {}, make("b", {}, value), what);
+  const figures = make("p", {}, figure(counted(c.size).split(" ")[0], ` ${counted(c.size).split(" ")[1]}, ${percent(c.size / N)}`), figure(number(c.confidence), " confidence"));
+  if (c.spread !== null) figures.append(figure(number(c.spread, 3), " spread"));
+  if (c.outliers) figures.append(figure(String(c.outliers), ` outlier${c.outliers === 1 ? "" : "s"}`));
+  const filled = make("i"); filled.style.width = `${100 * c.size / largest}%`;
+  const e = make("article", { class: "cluster", "data-id": c.id },
+    make("div", { class: "head" }, make("h3", { class: "editable" }, box, make("i", { class: "swatch" }), name), figures, make("div", { class: "share" }, filled)));
+  e.style.setProperty("--colour", colour(c.id));
+  const note = text => e.append(make("p", { class: "note" }, text));
+  if (c.about.length) note("Looks " + c.about.join("; "));
+  if (c.nearest !== null && names.has(c.nearest)) note(`Nearest: ${names.get(c.nearest)}, ${number(c.nearestDistance, 3)} away`);
+  if (c.labels.length) note("Classes: " + c.labels.map(([n, s]) => `${n} ${percent(s)}`).join(", "));
+  if (c.parts) note(`To be split in ${c.parts}. Which image is in which part, vtcc refine finds out; until then it is shown whole.`);
+  else if (c.changed) note("Edited: looks, spread and mean image follow with vtcc refine.");
+  const row = (title, rows, overs = []) => { if (rows.length) e.append(make("h4", {}, title), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 52, overs[n])))); };
+  row("Most typical", c.prototypes);
+  if (c.attention.length) row("Where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
+  row("Least certain", c.boundary);
+  if (c.duplicates.length) row(`Look alike (${c.duplicates.length} group${c.duplicates.length === 1 ? "" : "s"})`, c.duplicates[0].slice(0, SHOWN));
+  if (c.mean) e.append(make("h4", {}, "Mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" }));
+  e.append(make("div", { class: "controls" },
+    make("button", { class: "push", onclick: () => { $("of").value = String(c.id); filter(); $("images").scrollIntoView(); } }, "Show all"),
+    make("button", { class: "push", onclick: () => edit({ do: "split", cluster: c.id, into: 2 }), disabled: !!c.parts || c.size < 2 }, "Split in two"),
+    make("button", { class: "push", onclick: () => edit({ do: "exclude", cluster: c.id }), disabled: !!c.parts || clusters.length < 2 }, "Exclude")));
   return e;
 }
-$("card-sort").addEventListener("change", showCards);
+$("cluster-sort").addEventListener("change", showClusters);
 $("merge").addEventListener("click", () => {
-  const ids = [...chosenCards].sort((a, b) => a - b);
-  const largest = ids.reduce((a, b) => (cards.find(c => c.id === b).size > cards.find(c => c.id === a).size ? b : a));
+  const ids = [...chosenClusters].sort((a, b) => a - b);
+  const largest = ids.reduce((a, b) => (clusters.find(c => c.id === b).size > clusters.find(c => c.id === a).size ? b : a));
   edit({ do: "merge", clusters: ids, into: largest });
 });
 
 // The grid: only what is in sight exists.
 let shown = [], size = 72, columns = 1, here = 0, pool = new Map();
 function fillClusters() {
-  const options = () => cards.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${c.name} (${c.size})`));
+  const options = of => of.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${c.name} (${c.size})`));
   const before = $("of").value;
-  $("of").replaceChildren(make("option", { value: "" }, "all"), ...options(), make("option", { value: EXCLUDED }, "excluded"));
+  $("of").replaceChildren(make("option", { value: "" }, "all"), ...options(clusters), make("option", { value: EXCLUDED }, "excluded"));
   $("of").value = before; if (!$("of").value) $("of").value = "";
-  $("move-to").replaceChildren(...options());
+  $("move-to").replaceChildren(...options(clusters.filter(c => !c.parts)));
 }
 function filter() {
   const text = $("search").value.toLocaleLowerCase(), of = $("of").value, which = $("which").value;
@@ -148,7 +167,7 @@ function filter() {
   $("grid").scrollTop = 0; lay();
 }
 function lay() {
-  size = +$("zoom").value; columns = Math.max(1, Math.floor(($("grid").clientWidth - 4) / (size + 4)));
+  size = +$("tile-size").value; columns = Math.max(1, Math.floor(($("grid").clientWidth - 4) / (size + 4)));
   $("space").style.height = Math.ceil(shown.length / columns) * (size + 4) + 4 + "px";
   for (const e of pool.values()) e.remove(); pool.clear(); inSight();
 }
@@ -186,7 +205,8 @@ function withChosen() { $("with-chosen").hidden = !chosen.size; $("chosen").text
 $("grid").addEventListener("keydown", e => {
   const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: columns * 5, PageUp: -columns * 5, Home: -Infinity, End: Infinity };
   if (e.key in moves) { e.preventDefault(); go(moves[e.key] === Infinity ? shown.length - 1 : moves[e.key] === -Infinity ? 0 : here + moves[e.key]); }
-  else if (e.key === "Enter" && shown.length) open(shown[here], shown);
+  // Not prevented, the same key press would close the dialog, whose button gets the focus.
+  else if (e.key === "Enter" && shown.length) { e.preventDefault(); open(shown[here], shown); }
   else if (e.key === " " && shown.length) { e.preventDefault(); choose(shown[here]); }
 });
 const files = () => [...chosen].sort((a, b) => a - b).map(i => D.files[i]);
@@ -196,6 +216,7 @@ $("exclude-files").addEventListener("click", () => after({ do: "exclude_files", 
 $("split-off").addEventListener("click", () => {
   const of = new Set([...chosen].map(i => cluster[i]));
   if (of.size > 1 || of.has(EXCLUDED)) { alert("Choose images of one cluster to split them off it."); return; }
+  if ([...of].some(k => pending.has(k))) { alert("This cluster is to be split already: undo that first, or refine."); return; }
   const [k] = of, apart = files(), rest = D.files.filter((f, i) => cluster[i] === k && !chosen.has(i));
   if (!rest.length) { alert("All images of the cluster are chosen: nothing would stay."); return; }
   after({ do: "split", cluster: k, files: [rest, apart] });
@@ -203,26 +224,31 @@ $("split-off").addEventListener("click", () => {
 $("unchoose").addEventListener("click", () => { chosen.clear(); withChosen(); filter(); });
 for (const id of ["of", "which", "sort"]) $(id).addEventListener("change", filter);
 let waiting; $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 80); });
-$("zoom").addEventListener("input", lay);
+$("tile-size").addEventListener("input", lay);
 addEventListener("resize", () => { lay(); draw(); });
 
 // One image.
+const dialog = $("zoom"), picture = dialog.querySelector(".picture");
+const file = dialog.querySelector(".caption b"), about = dialog.querySelector(".caption span");
 let around = [], at = 0;
-function open(i, list) { around = list; at = list.indexOf(i); zoom(); if (!$("zoomed").open) $("zoomed").showModal(); }
+function open(i, list) { around = list; at = list.indexOf(i); zoom(); if (!dialog.open) dialog.showModal(); }
 function zoom() {
   const i = around[at], k = cluster[i], img = make("img", { alt: D.files[i] });
-  img.addEventListener("error", () => $("zoomed-image").replaceChildren(tile(i, 256)), { once: true });
+  img.addEventListener("error", () => { const e = make("div", { class: "tile" }); dress(e, i, 256); picture.replaceChildren(e); }, { once: true });
   img.src = D.root + D.files[i].split("/").map(encodeURIComponent).join("/");
-  $("zoomed-image").replaceChildren(img);
-  const second = D.second[i] >= 0 && names.has(D.second[i]) ? `, then ${names.get(D.second[i])}` : "";
-  $("zoomed-text").textContent = `${D.files[i]}\n${k < 0 ? "excluded" : names.get(k)}, confidence ${number(D.confidence[i] / 1000)}${second}` +
-    `, ${D.distance[i] === null ? "" : number(D.distance[i] / 1000, 3) + " from the centre"}${D.outlier[i] ? ", unlike the rest of its cluster" : ""}`;
-  $("before").disabled = at <= 0; $("after").disabled = at >= around.length - 1;
+  picture.replaceChildren(img);
+  const facts = [k < 0 ? "excluded" : names.get(k), `confidence ${number(D.confidence[i] / 1000)}`];
+  if (D.second[i] !== k && names.has(D.second[i])) facts.push(`then ${names.get(D.second[i])}`);
+  if (D.distance[i] !== null) facts.push(`${number(D.distance[i] / 1000, 3)} from the centre`);
+  if (D.outlier[i]) facts.push("unlike the rest of its cluster");
+  file.textContent = D.files[i]; about.textContent = facts.join(" · ");
+  $("prev").disabled = at <= 0; $("next").disabled = at >= around.length - 1;
 }
 const turn = by => { const to = at + by; if (to >= 0 && to < around.length) { at = to; zoom(); } };
-$("before").addEventListener("click", () => turn(-1)); $("after").addEventListener("click", () => turn(1));
-$("zoomed").addEventListener("keydown", e => { if (e.key === "ArrowLeft") turn(-1); else if (e.key === "ArrowRight") turn(1); });
-$("zoomed").addEventListener("click", e => { if (e.target === $("zoomed")) $("zoomed").close(); });
+$("prev").addEventListener("click", () => turn(-1)); $("next").addEventListener("click", () => turn(1));
+$("close").addEventListener("click", () => dialog.close());
+dialog.addEventListener("keydown", e => { if (e.key === "ArrowLeft") turn(-1); else if (e.key === "ArrowRight") turn(1); });
+dialog.addEventListener("click", e => { if (e.target === dialog) dialog.close(); });
 addEventListener("keydown", e => { if (e.key === "/" && !/INPUT|SELECT|TEXTAREA/.test(document.activeElement.tagName)) { e.preventDefault(); $("search").focus(); } });
 
 // The map.
@@ -247,17 +273,24 @@ function under(e) {
 }
 canvas.addEventListener("pointermove", e => {
   const [i, x, y] = under(e), tip = $("tip"); tip.hidden = i < 0; if (i < 0) return;
-  tip.replaceChildren(tile(i, 96), make("div", {}, D.files[i]), make("div", { class: "quiet" }, cluster[i] < 0 ? "excluded" : names.get(cluster[i])));
+  const preview = make("div", { class: "tile" }); dress(preview, i, 96);
+  tip.replaceChildren(preview, make("div", {}, D.files[i]), make("div", { class: "quiet" }, cluster[i] < 0 ? "excluded" : names.get(cluster[i])));
   tip.style.left = Math.min(x + 12, canvas.clientWidth - 130) + "px"; tip.style.top = Math.min(y + 12, canvas.clientHeight - 130) + "px";
 });
 canvas.addEventListener("pointerleave", () => $("tip").hidden = true);
 canvas.addEventListener("click", e => { const [i] = under(e); if (i >= 0) open(i, [i]); });
 
 // How good, and how many.
-function table(head, rows) { return make("table", {}, make("thead", {}, make("tr", {}, ...head.map(h => make("th", {}, h)))), make("tbody", {}, ...rows.map(r => make("tr", {}, ...r.map(v => make("td", { class: "n" }, v)))))); }
+// A column of `words` may break, one of figures never does.
+function table(head, rows, words = []) {
+  const cells = r => r.map((v, n) => make("td", { class: words.includes(n) ? "" : "n" }, v));
+  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...head.map(h => make("th", {}, h)))),
+    make("tbody", {}, ...rows.map(r => make("tr", {}, ...cells(r))))));
+}
 function showTrust() {
   const t = D.trust, rows = [];
-  $("verdict").textContent = t.verdict || "Not judged."; $("verdict").className = (t.level || "").split(" ")[0];
+  $("verdict").textContent = t.verdict || "Not judged.";
+  $("verdict").classList.add({ clear: "good", weak: "warn" }[t.level] || "bad");
   const add = (k, v, why) => { if (v !== undefined && v !== null) rows.push([k, number(v), why]); };
   add("same clusters again", t.seeds, "adjusted Rand index with a second, shorter training from another seed: 1 the same, 0 as by chance");
   add("groups apart", t.map_silhouette, "silhouette of as many groups in a map of what was learned: 1 far apart, 0 touching");
@@ -266,8 +299,9 @@ function showTrust() {
   add("predictable", t.predicted, "how well the clusters are foretold from those gradients: 0 as by chance, 1 always");
   add("confidence", t.confidence, "mean probability of the cluster given");
   add("balance", t.balance, "1: all clusters of one size");
-  $("measures").replaceChildren(table(["", "", "what it says"], rows));
-  if (t.confused?.length) $("measures").append(make("p", {}, "Confused: " + t.confused.map(([a, b, s]) => `${names.get(a) ?? a} and ${names.get(b) ?? b} (${percent(s)} alike)`).join("; ")));
+  const again = D.applied.some(e => e.do !== "rename") ? [make("p", { class: "hint" }, "Measured on the clusters before they were edited.")] : [];
+  $("measures").replaceChildren(...again, table(["", "", "what it says"], rows, [0, 2]), make("p", { id: "confused" }));
+  showConfused();
   const n = D.count;
   if (n.curve?.length) {
     $("count").replaceChildren(make("h2", {}, `How many clusters: ${n.clusters} (${n.low} to ${n.high})`), curve(n),
@@ -275,8 +309,13 @@ function showTrust() {
       make("details", {}, make("summary", {}, "Figures"), table(["K", "score", "silhouette", "halves", "maps", "heads"], n.curve.map(c => [String(c.clusters), number(c.score), number(c.silhouette), number(c.stability), number(c.maps), number(c.heads)]))));
   }
   if (D.baselines.length) $("baselines").replaceChildren(make("h2", {}, "Beside simpler methods"), table(["method", "agreement with these clusters", ...(D.baselines.some(b => b.nmi !== undefined) ? ["NMI with the sub-folders", "ACC"] : [])],
-    D.baselines.map(b => [b.title, b.agreement === null ? "–" : number(b.agreement), ...(b.nmi !== undefined ? [number(b.nmi, 3), number(b.acc, 3)] : [])])));
-  $("choices").replaceChildren(table(["", "chosen", "because"], Object.entries(D.choices).map(([k, c]) => [k, String(c.value), String(c.why)])));
+    D.baselines.map(b => [b.title, number(b.agreement), ...(b.nmi !== undefined ? [number(b.nmi, 3), number(b.acc, 3)] : [])]), [0]));
+  $("choices").replaceChildren(table(["", "chosen", "because"], Object.entries(D.choices).map(([k, c]) => [k, String(c.value), String(c.why)]), [0, 1, 2]));
+}
+function showConfused() {
+  const pairs = (D.trust.confused || []).filter(([a, b]) => names.has(a) && names.has(b));
+  $("confused").hidden = !pairs.length;
+  $("confused").textContent = "Confused: " + pairs.map(([a, b, s]) => `${names.get(a)} and ${names.get(b)} (${percent(s)} alike)`).join("; ");
 }
 function curve(n) {
   const w = 560, h = 190, m = 32, ks = n.curve.map(c => c.clusters), lo = Math.min(...ks), hi = Math.max(...ks, lo + 1);
@@ -294,9 +333,9 @@ function curve(n) {
 
 // Edits.
 const inWords = e => {
-  const n = k => names.get(k) ?? D.cards.find(c => c.id === k)?.name ?? `cluster ${k}`;
-  return { rename: () => `rename cluster ${e.cluster} to "${e.name}"`, merge: () => `merge ${e.clusters.map(n).join(", ")} into ${n(e.into)}`,
-    split: () => e.files ? `split ${e.files[1].length} images off ${n(e.cluster)}` : `split ${n(e.cluster)} in ${e.into}: refine finds the parts`, exclude: () => `exclude cluster ${e.cluster}`,
+  const n = k => names.get(k) ?? original.get(k)?.name ?? `cluster ${k}`;
+  return { rename: () => `rename ${original.get(e.cluster)?.name ?? `cluster ${e.cluster}`} to "${e.name}"`, merge: () => `merge ${e.clusters.map(n).join(", ")} into ${n(e.into)}`,
+    split: () => e.files ? `split ${e.files[1].length} images off ${n(e.cluster)}` : `split ${n(e.cluster)} in ${e.into}: refine finds the parts`, exclude: () => `exclude ${n(e.cluster)}`,
     exclude_files: () => `exclude ${e.files.length} images`, move: () => `move ${e.files.length} images to ${n(e.to)}` }[e.do]();
 };
 function showEdits() {
@@ -310,9 +349,8 @@ $("export").addEventListener("click", () => {
   const a = make("a", { href: URL.createObjectURL(new Blob([exported()], { type: "application/json" })), download: "edits.json" });
   a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 1000);
 });
-window.vtcc = { exported, state: () => ({ cluster, names: [...names], shown: shown.length }) };
+window.vtcc = { exported, state: () => ({ cluster, names: [...names], clusters, shown: shown.length }) };
 
-$("title").textContent = D.title;
-apply(); showTrust(); showCards(); fillClusters(); filter(); showEdits(); withChosen();
+apply(); showTrust(); showClusters(); fillClusters(); filter(); showEdits(); withChosen();
 requestAnimationFrame(draw);
 })();

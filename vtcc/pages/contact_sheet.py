@@ -2,15 +2,20 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from vtcc import paths
+from vtcc.pages import thumbnails
+
+Key = TypeVar("Key")  # by which an image is read: a row, a path
 
 SIDE = 56  # pixels of a thumbnail
 COLUMNS, ROWS = 14, 30
-_LABEL = 40  # pixels for the number of the cluster
+LABEL = 40  # pixels for the number of the cluster
 
 
 def of_cache(directory: Path) -> bytes:
@@ -31,33 +36,33 @@ def of_cache(directory: Path) -> bytes:
     cache = open_cache(directory / paths.CACHE)
     row_of = {path: row for row, path in enumerate(cache.paths)}
     with (directory / paths.ASSIGNMENTS).open(encoding="utf-8", newline="") as file:
-        found = [
+        assigned = [
             (int(line["cluster"]), float(line["confidence"]), row_of[line["path"]])
             for line in csv.DictReader(file)
         ]
-    return sheet(found, lambda row: cache.images[row])
+    return draw(assigned, lambda row: cache.images[row])
 
 
-def of_files(found: Iterable[tuple[int, float, str]], decoding: dict[str, Any]) -> bytes:
+def of_files(images: Iterable[tuple[int, float, str]], decoding: Mapping[str, Any]) -> bytes:
     """The sheet of image files.
 
     Args:
-        found: cluster, confidence (0-1) and path of each.
+        images: cluster, confidence (0-1) and path of each.
         decoding: keywords of `vtcc.data.images.load`, those of the model.
 
     Returns:
         A PNG.
     """
-    from vtcc.data import images
+    from vtcc.data.images import load
 
-    return sheet(found, lambda path: images.load(Path(path), **decoding))
+    return draw(images, lambda path: load(Path(path), **decoding))
 
 
-def sheet(found: Iterable[tuple[int, float, Any]], read: Callable[[Any], Any]) -> bytes:
+def draw(images: Iterable[tuple[int, float, Key]], read: Callable[[Key], np.ndarray]) -> bytes:
     """Clusters from top to bottom, the most certain images of each from left to right.
 
     Args:
-        found: cluster, confidence (0-1) and a key of each image.
+        images: cluster, confidence (0-1) and a key of each image.
         read: from a key to pixels (S, S, C) uint8; called for the images shown alone.
 
     Returns:
@@ -65,28 +70,19 @@ def sheet(found: Iterable[tuple[int, float, Any]], read: Callable[[Any], Any]) -
     """
     from PIL import Image, ImageDraw
 
-    members: dict[int, list[tuple[float, Any]]] = {}
-    for cluster, confidence, key in found:
+    members: dict[int, list[tuple[float, Key]]] = {}
+    for cluster, confidence, key in images:
         members.setdefault(cluster, []).append((confidence, key))
     largest = sorted(members, key=lambda c: (-len(members[c]), c))[:ROWS]
-    size = (_LABEL + COLUMNS * SIDE, max(len(largest), 1) * SIDE)
+    size = (LABEL + COLUMNS * SIDE, max(len(largest), 1) * SIDE)
     picture = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)
     for line, cluster in enumerate(sorted(largest)):
         pen.text((6, line * SIDE + SIDE // 2 - 6), str(cluster), fill="black")
         certain = sorted(members[cluster], key=lambda m: (-m[0], str(m[1])))[:COLUMNS]
         for column, (_, key) in enumerate(certain):
-            tile = _tile(read(key)).resize((SIDE - 2, SIDE - 2))
-            picture.paste(tile, (_LABEL + column * SIDE, line * SIDE))
+            tile = thumbnails.thumbnail(read(key), SIDE - 2)
+            picture.paste(tile, (LABEL + column * SIDE, line * SIDE))
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def _tile(pixels: Any) -> Any:
-    import numpy as np
-    from PIL import Image
-
-    pixels = np.asarray(pixels)
-    # Of more bands the first three, as of satellite images in the usual order of files.
-    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3])

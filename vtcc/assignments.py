@@ -1,17 +1,25 @@
-"""The table that `vtcc predict` writes: CSV, Parquet or JSON; whole, or not at all."""
+"""The table of which image is in which cluster: one order of columns, one writer, one reader.
+
+`vtcc predict`, `vtcc cluster` and `evaluate` write it, as CSV, Parquet or JSON; whole, or not
+at all.
+"""
 
 import contextlib
 import csv
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from vtcc.atomic import atomic_file
+from vtcc.clusters import Applied
 from vtcc.errors import VtccError
 
 SUFFIXES = (".csv", ".parquet", ".json")
+EXCLUDED = "excluded"  # in the column `name` of images that are in none of the clusters
 
 
 @dataclass(frozen=True)
@@ -19,12 +27,13 @@ class Row:
     """One file's answer.
 
     Attributes:
-        file: its path. cluster: None when it could not be read. confidence: 0-1, or None.
-        error: why it could not be read; empty otherwise.
+        file: its path. cluster: None when it could not be read, or is excluded.
+        confidence: 0-1, or None. error: why it could not be read; empty otherwise.
         name: of the cluster. second: the next most probable cluster, or None.
         distance: cosine distance of the embedding to the cluster's centre, 0-2.
         outlier: farther from the centre than the cluster's own images are.
         novelty: how unlike anything seen in training, the limit being 1. novel: above it.
+        split: train or holdout, where a data set was split.
     """
 
     file: str
@@ -37,9 +46,35 @@ class Row:
     outlier: bool | None = None
     novelty: float | None = None
     novel: bool | None = None
+    split: str = ""
+
+    @property
+    def path(self) -> str:
+        """The file, under the name that the pipeline's tables are joined by."""
+        return self.file
+
+    @classmethod
+    def of(cls, file: str, applied: Applied, i: int, names: Mapping[int, str]) -> "Row":
+        """The answer for image i of those that the clusters were applied to."""
+        cluster, distance = int(applied.cluster[i]), float(applied.distance[i])
+        return cls(
+            file,
+            cluster if cluster >= 0 else None,
+            float(applied.confidence[i]),
+            "",
+            name=names.get(cluster, EXCLUDED),
+            second=int(applied.second[i]) if applied.second[i] >= 0 else None,
+            distance=distance if math.isfinite(distance) else None,
+            outlier=bool(applied.outlier[i]),
+            novelty=float(applied.novelty[i]),
+            novel=bool(applied.novel[i]),
+        )
 
 
+# Every table has some of these, in this order:
+# file (or path), split, cluster, name, confidence, second, distance, outlier, novelty, novel, error
 COLUMNS = ("file", "cluster", "confidence", "error")
+EVALUATED = ("path", "split", "cluster", "confidence")  # of evaluate, by the manifest's paths
 NAMED = (
     "file",
     "cluster",
@@ -91,26 +126,23 @@ def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
     Raises:
         VtccError: when the disk is full or the file cannot be written.
     """
-    building = out.with_name(f".{out.name}.{os.getpid()}.building")
     kinds: dict[str, Callable[[Path, Sequence[str]], Table]] = {
         ".csv": _Csv,
         ".json": _Json,
         ".parquet": _Parquet,
     }
     try:
-        table = kinds[out.suffix.lower()](building, columns)
-        try:
-            yield table
-        finally:
-            table.close()
-        building.replace(out)
+        with atomic_file(out) as building:
+            table = kinds[out.suffix.lower()](building, columns)
+            try:
+                yield table
+            finally:
+                table.close()
     except OSError as error:
-        raise VtccError(f"--out: {out} could not be written ({error.strerror or error})") from error
-    finally:
-        building.unlink(missing_ok=True)
+        raise VtccError(f"{out}: could not be written ({error.strerror or error})") from error
 
 
-def _record(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+def _record(row: Row, columns: Sequence[str]) -> dict[str, object]:
     return {name: getattr(row, name) for name in columns}
 
 
@@ -173,7 +205,7 @@ class _Parquet:
         self._writer.close()
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,20 +1,18 @@
 """`reports/gallery.html`: the clusters to look at, one file without any network."""
 
 import base64
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from vtcc.analysis import baselines
 from vtcc.analysis.plots import natural, palette
+from vtcc.pages import thumbnails
+from vtcc.pages.render import render as render_template
 
-TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL = 96  # pixels a side at most
 SPRITE_PIXELS = 12_000_000  # of all thumbnails together, about 3 MB of photographs
 COLUMNS = 16
@@ -82,34 +80,33 @@ class Group:
     unsure: list[Tile] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Bar:
+    """The scores of one method; `images`: how many it clustered, where not all."""
+
+    title: str
+    acc: float
+    nmi: float
+    ari: float
+    fmi: float
+    images: float | None
+    ours: bool = False
+
+
 def render(gallery: Gallery) -> str:
     """The page as HTML, all in one: styles, scripts and images inside."""
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     groups = cluster_groups(gallery)
-    colours = palette(gallery.num_clusters)
-    points = _point_data(gallery)
-    return environment.get_template("gallery.html").render(
+    return render_template(
+        "gallery.html",
         gallery=gallery,
         groups=groups,
         empty=[g.number for g in groups if not g.size],
         largest=max(g.size for g in groups),
         scores=SCORES,
         bars=baseline_bars(gallery.metrics),
-        colours=colours,
-        points=points,
+        colours=palette(gallery.num_clusters),
+        points=map_data(gallery),
         pixelated=gallery.images.shape[1] <= 48,
-        # Our own files, never user text: they go in unescaped.
-        style=Markup((TEMPLATES / "gallery.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "gallery.js").read_text(encoding="utf-8")),
     )
 
 
@@ -158,22 +155,20 @@ def cluster_groups(gallery: Gallery) -> list[Group]:
     return sorted(groups, key=lambda g: (-g.size, g.number))
 
 
-def baseline_bars(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
-    """This model and every baseline that has scores, best ACC first.
-
-    Returns:
-        Dicts of `title`, `acc`, `nmi`, `ari`, `fmi`, `images` (of a subsample, else None) and
-        `ours`; empty without labels.
-    """
+def baseline_bars(metrics: Mapping[str, float]) -> list[Bar]:
+    """This model and every baseline that has scores, best ACC first; empty without labels."""
     if "acc" not in metrics:
         return []
-    bars = [{"title": "vtcc", "ours": True, "images": None, **{s: metrics[s] for s in SCORES}}]
+
+    def bar(title: str, prefix: str, ours: bool = False) -> Bar:
+        acc, nmi, ari, fmi = (metrics[prefix + score] for score in SCORES)
+        return Bar(title, acc, nmi, ari, fmi, metrics.get(f"{prefix}images"), ours)
+
+    bars = [replace(bar("vtcc", "", ours=True), images=None)]
     for name, title in baselines.TITLES.items():
         if f"baseline_{name}_acc" in metrics:
-            found = {s: metrics[f"baseline_{name}_{s}"] for s in SCORES}
-            seen = metrics.get(f"baseline_{name}_images")
-            bars.append({"title": title, "ours": False, "images": seen, **found})
-    return sorted(bars, key=lambda bar: -bar["acc"])
+            bars.append(bar(title, f"baseline_{name}_"))
+    return sorted(bars, key=lambda bar: -bar.acc)
 
 
 def _majority(gallery: Gallery, rows: np.ndarray) -> tuple[str, float]:
@@ -207,25 +202,12 @@ def printable(name: str) -> str:
 
 
 def _sprite(images: np.ndarray, rows: np.ndarray, side: int, columns: int) -> str:
-    """The images side by side in one WebP, base64; small ones without loss."""
-    from PIL import Image
-
-    S, C = images.shape[1], images.shape[3]
-    lines = math.ceil(len(rows) / columns)
-    sheet = Image.new("RGB", (columns * side, lines * side))
-    for place, row in enumerate(rows):
-        pixels = np.asarray(images[row])
-        # Of more bands the first three, as of satellite images in the usual order of files.
-        tile = Image.fromarray(pixels[..., 0] if C < 3 else pixels[..., :3])
-        if side != S:
-            tile = tile.resize((side, side), Image.Resampling.LANCZOS)
-        sheet.paste(tile, (place % columns * side, place // columns * side))
-    file = io.BytesIO()
-    sheet.save(file, "WEBP", lossless=side <= 32, quality=80, method=4)
-    return base64.b64encode(file.getvalue()).decode()
+    """The images side by side in one WebP, as a data URL; small ones without loss."""
+    picture = thumbnails.sprite((images[row] for row in rows), len(rows), side, columns)
+    return thumbnails.data_url(picture, "WEBP", lossless=side <= 32, quality=80, method=4)
 
 
-def _point_data(gallery: Gallery) -> dict[str, Any]:
+def map_data(gallery: Gallery) -> dict[str, object]:
     """The 2-D picture for the page's script: little-endian uint16 places, then groups."""
     points = np.asarray(gallery.points, dtype=np.float64)
     low, high = points.min(0), points.max(0)
@@ -237,7 +219,7 @@ def _point_data(gallery: Gallery) -> dict[str, Any]:
     index = {name: i for i, name in enumerate(names)}
     coded = [index.get(classes[r], 65535) for r in gallery.point_rows] if names else []
 
-    def packed(values: Any) -> str:
+    def packed(values: np.ndarray | list[int]) -> str:
         return base64.b64encode(np.asarray(values).astype("<u2").tobytes()).decode()
 
     return {

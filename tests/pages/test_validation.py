@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.data.test_expectations import BROKEN, row, table
-from vtcc.data import report
 from vtcc.data.cache import CacheWriter
 from vtcc.data.expectations import Outcome, figures
+from vtcc.pages import validation
 
 EVIL = "<script>alert('x')</script>\"onload=\n😀.png"
 
@@ -50,7 +50,7 @@ def page(tmp_path):
     with CacheWriter(tmp_path / "cache", name="t", image_size=8, channels=3) as writer:
         for i in range(3):
             writer.add(str(i), "train", np.full((8, 8, 3), 50 * i, dtype=np.uint8))
-        return report.render(dataset, verdict, outcomes, images, writer)
+        return validation.render(dataset, verdict, outcomes, images, writer)
 
 
 def test_names_are_shown_but_never_run(page):
@@ -90,7 +90,7 @@ def test_thumbnails_are_the_images(page):
 
 def test_thumbnails_stay_small():
     for channels, mode in ((1, "L"), (3, "RGB")):
-        uri = report.thumbnail(np.zeros((500, 500, channels), dtype=np.uint8))
+        uri = validation.thumbnail(np.zeros((500, 500, channels), dtype=np.uint8))
         image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
         assert (image.size, image.mode) == ((96, 96), mode)
 
@@ -100,8 +100,8 @@ def test_the_verdict_is_one_sentence():
         Outcome(severity, passed, "", "", [])
         for severity, passed in (("fail", False), ("warn", False), ("warn", True), ("fail", True))
     ]
-    assert report.headline(outcomes[2:]) == "2 of 2 expectations are met"
-    assert report.headline(outcomes) == (
+    assert validation.headline(outcomes[2:]) == "2 of 2 expectations are met"
+    assert validation.headline(outcomes) == (
         "2 of 4 expectations are met; 1 not, which stops the pipeline; 1 to look at"
     )
 
@@ -110,7 +110,7 @@ def test_sizes_and_pairs_are_shown(page):
     text = re.sub(r"\s+", " ", Page(page).text)
     assert "8 x 83100 %" in text and "RGB3100 %" in text
     assert "copyand <script>" in text
-    assert report.counted(pd.Series({f"{i} x 1": 1 for i in range(20)}))[-1] == (
+    assert validation.counted(pd.Series({f"{i} x 1": 1 for i in range(20)}))[-1] == (
         "8 others",
         8,
         40.0,
@@ -120,14 +120,14 @@ def test_sizes_and_pairs_are_shown(page):
 def test_pictures_of_many_bands_show_three_and_of_two_one():
     bands = np.arange(5, dtype=np.uint8) * 50 + np.zeros((4, 4, 1), dtype=np.uint8)
     for channels, shown in ((5, (0, 50, 100)), (2, 0)):
-        uri = report.thumbnail(bands[..., :channels])
+        uri = validation.thumbnail(bands[..., :channels])
         image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
         assert image.getpixel((0, 0)) == shown
 
 
 def test_bars():
-    assert report.bars(pd.Series([], dtype=float)) == []
-    assert report.bars(pd.Series([3.0, 3.0, None])) == [("3", 2, 100.0)]
-    drawn = report.bars(pd.Series([0.0] * 4 + [24.0] * 2))
+    assert validation.bars(pd.Series([], dtype=float)) == []
+    assert validation.bars(pd.Series([3.0, 3.0, None])) == [("3", 2, 100.0)]
+    drawn = validation.bars(pd.Series([0.0] * 4 + [24.0] * 2))
     assert len(drawn) == 24
     assert drawn[0] == ("0 to 1", 4, 100.0) and drawn[-1] == ("23 to 24", 2, 50.0)

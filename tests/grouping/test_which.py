@@ -1,0 +1,79 @@
+"""Pretrained features or from scratch: by what the images are, and by a measurement for shapes."""
+
+from unittest import mock
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from vtcc import encoders
+from vtcc.grouping import which
+from vtcc.grouping.options import Options
+from vtcc.grouping.survey import Survey
+
+PHOTOGRAPHS = Survey(
+    images=900,
+    looked_at=600,
+    unreadable=0,
+    short_side=256,
+    colour=1.0,
+    plain=0.1,
+    dark_ground=0.0,
+    mirror=0.5,
+    upside_down=0.9,
+    quarter=0.9,
+    **{k: 1.0 for k in ("aspect", "thickness") if k in Survey.__dataclass_fields__},
+)
+SHAPES = Survey(**{**vars(PHOTOGRAPHS), "colour": 0.0, "plain": 0.95})
+
+
+@pytest.fixture
+def measured():
+    """The measurement, and what it gives."""
+    with mock.patch.object(which, "clearness", autospec=True) as clearness:
+        yield clearness
+
+
+def chosen(survey, tmp_path):
+    return which.encoder(Options(tmp_path), survey, [], tmp_path)
+
+
+def test_photographs_get_the_encoder_unmeasured(tmp_path, measured):
+    assert chosen(PHOTOGRAPHS, tmp_path).name == "lite2"
+    assert not measured.called
+
+
+@pytest.mark.parametrize(("gradients", "name"), [(0.95, ""), (0.84, "lite2"), (0.2, "lite2")])
+def test_shapes_are_measured(tmp_path, measured, gradients, name):
+    measured.return_value = which.Clearness(0.8, 11, gradients, 9)
+    choice = chosen(SHAPES, tmp_path)
+    assert choice.name == name
+    assert (
+        f"clearness {gradients:.2f} of 1 (at K = 9), lite2's features 0.80 (at K = 11)"
+        in (choice.reason["why"])
+    )
+
+
+def test_without_weights_nothing_is_measured(tmp_path, measured, monkeypatch, capsys):
+    monkeypatch.setattr(encoders, "available", lambda card: False)
+    assert chosen(SHAPES, tmp_path).name == ""
+    assert not measured.called
+    assert capsys.readouterr().out.count("vtcc encoders") == 1
+
+
+def test_a_measurement_is_kept_for_a_resume(tmp_path):
+    (tmp_path / "clearness.json").write_text(
+        '{"features": 0.8, "features_clusters": 3, "gradients": 0.5, "gradients_clusters": 4}'
+    )
+    seen = which.clearness([], "lite2", tmp_path, seed=0)
+    assert seen == which.Clearness(0.8, 3, 0.5, 4)
+
+
+@pytest.mark.slow
+def test_digits_go_from_scratch(tmp_path):
+    for i, image in enumerate(load_digits().images[:600]):
+        Image.fromarray((image * 15).astype("uint8")).save(tmp_path / f"{i:04}.png")
+    files = sorted(tmp_path.glob("*.png"))
+    seen = which.clearness(files, "lite2", tmp_path, seed=0)
+    assert seen.gradients > 0.9
+    assert seen.features < seen.gradients - which.CLEARER

@@ -1,0 +1,105 @@
+"""The time that the trainings of one folder get, measured and divided once for all of them."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtcc import config
+from vtcc.engine import plan
+from vtcc.engine.normalization import normalization
+from vtcc.grouping.choices import epochs_for
+from vtcc.grouping.options import (
+    AFTER_IMAGES,
+    AFTER_PER_IMAGE,
+    AFTER_TRAINING,
+    LEAST_TRAINING,
+    Options,
+)
+from vtcc.grouping.training import Material
+from vtcc.grouping.workdir import read_json, write_json
+from vtcc.progress import note
+
+_FILE = "budget.json"
+_TOO_SHORT = 1.2  # times the limit from which it is said that it cannot be kept
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds of training, and what they buy.
+
+    Attributes:
+        seconds: for all trainings. step_seconds: of one step. steps_per_epoch: of a training.
+        frozen: projectors alone are trained.
+    """
+
+    seconds: float
+    step_seconds: float
+    steps_per_epoch: int
+    frozen: bool
+
+    def epochs(self, share: float) -> int:
+        """Of a training that gets a share of the seconds: never fewer than make sense."""
+        return epochs_for(
+            self.seconds * share, self.step_seconds, self.steps_per_epoch, frozen=self.frozen
+        )
+
+    def limit(self, share: float) -> float:
+        """Seconds after which such a training ends early: those it needs, where they are more."""
+        needed = self.epochs(share) * self.steps_per_epoch * self.step_seconds
+        return max(self.seconds * share, needed)
+
+
+def divide(
+    material: Material,
+    params: dict[str, Any],
+    shares: list[float],
+    options: Options,
+    work: Path,
+    *,
+    deadline: float,
+) -> Budget:
+    """Measures a step and says, once, when the limit is too short for any result.
+
+    An interrupted run goes on with what was measured then, so that it trains what was begun.
+
+    Args:
+        material: what is trained on. params: nested. shares: of the trainings.
+        work: the directory of this run. deadline: of all of it, on `time.monotonic`'s clock.
+    """
+    section = config.from_dict(config.Params, config.override(params, {"train.epochs": 10})).train
+    steps_per_epoch = len(material.cache.rows("train")) // section.batch_size
+    frozen = material.reduced is not None
+    known = read_json(work / _FILE) or {}
+    kept, step_seconds = known.get("seconds"), known.get("step_seconds")
+    if isinstance(kept, int | float) and isinstance(step_seconds, int | float):
+        return Budget(float(kept), float(step_seconds), steps_per_epoch, frozen)
+    step_seconds = _timed(material, section)
+    after = AFTER_TRAINING + AFTER_PER_IMAGE * min(len(material.cache.paths), AFTER_IMAGES)
+    left = deadline - time.monotonic()
+    budget = Budget(max(left - after, LEAST_TRAINING), step_seconds, steps_per_epoch, frozen)
+    needed = 60 * options.minutes - left + sum(map(budget.limit, shares)) + after
+    if needed > 60 * options.minutes * _TOO_SHORT:
+        note(
+            f"{options.minutes:g} minutes are too short for these {len(material.cache.paths)} "
+            f"images: all of it takes about {needed / 60:.1f} minutes with the shortest trainings "
+            "that make sense, which are done now"
+        )
+    write_json(work / _FILE, {"seconds": budget.seconds, "step_seconds": step_seconds})
+    return budget
+
+
+def _timed(material: Material, section: config.Train) -> float:
+    """Seconds of a training step, over a few of them."""
+    cache = material.cache
+    pixels = material.reduced is None
+    mean, std = normalization(section.normalize, cache, section.model.encoder)
+    timing = plan.time_step(
+        cache.images if material.reduced is None else material.reduced,
+        cache.rows("train"),
+        section,
+        mean=mean,
+        std=std,
+        seconds=4.0 if pixels else 1.0,
+    )
+    return timing.mean * section.batch_size / timing.batch
