@@ -9,7 +9,7 @@ from PIL import Image
 
 from vtcc import config, schema
 from vtcc.errors import VtccError
-from vtcc.grouping import intake, options, prepare, workdir
+from vtcc.grouping import intake, options, prepare, result, workdir
 from vtcc.grouping.options import Options
 from vtcc.stages import cluster
 
@@ -140,3 +140,8 @@ def test_a_mistake_in_set_is_said_before_the_images_are_looked_at(dark, monkeypa
         with pytest.raises(VtccError, match=key):
             cluster.run(Options(dark, overrides={key: value}))
     assert not workdir.beside(dark.with_name(f"{dark.name}-clusters")).exists()
+
+
+def test_a_pages_links_lead_to_a_folder_whose_name_is_not_utf8():
+    root = Path(os.fsdecode(b"/photos/Rome-\xe9 #1"))
+    assert result.relative(root, Path("/photos/out")) == "../Rome-%E9%20%231/"
