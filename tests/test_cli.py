@@ -100,7 +100,9 @@ def test_use_never_overwrites_the_only_copy_of_edited_params(tmp_path, monkeypat
     assert "epochs: 77" in kept[0]
 
 
-@pytest.mark.parametrize("verb", ["download", "validate", "embed", "train", "evaluate", "params"])
+@pytest.mark.parametrize(
+    "verb", ["source", "download", "validate", "embed", "train", "evaluate", "params"]
+)
 def test_a_verb_outside_a_project_says_what_is_missing(verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, [verb])

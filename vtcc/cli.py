@@ -66,6 +66,12 @@ def _stage(name: str, **given: object) -> None:
 
 
 @app.command()
+def source() -> None:
+    """Look at what dataset.source holds now, so that DVC notices new images."""
+    _stage("source")
+
+
+@app.command()
 def download() -> None:
     """Stage 1: fetch images, write manifest and labels."""
     _stage("download")

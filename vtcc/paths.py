@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+SOURCE = Path("data/source.json")
 IMAGES = Path("data/raw/images")
 MANIFEST = Path("data/raw/manifest.csv")
 DATASET = Path("data/raw/dataset.json")

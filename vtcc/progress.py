@@ -31,7 +31,7 @@ def _bar(stage: str, done: int, total: int, figures: dict[str, Any], width: int)
     """A line of at most `width` characters; the time left comes first and is never cut."""
     left = figures.get("seconds_left")
     named = [f"{k} {_short(v)}" for k, v in figures.items() if k != "seconds_left"]
-    counted = f"{done}/{total}" + (f"  {_clock(left)} left" if left is not None else "")
+    counted = f"{done}/{total}" + (f"  {duration(left)} left" if left is not None else "")
     for cells in (24, 10, 0):
         filled = cells * done // max(total, 1)
         bar = f"[{'#' * filled}{'.' * (cells - filled)}] " if cells else ""
@@ -45,16 +45,6 @@ def _bar(stage: str, done: int, total: int, figures: dict[str, Any], width: int)
     return line[:width]
 
 
-def _clock(seconds: float) -> str:
-    """`42 s`, `7:05` or `2:03:09`."""
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def note(text: str) -> None:
     """One line for a person, not in the way of the bar or of the JSON lines."""
     _write(text)
@@ -62,7 +52,7 @@ def note(text: str) -> None:
 
 def _write(text: str, end: str = "\n") -> None:
     """Prints what can be printed: a training is worth more than its words."""
-    if sys.stdout is None or sys.stdout.closed:
+    if sys.stdout is None or getattr(sys.stdout, "closed", False):
         return
     try:
         try:

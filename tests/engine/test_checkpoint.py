@@ -71,6 +71,24 @@ def test_others_may_read_the_weights(saved):
     assert (saved[0] / checkpoint.WEIGHTS).stat().st_mode & 0o777 == 0o644
 
 
+def test_prediction_is_without_tf32_and_leaves_the_settings(saved, monkeypatch):
+    """A GPU's convolutions would take it by default; what they are set to shows without one."""
+    predictor, seen = load(saved[0], "cpu"), []
+    kinds = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    embed = predictor.model.embed
+
+    def watched(x):
+        seen.append([kind.fp32_precision for kind in kinds])
+        return embed(x)
+
+    monkeypatch.setattr(predictor.model, "embed", watched)
+    before = [kind.fp32_precision for kind in kinds]
+    predictor.predict(pixels())
+    assert seen == [["ieee"] * 3]
+    assert [kind.fp32_precision for kind in kinds] == before
+    assert torch.backends.cudnn.allow_tf32 is True
+
+
 def test_the_batch_size_does_not_change_a_prediction(saved):
     predictor = load(saved[0])
     whole, parts = predictor.predict(pixels()), predictor.predict(pixels(), batch_size=2)

@@ -57,8 +57,8 @@ def test_without_settings_the_study_is_the_setting(project: Path) -> None:
     [
         ("[1]", "study: expected keys and values, found [1]"),
         ("nam: a", "nam: unknown key; did you mean 'name'?"),
-        ("name: A b", "name: found 'A b'; use lower-case"),
-        ("name: a--b", "name: found 'a--b'"),
+        ("name: A b", "name: expected lower-case letters"),
+        ("name: a--b", "as ablation-digits, found 'a--b'"),
         ("{name: a, preset: digit}", "settings.a: preset 'digit': unknown; did you mean 'digits'?"),
         ("{name: a, settings: []}", "settings: expected names"),
         ("{name: a, settings: {b: {augmen: calm}}}", "settings.b.augmen: unknown key; did you"),

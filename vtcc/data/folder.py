@@ -4,7 +4,9 @@ The folder is only read. Nothing in it may break the stage: what is not an image
 what is hidden and what is no regular file is left out, and counted in a note.
 """
 
+import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vtcc.data import archive
@@ -81,6 +83,22 @@ def listed(
             )
         files.append(entry.path)
     return sorted(files)
+
+
+def fingerprint(names: Sequence[str], files: Sequence[Path]) -> str:
+    """Of names, sizes and times of change: whether files are what they were, unread.
+
+    A file that went away since it was listed counts as another.
+    """
+    sha = hashlib.sha256()
+    for name, file in zip(names, files, strict=True):
+        try:
+            status = file.stat()
+            seen = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:
+            seen = "gone"
+        sha.update(f"{as_text(name)}\0{seen}\n".encode())
+    return sha.hexdigest()
 
 
 def readable_names(files: list[str]) -> list[str]:

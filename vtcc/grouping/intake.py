@@ -1,6 +1,5 @@
 """A folder's images into the uint8 cache; what cannot be read is set aside with its reason."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -63,13 +62,10 @@ def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
             "folder"
         )
     files = [Path(os.fspath(found.read(i))) for i in range(len(found.paths))]  # type: ignore[arg-type]
-    sha = hashlib.sha256()
-    for name, file in zip(found.paths, files, strict=True):
-        status = file.stat()
-        sha.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     labels = None if found.labels is None else list(found.labels)
     names = list(found.paths)
-    return Listed(root, names, files, labels, list(found.class_names), sha.hexdigest())
+    digest = folder.fingerprint(names, files)
+    return Listed(root, names, files, labels, list(found.class_names), digest)
 
 
 def located(root: Path, names: Sequence[str]) -> dict[str, Path]:

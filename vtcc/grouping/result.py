@@ -213,7 +213,8 @@ def relative(root: Path, final: Path) -> str:
     """The images' folder as the page's links need it, ending in a slash."""
     from urllib.parse import quote
 
-    return quote(os.path.relpath(root, final).replace(os.sep, "/")) + "/"
+    path = os.path.relpath(root, final).replace(os.sep, "/")
+    return quote(os.fsencode(path)) + "/"  # a name need not be UTF-8
 
 
 def digest(model: Path) -> str:

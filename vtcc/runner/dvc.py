@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vtcc import yaml_file
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.runner import process
 from vtcc.runner.locks import release_stale_locks
@@ -107,8 +108,8 @@ def run_stage(
     env = dict(os.environ if env is None else env) | {RUNNER: str(os.getpid())}
     while True:
         release_stale_locks(directory)
-        watch = _Watch(on_line, on_progress)
-        status = process.run(_command(stage), directory, env, watch, grace, stopped)
+        watch = _Watch(stage, on_line, on_progress)
+        status = process.run(_command(stage, directory), directory, env, watch, grace, stopped)
         if status == 0:
             return StageRun(stage, watch.how, time.monotonic() - start)
         if not watch.busy:
@@ -128,15 +129,22 @@ def run_stage(
         time.sleep(min(5.0, left))
 
 
-def _command(stage: str) -> list[str]:
-    return [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+def _command(stage: str, directory: Path) -> list[str]:
+    # What `download` depends on is looked at each time.
+    first = ["source"] if stage == "download" and _has_source(directory) else []
+    return [sys.executable, "-m", "dvc", "repro", "--single-item", *first, stage]
+
+
+def _has_source(directory: Path) -> bool:
+    stages = yaml_file.read(directory / "dvc.yaml").get("stages")
+    return isinstance(stages, dict) and "source" in stages
 
 
 class _Watch:
     """Reads DVC's and the stage's output line by line."""
 
-    def __init__(self, on_line: Line, on_progress: Progress | None) -> None:
-        self.how = "unchanged"
+    def __init__(self, stage: str, on_line: Line, on_progress: Progress | None) -> None:
+        self.how, self._stage = "unchanged", stage
         self.busy = False
         self.error: str | None = None
         self.stage_status: int | None = None
@@ -157,8 +165,10 @@ class _Watch:
 
     def _read(self, line: str) -> None:
         if line.startswith("Running stage '"):
-            self.how, self._started = "ran", True
-        elif line.startswith("Stage '") and "is cached - skipping run" in line:
+            self._started = True
+            if f"'{self._stage}'" in line:
+                self.how = "ran"
+        elif line.startswith(f"Stage '{self._stage}'") and "is cached - skipping run" in line:
             self.how = "restored"
         elif line.startswith("error: "):
             self.error = line.removeprefix("error: ").strip()

@@ -6,19 +6,64 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import config, paths
+from vtcc import config, paths, schema
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.runner import workspace
+from vtcc.schema import parameter
 from vtcc.study import records
 
 PRESETS = ("preset", "dataset", "model", "augment", "encoder")
-KEYS = (
-    *("name", "title", "question", *PRESETS, "overrides"),
-    *("seeds", "baseline", "settings", "score"),
-)
 MAX_SEEDS = 1000
 NAME = r"[a-z0-9][a-z0-9._]*(-[a-z0-9._]+)*"
+NAME_IN_WORDS = "lower-case letters, digits, dots and single dashes, such as ablation-digits"
+
+
+def is_name(value: Any) -> bool:
+    """Whether it is good for files."""
+    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetKeys:
+    """The presets a file or a setting names; null: none, whatever stands above it."""
+
+    preset: str | None = None
+    dataset: str | None = None
+    model: str | None = None
+    augment: str | None = None
+    encoder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingKeys(PresetKeys):
+    """What a setting may hold beside dotted parameters."""
+
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileKeys(PresetKeys):
+    """What study and sweep files share."""
+
+    name: str = parameter(fits=is_name, words=NAME_IN_WORDS)
+    title: str | None = None
+    question: str | None = None
+    overrides: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyKeys(FileKeys):
+    """What a study file may hold."""
+
+    seeds: Any = 0
+    baseline: Any = None
+    settings: dict[str, Any] | None = parameter(
+        fits=lambda v: isinstance(v, dict) and bool(v),
+        words="names with what they change, {} for nothing",
+        default=None,
+    )
+    score: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,37 +171,35 @@ def read(file: Path, project: Path | None = None) -> Study:
 
 
 def _study(values: Any, file: Path, project: Path) -> Study:
-    check_keys(values, KEYS, "")
-    name = check_name(values.get("name"), "name")
-    defaults = chosen_presets(values)
-    base = section(values.get("overrides"), "overrides")
-    sections = values.get("settings")
-    if sections is None:
-        settings = [_setting(name, name, {}, defaults, base, project)]
+    keys: StudyKeys = schema.build(StudyKeys, values, file="study")
+    defaults = {k: getattr(keys, k) for k in PRESETS}
+    base = keys.overrides or {}
+    if keys.settings is None:
+        settings = [_setting(keys.name, keys.name, {}, defaults, base, project)]
     else:
-        if not isinstance(sections, dict) or not sections:
-            raise VtccError("settings: expected names with what they change, {} for nothing")
+        for name in keys.settings:
+            if not is_name(name):
+                raise VtccError(f"settings: expected {NAME_IN_WORDS}, found {name!r}")
         settings = [
-            _setting(check_name(n, "settings"), f"{name}--{n}", s, defaults, base, project)
-            for n, s in sections.items()
+            _setting(name, f"{keys.name}--{name}", values or {}, defaults, base, project)
+            for name, values in keys.settings.items()
         ]
     known = [s.name for s in settings]
-    baseline = values.get("baseline")
-    if baseline is not None and baseline not in known:
-        raise VtccError(config.unknown("baseline", baseline, known))
-    seeds = parse_seeds(values.get("seeds", 0))
+    if keys.baseline is not None and keys.baseline not in known:
+        raise VtccError(config.unknown("baseline", keys.baseline, known))
+    seeds = parse_seeds(keys.seeds)
     for setting in settings:
         setting.seeded(max(seeds))
     return Study(
         file=file,
-        name=name,
-        title=text(values, "title") or name,
-        question=text(values, "question"),
-        preset=defaults["preset"],
+        name=keys.name,
+        title=one_line(keys.title) or keys.name,
+        question=one_line(keys.question),
+        preset=keys.preset,
         seeds=seeds,
-        baseline=baseline,
+        baseline=keys.baseline,
         settings=settings,
-        score=_score(values),
+        score=_score(one_line(keys.score) or "acc"),
     )
 
 
@@ -169,10 +212,12 @@ def _setting(
     project: Path,
 ) -> Setting:
     where = f"settings.{name}"
-    values = section(values, where)
+    if not isinstance(values, dict):
+        raise VtccError(f"{where}: expected keys and values, found {values!r}")
     dotted = {k: v for k, v in values.items() if "." in str(k)}
-    check_keys({k: v for k, v in values.items() if k not in dotted}, (*PRESETS, "note"), where)
-    chosen = dict(defaults) | chosen_presets(values, where)
+    others = {k: v for k, v in values.items() if k not in dotted}
+    keys: SettingKeys = schema.build(SettingKeys, others, where)
+    chosen = dict(defaults) | {k: values[k] for k in PRESETS if k in values}
     try:
         own = workspace.resolve(
             chosen["preset"],
@@ -200,62 +245,18 @@ def _setting(
     return Setting(
         name=name,
         record=record,
-        note=text(values, "note"),
+        note=one_line(keys.note),
         overrides={k: v for k, v in flat.items() if v != before[k]},
         params=params,
     )
 
 
-def check_keys(values: Any, known: tuple[str, ...], where: str) -> None:
-    """Refuses what is no mapping, and a key that is not known, with the nearest."""
-    if not isinstance(values, dict):
-        raise VtccError(f"{where or 'study'}: expected keys and values, found {values!r}")
-    for key in values:
-        if key not in known:
-            name = f"{where}.{key}" if where else str(key)
-            near = config.unknown("key", key, list(known)).partition("; ")[2]
-            raise VtccError(f"{name}: unknown key; {near}")
+def one_line(text: str | None) -> str:
+    """Text without line breaks; empty where there is none."""
+    return " ".join((text or "").split())
 
 
-def section(values: Any, where: str) -> dict[str, Any]:
-    """A mapping that may be left out."""
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise VtccError(f"{where}: expected keys and values, found {values!r}")
-    return values
-
-
-def chosen_presets(values: Mapping[str, Any], where: str = "") -> dict[str, str | None]:
-    """The presets a file or a setting names; at the top all of them, None for none."""
-    found = {k: values[k] for k in PRESETS if k in values}
-    for key, value in found.items():
-        if value is not None and not isinstance(value, str):
-            name = f"{where}.{key}" if where else key
-            raise VtccError(f"{name}: expected a name or null, found {value!r}")
-    return found if where else dict.fromkeys(PRESETS) | found
-
-
-def check_name(value: Any, where: str) -> str:
-    """A name that is good for files."""
-    if not isinstance(value, str) or not re.fullmatch(NAME, value):
-        raise VtccError(
-            f"{where}: found {value!r}; use lower-case letters, digits, dots and single dashes, "
-            "such as ablation-digits"
-        )
-    return value
-
-
-def text(values: Mapping[str, Any], key: str) -> str:
-    """Text on one line; empty where there is none."""
-    value = values.get(key)
-    if value is not None and not isinstance(value, str):
-        raise VtccError(f"{key}: expected text, found {value!r}")
-    return " ".join((value or "").split())
-
-
-def _score(values: Mapping[str, Any]) -> str:
-    score = text(values, "score") or "acc"
+def _score(score: str) -> str:
     known = [*records.SCORES, "fmi", *records.LABEL_FREE]
     if score not in known and not score.startswith("baseline_"):
         raise VtccError(config.unknown("score", score, known))

@@ -234,8 +234,14 @@ let around = [], at = 0;
 function open(i, list) { around = list; at = list.indexOf(i); zoom(); if (!dialog.open) dialog.showModal(); }
 function zoom() {
   const i = around[at], k = cluster[i], img = make("img", { alt: D.files[i] });
-  img.addEventListener("error", () => { const e = make("div", { class: "tile" }); dress(e, i, 256); picture.replaceChildren(e); }, { once: true });
-  img.src = D.root + D.files[i].split("/").map(encodeURIComponent).join("/");
+  // Bytes that are not UTF-8 are shown as %XX: a file of that very name is asked for first, then one of those bytes.
+  const shown = D.files[i].split("/").map(encodeURIComponent).join("/"), bytes = shown.replace(/%25([89A-F][0-9A-F])/g, "%$1");
+  const asked = bytes === shown ? [shown] : [shown, bytes], ask = () => { img.src = D.root + asked.shift(); };
+  img.addEventListener("error", () => {
+    if (asked.length) { ask(); return; }
+    const e = make("div", { class: "tile" }); dress(e, i, 256); picture.replaceChildren(e);
+  });
+  ask();
   picture.replaceChildren(img);
   const facts = [k < 0 ? "excluded" : names.get(k), `confidence ${number(D.confidence[i] / 1000)}`];
   if (D.second[i] !== k && names.has(D.second[i])) facts.push(`then ${names.get(D.second[i])}`);

@@ -8,21 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import config, paths
+from vtcc import config, paths, schema
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.runner import workspace
+from vtcc.schema import parameter
 from vtcc.study import plan
 from vtcc.study.sweep import space
 from vtcc.study.sweep.space import Dimension
 
 SAMPLERS = ("tpe", "random", "grid")
 PRUNING = ("none", "collapse", "median", "halving")
-KEYS = (
-    *("name", "title", "question", *plan.PRESETS, "overrides"),
-    *("space", "trials", "epochs", "seed", "sampler", "pruning"),
-)
 MOST_TRIALS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepKeys(plan.FileKeys):
+    """What a sweep file may hold."""
+
+    space: Any = None
+    trials: int = parameter("how many in the end", low=1, high=MOST_TRIALS)
+    epochs: int = parameter("of every trial", low=1, high=10**6)
+    seed: int = parameter(low=0, high=config.MAX_SEED, default=0)
+    sampler: str = parameter(choices=SAMPLERS, default="tpe")
+    pruning: str = parameter(choices=PRUNING, default="median")
 
 
 @dataclass(frozen=True)
@@ -123,8 +132,9 @@ def resized(sweep: Sweep, trials: int) -> Sweep:
     Raises:
         VtccError: when that is none.
     """
-    wanted = _whole({"--trials": trials}, "--trials", 1, MOST_TRIALS)
-    return _capped(dataclasses.replace(sweep, trials=wanted))
+    if not 1 <= trials <= MOST_TRIALS:
+        raise VtccError(f"--trials: found {trials}; allowed: at least 1, at most {MOST_TRIALS}")
+    return _capped(dataclasses.replace(sweep, trials=trials))
 
 
 def _capped(sweep: Sweep) -> Sweep:
@@ -136,42 +146,38 @@ def _capped(sweep: Sweep) -> Sweep:
 
 
 def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
-    plan.check_keys(values, KEYS, "")
-    name = plan.check_name(values.get("name"), "name")
-    presets = plan.chosen_presets(values)
-    overrides = plan.section(values.get("overrides"), "overrides")
-    preset = presets["preset"]
+    keys: SweepKeys = schema.build(SweepKeys, values)
+    overrides = keys.overrides or {}
     params = workspace.resolve(
-        preset,
+        keys.preset,
         overrides,
         project=project,
-        dataset=presets["dataset"],
-        model=presets["model"],
-        augment=presets["augment"],
-        encoder=presets["encoder"],
+        dataset=keys.dataset,
+        model=keys.model,
+        augment=keys.augment,
+        encoder=keys.encoder,
     )
     compose.check_encoder(params)
     if "train.seed" in overrides:
         raise VtccError("overrides.train.seed: the key `seed` gives it")
-    dimensions = space.parse(values.get("space"))
-    sampler = _chosen(values, "sampler", SAMPLERS, "tpe")
-    if sampler == "grid":
+    dimensions = space.parse(keys.space)
+    if keys.sampler == "grid":
         for dimension in dimensions:
             if dimension.values() is None:
                 raise VtccError(f"space.{dimension.key}: a grid needs a step, or choices")
     sweep = Sweep(
         file=file,
-        name=name,
-        title=plan.text(values, "title") or name,
-        question=plan.text(values, "question"),
-        preset=preset,
+        name=keys.name,
+        title=plan.one_line(keys.title) or keys.name,
+        question=plan.one_line(keys.question),
+        preset=keys.preset,
         params=params,
         space=dimensions,
-        trials=_whole(values, "trials", 1, MOST_TRIALS),
-        epochs=_whole(values, "epochs", 1, 10**6),
-        seed=_whole(values, "seed", 0, config.MAX_SEED, default=0),
-        sampler=sampler,
-        pruning=_chosen(values, "pruning", PRUNING, "median"),
+        trials=keys.trials,
+        epochs=keys.epochs,
+        seed=keys.seed,
+        sampler=keys.sampler,
+        pruning=keys.pruning,
     )
     _check_together(sweep)
     return _capped(sweep)
@@ -187,21 +193,3 @@ def _check_together(sweep: Sweep) -> None:
         except VtccError as error:
             refused = error
     raise VtccError(f"space: no combination is allowed, such as: {refused}")
-
-
-def _whole(
-    values: dict[str, Any], key: str, low: int, high: int, default: int | None = None
-) -> int:
-    value = values.get(key, default)
-    if value is None:
-        raise VtccError(f"{key}: missing; a whole number of at least {low}")
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise VtccError(f"{key}: expected a whole number from {low} to {high}, found {value!r}")
-    return value
-
-
-def _chosen(values: dict[str, Any], key: str, known: tuple[str, ...], default: str) -> str:
-    value = values.get(key, default)
-    if value not in known:
-        raise VtccError(f"{key}: found {value!r}; allowed: {', '.join(known)}")
-    return value

@@ -6,11 +6,20 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from vtcc import config
+from vtcc import config, schema
 from vtcc.errors import VtccError
-from vtcc.study import plan
 
-BOUNDS = ("low", "high", "log", "step", "choices")
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What may be said of a dimension; low and high are of the parameter's type."""
+
+    low: Any = None
+    high: Any = None
+    log: bool = False
+    step: Any = None
+    choices: Any = None
+
 
 # Why a key cannot be searched; the longest that fits says it. Everything else below `train` can.
 _SAME_IMAGES = "trials compare on the same images only"
@@ -140,7 +149,7 @@ def _dimension(key: str, bounds: Any) -> Dimension:
     kind = kinds[key]
     if reason := fixed(key):
         raise VtccError(f"{where}: cannot be searched: {reason}")
-    plan.check_keys(bounds, BOUNDS, where)
+    schema.build(Bounds, bounds, where)
     if "choices" in bounds:
         return _choices(key, bounds, where)
     if kind not in ("a number", "a whole number"):
@@ -181,8 +190,6 @@ def _range(key: str, bounds: dict[str, Any], where: str, whole: bool) -> Dimensi
     )
     if low >= high:
         raise VtccError(f"{where}: low ({low}) must be below high ({high})")
-    if not isinstance(log, bool):
-        raise VtccError(f"{where}.log: expected true or false, found {log!r}")
     if step is not None:
         number = isinstance(step, int if whole else int | float) and not isinstance(step, bool)
         if not number or not 0 < step <= high - low:

@@ -1,0 +1,147 @@
+"""What `vtcc cluster` is asked for is obeyed, or refused in one line before any work."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vtcc import config, schema
+from vtcc.errors import VtccError
+from vtcc.grouping import intake, options, prepare, result, workdir
+from vtcc.grouping.options import Options
+from vtcc.stages import cluster
+
+NAMES = [
+    "trip: 2024",
+    "back\\slash",
+    "two\nlines",
+    os.fsdecode(b"Fotos-\xe9"),
+    "...",
+    " ",
+    "x" * 200,
+]
+KEYS = [row.key for row in schema.explain(config.Params)]
+REFUSED = {
+    *(k for k in KEYS if k.startswith(("download.", "evaluate."))),
+    *("dataset.source", "dataset.limit", "dataset.holdout", "dataset.seed"),
+    *("validate.max_unreadable", "validate.max_duplicates", "validate.near_duplicates"),
+    *("train.seed", "train.num_clusters"),
+}
+
+
+@pytest.fixture
+def dark(tmp_path):
+    """16 grey images of 16 bits that use 12."""
+    folder = tmp_path / "dark: 12 bits"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(16):
+        values = draw.integers(0, 4096, (24, 24), dtype=np.uint16)
+        Image.fromarray(values).save(folder / f"{i:02}.png")
+    return folder
+
+
+def prepared(folder, work, **overrides):
+    asked = Options(
+        folder,
+        clusters=2,
+        encoder="none",
+        overrides={k.replace("__", "."): v for k, v in overrides.items()},
+    )
+    options.check_overrides(asked.overrides)
+    work.mkdir()
+    return prepare.prepare(asked, intake.listed(folder), work)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_of_any_name_gives_a_name_that_is_taken(name):
+    asked = Options(Path("/photos") / name)
+    values = config.override(
+        config.read_yaml(config.PRESETS / "folder.yaml"), {"dataset.name": asked.name}
+    )
+    assert values["dataset"]["name"] == asked.name
+    asked.title.encode("utf-8")  # heads a page
+    assert (
+        Options(Path("/photos/Rome 2024")).name
+        == Options(Path("/photos/Rome 2024")).title
+        == "Rome 2024"
+    )
+    assert Options(Path("/a:b"), overrides={"dataset.name": "x"}).name == "x"
+
+
+def test_every_parameter_is_read_or_refused():
+    assert {key for key in KEYS if options.unused(key)} == REFUSED
+    values = config.flatten(config.read_yaml(config.PRESETS / "folder.yaml"))
+    for key in KEYS:
+        if key in REFUSED:
+            with pytest.raises(VtccError, match=f"^{key}: has no effect in `vtcc cluster`: "):
+                options.check_overrides({key: values[key]})
+        else:
+            options.check_overrides({key: values[key]})
+
+
+def test_decoding_is_obeyed_and_goes_into_cache_and_model(dark, tmp_path):
+    plain = prepared(dark, tmp_path / "a")
+    stretched = prepared(dark, tmp_path / "b", validate__stretch="image")
+    fixed = prepared(
+        dark, tmp_path / "c", validate__stretch="fixed", validate__stretch_range=[0.0, 4095.0]
+    )
+    assert len({p.cache.digest for p in (plain, stretched, fixed)}) == 3
+    assert plain.cache.images.max() < 20
+    assert min(stretched.cache.images.max(), fixed.cache.images.max()) > 240
+    assert fixed.cache.decoding == {
+        "bands": [],
+        "stretch": "fixed",
+        "stretch_range": [0.0, 4095.0],
+    }
+    assert fixed.params["validate"]["stretch_range"] == [0.0, 4095.0]
+    assert fixed.cache.name == fixed.params["dataset"]["name"] == "dark- 12 bits"
+
+
+def test_bands_bring_their_number(dark, tmp_path):
+    one = prepared(dark, tmp_path / "a", validate__bands=[1])
+    assert (one.cache.channels, one.params["dataset"]["channels"]) == (1, 1)
+
+
+def test_a_limit_on_pixels_is_obeyed(dark, tmp_path):
+    with pytest.raises(VtccError, match=r"24 x 24 pixels, more than validate.max_pixels \(100\)"):
+        prepared(dark, tmp_path / "a", validate__max_pixels=100)
+
+
+def test_what_has_no_effect_beside_the_model_is_said(dark, tmp_path):
+    made = prepared(dark, tmp_path / "a", train__epochs=3, embed__views=4, train__batch_size=99)
+    assert made.reasons["set by you"]["value"] == "train.epochs=3, train.batch_size=99"
+    assert made.reasons["set by you"]["why"].endswith("without effect here: embed.views")
+    assert made.params["train"]["batch_size"] == 16
+    params = config.override(
+        made.params,
+        {
+            "train.model.encoder": "lite2",
+            "train.model.frozen": True,
+            "dataset.channels": 3,
+        },
+    )
+    idle = {key for key in KEYS if options.idle(key, params)}
+    assert idle == {"validate.image_size", *(f"train.model.{k}" for k in options._OF_VIT)}
+
+
+def test_a_mistake_that_shows_late_leaves_no_folder(dark):
+    asked = Options(dark, encoder="none", overrides={"train.image_size": 17})
+    with pytest.raises(VtccError, match=r"train.image_size: 17 is not a multiple"):
+        cluster.run(asked)
+    assert [p.name for p in dark.parent.iterdir()] == [dark.name]
+
+
+def test_a_mistake_in_set_is_said_before_the_images_are_looked_at(dark, monkeypatch):
+    monkeypatch.setattr(intake, "listed", lambda *_: pytest.fail("looked"))
+    for key, value in {"train.epoch": 1, "train.epochs": 0, "train.seed": 1}.items():
+        with pytest.raises(VtccError, match=key):
+            cluster.run(Options(dark, overrides={key: value}))
+    assert not workdir.beside(dark.with_name(f"{dark.name}-clusters")).exists()
+
+
+def test_a_pages_links_lead_to_a_folder_whose_name_is_not_utf8():
+    root = Path(os.fsdecode(b"/photos/Rome-\xe9 #1"))
+    assert result.relative(root, Path("/photos/out")) == "../Rome-%E9%20%231/"

@@ -1,0 +1,146 @@
+"""dvc.yaml: a stage depends on all code that it may run, and on the parameters it reads."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vtcc import config, schema
+
+TOP = Path(__file__).parents[1]
+DVC = yaml.safe_load((TOP / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+STAGES = ("download", "validate", "embed", "train", "evaluate")
+
+# Code that is run and changes nothing of a stage's results, and why.
+NO_RESULT = {
+    "vtcc/__init__.py": "offers the estimator to those who ask for it",
+    "vtcc/errors.py": "words",
+    "vtcc/paths.py": "where files are: dvc.yaml says it too",
+    "vtcc/launch.py": "starts processes",
+    "vtcc/stopping.py": "watches processes",
+    "vtcc/progress.py": "words",
+    "vtcc/quiet.py": "switches of libraries",
+    "vtcc/tracking": "copies results to MLflow",
+}
+# Imports for a name alone.
+NAMES_ONLY = {("vtcc/config/together.py", "vtcc/encoders"): "which encoders there are"}
+# Changes no weight (`engine.checkpoint.training_key` leaves them out too).
+NO_WEIGHT = {"train.checkpoint_minutes", "train.collapse"}
+
+
+def file_of(module: str) -> Path | None:
+    place = TOP.joinpath(*module.split("."))
+    for file in (place / "__init__.py", place.with_suffix(".py")):
+        if file.is_file():
+            return file.relative_to(TOP)
+    return None
+
+
+@cache
+def imported(file: Path) -> set[Path]:
+    """The project's files that a file imports, anywhere in it but for type checkers."""
+    tree = ast.parse((TOP / file).read_text(encoding="utf-8"))
+    for_types = {
+        id(inside)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inside in ast.walk(node)
+    }
+    modules = set()
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{file}: relative import"
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    parts = [m.split(".") for m in modules if m.split(".")[0] == "vtcc"]
+    packages = {".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
+    return {file for package in packages if (file := file_of(package))}
+
+
+def is_below(file: Path, places) -> bool:
+    return any(file.as_posix() == p or file.is_relative_to(p) for p in places)
+
+
+@cache
+def holds_code(file: Path) -> bool:
+    """Whether there is more in it than words about a package."""
+    return len(ast.parse((TOP / file).read_text(encoding="utf-8")).body) > 1
+
+
+@cache
+def needed(stage: str) -> set[Path]:
+    """All files that a stage may run, however it comes to import them."""
+    seen: set[Path] = set()
+    waiting = [Path(f"vtcc/stages/{stage}.py")]
+    while waiting:
+        file = waiting.pop()
+        if file in seen or is_below(file, NO_RESULT):
+            continue
+        seen.add(file)
+        skipped = [place for source, place in NAMES_ONLY if source == file.as_posix()]
+        waiting += [f for f in imported(file) if not is_below(f, skipped)]
+    return {file for file in seen if holds_code(file)}
+
+
+def templates(stage: str) -> set[Path]:
+    """The page templates that a stage's code names, and those that these name."""
+    there = {file.name: file for file in (TOP / "vtcc/pages/templates").iterdir()}
+    waiting = [TOP / file for file in needed(stage)]
+    found: set[Path] = set()
+    while waiting:
+        text = waiting.pop().read_text(encoding="utf-8")
+        new = {f for name, f in there.items() if f'"{name}"' in text} - found
+        found |= new
+        waiting += new
+    return {file.relative_to(TOP) for file in found}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_code_it_may_run(stage):
+    every = needed(stage) | templates(stage)
+    listed = [d for d in DVC[stage]["deps"] if d.startswith("vtcc/")]
+    lacking = sorted(f.as_posix() for f in every if not is_below(f, listed))
+    assert lacking == [], f"dvc.yaml: add to the deps of {stage}: {lacking}"
+    idle = [d for d in listed if not any(is_below(f, [d]) for f in every)]
+    assert idle == [], f"dvc.yaml: {stage} does not run {idle}"
+
+
+def test_the_reasons_are_of_code_that_is_there():
+    assert [p for p in NO_RESULT if not (TOP / p).exists()] == []
+
+
+def test_a_missing_dependency_is_noticed():
+    """The walk sees imports inside functions: `train` imports `clusters` in one."""
+    assert Path("vtcc/clusters.py") in needed("train")
+    assert Path("vtcc/config/params.py") in needed("validate")
+    assert Path("vtcc/tracking/runs.py") not in needed("train")
+
+
+def follows(key: str, stage: str) -> bool:
+    return any(key == p or key.startswith(f"{p}.") for p in DVC[stage]["params"])
+
+
+def test_every_parameter_runs_a_stage_but_those_that_change_no_result():
+    keys = [row.key for row in schema.explain(config.Params)]
+    assert {k for k in keys if not any(follows(k, s) for s in STAGES)} == NO_WEIGHT
+    assert {k for k in keys if k.startswith("train.") and not follows(k, "train")} == NO_WEIGHT
+
+
+def test_every_listed_parameter_is_one():
+    known = {row.key for row in schema.explain(config.Params)}
+    sections = {k.rpartition(".")[0] for k in known} | {k.partition(".")[0] for k in known}
+    for stage in STAGES:
+        assert set(DVC[stage]["params"]) <= known | sections
+
+
+def test_dvc_hashes_no_folder_of_the_users():
+    for name, stage in DVC.items():
+        assert not any("${" in str(d) for d in stage.get("deps", [])), name
+    assert DVC["source"]["always_changed"] is True
+    assert DVC["source"]["outs"] == ["data/source.json"]
+    assert "data/source.json" in DVC["download"]["deps"]
