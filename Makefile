@@ -26,8 +26,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-repro: setup  ## the pipeline: download, validate, embed, train, evaluate
+repro: setup  ## the pipeline: download, validate, embed, train, evaluate; registers the model
 	@dvc repro $(STAGE)
+	@$(if $(filter-out evaluate,$(STAGE)),:,vtcc register)
 	@vtcc show
 
 # Two workers with one thread each: more threads than cores only wait for each other.

@@ -27,8 +27,9 @@ from flows.parameters import (
     Seed,
     Tags,
 )
-from vtcc import config, launch, paths, sheet
+from vtcc import config, paths, sheet
 from vtcc.errors import VtccError
+from vtcc.process import launch
 from vtcc.runner import dvc, workspace
 
 # A name, so that the default is not a literal shared between calls by accident.

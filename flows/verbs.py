@@ -10,9 +10,9 @@ from typing import Any
 from prefect.logging import get_run_logger
 
 from vtcc.errors import VtccError
-from vtcc.runner import process
+from vtcc.process import commands
+from vtcc.process.stopping import RUNNER
 from vtcc.runner.workspace import environment
-from vtcc.stopping import RUNNER
 
 
 def run(
@@ -50,9 +50,9 @@ def run(
             if on_line is not None:
                 on_line(line)
 
-    # It ends with this process, should that be killed: see `vtcc.stopping`.
+    # It ends with this process, should that be killed: see `vtcc.process.stopping`.
     env = (env or environment(directory)) | {RUNNER: str(os.getpid())}
     command = [sys.executable, "-m", "vtcc", *arguments]
-    if status := process.run(command, directory, env, watch):
+    if status := commands.run(command, directory, env, watch):
         errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
         raise VtccError((errors or said or [f"vtcc {arguments[0]}: exit status {status}"])[-1])

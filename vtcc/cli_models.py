@@ -73,6 +73,17 @@ def export(
 
 
 @app.command()
+def register() -> None:
+    """Log the evaluation and register the model in models/; the same again changes nothing."""
+    from vtcc.progress import note
+    from vtcc.tracking import registry
+
+    _in_project()
+    made = registry.register_current()
+    note(f"{made.name}: version {made.version}, {made.reason}")
+
+
+@app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="Number of a registered version.")],
     model: Annotated[str, typer.Option(help="Registered name; else the project's.")] = "",

@@ -1,6 +1,5 @@
 """A private worktree: what it carries, what it leaves alone, and that it goes away."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import yaml
 
 from tests.runner import toy
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.runner.workspace import Workspace, environment, prune, resolve
 
 
@@ -34,11 +34,10 @@ def test_a_second_run_of_the_project_itself_gets_a_worktree(project: Path) -> No
         assert second.directory.parent == project / ".vtcc" / "worktrees"
     with Workspace(project=project) as third:
         assert third.in_place
-    (project / ".vtcc" / "stages.lock").touch()
-    with (project / ".vtcc" / "stages.lock").open() as stage:
-        fcntl.flock(stage, fcntl.LOCK_SH)  # as a stage of `dvc repro` does
-        with Workspace(project=project) as fourth:
-            assert not fourth.in_place
+    stage = locks.Mark(project / ".vtcc" / "stages" / "a.lock")  # as one of `dvc repro` has
+    with Workspace(project=project) as fourth:
+        assert not fourth.in_place
+    stage.remove()
 
 
 def test_it_says_what_it_carries(project: Path) -> None:

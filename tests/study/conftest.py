@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import yaml
 
 from tests.runner import toy
 from vtcc.runner import dvc, workspace
-from vtcc.stages import study as stage
+from vtcc.study import tracker
 
 
 @pytest.fixture
@@ -56,7 +57,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
 
     monkeypatch.setattr(dvc, "run_stage", run_stage)
     # Creating a store takes seconds; tests/tracking/test_studies.py uses one.
-    monkeypatch.setattr(stage, "_tracker", lambda study: stage._Untracked())
+    untracked = tracker.Untracked()
+    monkeypatch.setattr(tracker, "create", create_autospec(tracker.create, return_value=untracked))
     # No DVC runs here, and asking it for its cache costs a second per worktree.
     monkeypatch.setattr(workspace, "share_cache", lambda *_: None)
     return found

@@ -8,7 +8,7 @@ import pytest
 from tests.tracking import toy
 from vtcc import config, paths
 from vtcc.errors import VtccError
-from vtcc.tracking import facts, registry, runs, store
+from vtcc.tracking import evaluations, facts, registry, runs, store
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -245,7 +245,7 @@ def test_pictures_of_an_evaluation_are_kept_by_epoch(client, cache, tmp_path):
     tracker.on_end("FINISHED")
     Image.new("RGBA", (20, 10), "red").save(tmp_path / "confusion.png")
     record = {"run_id": tracker.run_id, "experiment": cache.name}
-    runs.log_evaluation(record, {}, {"acc": 0.5}, [tmp_path / "confusion.png"])
+    evaluations.log_evaluation(record, {}, {"acc": 0.5}, [tmp_path / "confusion.png"])
     below = f"tags.`mlflow.parentRunId` = '{tracker.run_id}'"
     experiment = client.get_run(tracker.run_id).info.experiment_id
     child = client.search_runs([experiment], below)[0].info.run_id
@@ -272,7 +272,7 @@ def test_what_was_not_delivered_at_the_end_evaluate_sends(client, here, cache, m
     paths.CURVES.write_text("epoch,loss,rate,entropy\n1,3,10,nan\n2,2,10,nan\n3,1,10,nan\n")
     try:
         for seed in (0, 1):
-            runs.log_evaluation(tracker.record(), {"evaluate.seed": seed}, {"acc": 0.5})
+            evaluations.log_evaluation(tracker.record(), {"evaluate.seed": seed}, {"acc": 0.5})
     finally:
         paths.CURVES.unlink()
     assert history(client, tracker.run_id) == [(1, 3), (2, 2), (3, 1)]
@@ -320,7 +320,7 @@ def test_an_evaluation_that_is_cut_off_closes_its_run(
 
     monkeypatch.setattr(runs.store, "client", patched)
     with pytest.raises(error):
-        runs.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
+        evaluations.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
     assert client.get_run(made[0]).info.status == status
     assert "vtcc.evaluation" not in client.get_run(made[0]).data.tags
 
@@ -347,7 +347,7 @@ def test_evaluation_is_a_child_and_its_scores_are_on_the_training_too(client, fi
     page.write_text("hello", encoding="utf-8")
     params, scores = {"evaluate.seed": 0}, {"acc": 0.5, "nmi": float("nan"), "images": 64}
     for _ in range(2):  # the second changes nothing
-        parent = runs.log_evaluation(finished.record(), params, scores, [page])
+        parent = evaluations.log_evaluation(finished.record(), params, scores, [page])
         assert parent == finished.run_id
     experiment = client.get_run(parent).info.experiment_id
     mine = f"tags.`mlflow.parentRunId` = '{parent}'"
@@ -361,17 +361,18 @@ def test_evaluation_is_a_child_and_its_scores_are_on_the_training_too(client, fi
     model = client.get_logged_model(runs.model_id(client, parent))
     assert {m.key: m.value for m in model.metrics}["acc"] == 0.5
 
-    runs.log_evaluation(finished.record(), {"evaluate.seed": 1}, {"acc": 0.75}, [])
+    evaluations.log_evaluation(finished.record(), {"evaluate.seed": 1}, {"acc": 0.75}, [])
     assert len(client.search_runs([experiment], mine)) == 2
     assert client.get_run(parent).data.metrics["acc"] == 0.75
 
 
 def test_evaluation_of_a_training_from_elsewhere_gets_a_run_with_the_model(client, here, capsys):
-    model_dir = toy.model(here / "other" / "model", seed=7)
+    directory = here / "other"
+    toy.model(directory / paths.MODEL, seed=7)
     run = {"run_id": "f" * 32, "tracking_uri": "http://host", "experiment": "from elsewhere"}
-    first = runs.log_evaluation(run, {"evaluate.seed": 0}, {"acc": 0.5}, model_dir=model_dir)
+    first = evaluations.log_evaluation(run, {"evaluate.seed": 0}, {"acc": 0.5}, directory=directory)
     assert "does not know the training" in capsys.readouterr().out
-    again = runs.log_evaluation(run, {"evaluate.seed": 1}, {"acc": 0.5}, model_dir=model_dir)
+    again = evaluations.log_evaluation(run, {"evaluate.seed": 1}, {"acc": 0.5}, directory=directory)
     assert first == again != "f" * 32
     data = client.get_run(first).data
     assert data.tags["vtcc.origin"] == f"run {'f' * 32} of http://host"
@@ -383,7 +384,7 @@ def test_evaluation_of_a_training_from_elsewhere_gets_a_run_with_the_model(clien
 
 def test_untracked_training_without_a_model_is_one_clear_line(here, tmp_path):
     with pytest.raises(VtccError, match=r"model\.json: not found; run `dvc repro train`"):
-        runs.log_evaluation({"run_id": None}, {}, {}, model_dir=tmp_path)
+        evaluations.log_evaluation({"run_id": None}, {}, {}, directory=tmp_path)
 
 
 def test_start_without_a_store_says_so(elsewhere, cache, monkeypatch):

@@ -2,7 +2,8 @@
 
 from vtcc.errors import VtccError
 from vtcc.tracking import store
-from vtcc.tracking.studies import PARENT, StudyRun
+from vtcc.tracking.runs import PARENT
+from vtcc.tracking.studies import StudyRun
 
 
 def made(client, experiment="my toys", **tags):
@@ -67,12 +68,12 @@ def test_a_sweep_is_a_run_of_its_own_and_its_trainings_have_names(client):
     assert study.run_id != sweep.run_id
     assert tags(client, sweep.run_id)["mlflow.runName"] == "sweep same"
     one, other = made(client), made(client)
-    sweep.adopt("trial 3", one)
+    sweep.adopt("trial 3", one, "trial 3")
     sweep.score(one, {"objective": 0.5, "view_information": float("nan")})
-    study.adopt("conv", other)
+    study.adopt("conv", other, "conv seed 0")
     assert tags(client, one)["mlflow.runName"] == "same trial 3"
     assert client.get_run(one).data.metrics == {"objective": 0.5}
-    assert tags(client, other).get("mlflow.runName") != "same conv"
+    assert tags(client, other)["mlflow.runName"] == "same conv seed 0"
     sweep.score("0" * 32, {"objective": 0.5})  # a store that does not know it loses nothing
     sweep.finish("FINISHED", {})
     study.finish("FINISHED", {})

@@ -16,8 +16,6 @@ from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.stages import evaluate, predict  # one evaluation, two entrances
 
-TRACKED = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY)
-
 
 def run(model: str) -> None:
     """Writes reports/ as `evaluate` does and logs an MLflow run of its own.
@@ -70,8 +68,8 @@ def _track(model: str, cache: Any, metrics: dict[str, Any]) -> None:
     if importlib.util.find_spec("mlflow") is None:
         note("MLflow is not installed: nothing is logged")
         return
-    from vtcc.tracking import assessments
+    from vtcc.tracking import evaluations
 
-    artifacts = [*TRACKED, *sorted(paths.PLOTS.glob("*.png"))]
-    run_id = assessments.log(model, cache.name, cache.digest, metrics, artifacts)
+    files = evaluations.report_files()
+    run_id = evaluations.log_assessment(model, cache.name, cache.digest, metrics, files)
     note(f"MLflow run {run_id}")

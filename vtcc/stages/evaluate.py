@@ -1,6 +1,7 @@
 """Stage `evaluate`: scores, baselines, pictures. The only stage that sees labels."""
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -60,7 +61,7 @@ def run() -> None:
         raise VtccError(
             f"{paths.REPORTS}: could not write ({error}); free space or permissions, then re-run"
         ) from error
-    _track(params.evaluate, cache, metrics)
+    _track()
     steps.done("tracking")
     note(_summary(metrics))
 
@@ -254,40 +255,20 @@ def _write(
     steps.done("gallery")
 
 
-def _track(params: config.Evaluate, cache: Any, metrics: dict[str, Any]) -> None:
-    """Logs to the tracking store and registers the model; without MLflow only says so.
+def _track() -> None:
+    """Logs to the tracking store; where that fails the reports stand, and it is said.
 
-    Runs of a study are not registered: a variant under test must not become the champion.
+    `vtcc register` logs what is missing, also after DVC restored this stage from its cache.
     """
-    try:
-        import mlflow  # noqa: F401
-    except ModuleNotFoundError as error:
-        note(f"{error.name} is not installed: nothing is logged, the model is not registered")
+    if importlib.util.find_spec("mlflow") is None:
+        note("mlflow is not installed: nothing is logged")
         return
-    from vtcc.tracking import registry, runs
+    from vtcc.tracking import evaluations
 
-    run = {"run_id": None, "tracking_uri": None, "experiment": None}
-    if paths.RUN.is_file():
-        run = json.loads(paths.RUN.read_text(encoding="utf-8"))
-    artifacts = [paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY]
-    artifacts += sorted(paths.PLOTS.glob("*.png"))
-    run_id = runs.log_evaluation(
-        run=run,
-        params=config.flatten({"evaluate": config.to_dict(params)}),
-        metrics=metrics,
-        artifacts=artifacts,
-        experiment=cache.name,
-    )
-    if os.environ.get("VTCC_REGISTER") == "no":
-        note("part of a study: the model is not registered")
-        return
-    registry.register(
-        cache.name,
-        run_id,
-        paths.MODEL,
-        {k: v for k, v in metrics.items() if not k.startswith("baseline_")},
-        {"data_digest": cache.digest},
-    )
+    try:
+        evaluations.log_current()
+    except VtccError as error:
+        note(f"not logged: {error}; then `vtcc register` logs it")
 
 
 def _summary(metrics: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vtcc.process import commands
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 
@@ -30,15 +31,13 @@ def places(
         threads: processor threads of a stage; 0 leaves it to the libraries.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dvc.interruptible())
+        stack.enter_context(commands.interruptible())
         stack.enter_context(_terminable())
         found = []
         for _ in range(jobs):
             place = stack.enter_context(Workspace(project=project, private=True, params=params))
             if threads:
                 place.env |= dict.fromkeys(THREADS, str(threads))
-            # Variants under test are no candidates for the registered model.
-            place.env["VTCC_REGISTER"] = "no"
             found.append(place)
         yield found
 

@@ -8,7 +8,6 @@ import shlex
 import statistics
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from vtcc.runner.workspace import Workspace
 from vtcc.study import crew, facts, records
 from vtcc.study.crew import Crew
 from vtcc.study.plan import Setting, Study
+from vtcc.study.tracker import Tracker, Untracked
 
 # Sections that decide which images a run sees.
 SEEN = ("dataset.", "download.", "validate.")
@@ -61,7 +61,7 @@ def run(
     threads: int = 0,
     jobs: int = 1,
     again: bool = False,
-    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
+    tracker: Tracker | None = None,
 ) -> Outcome:
     """Runs what is not recorded yet; a run that fails is remembered and the others go on.
 
@@ -75,7 +75,7 @@ def run(
             for several jobs.
         jobs: runs at a time, each in a worktree of its own.
         again: run what is recorded too.
-        on_record: gets every record, new or kept, one at a time.
+        tracker: hears of every run, new or kept, one at a time.
 
     Raises:
         VtccError: when no worktree can be made.
@@ -86,7 +86,7 @@ def run(
         check_records(runs, root)
     jobs = min(jobs, len(runs))
     threads = threads or (1 if jobs > 1 else 0)
-    conductor = _Conductor(study, runs, root, threads, jobs, again, on_record)
+    conductor = _Conductor(study, runs, root, threads, jobs, again, tracker or Untracked())
     with crew.places(project, runs[0].setting.seeded(runs[0].seed), jobs, threads) as places:
         conductor.crew.play(places, conductor.work)
     return conductor.outcome
@@ -127,10 +127,10 @@ class _Conductor:
         threads: int,
         jobs: int,
         again: bool,
-        on_record: Callable[[dict[str, Any]], None],
+        tracker: Tracker,
     ) -> None:
         self.study, self.runs, self.root, self.jobs, self.again = study, runs, root, jobs, again
-        self.threads, self._on_record = threads, on_record
+        self.threads, self._tracker = threads, tracker
         self._telling = threading.Lock()
         self.outcome = Outcome()
         self._waiting: queue.SimpleQueue[tuple[int, Run]] = queue.SimpleQueue()
@@ -176,7 +176,7 @@ class _Conductor:
         if self._same(known, flat, digest, code):
             self._say(f"  {one}: recorded, in {records.directory(one.setting.record, self.root)}")
             self.outcome.kept.append(one)
-            self._tell(known or {})
+            self._tell(one, known or {})
             return
         for stage in crew.MODEL:
             done[stage] = self.crew.stage(stage, where, str(one))
@@ -202,15 +202,18 @@ class _Conductor:
             **code,
         }
         file = records.write(one.setting.record, record, self.root)
+        if done["evaluate"].how != "ran":  # where it ran it has logged by itself
+            self._tracker.log_evaluation(where.directory)
         if done["train"].how == "ran":
             self._seconds.append(seconds)
         self.outcome.ran.append(one)
         self._say(f"  {one}: {_scores(record['metrics'])} in {seconds:.0f} s -> {file}")
-        self._tell(record)
+        self._tell(one, record)
 
-    def _tell(self, record: dict[str, Any]) -> None:
+    def _tell(self, one: Run, record: dict[str, Any]) -> None:
         with self._telling:
-            self._on_record(record)
+            name = "" if one.setting.name == self.study.name else f"{one.setting.name} "
+            self._tracker.adopt(one.setting.name, record.get("run_id"), f"{name}seed {one.seed}")
 
     def _same(
         self,

@@ -5,20 +5,24 @@ however the process ends. The file is named by a random token that the run carri
 neither tells anything of the machine or its user. It is there before the run is.
 """
 
-import fcntl
 import uuid
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING
 
 from vtcc import paths
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.progress import note
 from vtcc.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 HOLDER, ABANDONED = "vtcc.holder", "vtcc.abandoned"
 
 
-class Hold:
+class RunLock:
     """Says that this process writes to a run, until `release` or the end of the process.
 
     Attributes:
@@ -26,29 +30,18 @@ class Hold:
     """
 
     def __init__(self) -> None:
-        self._token = uuid.uuid4().hex
-        self.tags = {HOLDER: self._token}
-        room = _room(paths.home())
-        self._path = room / f"{self._token}.lock"
-        self._file: IO[str] | None = None
+        token = uuid.uuid4().hex
+        self.tags = {HOLDER: token}
+        self._mark: locks.Mark | None = None
         try:
-            room.mkdir(parents=True, exist_ok=True)
-            # Under another name until it is locked: nobody may find it free.
-            new = room / f".{self._token}.new"
-            self._file = new.open("w", encoding="utf-8")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file.write(store.public_uri())
-            self._file.flush()
-            new.rename(self._path)
+            self._mark = locks.Mark(_marks(paths.home()) / f"{token}.lock", store.public_uri())
         except OSError as error:
             note(f"MLflow: a kill would leave this run open ({error})")
 
     def release(self) -> None:
         """The run has ended; without this call it counts as abandoned once the process is gone."""
-        if self._file is not None:
-            self._path.unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
+        if self._mark is not None:
+            self._mark.remove()
 
 
 def close_abandoned(home: Path | None = None) -> list[str]:
@@ -63,83 +56,58 @@ def close_abandoned(home: Path | None = None) -> list[str]:
     Returns:
         The ids of the runs that were ended. Training on makes them RUNNING again.
     """
-    gone = _gone(_room(home or paths.home()))
-    if not gone:
-        return []
-    try:
-        with store.alone():
-            ended = _end(store.client(), {path.stem for path, _ in gone})
-    except VtccError as error:
-        note(f"MLflow: runs of killed processes stay open for now ({error})")
-        return []
-    finally:
-        for _, file in gone:
-            file.close()
-    for path, _ in gone:
-        path.unlink(missing_ok=True)
+    here = store.public_uri()
+    with locks.abandoned(_marks(home or paths.home())) as left:
+        left = [mark for mark in left if mark.text == here]
+        if not left:
+            return []
+        try:
+            with store.alone():
+                ended = _end(store.client(), {mark.path.stem for mark in left})
+        except VtccError as error:
+            note(f"MLflow: runs of killed processes stay open for now ({error})")
+            return []
+        for mark in left:
+            mark.remove()
     if ended:
         note(f"MLflow: ended {len(ended)} runs whose process is gone: {', '.join(ended)}")
     return ended
 
 
-def _room(home: Path) -> Path:
+def _marks(home: Path) -> Path:
     return home / ".vtcc" / "runs"
 
 
-def _gone(room: Path) -> list[tuple[Path, IO[str]]]:
-    """The files of this store that nobody holds, held by us."""
-    found: list[tuple[Path, IO[str]]] = []
-    here = store.public_uri()
-    for path in sorted(room.glob("*.lock")):
-        try:
-            file = path.open("r+", encoding="utf-8")
-        except OSError:
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            there = file.read()
-        except OSError:  # held, or a file system without locks
-            file.close()
-            continue
-        if there == here and path.exists():
-            found.append((path, file))
-        else:
-            file.close()
-    return found
-
-
-def _end(client: Any, tokens: set[str]) -> list[str]:
+def _end(client: "MlflowClient", tokens: set[str]) -> list[str]:
     with store.reachable():
-        everywhere = [e.experiment_id for e in client.search_experiments()]
+        everywhere = [e.experiment_id for e in store.every(client.search_experiments)]
         running = "attributes.status = 'RUNNING'"
-        ended, page = [], None
-        while True:
-            runs = client.search_runs(everywhere, running, max_results=1000, page_token=page)
-            for run in runs:
-                if run.data.tags.get(HOLDER) in tokens:
-                    _kill(client, run)
-                    ended.append(run.info.run_id)
-            page = runs.token
-            if not page:
-                return ended
+        # All before the first is ended: that would shift the pages that follow.
+        runs = list(store.every(client.search_runs, everywhere, running, max_results=1000))
+        ended = [run for run in runs if run.data.tags.get(HOLDER) in tokens]
+        for run in ended:
+            _kill(client, run)
+        return [run.info.run_id for run in ended]
 
 
-def reopen(client: Any, run_id: str, hold: Hold) -> None:
-    """Makes a run RUNNING again, by the process of `hold`."""
-    for key, value in hold.tags.items():
+def reopen(client: "MlflowClient", run_id: str, run_lock: RunLock) -> None:
+    """Makes a run RUNNING again, by the process of `run_lock`."""
+    for key, value in run_lock.tags.items():
         client.set_tag(run_id, key, value)
     client.update_run(run_id, status="RUNNING")
     forget(client, client.get_run(run_id))
 
 
-def forget(client: Any, run: Any) -> None:
+def forget(client: "MlflowClient", run: "Run") -> None:
     """Takes back that a run was abandoned."""
     if ABANDONED in run.data.tags:
         client.delete_tag(run.info.run_id, ABANDONED)
 
 
-def _kill(client: Any, run: Any) -> None:
+def _kill(client: "MlflowClient", run: "Run") -> None:
     """Marks a run as killed, when its last figure came."""
-    stamps = [metric.timestamp for metric in run.data._metric_objs]
+    names = run.data.metrics
+    histories = (client.get_metric_history(run.info.run_id, name) for name in names)
+    stamps = [metric.timestamp for history in histories for metric in history]
     client.set_tag(run.info.run_id, ABANDONED, "its process was gone")
     client.set_terminated(run.info.run_id, "KILLED", max([run.info.start_time, *stamps]))

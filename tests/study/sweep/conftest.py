@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vtcc.runner import dvc
-from vtcc.study.sweep import objective, search, trial
+from vtcc.study.sweep import objective, trial
 
 SWEEP = """\
 name: rates
@@ -99,7 +99,6 @@ def world(project: Path, ran: list, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(objective, "Yardstick", lambda directory: yardstick)
     monkeypatch.setattr(trial, "judge", judge)
     monkeypatch.setattr(trial, "scores", scores)
-    monkeypatch.setattr(search, "_tracker", lambda sweep: search._Untracked())
     return made
 
 

@@ -1,6 +1,5 @@
 """Runs a sweep: asks for trials, trains and judges them, keeps what is found."""
 
-import importlib.util
 import statistics
 import threading
 import time
@@ -11,15 +10,16 @@ from typing import Any
 
 from vtcc import config, paths
 from vtcc.errors import VtccError
-from vtcc.progress import note
 from vtcc.runner.dvc import StageError
 from vtcc.runner.workspace import Workspace
 from vtcc.study import crew, facts
+from vtcc.study import tracker as trackers
 from vtcc.study.run import duration
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep import results, storage
 from vtcc.study.sweep.file import Sweep
 from vtcc.study.sweep.storage import Trials
+from vtcc.study.tracker import Tracker
 
 MOST_FAILURES = 3  # in a row
 _COLLAPSED = "the training has collapsed"
@@ -95,7 +95,7 @@ def run(
     outcome = Outcome(sweep)
     home = Workspace(project=project, params=sweep.params).home
     with storage.opened(sweep, home, again=again) as found:
-        tracker = _tracker(sweep)
+        tracker = trackers.create(sweep.name, sweep.title, sweep.question, sweep.params, "sweep")
         outcome.run_id = tracker.run_id
         search = _Search(sweep, found, jobs, threads, tracker, on_trial)
         status = "FAILED"
@@ -126,7 +126,7 @@ class _Search:
         trials: Trials,
         jobs: int,
         threads: int,
-        tracker: Any,
+        tracker: Tracker,
         on_trial: Callable[[dict[str, Any]], None],
     ) -> None:
         self.sweep, self.trials, self.tracker = sweep, trials, tracker
@@ -232,7 +232,7 @@ class _Search:
             ended = self.trials.complete(number, figures, run_id=run_id, how=done.how, **told)
             rungs.forget()  # DVC has the model; no evaluation will tidy up after it
             self.tracker.score(run_id, figures)
-        self.tracker.adopt(who, run_id)
+        self.tracker.adopt(who, run_id, who)
         return ended
 
     def _images(self, where: Workspace) -> Any:
@@ -283,12 +283,12 @@ class _Search:
 
     def _register(self, where: Workspace, best: dict[str, Any]) -> None:
         where.write(self.sweep.full(best["values"]))
-        del where.env["VTCC_REGISTER"]
         self._images(where)
         for stage in crew.MODEL:
             self.crew.stage(stage, where, "winner")
-        run_id = results.read_json(where.directory / paths.RUN).get("run_id")
-        self.tracker.adopt("winner", run_id)
+        from vtcc.tracking import registry
+
+        self.tracker.adopt("winner", registry.register_current(where.directory).run_id, "winner")
 
     def _tell(self, trial: dict[str, Any]) -> None:
         with self._lock:
@@ -309,28 +309,3 @@ class _Search:
             return ""
         rest = statistics.fmean(taken) * (self.budget - begun + 1) / self.jobs
         return f", about {duration(rest)} left"
-
-
-class _Untracked:
-    """Stands in where MLflow is not installed."""
-
-    run_id = None
-
-    def adopt(self, setting: str, run_id: str | None) -> None:
-        pass
-
-    def score(self, run_id: str | None, figures: Any) -> None:
-        pass
-
-    def finish(self, status: str, figures: Any, artifacts: Any) -> None:
-        pass
-
-
-def _tracker(sweep: Sweep) -> Any:
-    if importlib.util.find_spec("mlflow") is None:
-        note("MLflow is not installed: the sweep is not tracked")
-        return _Untracked()
-    from vtcc.tracking.studies import StudyRun
-
-    name = sweep.params["dataset"]["name"]
-    return StudyRun(sweep.name, sweep.title, sweep.question, name, kind="sweep")
