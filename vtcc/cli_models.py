@@ -24,6 +24,7 @@ def api(
     max_mib: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
     max_images: Annotated[int, typer.Option(min=1, help="In a request.")] = 4096,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 50_000_000,
+    docs: Annotated[bool, typer.Option("--docs", help="Serve pages of the routes, /docs.")] = False,
     reload: Annotated[
         bool, typer.Option("--reload", help="Tell the running server to take up the champion.")
     ] = False,
@@ -36,7 +37,7 @@ def api(
     if reload:
         server.reload(host, port)
         return
-    settings = server.Settings(max_mib << 20, max_images, max_pixels, threads)
+    settings = server.Settings(max_mib << 20, max_images, max_pixels, threads, docs)
     server.serve(model or f"models:/{registry.of_project()}@champion", host, port, settings)
 
 

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from vtcc.analysis.features import unit_rows
+from vtcc.clusters import decide
 from vtcc.errors import VtccError
 
 _PART = 512
@@ -159,7 +160,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
                 found = predictor.predict(np.stack(pixels))
                 at = np.array(rows) + start
                 h = found.embedding
-                labels[at] = predictor.clusters.apply(found.probabilities, h).cluster
+                labels[at] = decide(predictor, found).cluster
                 embedded[at] = unit_rows(h)
                 p[at] = found.probabilities
         return labels, embedded, p

@@ -34,6 +34,7 @@ def of_cache(directory: Path) -> bytes:
         found = [
             (int(line["cluster"]), float(line["confidence"]), row_of[line["path"]])
             for line in csv.DictReader(file)
+            if line["cluster"]  # images of excluded clusters have none
         ]
     return sheet(found, lambda row: cache.images[row])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vtcc import config, paths
+from vtcc import clusters, config, paths
 from vtcc.analysis import baselines, features, plots
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import predict
@@ -24,7 +24,7 @@ WRONG = 2  # image 2 is put into a cluster that its class does not have
 class FakePredictor:
     """Knows a group by its grey level, so that every figure can be worked out by hand."""
 
-    num_clusters, cache_size, channels, max_pixels = K, 8, 1, 10**6
+    num_clusters, cache_size, channels, max_pixels, clusters = K, 8, 1, 10**6, None
 
     def __init__(self):
         self.info = {"dataset": {"digest": None}}
@@ -35,6 +35,14 @@ class FakePredictor:
         probabilities[np.arange(len(images)), group] = 0.7
         embedding = np.eye(6, dtype=np.float32)[group] + images[:, 1, 1] / 2550
         return predict.Prediction(probabilities, embedding)
+
+
+LOAD = clusters.load_predictor
+
+
+def loads(predictor):
+    """`load_predictor` that gives this one."""
+    return create_autospec(LOAD, return_value=predictor)
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ def logged(monkeypatch):
 def project(tmp_path, monkeypatch, logged):
     """A project of 36 training and 12 held-out images of three classes, K = 4."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "load", lambda directory: FakePredictor())
+    monkeypatch.setattr(clusters, "load_predictor", loads(FakePredictor()))
     monkeypatch.setattr(
         predict, "embed_untrained", lambda info, images, seed: images[:, 0, :, 0].astype("f4")
     )
@@ -242,7 +250,7 @@ def test_without_a_run_file_and_without_curves(project, no_pictures, capsys):
 def test_a_model_of_another_size_is_refused(project, monkeypatch):
     wrong = FakePredictor()
     wrong.cache_size = 16
-    monkeypatch.setattr(predict, "load", lambda directory: wrong)
+    monkeypatch.setattr(clusters, "load_predictor", loads(wrong))
     with pytest.raises(VtccError, match=r"\(16, 16, 1\), but data/cache holds \(8, 8, 1\)"):
         evaluate.run()
     assert not paths.METRICS.exists()
@@ -251,7 +259,7 @@ def test_a_model_of_another_size_is_refused(project, monkeypatch):
 def test_a_model_of_other_images_is_noted(project, no_pictures, monkeypatch, capsys):
     other = FakePredictor()
     other.info = {"dataset": {"digest": "something else"}}
-    monkeypatch.setattr(predict, "load", lambda directory: other)
+    monkeypatch.setattr(clusters, "load_predictor", loads(other))
     evaluate.run()
     assert "trained on other images" in capsys.readouterr().out
 

@@ -343,7 +343,7 @@ def test_fetch_errors_are_one_clear_line(cache, client, tmp_path, uri, message):
 def test_a_model_without_versions_is_one_clear_line(client):
     client.create_registered_model("vtcc-empty")
     for uri in ("models:/vtcc-empty/latest", "models:/vtcc-empty/1"):
-        with pytest.raises(VtccError, match="vtcc-empty has no version .*; it has: none"):
+        with pytest.raises(VtccError, match=r"vtcc-empty has no version .*; it has: none"):
             fetch.version(uri)
 
 

@@ -109,13 +109,9 @@ def load(model: str, room: Path, device: str = "auto") -> Any:
     Raises:
         VtccError: when there is no such model.
     """
-    from vtcc.clusters import Clusters
-    from vtcc.engine import predict
+    from vtcc.clusters import load_predictor
 
-    directory = directory_of(model, room)
-    predictor = predict.load(directory, device)
-    predictor.clusters = Clusters.load(directory)
-    return predictor
+    return load_predictor(directory_of(model, room), device)
 
 
 def directory_of(model: str, room: Path) -> Path:
@@ -234,7 +230,7 @@ def answers(
     decoded = list(pool.map(decode, chunk))
     pixels = [image for image in decoded if not isinstance(image, str)]
     found = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
-    said = iter(_said(found, predictor.clusters)) if found else iter(())
+    said = iter(_said(predictor, found)) if found else iter(())
     rows = []
     for entry, image in zip(chunk, decoded, strict=True):
         name = _text(entry.path)
@@ -245,20 +241,18 @@ def answers(
     return rows
 
 
-def _said(found: Any, clusters: Any) -> Iterator[dict[str, Any]]:
+def _said(predictor: Any, prediction: Any) -> Iterator[dict[str, Any]]:
     """What a model says of each image, as columns."""
-    if clusters is None:
-        for cluster, confidence in zip(found.cluster, found.confidence, strict=True):
-            yield {"cluster": int(cluster), "confidence": float(confidence)}
-        return
     import math
 
-    applied = clusters.apply(found.probabilities, found.embedding)
+    from vtcc.clusters import decide
+
+    applied = decide(predictor, prediction)
     for i, cluster in enumerate(applied.cluster.tolist()):
         distance = float(applied.distance[i])
         yield {
             "cluster": cluster if cluster >= 0 else None,
-            "name": clusters.names.get(cluster, "excluded"),
+            "name": applied.name(i),
             "confidence": float(applied.confidence[i]),
             "second": int(applied.second[i]) if applied.second[i] >= 0 else None,
             "distance": distance if math.isfinite(distance) else None,

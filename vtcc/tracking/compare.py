@@ -173,5 +173,7 @@ def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[in
             where = client.download_artifacts(source.info.run_id, "assignments.csv", room)
             text = Path(where).read_text(encoding="utf-8")
         rows = csv.DictReader(io.StringIO(text, newline=""))
-        return {r["path"]: (int(r["cluster"]), float(r["confidence"])) for r in rows}
+        return {
+            r["path"]: (int(r["cluster"]), float(r["confidence"])) for r in rows if r["cluster"]
+        }
     return {}

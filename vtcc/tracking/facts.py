@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtcc import paths
+from vtcc import clusters, paths
 from vtcc.errors import VtccError
 
 
@@ -75,7 +75,7 @@ def environment() -> str:
 
 
 def model_digest(model_dir: Path) -> str:
-    """sha256 over the model's two files: the same weights and settings, or not.
+    """sha256 over the model's files: the same weights, settings and clusters, or not.
 
     Raises:
         VtccError: when the directory holds no model.
@@ -85,6 +85,13 @@ def model_digest(model_dir: Path) -> str:
         path = Path(model_dir) / name
         if not path.is_file():
             raise VtccError(f"{path}: not found; run `dvc repro train` (or `dvc pull`) first")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(_digest(path))
+    for name in (clusters.FILE, clusters.ARRAYS):  # of models that know their clusters
+        if (path := Path(model_dir) / name).is_file():
+            digest.update(_digest(path))
     return digest.hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
