@@ -50,7 +50,7 @@ def mlflow_run(directory: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8"))["run_id"] if file.is_file() else None
 
 
-def _may_help(_task: Any, _run: Any, state: Any) -> bool:
+def _may_help(task: Any, task_run: Any, state: Any) -> bool:
     """Whether to try a failed download again: not where the user has to change something."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, dvc.StageError) and error.temporary

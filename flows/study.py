@@ -75,7 +75,7 @@ def _study(file: str, only: list[str], seeds: str | None, jobs: int, *, again: b
 def runs(arguments: list[str], project: Path) -> Any:
     """`vtcc study`, its runs as progress."""
     try:
-        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("study")))
+        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("runs")))
     except VtccError as error:
         return Failed(message=str(error), data=error)
     return None

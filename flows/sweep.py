@@ -82,7 +82,7 @@ def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: b
 def search(arguments: list[str], project: Path) -> Any:
     """`vtcc sweep`, its trials as progress."""
     try:
-        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("sweep")))
+        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("trials")))
     except VtccError as error:
         return Failed(message=str(error), data=error)
     return None

@@ -2,12 +2,12 @@ import csv
 import importlib.util
 import json
 from pathlib import Path
-from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 import yaml
 
+from tests.fakes import stand_in
 from vtcc import clusters, config, paths
 from vtcc.analysis import baselines, features, plots
 from vtcc.data.cache import CacheWriter
@@ -37,32 +37,25 @@ class FakePredictor:
         return predict.Prediction(probabilities, embedding)
 
 
-LOAD = clusters.load_predictor
-
-
-def loads(predictor):
-    """`load_predictor` that gives this one."""
-    return create_autospec(LOAD, return_value=predictor)
-
-
 @pytest.fixture
 def logged(monkeypatch):
     """Stands in for the tracking store: `log_current` with its signature and no work."""
-    spec = create_autospec(evaluations.log_current, return_value="run-1")
-    monkeypatch.setattr(evaluations, "log_current", spec)
-    return spec
+    return stand_in(monkeypatch, evaluations, "log_current", lambda *given: "run-1")
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch, logged):
     """A project of 36 training and 12 held-out images of three classes, K = 4."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(clusters, "load_predictor", loads(FakePredictor()))
-    monkeypatch.setattr(
-        predict, "embed_untrained", lambda info, images, seed: images[:, 0, :, 0].astype("f4")
+    stand_in(monkeypatch, clusters, "load_predictor", lambda *given: FakePredictor())
+    stand_in(
+        monkeypatch,
+        predict,
+        "embed_untrained",
+        lambda info, images, seed: images[:, 0, :, 0].astype("f4"),
     )
     # UMAP compiles for half a minute; its own tests are elsewhere.
-    monkeypatch.setattr(features, "umap", lambda x, seed: features.pca(x, 2, seed))
+    stand_in(monkeypatch, features, "umap", lambda x, seed: features.pca(x, 2, seed))
     write_params()
     write_cache(range(48), holdout=12)
     write_labels(range(48))
@@ -79,7 +72,7 @@ def project(tmp_path, monkeypatch, logged):
 def no_pictures(monkeypatch):
     """Leaves out the drawing, most of the time of a small evaluation."""
     for name in ("sizes", "embedding", "confusion", "curves"):
-        monkeypatch.setattr(plots, name, lambda path, *_: path.touch())
+        stand_in(monkeypatch, plots, name, lambda path, *_: path.touch())
 
 
 def write_params(**changes):
@@ -250,7 +243,7 @@ def test_without_a_run_file_and_without_curves(project, no_pictures, capsys):
 def test_a_model_of_another_size_is_refused(project, monkeypatch):
     wrong = FakePredictor()
     wrong.cache_size = 16
-    monkeypatch.setattr(clusters, "load_predictor", loads(wrong))
+    stand_in(monkeypatch, clusters, "load_predictor", lambda *given: wrong)
     with pytest.raises(VtccError, match=r"\(16, 16, 1\), but data/cache holds \(8, 8, 1\)"):
         evaluate.run()
     assert not paths.METRICS.exists()
@@ -259,7 +252,7 @@ def test_a_model_of_another_size_is_refused(project, monkeypatch):
 def test_a_model_of_other_images_is_noted(project, no_pictures, monkeypatch, capsys):
     other = FakePredictor()
     other.info = {"dataset": {"digest": "something else"}}
-    monkeypatch.setattr(clusters, "load_predictor", loads(other))
+    stand_in(monkeypatch, clusters, "load_predictor", lambda *given: other)
     evaluate.run()
     assert "trained on other images" in capsys.readouterr().out
 

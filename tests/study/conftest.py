@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 import yaml
 
+from tests.fakes import stand_in
 from tests.runner import toy
 from vtcc.runner import dvc, workspace
 from vtcc.study import tracker
@@ -55,12 +55,11 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
             (directory / file).write_text(json.dumps(content))
         return dvc.StageRun(stage, "ran", 12.34)
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     # Creating a store takes seconds; tests/tracking/test_studies.py uses one.
-    untracked = tracker.Untracked()
-    monkeypatch.setattr(tracker, "create", create_autospec(tracker.create, return_value=untracked))
+    stand_in(monkeypatch, tracker, "create", lambda *given: tracker.Untracked())
     # No DVC runs here, and asking it for its cache costs a second per worktree.
-    monkeypatch.setattr(workspace, "share_cache", lambda *_: None)
+    stand_in(monkeypatch, workspace, "share_cache", lambda *_: None)
     return found
 
 

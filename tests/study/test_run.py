@@ -1,11 +1,13 @@
 """Running a study, with the stages faked: resume, failures, records, two at a time."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes import stand_in
 from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
@@ -98,22 +100,25 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
 
 
 def test_two_at_a_time(file: Path, project: Path, ran: Ran, monkeypatch: Any) -> None:
-    fake, busy, most, places = dvc.run_stage, [0], [0], set()
-    both = threading.Barrier(2)
+    fake, inside, most, places = dvc.run_stage, set(), [0], set()
+    both, counting = threading.Barrier(2), threading.Lock()
 
     def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
         places.add(directory)
         assert more["env"]["OMP_NUM_THREADS"] == "1"
-        assert more["env"]["VTCC_REGISTER"] == "no"
         if name == "train":
-            both.wait(20)
-        elif name == "download":
-            busy[0] += 1
-            most[0] = max(most[0], busy[0])
-            busy[0] -= 1
+            both.wait(20)  # fails unless two are here at once
+        elif name in crew.DATA:
+            with counting:
+                inside.add(directory)
+                most[0] = max(most[0], len(inside))
+            time.sleep(0.2)  # time for another to come in, were it let
+            if name == crew.DATA[-1]:
+                with counting:
+                    inside.discard(directory)
         return fake(name, directory, **more)
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     outcome = play(file, project, jobs=2)
     assert (len(outcome.ran), len(places), most[0]) == (4, 2, 1)
 
@@ -124,7 +129,7 @@ def test_a_bug_is_not_taken_for_a_failed_run(
     def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     with pytest.raises(ZeroDivisionError):
         play(file, project)
 
@@ -145,7 +150,7 @@ def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
             raise KeyboardInterrupt
         return fake(name, directory, **more)
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     with pytest.raises(VtccError, match="the same command goes on"):
         stage.start(file, only=[], seeds=None)
     assert list(records.load("stems--conv", plan.root(project))) == [0]

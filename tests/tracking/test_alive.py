@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc import paths
 from vtcc.tracking import alive, evaluations, runs, store
@@ -87,7 +88,7 @@ def test_a_finished_training_taken_for_killed_is_completed_by_evaluate(
 
     with monkeypatch.context() as patch:
         for name in ("log_batch", "log_text", "set_terminated"):
-            patch.setattr(tracker._client, name, away)
+            stand_in(patch, tracker._client, name, away)
         tracker.on_epoch(1, {"loss": 3.0})
         tracker.on_end("FINISHED", [], None)
     die(tracker)
@@ -107,7 +108,7 @@ def test_runs_of_another_store_wait_until_it_is_used_again(client, cache, here, 
     dead = start(cache)
     die(dead)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "public_uri", lambda uri=None: "http://elsewhere")
+        stand_in(patch, store, "public_uri", lambda uri=None: "http://elsewhere")
         assert alive.close_abandoned(here) == []
     assert status(client, dead.run_id) == "RUNNING"
     assert alive.close_abandoned(here) == [dead.run_id]
@@ -123,7 +124,7 @@ def test_a_store_that_is_away_is_noted_and_tried_again(client, cache, here, monk
         raise VtccError("no route to host")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "client", away)
+        stand_in(patch, store, "client", away)
         assert alive.close_abandoned(here) == []
     assert "stay open for now (no route to host)" in capsys.readouterr().out
     assert alive.close_abandoned(here) == [dead.run_id]

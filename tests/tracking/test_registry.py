@@ -8,6 +8,7 @@ from unittest.mock import create_autospec
 import numpy as np
 import pytest
 
+from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc import paths
 from vtcc.errors import VtccError
@@ -356,6 +357,6 @@ def test_the_hundred_and_first_model_and_version_are_found(client, monkeypatch):
     for search in ("search_registered_models", "search_model_versions"):
         real = getattr(client, search)
         monkeypatch.setattr(client, search, functools.partial(real, max_results=2))
-    monkeypatch.setattr(store, "client", lambda: client)
+    stand_in(monkeypatch, store, "client", lambda: client)
     assert fetch.version("models:/vtcc-many-c/latest")["version"] == "3"
     assert promotion.promote("vtcc-many-c", "1").version == "1"

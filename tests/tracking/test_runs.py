@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc import config, paths
 from vtcc.errors import VtccError
@@ -166,7 +167,7 @@ def test_store_that_fails_in_mid_run_gets_everything_later(client, cache, monkey
             raise ConnectionError("server went away")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(tracker._client, "log_batch", log_batch)
+    stand_in(monkeypatch, tracker._client, "log_batch", log_batch)
     tracker.on_epoch(1, {"loss": 3})
     tracker.on_epoch(2, {"loss": 2})  # waits: a dead server is not asked every epoch
     assert capsys.readouterr().out.count("figures kept for later (server went away)") == 1
@@ -193,7 +194,7 @@ def test_figures_that_a_killed_training_kept_are_sent_at_its_resume(client, cach
     first = start(cache)
     first.on_epoch(1, {"loss": 3, "rate": 10.0})
     with monkeypatch.context() as patch:
-        patch.setattr(first._client, "log_batch", broken)
+        stand_in(patch, first._client, "log_batch", broken)
         for row in ROWS[1:]:
             first.on_epoch(row["epoch"], row)  # and now `kill -9`
     second = start(cache, resumed=first.run_id, curves=ROWS)
@@ -205,8 +206,8 @@ def test_figures_that_a_killed_training_kept_are_sent_at_its_resume(client, cach
 
 
 def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
-    monkeypatch.setattr(runs, "_BATCH", 3)  # a request ends in the middle of epoch 2
-    monkeypatch.setattr(runs.Machine, "figures", lambda self: {})
+    monkeypatch.setattr(runs, "BATCH", 3)  # a request ends in the middle of epoch 2
+    stand_in(monkeypatch, runs.Machine, "figures", lambda self: {})
     first = start(cache)
     real, calls = first._client.log_batch, []
 
@@ -214,7 +215,7 @@ def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
         calls.append(1)
         return real(*args, **kwargs) if len(calls) == 1 else broken()
 
-    monkeypatch.setattr(first._client, "log_batch", once)
+    stand_in(monkeypatch, first._client, "log_batch", once)
     first._retry_at = float("inf")
     for row in ROWS:
         first.on_epoch(row["epoch"], row)
@@ -263,7 +264,7 @@ def test_what_was_not_delivered_at_the_end_evaluate_sends(client, here, cache, m
     tracker.on_epoch(1, ROWS[0])
     with monkeypatch.context() as patch:
         for name in ("log_batch", "log_text", "set_terminated"):
-            patch.setattr(tracker._client, name, broken)
+            stand_in(patch, tracker._client, name, broken)
         for row in ROWS[1:]:
             tracker.on_epoch(row["epoch"], row)
         tracker.on_end("FINISHED", [], None)
@@ -288,7 +289,7 @@ def test_a_stopped_training_does_not_wait_for_a_dead_store(cache, monkeypatch, c
         broken()
 
     for name in ("log_batch", "log_text", "set_terminated"):
-        monkeypatch.setattr(tracker._client, name, dead)
+        stand_in(monkeypatch, tracker._client, name, dead)
     tracker.on_epoch(1, ROWS[0])
     tracker.on_end("KILLED", [], None)
     assert len(asked) == 2  # once in the training, once at its end
@@ -318,7 +319,7 @@ def test_an_evaluation_that_is_cut_off_closes_its_run(
         client.log_artifact = cut
         return client
 
-    monkeypatch.setattr(runs.store, "client", patched)
+    stand_in(monkeypatch, runs.store, "client", patched)
     with pytest.raises(error):
         evaluations.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
     assert client.get_run(made[0]).info.status == status
@@ -332,7 +333,7 @@ def test_store_that_fails_at_the_end_does_not_fail_the_training(cache, monkeypat
         raise ConnectionError("server went away")
 
     for name in ("log_batch", "log_text", "log_artifact", "set_terminated", "set_tag"):
-        monkeypatch.setattr(tracker._client, name, fail)
+        stand_in(monkeypatch, tracker._client, name, fail)
     tracker.on_epoch(1, {"loss": 3})
     tracker.on_end("FINISHED", [], paths.MODEL)
     assert "files were not delivered (server went away)" in capsys.readouterr().out
@@ -405,7 +406,7 @@ def test_a_warning_becomes_a_tag_though_the_store_was_away(client, cache, monkey
             raise ConnectionError("server went away")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(tracker._client, "set_tag", set_tag)
+    stand_in(monkeypatch, tracker._client, "set_tag", set_tag)
     tracker.on_warning(Warned("clusters", 7, False, "2 of 10 clusters in use"))
     assert "warnings kept for later (server went away)" in capsys.readouterr().out
     broken[0] = False

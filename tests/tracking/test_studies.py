@@ -1,5 +1,6 @@
 """A study as the parent of its trainings' runs, in a store of its own."""
 
+from tests.fakes import stand_in
 from vtcc.errors import VtccError
 from vtcc.tracking import store
 from vtcc.tracking.runs import PARENT
@@ -55,7 +56,7 @@ def test_a_store_that_fails_costs_the_study_nothing(monkeypatch, capsys):
     def fail():
         raise VtccError("no route to host")
 
-    monkeypatch.setattr(store, "client", fail)
+    stand_in(monkeypatch, store, "client", fail)
     study = StudyRun("stems", "Which stem", "", "my toys")
     study.adopt("conv", "0" * 32)
     study.finish("FINISHED", {})
