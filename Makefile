@@ -56,7 +56,7 @@ serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployments vt
 	@exec python -m flows.serve --port $(PREFECT_PORT)
 
 runs: setup  ## recent flow runs
-	@python -m flows.runs
+	@prefect flow-run ls --flow-name vtcc --limit 15
 
 seeds: setup  ## digits over seeds 0-4, recorded in benchmarks/records
 	@vtcc study benchmarks/studies/digits.yaml

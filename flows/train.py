@@ -98,7 +98,7 @@ def _train(
     given: dict[str, Any], processes: int | None, tags: dict[str, str], group: str | None
 ) -> Any:
     logger = get_run_logger()
-    chosen = workspace.Workspace(**given)  # refuses before it waits for its turn
+    chosen = workspace.Workspace(workspace.resolve(**given))  # refuses before it waits for its turn
     with session.session(trains=True, tags=tags), chosen as where:
         if processes:
             where.env[launch.PROCESSES] = str(processes)

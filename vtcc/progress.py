@@ -58,5 +58,13 @@ def track(items: Iterable[T], stage: str, total: int, every: int = 1000) -> Iter
             )
 
 
+def duration(seconds: float) -> str:
+    """Such as `80 s`, `5 min` or `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,8 +9,9 @@ import yaml
 
 from tests.fakes import stand_in
 from tests.runner import toy
+from vtcc.errors import VtccError
 from vtcc.runner import dvc, workspace
-from vtcc.study import tracker
+from vtcc.tracking import store
 
 
 @pytest.fixture
@@ -57,10 +58,14 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
 
     stand_in(monkeypatch, dvc, "run_stage", run_stage)
     # Creating a store takes seconds; tests/tracking/test_studies.py uses one.
-    stand_in(monkeypatch, tracker, "create", lambda *given: tracker.Untracked())
+    stand_in(monkeypatch, store, "client", no_store)
     # No DVC runs here, and asking it for its cache costs a second per worktree.
     stand_in(monkeypatch, workspace, "share_cache", lambda *_: None)
     return found
+
+
+def no_store() -> None:
+    raise VtccError("no store in this test")
 
 
 STUDY = """\

@@ -9,10 +9,11 @@ import pytest
 
 from tests.fakes import stand_in
 from tests.runner import toy
+from vtcc import progress
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
 from vtcc.stages import study as stage
-from vtcc.study import crew, plan, records, run
+from vtcc.study import plan, records, run, workers
 
 Ran = list[tuple[str, str, int]]
 
@@ -33,7 +34,7 @@ def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: 
     assert one["metrics"]["acc"] == pytest.approx(0.69)
     assert (one["params"]["train.seed"], one["params"]["train.epochs"]) == (1, 2)
     assert one["overrides"] == {"train.epochs": 2, "train.model.stem": "patchify"}
-    assert one["seconds"] == dict.fromkeys((*crew.DATA, *crew.MODEL), 12.3)
+    assert one["seconds"] == dict.fromkeys((*workers.DATA, *workers.MODEL), 12.3)
     assert (one["data_digest"], one["threads"], one["dirty"]) == ("abc", 1, False)
     assert one["command"].endswith("stems.yaml --threads 1")
     assert toy.git(project, "rev-parse", "HEAD").startswith(one["commit"])
@@ -108,12 +109,12 @@ def test_two_at_a_time(file: Path, project: Path, ran: Ran, monkeypatch: Any) ->
         assert more["env"]["OMP_NUM_THREADS"] == "1"
         if name == "train":
             both.wait(20)  # fails unless two are here at once
-        elif name in crew.DATA:
+        elif name in workers.DATA:
             with counting:
                 inside.add(directory)
                 most[0] = max(most[0], len(inside))
             time.sleep(0.2)  # time for another to come in, were it let
-            if name == crew.DATA[-1]:
+            if name == workers.DATA[-1]:
                 with counting:
                     inside.discard(directory)
         return fake(name, directory, **more)
@@ -159,4 +160,4 @@ def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
 
 
 def test_time_left_is_said_in_words() -> None:
-    assert [run.duration(s) for s in (80, 300, 7500)] == ["80 s", "5 min", "2 h 05 min"]
+    assert [progress.duration(s) for s in (80, 300, 7500)] == ["80 s", "5 min", "2 h 05 min"]

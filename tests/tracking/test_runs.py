@@ -7,9 +7,9 @@ import pytest
 
 from tests.fakes import stand_in
 from tests.tracking import toy
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
-from vtcc.tracking import evaluations, facts, registry, runs, store
+from vtcc.tracking import evaluations, registry, runs, store
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -63,8 +63,8 @@ def test_a_pretrained_encoder_is_in_the_tags_of_run_and_version(client, finished
     assert {key: value for key, value in tags.items() if "encoder" in key} == expected
     tracker.on_end("KILLED")
     (tmp_path / "model.json").write_text(json.dumps({"encoder": encoder}))
-    assert facts.encoder_tags(registry._encoder(tmp_path)) == expected
-    assert facts.encoder_tags(registry._encoder(tmp_path / "none")) == {}
+    assert provenance.encoder_tags(registry._encoder(tmp_path)) == expected
+    assert provenance.encoder_tags(registry._encoder(tmp_path / "none")) == {}
 
 
 def test_run_has_all_params_as_in_the_file(client, finished):

@@ -40,23 +40,14 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     project: Path | None = None,
-    *,
-    dataset: str | None = None,
-    model: str | None = None,
-    augment: str | None = None,
-    encoder: str | None = None,
+    **named: str | None,
 ) -> dict[str, Any]:
     """The complete parameters of a run, checked, before anything is started.
 
     Args:
-        preset: name of a run preset; None takes the project's `params.yaml`.
-        overrides: dotted keys and their values, `{"train.epochs": 2}`.
+        preset, overrides, project: as of `compose.compose`.
         seed: `train.seed`.
-        project: directory of `params.yaml`; default: the one around the working directory.
-        dataset: as in `compose.compose`.
-        model: as in `compose.compose`.
-        augment: as in `compose.compose`.
-        encoder: as in `compose.compose`.
+        **named: dataset, model, augment and encoder, as of `compose.compose`.
 
     Returns:
         Nested parameters, as `params.yaml` holds them.
@@ -71,15 +62,7 @@ def resolve(
             f"seed: found {seed}, but the overrides set train.seed to "
             f"{changes['train.seed']}; give one of them"
         )
-    return compose.compose(
-        preset,
-        dataset=dataset,
-        model=model,
-        augment=augment,
-        encoder=encoder,
-        overrides=changes,
-        project=project,
-    )
+    return compose.compose(preset, overrides=changes, project=project, **named)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -130,38 +113,23 @@ class Workspace:
 
     def __init__(
         self,
-        preset: str | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        seed: int | None = None,
+        params: dict[str, Any] | None = None,
         *,
         project: Path | None = None,
         private: bool = False,
-        params: dict[str, Any] | None = None,
-        dataset: str | None = None,
-        model: str | None = None,
-        augment: str | None = None,
-        encoder: str | None = None,
     ) -> None:
-        """Checks the parameters; nothing is written before entry.
+        """Nothing is written before entry.
 
         Args:
-            preset: as in `resolve`.
-            overrides: as in `resolve`.
-            seed: as in `resolve`.
+            params: complete and checked, as `resolve` gives them; None for `params.yaml`.
             project: directory of `params.yaml`; default: around the working directory.
-            private: make a worktree even when nothing is overridden.
-            params: complete and checked, as `resolve` gives them, instead of the others.
-            dataset: as in `resolve`.
-            model: as in `resolve`.
-            augment: as in `resolve`.
-            encoder: as in `resolve`.
+            private: make a worktree even when the parameters are those of `params.yaml`.
 
         Raises:
-            VtccError: as `resolve`.
+            VtccError: when `params.yaml` is wrong.
         """
         self.project = (project or paths.project()).resolve()
-        named = {"dataset": dataset, "model": model, "augment": augment, "encoder": encoder}
-        self.params = params or resolve(preset, overrides, seed, self.project, **named)
+        self.params = params or resolve(project=self.project)
         current = config.read_yaml(self.project / paths.PARAMS)
         self.in_place = not private and self.params == current
         self.home = _home(self.project)

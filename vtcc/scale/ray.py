@@ -106,12 +106,12 @@ def _local(model: str, parts: Path, room: Path) -> Path:
 
 def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list[str]) -> int:
     """Lists the files into shards, once; a run that was cut off finds its lists."""
+    from vtcc import provenance
     from vtcc.stages.predict import walk
-    from vtcc.tracking import facts
 
     asked = {
         "paths": [os.fspath(path.absolute()) for path in paths],
-        "model": facts.model_digest(model),
+        "model": provenance.model_digest(model),
         "shard": shard,
         "columns": columns,
     }

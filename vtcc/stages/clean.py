@@ -13,7 +13,7 @@ from vtcc import paths
 from vtcc.atomic import leftovers, remove, restore
 from vtcc.process import locks, stopping
 from vtcc.runner.locks import release_stale_locks
-from vtcc.tracking.alive import close_abandoned
+from vtcc.tracking.run_locks import close_abandoned
 
 _ROOMS = {
     "scratch": "what a training or an embedding that is not finished goes on from",

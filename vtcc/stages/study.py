@@ -6,7 +6,8 @@ from vtcc import paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.study import page, plan, quoted, run, summary, tracker
+from vtcc.study import page, plan, quoted, run, summary
+from vtcc.tracking.studies import StudyRun
 
 
 def start(
@@ -44,7 +45,8 @@ def start(
             run.check_records([run.Run(s, n) for n in wanted for s in settings], root)
         return
     baseline = {s.name: s for s in study.settings}.get(study.baseline or "", study.settings[0])
-    tracked = tracker.create(study.name, study.title, study.question, baseline.params, "study")
+    experiment = baseline.params["dataset"]["name"]
+    tracker = StudyRun(study.name, study.title, study.question, experiment)
     status = "FAILED"
     try:
         outcome = run.run(
@@ -56,7 +58,7 @@ def start(
             threads=threads,
             jobs=jobs,
             again=again,
-            tracker=tracked,
+            tracker=tracker,
         )
         status = "FAILED" if outcome.failed else "FINISHED"
     except KeyboardInterrupt:
@@ -64,7 +66,7 @@ def start(
         raise VtccError("interrupted; what is recorded is kept, the same command goes on") from None
     finally:
         rows, written = show(study, root, project)
-        tracked.finish(status, summary.figures(rows), [written, project / study.file])
+        tracker.finish(status, summary.figures(rows), [written, project / study.file])
     if outcome.failed:
         total = len(settings) * len(wanted)
         first = next(iter(outcome.failed))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
-from vtcc.study import quoted, records, results, run, summary
+from vtcc.progress import duration
+from vtcc.study import quoted, records, results, summary
 from vtcc.study.plan import Study
 from vtcc.study.summary import Row
 
@@ -142,4 +143,4 @@ def number(value: Any) -> str:
 def seconds(row: Row) -> str:
     """Time per run of a setting."""
     s = row.seconds()
-    return "cached" if s is None else run.duration(s.mean)
+    return "cached" if s is None else duration(s.mean)

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.tracking import alive, facts, runs, store
+from vtcc.tracking import run_locks, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -105,7 +105,7 @@ def _log(
     tags = {
         runs.PARENT: parent,
         "mlflow.runName": "evaluate",
-        **facts.source_tags(runs.EVALUATE),
+        **provenance.source_tags(runs.EVALUATE),
     }
     with _open_run(client, where, tags) as child:
         with store.reachable():
@@ -152,7 +152,7 @@ def log_assessment(
         "vtcc.model": model,
         "vtcc.dataset": dataset,
         "vtcc.data_digest": digest,
-        **facts.source_tags("vtcc assess"),
+        **provenance.source_tags("vtcc assess"),
     }
     with store.reachable():
         where = store.experiment_id(client, dataset)
@@ -168,7 +168,7 @@ def log_assessment(
 @contextlib.contextmanager
 def _open_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> Iterator[str]:
     """A new run, closed at the end of the block as FINISHED, FAILED or KILLED; yields its id."""
-    run_lock = alive.RunLock()
+    run_lock = run_locks.RunLock()
     with store.reachable():
         tags = {**tags, **run_lock.tags}
         run_id = client.create_run(experiment_id, tags=tags).info.run_id
@@ -196,7 +196,7 @@ def adopt(client: "MlflowClient", experiment: str, run: Mapping[str, Any], model
     """
     from vtcc.tracking import packaging
 
-    digest = facts.model_digest(model_dir)
+    digest = provenance.model_digest(model_dir)
     experiment_id = store.experiment_id(client, experiment)
     same = f"tags.`vtcc.model_digest` = '{digest}' and attributes.status = 'FINISHED'"
     if known := client.search_runs([experiment_id], same, max_results=1):
@@ -208,8 +208,8 @@ def adopt(client: "MlflowClient", experiment: str, run: Mapping[str, Any], model
         "mlflow.runName": f"{experiment} (imported)",
         "vtcc.origin": origin,
         "vtcc.model_digest": digest,
-        **facts.encoder_tags(packaging.model_info(model_dir).get("encoder")),
-        **facts.source_tags(runs.EVALUATE),
+        **provenance.encoder_tags(packaging.model_info(model_dir).get("encoder")),
+        **provenance.source_tags(runs.EVALUATE),
     }
     adopted = client.create_run(experiment_id, tags=tags).info.run_id
     packaging.log_model(adopted, model_dir)
@@ -228,7 +228,7 @@ def complete(client: "MlflowClient", run_id: str, curves: Path) -> None:
         curves: `reports/curves.csv` of that training.
     """
     run = client.get_run(run_id)
-    unfinished = run.info.status == "RUNNING" or alive.ABANDONED in run.data.tags
+    unfinished = run.info.status == "RUNNING" or run_locks.ABANDONED in run.data.tags
     if not unfinished or not curves.is_file():
         return
     known, now = runs.last_steps(client, run_id), int(time.time() * 1000)
@@ -241,7 +241,7 @@ def complete(client: "MlflowClient", run_id: str, curves: Path) -> None:
         if key != "epoch" and runs.is_finite(value) and row["epoch"] > known.get(key, 0)
     ]
     runs.log_figures(client, run_id, rows)
-    alive.forget(client, run)
+    run_locks.forget(client, run)
     client.set_terminated(run_id, "FINISHED")
     note(f"MLflow: sent {len(rows)} figures that the training could not deliver")
 

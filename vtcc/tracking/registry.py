@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
-from vtcc.tracking import evaluations, facts, fetch, packaging, promotion, runs, store
+from vtcc.tracking import evaluations, fetch, packaging, promotion, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,7 +77,7 @@ def register(
         run = _training_run(client, dataset_name, run_id, model_dir)
         model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
         version = _version(client, name, run, model_id)
-        every = {**facts.encoder_tags(_encoder(model_dir)), **(tags or {})}
+        every = {**provenance.encoder_tags(_encoder(model_dir)), **(tags or {})}
         _describe(client, name, version, run, dataset_name, metrics or {}, every)
         client.set_registered_model_alias(name, CHALLENGER, version)
     # Comparing takes a while, in which nobody else has to wait for the store.
@@ -190,7 +190,7 @@ def _describe(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
 ) -> None:
-    commit, dirty = facts.git_state()
+    commit, dirty = provenance.git_state()
     every = {"dataset": dataset, "run_id": run_id, **tags}
     if commit:
         every |= {"git_commit": commit, "git_dirty": str(dirty).lower()}

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.data.cache import Cache
 from vtcc.progress import note
-from vtcc.tracking import alive, facts, store
+from vtcc.tracking import run_locks, store
 from vtcc.tracking.machine import Machine
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TrainingRun:
         self._cache = cache
         self._encoder = encoder
         self._client: MlflowClient  # from `on_start` on
-        self._run_lock: alive.RunLock | None = None
+        self._run_lock: run_locks.RunLock | None = None
         self._pending: list[tuple[str, float, int, int]] = []
         self._logged: dict[str, int] = {}  # last epoch per figure, delivered or pending
         self._retry_at = 0.0
@@ -80,12 +80,12 @@ class TrainingRun:
             VtccError: when the store cannot be reached.
         """
         self._client = store.client()
-        self._run_lock = alive.RunLock()
+        self._run_lock = run_locks.RunLock()
         with store.reachable():
             resumed = info.get("resumed_run_id")
             run_id = known_run(self._client, resumed)
             if run_id:
-                alive.reopen(self._client, run_id, self._run_lock)
+                run_locks.reopen(self._client, run_id, self._run_lock)
                 self._logged = last_steps(self._client, run_id)
             else:
                 run_id = self._create(resumed)
@@ -96,7 +96,7 @@ class TrainingRun:
         for row in info.get("curves", []):
             self._keep(int(row["epoch"]), row)
         self._deliver()
-        alive.close_abandoned()
+        run_locks.close_abandoned()
         return run_id
 
     def on_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
@@ -170,12 +170,12 @@ class TrainingRun:
 
         assert self.run_id is not None
         try:
-            self._client.log_text(self.run_id, facts.environment(), "environment.txt")
+            self._client.log_text(self.run_id, provenance.environment(), "environment.txt")
             for path in artifacts:
                 if Path(path).exists():
                     self._client.log_artifact(self.run_id, str(path))
             if model_dir is not None:
-                digest = facts.model_digest(model_dir)
+                digest = provenance.model_digest(model_dir)
                 tags = self._client.get_run(self.run_id).data.tags
                 if tags.get("vtcc.model_digest") == digest and model_id(self._client, self.run_id):
                     return  # saved again after a kill in the very end
@@ -198,8 +198,8 @@ class TrainingRun:
             "mlflow.runName": f"{self.experiment} seed {self._params['train.seed']}",
             "vtcc.dataset": self.experiment,
             "vtcc.data_digest": self._cache.digest,
-            **facts.encoder_tags(self._encoder),
-            **facts.source_tags("vtcc train"),
+            **provenance.encoder_tags(self._encoder),
+            **provenance.source_tags("vtcc train"),
             **(self._run_lock.tags if self._run_lock else {}),
         }
         if resumed:

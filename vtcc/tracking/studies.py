@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtcc import provenance
 from vtcc.progress import note
-from vtcc.tracking import alive, evaluations, facts, runs, store
+from vtcc.tracking import evaluations, run_locks, runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class StudyRun:
     """The parent run of a study; the same study goes on with the same run.
 
-    The store may fail or lack a training (pulled from another machine): that is noted, and the
-    study's records are complete all the same.
+    The store may fail or lack a training (pulled from another machine), and MLflow need not be
+    installed: that is noted, and the study's records are complete all the same.
 
     Attributes:
         run_id: the MLflow run, or None where there is no store.
@@ -37,7 +38,7 @@ class StudyRun:
         self.run_id: str | None = None
         self._name, self._kind = name, kind
         self._client: MlflowClient  # where there is a run
-        self._run_lock = alive.RunLock()
+        self._run_lock = run_locks.RunLock()
         with _noted(f"the {kind} is not tracked"):
             self._client = store.client()
             where = store.experiment_id(self._client, experiment)
@@ -45,19 +46,21 @@ class StudyRun:
             known = self._client.search_runs([where], same, max_results=1)
             if known:
                 run_id = known[0].info.run_id
-                alive.reopen(self._client, run_id, self._run_lock)
+                run_locks.reopen(self._client, run_id, self._run_lock)
             else:
                 tags = {
                     "mlflow.runName": f"{kind} {name}",
                     "vtcc.study": name,
                     "vtcc.kind": kind,
-                    **facts.source_tags(f"vtcc {kind}"),
+                    **provenance.source_tags(f"vtcc {kind}"),
                     **self._run_lock.tags,
                 }
                 run_id = self._client.create_run(where, tags=tags).info.run_id
             text = "\n\n".join(filter(None, [title, question]))
             self._client.set_tag(run_id, "mlflow.note.content", text)
             self.run_id = run_id
+        if self.run_id is None:
+            self._run_lock.release()
 
     def adopt(self, setting: str, run_id: str | None, run_name: str | None = None) -> None:
         """Puts a training's run below the study's.

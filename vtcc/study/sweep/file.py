@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import compose, config, paths
+from vtcc import compose, config
 from vtcc.errors import VtccError
-from vtcc.runner import workspace
 from vtcc.study import plan
 from vtcc.study.sweep import space
 from vtcc.study.sweep.space import Dimension
@@ -102,18 +101,7 @@ def read(file: Path, project: Path | None = None) -> Sweep:
     Raises:
         VtccError: on anything that would fail later, in one line that says where.
     """
-    project = project or paths.project()
-    if file.resolve().is_relative_to(project):
-        file = file.resolve().relative_to(project)
-    if not (project / file).is_file():
-        raise VtccError(f"{file}: no such sweep file; docs/sweeps.md says what one holds")
-    values = config.read_yaml(project / file)
-    if not isinstance(values, dict):
-        raise VtccError(f"{file}: expected keys and values; docs/sweeps.md says which")
-    try:
-        return _sweep(values, file, project)
-    except VtccError as error:
-        raise VtccError(f"{file}: {error}") from None
+    return plan.read_file(file, project, "sweep", _sweep)
 
 
 def resized(sweep: Sweep, trials: int) -> Sweep:
@@ -139,16 +127,7 @@ def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
     name = plan.check_name(values.get("name"), "name")
     presets = plan.chosen_presets(values)
     overrides = plan.section(values.get("overrides"), "overrides")
-    preset = presets["preset"]
-    params = workspace.resolve(
-        preset,
-        overrides,
-        project=project,
-        dataset=presets["dataset"],
-        model=presets["model"],
-        augment=presets["augment"],
-        encoder=presets["encoder"],
-    )
+    params = compose.compose(overrides=overrides, project=project, **presets)
     compose.check_encoder(params)
     if "train.seed" in overrides:
         raise VtccError("overrides.train.seed: the key `seed` gives it")
@@ -163,7 +142,7 @@ def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
         name=name,
         title=plan.text(values, "title") or name,
         question=plan.text(values, "question"),
-        preset=preset,
+        preset=presets["preset"],
         params=params,
         space=dimensions,
         trials=_whole(values, "trials", 1, MOST_TRIALS),
