@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
@@ -17,6 +17,10 @@ from vtcc.study.sweep import results, storage
 from vtcc.study.sweep.file import Sweep
 from vtcc.study.sweep.storage import Trials
 from vtcc.tracking.studies import StudyRun
+
+if TYPE_CHECKING:
+    from vtcc.data.cache import Cache
+    from vtcc.study.sweep.objective import Yardstick
 
 MOST_FAILURES = 3  # in a row
 _COLLAPSED = "the training has collapsed"
@@ -138,8 +142,8 @@ class _Search:
         self._on_trial = on_trial
         self._lock = threading.Lock()
         self._begun = self._failures = 0
-        self._ready: dict[Path, Any] = {}  # caches of worktrees that have their images
-        self._yardstick: Any = None
+        self._ready: dict[Path, Cache] = {}  # caches of worktrees that have their images
+        self._yardstick: Yardstick | None = None
         self._code: dict[str, Any] = {}
 
     def play(self, project: Path, register: bool) -> None:
@@ -199,8 +203,8 @@ class _Search:
         before = [t["seconds"] for t in self._complete() if t.get("how") == "ran"]
         left = self.workers.left(self.budget - begun + 1, before)
         self.workers.say(f"{begun}/{self.budget} {who}: {shown}{left}")
-        cache = self._images(where)
-        rungs = Rungs(self.trials, number, where.params, cache, self._yardstick, where.home)
+        cache, yardstick = self._images(where)
+        rungs = Rungs(self.trials, number, where.params, cache, yardstick, where.home)
         started = time.monotonic()
         why = None
         try:
@@ -223,7 +227,7 @@ class _Search:
             rungs.forget()
             ended = self.trials.prune(number, why, run_id=run_id, **told)
         else:
-            figures = judge(where.directory, self._yardstick, self._kept(number))
+            figures = judge(where.directory, yardstick, self._kept(number))
             run_id = results.read_json(where.directory / paths.RUN).get("run_id")
             if done.how == "ran":
                 self.workers.seconds.append(seconds)
@@ -233,7 +237,7 @@ class _Search:
         self.tracker.adopt(who, run_id, who)
         return ended
 
-    def _images(self, where: Workspace) -> Any:
+    def _images(self, where: Workspace) -> "tuple[Cache, Yardstick]":
         """The worktree's image cache, made first where it is missing; and the yardstick."""
         from vtcc.data.cache import open_cache
         from vtcc.study.sweep.objective import Yardstick
@@ -259,7 +263,7 @@ class _Search:
                     **self._asked,
                     **self._code,
                 }
-            return self._ready[where.directory]
+            return self._ready[where.directory], self._yardstick
 
     def _kept(self, number: int) -> Path:
         return self.trials.room / f"{number:04d}.npz"
