@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vtcc import progress, quiet
+from vtcc import paths, progress, quiet
 
 REPORT = "from vtcc import progress; progress.report('train', 1, 2); progress.note('café 写真')"
 
@@ -164,3 +164,13 @@ def test_a_number_without_a_name_is_a_user(bare, monkeypatch):
     quiet.apply()
     assert getpass.getuser() == str(os.getuid())
     assert Path(bare["HOME"]).is_dir()
+
+
+def test_a_project_whose_path_is_not_utf8_is_its_own_home(tmp_path, monkeypatch):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    place.mkdir()
+    (place / "params.yaml").touch()
+    subprocess.run(["git", "init", "-q"], cwd=place, check=True)
+    monkeypatch.delenv("VTCC_HOME", raising=False)
+    monkeypatch.chdir(place)
+    assert paths.home() == place

@@ -52,14 +52,14 @@ def home() -> Path:
             ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
             cwd=here,
             capture_output=True,
-            text=True,
             check=True,
-        ).stdout.strip()
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return here
-    top = Path(common).parent
+    git = Path(os.fsdecode(common.rstrip(b"\n")))  # a path need not be UTF-8
+    top = git.parent
     # A checkout of something else around the project (a home directory under git) is not it.
-    return top if Path(common).name == ".git" and (top / PARAMS).is_file() else here
+    return top if git.name == ".git" and (top / PARAMS).is_file() else here
 
 
 def scratch() -> Path:
