@@ -26,8 +26,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-repro: setup  ## the pipeline: download, validate, embed, train, evaluate
+repro: setup  ## the pipeline: download, validate, embed, train, evaluate; registers the model
 	@dvc repro $(STAGE)
+	@$(if $(filter-out evaluate,$(STAGE)),:,vtcc register)
 	@vtcc show
 
 # Two workers with one thread each: more threads than cores only wait for each other.
@@ -55,7 +56,7 @@ serve: setup  ## Prefect server at http://127.0.0.1:4200 with the deployments vt
 	@exec python -m flows.serve --port $(PREFECT_PORT)
 
 runs: setup  ## recent flow runs
-	@python -m flows.runs
+	@prefect flow-run ls --flow-name vtcc --limit 15
 
 seeds: setup  ## digits over seeds 0-4, recorded in benchmarks/records
 	@vtcc study benchmarks/studies/digits.yaml

@@ -27,10 +27,9 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.augment_others import kornia_views, torchvision_views
-from vtcc import config
+from vtcc import config, provenance
 from vtcc.config import Augment
 from vtcc.engine.augment import view
-from vtcc.study import facts
 
 PRESETS = ("natural", "aerial", "paper", "glyphs")
 BATCH = {32: 512, 224: 64}
@@ -168,7 +167,7 @@ def profile(images: Tensor, params: Augment, top: int = 12) -> list[dict[str, An
 def machine() -> dict[str, Any]:
     """What the figures hold for."""
     return {
-        "cpu": facts.cpu(),
+        "cpu": provenance.cpu(),
         "cores": os.cpu_count(),
         "threads": 1,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,

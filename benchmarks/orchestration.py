@@ -19,10 +19,9 @@ import time
 from typing import Any
 
 from flows import server
-from vtcc import paths
+from vtcc import paths, provenance
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
-from vtcc.study import facts
 
 RECORD = "benchmarks/records/orchestration.json"
 OVERRIDES = '{"train.epochs": 2}'
@@ -55,9 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
     record = {
         "command": f"python -m benchmarks.orchestration --rounds {given.rounds}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu": facts.cpu(),
+        "cpu": provenance.cpu(),
         "cores": len(os.sched_getaffinity(0)),
-        "versions": facts.versions(),
+        "versions": provenance.versions(),
         "dvc repro": [round(s, 2) for s in plain],
         "flow": {m: [{k: round(v, 2) for k, v in i.items()} for i in f] for m, f in flows.items()},
     }

@@ -2,7 +2,6 @@
 
 import base64
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,9 +117,6 @@ def _rounded(value: Any) -> Any:
 
 def run_url(experiment_id: str, run_id: str) -> str:
     """The run's page: of the tracking server, else of `make ui`."""
-    server = os.environ.get("MLFLOW_TRACKING_URI", "").strip().rstrip("/")
-    if not server.startswith(("http://", "https://")):
-        server = f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT') or 5000}"
     from vtcc.tracking import store
 
-    return f"{store.public_uri(server)}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{store.pages()}/#/experiments/{experiment_id}/runs/{run_id}"

@@ -4,15 +4,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
-from flows import artifacts, models, session, stages, verbs
+from flows import artifacts, models, session, verbs
 from flows.parameters import Alias, BatchSize, Folder, RegisteredModel, TableFile, Version
-from flows.progress import ProgressArtifact
 from vtcc import assignments, paths
 from vtcc.errors import VtccError
 from vtcc.pages import contact_sheet
@@ -79,7 +76,8 @@ def _assign(
         target.parent.mkdir(parents=True, exist_ok=True)
     assignments.check(target)
     with session.session(trains=False):
-        stages.done(predict(source, address, target, batch_size))
+        command = ["predict", str(source), "--model", address, "--out", str(target)]
+        verbs.run_task("predict", [*command, "--batch-size", str(batch_size)], project)
         rows = [row for row in assignments.read(target) if row.cluster is not None]
         found = clusters(rows)
         told = f"- table: `{target}`\n- images: `{source}`\n- model: `{address}`"
@@ -88,21 +86,6 @@ def _assign(
         artifacts.sheet("vtcc-gallery", lambda: contact_sheet.of_files(certain, THUMBNAILS))
     get_run_logger().info("%d images in %d clusters: %s", len(rows), len(found), target)
     return {"table": str(target), "clusters": {str(r["cluster"]): r["images"] for r in found}}
-
-
-@task(name="predict", cache_policy=NO_CACHE)
-def predict(source: Path, address: str, target: Path, batch_size: int) -> Any:
-    """`vtcc predict` on the folder."""
-    command = ["predict", str(source), "--model", address, "--out", str(target)]
-    try:
-        verbs.run(
-            [*command, "--batch-size", str(batch_size)],
-            paths.project(),
-            on_progress=ProgressArtifact("predict"),
-        )
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return None
 
 
 def clusters(rows: list[assignments.Row]) -> list[dict[str, Any]]:

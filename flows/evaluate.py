@@ -13,7 +13,6 @@ from prefect.states import Failed
 
 from flows import artifacts, models, session, stages, verbs
 from flows.parameters import Alias, Dataset, Folder, RegisteredModel, Version
-from flows.progress import ProgressArtifact
 from flows.train import pictures
 from vtcc import config, paths
 from vtcc.config import compose
@@ -89,7 +88,7 @@ def _evaluate(
         with workspace.Workspace(project=project, private=True, params=params) as where:
             for stage in (stages.download, stages.validate):
                 stages.done(stage(where))
-            stages.done(assess(where, address))
+            verbs.run_task("assess", ["assess", address], where.directory, env=where.env)
             metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
             told = f"- model: `{address}`\n- images: `{params['dataset']['source']}`"
             if any(score in metrics for score in artifacts.SCORES):
@@ -113,21 +112,6 @@ def fetch(address: str, room: Path) -> Any:
     except VtccError as error:
         return Failed(message=str(error), data=error)
     return json.loads((directory / "model.json").read_text(encoding="utf-8"))
-
-
-@task(name="assess", cache_policy=NO_CACHE)
-def assess(where: workspace.Workspace, address: str) -> Any:
-    """Scores, assignments, pictures and their MLflow run."""
-    try:
-        verbs.run(
-            ["assess", address],
-            where.directory,
-            env=where.env,
-            on_progress=ProgressArtifact("evaluate"),
-        )
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return None
 
 
 def parameters(

@@ -1,4 +1,7 @@
-"""What follows a state change: a webhook (off unless VTCC_WEBHOOK names one), tidying up."""
+"""What follows a state change: a webhook (off unless VTCC_WEBHOOK names one), tidying up.
+
+Prefect passes the arguments of a hook by name, so they are called as it calls them.
+"""
 
 import os
 from typing import Any
@@ -34,7 +37,7 @@ def tell(flow: Any, flow_run: Any, state: Any) -> None:
         get_logger("vtcc").warning("%s: %s", WEBHOOK, error)
 
 
-def tidy(_flow: Any, _flow_run: Any, _state: Any) -> None:
+def tidy(flow: Any, flow_run: Any, state: Any) -> None:
     """Settles at once what a killed run left: its runner calls this when the process is gone."""
     from flows import recover
 

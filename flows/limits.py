@@ -8,7 +8,7 @@ from prefect.concurrency.context import ConcurrencyContext
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from flows.records import Held
+from flows.records import LiveRecord
 
 LIMIT = "vtcc-training"
 DEFAULT = 1
@@ -38,7 +38,7 @@ def ensure(limit: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def place(record: Held, places: int = 1) -> Iterator[None]:
+def place(record: LiveRecord, places: int = 1) -> Iterator[None]:
     """Holds places of `vtcc-training`, waiting for them as long as it takes.
 
     A lease that cannot be renewed (the server is away) ends no training: at worst one more

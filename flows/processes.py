@@ -1,8 +1,6 @@
-"""Processes of `make serve`: a Prefect server that answers, and the end of whole families."""
+"""The Prefect server of `make serve`: one that answers already, or a new one."""
 
-import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from urllib.parse import urlsplit
 
 from flows import server
 from vtcc.errors import VtccError
+from vtcc.process import groups
 
 START_SECONDS = 180.0
 # A stage has 25 s to write its checkpoint and DVC a few to release its locks.
@@ -65,7 +64,7 @@ def start_server(url: str, project: Path) -> subprocess.Popen | None:
     try:
         _wait_until_healthy(process, url, log)
     except BaseException:
-        end(process)
+        groups.end(process, grace=STOP_SECONDS)
         raise
     return process
 
@@ -92,23 +91,3 @@ def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
             return
         time.sleep(0.5)
     raise VtccError(f"the Prefect server was not healthy after {START_SECONDS:.0f} s; see {log}")
-
-
-def end(process: subprocess.Popen, grace: float = STOP_SECONDS) -> None:
-    """Ends a process started here with all its descendants, asking first.
-
-    SIGINT reaches flow runs, which end their stage: a training writes a checkpoint.
-    """
-    import psutil
-
-    family = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(process.pid)
-        family = [*parent.children(recursive=True), parent]
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    _, left = psutil.wait_procs(family, timeout=grace)
-    for member in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()

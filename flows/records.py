@@ -1,17 +1,16 @@
-"""What outlives a killed flow run: a small file, locked for as long as its process lives.
+"""What outlives a killed flow run: a mark of its process, which says what is to be settled.
 
-`.vtcc/flow-runs/<id>.json` names the flow run and the concurrency lease it holds. The kernel
-releases the lock however the process ends, so a file that nobody locks belongs to a dead run.
-Imports no Prefect.
+`.vtcc/flow-runs/<id>.json` names the flow run and the concurrency lease it holds. Imports no
+Prefect.
 """
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
+
+from vtcc.process import locks
 
 DIRECTORY = Path(".vtcc/flow-runs")
 
@@ -32,24 +31,22 @@ class Record:
     lease: str | None = None
 
 
-class Held:
+class LiveRecord:
     """The record of this process's flow run."""
 
-    def __init__(self, file: IO[str], record: Record) -> None:
-        self._file, self.record = file, record
-        self.write(None)
+    def __init__(self, home: Path, record: Record) -> None:
+        self.record = record
+        path = home / DIRECTORY / f"{record.flow_run}.json"
+        self.mark = locks.Mark(path, json.dumps(asdict(record)))
 
     def write(self, lease: str | None) -> None:
         """Notes the lease, or that there is none any more."""
         self.record = replace(self.record, lease=lease)
-        self._file.seek(0)
-        self._file.truncate()
-        json.dump(asdict(self.record), self._file)
-        self._file.flush()
+        self.mark.write(json.dumps(asdict(self.record)))
 
 
 @contextlib.contextmanager
-def held(home: Path, flow_run: str, server: str | None = None) -> Iterator[Held]:
+def held(home: Path, flow_run: str, server: str | None = None) -> Iterator[LiveRecord]:
     """Inside, the record exists and is locked; afterwards it is gone.
 
     Args:
@@ -57,14 +54,11 @@ def held(home: Path, flow_run: str, server: str | None = None) -> Iterator[Held]
         flow_run: its id.
         server: as in `Record`.
     """
-    path = home / DIRECTORY / f"{flow_run}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield Held(file, Record(flow_run, server))
-        finally:
-            path.unlink(missing_ok=True)
+    live = LiveRecord(home, Record(flow_run, server))
+    try:
+        yield live
+    finally:
+        live.mark.remove()
 
 
 @contextlib.contextmanager
@@ -74,22 +68,16 @@ def dead(home: Path, server: str | None = None) -> Iterator[list[Record]]:
     They are removed at the end of the block, unless it raises: whoever settles what they left
     may fail and try again. Two that ask at once do not get the same.
     """
-    with contextlib.ExitStack() as stack:
-        found: list[Record] = []
-        files: list[Path] = []
-        for path in sorted((home / DIRECTORY).glob("*.json")):
-            try:
-                file = stack.enter_context(path.open(encoding="utf-8"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, FileNotFoundError):
-                continue
-            try:
-                record = Record(**json.load(file))
-            except (ValueError, TypeError):  # killed while it was written
-                record = Record(path.stem)
-            if record.server in (None, server):
-                found.append(record)
-                files.append(path)
-        yield found
-        for path in files:
-            path.unlink(missing_ok=True)
+    with locks.abandoned(home / DIRECTORY, "*.json") as left:
+        found = [(mark, _read(mark)) for mark in left]
+        found = [(mark, record) for mark, record in found if record.server in (None, server)]
+        yield [record for _, record in found]
+        for mark, _ in found:
+            mark.remove()
+
+
+def _read(mark: locks.Abandoned) -> Record:
+    try:
+        return Record(**json.loads(mark.text))
+    except (ValueError, TypeError):  # killed while it was written
+        return Record(mark.path.stem)

@@ -70,9 +70,9 @@ def settle_here() -> list[str]:
 
 
 def _close_tracking(home: Path) -> None:
-    from vtcc.tracking import alive
+    from vtcc.tracking import run_locks
 
-    alive.close_abandoned(home)
+    run_locks.close_abandoned(home)
 
 
 def restart_pending(deployments: list[UUID]) -> int:

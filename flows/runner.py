@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import logging
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from prefect.runner import Runner
 
 from flows import deployments, limits, recover
 from vtcc import paths
+from vtcc.process import locks
 
 # Runs that do not train are short and never wait behind those that do.
 OTHERS = 2
@@ -47,10 +47,8 @@ def main() -> None:
         made = one.flow.to_deployment(one.name, description=f"{one.description} ({home})")
         served.append(cast(UUID, runners[one.trains].add_deployment(made)))
     with contextlib.ExitStack() as stack:
-        (home / ".vtcc").mkdir(exist_ok=True)
-        alone = stack.enter_context((home / ".vtcc" / "runner.lock").open("a"))
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(locks.BusyError):  # another runner would lose its runs
+            stack.enter_context(locks.exclusive(home / ".vtcc" / "runner.lock", wait=False))
             recover.restart_pending(served)
         if given.ready:
             given.ready.write_text(str(limit), encoding="utf-8")

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from flows import server
-from flows.processes import end, start_server
+from flows.processes import STOP_SECONDS, start_server
 from vtcc import paths
 from vtcc.errors import VtccError
+from vtcc.process import groups
 
 READY_SECONDS = 180.0
 RESTARTS, WITHIN = 3, 600.0  # a process that dies more often than that has a reason
@@ -144,7 +145,7 @@ class Served:
         """Ends what was started: flow runs before the server that keeps their states."""
         for process in (self._runner, self._server):
             if process is not None:
-                end(process)
+                groups.end(process, grace=STOP_SECONDS)
 
 
 def _project() -> Path:

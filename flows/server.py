@@ -1,16 +1,12 @@
 """Finding a Prefect server, and doing without one. Imports no Prefect at the top."""
 
 import contextlib
-import json
 import os
 import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from vtcc.errors import VtccError
 
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 LOG = "prefect-server.log"  # in .vtcc
@@ -56,29 +52,6 @@ def probe(url: str, timeout: float = 5.0) -> str:
         return "nothing"
     except (OSError, ValueError):
         return "other"
-
-
-def post(url: str, path: str, body: Any) -> Any:
-    """What a Prefect API answers to a request with a JSON body.
-
-    Args:
-        url: of the API.
-        path: such as `/flow_runs/filter`.
-        body: anything JSON.
-
-    Raises:
-        VtccError: when no Prefect server answers there.
-    """
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{url}{path}", json.dumps(body).encode(), headers)
-    try:
-        with _opener(url).open(request, timeout=30.0) as answer:
-            return json.load(answer)
-    except (OSError, ValueError) as error:
-        raise VtccError(
-            f"no Prefect server answers at {url} ({error}); start it with `make serve`, or set "
-            "PREFECT_API_URL to yours"
-        ) from error
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:

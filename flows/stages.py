@@ -16,6 +16,7 @@ from prefect.tasks import exponential_backoff
 from flows.progress import ProgressArtifact
 from vtcc import paths
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.runner import dvc, experiments, workspace
 
 
@@ -49,7 +50,7 @@ def mlflow_run(directory: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8"))["run_id"] if file.is_file() else None
 
 
-def _may_help(_task: Any, _run: Any, state: Any) -> bool:
+def _may_help(task: Any, task_run: Any, state: Any) -> bool:
     """Whether to try a failed download again: not where the user has to change something."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, dvc.StageError) and error.temporary
@@ -89,7 +90,7 @@ def train(where: workspace.Workspace) -> Any:
 
 @task(name="evaluate", cache_policy=NO_CACHE)
 def evaluate(where: workspace.Workspace) -> Any:
-    """Scores, baselines, pictures, registration."""
+    """Scores, baselines, pictures."""
     return _stage("evaluate", where)
 
 
@@ -129,9 +130,7 @@ def register(
     version_tags: dict[str, str],
     group: str | None = None,
 ) -> Any:
-    """The registered version of the model: a cached or restored stage registers nothing.
-
-    `evaluate` has done it already where it ran; the same run again is the same version.
+    """The registered version of the model, whichever stages ran or were cached.
 
     Args:
         where: the pipeline's directory.
@@ -165,11 +164,9 @@ def register(
 
 def _put_below(group: str, where: workspace.Workspace, run_id: str) -> None:
     """Makes a training a child of its group's run; one process at a time, or there would be two."""
-    from filelock import FileLock
-
     from vtcc.tracking import studies
 
-    with FileLock(where.home / ".vtcc" / "groups.lock"):
+    with locks.exclusive(where.home / ".vtcc" / "groups.lock"):
         title = f"trainings of the group {group}"
         parent = studies.StudyRun(group, title, "", where.params["dataset"]["name"])
         parent.adopt(f"seed {where.params['train']['seed']}", run_id)

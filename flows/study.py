@@ -1,19 +1,14 @@
 """The deployment `vtcc/study`: a study file's settings times seeds, recorded and compared."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
-from flows import artifacts, session, stages, verbs
+from flows import artifacts, session, verbs
 from flows.parameters import Jobs, Seeds, YamlFile
-from flows.progress import ProgressArtifact
 from vtcc import paths
-from vtcc.errors import VtccError
 from vtcc.study import plan, summary
 
 
@@ -63,36 +58,12 @@ def _study(file: str, only: list[str], seeds: str | None, jobs: int, *, again: b
     arguments += ["--again"] if again else []
     with session.session(trains=True, places=jobs):
         try:
-            stages.done(runs(arguments, project))
+            verbs.run_task("runs", arguments, project, counts_lines=True)
         finally:
             table = rows(summary.rows(found, plan.root(project)))
             told = f"{found.title}\n\n- page: `{project / paths.REPORTS / 'study.html'}`"
             artifacts.table("vtcc-study", table, told)
     return table
-
-
-@task(name="runs", cache_policy=NO_CACHE)
-def runs(arguments: list[str], project: Path) -> Any:
-    """`vtcc study`, its runs as progress."""
-    try:
-        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("study")))
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return None
-
-
-class Counter:
-    """Turns `3/12 patchify seed 2, about 10 min left` into progress."""
-
-    def __init__(self, show: ProgressArtifact) -> None:
-        """Shows nothing until a line says so."""
-        self.show = show
-
-    def __call__(self, line: str) -> None:
-        """Shows a line that says so; others change nothing."""
-        if match := re.match(r"(\d+)/(\d+) (.+)", line):
-            done, total = int(match[1]) - 1, int(match[2])
-            self.show({"stage": self.show.stage, "done": done, "total": total, "now": match[3]})
 
 
 def rows(found: list[summary.Row]) -> list[dict[str, Any]]:

@@ -3,17 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
-from flows import artifacts, session, stages, verbs
+from flows import artifacts, session, verbs
 from flows.parameters import Jobs, Trials, YamlFile
-from flows.progress import ProgressArtifact
-from flows.study import Counter
 from vtcc import paths
-from vtcc.errors import VtccError
 
 
 def run_name() -> str:
@@ -67,7 +62,7 @@ def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: b
     record = project / results.FOLDER / f"{found.name}.json"
     with session.session(trains=True, places=jobs):
         try:
-            stages.done(search(arguments, project))
+            verbs.run_task("trials", arguments, project, counts_lines=True)
         finally:
             made = results.read_json(record)
             if made:
@@ -76,16 +71,6 @@ def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: b
                 told += [f"- {sentence}" for sentence in results.sentences(made)]
                 artifacts.table("vtcc-sweep", rows(made), "\n\n".join(told))
     return next((row for row in rows(made) if row["trial"] == made["best"]), None)
-
-
-@task(name="search", cache_policy=NO_CACHE)
-def search(arguments: list[str], project: Path) -> Any:
-    """`vtcc sweep`, its trials as progress."""
-    try:
-        verbs.run(arguments, project, on_line=Counter(ProgressArtifact("sweep")))
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return None
 
 
 def rows(made: dict[str, Any]) -> list[dict[str, Any]]:

@@ -27,9 +27,10 @@ from flows.parameters import (
     Seed,
     Tags,
 )
-from vtcc import config, launch, paths
+from vtcc import config, paths
 from vtcc.errors import VtccError
 from vtcc.pages import contact_sheet
+from vtcc.process import launch
 from vtcc.runner import dvc, workspace
 
 # A name, so that the default is not a literal shared between calls by accident.
@@ -98,7 +99,7 @@ def _train(
     given: dict[str, Any], processes: int | None, tags: dict[str, str], group: str | None
 ) -> Any:
     logger = get_run_logger()
-    chosen = workspace.Workspace(**given)  # refuses before it waits for its turn
+    chosen = workspace.Workspace(workspace.resolve(**given))  # refuses before it waits for its turn
     with session.session(trains=True, tags=tags), chosen as where:
         if processes:
             where.env[launch.PROCESSES] = str(processes)

@@ -2,17 +2,23 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
+from prefect.states import Failed
 
+from flows import stages
+from flows.progress import ProgressArtifact
 from vtcc.errors import VtccError
-from vtcc.runner import process
+from vtcc.process import commands
+from vtcc.process.stopping import RUNNER
 from vtcc.runner.workspace import environment
-from vtcc.stopping import RUNNER
 
 
 def run(
@@ -50,9 +56,50 @@ def run(
             if on_line is not None:
                 on_line(line)
 
-    # It ends with this process, should that be killed: see `vtcc.stopping`.
+    # It ends with this process, should that be killed: see `vtcc.process.stopping`.
     env = (env or environment(directory)) | {RUNNER: str(os.getpid())}
     command = [sys.executable, "-m", "vtcc", *arguments]
-    if status := process.run(command, directory, env, watch):
+    if status := commands.run(command, directory, env, watch):
         errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
         raise VtccError((errors or said or [f"vtcc {arguments[0]}: exit status {status}"])[-1])
+
+
+def run_task(
+    name: str,
+    arguments: list[str],
+    directory: Path,
+    *,
+    env: dict[str, str] | None = None,
+    counts_lines: bool = False,
+) -> None:
+    """Runs a verb as a task of the flow, with its progress.
+
+    Args:
+        name: of the task and of its progress.
+        arguments: the verb and what it is given.
+        directory: where it runs.
+        env: as of `run`.
+        counts_lines: the progress is in lines such as `3/12 conv seed 2, about 10 min left`.
+
+    Raises:
+        VtccError: as `run`.
+    """
+    show = ProgressArtifact(name)
+
+    def count(line: str) -> None:
+        if match := re.match(r"(\d+)/(\d+) (.+)", line):
+            done, total = int(match[1]) - 1, int(match[2])
+            show({"stage": name, "done": done, "total": total, "now": match[3]})
+
+    how: dict[str, Any] = {"on_line": count} if counts_lines else {"on_progress": show}
+    stages.done(_verb.with_options(name=name)(arguments, directory, {"env": env, **how}))
+
+
+@task(name="verb", cache_policy=NO_CACHE)
+def _verb(arguments: list[str], directory: Path, how: dict[str, Any]) -> Any:
+    """A verb; a failed one is a state, not a traceback."""
+    try:
+        run(arguments, directory, **how)
+    except VtccError as error:
+        return Failed(message=str(error), data=error)
+    return None

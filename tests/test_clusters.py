@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from vtcc.clusters import ARRAYS, FILE, Clusters, Split
+from vtcc.clusters import ARRAYS, FILE, Clusters, Split, decide
+from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
 
 K, D = 3, 4
@@ -78,10 +80,10 @@ def test_read_back_as_written(images, tmp_path):
     again = Clusters.load(tmp_path)
     assert again is not None
     assert (again.names, again.of_base, again.edits) == (known.names, known.of_base, known.edits)
-    for one, other in zip(
-        vars(known.apply(p, h)).values(), vars(again.apply(p, h)).values(), strict=True
-    ):
-        assert np.array_equal(one, other, equal_nan=True)
+    one, other = vars(known.apply(p, h)), vars(again.apply(p, h))
+    assert one.pop("names") == other.pop("names")
+    for name in one:
+        assert np.array_equal(one[name], other[name], equal_nan=True), name
     assert Clusters.load(tmp_path / "none") is None
 
 
@@ -140,3 +142,15 @@ def test_a_merge_moves_no_image_of_a_third_cluster(images):
     found = merged.apply(p, h)
     assert (found.cluster[third], found.second[third]) == (2, 0)
     assert found.confidence[third] == pytest.approx(0.45)
+
+
+def test_a_model_that_knows_no_clusters_is_decided_by_its_head(images):
+    p, h, group = images
+    head = decide(SimpleNamespace(clusters=None), Prediction(p, h))
+    known = decide(SimpleNamespace(clusters=Clusters.fit(p, h)), Prediction(p, h))
+    for name in ("cluster", "confidence", "second", "names", "shares"):
+        one, other = getattr(head, name), getattr(known, name)
+        assert np.array_equal(one, other) if name != "names" else one == other
+    assert head.cluster.tolist() == group.tolist()
+    assert np.isnan(head.distance).all() and not head.novel.any()
+    assert head.name(0) == f"cluster {group[0]}"

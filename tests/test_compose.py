@@ -6,6 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.fakes import stand_in
 from vtcc import cli, config
 from vtcc.config import compose
 from vtcc.errors import VtccError
@@ -157,7 +158,7 @@ def test_an_encoders_place_among_the_others(pretrained):
 
 
 def test_use_writes_an_encoder_as_numbers(pretrained, monkeypatch):
-    monkeypatch.setattr(compose, "check_encoder", lambda values: None)  # needs timm, seconds
+    stand_in(monkeypatch, compose, "check_encoder", lambda values: None)  # needs timm, seconds
     arguments = ["use", "folder", "--dataset", "fields", "--encoder", "lite2"]
     done = CliRunner().invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output

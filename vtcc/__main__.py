@@ -76,7 +76,7 @@ def _without_typer() -> None:
             ".venv/bin/activate, made by `make setup`); without it only `vtcc train "
             "[--resume FILE]` works"
         )
-    from vtcc import stopping
+    from vtcc.process import stopping
     from vtcc.stages import train
 
     with stopping.obeyed("train"):

@@ -44,7 +44,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
-    from vtcc import stopping
+    from vtcc.process import stopping
 
     stopping.follow_runner()
 
@@ -56,7 +56,7 @@ def _in_project() -> None:
 
 def _stage(name: str, **given: object) -> None:
     """Runs a stage and says how long it took, its imports included."""
-    from vtcc import stopping
+    from vtcc.process import stopping
 
     started = time.monotonic()
     _in_project()
@@ -123,7 +123,7 @@ def plan(
 
 @app.command()
 def evaluate() -> None:
-    """Stage 5: scores, baselines, plots, gallery; registers the model."""
+    """Stage 5: scores, baselines, plots, gallery."""
     _stage("evaluate")
 
 
@@ -170,7 +170,7 @@ def assess(
     ] = "models/model",
 ) -> None:
     """Score any model on the images of data/cache; without labels, assign them."""
-    from vtcc import stopping
+    from vtcc.process import stopping
     from vtcc.stages import assess as stage
 
     _in_project()
@@ -189,7 +189,7 @@ def import_checkpoint(
     force: Annotated[bool, typer.Option("--force", help="Replace whatever is in --out.")] = False,
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model for `vtcc predict`."""
-    from vtcc import stopping
+    from vtcc.process import stopping
     from vtcc.stages import import_checkpoint as stage
 
     # Where a project is, `vtcc clean` asks whether anything is being written.
@@ -314,7 +314,7 @@ def augment_preview(
     seed: Annotated[int, typer.Option(min=0, max=config.MAX_SEED, help="Of the draws.")] = 0,
 ) -> None:
     """Picture random views of the cached images, or of samples that ship with scikit-learn."""
-    from vtcc import stopping
+    from vtcc.process import stopping
     from vtcc.stages import augment_preview as stage
 
     out = out.absolute() if out else None
@@ -402,7 +402,9 @@ def params(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, envvar="MLFLOW_PORT", help="On 127.0.0.1.")
+    ] = 5000,
 ) -> None:
     """Open the MLflow UI of this project's store."""
     from vtcc.tracking import ui as mlflow_ui

@@ -54,8 +54,8 @@ def cluster(
     ] = None,
 ) -> None:
     """Group a folder of images without labels: tables, a page to look at, a model."""
-    from vtcc import stopping
     from vtcc.grouping.options import Options, parse_clusters, unused
+    from vtcc.process import stopping
     from vtcc.stages import cluster as stage
 
     overrides: dict = {}
@@ -105,7 +105,7 @@ def refine(
     ] = None,
 ) -> None:
     """Apply the edits made in the page to tables, page and model."""
-    from vtcc import stopping
+    from vtcc.process import stopping
     from vtcc.stages import refine as stage
 
     with stopping.obeyed("refine", marked=False):

@@ -24,6 +24,7 @@ def api(
     max_mib: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
     max_images: Annotated[int, typer.Option(min=1, help="In a request.")] = 4096,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 50_000_000,
+    docs: Annotated[bool, typer.Option("--docs", help="Serve pages of the routes, /docs.")] = False,
     reload: Annotated[
         bool, typer.Option("--reload", help="Tell the running server to take up the champion.")
     ] = False,
@@ -36,7 +37,7 @@ def api(
     if reload:
         server.reload(host, port)
         return
-    settings = server.Settings(max_mib << 20, max_images, max_pixels, threads)
+    settings = server.Settings(max_mib << 20, max_images, max_pixels, threads, docs)
     server.serve(model or f"models:/{registry.of_project()}@champion", host, port, settings)
 
 
@@ -70,6 +71,17 @@ def export(
     from vtcc.stages import export as stage
 
     stage.run(model, onnx=onnx, with_encoder=with_encoder)
+
+
+@app.command()
+def register() -> None:
+    """Log the evaluation and register the model in models/; the same again changes nothing."""
+    from vtcc.progress import note
+    from vtcc.tracking import registry
+
+    _in_project()
+    made = registry.register_current()
+    note(f"{made.name}: version {made.version}, {made.reason}")
 
 
 @app.command()

@@ -1,5 +1,8 @@
 """How a model's clusters become the ones people see: names, merges, splits, flags.
 
+`decide` is the one answer to what cluster an image is in, for every reader of a model: the
+command line, Ray, the HTTP API, MLflow's pyfunc, `vtcc assess`, the estimator.
+
 A model that `vtcc cluster` made has `clusters.json` and `clusters.safetensors` beside its
 weights; `vtcc refine` rewrites them, the weights stay. A model without them speaks of its head's
 clusters by number. numpy only.
@@ -9,16 +12,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtcc.analysis.features import unit_rows
 from vtcc.errors import VtccError
 
+if TYPE_CHECKING:
+    from vtcc.engine.predict import Prediction, Predictor
+
 FILE, ARRAYS = "clusters.json", "clusters.safetensors"
 FORMAT = 1
-EXCLUDED = -1
+EXCLUDED, EXCLUDED_NAME = -1, "excluded"
 NOVEL = 0.99  # share of the training images below the threshold of novelty
 RIDGE = 0.01  # of the covariance's mean variance, added so that it can be inverted
 
@@ -36,6 +42,9 @@ class Applied:
         novel: (N,) bool, unlike anything seen in training.
         novelty: (N,) float32, what decides it: the Mahalanobis distance to the nearest centre over
             the largest one that is not novel, so that novel images have more than 1.
+        names: id -> name, of all clusters, empty ones too.
+        shares: (N, K) float32, the probability of each id of `names`, ascending; what goes to
+            excluded clusters is in none.
     """
 
     cluster: np.ndarray
@@ -45,6 +54,54 @@ class Applied:
     outlier: np.ndarray
     novel: np.ndarray
     novelty: np.ndarray
+    names: dict[int, str]
+    shares: np.ndarray
+
+    def name(self, row: int) -> str:
+        """The name of an image's cluster."""
+        return self.names.get(int(self.cluster[row]), EXCLUDED_NAME)
+
+
+def load_predictor(directory: Path, device: str = "auto") -> "Predictor":
+    """A model with the clusters people see, where it knows them: as `decide` needs it.
+
+    Args:
+        directory: of the model. device: auto, cpu or cuda.
+
+    Raises:
+        VtccError: when it is no vtcc model, or its files are damaged.
+    """
+    from vtcc.engine import predict
+
+    predictor = predict.load(directory, device)
+    predictor.clusters = Clusters.load(directory)
+    return predictor
+
+
+def decide(predictor: "Predictor", prediction: "Prediction") -> Applied:
+    """What cluster each image is in, and what else is known of it.
+
+    Args:
+        predictor: of `load_predictor`. prediction: what it says of N images.
+    """
+    known: Clusters | None = predictor.clusters
+    if known is not None:
+        return known.apply(prediction.probabilities, prediction.embedding)
+    p = prediction.probabilities
+    N, K = p.shape
+    order = np.argsort(-p, axis=1, kind="stable")
+    nothing, no = np.full(N, np.nan, np.float32), np.zeros(N, bool)
+    return Applied(
+        cluster=order[:, 0].astype(np.int64),
+        confidence=p.max(axis=1),
+        second=order[:, 1].astype(np.int64) if K > 1 else np.full(N, -1),
+        distance=nothing,
+        outlier=no,
+        novel=no,
+        novelty=nothing,
+        names={k: f"cluster {k}" for k in range(K)},
+        shares=p,
+    )
 
 
 @dataclass(frozen=True)
@@ -184,6 +241,8 @@ class Clusters:
             outlier=distance > fence,
             novel=novelty > 1,
             novelty=novelty.astype(np.float32),
+            names=self.names,
+            shares=mass[:, : len(ids)].astype(np.float32),
         )
 
     def distances(self, h: np.ndarray, cluster: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from vtcc.analysis.features import unit_rows
+from vtcc.clusters import decide
 from vtcc.errors import VtccError
 
 _PART = 512
@@ -160,7 +161,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             at = np.array([row for row, _ in read])
             prediction = predictor.predict(np.stack([pixels for _, pixels in read]))
             h = prediction.embedding
-            labels[at] = predictor.clusters.apply(prediction.probabilities, h).cluster
+            labels[at] = decide(predictor, prediction).cluster
             embedded[at] = unit_rows(h)
             p[at] = prediction.probabilities
         return labels, embedded, p

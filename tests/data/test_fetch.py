@@ -4,6 +4,7 @@ import time
 import pytest
 
 from tests.data.web import Site, serve, serve_directory
+from tests.fakes import stand_in
 from vtcc.data import fetch
 from vtcc.data.fetch import Expected, NotServedError
 from vtcc.errors import TemporaryError, VtccError
@@ -17,7 +18,7 @@ MD5 = hashlib.md5(DATA).hexdigest()
 def pauses(monkeypatch):
     """No waiting; what would have been waited."""
     found: list[tuple[int, float]] = []
-    monkeypatch.setattr(fetch, "_pause", lambda *asked: found.append(asked))
+    stand_in(monkeypatch, fetch, "_pause", lambda *asked: found.append(asked))
     return found
 
 
@@ -108,7 +109,7 @@ def test_a_changed_file_is_not_glued_to_the_old_one(get, site, pauses, monkeypat
     def change(*asked):
         site.data, site.etag = b"n" * 5000, '"2"'
 
-    monkeypatch.setattr(fetch, "_pause", change)
+    stand_in(monkeypatch, fetch, "_pause", change)
     site.cuts = [1000]
     assert get().read_bytes() == b"n" * 5000
 
@@ -118,7 +119,7 @@ def test_a_server_that_ignores_if_range_is_found_out(get, site, pauses, monkeypa
         site.data, site.etag = b"n" * len(DATA), '"2"'
 
     # The new ETag is asked for, so that the server answers 206 with the new file's end.
-    monkeypatch.setattr(fetch, "_pause", change)
+    stand_in(monkeypatch, fetch, "_pause", change)
     monkeypatch.setattr(fetch._Version, "validator", property(lambda v: v.etag and '"2"'))
     site.cuts = [1000]
     assert get().read_bytes() == b"n" * len(DATA)

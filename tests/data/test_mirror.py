@@ -6,6 +6,7 @@ import pytest
 from tests.data import layouts
 from tests.data.layouts import shrink, upstream, write
 from tests.data.web import Site, serve, serve_directory
+from tests.fakes import stand_in
 from vtcc.data import fetch, mirror
 from vtcc.data.mirror import configured, look
 from vtcc.data.sources import Places, find
@@ -17,7 +18,7 @@ def nothing_else_here(monkeypatch, tmp_path):
     monkeypatch.delenv("VTCC_MIRROR", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(mirror, "DEBIAN_FASHION", tmp_path / "debian")
-    monkeypatch.setattr(fetch, "_pause", lambda *asked: None)
+    stand_in(monkeypatch, fetch, "_pause", lambda *asked: None)
 
 
 @pytest.fixture

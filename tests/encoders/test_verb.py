@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from tests.fakes import stand_in
 from vtcc import config, encoders, paths
 from vtcc.cli import app
 from vtcc.config import compose
@@ -92,7 +93,7 @@ def test_the_train_stage_records_the_encoder_and_leaves_it_out(tmp_path, tiny_vi
         writer.finish()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
-    monkeypatch.setattr(train, "_installed", lambda package: False)
+    stand_in(monkeypatch, train, "_installed", lambda package: False)
     embed.run()
     train.run()
     model, info = checkpoint.read_model(paths.MODEL)

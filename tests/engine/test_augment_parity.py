@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from tests.engine.test_augment import NOTHING
+from tests.fakes import stand_in
 from vtcc import config
 from vtcc.engine import augment
 from vtcc.engine.augment import Draws, apply, colour, draw, geometry
@@ -358,7 +359,7 @@ def test_off_the_cpu_views_are_the_same(name, monkeypatch):
     def everywhere(chosen, x, change, *each, **fixed):
         return torch.where(chosen.view(-1, 1, 1, 1), change(x, *each, **fixed), x)
 
-    monkeypatch.setattr(augment, "_where", everywhere)
+    stand_in(monkeypatch, augment, "_where", everywhere)
     close(apply(x, drawn, params, 96), wanted, 1e-6)
 
 

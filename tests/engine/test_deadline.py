@@ -7,6 +7,7 @@ import pytest
 
 from tests.engine.test_loop import IMAGES as MANY
 from tests.engine.test_loop import tiny
+from tests.fakes import stand_in
 from vtcc.engine import loop
 
 IMAGES = MANY[:48]
@@ -32,7 +33,7 @@ def test_a_slow_machine_drops_epochs_and_the_rate_still_falls_to_zero(tmp_path, 
         time.sleep(0.02)
         take_step(run)
 
-    monkeypatch.setattr(loop._Run, "take_step", slow)
+    stand_in(monkeypatch, loop._Run, "take_step", slow)
     began = time.monotonic()
     fitted = fit(tmp_path, deadline=began + 1.2)
     assert 1 < len(fitted.curves) < 40

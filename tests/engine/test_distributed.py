@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.engine import team as cases
+from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint, distributed, schedule
@@ -144,7 +145,7 @@ def test_each_process_draws_views_of_its_own_and_rank_0_those_of_one_process():
 
 
 def test_threads_are_divided_and_never_none(monkeypatch):
-    monkeypatch.setattr(distributed, "_cores", lambda: 16)
+    stand_in(monkeypatch, distributed, "_cores", lambda: 16)
     assert Team().threads(0) == 0  # torch's default
     assert Team().threads(3) == 3
     for wanted, expected in [(0, 4), (8, 2), (1, 1)]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.fakes import stand_in
 from vtcc import config
 from vtcc.engine import checkpoint, loop, objective, schedule, views
 from vtcc.engine.kernels import resolve
@@ -99,7 +100,7 @@ def test_two_seeds_see_other_batches_and_other_views(tmp_path, monkeypatch):
         seen[seed].append((x.clone(), out.clone()))
         return out
 
-    monkeypatch.setattr(views, "view", recording)
+    stand_in(monkeypatch, views, "view", recording)
     for seed in (0, 1):
         seen[seed] = []
         fit(tmp_path / str(seed), tiny(**{"train.seed": seed, "train.epochs": 1}))
@@ -141,7 +142,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(tmp_pat
             signal.raise_signal(signal.SIGINT)
         return real(*args)
 
-    monkeypatch.setattr(objective, "instance_loss", failing)
+    stand_in(monkeypatch, objective, "instance_loss", failing)
     with pytest.raises(loop.Interrupted):
         fit(tmp_path / "cut")
     state = checkpoint.load_state(tmp_path / "cut" / STATE)
@@ -215,7 +216,7 @@ def test_a_diverging_training_never_replaces_a_good_checkpoint(tmp_path, monkeyp
         calls.append(1)
         return real(*args) * (float("nan") if len(calls) > 9 else 1)
 
-    monkeypatch.setattr(objective, "instance_loss", exploding)
+    stand_in(monkeypatch, objective, "instance_loss", exploding)
     params = tiny(
         **{
             "train.selection.points": 2,

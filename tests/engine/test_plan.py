@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.engine.test_loop import tiny
+from tests.fakes import stand_in
 from vtcc.engine import memory, plan
 from vtcc.engine.flops import flops_per_image
 from vtcc.engine.memory import Footprint, Tracker, cgroup_room, readable
@@ -61,14 +62,14 @@ def test_small_batches_foretell_the_memory_of_a_large_one():
 
 def test_a_batch_beyond_the_memory_is_refused_before_it_is_tried(monkeypatch):
     params = tiny(**{"train.batch_size": 300})
-    monkeypatch.setattr(plan, "available_memory", lambda device: 4 * 2**20)
+    stand_in(monkeypatch, plan, "available_memory", lambda device: 4 * 2**20)
     taken, real = [], plan._Rehearsal.take
 
     def take(self, batch):
         taken.append(batch)
         return real(self, batch)
 
-    monkeypatch.setattr(plan._Rehearsal, "take", take)
+    stand_in(monkeypatch, plan._Rehearsal, "take", take)
     message = r"train\.batch_size: a step with 300 images needs about [\d.]+ MiB, but 4 MiB of "
     for measure in (plan.rehearse, plan.refuse_large_batch):
         with pytest.raises(VtccError, match=message) as refused:
@@ -85,7 +86,7 @@ def test_where_not_even_two_images_fit():
 
 
 def test_finding_out_is_left_where_it_is_slow(monkeypatch):
-    monkeypatch.setattr(plan, "available_memory", lambda device: 1)
+    stand_in(monkeypatch, plan, "available_memory", lambda device: 1)
     plan.refuse_large_batch(IMAGES, ROWS, tiny(), **STATS, limit=0)
     with pytest.raises(VtccError, match="no batch fits"):
         plan.refuse_large_batch(IMAGES, ROWS, tiny(), **STATS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.engine.test_loop import IMAGES, StopAt, assert_same, fit, tiny, weights
+from tests.fakes import stand_in
 from vtcc.engine import checkpoint, loop, probe, schedule
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.pixels import Pixels
@@ -29,7 +30,7 @@ def measured(monkeypatch):
         chosen = replace(rule, fused_attention=not rule.fused_attention)
         return chosen, {probe.label(chosen): 0.5, probe.label(rule): 1.0}
 
-    monkeypatch.setattr(probe, "measure", fake)
+    stand_in(monkeypatch, probe, "measure", fake)
     return calls
 
 
@@ -121,7 +122,7 @@ def test_a_candidate_that_fails_is_left_out(monkeypatch, capsys):
             raise RuntimeError("out of memory")
         return real(params, kernels, batch, shape)
 
-    monkeypatch.setattr(probe, "_stopwatch", failing)
+    stand_in(monkeypatch, probe, "_stopwatch", failing)
     params = replace(tiny(), device="cpu", precision="fp32")
     chosen, seconds = probe.measure(params, resolve(params), 1000, SHAPE)
     assert chosen.fused_attention is False
@@ -257,6 +258,6 @@ def test_a_measurement_that_fails_leaves_the_rules(tmp_path, monkeypatch):
     def fails(*args):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(probe, "measure", fails)
+    stand_in(monkeypatch, probe, "measure", fails)
     params = tiny()
     assert probe.settle(params, LONG, SHAPE, tmp_path / "a", tmp_path / "k") == resolve(params)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.engine.test_loop import StopAt, assert_same, fit, tiny, weights
+from tests.fakes import stand_in
 from vtcc.engine import checkpoint, loop, record
 from vtcc.engine.kernels import resolve
 from vtcc.engine.scratch import PREVIOUS, STATE, Scratch
@@ -246,7 +247,7 @@ def test_the_global_generator_is_where_it_was(tmp_path, monkeypatch):
         drawn.append(float(torch.rand(())))
         return real(run)
 
-    monkeypatch.setattr(loop._Run, "take_step", drawing)
+    stand_in(monkeypatch, loop._Run, "take_step", drawing)
     fit(tmp_path / "whole", tiny())
     straight, drawn[:] = list(drawn), []
     with pytest.raises(loop.Interrupted):

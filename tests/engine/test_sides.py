@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tests.engine.test_loop import IMAGES, StopAt, assert_same, fit, tiny, weights
+from tests.fakes import stand_in
 from vtcc.engine import loop, probe
 from vtcc.engine.kernels import resolve
 from vtcc.engine.losses import cluster_loss, cluster_losses
@@ -38,7 +39,7 @@ def trial(threads, precision="fp32", **changes):
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    monkeypatch.setattr("vtcc.engine.distributed._cores", lambda: 2)
+    stand_in(monkeypatch, "vtcc.engine.distributed", "_cores", lambda: 2)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

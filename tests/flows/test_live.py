@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -91,10 +92,13 @@ class Live:
         return said.partition("UUID:")[2].split()[0]
 
     def flow(self, identifier: str) -> dict[str, Any]:
-        (found,) = server.post(
-            self.url, "/flow_runs/filter", {"flow_runs": {"id": {"any_": [identifier]}}}
-        )
+        wanted = {"flow_runs": {"id": {"any_": [identifier]}}}
+        (found,) = self.ask("/flow_runs/filter", wanted)
         return found
+
+    def ask(self, path: str, wanted: dict[str, Any]) -> Any:
+        answer = httpx.post(f"{self.url}{path}", json=wanted, timeout=30)
+        return answer.raise_for_status().json()
 
     def state(self, identifier: str) -> str:
         return self.flow(identifier)["state"]["name"]
@@ -181,11 +185,11 @@ def test_a_run_from_submission_to_experiment(live: Live) -> None:
     again = live.submit(seed=1)
     assert live.ends(again) == "Completed"
     wanted = {"flow_runs": {"id": {"any_": [again]}}}
-    tasks = server.post(live.url, "/task_runs/filter", wanted)
+    tasks = live.ask("/task_runs/filter", wanted)
     cached = {t["name"].rpartition("-")[0] for t in tasks if t["state"]["name"] == "Cached"}
     assert cached == {"download", "validate", "embed", "train", "evaluate"}
     assert live.run("dvc", "exp", "list", "--name-only").split() == [name]
-    assert "Completed" in live.run("flows.runs", "-n", "1")
+    assert again in live.run("prefect", "flow-run", "ls", "--flow-name", "vtcc")
     for wrong in ('overrides={"train.epoch": 2}', 'overrides={"train.epochs": "x"}', "preset=no"):
         refused = ["prefect", "deployment", "run", "vtcc/train", "--param", wrong]
         assert "Validation failed" in live.run(*refused, status=1)

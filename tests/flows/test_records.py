@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from flows import records
-from vtcc.stopping import RUNNER
+from vtcc.process.stopping import RUNNER
 
 HOLD = """
 import sys, time, pathlib
@@ -64,7 +64,9 @@ def test_what_could_not_be_settled_stays(tmp_path: Path) -> None:
 def test_a_verb_ends_with_the_flow_that_started_it(tmp_path: Path) -> None:
     """A study or a prediction must not go on alone when its flow's process is killed."""
     runner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    verb = "from vtcc import stopping; import time; stopping.follow_runner(); time.sleep(60)"
+    verb = (
+        "import time; from vtcc.process import stopping; stopping.follow_runner(); time.sleep(60)"
+    )
     env = {k: v for k, v in os.environ.items() if k != "DVC_STAGE"}
     followed = subprocess.Popen(
         [sys.executable, "-c", verb], env=env | {RUNNER: str(runner.pid)}, stderr=subprocess.PIPE

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from flows import assign, deployments, evaluate, limits, records, recover, study
+from flows import assign, deployments, evaluate, limits, records, recover, study, sweep
 from flows import stages as tasks
 from flows import train as flow_module
 from flows.progress import describe
+from tests.fakes import stand_in
 from vtcc import config, paths, schema
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.runner import dvc, workspace
+from vtcc.study import plan
+from vtcc.study import records as study_records
 
 # The server takes long to start: one worker starts it, once.
 pytestmark = pytest.mark.xdist_group("prefect")
@@ -71,11 +74,11 @@ def stages(
             return SimpleNamespace(info=SimpleNamespace(experiment_id="7"))
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
-    monkeypatch.setattr("vtcc.tracking.registry.register_current", register_current)
-    monkeypatch.setattr("vtcc.tracking.store.client", Client)
-    monkeypatch.setattr("vtcc.runner.experiments.save", save)
-    monkeypatch.setattr(tasks, "import_mlflow_meanwhile", lambda: None)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, "vtcc.tracking.registry", "register_current", register_current)
+    stand_in(monkeypatch, "vtcc.tracking.store", "client", Client)
+    stand_in(monkeypatch, "vtcc.runner.experiments", "save", save)
+    stand_in(monkeypatch, tasks, "import_mlflow_meanwhile", lambda: None)
     quick = tasks.download.with_options(retry_delay_seconds=0)
     monkeypatch.setattr(flow_module, "STAGES", (quick, *flow_module.STAGES[1:]))
     yield fake
@@ -216,7 +219,7 @@ def test_one_training_at_a_time_by_a_limit_that_is_made_when_it_is_missing(
         seen.append((active(), json.loads(held.read_text())["lease"]))
         return real(stage, directory, **more)
 
-    monkeypatch.setattr(dvc, "run_stage", looking)
+    stand_in(monkeypatch, dvc, "run_stage", looking)
     assert flow_module.train(return_state=True).is_completed()
     assert [places for places, _ in seen] == [1, 1, 1, 1, 1]
     assert all(lease for _, lease in seen)
@@ -393,7 +396,7 @@ def test_a_folder_is_assigned(server: None, project: Path, monkeypatch: pytest.M
         )
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr("flows.verbs.run", verb)
+    stand_in(monkeypatch, "flows.verbs", "run", verb)
     (project / "photos").mkdir()
     state = assign.assign("photos", out="t.csv", return_state=True)
     assert state.result()["clusters"] == {"1": 2, "0": 1}
@@ -426,8 +429,8 @@ def test_a_registered_model_is_evaluated_elsewhere(
         seen["verb"] = arguments
         seen["params"] = config.read_yaml(directory / "params.yaml")
 
-    monkeypatch.setattr("vtcc.tracking.fetch.fetch", fetch)
-    monkeypatch.setattr("flows.verbs.run", verb)
+    stand_in(monkeypatch, "vtcc.tracking.fetch", "fetch", fetch)
+    stand_in(monkeypatch, "flows.verbs", "run", verb)
     (project / "photos").mkdir()
     state = evaluate.evaluate("vtcc-digits", version=3, folder="photos", return_state=True)
     assert state.result() == METRICS
@@ -450,6 +453,84 @@ def test_a_study_file_that_is_wrong_is_one_line(
     state = study.study("nothing.yaml", return_state=True)
     assert state.message.startswith("nothing.yaml: no such study file")
     assert run_name(state) == "study nothing"
+
+
+STUDY = "name: two\npreset: digits\nseeds: 0-1\nsettings: {plain: {}, long: {train.epochs: 9}}\n"
+
+
+def test_a_study_runs_as_a_verb_and_its_table_is_shown(
+    server: None, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def verb(arguments: list[str], directory: Path, **more: Any) -> None:
+        given.append((arguments, directory))
+        more["on_line"]("1/2 plain seed 1, about 10 min left")
+        root = plan.root(directory)
+        for seed, acc in ((1, 0.8), (2, 0.9)):
+            record = study_record(seed=seed, metrics={"acc": acc, "nmi": 0.5})
+            study_records.write("two--plain", record, root)
+        if arguments[-1] == "--again":
+            raise VtccError("1 of 2 runs failed")
+
+    monkeypatch.chdir(project)
+    stand_in(monkeypatch, "flows.verbs", "run", verb)
+    (project / "two.yaml").write_text(STUDY)
+    state = study.study("two.yaml", only=["plain"], seeds="1-2", jobs=2, return_state=True)
+    row = {"setting": "plain", "seeds": 2, "acc": 0.85, "nmi": 0.5}
+    assert state.result() == [row, {"setting": "long", "seeds": 0}]
+    words = ["study", "two.yaml", "--jobs", "2", "--only", "plain", "--seeds", "1-2"]
+    assert given == [(words, project)]
+    assert json.loads(artifacts("table")["vtcc-study"]["data"])[0] == row
+    assert artifacts("progress")["vtcc-runs"]["description"].startswith("runs 0/2 · now plain")
+    assert run_name(state) == "study two seeds 1-2"
+    # A run that failed fails the flow, and the table is shown all the same.
+    state = study.study("two.yaml", again=True, return_state=True)
+    assert (state.is_failed(), state.message) == (True, "1 of 2 runs failed")
+    assert study.study("two.yaml", only=["none"], return_state=True).is_failed()
+    assert len(given) == 2
+
+
+def study_record(**given: Any) -> dict[str, Any]:
+    kinds = {str: "x", int: 1, bool: False}
+    plain = {key: kinds.get(kind, {}) for key, kind in study_records.NEEDED.items()}
+    return {**plain, **given}
+
+
+def test_a_sweep_runs_as_a_verb_and_its_best_trial_is_the_result(
+    server: None, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def trial(number: int, objective: float | None, **scores: float) -> dict[str, Any]:
+        state = "failed" if objective is None else "complete"
+        values = {"train.optimizer.learning_rate": 0.1 * number}
+        found = {"number": number, "state": state, "objective": objective}
+        return {**found, "values": values, "scores": scores}
+
+    def verb(arguments: list[str], directory: Path, **more: Any) -> None:
+        given.append((arguments, directory))
+        more["on_line"]("2/3 trial 1: learning_rate 0.1")
+        trials = [trial(0, 0.4), trial(1, 0.7, acc=0.6), trial(2, None)]
+        record = directory / "reports" / "sweep" / "rates.json"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps({"trials": trials, "best": 1, "afterwards": {}}))
+
+    monkeypatch.chdir(project)
+    stand_in(monkeypatch, "flows.verbs", "run", verb)
+    space = "space: {train.optimizer.learning_rate: {low: 0.0001, high: 0.1}}"
+    text = f"name: rates\npreset: digits\ntrials: 3\nepochs: 2\n{space}\n"
+    (project / "rates.yaml").write_text(text)
+    state = sweep.sweep("rates.yaml", trials=5, register_winner=True, return_state=True)
+    best = {"trial": 1, "state": "complete", "objective": 0.7, "acc (afterwards)": 0.6}
+    assert state.result() == best | {"train.optimizer.learning_rate": 0.1}
+    words = ["sweep", "rates.yaml", "--jobs", "1", "--trials", "5", "--register"]
+    assert given == [(words, project)]
+    shown = json.loads(artifacts("table")["vtcc-sweep"]["data"])
+    assert [row["trial"] for row in shown] == [1, 0, 2]
+    assert run_name(state) == "sweep rates to 5 trials"
+    wrong = sweep.sweep("none.yaml", return_state=True)
+    assert wrong.message.startswith("none.yaml: no such sweep file")
 
 
 def test_a_webhook_hears_of_it_and_cannot_fail_a_run(

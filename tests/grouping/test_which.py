@@ -14,7 +14,6 @@ from vtcc.grouping.survey import Survey
 PHOTOGRAPHS = Survey(
     images=900,
     looked_at=600,
-    unreadable=0,
     short_side=256,
     colour=1.0,
     plain=0.1,
@@ -22,7 +21,6 @@ PHOTOGRAPHS = Survey(
     mirror=0.5,
     upside_down=0.9,
     quarter=0.9,
-    **{k: 1.0 for k in ("aspect", "thickness") if k in Survey.__dataclass_fields__},
 )
 SHAPES = Survey(**{**vars(PHOTOGRAPHS), "colour": 0.0, "plain": 0.95})
 

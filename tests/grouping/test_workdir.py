@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.fakes import stand_in
 from vtcc.grouping import count, learn, workdir
 from vtcc.grouping.options import Options
 from vtcc.grouping.training import Trained
@@ -40,7 +41,7 @@ def counts(monkeypatch):
         calls.append((low, high))
         return count.recommend([count.Criteria(k, 0.5, 0.5, 0.5, None, 1 / k) for k in (2, 3)])
 
-    monkeypatch.setattr(count, "count", instead)
+    stand_in(monkeypatch, count, "count", instead)
     return calls
 
 

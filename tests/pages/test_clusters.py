@@ -201,7 +201,10 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
         browser.evaluate("document.getElementById('grid').focus()")
         for key in ("ArrowRight", "ArrowDown", "Enter"):
             browser.press(key)
+        # The key press that opens an image does not reach a button of the dialog.
         assert browser.evaluate("document.getElementById('zoom').open") is True
+        opened = browser.evaluate("document.querySelector('.caption b').textContent")
+        assert opened == browser.evaluate("document.querySelector('.tile.here').title")
         browser.evaluate("document.getElementById('zoom').close()")
         assert browser.evaluate("failed.join()") == ""
     with Browser(shots, 400, 900) as browser:

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from vtcc.errors import VtccError
-from vtcc.runner import dvc, process
+from vtcc.process import commands
+from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace, environment
 
 
@@ -124,7 +125,7 @@ def test_deaf_processes_are_killed(tmp_path: Path) -> None:
 
     start = time.monotonic()
     with pytest.raises(ValueError):
-        process.run([sys.executable, "-c", deaf], tmp_path, None, fail, 1.0)
+        commands.run([sys.executable, "-c", deaf], tmp_path, None, fail, 1.0)
     assert time.monotonic() - start < 10
     assert processes_in(tmp_path) == []
 
@@ -136,7 +137,7 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_us(tmp_path: Path) -> No
     )
     lines: list[str] = []
     start = time.monotonic()
-    assert process.run([sys.executable, "-c", code], tmp_path, None, lines.append, 1.0) == 0
+    assert commands.run([sys.executable, "-c", code], tmp_path, None, lines.append, 1.0) == 0
     assert time.monotonic() - start < 10
     assert lines[0] == "done"
     os.kill(int(lines[1]), signal.SIGKILL)

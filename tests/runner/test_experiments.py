@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.runner import toy
 from vtcc.runner import dvc, experiments
-from vtcc.runner.workspace import Workspace
+from vtcc.runner.workspace import Workspace, resolve
 
 
 def test_the_project_lists_it_and_stays_as_it_is(project: Path) -> None:
@@ -14,7 +14,9 @@ def test_the_project_lists_it_and_stays_as_it_is(project: Path) -> None:
     status = toy.git(project, "status", "--short")
     names = []
     for _ in range(2):  # the same again is the same experiment
-        with Workspace(None, {"train.epochs": 5}, 3, project=project) as where:
+        with Workspace(
+            resolve(None, {"train.epochs": 5}, 3, project=project), project=project
+        ) as where:
             for stage in ("download", "train"):
                 dvc.run_stage(stage, where.directory, env=where.env)
             names.append(experiments.save(where, "a b/c"))

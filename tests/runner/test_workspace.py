@@ -1,6 +1,5 @@
 """A private worktree: what it carries, what it leaves alone, and that it goes away."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import yaml
 
 from tests.runner import toy
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.runner.workspace import Workspace, environment, prune, resolve
 
 
@@ -21,7 +21,7 @@ def worktrees(project: Path) -> list[str]:
 def test_nothing_to_override_runs_in_the_project(project: Path) -> None:
     before = yaml.safe_load((project / "params.yaml").read_text())
     for given in ((None, {}, None), (None, {"train.epochs": 100}, None), ("digits", {}, 0)):
-        with Workspace(*given, project=project) as where:
+        with Workspace(resolve(*given, project=project), project=project) as where:
             assert where.in_place
             assert where.directory == project
             assert where.params == before
@@ -34,20 +34,19 @@ def test_a_second_run_of_the_project_itself_gets_a_worktree(project: Path) -> No
         assert second.directory.parent == project / ".vtcc" / "worktrees"
     with Workspace(project=project) as third:
         assert third.in_place
-    (project / ".vtcc" / "stages.lock").touch()
-    with (project / ".vtcc" / "stages.lock").open() as stage:
-        fcntl.flock(stage, fcntl.LOCK_SH)  # as a stage of `dvc repro` does
-        with Workspace(project=project) as fourth:
-            assert not fourth.in_place
+    stage = locks.Mark(project / ".vtcc" / "stages" / "a.lock")  # as one of `dvc repro` has
+    with Workspace(project=project) as fourth:
+        assert not fourth.in_place
+    stage.remove()
 
 
 def test_it_says_what_it_carries(project: Path) -> None:
-    with Workspace(None, {"train.epochs": 7}, project=project) as where:
+    with Workspace(resolve(None, {"train.epochs": 7}, project=project), project=project) as where:
         assert where.carried == []
     (project / "stage.py").write_text("# edited\n")
     (project / "vtcc" / "new.py").write_text("# new\n")
     (project / "notes.txt").write_text("mine\n")
-    with Workspace(None, {"train.epochs": 7}, project=project) as where:
+    with Workspace(resolve(None, {"train.epochs": 7}, project=project), project=project) as where:
         assert where.carried == ["stage.py", "vtcc/new.py"]
 
 
@@ -59,7 +58,7 @@ def test_edits_are_carried_and_the_project_stays_as_it_is(project: Path) -> None
     (project / "photos" / "a.png").write_bytes(b"x")
     params, status = (project / "params.yaml").read_bytes(), toy.git(project, "status", "--short")
     changed = {"train.epochs": 7, "dataset.source": "photos"}
-    with Workspace(None, changed, 5, project=project) as where:
+    with Workspace(resolve(None, changed, 5, project=project), project=project) as where:
         assert not where.in_place
         assert where.directory.parent == project / ".vtcc" / "worktrees"
         assert (where.directory / "stage.py").read_text() == "# edited\n"
@@ -85,7 +84,7 @@ def test_edits_are_carried_and_the_project_stays_as_it_is(project: Path) -> None
 def test_an_existing_cache_setting_is_respected(project: Path, tmp_path: Path) -> None:
     local = "[cache]\n    dir = ../../shared-cache\n    type = copy\n"
     (project / ".dvc" / "config.local").write_text(local)
-    with Workspace(None, {"train.epochs": 7}, project=project) as where:
+    with Workspace(resolve(None, {"train.epochs": 7}, project=project), project=project) as where:
         text = (where.directory / ".dvc" / "config.local").read_text()
         assert f"dir = {tmp_path.resolve() / 'shared-cache'}" in text
         assert "type = copy" in text
@@ -93,15 +92,19 @@ def test_an_existing_cache_setting_is_respected(project: Path, tmp_path: Path) -
 
 
 def test_it_goes_away_after_an_error(project: Path) -> None:
-    with pytest.raises(RuntimeError), Workspace(None, {"train.epochs": 7}, project=project):
+    with (
+        pytest.raises(RuntimeError),
+        Workspace(resolve(None, {"train.epochs": 7}, project=project), project=project),
+    ):
         raise RuntimeError
     assert worktrees(project) == []
 
 
 def test_stale_ones_are_pruned_and_living_ones_are_not(project: Path) -> None:
     code = (
-        "import os, sys, pathlib; from vtcc.runner.workspace import Workspace;"
-        f"w = Workspace(None, {{'train.epochs': 7}}, project=pathlib.Path({str(project)!r}));"
+        "import os, sys, pathlib; from vtcc.runner.workspace import Workspace, resolve;"
+        f"p = pathlib.Path({str(project)!r});"
+        "w = Workspace(resolve(None, {'train.epochs': 7}, project=p), project=p);"
         "w.__enter__(); print(w.directory, flush=True); os._exit(9)"
     )
     root = Path(__file__).resolve().parents[2]
@@ -109,7 +112,7 @@ def test_stale_ones_are_pruned_and_living_ones_are_not(project: Path) -> None:
     left = Path(dead.stdout.strip())
     assert dead.returncode == 9
     assert (left / "params.yaml").is_file()
-    with Workspace(None, {"train.epochs": 8}, project=project) as where:
+    with Workspace(resolve(None, {"train.epochs": 8}, project=project), project=project) as where:
         assert not left.exists()
         assert prune(project) == 0
         assert (where.directory / "params.yaml").is_file()
@@ -132,7 +135,7 @@ def test_wrong_parameters_are_refused_before_anything_is_made(
     project: Path, given: tuple, said: str
 ) -> None:
     with pytest.raises(VtccError, match=said.replace("(", r"\(")):
-        Workspace(*given, project=project)
+        Workspace(resolve(*given, project=project), project=project)
     assert not (project / ".vtcc").exists()
 
 
@@ -149,7 +152,7 @@ def test_without_git_only_running_in_place_works(tmp_path: Path, project: Path) 
         assert where.directory == bare.resolve()
     with (
         pytest.raises(VtccError, match="not the top of a git checkout"),
-        Workspace(None, {"train.epochs": 3}, project=bare),
+        Workspace(resolve(None, {"train.epochs": 3}, project=bare), project=bare),
     ):
         pass
 
@@ -169,7 +172,7 @@ def test_paths_outside_the_project_are_made_absolute_instead_of_linked(project: 
     outside = project.parent / "outside photos"
     outside.mkdir()
     changed = {"dataset.source": "../outside photos", "download.mirror": "mirror"}
-    with Workspace(None, changed, project=project) as where:
+    with Workspace(resolve(None, changed, project=project), project=project) as where:
         written = yaml.safe_load((where.directory / "params.yaml").read_text())
         assert written["dataset"]["source"] == str(outside)
         assert written["download"]["mirror"] == str(project / "mirror")

@@ -7,7 +7,8 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from vtcc import cli, config, stopping
+from vtcc import cli, config
+from vtcc.process import stopping
 
 
 @pytest.fixture

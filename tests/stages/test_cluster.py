@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
+from tests.fakes import stand_in
 from vtcc import assignments, config
 from vtcc.clusters import Applied, Clusters
 from vtcc.errors import VtccError
@@ -301,7 +302,7 @@ def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, 
 
     monkeypatch.setattr(result, "write", create_autospec(result.write, side_effect=write))
     closing = create_autospec(result.closing_lines, return_value=("the end",))
-    monkeypatch.setattr(result, "closing_lines", closing)
+    stand_in(monkeypatch, result, "closing_lines", closing)
     monkeypatch.setattr(outputs.shutil, "copy2", full_disk)
     out = tmp_path / "out"
     with pytest.raises(VtccError, match=r"No space left.* are complete without it"):

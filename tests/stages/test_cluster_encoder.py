@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from tests.fakes import stand_in
 from vtcc.cli import app
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
@@ -121,7 +122,7 @@ def test_without_any_weights_it_says_so_once_and_trains_from_scratch(
 ):
     from vtcc import encoders
 
-    monkeypatch.setattr(encoders, "available", lambda card: None)
+    stand_in(monkeypatch, encoders, "available", lambda card: None)
     few = {"train.epochs": 1, "train.model.depth": 1, "train.batch_size": 32}
     cluster.run(Options(photos, tmp_path / "out", clusters=3, minutes=0.1, overrides=few))
     said = capsys.readouterr().out

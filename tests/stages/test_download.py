@@ -14,6 +14,7 @@ from PIL import Image
 from tests.data.layouts import gzip, idx
 from tests.data.project import make_folder, make_project
 from tests.data.test_catalog import CARD as ANY
+from tests.fakes import stand_in
 from vtcc.data import mirror
 from vtcc.data.catalog import load_card
 from vtcc.data.found import Found
@@ -224,7 +225,7 @@ def test_an_error_leaves_what_was_there(project, tmp_path, monkeypatch):
     download.run()
     before = (home / "data/raw/manifest.csv").read_bytes()
     make_folder(source, ["3.png", "4.png", "5.png"])
-    monkeypatch.setattr(download.manifest, "digest", lambda *_: 1 / 0)
+    stand_in(monkeypatch, download.manifest, "digest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         download.run()
     assert (home / "data/raw/manifest.csv").read_bytes() == before

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests import toy_encoder
+from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter, open_cache
 from vtcc.engine import checkpoint, features, predict
@@ -44,8 +45,8 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    monkeypatch.setattr(train, "_tracker", lambda *_: train._Untracked())
-    monkeypatch.setattr(evaluate, "_track", lambda *_: None)
+    stand_in(monkeypatch, train, "_tracker", lambda *_: train._Untracked())
+    stand_in(monkeypatch, evaluate, "_track", lambda *_: None)
     text = config.preset_text("tiny")
     paths.PARAMS.write_text(yaml.safe_dump(config.override(yaml.safe_load(text), FROZEN)))
     rng = np.random.default_rng(0)
@@ -208,7 +209,7 @@ def test_finished_features_outlast_a_kill_while_dvc_notes_them(project, monkeypa
     for file in paths.FEATURES.iterdir():
         file.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(embed, "runtime", lambda *_: None)  # would fail for the first image
+        stand_in(patch, embed, "runtime", lambda *_: None)  # would fail for the first image
         embed.run()
     assert stored() == whole
     assert len(list((project / ".vtcc/scratch").glob("features-*/finished"))) == 1

@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from tests import toy_encoder
+from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import plan as engine
@@ -21,7 +22,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
     real = engine.rehearse
-    monkeypatch.setattr(engine, "rehearse", lambda *a, **k: real(*a, **(k | QUICK)))
+    stand_in(monkeypatch, engine, "rehearse", lambda *a, **k: real(*a, **(k | QUICK)))
     return tmp_path
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc import assignments
 from vtcc.errors import VtccError
@@ -130,7 +131,7 @@ def test_interruption_leaves_nothing_half_written(photos, model, place, monkeypa
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict.progress, "report", interrupt)
+    stand_in(monkeypatch, predict.progress, "report", interrupt)
     with pytest.raises(KeyboardInterrupt):
         predict.run([photos], str(model), out=place / "out.parquet", batch_size=2)
     assert list(place.iterdir()) == []

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
 from vtcc.errors import VtccError
@@ -112,7 +113,7 @@ def test_a_missing_cache_says_what_to_run(project):
 
 @pytest.fixture
 def untracked(project, monkeypatch):
-    monkeypatch.setattr(train, "_tracker", lambda *_: train._Untracked())
+    stand_in(monkeypatch, train, "_tracker", lambda *_: train._Untracked())
     return project
 
 
@@ -125,7 +126,7 @@ def test_a_kill_while_dvc_notes_the_model_costs_no_training(untracked, monkeypat
     for path in (paths.MODEL / "model.safetensors", paths.RUN, paths.CURVES):
         path.unlink()  # as DVC does before it starts the stage again
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "refuse_large_batch", lambda *args, **more: None)
+        stand_in(patch, plan, "refuse_large_batch", lambda *args, **more: None)
         patch.delattr(loop._Run, "take_step")
         train.run()
     assert (paths.MODEL / "model.safetensors").read_bytes() == weights
@@ -172,7 +173,7 @@ def test_a_collapse_that_aborts_ends_the_run_as_failed(project, monkeypatch):
         def on_end(self, status, artifacts, model_dir):
             ended.append((status, artifacts, model_dir))
 
-    monkeypatch.setattr(train, "_tracker", lambda *_: Tracker())
+    stand_in(monkeypatch, train, "_tracker", lambda *_: Tracker())
     with pytest.raises(VtccError, match=r"collapsed at epoch 3 of 5: all images are the same"):
         train.run()
     assert ended == [("FAILED", [], None)]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.data.project import make_folder, make_project, picture
 from tests.data.test_images import ONE_COLOUR, UNREADABLE, bomb
+from tests.fakes import stand_in
 from vtcc.data import images
 from vtcc.data.cache import open_cache
 from vtcc.errors import VtccError
@@ -41,8 +42,11 @@ def test_good_images_become_a_cache(project, tmp_path, capsys, monkeypatch):
     download.run()
     seen = []
     original = images.decode
-    monkeypatch.setattr(
-        images, "decode", lambda file, **k: seen.append(file.name) or original(file, **k)
+    stand_in(
+        monkeypatch,
+        images,
+        "decode",
+        lambda file, **k: seen.append(file.name) or original(file, **k),
     )
     validate.run()
     assert sorted(seen) == names  # each exactly once
@@ -222,7 +226,7 @@ def test_an_unexpected_error_leaves_the_old_cache(project, tmp_path, monkeypatch
     download.run()
     validate.run()
     digest = open_cache(home / "data/cache").digest
-    monkeypatch.setattr(images, "decode", lambda *a, **k: 1 / 0)
+    stand_in(monkeypatch, images, "decode", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         validate.run()
     assert open_cache(home / "data/cache").digest == digest

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.fakes import stand_in
 from tests.runner import toy
+from vtcc.errors import VtccError
 from vtcc.runner import dvc, workspace
-from vtcc.stages import study as stage
+from vtcc.tracking import store
 
 
 @pytest.fixture
@@ -54,12 +56,16 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
             (directory / file).write_text(json.dumps(content))
         return dvc.StageRun(stage, "ran", 12.34)
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     # Creating a store takes seconds; tests/tracking/test_studies.py uses one.
-    monkeypatch.setattr(stage, "_tracker", lambda study: stage._Untracked())
+    stand_in(monkeypatch, store, "client", no_store)
     # No DVC runs here, and asking it for its cache costs a second per worktree.
-    monkeypatch.setattr(workspace, "share_cache", lambda *_: None)
+    stand_in(monkeypatch, workspace, "share_cache", lambda *_: None)
     return found
+
+
+def no_store() -> None:
+    raise VtccError("no store in this test")
 
 
 STUDY = """\

@@ -1,17 +1,19 @@
 """Running a study, with the stages faked: resume, failures, records, two at a time."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes import stand_in
 from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.progress import duration
 from vtcc.runner import dvc
 from vtcc.stages import study as stage
-from vtcc.study import crew, plan, records, run
+from vtcc.study import plan, records, run, workers
 
 Ran = list[tuple[str, str, int]]
 
@@ -32,7 +34,7 @@ def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: 
     assert one["metrics"]["acc"] == pytest.approx(0.69)
     assert (one["params"]["train.seed"], one["params"]["train.epochs"]) == (1, 2)
     assert one["overrides"] == {"train.epochs": 2, "train.model.stem": "patchify"}
-    assert one["seconds"] == dict.fromkeys((*crew.DATA, *crew.MODEL), 12.3)
+    assert one["seconds"] == dict.fromkeys((*workers.DATA, *workers.MODEL), 12.3)
     assert (one["data_digest"], one["threads"], one["dirty"]) == ("abc", 1, False)
     assert one["command"].endswith("stems.yaml --threads 1")
     assert toy.git(project, "rev-parse", "HEAD").startswith(one["commit"])
@@ -99,22 +101,25 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
 
 
 def test_two_at_a_time(file: Path, project: Path, ran: Ran, monkeypatch: Any) -> None:
-    fake, busy, most, places = dvc.run_stage, [0], [0], set()
-    both = threading.Barrier(2)
+    fake, inside, most, places = dvc.run_stage, set(), [0], set()
+    both, counting = threading.Barrier(2), threading.Lock()
 
     def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
         places.add(directory)
         assert more["env"]["OMP_NUM_THREADS"] == "1"
-        assert more["env"]["VTCC_REGISTER"] == "no"
         if name == "train":
-            both.wait(20)
-        elif name == "download":
-            busy[0] += 1
-            most[0] = max(most[0], busy[0])
-            busy[0] -= 1
+            both.wait(20)  # fails unless two are here at once
+        elif name in workers.DATA:
+            with counting:
+                inside.add(directory)
+                most[0] = max(most[0], len(inside))
+            time.sleep(0.2)  # time for another to come in, were it let
+            if name == workers.DATA[-1]:
+                with counting:
+                    inside.discard(directory)
         return fake(name, directory, **more)
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     outcome = play(file, project, jobs=2)
     assert (len(outcome.ran), len(places), most[0]) == (4, 2, 1)
 
@@ -125,7 +130,7 @@ def test_a_bug_is_not_taken_for_a_failed_run(
     def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     with pytest.raises(ZeroDivisionError):
         play(file, project)
 
@@ -146,7 +151,7 @@ def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
             raise KeyboardInterrupt
         return fake(name, directory, **more)
 
-    monkeypatch.setattr(dvc, "run_stage", run_stage)
+    stand_in(monkeypatch, dvc, "run_stage", run_stage)
     with pytest.raises(VtccError, match="the same command goes on"):
         stage.start(file, only=[], seeds=None)
     assert list(records.load("stems--conv", plan.root(project))) == [0]

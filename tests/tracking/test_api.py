@@ -1,17 +1,27 @@
 import base64
+import csv
 import io
 import json
+import shutil
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.tracking import toy
 from tests.tracking.test_serving import png, served  # noqa: F401 - a fixture
+from vtcc import config, paths
+from vtcc.analysis.features import unit_rows
+from vtcc.clusters import EXCLUDED, Clusters, Split
+from vtcc.engine import predict
 from vtcc.errors import VtccError
-from vtcc.tracking import api, limits, promotion
+from vtcc.tracking import api, evaluations, fetch, limits, promotion
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -28,6 +38,7 @@ def server(served, client):  # noqa: F811
     with TestClient(
         api.application(model, "127.0.0.1", SETTINGS),
         base_url="http://127.0.0.1",
+        client=("127.0.0.1", 50000),
         raise_server_exceptions=False,
     ) as made:
         made.model = model
@@ -63,7 +74,8 @@ def large():
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, ""),
         ({"content": b"\x89PNG\xff", "headers": {"Content-Type": "application/json"}}, 400, ""),
         ({"content": b"{}"}, 415, "no Content-Type"),
-        ({"content": b"a", "headers": {"Content-Type": "image/png"}}, 415, ""),
+        ({"content": b"a", "headers": {"Content-Type": "image/png"}}, 400, "row 0: not a"),
+        ({"content": b"a", "headers": {"Content-Type": "text/plain"}}, 415, ""),
         ({"json": body([b"x" * 200_000])}, 413, "larger than 0.19"),
     ],
 )
@@ -90,7 +102,33 @@ def test_a_foreign_name_is_refused(server):
     assert server.get("/model", headers={"Host": "attacker.example"}).status_code == 400
 
 
-def test_a_new_champion_is_taken_up_and_none_is_lost(server, client, here, cache):
+def test_an_image_as_the_body_is_answered(server, served):  # noqa: F811
+    image = png(toy.images(1)[0])
+    answer = server.post("/invocations", content=image, headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200, answer.text
+    (row,) = answer.json()["predictions"]
+    assert row["cluster"] == served[1].cluster[0]
+    assert row["name"] == f"cluster {row['cluster']}"
+    jpeg = io.BytesIO()
+    Image.open(io.BytesIO(image)).save(jpeg, "JPEG")
+    halves = iter([jpeg.getvalue()[:100], jpeg.getvalue()[100:]])  # of unknown length
+    answer = server.post("/invocations", content=halves, headers={"Content-Type": "image/jpeg"})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["predictions"]) == 1
+    large = iter([b"x" * 50_000] * 5)
+    answer = server.post("/invocations", content=large, headers={"Content-Type": "image/jpeg"})
+    assert answer.status_code == 413
+
+
+def reload(server, **headers):
+    return server.post("/reload", content=b"{}", headers={**JSON, **headers})
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_a_new_champion_is_taken_up_and_none_is_lost(server, client, here, cache, monkeypatch):
+    """Requests are answered by the former model while the new one is being loaded."""
     from tests.tracking.test_registry import trained
     from vtcc.tracking import registry
 
@@ -99,30 +137,164 @@ def test_a_new_champion_is_taken_up_and_none_is_lost(server, client, here, cache
     done = registry.register("served", trained(cache, other), other)
     if not done.champion:
         promotion.promote(done.name, done.version)
+    loading, answered, real = threading.Event(), threading.Event(), api.Served._load
+
+    def load(self):
+        loading.set()
+        assert answered.wait(60)
+        return real(self)
+
+    monkeypatch.setattr(api.Served, "_load", create_autospec(real, side_effect=load))
     answers = []
-    asking = threading.Thread(
-        target=lambda: answers.extend(
-            server.post("/invocations", json=body([png(toy.images(1)[0])])).status_code
-            for _ in range(5)
-        )
-    )
-    asking.start()
-    assert server.post("/reload").json()["version"] == done.version
-    asking.join()
-    assert answers == [200] * 5
-    assert server.get("/model").json() == server.model.version
+    reloading = threading.Thread(target=lambda: answers.append(reload(server).json()))
+    reloading.start()
+    assert loading.wait(60)
+    asked = body([png(toy.images(1)[0])])
+    assert [server.post("/invocations", json=asked).status_code for _ in range(3)] == [200] * 3
+    assert server.get("/model").json()["version"] == "1"
+    assert answers == []
+    answered.set()
+    reloading.join(60)
+    assert [answer["version"] for answer in answers] == [done.version]
+    assert server.get("/model").json() == server.model.version == answers[0]
+    assert server.post("/invocations", json=asked).status_code == 200
     promotion.rollback(done.name)
-    assert server.post("/reload").json()["version"] == "1"
+    assert reload(server).json()["version"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Origin": "http://attacker.example"}, "pages of other sites"),
+        ({"Origin": "null"}, "pages of other sites"),
+        ({"Content-Type": "text/plain"}, "send application/json"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "send application/json"),
+    ],
+)
+def test_what_a_page_of_another_site_can_send_changes_nothing(
+    server, monkeypatch, headers, message
+):
+    spec = create_autospec(server.model.reload)
+    monkeypatch.setattr(server.model, "reload", spec)
+    answer = reload(server, **headers)
+    assert answer.status_code == 403
+    assert message in answer.json()["error"]
+    spec.assert_not_called()
+    spec.return_value = {"version": "1"}
+    assert reload(server, Origin="http://127.0.0.1").status_code == 200
+
+
+def test_another_machine_needs_the_token(server, monkeypatch):
+    elsewhere = TestClient(
+        api.application(server.model, "0.0.0.0", SETTINGS), client=("192.0.2.1", 50000)
+    )
+    answer = reload(elsewhere)
+    assert answer.status_code == 403
+    assert "from this machine only; for others set VTCC_API_TOKEN" in answer.json()["error"]
+    monkeypatch.setenv("VTCC_API_TOKEN", "secret")
+    guarded = api.Settings()
+    assert (guarded.token, "secret" in repr(guarded)) == ("secret", False)
+    for client in ("192.0.2.1", "127.0.0.1"):
+        app = api.application(server.model, "0.0.0.0", guarded)
+        asks = TestClient(app, client=(client, 50000))
+        assert reload(asks).status_code == 403
+        assert reload(asks, Authorization="Bearer wrong").status_code == 403
+        assert reload(asks, Authorization="Bearer secret").status_code == 200
+
+
+def test_pages_of_the_routes_are_off_unless_asked_for(server):
+    pages = ("/docs", "/redoc", "/openapi.json")
+    assert [server.get(page).status_code for page in pages] == [404] * 3
+    asked = TestClient(api.application(server.model, "0.0.0.0", api.Settings(docs=True)))
+    assert [asked.get(page).status_code for page in pages] == [200] * 3
 
 
 def test_the_server_goes_on_where_the_new_one_cannot_be_loaded(server, monkeypatch):
-    def missing(_uri):
-        raise VtccError("there is no champion")
-
-    monkeypatch.setattr(api.fetch, "version", missing)
-    answer = server.post("/reload")
+    failing = create_autospec(fetch.version, side_effect=VtccError("there is no champion"))
+    monkeypatch.setattr(fetch, "version", failing)
+    answer = reload(server)
     assert (answer.status_code, answer.json()["error"]) == (500, "there is no champion")
     assert server.get("/model").json()["version"] == "1"
+
+
+def refined(directory, photos):
+    """A model whose clusters people changed: two merged, one excluded, one split."""
+    model = toy.model(directory, 5)
+    images = toy.images(64)
+    found = predict.load(model, "cpu").predict(images)
+    used = np.bincount(found.cluster, minlength=toy.K).argsort()[::-1]
+    known = Clusters.fit(found.probabilities, found.embedding)
+    of_base = [0] * toy.K
+    of_base[used[1]] = EXCLUDED
+    rows = found.cluster == used[0]
+    # Its two surest images: a merged cluster has more than most others are sure of.
+    h, sure = unit_rows(found.embedding[rows]), found.confidence[rows].argsort()
+    halves = Split((5, 6), h[sure[-2:]])
+    known = replace(
+        known,
+        of_base=tuple(of_base),
+        splits={int(used[0]): halves},
+        names={0: "rest", 5: "first", 6: "second"},
+    )
+    known = known.measured(
+        found.embedding, known.apply(found.probabilities, found.embedding).cluster
+    )
+    known.write(model)
+    photos.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(photos / f"{i:02d}.png")
+    return model
+
+
+def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, monkeypatch):
+    """Command line, pyfunc, assess, Ray's worker and the estimator: one function decides."""
+    from vtcc.estimator import ImageClusterer
+    from vtcc.scale import ray
+    from vtcc.stages import assess, tables
+    from vtcc.stages import predict as verb
+    from vtcc.tracking.serving import ClusterImages
+
+    photos = tmp_path / "photos"
+    model = refined(tmp_path / "model", photos)
+    files = sorted(photos.iterdir())
+    verb.run([photos], str(model), out=tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    told = [row["cluster"] for row in rows]
+    assert set(told) == {"", "0", "5", "6"} and len({row["name"] for row in rows}) == 4
+
+    pyfunc = ClusterImages()
+    pyfunc.load_context(SimpleNamespace(artifacts={"model": str(model)}))
+    answers = pyfunc.predict(None, pd.DataFrame({"image": [f.read_bytes() for f in files]}))
+    assert ["" if k < 0 else str(k) for k in answers["cluster"]] == told
+    assert answers["name"].tolist() == [row["name"] for row in rows]
+    for answer, row in zip(answers["confidence"], rows, strict=True):
+        assert answer == pytest.approx(float(row["confidence"]), abs=1e-5)
+    assert {len(p) for p in answers["probabilities"]} == {3}
+
+    monkeypatch.setattr(evaluations, "log_assessment", create_autospec(evaluations.log_assessment))
+    text = config.edit(paths.PARAMS.read_text(), {"evaluate.projection": "pca"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(text)
+    shutil.copytree(here / paths.CACHE, tmp_path / paths.CACHE)
+    assess.run(str(model))
+    with paths.ASSIGNMENTS.open(encoding="utf-8", newline="") as file:
+        assert [row["cluster"] for row in csv.DictReader(file)] == told
+    metrics = json.loads(paths.METRICS.read_text())
+    assert (metrics["num_clusters"], metrics["images"]) == (3, 64 - told.count(""))
+    (logged,) = evaluations.log_assessment.call_args_list
+    assert logged.args[:2] == (str(model), "my toys")
+
+    parts = tmp_path / "parts"
+    ray._plan(parts, [photos], model, 64, list(tables.NAMED))
+    ray.Shards(str(parts), str(model), 512)({"shard": np.array([0])})
+    made = pd.read_parquet(ray._part(parts, 0))
+    assert ["" if pd.isna(k) else str(int(k)) for k in made["cluster"]] == told
+
+    estimator = ImageClusterer()
+    estimator.predictor_ = verb.load(str(model), tmp_path)
+    estimator.embedding_ = np.zeros((1, estimator.predictor_.clusters.means.shape[1]))
+    assert ["" if k < 0 else str(k) for k in estimator.predict(files)] == told
 
 
 def test_a_busy_port_and_a_missing_model_are_one_line(client):

@@ -8,7 +8,7 @@ from rich.console import Console
 from tests.tracking import toy
 from vtcc.errors import VtccError
 from vtcc.stages import compare as stage
-from vtcc.tracking import compare, runs
+from vtcc.tracking import compare, evaluations, runs
 from vtcc.tracking.compare import Run
 
 pytestmark = pytest.mark.xdist_group("tracking")
@@ -74,7 +74,7 @@ def trained(client, cache, here, tmp_path):
                 rows.writerow([path, "train", (cluster + 1) % 4 if i in moved else cluster, 0.5])
         record = {"run_id": tracker.run_id, "experiment": "my toys"}
         scores = {"acc": 0.5 + seed / 10}
-        runs.log_evaluation(record, {"seed": seed}, scores, [room / "assignments.csv"])
+        evaluations.log_evaluation(record, {"seed": seed}, scores, [room / "assignments.csv"])
         return tracker.run_id
 
     return one(0, ()), one(1, (7,))

@@ -12,7 +12,7 @@ import requests
 from tests.tracking import toy
 from vtcc.data.cache import open_cache
 from vtcc.errors import VtccError
-from vtcc.tracking import runs, store
+from vtcc.tracking import evaluations, runs, store
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def test_a_server_that_goes_and_comes_back_has_every_figure(server, elsewhere, c
     rows = "".join(f"{e},{1 / e},5\n" for e in range(1, 11))
     (elsewhere / "reports/curves.csv").write_text(f"epoch,loss,rate\n{rows}")
     server.start()
-    runs.log_evaluation(tracker.record(), {"evaluate.seed": 0}, {"acc": 0.5})
+    evaluations.log_evaluation(tracker.record(), {"evaluate.seed": 0}, {"acc": 0.5})
     client = store.client()
     for name in ("loss", "rate"):
         steps = [m.step for m in client.get_metric_history(tracker.run_id, name)]

@@ -18,7 +18,7 @@ import pytest
 from tests.browser import Browser
 from tests.tracking import toy
 from vtcc import config, paths
-from vtcc.tracking import registry, runs
+from vtcc.tracking import evaluations, registry, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -38,7 +38,7 @@ def trainings(here, cache):
         scores = {"acc": 0.5 + epochs / 10, "nmi": 0.25}
         picture = here / "confusion.png"
         _picture(picture)
-        runs.log_evaluation(tracker.record(), {"evaluate.seed": epochs}, scores, [picture])
+        evaluations.log_evaluation(tracker.record(), {"evaluate.seed": epochs}, scores, [picture])
         registry.register("my toys", tracker.run_id, model, scores, {}, cache_dir=paths.CACHE)
         made.append(tracker.run_id)
     return made

@@ -1,3 +1,10 @@
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from vtcc.errors import VtccError
@@ -96,3 +103,105 @@ def test_a_record_that_somebody_broke_counts_as_none(client, name):
     client.set_registered_model_tag(name, promotion.HISTORY, "{oops")
     assert promotion.history(client, name) == []
     assert promotion.promote(name, "1").version == "1"
+
+
+# Everybody promotes and rolls back at once; a move that was made without looking again at who is
+# champion leaves a history in which `before` is not the version of the move before it.
+WORKER = """
+import json, random, sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from vtcc.errors import VtccError
+from vtcc.tracking import promotion, store
+
+me, rounds, fake = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+name = "vtcc-raced"
+
+class FileClient:
+    '''A registry in a file: reads and writes it anew at each call, as a server would.'''
+    file = Path(fake)
+    def _read(self):
+        return json.loads(self.file.read_text())
+    def _write(self, **values):
+        self.file.write_text(json.dumps(self._read() | values))
+    def get_registered_model(self, name):
+        state = self._read()
+        return SimpleNamespace(aliases=state["aliases"], tags=state["tags"])
+    def search_registered_models(self, page_token=None):
+        return Page([SimpleNamespace(name=name)])
+    def search_model_versions(self, query, page_token=None):
+        return Page([SimpleNamespace(version=v) for v in (1, 2, 3)])
+    def set_model_version_tag(self, name, version, key, value):
+        pass
+    def set_registered_model_alias(self, name, alias, version):
+        self._write(aliases={alias: version})
+    def set_registered_model_tag(self, name, key, value):
+        self._write(tags={key: value})
+
+class Page(list):
+    token = None
+
+if fake:
+    store.client, store.reachable = FileClient, nullcontext
+moves, random = 0, random.Random(me)
+for i in range(rounds):
+    try:
+        if random.random() < 0.7:
+            promotion.promote(name, str(random.randint(1, 3)), f"{me} {i}")
+        else:
+            promotion.rollback(name)
+        moves += 1
+    except VtccError as error:  # champion already, or none before it
+        assert "already" in str(error) or "no champion" in str(error), error
+print(moves)
+"""
+
+
+def raced(here, tmp_path, processes, rounds, fake):
+    """The moves that processes counted, and the history they left."""
+    code = tmp_path / "worker.py"
+    code.write_text(WORKER, encoding="utf-8")
+    root = Path(__file__).parents[2]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(code), str(number), str(rounds), fake],
+            cwd=here,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(processes)
+    ]
+    counted = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * processes
+    return sum(map(int, counted))
+
+
+def assert_chained(moves):
+    assert len(moves) == promotion.MOST
+    for former, move in itertools.pairwise(moves):
+        assert move.before == former.version != move.version
+
+
+def test_promotions_of_many_processes_see_each_other(elsewhere, tmp_path):
+    state = tmp_path / "registry.json"
+    state.write_text('{"aliases": {}, "tags": {}}', encoding="utf-8")
+    assert raced(elsewhere, tmp_path, 4, 25, str(state)) > promotion.MOST
+    left = json.loads(state.read_text(encoding="utf-8"))
+    moves = [promotion.Move(**move) for move in json.loads(left["tags"][promotion.HISTORY])]
+    assert_chained(moves)
+    assert left["aliases"] == {"champion": moves[-1].version}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_promotions_of_eight_processes_in_a_real_registry(client, here, tmp_path):
+    name = "vtcc-raced"
+    client.create_registered_model(name)
+    for _ in range(3):
+        client.create_model_version(name, source=(here / "m").as_uri())
+    assert raced(here, tmp_path, 8, 200, "") > promotion.MOST
+    moves = promotion.history(client, name)
+    assert_chained(moves)
+    assert promotion.holder(client, name) == moves[-1].version

@@ -1,15 +1,18 @@
+import functools
 import json
 import re
 import shutil
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
+from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc import paths
 from vtcc.errors import VtccError
-from vtcc.tracking import champion, fetch, registry, runs
+from vtcc.tracking import champion, fetch, promotion, registry, runs, store
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -64,8 +67,12 @@ def test_registration_from_first_to_champion_and_back_by_hand(client, cache, her
     assert "nmi" not in tags
 
     assert registry.register("story", run, good) == second  # the same run, the same version
-    child = client.create_run("0", tags={"mlflow.parentRunId": run}).info.run_id
+    evaluated = {"mlflow.source.name": "vtcc evaluate"}
+    child = client.create_run("0", tags={"mlflow.parentRunId": run, **evaluated}).info.run_id
     assert registry.register("story", child, good).version == "2"
+    study = client.create_run("0").info.run_id  # above the training, and no model of its own
+    client.set_tag(run, "mlflow.parentRunId", study)
+    assert registry.register("story", run, good).run_id == run
 
     third = registry.register("story", trained(cache, poor), poor)
     assert (third.version, third.champion) == ("3", False)
@@ -113,17 +120,102 @@ def test_run_whose_model_was_not_delivered_gets_it_when_registered(client, cache
     assert runs.model_id(client, tracker.run_id)
 
 
-def test_register_current_reads_the_pipelines_files(client, cache, here):
-    run = trained(cache, paths.MODEL)
+def pipeline(here, run_id, metrics, name="my toys"):
+    """The files that the stages leave, wherever they come from: run, `dvc pull`, the cache."""
     paths.REPORTS.mkdir(exist_ok=True)
-    paths.RUN.write_text(json.dumps({"run_id": run}), encoding="utf-8")
-    paths.METRICS.write_text('{"acc": 0.5, "baseline_ward_acc": 0.4}', encoding="utf-8")
-    done = registry.register_current(here)
+    (here / paths.RUN).write_text(json.dumps({"run_id": run_id}), encoding="utf-8")
+    (here / paths.METRICS).write_text(json.dumps(metrics), encoding="utf-8")
+    (here / paths.ASSIGNMENTS).write_text("path,split,cluster,confidence\n", encoding="utf-8")
+    cache = json.loads((here / paths.CACHE / "cache.json").read_text(encoding="utf-8"))
+    text = json.dumps(cache | {"name": name})
+    (here / paths.CACHE / "cache.json").write_text(text, encoding="utf-8")
+
+
+def evaluations_of(client, run_id):
+    where = client.get_run(run_id).info.experiment_id
+    return client.search_runs([where], f"tags.`mlflow.parentRunId` = '{run_id}'")
+
+
+def test_what_dvc_restored_is_logged_and_registered_once(client, cache, here):
+    """A study without registration, then `make repro`: no stage runs, and all must be there."""
+    run = trained(cache, paths.MODEL)
+    pipeline(here, run, {"acc": 0.5, "baseline_ward_acc": 0.4})
+    assert evaluations_of(client, run) == []
+    done = registry.register_current()
     assert (done.name, done.run_id) == (registry.model_name("my toys"), run)
+    assert client.get_registered_model(done.name).aliases["challenger"] == int(done.version)
     tags = client.get_model_version(done.name, done.version).tags
     assert tags["acc"] == "0.5"
     assert tags["data_digest"] == cache.digest
     assert "baseline_ward_acc" not in tags
+    (logged,) = evaluations_of(client, run)
+    assert logged.data.metrics == {"acc": 0.5, "baseline_ward_acc": 0.4}
+    assert logged.data.params["evaluate.seed"] == "0"
+    assert [f.path for f in client.list_artifacts(logged.info.run_id)] == [
+        "assignments.csv", "metrics.json",
+    ]  # fmt: skip
+    assert registry.register_current(here) == done
+    assert len(evaluations_of(client, run)) == 1
+
+
+def test_the_champion_exists_when_earlier_results_come_back(client, cache, here):
+    """Parameters back to what they were: DVC restores a run that was registered before."""
+    try:
+        first = trained(cache, paths.MODEL)
+        pipeline(here, first, {"acc": 0.5}, "back again")
+        one = registry.register_current(here)
+        assert one.champion
+        pipeline(here, trained(cache, paths.MODEL), {"acc": 0.6}, "back again")
+        assert registry.register_current(here).version == "2"
+        pipeline(here, first, {"acc": 0.5}, "back again")
+        assert registry.register_current(here) == one
+        assert client.get_registered_model(one.name).aliases == {"champion": 1, "challenger": 1}
+    finally:
+        pipeline(here, first, {}, "my toys")
+
+
+def test_figures_of_another_model_are_not_registered(cache, here):
+    pipeline(here, trained(cache, paths.MODEL), {"acc": 0.5})
+    model = paths.MODEL.as_posix()
+    lock = {
+        "train": {"outs": [{"path": model, "md5": "new"}]},
+        "evaluate": {"deps": [{"path": "data/cache", "md5": "x"}, {"path": model, "md5": "old"}]},
+    }
+    (here / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
+    try:
+        with pytest.raises(VtccError, match=r"metrics\.json: of another model than models/model"):
+            registry.register_current(here)
+    finally:
+        (here / "dvc.lock").unlink()
+
+
+def moved_meanwhile(monkeypatch, client, name, version):
+    """Lets somebody promote `version` by hand while two models are compared."""
+
+    def challenge(challenger, fetched, cache_dir=paths.CACHE):
+        if promotion.holder(client, name) != version:
+            promotion.promote(name, version, "by hand")
+        return True, "it is better", {"challenger_x": 1.0}
+
+    spec = create_autospec(champion.challenge, side_effect=challenge)
+    monkeypatch.setattr(champion, "challenge", spec)
+    return spec
+
+
+def test_a_promotion_during_a_comparison_is_not_overwritten_unseen(
+    client, cache, here, monkeypatch
+):
+    model = toy.model(here / "m" / "same", 0)
+    for _ in range(2):
+        registry.register("raced", trained(cache, model), model)
+    spec = moved_meanwhile(monkeypatch, client, "vtcc-raced", "2")
+    third = registry.register("raced", trained(cache, model), model)
+    # Compared with version 1, which lost the alias meanwhile; so again, with version 2.
+    assert spec.call_count == 2
+    assert (third.version, third.champion) == ("3", True)
+    assert client.get_model_version("vtcc-raced", "3").tags["compared_with"] == "2"
+    moves = [(m.before, m.version) for m in promotion.history(client, "vtcc-raced")]
+    assert moves == [("", "1"), ("1", "2"), ("2", "3")]
 
 
 def test_register_current_without_a_run_says_what_to_do(elsewhere):
@@ -231,7 +323,7 @@ def test_fetch_finds_what_is_registered(cache, here, tmp_path):
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("models:/vtcc-nothing@champion", "no registered model 'vtcc-nothing'.*`dvc repro`"),
+        ("models:/vtcc-nothing@champion", "no registered model 'vtcc-nothing'.*`vtcc register`"),
         ("models:/vtcc-errors@winner", r"no alias 'winner'; it has: challenger \(version 1\), ch"),
         ("models:/vtcc-errors/9", "has no version 9; it has: 1"),
         ("models:/vtcc-errors", "which version"),
@@ -247,3 +339,24 @@ def test_fetch_errors_are_one_clear_line(cache, client, tmp_path, uri, message):
     with pytest.raises(VtccError, match=message) as caught:
         fetch.fetch(uri, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_versions_is_one_clear_line(client):
+    client.create_registered_model("vtcc-empty")
+    for uri in ("models:/vtcc-empty/latest", "models:/vtcc-empty/1"):
+        with pytest.raises(VtccError, match=r"vtcc-empty has no version .*; it has: none"):
+            fetch.version(uri)
+
+
+def test_the_hundred_and_first_model_and_version_are_found(client, monkeypatch):
+    """MLflow gives 100 models at a time; a page of two shows the same sooner."""
+    for name in ("vtcc-many-a", "vtcc-many-b", "vtcc-many-c"):
+        client.create_registered_model(name)
+    for _ in range(3):
+        client.create_model_version("vtcc-many-c", source="file:///nowhere")
+    for search in ("search_registered_models", "search_model_versions"):
+        real = getattr(client, search)
+        monkeypatch.setattr(client, search, functools.partial(real, max_results=2))
+    stand_in(monkeypatch, store, "client", lambda: client)
+    assert fetch.version("models:/vtcc-many-c/latest")["version"] == "3"
+    assert promotion.promote("vtcc-many-c", "1").version == "1"

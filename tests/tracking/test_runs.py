@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import stand_in
 from tests.tracking import toy
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
-from vtcc.tracking import facts, registry, runs, store
+from vtcc.tracking import evaluations, registry, runs, store
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -62,8 +63,8 @@ def test_a_pretrained_encoder_is_in_the_tags_of_run_and_version(client, finished
     assert {key: value for key, value in tags.items() if "encoder" in key} == expected
     tracker.on_end("KILLED")
     (tmp_path / "model.json").write_text(json.dumps({"encoder": encoder}))
-    assert facts.encoder_tags(registry._encoder(tmp_path)) == expected
-    assert facts.encoder_tags(registry._encoder(tmp_path / "none")) == {}
+    assert provenance.encoder_tags(registry._encoder(tmp_path)) == expected
+    assert provenance.encoder_tags(registry._encoder(tmp_path / "none")) == {}
 
 
 def test_run_has_all_params_as_in_the_file(client, finished):
@@ -166,7 +167,7 @@ def test_store_that_fails_in_mid_run_gets_everything_later(client, cache, monkey
             raise ConnectionError("server went away")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(tracker._client, "log_batch", log_batch)
+    stand_in(monkeypatch, tracker._client, "log_batch", log_batch)
     tracker.on_epoch(1, {"loss": 3})
     tracker.on_epoch(2, {"loss": 2})  # waits: a dead server is not asked every epoch
     assert capsys.readouterr().out.count("figures kept for later (server went away)") == 1
@@ -193,7 +194,7 @@ def test_figures_that_a_killed_training_kept_are_sent_at_its_resume(client, cach
     first = start(cache)
     first.on_epoch(1, {"loss": 3, "rate": 10.0})
     with monkeypatch.context() as patch:
-        patch.setattr(first._client, "log_batch", broken)
+        stand_in(patch, first._client, "log_batch", broken)
         for row in ROWS[1:]:
             first.on_epoch(row["epoch"], row)  # and now `kill -9`
     second = start(cache, resumed=first.run_id, curves=ROWS)
@@ -205,8 +206,8 @@ def test_figures_that_a_killed_training_kept_are_sent_at_its_resume(client, cach
 
 
 def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
-    monkeypatch.setattr(runs, "_BATCH", 3)  # a request ends in the middle of epoch 2
-    monkeypatch.setattr(runs.Machine, "figures", lambda self: {})
+    monkeypatch.setattr(runs, "BATCH", 3)  # a request ends in the middle of epoch 2
+    stand_in(monkeypatch, runs.Machine, "figures", lambda self: {})
     first = start(cache)
     real, calls = first._client.log_batch, []
 
@@ -214,7 +215,7 @@ def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
         calls.append(1)
         return real(*args, **kwargs) if len(calls) == 1 else broken()
 
-    monkeypatch.setattr(first._client, "log_batch", once)
+    stand_in(monkeypatch, first._client, "log_batch", once)
     first._retry_at = float("inf")
     for row in ROWS:
         first.on_epoch(row["epoch"], row)
@@ -245,7 +246,7 @@ def test_pictures_of_an_evaluation_are_kept_by_epoch(client, cache, tmp_path):
     tracker.on_end("FINISHED")
     Image.new("RGBA", (20, 10), "red").save(tmp_path / "confusion.png")
     record = {"run_id": tracker.run_id, "experiment": cache.name}
-    runs.log_evaluation(record, {}, {"acc": 0.5}, [tmp_path / "confusion.png"])
+    evaluations.log_evaluation(record, {}, {"acc": 0.5}, [tmp_path / "confusion.png"])
     below = f"tags.`mlflow.parentRunId` = '{tracker.run_id}'"
     experiment = client.get_run(tracker.run_id).info.experiment_id
     child = client.search_runs([experiment], below)[0].info.run_id
@@ -263,7 +264,7 @@ def test_what_was_not_delivered_at_the_end_evaluate_sends(client, here, cache, m
     tracker.on_epoch(1, ROWS[0])
     with monkeypatch.context() as patch:
         for name in ("log_batch", "log_text", "set_terminated"):
-            patch.setattr(tracker._client, name, broken)
+            stand_in(patch, tracker._client, name, broken)
         for row in ROWS[1:]:
             tracker.on_epoch(row["epoch"], row)
         tracker.on_end("FINISHED", [], None)
@@ -272,7 +273,7 @@ def test_what_was_not_delivered_at_the_end_evaluate_sends(client, here, cache, m
     paths.CURVES.write_text("epoch,loss,rate,entropy\n1,3,10,nan\n2,2,10,nan\n3,1,10,nan\n")
     try:
         for seed in (0, 1):
-            runs.log_evaluation(tracker.record(), {"evaluate.seed": seed}, {"acc": 0.5})
+            evaluations.log_evaluation(tracker.record(), {"evaluate.seed": seed}, {"acc": 0.5})
     finally:
         paths.CURVES.unlink()
     assert history(client, tracker.run_id) == [(1, 3), (2, 2), (3, 1)]
@@ -288,7 +289,7 @@ def test_a_stopped_training_does_not_wait_for_a_dead_store(cache, monkeypatch, c
         broken()
 
     for name in ("log_batch", "log_text", "set_terminated"):
-        monkeypatch.setattr(tracker._client, name, dead)
+        stand_in(monkeypatch, tracker._client, name, dead)
     tracker.on_epoch(1, ROWS[0])
     tracker.on_end("KILLED", [], None)
     assert len(asked) == 2  # once in the training, once at its end
@@ -318,9 +319,9 @@ def test_an_evaluation_that_is_cut_off_closes_its_run(
         client.log_artifact = cut
         return client
 
-    monkeypatch.setattr(runs.store, "client", patched)
+    stand_in(monkeypatch, runs.store, "client", patched)
     with pytest.raises(error):
-        runs.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
+        evaluations.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
     assert client.get_run(made[0]).info.status == status
     assert "vtcc.evaluation" not in client.get_run(made[0]).data.tags
 
@@ -332,7 +333,7 @@ def test_store_that_fails_at_the_end_does_not_fail_the_training(cache, monkeypat
         raise ConnectionError("server went away")
 
     for name in ("log_batch", "log_text", "log_artifact", "set_terminated", "set_tag"):
-        monkeypatch.setattr(tracker._client, name, fail)
+        stand_in(monkeypatch, tracker._client, name, fail)
     tracker.on_epoch(1, {"loss": 3})
     tracker.on_end("FINISHED", [], paths.MODEL)
     assert "files were not delivered (server went away)" in capsys.readouterr().out
@@ -347,7 +348,7 @@ def test_evaluation_is_a_child_and_its_scores_are_on_the_training_too(client, fi
     page.write_text("hello", encoding="utf-8")
     params, scores = {"evaluate.seed": 0}, {"acc": 0.5, "nmi": float("nan"), "images": 64}
     for _ in range(2):  # the second changes nothing
-        parent = runs.log_evaluation(finished.record(), params, scores, [page])
+        parent = evaluations.log_evaluation(finished.record(), params, scores, [page])
         assert parent == finished.run_id
     experiment = client.get_run(parent).info.experiment_id
     mine = f"tags.`mlflow.parentRunId` = '{parent}'"
@@ -361,17 +362,18 @@ def test_evaluation_is_a_child_and_its_scores_are_on_the_training_too(client, fi
     model = client.get_logged_model(runs.model_id(client, parent))
     assert {m.key: m.value for m in model.metrics}["acc"] == 0.5
 
-    runs.log_evaluation(finished.record(), {"evaluate.seed": 1}, {"acc": 0.75}, [])
+    evaluations.log_evaluation(finished.record(), {"evaluate.seed": 1}, {"acc": 0.75}, [])
     assert len(client.search_runs([experiment], mine)) == 2
     assert client.get_run(parent).data.metrics["acc"] == 0.75
 
 
 def test_evaluation_of_a_training_from_elsewhere_gets_a_run_with_the_model(client, here, capsys):
-    model_dir = toy.model(here / "other" / "model", seed=7)
+    directory = here / "other"
+    toy.model(directory / paths.MODEL, seed=7)
     run = {"run_id": "f" * 32, "tracking_uri": "http://host", "experiment": "from elsewhere"}
-    first = runs.log_evaluation(run, {"evaluate.seed": 0}, {"acc": 0.5}, model_dir=model_dir)
+    first = evaluations.log_evaluation(run, {"evaluate.seed": 0}, {"acc": 0.5}, directory=directory)
     assert "does not know the training" in capsys.readouterr().out
-    again = runs.log_evaluation(run, {"evaluate.seed": 1}, {"acc": 0.5}, model_dir=model_dir)
+    again = evaluations.log_evaluation(run, {"evaluate.seed": 1}, {"acc": 0.5}, directory=directory)
     assert first == again != "f" * 32
     data = client.get_run(first).data
     assert data.tags["vtcc.origin"] == f"run {'f' * 32} of http://host"
@@ -383,7 +385,7 @@ def test_evaluation_of_a_training_from_elsewhere_gets_a_run_with_the_model(clien
 
 def test_untracked_training_without_a_model_is_one_clear_line(here, tmp_path):
     with pytest.raises(VtccError, match=r"model\.json: not found; run `dvc repro train`"):
-        runs.log_evaluation({"run_id": None}, {}, {}, model_dir=tmp_path)
+        evaluations.log_evaluation({"run_id": None}, {}, {}, directory=tmp_path)
 
 
 def test_start_without_a_store_says_so(elsewhere, cache, monkeypatch):
@@ -404,7 +406,7 @@ def test_a_warning_becomes_a_tag_though_the_store_was_away(client, cache, monkey
             raise ConnectionError("server went away")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(tracker._client, "set_tag", set_tag)
+    stand_in(monkeypatch, tracker._client, "set_tag", set_tag)
     tracker.on_warning(Warned("clusters", 7, False, "2 of 10 clusters in use"))
     assert "warnings kept for later (server went away)" in capsys.readouterr().out
     broken[0] = False

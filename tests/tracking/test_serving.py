@@ -58,7 +58,7 @@ def test_bytes_and_text_give_what_the_engine_gives(served, loaded):
     column = [png(image) for image in toy.images(8)]
     frame = pd.DataFrame({"image": column}, index=range(10, 18))
     found = loaded.predict(frame)
-    assert list(found.columns) == ["cluster", "confidence", "probabilities"]
+    assert list(found.columns) == ["cluster", "name", "confidence", "probabilities"]
     assert found["cluster"].dtype == np.int64
     assert found["confidence"].dtype == np.float64
     assert list(found.index) == list(frame.index)
@@ -106,13 +106,13 @@ def test_wrong_column_and_batch_size_are_named(loaded):
 def test_a_model_of_five_bands_takes_tiffs(tmp_path):
     import tifffile
 
+    from vtcc import clusters
     from vtcc.data import images
-    from vtcc.engine import predict
     from vtcc.tracking.serving import ClusterImages
 
     model = toy.model(tmp_path / "m", channels=5, bands=[7, 1, 2, 3, 4], stretch="image")
     served = ClusterImages()
-    served.predictor = predict.load(model, "cpu")
+    served.predictor = clusters.load_predictor(model, "cpu")
     bands = np.random.default_rng(0).integers(0, 4096, (3, 16, 16, 7), dtype=np.uint16)
     column = []
     for image in bands:
@@ -135,7 +135,12 @@ def test_a_model_of_five_bands_takes_tiffs(tmp_path):
 def test_signature_and_requirements_are_explicit(loaded):
     signature = loaded.metadata.signature
     assert [(c.name, c.type.name) for c in signature.inputs.inputs] == [("image", "binary")]
-    assert [c.name for c in signature.outputs.inputs] == ["cluster", "confidence", "probabilities"]
+    assert [c.name for c in signature.outputs.inputs] == [
+        "cluster",
+        "name",
+        "confidence",
+        "probabilities",
+    ]
     assert [(p.name, p.default) for p in signature.params.params] == [("batch_size", 512)]
     names = [line.split("==")[0] for line in packaging.requirements({})]
     assert names[:2] == ["mlflow", "torch"]

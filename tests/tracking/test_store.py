@@ -1,14 +1,17 @@
 import os
+import re
 import socket
 import sqlite3
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from vtcc import paths
 from vtcc.errors import VtccError
-from vtcc.tracking import store
+from vtcc.process import locks
+from vtcc.tracking import compare, store
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -120,3 +123,40 @@ def test_store_is_where_it_should_be(here, client):
     assert ("experiments",) in tables.fetchall()
     assert list((here / "mlruns").iterdir()) == []
     assert paths.home() == here.resolve()
+
+
+def test_pages_are_where_the_ui_runs_now(elsewhere, monkeypatch):
+    run = compare.Run("r1", "a", "7", {}, {})
+    query = "/#/compare-runs?runs=%5B%22r1%22%5D&experiments=%5B%227%22%5D"
+    assert compare.url([run]) == f"http://127.0.0.1:5000{query}"
+    monkeypatch.setenv("MLFLOW_PORT", "5009")
+    assert compare.url([run]) == f"http://127.0.0.1:5009{query}"
+    running = locks.Mark(store.ui_marks() / "a.lock", "http://127.0.0.1:5555")
+    assert compare.url([run]) == f"http://127.0.0.1:5555{query}"
+    running.remove()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:secret@host/mlflow/")
+    assert compare.url([run]) == f"https://host/mlflow{query}"
+
+
+def test_a_search_goes_on_after_its_first_page():
+    """The 101st registered model is one too."""
+
+    def search(query, page_token=None):
+        pages = {None: ([1, 2], "b"), "b": ([], "c"), "c": ([3], "")}
+        assert query == "all"
+        found, token = pages[page_token]
+        return type("Page", (list,), {"token": token})(found)
+
+    assert list(store.every(search, "all")) == [1, 2, 3]
+
+
+def test_no_search_reads_its_first_page_alone():
+    """Every search in this room is `store.every`, or says with `max_results=1` what it wants."""
+    room = Path(store.__file__).parent
+    calls = [
+        line.strip()
+        for file in sorted(room.glob("*.py"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\.search_[a-z_]+\(", line)
+    ]
+    assert [c for c in calls if "max_results=1)" not in c] == []

@@ -1,8 +1,10 @@
 """A study as the parent of its trainings' runs, in a store of its own."""
 
+from tests.fakes import stand_in
 from vtcc.errors import VtccError
 from vtcc.tracking import store
-from vtcc.tracking.studies import PARENT, StudyRun
+from vtcc.tracking.runs import PARENT
+from vtcc.tracking.studies import StudyRun
 
 
 def made(client, experiment="my toys", **tags):
@@ -54,7 +56,7 @@ def test_a_store_that_fails_costs_the_study_nothing(monkeypatch, capsys):
     def fail():
         raise VtccError("no route to host")
 
-    monkeypatch.setattr(store, "client", fail)
+    stand_in(monkeypatch, store, "client", fail)
     study = StudyRun("stems", "Which stem", "", "my toys")
     study.adopt("conv", "0" * 32)
     study.finish("FINISHED", {})
@@ -67,12 +69,12 @@ def test_a_sweep_is_a_run_of_its_own_and_its_trainings_have_names(client):
     assert study.run_id != sweep.run_id
     assert tags(client, sweep.run_id)["mlflow.runName"] == "sweep same"
     one, other = made(client), made(client)
-    sweep.adopt("trial 3", one)
+    sweep.adopt("trial 3", one, "trial 3")
     sweep.score(one, {"objective": 0.5, "view_information": float("nan")})
-    study.adopt("conv", other)
+    study.adopt("conv", other, "conv seed 0")
     assert tags(client, one)["mlflow.runName"] == "same trial 3"
     assert client.get_run(one).data.metrics == {"objective": 0.5}
-    assert tags(client, other).get("mlflow.runName") != "same conv"
+    assert tags(client, other)["mlflow.runName"] == "same conv seed 0"
     sweep.score("0" * 32, {"objective": 0.5})  # a store that does not know it loses nothing
     sweep.finish("FINISHED", {})
     study.finish("FINISHED", {})

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from vtcc.errors import VtccError
-from vtcc.tracking import ui
+from vtcc.tracking import store, ui
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -55,6 +55,7 @@ def test_pages_are_served_and_ctrl_c_stops_everything(here, tmp_path):
                     assert process.poll() is None, (tmp_path / "log").read_text()
                     time.sleep(0.5)
             assert b"MLflow" in page
+            assert store.pages() == f"http://127.0.0.1:{port}"
             process.send_signal(signal.SIGINT)
             assert process.wait(40) == 0
         finally:

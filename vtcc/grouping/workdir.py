@@ -62,7 +62,7 @@ def exclusive(work: Path) -> Iterator[None]:
     Raises:
         VtccError: when another process works there, or it cannot be written to.
     """
-    from filelock import FileLock, Timeout
+    from vtcc.process import locks
 
     try:
         work.mkdir(exist_ok=True)
@@ -70,19 +70,16 @@ def exclusive(work: Path) -> Iterator[None]:
         raise VtccError(
             f"{work.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
         ) from None
-    lock = FileLock(work.with_name(f"{work.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise VtccError(
-            f"{work}: another `vtcc cluster` is at work on this output; wait for it, or give "
-            "another --out"
-        ) from None
-    try:
+    lock = work.with_name(f"{work.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.exclusive(lock, wait=False, keep=False))
+        except locks.BusyError:
+            raise VtccError(
+                f"{work}: another `vtcc cluster` is at work on this output; wait for it, or give "
+                "another --out"
+            ) from None
         yield
-    finally:
-        lock.release()
-        work.with_name(f"{work.name}.lock").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ def of_cache(directory: Path) -> bytes:
         assigned = [
             (int(line["cluster"]), float(line["confidence"]), row_of[line["path"]])
             for line in csv.DictReader(file)
+            if line["cluster"]  # images of excluded clusters have none
         ]
     return draw(assigned, lambda row: cache.images[row])
 

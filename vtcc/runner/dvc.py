@@ -15,12 +15,10 @@ from typing import Any
 
 from vtcc import yaml_file
 from vtcc.errors import TemporaryError, VtccError
-from vtcc.runner import process
+from vtcc.process import commands
+from vtcc.process.groups import GRACE
+from vtcc.process.stopping import RUNNER
 from vtcc.runner.locks import release_stale_locks
-from vtcc.runner.process import GRACE, interruptible
-from vtcc.stopping import RUNNER
-
-__all__ = ["GRACE", "StageError", "StageRun", "interruptible", "run_stage", "share_cache"]
 
 # Advice that DVC repeats after every stage, for people at a prompt.
 CHATTER = (
@@ -104,12 +102,12 @@ def run_stage(
         KeyboardInterrupt: when `stopped` said so.
     """
     start = time.monotonic()
-    # The stage ends with this process, should that be killed: see `vtcc.stopping`.
+    # The stage ends with this process, should that be killed: see `vtcc.process.stopping`.
     env = dict(os.environ if env is None else env) | {RUNNER: str(os.getpid())}
     while True:
         release_stale_locks(directory)
         watch = _Watch(stage, on_line, on_progress)
-        status = process.run(_command(stage, directory), directory, env, watch, grace, stopped)
+        status = commands.run(_command(stage, directory), directory, env, watch, grace, stopped)
         if status == 0:
             return StageRun(stage, watch.how, time.monotonic() - start)
         if not watch.busy:

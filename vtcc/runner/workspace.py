@@ -7,7 +7,6 @@ again) and its tracking store. Deployments and studies use it.
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -16,11 +15,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
-from vtcc import config, paths, stopping, yaml_file
+from vtcc import config, paths, yaml_file
 from vtcc.config import compose
 from vtcc.errors import VtccError
+from vtcc.process import locks, stopping
 from vtcc.runner.dvc import share_cache
 from vtcc.runner.git import git, require_checkout, retrying
 
@@ -39,23 +39,14 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
     project: Path | None = None,
-    *,
-    dataset: str | None = None,
-    model: str | None = None,
-    augment: str | None = None,
-    encoder: str | None = None,
+    **named: str | None,
 ) -> dict[str, Any]:
     """The complete parameters of a run, checked, before anything is started.
 
     Args:
-        preset: name of a run preset; None takes the project's `params.yaml`.
-        overrides: dotted keys and their values, `{"train.epochs": 2}`.
+        preset, overrides, project: as of `compose.compose`.
         seed: `train.seed`.
-        project: directory of `params.yaml`; default: the one around the working directory.
-        dataset: as in `compose.compose`.
-        model: as in `compose.compose`.
-        augment: as in `compose.compose`.
-        encoder: as in `compose.compose`.
+        **named: dataset, model, augment and encoder, as of `compose.compose`.
 
     Returns:
         Nested parameters, as `params.yaml` holds them.
@@ -70,15 +61,7 @@ def resolve(
             f"seed: found {seed}, but the overrides set train.seed to "
             f"{changes['train.seed']}; give one of them"
         )
-    return compose.compose(
-        preset,
-        dataset=dataset,
-        model=model,
-        augment=augment,
-        encoder=encoder,
-        overrides=changes,
-        project=project,
-    )
+    return compose.compose(preset, overrides=changes, project=project, **named)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -129,58 +112,42 @@ class Workspace:
 
     def __init__(
         self,
-        preset: str | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        seed: int | None = None,
+        params: dict[str, Any] | None = None,
         *,
         project: Path | None = None,
         private: bool = False,
-        params: dict[str, Any] | None = None,
-        dataset: str | None = None,
-        model: str | None = None,
-        augment: str | None = None,
-        encoder: str | None = None,
     ) -> None:
-        """Checks the parameters; nothing is written before entry.
+        """Nothing is written before entry.
 
         Args:
-            preset: as in `resolve`.
-            overrides: as in `resolve`.
-            seed: as in `resolve`.
+            params: complete and checked, as `resolve` gives them; None for `params.yaml`.
             project: directory of `params.yaml`; default: around the working directory.
-            private: make a worktree even when nothing is overridden.
-            params: complete and checked, as `resolve` gives them, instead of the others.
-            dataset: as in `resolve`.
-            model: as in `resolve`.
-            augment: as in `resolve`.
-            encoder: as in `resolve`.
+            private: make a worktree even when the parameters are those of `params.yaml`.
 
         Raises:
-            VtccError: as `resolve`.
+            VtccError: when `params.yaml` is wrong.
         """
         self.project = (project or paths.project()).resolve()
-        named = {"dataset": dataset, "model": model, "augment": augment, "encoder": encoder}
-        self.params = params or resolve(preset, overrides, seed, self.project, **named)
+        self.params = params or resolve(project=self.project)
         current = config.read_yaml(self.project / paths.PARAMS)
         self.in_place = not private and self.params == current
         self.home = _home(self.project)
         self.directory = self.project
         self.carried: list[str] = []
         self.env = environment(self.home)
-        self._lock: IO[str] | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> "Workspace":
-        if self.in_place and (lock := _take(self.project)):
-            self._lock = lock
+        if self.in_place and self._take_project():
             return self
         self.in_place = False
         require_checkout(self.project)
         root = self.home / ".vtcc" / "worktrees"
-        root.mkdir(parents=True, exist_ok=True)
         prune(self.home)
         name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        self._lock = _hold(root / f"{name}.lock")
+        self._held.callback(locks.Mark(root / f"{name}.lock").remove)
         self.directory = root / name
+        self._held.callback(_remove, self.project, self.directory)
         # DVC keeps a state database per directory in /var/tmp; a worktree's goes with it.
         self.env["DVC_SITE_CACHE_DIR"] = str(self.directory / ".dvc" / "tmp" / "site")
         try:
@@ -243,55 +210,29 @@ class Workspace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._lock is not None:
-            if not self.in_place:
-                _remove(self.project, self.directory)
-                Path(self._lock.name).unlink(missing_ok=True)
-            self._lock.close()
-            self._lock = None
-            self.directory = self.project
+        self._held.close()
+        self.directory = self.project
+
+    def _take_project(self) -> bool:
+        """Locks the project directory itself; False while another run or a stage uses it."""
+        if stopping.stage_runs(self.project):
+            return False
+        lock = locks.exclusive(self.project / ".vtcc" / "in-place.lock", wait=False)
+        try:
+            self._held.enter_context(lock)
+        except locks.BusyError:
+            return False
+        return True
 
 
 def prune(home: Path) -> int:
-    """Removes worktrees whose process is gone; returns how many.
-
-    A lock file held by the process tells: the kernel releases it however the process ends.
-    """
-    root, removed = home / ".vtcc" / "worktrees", 0
-    names = {p.name.removesuffix(".lock") for p in root.glob("*")} if root.is_dir() else set()
-    for name in names:
-        lock = root / f"{name}.lock"
-        try:
-            held = _hold(lock)
-        except BlockingIOError:
-            continue
-        _remove(home, root / name)
-        lock.unlink(missing_ok=True)
-        held.close()
-        removed += 1
-    return removed
-
-
-def _take(project: Path) -> IO[str] | None:
-    """The lock of a run in the project directory itself; None while another run uses that."""
-    if stopping.stage_runs(project):
-        return None
-    (project / ".vtcc").mkdir(exist_ok=True)
-    try:
-        return _hold(project / ".vtcc" / "in-place.lock")
-    except BlockingIOError:
-        return None
-
-
-def _hold(file: Path) -> IO[str]:
-    """Opens and locks a file; raises BlockingIOError where another process holds it."""
-    handle = file.open("a", encoding="utf-8")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.close()
-        raise
-    return handle
+    """Removes worktrees whose process is gone, which a mark beside each tells; returns how many."""
+    root = home / ".vtcc" / "worktrees"
+    with locks.abandoned(root) as left:
+        for mark in left:
+            _remove(home, mark.path.with_suffix(""))
+            mark.remove()
+    return len(left)
 
 
 def _remove(project: Path, worktree: Path) -> None:

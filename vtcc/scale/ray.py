@@ -8,7 +8,6 @@ the files, the model and OUT must be on storage that all of them reach by the sa
 """
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
@@ -109,14 +108,13 @@ def _local(model: str, parts: Path, room: Path) -> Path:
 
 def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list[str]) -> int:
     """Lists the files into shards, once; a run that was cut off finds its lists."""
+    from vtcc import provenance
     from vtcc.data.walk import in_words
-    from vtcc.engine.checkpoint import WEIGHTS
     from vtcc.stages.predict import entries
 
-    weights = hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest()
     asked = {
         "paths": [os.fspath(path.absolute()) for path in paths],
-        "model": weights,
+        "model": provenance.model_digest(model),
         "shard": shard,
         "columns": columns,
     }

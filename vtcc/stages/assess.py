@@ -8,15 +8,16 @@ its training's scores change.
 import importlib.util
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc import config, paths
-from vtcc.analysis.labels import read_labels
 from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.stages import evaluate, predict  # one evaluation, two entrances
 
-TRACKED = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY)
+if TYPE_CHECKING:
+    from vtcc.data.cache import Cache
+    from vtcc.engine.predict import Predictor
 
 
 def run(model: str) -> None:
@@ -36,20 +37,10 @@ def run(model: str) -> None:
     with tempfile.TemporaryDirectory() as room:
         predictor = predict.load(model, Path(room))
     check_fit(model, cache, predictor)
-    labels = read_labels(paths.LABELS, cache.paths)
-    names = params.baselines if labels is not None else ()
-    steps = evaluate._Steps(["predict", *names, "pictures", "gallery", "tracking"])
-    prediction = evaluate._predict(cache.images, predictor, params.batch_size, steps)
-    steps.done("predict")
-    metrics = evaluate._scores(cache, labels, prediction)
-    metrics |= evaluate._baselines(names, params, cache, labels, predictor, prediction, steps)
-    evaluate._write(params, cache, labels, predictor, prediction, metrics, steps)
-    _track(model, cache, metrics)
-    steps.done("tracking")
-    note(evaluate._summary(metrics))
+    evaluate.write_reports(params, cache, predictor, lambda metrics: _track(model, cache, metrics))
 
 
-def check_fit(model: str, cache: Any, predictor: Any) -> None:
+def check_fit(model: str, cache: "Cache", predictor: "Predictor") -> None:
     """Refuses images that are not as the model reads them.
 
     Raises:
@@ -66,12 +57,12 @@ def check_fit(model: str, cache: Any, predictor: Any) -> None:
         )
 
 
-def _track(model: str, cache: Any, metrics: dict[str, Any]) -> None:
+def _track(model: str, cache: "Cache", metrics: dict[str, Any]) -> None:
     if importlib.util.find_spec("mlflow") is None:
         note("MLflow is not installed: nothing is logged")
         return
-    from vtcc.tracking import assessments
+    from vtcc.tracking import evaluations
 
-    artifacts = [*TRACKED, *sorted(paths.PLOTS.glob("*.png"))]
-    run_id = assessments.log(model, cache.name, cache.digest, metrics, artifacts)
+    files = evaluations.report_files()
+    run_id = evaluations.log_assessment(model, cache.name, cache.digest, metrics, files)
     note(f"MLflow run {run_id}")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from filelock import FileLock, Timeout
 
-from vtcc import paths, stopping
+from vtcc import paths
 from vtcc.atomic import leftovers, remove, restore
+from vtcc.process import locks, stopping
 from vtcc.runner.locks import release_stale_locks
-from vtcc.tracking.alive import close_abandoned
+from vtcc.tracking.run_locks import close_abandoned
 
 _ROOMS = {
     "scratch": "what a training or an embedding that is not finished goes on from",
@@ -129,7 +129,7 @@ def _delete(path: Path) -> None:
             else:
                 remove(path)
             print(f"deleted {path.name}")
-    except Timeout:
+    except locks.BusyError:
         print(f"{path.name}: in use, kept")
 
 
@@ -137,15 +137,15 @@ def _used(path: Path) -> bool:
     try:
         with _held(path):
             return False
-    except Timeout:
+    except locks.BusyError:
         return True
 
 
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """Holds what the processes that use a directory hold; raises Timeout where one does."""
+    """Holds what the processes that use a directory hold; raises BusyError where one does."""
     if path.parent.name not in _ROOMS:
         yield  # temporary files have no lock of their own
         return
-    with FileLock(f"{path}.lock", timeout=0):
+    with locks.exclusive(path.with_name(f"{path.name}.lock"), wait=False):
         yield

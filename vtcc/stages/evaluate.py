@@ -1,21 +1,27 @@
 """Stage `evaluate`: scores, baselines, pictures. The only stage that sees labels."""
 
 import csv
+import importlib.util
 import io
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtcc import assignments, config, paths
 from vtcc.analysis.labels import Labels, read_labels
 from vtcc.atomic import sweep
+from vtcc.clusters import Applied, decide
 from vtcc.errors import VtccError
 from vtcc.progress import note, report
 from vtcc.stages import embed, resuming
+
+if TYPE_CHECKING:
+    from vtcc.data.cache import Cache
+    from vtcc.engine.predict import Prediction, Predictor
 
 _OUTPUTS = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.PLOTS, paths.GALLERY)
 _CHUNK = 4096  # images between two lines of progress
@@ -30,37 +36,57 @@ def run() -> None:
     Raises:
         VtccError: when the model or the cache is missing or they do not fit together.
     """
+    from vtcc import clusters
     from vtcc.data.cache import open_cache
-    from vtcc.engine import predict
 
     params = config.load()
     sweep(*_OUTPUTS)
     cache = open_cache(paths.CACHE)
-    predictor = predict.load(paths.MODEL)
+    predictor = clusters.load_predictor(paths.MODEL)
     _check_fit(cache, predictor)
     if "DVC_STAGE" in os.environ:  # DVC starts this stage once it has noted the model
         resuming.forget()
-    labels = read_labels(paths.LABELS, cache.paths)
-    names = params.evaluate.baselines if labels is not None else ()
-    if labels is None and params.evaluate.baselines:
+    if params.evaluate.baselines and read_labels(paths.LABELS, cache.paths) is None:
         note("no labels: baselines are left out, as there is nothing to score them against")
-    steps = _Steps(["predict", *names, "pictures", "gallery", "tracking"])
+    features = embed.of_model(predictor.info)
+    plain = None if features is None else features.values[:, 0]
+    write_reports(params.evaluate, cache, predictor, lambda metrics: _track(), plain)
 
-    made = embed.of_model(predictor.info)
-    plain = None if made is None else made.values[:, 0]
-    prediction = _predict(cache.images, predictor, params.evaluate.batch_size, steps, plain)
+
+def write_reports(
+    params: config.Evaluate,
+    cache: "Cache",
+    predictor: "Predictor",
+    track: Callable[[dict[str, Any]], None],
+    plain: np.ndarray | None = None,
+) -> None:
+    """Scores a model on the cached images and writes all of reports/ that is about them.
+
+    Args:
+        params: section `evaluate`.
+        cache: images, decoded as the model wants them.
+        predictor: of `clusters.load_predictor`.
+        track: gets the metrics once everything is written.
+        plain: (N, D) features of the images where they are known: nothing is embedded again.
+
+    Raises:
+        VtccError: when a file cannot be written.
+    """
+    labels = read_labels(paths.LABELS, cache.paths)
+    names = params.baselines if labels is not None else ()
+    steps = _Steps(["predict", *names, "pictures", "gallery", "tracking"])
+    prediction = _predict(cache.images, predictor, params.batch_size, steps, plain)
+    applied = decide(predictor, prediction)
     steps.done("predict")
-    metrics = _scores(cache, labels, prediction)
-    metrics |= _baselines(
-        names, params.evaluate, cache, labels, predictor, prediction, steps, plain
-    )
+    metrics = _scores(cache, labels, applied)
+    metrics |= _baselines(names, params, cache, labels, predictor, prediction, steps, plain)
     try:
-        _write(params.evaluate, cache, labels, predictor, prediction, metrics, steps)
+        _write(params, cache, labels, prediction.embedding, applied, metrics, steps)
     except OSError as error:
         raise VtccError(
             f"{paths.REPORTS}: could not write ({error}); free space or permissions, then re-run"
         ) from error
-    _track(params.evaluate, cache, metrics)
+    track(metrics)
     steps.done("tracking")
     note(_summary(metrics))
 
@@ -81,7 +107,7 @@ class _Steps:
         report("evaluate", self.names.index(step) + 1, len(self.names), step=step, seconds=seconds)
 
 
-def _check_fit(cache: Any, predictor: Any) -> None:
+def _check_fit(cache: "Cache", predictor: "Predictor") -> None:
     ours = (cache.image_size, cache.image_size, cache.channels)
     theirs = (predictor.cache_size, predictor.cache_size, predictor.channels)
     if ours != theirs:
@@ -96,11 +122,11 @@ def _check_fit(cache: Any, predictor: Any) -> None:
 
 def _predict(
     images: np.ndarray,
-    predictor: Any,
+    predictor: "Predictor",
     batch_size: int,
     steps: _Steps,
     plain: np.ndarray | None = None,
-) -> Any:
+) -> "Prediction":
     """`Predictor.predict` of everything, with progress.
 
     Args:
@@ -124,23 +150,27 @@ def _predict(
     )
 
 
-def _scores(cache: Any, labels: Labels | None, prediction: Any) -> dict[str, Any]:
-    """Label-free figures and scores of the training rows, and of held-out ones as `holdout_*`."""
+def _scores(cache: "Cache", labels: Labels | None, applied: Applied) -> dict[str, Any]:
+    """Label-free figures and scores of the training rows, and of held-out ones as `holdout_*`.
+
+    Images of excluded clusters are in no cluster, so they are in no figure.
+    """
     from vtcc.analysis.metrics import clustering_scores, label_free
 
-    metrics: dict[str, Any] = {"num_clusters": prediction.probabilities.shape[1]}
-    cluster = prediction.cluster
+    metrics: dict[str, Any] = {"num_clusters": len(applied.names)}
     for split, prefix in (("train", ""), ("holdout", "holdout_")):
         rows = cache.rows(split)
+        rows = rows[applied.cluster[rows] >= 0]
         if not len(rows):
             continue
-        found: dict[str, Any] = {"images": len(rows), **label_free(prediction.probabilities[rows])}
+        found: dict[str, Any] = {"images": len(rows), **label_free(applied.shares[rows])}
         if labels is not None:
             scored = rows[labels.known[rows]]
             found["labelled_images"] = len(scored)
             if len(scored):
                 found["classes"] = len({labels.label[i] for i in scored})
-                found |= clustering_scores([labels.label[i] for i in scored], cluster[scored])
+                true = [labels.label[i] for i in scored]
+                found |= clustering_scores(true, applied.cluster[scored])
         metrics |= {prefix + key: value for key, value in found.items()}
     return metrics
 
@@ -148,10 +178,10 @@ def _scores(cache: Any, labels: Labels | None, prediction: Any) -> dict[str, Any
 def _baselines(
     names: Sequence[str],
     params: config.Evaluate,
-    cache: Any,
+    cache: "Cache",
     labels: Labels | None,
-    predictor: Any,
-    prediction: Any,
+    predictor: "Predictor",
+    prediction: "Prediction",
     steps: _Steps,
     plain: np.ndarray | None = None,
 ) -> dict[str, Any]:
@@ -193,10 +223,10 @@ def _baselines(
 
 def _write(
     params: config.Evaluate,
-    cache: Any,
+    cache: "Cache",
     labels: Labels | None,
-    predictor: Any,
-    prediction: Any,
+    embedding: np.ndarray,
+    applied: Applied,
     metrics: dict[str, Any],
     steps: _Steps,
 ) -> None:
@@ -205,29 +235,37 @@ def _write(
     from vtcc.atomic import atomic_directory, write_text
     from vtcc.pages import gallery
 
-    K, cluster, confidence = predictor.num_clusters, prediction.cluster, prediction.confidence
+    cluster, confidence, K = applied.cluster, applied.confidence, max(applied.names) + 1
+    sorted_rows = np.flatnonzero(cluster >= 0)  # without images of excluded clusters
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()}
     write_text(paths.METRICS, json.dumps(rounded, indent=2, sort_keys=True) + "\n")
     answers = zip(cache.paths, cluster.tolist(), confidence.tolist(), cache.split, strict=True)
     with assignments.writing(paths.ASSIGNMENTS, assignments.EVALUATED) as table:
-        table.write([assignments.Row(p, k, c, "", split=split) for p, k, c, split in answers])
+        table.write(
+            [
+                assignments.Row(p, None if k < 0 else k, c, "", split=split)
+                for p, k, c, split in answers
+            ]
+        )
 
     classes = labels.class_name if labels is not None else None
     pairs: list[tuple[str, int]] = []
     if labels is not None and classes is not None:
-        pairs = [(classes[i], int(cluster[i])) for i in np.flatnonzero(labels.known)]
+        known = sorted_rows[labels.known[sorted_rows]]
+        pairs = [(classes[i], int(cluster[i])) for i in known]
     write_text(paths.CONFUSION, _csv(("class", "cluster"), pairs))
 
-    shown = features.subsample(len(cluster), params.plot_points, params.seed)
-    points = plots.project(prediction.embedding[shown], params.seed, params.projection)
+    shown = features.subsample(len(sorted_rows), params.plot_points, params.seed)
+    drawn = sorted_rows[shown]
+    points = plots.project(embedding[drawn], params.seed, params.projection)
     with atomic_directory(paths.PLOTS) as directory:
-        plots.sizes(directory / "sizes.png", np.bincount(cluster, minlength=K))
+        plots.sizes(directory / "sizes.png", np.bincount(cluster[sorted_rows], minlength=K))
         plots.embedding(
             directory / "embedding.png",
             points,
-            cluster[shown],
+            cluster[drawn],
             K,
-            None if classes is None else [classes[i] for i in shown],
+            None if classes is None else [classes[i] for i in drawn],
         )
         if pairs:
             names, numbers = zip(*pairs, strict=True)
@@ -240,13 +278,13 @@ def _write(
 
     page = gallery.Gallery(
         name=cache.name,
-        images=cache.images,
-        paths=cache.paths,
-        clusters=cluster,
-        confidence=confidence,
+        images=cache.images[sorted_rows] if len(sorted_rows) < len(cluster) else cache.images,
+        paths=[cache.paths[i] for i in sorted_rows],
+        clusters=cluster[sorted_rows],
+        confidence=confidence[sorted_rows],
         num_clusters=K,
         metrics=rounded,
-        classes=classes,
+        classes=None if classes is None else [classes[i] for i in sorted_rows],
         shown=params.gallery_images,
         point_rows=shown,
         points=points,
@@ -255,40 +293,20 @@ def _write(
     steps.done("gallery")
 
 
-def _track(params: config.Evaluate, cache: Any, metrics: dict[str, Any]) -> None:
-    """Logs to the tracking store and registers the model; without MLflow only says so.
+def _track() -> None:
+    """Logs to the tracking store; where that fails the reports stand, and it is said.
 
-    Runs of a study are not registered: a variant under test must not become the champion.
+    `vtcc register` logs what is missing, also after DVC restored this stage from its cache.
     """
-    try:
-        import mlflow  # noqa: F401
-    except ModuleNotFoundError as error:
-        note(f"{error.name} is not installed: nothing is logged, the model is not registered")
+    if importlib.util.find_spec("mlflow") is None:
+        note("mlflow is not installed: nothing is logged")
         return
-    from vtcc.tracking import registry, runs
+    from vtcc.tracking import evaluations
 
-    run = {"run_id": None, "tracking_uri": None, "experiment": None}
-    if paths.RUN.is_file():
-        run = json.loads(paths.RUN.read_text(encoding="utf-8"))
-    artifacts = [paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY]
-    artifacts += sorted(paths.PLOTS.glob("*.png"))
-    run_id = runs.log_evaluation(
-        run=run,
-        params=config.flatten({"evaluate": config.to_dict(params)}),
-        metrics=metrics,
-        artifacts=artifacts,
-        experiment=cache.name,
-    )
-    if os.environ.get("VTCC_REGISTER") == "no":
-        note("part of a study: the model is not registered")
-        return
-    registry.register(
-        cache.name,
-        run_id,
-        paths.MODEL,
-        {k: v for k, v in metrics.items() if not k.startswith("baseline_")},
-        {"data_digest": cache.digest},
-    )
+    try:
+        evaluations.log_current()
+    except VtccError as error:
+        note(f"not logged: {error}; then `vtcc register` logs it")
 
 
 def _summary(metrics: dict[str, Any]) -> str:

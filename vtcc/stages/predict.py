@@ -97,13 +97,9 @@ def load(model: str, room: Path, device: str = "auto") -> Any:
     Raises:
         VtccError: when there is no such model.
     """
-    from vtcc.clusters import Clusters
-    from vtcc.engine import predict
+    from vtcc.clusters import load_predictor
 
-    directory = directory_of(model, room)
-    predictor = predict.load(directory, device)
-    predictor.clusters = Clusters.load(directory)
-    return predictor
+    return load_predictor(directory_of(model, room), device)
 
 
 def directory_of(model: str, room: Path) -> Path:
@@ -197,7 +193,7 @@ def _rows(
 
     pixels = [image.pixels for _, image in chunk if isinstance(image, Decoded)]
     prediction = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
-    columns = iter(_columns(prediction, predictor.clusters)) if prediction else iter(())
+    columns = iter(_columns(predictor, prediction)) if prediction else iter(())
     rows = []
     for entry, image in chunk:
         name = as_text(entry.path)
@@ -208,20 +204,18 @@ def _rows(
     return rows
 
 
-def _columns(prediction: Any, clusters: Any) -> Iterator[dict[str, Any]]:
+def _columns(predictor: Any, prediction: Any) -> Iterator[dict[str, Any]]:
     """What a model says of each image, as columns."""
-    if clusters is None:
-        for cluster, confidence in zip(prediction.cluster, prediction.confidence, strict=True):
-            yield {"cluster": int(cluster), "confidence": float(confidence)}
-        return
     import math
 
-    applied = clusters.apply(prediction.probabilities, prediction.embedding)
+    from vtcc.clusters import decide
+
+    applied = decide(predictor, prediction)
     for i, cluster in enumerate(applied.cluster.tolist()):
         distance = float(applied.distance[i])
         yield {
             "cluster": cluster if cluster >= 0 else None,
-            "name": clusters.names.get(cluster, "excluded"),
+            "name": applied.name(i),
             "confidence": float(applied.confidence[i]),
             "second": int(applied.second[i]) if applied.second[i] >= 0 else None,
             "distance": distance if math.isfinite(distance) else None,

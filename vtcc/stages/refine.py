@@ -3,6 +3,7 @@
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +61,13 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
     distance = state.clusters.distances(h, cluster)
     fence = np.array([state.clusters.fences.get(int(k), np.inf) for k in cluster])
     by_hand = cluster != applied.cluster
-    applied = Applied(
+    applied = replace(
+        applied,
         cluster=cluster,
         confidence=np.where(by_hand, 1.0, applied.confidence).astype(np.float32),
         second=np.where(applied.second == cluster, applied.cluster, applied.second),
         distance=distance,
         outlier=distance > fence,
-        novel=applied.novel,
-        novelty=applied.novelty,
     )
     summary["moved"] = state.moved
     measured = trust.after_edits(summary["trust"], state.clusters, len(embedding.paths))

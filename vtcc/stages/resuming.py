@@ -55,19 +55,11 @@ def alone(lock: Path, what: str) -> Iterator[None]:
     Args:
         lock: a file. what: the work, such as "training".
     """
-    from filelock import FileLock, Timeout
+    from vtcc.process import locks
 
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        note(f"the same {what} runs in another process; waiting for it ({lock})")
-        held.acquire()
-    try:
+    said = f"the same {what} runs in another process; waiting for it ({lock})"
+    with locks.exclusive(lock, on_wait=lambda: note(said)):
         yield
-    finally:
-        held.release()
 
 
 def finish(scratch: Path) -> None:

@@ -1,14 +1,13 @@
 """`vtcc study FILE`: settings times seeds, recorded, compared, logged."""
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 from vtcc import paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.study import page, plan, quoted, run, summary
+from vtcc.tracking.studies import StudyRun
 
 
 def start(
@@ -45,7 +44,9 @@ def start(
         if not again:
             run.check_records([run.Run(s, n) for n in wanted for s in settings], root)
         return
-    tracker = _tracker(study)
+    baseline = {s.name: s for s in study.settings}.get(study.baseline or "", study.settings[0])
+    experiment = baseline.params["dataset"]["name"]
+    tracker = StudyRun(study.name, study.title, study.question, experiment)
     status = "FAILED"
     try:
         outcome = run.run(
@@ -57,7 +58,7 @@ def start(
             threads=threads,
             jobs=jobs,
             again=again,
-            on_record=lambda record: tracker.adopt(record.get("setting"), record.get("run_id")),
+            tracker=tracker,
         )
         status = "FAILED" if outcome.failed else "FINISHED"
     except KeyboardInterrupt:
@@ -86,27 +87,6 @@ def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row
     write_text(file, page.render(study, rows, quoted.read(project)))
     note(f"look at {file.relative_to(project)}")
     return rows, file
-
-
-class _Untracked:
-    """Stands in where MLflow is not installed."""
-
-    def adopt(self, setting: str, run_id: str | None) -> None:
-        pass
-
-    def finish(self, status: str, figures: Any, artifacts: Any) -> None:
-        pass
-
-
-def _tracker(study: plan.Study) -> Any:
-    if importlib.util.find_spec("mlflow") is None:
-        note("MLflow is not installed: the study is not tracked")
-        return _Untracked()
-    from vtcc.tracking.studies import StudyRun
-
-    baseline = {s.name: s for s in study.settings}.get(study.baseline or "", study.settings[0])
-    experiment = baseline.params["dataset"]["name"]
-    return StudyRun(study.name, study.title, study.question, experiment)
 
 
 def _plan(study: plan.Study, settings: list[plan.Setting], seeds: list[int], root: Path) -> None:

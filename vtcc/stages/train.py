@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, launch, paths
+from vtcc import config, paths
 from vtcc.atomic import sweep, write_text
 from vtcc.errors import VtccError
+from vtcc.process import launch, stopping
+from vtcc.process.stopping import Stopped
 from vtcc.progress import note
 from vtcc.stages import embed, resuming
-from vtcc.stopping import Stopped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +49,7 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
     params = config.load()
     from vtcc.data.cache import open_cache
 
-    launch.follow_launcher()
+    stopping.follow_launcher()
     embed.have_weights(params.train.model)
     if (count := launch.wanted(processes)) > 1:
         # What a user may have to mend is said before anything is started.

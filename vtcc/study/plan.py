@@ -1,18 +1,18 @@
 """A study file, read and checked as a whole before anything runs (docs/studies.md)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vtcc import config, paths, schema
 from vtcc.config import compose
 from vtcc.errors import VtccError
-from vtcc.runner import workspace
 from vtcc.schema import parameter
 from vtcc.study import records
 
+T = TypeVar("T")
 PRESETS = ("preset", "dataset", "model", "augment", "encoder")
 MAX_SEEDS = 1000
 NAME = r"[a-z0-9][a-z0-9._]*(-[a-z0-9._]+)*"
@@ -154,18 +154,30 @@ def read(file: Path, project: Path | None = None) -> Study:
     Raises:
         VtccError: on anything that would fail later; the message says where.
     """
+    return read_file(file, project, "study", _study)
+
+
+def read_file(
+    file: Path, project: Path | None, kind: str, parse: Callable[[dict[str, Any], Path, Path], T]
+) -> T:
+    """What `parse` makes of a study or sweep file; it gets values, file and project.
+
+    Raises:
+        VtccError: naming the file, when it is not there, empty, or `parse` refuses it.
+    """
     project = project or paths.project()
     if file.resolve().is_relative_to(project):
         file = file.resolve().relative_to(project)  # as records quote it
+    holds = f"docs/{'studies' if kind == 'study' else 'sweeps'}.md says what one holds"
     if (project / file).is_dir():
-        raise VtccError(f"{file}: a directory; name a study file in it")
+        raise VtccError(f"{file}: a directory; name a {kind} file in it")
     if not (project / file).is_file():
-        raise VtccError(f"{file}: no such study file; docs/studies.md says what one holds")
+        raise VtccError(f"{file}: no such {kind} file; {holds}")
     values = config.read_yaml(project / file)
     if values is None:
-        raise VtccError(f"{file}: empty; docs/studies.md says what a study file holds")
+        raise VtccError(f"{file}: empty; {holds}")
     try:
-        return _study(values, file, project)
+        return parse(values, file, project)
     except VtccError as error:
         raise VtccError(f"{file}: {error}") from None
 
@@ -219,15 +231,7 @@ def _setting(
     keys: SettingKeys = schema.build(SettingKeys, others, where)
     chosen = dict(defaults) | {k: values[k] for k in PRESETS if k in values}
     try:
-        own = workspace.resolve(
-            chosen["preset"],
-            {**base, **dotted},
-            project=project,
-            dataset=chosen["dataset"],
-            model=chosen["model"],
-            augment=chosen["augment"],
-            encoder=chosen["encoder"],
-        )
+        own = compose.compose(overrides={**base, **dotted}, project=project, **chosen)
         # A setting's own card or preset wins over what the study overrides for all.
         stronger = {k: values[k] for k in PRESETS[1:] if k in values}
         if "dataset" in stronger:
@@ -236,7 +240,7 @@ def _setting(
         later = compose.changes(**stronger, overrides=dotted, project=project, base=own)
         params = config.override(own, later)
         compose.check_encoder(params)
-        preset = workspace.resolve(chosen["preset"], project=project)
+        preset = compose.compose(chosen["preset"], project=project)
     except VtccError as error:
         raise VtccError(f"{where}: {error}") from None
     flat, before = config.flatten(params), config.flatten(preset)

@@ -5,22 +5,19 @@ import json
 import os
 import queue
 import shlex
-import statistics
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
-from vtcc.progress import duration
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
-from vtcc.study import crew, facts, records
-from vtcc.study.crew import Crew
+from vtcc.study import records, workers
 from vtcc.study.plan import Setting, Study
+from vtcc.tracking.studies import StudyRun
 
 # Sections that decide which images a run sees.
 SEEN = ("dataset.", "download.", "validate.")
@@ -62,7 +59,7 @@ def run(
     threads: int = 0,
     jobs: int = 1,
     again: bool = False,
-    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
+    tracker: StudyRun | None = None,
 ) -> Outcome:
     """Runs what is not recorded yet; a run that fails is remembered and the others go on.
 
@@ -76,7 +73,7 @@ def run(
             for several jobs.
         jobs: runs at a time, each in a worktree of its own.
         again: run what is recorded too.
-        on_record: gets every record, new or kept, one at a time.
+        tracker: hears of every run, new or kept, one at a time.
 
     Raises:
         VtccError: when no worktree can be made.
@@ -87,9 +84,9 @@ def run(
         check_records(runs, root)
     jobs = min(jobs, len(runs))
     threads = threads or (1 if jobs > 1 else 0)
-    conductor = _Conductor(study, runs, root, threads, jobs, again, on_record)
-    with crew.places(project, runs[0].setting.seeded(runs[0].seed), jobs, threads) as places:
-        conductor.crew.play(places, conductor.work)
+    conductor = _Conductor(study, runs, root, threads, jobs, again, tracker)
+    with workers.places(project, runs[0].setting.seeded(runs[0].seed), jobs, threads) as places:
+        conductor.workers.play(places, conductor.work)
     return conductor.outcome
 
 
@@ -128,10 +125,10 @@ class _Conductor:
         threads: int,
         jobs: int,
         again: bool,
-        on_record: Callable[[dict[str, Any]], None],
+        tracker: StudyRun | None,
     ) -> None:
         self.study, self.runs, self.root, self.jobs, self.again = study, runs, root, jobs, again
-        self.threads, self._on_record = threads, on_record
+        self.threads, self._tracker = threads, tracker
         self._telling = threading.Lock()
         self.outcome = Outcome()
         self._waiting: queue.SimpleQueue[tuple[int, Run]] = queue.SimpleQueue()
@@ -139,16 +136,13 @@ class _Conductor:
             self._waiting.put(numbered)
         self._known = {s.record: records.load(s.record, root) for s in {r.setting for r in runs}}
         self._digests: dict[str, str] = {}
-        # The same images must not be fetched twice at once.
-        self._data = threading.Lock()
-        self.crew = Crew(jobs)
-        self._say = self.crew.say
-        self._seconds: list[float] = []
+        self.workers = workers.Workers(jobs)
+        self._say = self.workers.say
 
     def work(self, where: Workspace) -> None:
         """Works through the runs that are left, in one worktree."""
-        code = facts.commit(where.directory)
-        while not self.crew.stopping:
+        code = provenance.commit(where.directory)
+        while not self.workers.stopping:
             try:
                 number, one = self._waiting.get_nowait()
             except queue.Empty:
@@ -168,19 +162,19 @@ class _Conductor:
         known = self._known[one.setting.record].get(one.seed)
         done: dict[str, dvc.StageRun] = {}
         if seen not in self._digests or not self._same(known, flat, self._digests[seen], code):
-            with self._data:
-                for stage in crew.DATA:
-                    done[stage] = self.crew.stage(stage, where, str(one))
+            with self.workers.data:
+                for stage in workers.DATA:
+                    done[stage] = self.workers.stage(stage, where, str(one))
             cache = _json(where.directory / paths.CACHE / "cache.json")
             self._digests[seen] = cache["digest"]
         digest = self._digests[seen]
         if self._same(known, flat, digest, code):
             self._say(f"  {one}: recorded, in {records.directory(one.setting.record, self.root)}")
             self.outcome.kept.append(one)
-            self._tell(known or {})
+            self._tell(one, known or {})
             return
-        for stage in crew.MODEL:
-            done[stage] = self.crew.stage(stage, where, str(one))
+        for stage in workers.MODEL:
+            done[stage] = self.workers.stage(stage, where, str(one))
         seconds = time.monotonic() - started
         record = {
             "study": self.study.name,
@@ -195,23 +189,29 @@ class _Conductor:
             "run_id": _json(where.directory / paths.RUN).get("run_id"),
             "seconds": {s: round(d.seconds, 1) for s, d in done.items()},
             "how": {s: d.how for s, d in done.items()},
-            "versions": facts.versions(),
-            "cpu": facts.cpu(),
+            "versions": provenance.versions(),
+            "cpu": provenance.cpu(),
             "threads": self.threads or len(os.sched_getaffinity(0)),
             "date": _now(),
             "data_digest": digest,
             **code,
         }
         file = records.write(one.setting.record, record, self.root)
+        if self._tracker and done["evaluate"].how != "ran":  # else it has logged by itself
+            self._tracker.log_evaluation(where.directory)
         if done["train"].how == "ran":
-            self._seconds.append(seconds)
+            self.workers.seconds.append(seconds)
         self.outcome.ran.append(one)
         self._say(f"  {one}: {_scores(record['metrics'])} in {seconds:.0f} s -> {file}")
-        self._tell(record)
+        self._tell(one, record)
 
-    def _tell(self, record: dict[str, Any]) -> None:
+    def _tell(self, one: Run, record: dict[str, Any]) -> None:
         with self._telling:
-            self._on_record(record)
+            name = "" if one.setting.name == self.study.name else f"{one.setting.name} "
+            if self._tracker:
+                self._tracker.adopt(
+                    one.setting.name, record.get("run_id"), f"{name}seed {one.seed}"
+                )
 
     def _same(
         self,
@@ -252,18 +252,13 @@ class _Conductor:
         return shlex.join(words)
 
     def _left(self, number: int) -> str:
-        """Time left by the runs of this call, or by those recorded before."""
         before = [
             sum(r["seconds"].values())
             for runs in self._known.values()
             for r in runs.values()
             if r["how"].get("train") == "ran"
         ]
-        taken = self._seconds or before
-        if not taken:
-            return ""
-        rest = statistics.fmean(taken) * (len(self.runs) - number + 1) / self.jobs
-        return f", about {duration(rest)} left"
+        return self.workers.left(len(self.runs) - number + 1, before)
 
 
 def _now() -> str:

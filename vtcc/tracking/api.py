@@ -1,22 +1,30 @@
 """`vtcc api`: a registered model over HTTP, by MLflow's scoring server in this process.
 
 POST /invocations answers images, GET /model says which version does, POST /reload takes up
-the version that the name or alias means now, without an answer being lost.
+the version that the name or alias means now, without an answer being lost. Who may ask for that:
+whoever knows the token in VTCC_API_TOKEN, or without one this machine alone.
 """
 
+import hmac
 import logging
 import os
 import signal
 import threading
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from vtcc import quiet
 from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.tracking import fetch, store, ui
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+
+TOKEN = "VTCC_API_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -27,12 +35,16 @@ class Settings:
         max_bytes: of a request's body. max_images: in a request.
         max_pixels: of an image; that of the model wins where it is lower.
         threads: of a forward pass.
+        docs: serve FastAPI's pages of the routes, /docs.
+        token: that POST /reload asks for; without one it answers this machine alone.
     """
 
     max_bytes: int = 64 << 20
     max_images: int = 4096
     max_pixels: int = 50_000_000
     threads: int = 1
+    docs: bool = False
+    token: str = field(default_factory=lambda: os.environ.get(TOKEN, ""), repr=False)
 
 
 class Served:
@@ -97,11 +109,12 @@ def application(served: Served, host: str, settings: Settings) -> Any:
     """The ASGI app: MLflow's scoring server, our two routes and the limits around both."""
     import asyncio
 
+    from fastapi import Request
     from fastapi.responses import JSONResponse
     from mlflow.pyfunc import scoring_server
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from vtcc.tracking.limits import Limits
+    from vtcc.tracking.limits import PAGES, Limits
 
     # It warns at every mistake of a client's, who is told anyway.
     logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)
@@ -112,7 +125,9 @@ def application(served: Served, host: str, settings: Settings) -> Any:
         return served.version
 
     @app.post("/reload")
-    async def reload() -> Any:
+    async def reload(request: Request) -> Any:
+        if why := refused(request, settings.token):
+            return JSONResponse({"message": why}, status_code=403)
         try:
             return await asyncio.to_thread(served.reload)
         except VtccError as error:
@@ -121,7 +136,23 @@ def application(served: Served, host: str, settings: Settings) -> Any:
     if host in ("127.0.0.1", "localhost"):
         # A page in a browser could else reach this server by a name of its own.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    return Limits(app, settings.max_bytes)
+    return Limits(app, settings.max_bytes, hidden=() if settings.docs else PAGES)
+
+
+def refused(request: "Request", token: str) -> str:
+    """Why a request may not change what is served; empty where it may.
+
+    A page in a browser of this machine can send a form or plain text here: it cannot send JSON
+    without being asked first, nor the token.
+    """
+    if token:
+        given = request.headers.get("authorization", "")
+        right = hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+        return "" if right else f"send the header `Authorization: Bearer` with {TOKEN}"
+    if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
+        return f"from this machine only; for others set {TOKEN} and start the server again"
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    return "" if kind == "application/json" else "send application/json"
 
 
 def serve(uri: str, host: str, port: int, settings: Settings) -> None:
@@ -180,7 +211,10 @@ def reload(host: str, port: int) -> None:
     import json
 
     url = f"http://{host}:{port}/reload"
-    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    if token := os.environ.get(TOKEN):
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(url, b"{}", headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=300) as answer:

@@ -6,12 +6,16 @@ The rule itself is `vtcc.analysis.selection.promote`, explained in docs/selectio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtcc import paths
 from vtcc.errors import VtccError
+
+if TYPE_CHECKING:
+    from vtcc.data.cache import Cache
+    from vtcc.engine.predict import Predictor
 
 IMAGES = 2000
 SEED = 20220627
@@ -91,7 +95,9 @@ def challenge(
     return better, reason, figures | {f"champion_{k}": v for k, v in old.items()}
 
 
-def _as_seen(cache: Any, rows: np.ndarray, images: np.ndarray, predictor: Any) -> np.ndarray:
+def _as_seen(
+    cache: "Cache", rows: np.ndarray, images: np.ndarray, predictor: "Predictor"
+) -> np.ndarray:
     """The images as a model decodes them: (N, S, S, C) uint8.
 
     Those of the cache where that is how it was made; else the files are decoded again.
@@ -133,7 +139,7 @@ def fixed_views(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scores(
-    predictor: Any, views: tuple[np.ndarray, np.ndarray], images: np.ndarray
+    predictor: "Predictor", views: tuple[np.ndarray, np.ndarray], images: np.ndarray
 ) -> dict[str, float]:
     """`selection.comparison_scores` of one model.
 
@@ -148,7 +154,7 @@ def scores(
     return comparison_scores(a, b, images, predictor.num_clusters)
 
 
-def _fit(images: np.ndarray, predictor: Any) -> np.ndarray:
+def _fit(images: np.ndarray, predictor: "Predictor") -> np.ndarray:
     """The images in the size and channels that a model takes."""
     import torch
     import torch.nn.functional as F

@@ -6,13 +6,17 @@ import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
 from vtcc.errors import VtccError
 from vtcc.tracking import fetch, runs, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
 
 # Set by the machine, not by who trains: equal runs may differ here.
 ASIDE = ("kernels.",)
@@ -75,7 +79,7 @@ def read(names: list[str]) -> list[Run]:
     found: list[Run] = []
     with store.reachable():
         for name in names:
-            run = client.get_run(_training(client, _run_id(client, name)))
+            run = client.get_run(runs.training_of(client, _run_id(client, name)))
             if any(other.run_id == run.info.run_id for other in found):
                 raise VtccError(f"{name}: the same run twice ({run.info.run_id})")
             label = run.data.tags.get("mlflow.runName") or run.info.run_id[:8]
@@ -128,31 +132,23 @@ def pair(first: Run, second: Run) -> Pair | None:
     return Pair(len(both), float(adjusted_rand_score(a, b)), table, order, across, moved)
 
 
-def url(found: list[Run], port: int = 5000) -> str:
+def url(found: list[Run]) -> str:
     """The address of the same comparison in MLflow's pages, under `make ui`."""
-    base = store.tracking_uri()
-    if not base.startswith(("http://", "https://")):
-        base = f"http://127.0.0.1:{port}"
     ids = quote(json.dumps([run.run_id for run in found]))
     experiments = quote(json.dumps(sorted({run.experiment for run in found})))
-    return (
-        f"{store.public_uri(base.rstrip('/'))}/#/compare-runs?runs={ids}&experiments={experiments}"
-    )
+    return f"{store.pages()}/#/compare-runs?runs={ids}&experiments={experiments}"
 
 
-def _run_id(client: Any, name: str) -> str:
+def _run_id(client: "MlflowClient", name: str) -> str:
     if name.startswith("models:/"):
         return fetch.version(name)["run_id"]
     if exact := runs.known_run(client, name):
         return exact
     if len(name) < 6:
         raise VtccError(f"{name}: no such run; a beginning needs 6 characters or more")
-    everywhere = [e.experiment_id for e in client.search_experiments()]
-    found = [
-        run.info.run_id
-        for run in client.search_runs(everywhere, max_results=5000)
-        if run.info.run_id.startswith(name)
-    ]
+    everywhere = [e.experiment_id for e in store.every(client.search_experiments)]
+    known = store.every(client.search_runs, everywhere, max_results=1000)
+    found = [run.info.run_id for run in known if run.info.run_id.startswith(name)]
     if len(found) != 1:
         what = "several runs begin like this" if found else "no such run"
         raise VtccError(
@@ -162,19 +158,12 @@ def _run_id(client: Any, name: str) -> str:
     return found[0]
 
 
-def _training(client: Any, run_id: str) -> str:
-    """The training of an `evaluate` run, else the run itself."""
-    tags = client.get_run(run_id).data.tags
-    if tags.get("mlflow.runName") == "evaluate" and tags.get("mlflow.parentRunId"):
-        return tags["mlflow.parentRunId"]
-    return run_id
-
-
-def _assignments(client: Any, run: Any) -> dict[str, tuple[int, float]]:
+def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[int, float]]:
     """Of the latest evaluation: image -> cluster, confidence."""
-    below = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
-    children = client.search_runs(
-        [run.info.experiment_id], below, order_by=["attributes.start_time DESC"]
+    below = f"tags.`{runs.PARENT}` = '{run.info.run_id}'"
+    latest_first = ["attributes.start_time DESC"]
+    children = store.every(
+        client.search_runs, [run.info.experiment_id], below, order_by=latest_first
     )
     for source in [*children, run]:
         files = {entry.path for entry in client.list_artifacts(source.info.run_id)}
@@ -184,5 +173,7 @@ def _assignments(client: Any, run: Any) -> dict[str, tuple[int, float]]:
             where = client.download_artifacts(source.info.run_id, "assignments.csv", room)
             text = Path(where).read_text(encoding="utf-8")
         rows = csv.DictReader(io.StringIO(text, newline=""))
-        return {r["path"]: (int(r["cluster"]), float(r["confidence"])) for r in rows}
+        return {
+            r["path"]: (int(r["cluster"]), float(r["confidence"])) for r in rows if r["cluster"]
+        }
     return {}

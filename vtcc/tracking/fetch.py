@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vtcc.errors import VtccError
 from vtcc.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 def fetch(uri: str, room: Path) -> Path:
@@ -64,21 +67,22 @@ def version(uri: str) -> dict[str, str]:
         if alias:
             found = client.get_model_version_by_alias(name, alias)
         else:
-            every = client.search_model_versions(f"name = '{name}'")
-            latest = max(every, key=lambda v: int(v.version))
-            found = latest if number == "latest" else client.get_model_version(name, number)
+            newest = str(max(map(int, versions(client, name)))) if number == "latest" else number
+            found = client.get_model_version(name, newest)
     number = str(found.version)
     where = f"models:/{name}/{number}"
     return {"name": name, "version": number, "uri": where, "run_id": found.run_id or ""}
 
 
-def _check_exists(client: Any, uri: str, name: str, alias: str | None, version: str | None) -> None:
-    known = {m.name: m for m in client.search_registered_models()}
+def _check_exists(
+    client: "MlflowClient", uri: str, name: str, alias: str | None, version: str | None
+) -> None:
+    known = {m.name for m in store.every(client.search_registered_models)}
     if name not in known:
         others = ", ".join(sorted(known)) or "none"
         raise VtccError(
             f"{uri}: no registered model {name!r} in {store.public_uri()} (registered: {others}); "
-            "`dvc repro` registers one"
+            "`vtcc register` registers the one in models/model"
         )
     aliases = {k: str(v) for k, v in client.get_registered_model(name).aliases.items()}
     if alias and alias not in aliases:
@@ -86,11 +90,17 @@ def _check_exists(client: Any, uri: str, name: str, alias: str | None, version: 
         raise VtccError(f"{uri}: {name} has no alias {alias!r}; it has: {held}")
     if not alias and not version:
         raise VtccError(f"{uri}: which version? add @champion, @challenger or /1")
-    if version and version != "latest":
-        versions = [str(v.version) for v in client.search_model_versions(f"name = '{name}'")]
-        if version not in versions:
-            there = ", ".join(sorted(versions, key=int)[-10:]) or "none"
-            raise VtccError(f"{uri}: {name} has no version {version}; it has: {there}")
+    if version:
+        there = versions(client, name)
+        if version not in there and (version != "latest" or not there):
+            shown = ", ".join(sorted(there, key=int)[-10:]) or "none"
+            raise VtccError(f"{uri}: {name} has no version {version}; it has: {shown}")
+
+
+def versions(client: "MlflowClient", name: str) -> list[str]:
+    """The numbers of all versions of a registered model."""
+    found = store.every(client.search_model_versions, f"name = '{name}'")
+    return [str(v.version) for v in found]
 
 
 def download(uri: str, room: Path) -> Path:

@@ -1,18 +1,22 @@
 """What the HTTP server refuses before MLflow sees it, and how it says what was wrong.
 
 Plain ASGI, around MLflow's scoring server: that reads a body of any size, fails on a request
-without a content type, and answers a mistake with the whole input and a traceback.
+without a content type, knows no image as a body, answers pages of any site, and a mistake with
+the whole input and a traceback.
 """
 
+import base64
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+# That describe the routes.
+PAGES = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
 _LONGEST = 500  # characters of an error
 _DRAINED = 256 << 20  # bytes read and dropped, so that a client hears why it was refused
 
@@ -22,10 +26,14 @@ class TooLargeError(Exception):
 
 
 class Limits:
-    """Wraps an ASGI app: bodies up to `max_bytes`, errors as one short JSON line."""
+    """Wraps an ASGI app: bodies up to `max_bytes`, errors as one short JSON line.
 
-    def __init__(self, app: Any, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    An image as a body becomes a row of JSON. Pages of other sites are refused, and so is what
+    lies at the `hidden` paths.
+    """
+
+    def __init__(self, app: Any, max_bytes: int, hidden: Collection[str] = ()) -> None:
+        self.app, self.max_bytes, self.hidden = app, max_bytes, hidden
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -35,10 +43,17 @@ class Limits:
         headers = dict(scope["headers"])
         asked = scope["method"], scope["path"]
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
+        kind = headers.get(b"content-type", b"")
+        if scope["path"] in self.hidden:
+            await refuse(send, 404, "not found")
+        elif foreign(headers):
+            await refuse(send, 403, "pages of other sites may not ask")
+        elif declared.isdigit() and int(declared) > self.max_bytes:
             await self._too_large(receive, send)
-        elif asked == ("POST", "/invocations") and b"content-type" not in headers:
-            await refuse(send, 415, "no Content-Type; send application/json")
+        elif asked == ("POST", "/invocations") and not kind:
+            await refuse(send, 415, "no Content-Type; send application/json or an image/*")
+        elif asked == ("POST", "/invocations") and kind.startswith(b"image/"):
+            await self._serve(_json_scope(scope), _AsRow(receive), send)
         else:
             await self._serve(scope, receive, send)
 
@@ -49,7 +64,7 @@ class Limits:
         async def counted() -> Message:
             nonlocal seen
             message = await receive()
-            seen += len(message.get("body", b""))
+            seen += message.get("image_bytes", len(message.get("body", b"")))
             if seen > self.max_bytes:
                 raise TooLargeError
             return message
@@ -77,6 +92,36 @@ class Limits:
             seen += len(message.get("body", b""))
             if message["type"] != "http.request" or not message.get("more_body"):
                 return
+
+
+class _AsRow:
+    """The body of a request, an image, as the JSON of one row."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._image, self._sent = receive, b"", False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if self._sent or message["type"] != "http.request":
+            return message
+        self._image += message.get("body", b"")
+        if message.get("more_body"):  # an empty part: the whole is sent at the end
+            return {**message, "body": b"", "image_bytes": len(message.get("body", b""))}
+        self._sent = True
+        row = {"image": base64.b64encode(self._image).decode()}
+        body = json.dumps({"dataframe_records": [row]}).encode()
+        return {**message, "body": body, "image_bytes": len(message.get("body", b""))}
+
+
+def _json_scope(scope: Message) -> Message:
+    kept = [(k, v) for k, v in scope["headers"] if k not in (b"content-type", b"content-length")]
+    return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+
+
+def foreign(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser says that the page which asks is of another site."""
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 
 class _Answer:

@@ -89,7 +89,7 @@ def model_info(model_dir: Path) -> dict:
 
 
 def signature() -> Any:
-    """Image bytes -> cluster, confidence, probabilities; `batch_size` as a parameter."""
+    """Image bytes -> cluster, name, confidence, probabilities; `batch_size` as a parameter."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
@@ -99,6 +99,7 @@ def signature() -> Any:
         outputs=Schema(
             [
                 ColSpec(DataType.long, "cluster"),
+                ColSpec(DataType.string, "name"),
                 ColSpec(DataType.double, "confidence"),
                 ColSpec(Array(DataType.double), "probabilities"),
             ]

@@ -7,10 +7,13 @@ it, and it goes where the registry goes.
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vtcc.errors import VtccError
-from vtcc.tracking import store
+from vtcc.tracking import fetch, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHAMPION = "champion"
 HISTORY = "champion_history"
@@ -34,13 +37,13 @@ class Move:
     at: str
 
 
-def holder(client: Any, name: str) -> str | None:
+def holder(client: "MlflowClient", name: str) -> str | None:
     """The version that is champion, or None."""
     version = client.get_registered_model(name).aliases.get(CHAMPION)
     return None if version is None else str(version)
 
 
-def history(client: Any, name: str) -> list[Move]:
+def history(client: "MlflowClient", name: str) -> list[Move]:
     """The moves of the alias, the latest last; what cannot be read counts as none."""
     text = client.get_registered_model(name).tags.get(HISTORY, "[]")
     try:
@@ -49,8 +52,8 @@ def history(client: Any, name: str) -> list[Move]:
         return []
 
 
-def move(client: Any, name: str, version: str, reason: str) -> Move:
-    """Makes a version champion and writes down why.
+def move(client: "MlflowClient", name: str, version: str, reason: str) -> Move:
+    """Makes a version champion and writes down why; to be called inside `store.alone()`.
 
     Args:
         client: of the store. name: of the registered model.
@@ -78,7 +81,7 @@ def promote(name: str, version: str, reason: str = "") -> Move:
         VtccError: when there is no such model or version, or it is champion already.
     """
     client = store.client()
-    with store.reachable():
+    with store.alone(), store.reachable():
         _check(client, name, version)
         if holder(client, name) == version:
             raise VtccError(f"{name}: version {version} is the champion already")
@@ -92,7 +95,7 @@ def rollback(name: str) -> Move:
         VtccError: when there is no such model, or no champion before this one.
     """
     client = store.client()
-    with store.reachable():
+    with store.alone(), store.reachable():
         _check(client, name, None)
         now, moves = holder(client, name), history(client, name)
         if now is None:
@@ -102,7 +105,7 @@ def rollback(name: str) -> Move:
             raise VtccError(
                 f"{name}: no champion is known before version {now}; name one: vtcc promote VERSION"
             )
-        if before not in _versions(client, name):
+        if before not in fetch.versions(client, name):
             raise VtccError(f"{name}: version {before}, champion before {now}, was deleted")
         why = next((m.reason for m in reversed(moves) if m.version == now), "set elsewhere")
         return move(client, name, before, f"{_UNDONE} from version {now} ({why[:90]})")
@@ -125,16 +128,12 @@ def _before(moves: list[Move], now: str) -> str:
     return stack[-1] if stack else ""
 
 
-def _versions(client: Any, name: str) -> list[str]:
-    return [str(v.version) for v in client.search_model_versions(f"name = '{name}'")]
-
-
-def _check(client: Any, name: str, version: str | None) -> None:
-    known = sorted(m.name for m in client.search_registered_models())
+def _check(client: "MlflowClient", name: str, version: str | None) -> None:
+    known = sorted(m.name for m in store.every(client.search_registered_models))
     if name not in known:
         there = f"registered: {', '.join(known)}" if known else "nothing is registered yet"
         raise VtccError(f"{name}: no such registered model; {there}")
-    versions = _versions(client, name)
+    versions = fetch.versions(client, name)
     if version is not None and version not in versions:
         there = ", ".join(sorted(versions, key=int))
         raise VtccError(f"{name}: no version {version}; there are {there}")

@@ -1,6 +1,7 @@
 """The model registry: `vtcc-<dataset>` with the aliases `challenger` and `champion`."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -9,15 +10,19 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
-from vtcc.tracking import facts, fetch, packaging, promotion, runs, store
+from vtcc.tracking import evaluations, fetch, packaging, promotion, runs, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHALLENGER = "challenger"
 REGISTERED = "registered.json"
+_COMPARISONS = 3  # with a champion that others exchange meanwhile
 
 
 @dataclass(frozen=True)
@@ -68,43 +73,61 @@ def register(
     """
     client = store.client()
     name = model_name(dataset_name)
-    with store.alone():
-        with store.reachable():
-            run = _training_run(client, dataset_name, run_id, model_dir)
-            model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
-            version = _version(client, name, run, model_id)
-            every = {**facts.encoder_tags(_encoder(model_dir)), **(tags or {})}
-            _describe(client, name, version, run, dataset_name, metrics or {}, every)
-            client.set_registered_model_alias(name, CHALLENGER, version)
-        champion, reason = _decide(client, name, version, model_dir, cache_dir)
+    with store.alone(), store.reachable():
+        run = _training_run(client, dataset_name, run_id, model_dir)
+        model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
+        version = _version(client, name, run, model_id)
+        every = {**provenance.encoder_tags(_encoder(model_dir)), **(tags or {})}
+        _describe(client, name, version, run, dataset_name, metrics or {}, every)
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    # Comparing takes a while, in which nobody else has to wait for the store.
+    champion, reason = _decide(client, name, version, model_dir, cache_dir)
     result = Registered(name, version, run, champion, reason)
     _remember(result, client)
     return result
 
 
-def register_current(directory: Path | None = None) -> Registered:
-    """Registers what the pipeline in `directory` has produced, from its files alone.
+def register_current(directory: Path = Path()) -> Registered:
+    """Logs and registers what the pipeline in `directory` has produced, from its files alone.
 
-    For the flow, after stages that DVC skipped or restored.
+    So it does not matter which stages ran and which DVC skipped or restored; the same again
+    changes nothing.
 
     Args:
-        directory: holds params.yaml; the current one unless told.
+        directory: holds params.yaml.
 
     Raises:
-        VtccError: when a file of the pipeline is missing, or as `register`.
+        VtccError: when a file of the pipeline is missing, the reports are of another model,
+            MLflow is not installed, or as `register`.
     """
-    here = Path(directory or ".")
-    cache = _read(here / paths.CACHE / "cache.json")
-    run = _read(here / paths.RUN)
-    metrics = _read(here / paths.METRICS)
+    _check_reports(directory)
+    cache = evaluations.read_json(directory / paths.CACHE / "cache.json")
+    metrics = evaluations.read_json(directory / paths.METRICS)
     return register(
         cache["name"],
-        run.get("run_id"),
-        here / paths.MODEL,
+        evaluations.log_current(directory),
+        directory / paths.MODEL,
         {k: v for k, v in metrics.items() if not k.startswith("baseline_")},
         {"data_digest": cache["digest"]},
-        cache_dir=here / paths.CACHE,
+        cache_dir=directory / paths.CACHE,
     )
+
+
+def _check_reports(directory: Path) -> None:
+    """Refuses figures of a model that was trained anew since, by what DVC noted of the stages."""
+    lock = directory / "dvc.lock"
+    stages = (config.read_yaml(lock) or {}).get("stages", {}) if lock.is_file() else {}
+
+    def model(stage: str, side: str) -> str | None:
+        entries = stages.get(stage, {}).get(side, [])
+        return next((e.get("md5") for e in entries if e["path"] == paths.MODEL.as_posix()), None)
+
+    trained, evaluated = model("train", "outs"), model("evaluate", "deps")
+    if trained and evaluated and trained != evaluated:
+        raise VtccError(
+            f"{directory / paths.METRICS}: of another model than {paths.MODEL}, by dvc.lock; run "
+            "`dvc repro` first"
+        )
 
 
 def model_name(dataset_name: str) -> str:
@@ -132,23 +155,23 @@ def _encoder(model_dir: Path) -> dict | None:
     return None
 
 
-def _training_run(client: Any, dataset: str, run_id: str | None, model_dir: Path) -> str:
+def _training_run(client: "MlflowClient", dataset: str, run_id: str | None, model_dir: Path) -> str:
     """The run that carries the model: `run_id`, its parent, or one made for the purpose."""
     known = runs.known_run(client, run_id)
     if not known:
-        return runs.adopt(client, dataset, {"run_id": run_id}, model_dir)
-    parent = client.get_run(known).data.tags.get("mlflow.parentRunId")
-    return runs.known_run(client, parent) or known
+        return evaluations.adopt(client, dataset, {"run_id": run_id}, model_dir)
+    return runs.training_of(client, known)
 
 
-def _version(client: Any, name: str, run_id: str, model_id: str) -> str:
+def _version(client: "MlflowClient", name: str, run_id: str, model_id: str) -> str:
     import mlflow
     from mlflow.exceptions import MlflowException
 
     # Names hold no quote (see model_name), ids are hexadecimal.
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    if found:
-        return str(max(int(version.version) for version in found))
+    of_run = f"name = '{name}' and run_id = '{run_id}'"
+    known = [int(v.version) for v in store.every(client.search_model_versions, of_run)]
+    if known:
+        return str(max(known))
     source = f"models:/{model_id}"
     with contextlib.redirect_stderr(io.StringIO()):  # MLflow tells what we tell below
         try:
@@ -159,7 +182,7 @@ def _version(client: Any, name: str, run_id: str, model_id: str) -> str:
 
 
 def _describe(
-    client: Any,
+    client: "MlflowClient",
     name: str,
     version: str,
     run_id: str,
@@ -167,7 +190,7 @@ def _describe(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
 ) -> None:
-    commit, dirty = facts.git_state()
+    commit, dirty = provenance.git_state()
     every = {"dataset": dataset, "run_id": run_id, **tags}
     if commit:
         every |= {"git_commit": commit, "git_dirty": str(dirty).lower()}
@@ -182,47 +205,47 @@ def _describe(
 
 
 def _decide(
-    client: Any, name: str, version: str, model_dir: Path, cache_dir: Path
+    client: "MlflowClient", name: str, version: str, model_dir: Path, cache_dir: Path
 ) -> tuple[bool, str]:
-    """Moves `champion` or not; returns whether `version` holds it, and why."""
-    holder = promotion.holder(client, name)
-    figures: dict[str, float] = {}
-    tags = client.get_model_version(name, version).tags
-    if holder == version:
-        return True, tags.get("promotion", "set by hand")
-    if holder is None:
-        better, reason = True, "there was no champion"
-    elif tags.get("compared_with") == holder:
-        return False, tags.get("promotion", "")
-    else:
-        from vtcc.tracking import champion
+    """Moves `champion` or not; returns whether `version` holds it, and why.
 
-        better, reason, figures = champion.challenge(
-            model_dir, lambda room: fetch.download(f"models:/{name}/{holder}", room), cache_dir
-        )
-    verdict = "promoted" if better else "not promoted"
-    reason = f"{verdict}: {reason}"
-    with store.reachable():
-        for key, value in figures.items():
-            client.set_model_version_tag(name, version, key, f"{value:.6g}")
-        if better:
-            promotion.move(client, name, version, reason)
+    The models are compared without a lock, and the alias is moved with one, if it is still
+    where it was: else `version` is compared with the new champion.
+    """
+    from vtcc.tracking import champion
+
+    for _ in range(_COMPARISONS):
+        with store.reachable():
+            holder = promotion.holder(client, name)
+            tags = client.get_model_version(name, version).tags
+        if holder == version:
+            return True, tags.get("promotion", "set by hand")
+        figures: dict[str, float] = {}
+        if holder is None:
+            better, reason = True, "there was no champion"
+        elif tags.get("compared_with") == holder:
+            return False, tags.get("promotion", "")
         else:
-            client.set_model_version_tag(name, version, "promotion", reason)
-        if figures or better:
-            # Without figures the two were not compared: the next call tries again.
-            client.set_model_version_tag(name, version, "compared_with", holder or "none")
-    return better, reason
+            fetched = functools.partial(fetch.download, f"models:/{name}/{holder}")
+            better, reason, figures = champion.challenge(model_dir, fetched, cache_dir)
+        reason = f"{'promoted' if better else 'not promoted'}: {reason}"
+        with store.alone(), store.reachable():
+            if promotion.holder(client, name) != holder:
+                continue
+            for key, value in figures.items():
+                client.set_model_version_tag(name, version, key, f"{value:.6g}")
+            if better:
+                promotion.move(client, name, version, reason)
+            else:
+                client.set_model_version_tag(name, version, "promotion", reason)
+            if figures or better:
+                # Without figures the two were not compared: the next call tries again.
+                client.set_model_version_tag(name, version, "compared_with", holder or "none")
+            return better, reason
+    return False, "not promoted: the champion changed during each comparison; register it again"
 
 
-def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VtccError(f"{path}: {error}; run `dvc repro` first") from None
-
-
-def _remember(result: Registered, client: Any) -> None:
+def _remember(result: Registered, client: "MlflowClient") -> None:
     """Keeps what is registered where `vtcc show` reads it without importing MLflow."""
     aliases = client.get_registered_model(result.name).aliases
     entry = asdict(result) | {"aliases": {k: str(v) for k, v in aliases.items()}}

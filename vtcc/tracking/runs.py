@@ -1,33 +1,32 @@
-"""A training and its evaluations as MLflow runs.
+"""A training as an MLflow run: `TrainingRun` is handed to the training loop as callbacks.
 
-`TrainingRun` is handed to the training loop as callbacks; `log_evaluation` adds scores later.
-Importing this module does not import MLflow.
+Scores are added later, by `vtcc.tracking.evaluations`. Importing this does not import MLflow.
 """
 
 import contextlib
-import csv
-import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.data.cache import Cache
 from vtcc.progress import note
-from vtcc.tracking import alive, facts, store
-from vtcc.tracking.alive import close_abandoned
+from vtcc.tracking import run_locks, store
 from vtcc.tracking.machine import Machine
-from vtcc.tracking.store import tracking_uri
 
-__all__ = ["TrainingRun", "close_abandoned", "log_evaluation", "tracking_uri"]
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PARENT = "mlflow.parentRunId"
+EVALUATE = "vtcc evaluate"  # what made a run, by its tag mlflow.source.name
 
 # After a failed delivery the next tries wait, so that a dead server costs a training little.
 _PAUSE_SECONDS = 60.0
 
-_BATCH = 1000  # figures in a request, MLflow's limit
+BATCH = 1000  # figures in a request, MLflow's limit
 
 
 class TrainingRun:
@@ -35,7 +34,8 @@ class TrainingRun:
 
     Once started, nothing that the store does stops the training: figures that cannot be
     delivered are kept and sent with the next ones. They survive a kill too, since the loop's
-    checkpoint holds all of them; what is still missing at the end, `log_evaluation` sends.
+    checkpoint holds all of them; what is still missing at the end,
+    `evaluations.complete` sends.
 
     Attributes:
         run_id: the MLflow run, or None before `on_start`.
@@ -57,8 +57,8 @@ class TrainingRun:
         self._params = config.flatten(config.to_dict(params))
         self._cache = cache
         self._encoder = encoder
-        self._client: Any = None
-        self._hold: alive.Hold | None = None
+        self._client: MlflowClient  # from `on_start` on
+        self._run_lock: run_locks.RunLock | None = None
         self._pending: list[tuple[str, float, int, int]] = []
         self._logged: dict[str, int] = {}  # last epoch per figure, delivered or pending
         self._retry_at = 0.0
@@ -80,23 +80,23 @@ class TrainingRun:
             VtccError: when the store cannot be reached.
         """
         self._client = store.client()
-        self._hold = alive.Hold()
+        self._run_lock = run_locks.RunLock()
         with store.reachable():
             resumed = info.get("resumed_run_id")
             run_id = known_run(self._client, resumed)
             if run_id:
-                alive.reopen(self._client, run_id, self._hold)
-                self._logged = _last_steps(self._client, run_id)
+                run_locks.reopen(self._client, run_id, self._run_lock)
+                self._logged = last_steps(self._client, run_id)
             else:
                 run_id = self._create(resumed)
             params = self._params | {"parameters": info["parameters"]}
             params |= {f"kernels.{k}": v for k, v in info.get("kernels", {}).items()}
-            _log_params(self._client, run_id, params)
+            log_params(self._client, run_id, params)
         self.run_id = run_id
         for row in info.get("curves", []):
             self._keep(int(row["epoch"]), row)
         self._deliver()
-        close_abandoned()
+        run_locks.close_abandoned()
         return run_id
 
     def on_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
@@ -128,7 +128,7 @@ class TrainingRun:
         try:
             with store.quickly():
                 for key, text in list(self._warnings.items()):
-                    self._client.set_tag(self.run_id, key, text)
+                    self._client.set_tag(str(self.run_id), key, text)
                     del self._warnings[key]
         except Exception as error:
             note(f"MLflow: warnings kept for later ({store.reason(error)})")
@@ -143,7 +143,7 @@ class TrainingRun:
             artifacts: files to keep with the run; those that do not exist are left out.
             model_dir: the trained model (`models/model`), logged as a pyfunc.
         """
-        if self._client is None or self.run_id is None:
+        if self.run_id is None:
             return
         delivered = self._deliver()
         self._deliver_warnings()
@@ -162,20 +162,20 @@ class TrainingRun:
         except Exception as error:
             note(f"MLflow: the run could not be closed ({store.reason(error)})")
         else:
-            if self._hold:
-                self._hold.release()
+            if self._run_lock:
+                self._run_lock.release()
 
     def _send_files(self, artifacts: list[Path], model_dir: Path | None) -> None:
         from vtcc.tracking import packaging
 
         assert self.run_id is not None
         try:
-            self._client.log_text(self.run_id, facts.environment(), "environment.txt")
+            self._client.log_text(self.run_id, provenance.environment(), "environment.txt")
             for path in artifacts:
                 if Path(path).exists():
                     self._client.log_artifact(self.run_id, str(path))
             if model_dir is not None:
-                digest = facts.model_digest(model_dir)
+                digest = provenance.model_digest(model_dir)
                 tags = self._client.get_run(self.run_id).data.tags
                 if tags.get("vtcc.model_digest") == digest and model_id(self._client, self.run_id):
                     return  # saved again after a kill in the very end
@@ -198,9 +198,9 @@ class TrainingRun:
             "mlflow.runName": f"{self.experiment} seed {self._params['train.seed']}",
             "vtcc.dataset": self.experiment,
             "vtcc.data_digest": self._cache.digest,
-            **facts.encoder_tags(self._encoder),
-            **facts.source_tags("vtcc train"),
-            **(self._hold.tags if self._hold else {}),
+            **provenance.encoder_tags(self._encoder),
+            **provenance.source_tags("vtcc train"),
+            **(self._run_lock.tags if self._run_lock else {}),
         }
         if resumed:
             tags["vtcc.continues"] = resumed  # its first epochs are in a run this store lacks
@@ -214,8 +214,8 @@ class TrainingRun:
         try:
             with store.quickly():
                 while self._pending:
-                    _log_figures(self._client, self.run_id, self._pending[:_BATCH])
-                    del self._pending[:_BATCH]
+                    log_figures(self._client, str(self.run_id), self._pending[:BATCH])
+                    del self._pending[:BATCH]
         except Exception as error:
             self._retry_at = time.monotonic() + _PAUSE_SECONDS
             note(f"MLflow: figures kept for later ({store.reason(error)})")
@@ -223,78 +223,7 @@ class TrainingRun:
         return True
 
 
-def log_evaluation(
-    run: Mapping[str, Any],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    artifacts: list[Path] | None = None,
-    *,
-    experiment: str | None = None,
-    model_dir: Path = paths.MODEL,
-) -> str | None:
-    """Logs scores to a child run `evaluate` of the training's run, and to that run itself.
-
-    The same training, parameters and scores again change nothing. A training that this store
-    does not know (untracked, or pulled from another machine) gets a run that says so and
-    carries the model.
-
-    Args:
-        run: the content of models/run.json.
-        params: of the evaluation, flat with dotted keys.
-        metrics: flat scores; what is not a finite number is left out.
-        artifacts: files for the child run.
-        experiment: the dataset's name, where `run` has none.
-        model_dir: the trained model.
-
-    Returns:
-        The id of the run that carries the model: `run["run_id"]` where the store knows it.
-
-    Raises:
-        VtccError: when the store cannot be reached.
-    """
-    client = store.client()
-    name = experiment or run.get("experiment") or "vtcc"
-    with store.reachable():
-        parent = known_run(client, run.get("run_id")) or adopt(client, name, run, model_dir)
-        complete(client, parent, paths.CURVES)
-        info = client.get_run(parent).info
-        scores = {k: float(v) for k, v in metrics.items() if is_finite(v)}
-        fingerprint = _fingerprint([parent, dict(params), scores])
-        same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
-        if client.search_runs([info.experiment_id], same, max_results=1):
-            return parent
-        hold = alive.Hold()
-        tags = {
-            "mlflow.parentRunId": parent,
-            "mlflow.runName": "evaluate",
-            **facts.source_tags("vtcc evaluate"),
-            **hold.tags,
-        }
-        child = client.create_run(info.experiment_id, tags=tags).info.run_id
-    try:
-        with store.reachable():
-            _log_params(client, child, params)
-            log_scores(client, child, scores)
-            log_scores(client, parent, scores, model_id=model_id(client, parent))
-        step = max(_last_steps(client, parent).values(), default=0)
-        for path in artifacts or []:
-            if Path(path).exists():
-                client.log_artifact(child, str(path))
-                if Path(path).suffix == ".png":
-                    _log_figure(client, child, Path(path), step)
-        # Last, so that an interrupted evaluation is logged again rather than taken for complete.
-        client.set_tag(child, "vtcc.evaluation", fingerprint)
-    except BaseException as error:
-        with contextlib.suppress(Exception), store.quickly():
-            client.set_terminated(child, "FAILED" if isinstance(error, Exception) else "KILLED")
-            hold.release()
-        raise
-    client.set_terminated(child, "FINISHED")
-    hold.release()
-    return parent
-
-
-def known_run(client: Any, run_id: str | None) -> str | None:
+def known_run(client: "MlflowClient", run_id: str | None) -> str | None:
     """`run_id` if the store has that run and it was not deleted, else None."""
     from mlflow.exceptions import MlflowException
 
@@ -309,36 +238,15 @@ def known_run(client: Any, run_id: str | None) -> str | None:
     return run_id if active else None
 
 
-def adopt(client: Any, experiment: str, run: Mapping[str, Any], model_dir: Path) -> str:
-    """The id of a top-level run for a model that was trained out of this store's sight.
-
-    The same model gets the same run again.
-    """
-    from vtcc.tracking import packaging
-
-    digest = facts.model_digest(model_dir)
-    experiment_id = store.experiment_id(client, experiment)
-    same = f"tags.`vtcc.model_digest` = '{digest}' and attributes.status = 'FINISHED'"
-    if found := client.search_runs([experiment_id], same, max_results=1):
-        return found[0].info.run_id
-    origin = "untracked training"
-    if run.get("run_id"):
-        origin = f"run {run['run_id']} of {run.get('tracking_uri') or 'another store'}"
-    tags = {
-        "mlflow.runName": f"{experiment} (imported)",
-        "vtcc.origin": origin,
-        "vtcc.model_digest": digest,
-        **facts.encoder_tags(packaging.model_info(model_dir).get("encoder")),
-        **facts.source_tags("vtcc evaluate"),
-    }
-    adopted = client.create_run(experiment_id, tags=tags).info.run_id
-    packaging.log_model(adopted, model_dir)
-    client.set_terminated(adopted, "FINISHED")
-    note(f"MLflow: this store does not know the training ({origin}); logged the model as {adopted}")
-    return adopted
+def training_of(client: "MlflowClient", run_id: str) -> str:
+    """The training of an `evaluate` run, else the run itself: its parent may be a study."""
+    tags = client.get_run(run_id).data.tags
+    if tags.get("mlflow.source.name") == EVALUATE:
+        return known_run(client, tags.get(PARENT)) or run_id
+    return run_id
 
 
-def _log_dataset(client: Any, run_id: str, cache: Cache) -> None:
+def _log_dataset(client: "MlflowClient", run_id: str, cache: Cache) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     profile = {"num_rows": len(cache.paths), "image_size": cache.image_size}
@@ -352,7 +260,7 @@ def _log_dataset(client: Any, run_id: str, cache: Cache) -> None:
     client.log_inputs(run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "training")])])
 
 
-def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
+def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
     """Logs what the run does not have yet: logged parameters cannot change."""
     from mlflow.entities import Param
 
@@ -363,72 +271,39 @@ def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
 
 
 def log_scores(
-    client: Any, run_id: str, scores: Mapping[str, float], model_id: str | None = None
+    client: "MlflowClient", run_id: str, scores: Mapping[str, float], model_id: str | None = None
 ) -> None:
     """Logs figures to a run, and to its model where one is named."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     metrics = [Metric(k, v, now, 0, model_id=model_id, run_id=run_id) for k, v in scores.items()]
-    for i in range(0, len(metrics), 1000):
-        client.log_batch(run_id, metrics=metrics[i : i + 1000])
+    for i in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[i : i + BATCH])
 
 
-def model_id(client: Any, run_id: str) -> str | None:
+def model_id(client: "MlflowClient", run_id: str) -> str | None:
     """The id of the model that a run has logged last, or None."""
     outputs = client.get_run(run_id).outputs
     models = outputs.model_outputs if outputs else []
     return models[-1].model_id if models else None
 
 
-def _last_steps(client: Any, run_id: str) -> dict[str, int]:
+def last_steps(client: "MlflowClient", run_id: str) -> dict[str, int]:
     """The last epoch that the run has of each figure."""
     names = client.get_run(run_id).data.metrics
     steps = {name: [m.step for m in client.get_metric_history(run_id, name)] for name in names}
     return {name: max(found) for name, found in steps.items() if found}
 
 
-def _log_figures(client: Any, run_id: str | None, rows: list[tuple[str, float, int, int]]) -> None:
+def log_figures(
+    client: "MlflowClient", run_id: str, rows: Sequence[tuple[str, float, int, int]]
+) -> None:
+    """Logs (name, value, timestamp in ms, epoch), as many in a request as MLflow takes."""
     from mlflow.entities import Metric
 
-    client.log_batch(run_id, metrics=[Metric(k, v, stamp, step) for k, v, stamp, step in rows])
-
-
-def complete(client: Any, run_id: str, curves: Path) -> None:
-    """Sends a finished training's figures that its run lacks, and closes the run.
-
-    Either is so when the store was away at the training's end, whether or not the run was
-    taken for abandoned since.
-
-    Args:
-        curves: `reports/curves.csv` of that training.
-    """
-    run = client.get_run(run_id)
-    unfinished = run.info.status == "RUNNING" or alive.ABANDONED in run.data.tags
-    if not unfinished or not curves.is_file():
-        return
-    known, now = _last_steps(client, run_id), int(time.time() * 1000)
-    with curves.open(encoding="utf-8", newline="") as file:
-        table = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    rows = [
-        (key, value, now, int(row["epoch"]))
-        for row in table
-        for key, value in row.items()
-        if key != "epoch" and is_finite(value) and row["epoch"] > known.get(key, 0)
-    ]
-    for i in range(0, len(rows), _BATCH):
-        _log_figures(client, run_id, rows[i : i + _BATCH])
-    alive.forget(client, run)
-    client.set_terminated(run_id, "FINISHED")
-    note(f"MLflow: sent {len(rows)} figures that the training could not deliver")
-
-
-def _log_figure(client: Any, run_id: str, path: Path, step: int) -> None:
-    """A picture by its epoch: MLflow shows those of several runs beside each other."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
+    for i in range(0, len(rows), BATCH):
+        client.log_batch(run_id, metrics=[Metric(*row) for row in rows[i : i + BATCH]])
 
 
 def is_finite(value: Any) -> bool:
@@ -436,5 +311,6 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _fingerprint(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+def finite(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The figures that can be logged."""
+    return {key: float(value) for key, value in figures.items() if is_finite(value)}

@@ -1,4 +1,4 @@
-"""The model as MLflow serves it: image bytes in; cluster, confidence, probabilities out.
+"""The model as MLflow serves it: image bytes in; cluster, name, confidence, probabilities out.
 
 MLflow runs this file by itself when it loads the model ("models from code"); the package
 `vtcc` is shipped beside it. Nothing is pickled. See `packaging.log_model`.
@@ -18,9 +18,11 @@ class ClusterImages(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Loads the weights; torch is imported here, not when the file is read."""
-        from vtcc.engine import predict
+        from pathlib import Path
 
-        self.predictor = predict.load(context.artifacts["model"])
+        from vtcc.clusters import load_predictor
+
+        self.predictor = load_predictor(Path(context.artifacts["model"]))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -33,14 +35,16 @@ class ClusterImages(PythonModel):
             params: `batch_size`: images per forward pass, 512 unless told.
 
         Returns:
-            A DataFrame with the rows of the input: `cluster` (int64), `confidence` (float64,
-            the highest probability) and `probabilities` (list of K floats).
+            A DataFrame with the rows of the input: `cluster` (int64; -1 for images of excluded
+            clusters), its `name`, `confidence` (float64, the probability of that cluster) and
+            `probabilities` (list of K floats, by ascending cluster).
 
         Raises:
             MlflowException: naming the first row that is no readable image (HTTP 400).
         """
         import numpy as np
 
+        from vtcc.clusters import decide
         from vtcc.data import images
 
         p = self.predictor
@@ -58,16 +62,13 @@ class ClusterImages(PythonModel):
                 raise _bad(f"row {row}: not a readable image ({error})") from error
             except (TypeError, binascii.Error) as error:
                 raise _bad(f"row {row}: {error}") from error
-        if column:
-            found = p.predict(pixels, batch_size=batch_size)
-            probabilities = np.asarray(found.probabilities, dtype=np.float64)
-        else:
-            probabilities = np.empty((0, p.num_clusters))
+        applied = decide(p, p.predict(pixels, batch_size=batch_size))
         return pd.DataFrame(
             {
-                "cluster": probabilities.argmax(1).astype(np.int64),
-                "confidence": probabilities.max(1, initial=0.0),
-                "probabilities": list(probabilities.tolist()),
+                "cluster": applied.cluster,
+                "name": [applied.name(i) for i in range(len(column))],
+                "confidence": applied.confidence.astype(np.float64),
+                "probabilities": applied.shares.astype(np.float64).tolist(),
             },
             index=model_input.index,
         )

@@ -7,16 +7,21 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc import paths, quiet
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.progress import note
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
+PORT = "MLFLOW_PORT"  # of `vtcc ui`; the Makefile hands it on
 
 # A store that does not answer must not hold up a training for minutes (MLflow's own: 7 tries
 # of 120 s with growing pauses). Uploads of models keep MLflow's patience.
@@ -95,6 +100,23 @@ def reachable() -> Iterator[None]:
         raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}; {todo}") from error
 
 
+def pages() -> str:
+    """Where MLflow's pages are: of the tracking server, else of the `vtcc ui` that runs now.
+
+    Where none runs, where the next one would be.
+    """
+    uri = public_uri().rstrip("/")
+    if uri.startswith(("http://", "https://")):
+        return uri
+    running = locks.alive(ui_marks())
+    return running[0] if running else f"http://127.0.0.1:{os.environ.get(PORT) or 5000}"
+
+
+def ui_marks() -> Path:
+    """Where each `vtcc ui` of this project leaves its address for as long as it runs."""
+    return paths.home() / ".vtcc" / "ui"
+
+
 def reason(error: BaseException) -> str:
     """The first line of an error, short enough for one line and without passwords."""
     lines = str(error).strip().splitlines()
@@ -102,7 +124,7 @@ def reason(error: BaseException) -> str:
     return public_uri(text if len(text) <= 200 else text[:197] + "...")
 
 
-def client() -> Any:
+def client() -> "MlflowClient":
     """An `MlflowClient` of the store, which also becomes MLflow's own default in this process.
 
     Opening the default store creates the database, one process at a time.
@@ -111,7 +133,12 @@ def client() -> Any:
         VtccError: when the store cannot be opened or reached.
     """
     quiet.apply()
-    import mlflow
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        if error.name != "mlflow":
+            raise
+        raise VtccError("MLflow is not installed; run: pip install mlflow") from None
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -125,31 +152,33 @@ def client() -> Any:
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         else:
             os.environ["MLFLOW_TRACKING_URI"] = before
-        with alone():
+        with alone() if uri == default_uri() else contextlib.nullcontext():
             made = mlflow.MlflowClient(tracking_uri=uri)
             made.search_experiments(max_results=1)
     return made
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """In the default store: one process at a time.
+def alone() -> contextlib.AbstractContextManager[None]:
+    """Inside, no other process of this project changes what this one has just looked up. Nests.
 
     Two that create the same SQLite database at once would break each other; two that register
-    the same run would make two versions of it.
+    the same run would make two versions of it; two that move an alias would lose one move.
     """
-    if tracking_uri() != default_uri():
-        yield
-        return
-    from filelock import FileLock  # comes with torch
-
-    lock = paths.home() / ".vtcc" / "mlflow.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock, is_singleton=True):  # so that it nests
-        yield
+    return locks.exclusive(paths.home() / ".vtcc" / "mlflow.lock", nests=True)
 
 
-def experiment_id(mlflow_client: Any, name: str) -> str:
+def every(search: Callable[..., Any], *given: Any, **named: Any) -> Iterator[Any]:
+    """All that a search of an `MlflowClient` finds, page by page; it returns one at a time."""
+    page = None
+    while True:
+        results = search(*given, page_token=page, **named)
+        yield from results
+        page = results.token
+        if not page:
+            return
+
+
+def experiment_id(mlflow_client: "MlflowClient", name: str) -> str:
     """The experiment called `name`, made or restored when needed.
 
     In the default store its files go to `<home>/mlartifacts`; a remote server decides itself.

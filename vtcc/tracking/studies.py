@@ -1,20 +1,23 @@
 """A study or a sweep as one MLflow run, above the runs of its trainings."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from vtcc import provenance
 from vtcc.progress import note
-from vtcc.tracking import alive, facts, runs, store
+from vtcc.tracking import evaluations, run_locks, runs, store
 
-PARENT = "mlflow.parentRunId"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 class StudyRun:
     """The parent run of a study; the same study goes on with the same run.
 
-    The store may fail or lack a training (pulled from another machine): that is noted, and the
-    study's records are complete all the same.
+    The store may fail or lack a training (pulled from another machine), and MLflow need not be
+    installed: that is noted, and the study's records are complete all the same.
 
     Attributes:
         run_id: the MLflow run, or None where there is no store.
@@ -33,63 +36,70 @@ class StudyRun:
             kind: study or sweep.
         """
         self.run_id: str | None = None
-        self._client: Any = None
-        self._hold = alive.Hold()
-        try:
+        self._name, self._kind = name, kind
+        self._client: MlflowClient  # where there is a run
+        self._run_lock = run_locks.RunLock()
+        with _noted(f"the {kind} is not tracked"):
             self._client = store.client()
             where = store.experiment_id(self._client, experiment)
             same = f"tags.`vtcc.study` = '{name}' and tags.`vtcc.kind` = '{kind}'"
-            found = self._client.search_runs([where], same, max_results=1)
-            if found:
-                run_id = found[0].info.run_id
-                alive.reopen(self._client, run_id, self._hold)
+            known = self._client.search_runs([where], same, max_results=1)
+            if known:
+                run_id = known[0].info.run_id
+                run_locks.reopen(self._client, run_id, self._run_lock)
             else:
                 tags = {
                     "mlflow.runName": f"{kind} {name}",
                     "vtcc.study": name,
                     "vtcc.kind": kind,
-                    **facts.source_tags(f"vtcc {kind}"),
-                    **self._hold.tags,
+                    **provenance.source_tags(f"vtcc {kind}"),
+                    **self._run_lock.tags,
                 }
                 run_id = self._client.create_run(where, tags=tags).info.run_id
             text = "\n\n".join(filter(None, [title, question]))
             self._client.set_tag(run_id, "mlflow.note.content", text)
-        except Exception as error:
-            note(f"MLflow: the {kind} is not tracked ({store.reason(error)})")
-        else:
-            self.run_id, self._name, self._kind = run_id, name, kind
+            self.run_id = run_id
+        if self.run_id is None:
+            self._run_lock.release()
 
-    def adopt(self, setting: str, run_id: str | None) -> None:
+    def adopt(self, setting: str, run_id: str | None, run_name: str | None = None) -> None:
         """Puts a training's run below the study's.
 
         One that belongs to another study already stays there, and is tagged with this one too.
+
+        Args:
+            setting: or trial, the tag `vtcc.study.<name>` of the run.
+            run_id: of the training.
+            run_name: tells it from its siblings, which differ neither in data nor in seed, or in
+                the seed alone; None leaves it as it is.
         """
         if self.run_id is None:
             return
-        try:
+        with _noted(f"{run_id} is not shown below its study"):
             child = runs.known_run(self._client, run_id)
             if child is None:
                 return
             tags = self._client.get_run(child).data.tags
             self._client.set_tag(child, f"vtcc.study.{self._name}", setting)
-            if runs.known_run(self._client, tags.get(PARENT)) is None:
-                self._client.set_tag(child, PARENT, self.run_id)
-                if self._kind == "sweep":  # whose trainings differ neither in data nor in seed
-                    self._client.set_tag(child, "mlflow.runName", f"{self._name} {setting}")
-        except Exception as error:
-            note(f"MLflow: {run_id} is not shown below its study ({store.reason(error)})")
+            if runs.known_run(self._client, tags.get(runs.PARENT)) is None:
+                self._client.set_tag(child, runs.PARENT, self.run_id)
+                if run_name:
+                    self._client.set_tag(child, "mlflow.runName", f"{self._name} {run_name}")
+
+    def log_evaluation(self, directory: Path) -> None:
+        """Logs the evaluation in a worktree, which DVC may have restored; the same once only."""
+        if self.run_id is not None:
+            with _noted("an evaluation was not logged"):
+                evaluations.log_current(directory)
 
     def score(self, run_id: str | None, figures: Mapping[str, float]) -> None:
         """Logs figures to a training's run."""
         if self.run_id is None:
             return
-        try:
+        with _noted(f"figures of {run_id} were not delivered"):
             child = runs.known_run(self._client, run_id)
             if child is not None:
-                finite = {k: float(v) for k, v in figures.items() if runs.is_finite(v)}
-                runs.log_scores(self._client, child, finite)
-        except Exception as error:
-            note(f"MLflow: figures of {run_id} were not delivered ({store.reason(error)})")
+                runs.log_scores(self._client, child, runs.finite(figures))
 
     def finish(
         self, status: str, figures: Mapping[str, float], artifacts: Sequence[Path] = ()
@@ -103,13 +113,19 @@ class StudyRun:
         """
         if self.run_id is None:
             return
-        try:
-            finite = {k: float(v) for k, v in figures.items() if runs.is_finite(v)}
-            runs.log_scores(self._client, self.run_id, finite)
+        with _noted(f"the {self._kind}'s summary was not delivered"):
+            runs.log_scores(self._client, self.run_id, runs.finite(figures))
             for path in artifacts:
                 if path.exists():
                     self._client.log_artifact(self.run_id, str(path))
             self._client.set_terminated(self.run_id, status)
-            self._hold.release()
-        except Exception as error:
-            note(f"MLflow: the study's summary was not delivered ({store.reason(error)})")
+            self._run_lock.release()
+
+
+@contextlib.contextmanager
+def _noted(what: str) -> Iterator[None]:
+    """A store that fails costs a study nothing but a line."""
+    try:
+        yield
+    except Exception as error:
+        note(f"MLflow: {what} ({store.reason(error)})")

@@ -1,15 +1,15 @@
 """`vtcc ui`: MLflow's pages over the project's own store, on this machine only."""
 
 import errno
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
+import uuid
 
 from vtcc import paths, quiet
 from vtcc.errors import VtccError
+from vtcc.process import groups, locks
 from vtcc.progress import note
 from vtcc.tracking import store
 
@@ -42,13 +42,17 @@ def launch(port: int = 5000) -> None:
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, signal.default_int_handler)
     # A session of its own: Ctrl-C reaches us alone, and we stop all of its workers.
+    address = f"http://{HOST}:{port}"
+    mark = locks.Mark(store.ui_marks() / f"{port}-{uuid.uuid4().hex}.lock", address)
     server = subprocess.Popen(command, start_new_session=True)
     try:
         status = server.wait()
     except KeyboardInterrupt:
         status = 0
     finally:
-        _stop(server)
+        # Politely first, but not by SIGINT, at which it prints a traceback.
+        groups.end(server, signal.SIGTERM, grace=8.0)
+        mark.remove()
     if status:
         raise VtccError(f"the MLflow server ended with status {status}; its lines above say why")
 
@@ -75,17 +79,3 @@ def check_port(
                 f"--port: {host}:{port} {why}; stop what runs there, or choose another: "
                 f"{command} --port {port + 1} ({make}={port + 1})"
             ) from None
-
-
-def _stop(server: subprocess.Popen) -> None:
-    """Ends the server's whole process group, politely first (its SIGINT prints a traceback)."""
-    for sign, seconds in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0)):
-        try:
-            os.killpg(server.pid, sign)
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
-                server.poll()  # the leader stays a member until it is reaped
-                os.killpg(server.pid, 0)
-                time.sleep(0.1)
-        except ProcessLookupError:
-            return

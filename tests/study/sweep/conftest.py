@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.fakes import stand_in
 from vtcc.runner import dvc
-from vtcc.study.sweep import objective, search, trial
+from vtcc.study.sweep import objective, trial
 
 SWEEP = """\
 name: rates
@@ -94,12 +95,11 @@ def world(project: Path, ran: list, monkeypatch: pytest.MonkeyPatch) -> World:
         made.events.append("labels")
         return {n: {"acc": 1 - n / 100, "nmi": 0.5} for n in kept}
 
-    monkeypatch.setattr(dvc, "run_stage", made.run_stage)
-    monkeypatch.setattr("vtcc.data.cache.open_cache", lambda directory: cache)
-    monkeypatch.setattr(objective, "Yardstick", lambda directory: yardstick)
-    monkeypatch.setattr(trial, "judge", judge)
-    monkeypatch.setattr(trial, "scores", scores)
-    monkeypatch.setattr(search, "_tracker", lambda sweep: search._Untracked())
+    stand_in(monkeypatch, dvc, "run_stage", made.run_stage)
+    stand_in(monkeypatch, "vtcc.data.cache", "open_cache", lambda directory: cache)
+    stand_in(monkeypatch, objective, "Yardstick", lambda directory: yardstick)
+    stand_in(monkeypatch, trial, "judge", judge)
+    stand_in(monkeypatch, trial, "scores", scores)
     return made
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.fakes import stand_in
 from tests.study.sweep.conftest import RATE, SWEEP, World, quality
 from vtcc import config
 from vtcc.errors import VtccError
@@ -18,6 +19,7 @@ from vtcc.stages import sweep as stage
 from vtcc.study import sweep
 from vtcc.study.sweep import objective, storage
 from vtcc.study.sweep.trial import Rungs
+from vtcc.tracking import registry
 
 
 def trials(project: Path) -> list[dict[str, Any]]:
@@ -158,9 +160,11 @@ def intermediate(monkeypatch: pytest.MonkeyPatch, forgotten: list[Path]) -> None
     def state(self: Rungs, epoch: int = 0) -> dict[str, Any]:
         return {"train": config.to_dict(self._params.train), "run_id": "cut off"}
 
-    monkeypatch.setattr(Rungs, "state", state)
-    monkeypatch.setattr(Rungs, "forget", lambda self: forgotten.append(self.scratch))
-    monkeypatch.setattr(objective, "of_checkpoint", lambda _, state, info: quality(state["train"]))
+    stand_in(monkeypatch, Rungs, "state", state)
+    stand_in(monkeypatch, Rungs, "forget", lambda self: forgotten.append(self.scratch))
+    stand_in(
+        monkeypatch, objective, "of_checkpoint", lambda _, state, info: quality(state["train"])
+    )
 
 
 def test_what_lies_behind_is_pruned(
@@ -250,10 +254,15 @@ def test_the_page_holds_everything_and_needs_no_network(
     assert text.count('class="dot chosen"') == 4  # history, two slices, against ACC
 
 
-def test_registering_trains_the_winner_in_full(file: Path, project: Path, world: World) -> None:
+def test_registering_trains_the_winner_in_full(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[dict[str, Any]] = []
     world.on_train = seen.append
+    made = registry.Registered("vtcc-digits", "1", "r", True, "promoted")
+    registered = stand_in(monkeypatch, registry, "register_current", lambda directory: made)
     sweep.run(file, trials=2, register=True)
+    registered.assert_called_once()
     assert [train["epochs"] for train in seen] == [30, 30, 100]
     assert world.events[-2:] == ["train", "evaluate"]
     assert world.events.index("labels") < len(world.events) - 2

@@ -4,8 +4,6 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from filelock import FileLock
-
 from vtcc import progress
 from vtcc.data import archive, fetch, mirror
 from vtcc.data.catalog import Card, Source
@@ -14,6 +12,7 @@ from vtcc.data.sources.registry import Places
 from vtcc.data.sources.tree import Tree
 from vtcc.data.walk import is_hidden
 from vtcc.errors import TemporaryError, VtccError
+from vtcc.process import locks
 
 
 def obtain(card: Card, places: Places, skip: frozenset[str]) -> Tree:
@@ -34,8 +33,7 @@ def obtain(card: Card, places: Places, skip: frozenset[str]) -> Tree:
         return _open(card, held, places, skip)
     tried = [str(place) for place in mirror.local_places(directory)]
     # Whoever asks for the same dataset meanwhile waits; `vtcc clean` leaves it alone.
-    places.downloads.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{places.downloads / card.name}.lock"):
+    with locks.exclusive(places.downloads / f"{card.name}.lock"):
         return _download(card, places, skip, tried)
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import config, paths, schema
+from vtcc import config, schema
 from vtcc.config import compose
 from vtcc.errors import VtccError
-from vtcc.runner import workspace
 from vtcc.schema import parameter
 from vtcc.study import plan
 from vtcc.study.sweep import space
@@ -112,18 +111,7 @@ def read(file: Path, project: Path | None = None) -> Sweep:
     Raises:
         VtccError: on anything that would fail later, in one line that says where.
     """
-    project = project or paths.project()
-    if file.resolve().is_relative_to(project):
-        file = file.resolve().relative_to(project)
-    if not (project / file).is_file():
-        raise VtccError(f"{file}: no such sweep file; docs/sweeps.md says what one holds")
-    values = config.read_yaml(project / file)
-    if not isinstance(values, dict):
-        raise VtccError(f"{file}: expected keys and values; docs/sweeps.md says which")
-    try:
-        return _sweep(values, file, project)
-    except VtccError as error:
-        raise VtccError(f"{file}: {error}") from None
+    return plan.read_file(file, project, "sweep", _sweep)
 
 
 def resized(sweep: Sweep, trials: int) -> Sweep:
@@ -148,15 +136,8 @@ def _capped(sweep: Sweep) -> Sweep:
 def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
     keys: SweepKeys = schema.build(SweepKeys, values)
     overrides = keys.overrides or {}
-    params = workspace.resolve(
-        keys.preset,
-        overrides,
-        project=project,
-        dataset=keys.dataset,
-        model=keys.model,
-        augment=keys.augment,
-        encoder=keys.encoder,
-    )
+    presets = {k: getattr(keys, k) for k in plan.PRESETS}
+    params = compose.compose(overrides=overrides, project=project, **presets)
     compose.check_encoder(params)
     if "train.seed" in overrides:
         raise VtccError("overrides.train.seed: the key `seed` gives it")

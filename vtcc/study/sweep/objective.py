@@ -5,11 +5,14 @@ augmentations, losses and encoders compare. Why these two figures: docs/sweeps.m
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtcc import paths
+
+if TYPE_CHECKING:
+    from vtcc.engine.predict import Predictor
 
 VERSION = 1  # of the definition; trials of different ones do not compare
 IMAGES = 1000
@@ -41,7 +44,7 @@ class Yardstick:
         points = selection.principal_components(self.images, selection.REFERENCE_DIMENSIONS)
         self.neighbours = nearest(points, NEIGHBOURS)
 
-    def score(self, predictor: Any) -> dict[str, float]:
+    def score(self, predictor: "Predictor") -> dict[str, float]:
         """The figures of a model, `objective` among them.
 
         Args:

@@ -227,25 +227,6 @@ def searched(bounds: dict[str, Any]) -> str:
     )
 
 
-def markdown(made: dict[str, Any]) -> str:
-    """The trials as a table and what labels say of them, as docs/sweeps.md shows a record."""
-    complete = sorted(
-        (t for t in made["trials"] if t["state"] == "complete"), key=lambda t: -t["objective"]
-    )
-    lines = [
-        "| trial | objective | of views | of neighbours | clusters | ACC afterwards | NMI |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for t in complete:
-        f, s = t["figures"], t["scores"]
-        lines.append(
-            f"| {t['number']} | {f['objective']:.3f} | {f['view_information']:.3f} | "
-            f"{f['neighbour_information']:.3f} | {f['effective_clusters']:.1f} | "
-            f"{s['acc']:.3f} | {s['nmi']:.3f} |"
-        )
-    return "\n".join([*lines, "", *sentences(made)])
-
-
 def shown(values: dict[str, Any]) -> str:
     """Values with the last part of their keys: `learning_rate 0.001, rotation 10`."""
     words = []

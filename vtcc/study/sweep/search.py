@@ -1,24 +1,26 @@
 """Runs a sweep: asks for trials, trains and judges them, keeps what is found."""
 
-import importlib.util
-import statistics
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
-from vtcc.progress import duration, note
 from vtcc.runner.dvc import StageError
 from vtcc.runner.workspace import Workspace
-from vtcc.study import crew, facts
+from vtcc.study import workers
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep import results, storage
 from vtcc.study.sweep.file import Sweep
 from vtcc.study.sweep.storage import Trials
+from vtcc.tracking.studies import StudyRun
+
+if TYPE_CHECKING:
+    from vtcc.data.cache import Cache
+    from vtcc.study.sweep.objective import Yardstick
 
 MOST_FAILURES = 3  # in a row
 _COLLAPSED = "the training has collapsed"
@@ -94,7 +96,8 @@ def run(
     outcome = Outcome(sweep)
     home = Workspace(project=project, params=sweep.params).home
     with storage.opened(sweep, home, again=again) as found:
-        tracker = _tracker(sweep)
+        experiment = sweep.params["dataset"]["name"]
+        tracker = StudyRun(sweep.name, sweep.title, sweep.question, experiment, kind="sweep")
         outcome.run_id = tracker.run_id
         search = _Search(sweep, found, jobs, threads, tracker, on_trial)
         status = "FAILED"
@@ -125,7 +128,7 @@ class _Search:
         trials: Trials,
         jobs: int,
         threads: int,
-        tracker: Any,
+        tracker: StudyRun,
         on_trial: Callable[[dict[str, Any]], None],
     ) -> None:
         self.sweep, self.trials, self.tracker = sweep, trials, tracker
@@ -133,28 +136,26 @@ class _Search:
         self.jobs = max(1, min(jobs, self.budget))
         self.threads = threads or (1 if jobs > 1 else 0)
         self._asked = {"jobs": jobs, "threads": self.threads}
-        self.crew = crew.Crew(self.jobs)
+        self.workers = workers.Workers(self.jobs)
         self.failed: dict[int, str] = {}
         self.surroundings: dict[str, Any] = {}
         self._on_trial = on_trial
         self._lock = threading.Lock()
         self._begun = self._failures = 0
-        self._ready: dict[Path, Any] = {}  # caches of worktrees that have their images
-        self._data = threading.Lock()
-        self._yardstick: Any = None
-        self._seconds: list[float] = []
+        self._ready: dict[Path, Cache] = {}  # caches of worktrees that have their images
+        self._yardstick: Yardstick | None = None
         self._code: dict[str, Any] = {}
 
     def play(self, project: Path, register: bool) -> None:
         """Runs the trials that are missing, then scores all of them where labels exist."""
         scored = all(t["scores"] for t in self._complete())
         if self.budget <= 0 and scored and not register:
-            self.crew.say(f"all {self.sweep.trials} trials are done; raise `trials` for more")
+            self.workers.say(f"all {self.sweep.trials} trials are done; raise `trials` for more")
             return
         params = self.sweep.trial({})
-        with crew.places(project, params, self.jobs, self.threads) as places:
-            self._code = facts.commit(places[0].directory)
-            self.crew.play(places, self._work)
+        with workers.places(project, params, self.jobs, self.threads) as places:
+            self._code = provenance.commit(places[0].directory)
+            self.workers.play(places, self._work)
             if self._failures >= MOST_FAILURES:
                 raise VtccError(
                     f"{self._failures} trials in a row failed, such as {max(self.failed)}: "
@@ -171,7 +172,7 @@ class _Search:
         return [t for t in self.trials.all() if t["state"] == "complete"]
 
     def _work(self, where: Workspace) -> None:
-        while not self.crew.stopping:
+        while not self.workers.stopping:
             with self._lock:
                 if self._begun >= self.budget or self._failures >= MOST_FAILURES:
                     return
@@ -199,18 +200,20 @@ class _Search:
             params = config.override(params, {"train.collapse": "abort"})
         where.write(params)
         shown = results.shown(trial["values"])
-        self.crew.say(f"{begun}/{self.budget} {who}: {shown}{self._left(begun)}")
-        cache = self._images(where)
-        rungs = Rungs(self.trials, number, where.params, cache, self._yardstick, where.home)
+        before = [t["seconds"] for t in self._complete() if t.get("how") == "ran"]
+        left = self.workers.left(self.budget - begun + 1, before)
+        self.workers.say(f"{begun}/{self.budget} {who}: {shown}{left}")
+        cache, yardstick = self._images(where)
+        rungs = Rungs(self.trials, number, where.params, cache, yardstick, where.home)
         started = time.monotonic()
         why = None
         try:
-            self.crew.stage("embed", where, who)
-            done = self.crew.stage(
+            self.workers.stage("embed", where, who)
+            done = self.workers.stage(
                 "train", where, who, on_progress=rungs, stopped=lambda: bool(rungs.pruned)
             )
         except KeyboardInterrupt:
-            if self.crew.stopping or not rungs.pruned:
+            if self.workers.stopping or not rungs.pruned:
                 raise
             why = rungs.pruned
         except StageError as error:
@@ -224,25 +227,25 @@ class _Search:
             rungs.forget()
             ended = self.trials.prune(number, why, run_id=run_id, **told)
         else:
-            figures = judge(where.directory, self._yardstick, self._kept(number))
+            figures = judge(where.directory, yardstick, self._kept(number))
             run_id = results.read_json(where.directory / paths.RUN).get("run_id")
             if done.how == "ran":
-                self._seconds.append(seconds)
+                self.workers.seconds.append(seconds)
             ended = self.trials.complete(number, figures, run_id=run_id, how=done.how, **told)
             rungs.forget()  # DVC has the model; no evaluation will tidy up after it
             self.tracker.score(run_id, figures)
-        self.tracker.adopt(who, run_id)
+        self.tracker.adopt(who, run_id, who)
         return ended
 
-    def _images(self, where: Workspace) -> Any:
+    def _images(self, where: Workspace) -> "tuple[Cache, Yardstick]":
         """The worktree's image cache, made first where it is missing; and the yardstick."""
         from vtcc.data.cache import open_cache
         from vtcc.study.sweep.objective import Yardstick
 
-        with self._data:
+        with self.workers.data:
             if where.directory not in self._ready:
-                for stage in crew.DATA:
-                    self.crew.stage(stage, where, "images")
+                for stage in workers.DATA:
+                    self.workers.stage(stage, where, "images")
                 cache = open_cache(where.directory / paths.CACHE)
                 self.trials.check_images(cache.digest)
                 self._ready[where.directory] = cache
@@ -255,12 +258,12 @@ class _Search:
                 self.surroundings = {
                     "images": len(self._yardstick.images),
                     "data_digest": self._yardstick.digest,
-                    "versions": facts.versions(),
-                    "cpu": facts.cpu(),
+                    "versions": provenance.versions(),
+                    "cpu": provenance.cpu(),
                     **self._asked,
                     **self._code,
                 }
-            return self._ready[where.directory]
+            return self._ready[where.directory], self._yardstick
 
     def _kept(self, number: int) -> Path:
         return self.trials.room / f"{number:04d}.npz"
@@ -282,12 +285,12 @@ class _Search:
 
     def _register(self, where: Workspace, best: dict[str, Any]) -> None:
         where.write(self.sweep.full(best["values"]))
-        del where.env["VTCC_REGISTER"]
         self._images(where)
-        for stage in crew.MODEL:
-            self.crew.stage(stage, where, "winner")
-        run_id = results.read_json(where.directory / paths.RUN).get("run_id")
-        self.tracker.adopt("winner", run_id)
+        for stage in workers.MODEL:
+            self.workers.stage(stage, where, "winner")
+        from vtcc.tracking import registry
+
+        self.tracker.adopt("winner", registry.register_current(where.directory).run_id, "winner")
 
     def _tell(self, trial: dict[str, Any]) -> None:
         with self._lock:
@@ -297,39 +300,5 @@ class _Search:
                 words = f"objective {trial['objective']:.4f}{at} in {trial['seconds']:.0f} s"
             else:
                 words = f"{trial['state']}: {trial['reason']}"
-            self.crew.say(f"  trial {number}: {words}")
+            self.workers.say(f"  trial {number}: {words}")
             self._on_trial(trial)
-
-    def _left(self, begun: int) -> str:
-        taken = self._seconds or [
-            t["seconds"] for t in self._complete() if t.get("how") == "ran"
-        ]  # fmt: skip
-        if not taken:
-            return ""
-        rest = statistics.fmean(taken) * (self.budget - begun + 1) / self.jobs
-        return f", about {duration(rest)} left"
-
-
-class _Untracked:
-    """Stands in where MLflow is not installed."""
-
-    run_id = None
-
-    def adopt(self, setting: str, run_id: str | None) -> None:
-        pass
-
-    def score(self, run_id: str | None, figures: Any) -> None:
-        pass
-
-    def finish(self, status: str, figures: Any, artifacts: Any) -> None:
-        pass
-
-
-def _tracker(sweep: Sweep) -> Any:
-    if importlib.util.find_spec("mlflow") is None:
-        note("MLflow is not installed: the sweep is not tracked")
-        return _Untracked()
-    from vtcc.tracking.studies import StudyRun
-
-    name = sweep.params["dataset"]["name"]
-    return StudyRun(sweep.name, sweep.title, sweep.question, name, kind="sweep")

@@ -5,20 +5,20 @@ is taken is one whose process is gone: the same trial goes on, and its training 
 checkpoint.
 """
 
-import fcntl
 import json
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from vtcc import config
 from vtcc.atomic import remove
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.study.sweep import objective
 from vtcc.study.sweep.file import Sweep
 
@@ -45,22 +45,18 @@ def opened(sweep: Sweep, home: Path, *, again: bool = False) -> Iterator["Trials
         VtccError: when another process runs it, or what is there was searched otherwise.
     """
     root = directory(home)
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / f"{sweep.name}.lock").open("a", encoding="utf-8") as lock:
-        _hold(lock, sweep.name)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.exclusive(root / f"{sweep.name}.lock", wait=False))
+        except locks.BusyError:
+            raise VtccError(
+                f"sweep {sweep.name!r}: another process runs it; wait for it, or stop it with "
+                "Ctrl-C there"
+            ) from None
         if again:
             for leftover in (*root.glob(f"{sweep.name}.db*"), root / sweep.name):
                 remove(leftover)
         yield Trials(sweep, root)
-
-
-def _hold(lock: IO[str], name: str) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise VtccError(
-            f"sweep {name!r}: another process runs it; wait for it, or stop it with Ctrl-C there"
-        ) from None
 
 
 class Trials:

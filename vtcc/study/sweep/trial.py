@@ -7,6 +7,7 @@ import numpy as np
 
 from vtcc import config, paths
 from vtcc.atomic import atomic_file, remove
+from vtcc.data.cache import Cache
 from vtcc.stages import embed
 from vtcc.study.sweep import objective
 from vtcc.study.sweep.objective import Yardstick
@@ -31,7 +32,7 @@ class Rungs:
         trials: Trials,
         number: int,
         params: dict[str, Any],
-        cache: Any,
+        cache: Cache,
         yardstick: Yardstick,
         home: Path,
     ) -> None:

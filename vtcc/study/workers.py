@@ -2,12 +2,15 @@
 
 import contextlib
 import signal
+import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vtcc.process import commands
+from vtcc.progress import duration
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 
@@ -30,15 +33,13 @@ def places(
         threads: processor threads of a stage; 0 leaves it to the libraries.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dvc.interruptible())
+        stack.enter_context(commands.interruptible())
         stack.enter_context(_terminable())
         found = []
         for _ in range(jobs):
             place = stack.enter_context(Workspace(project=project, private=True, params=params))
             if threads:
                 place.env |= dict.fromkeys(THREADS, str(threads))
-            # Variants under test are no candidates for the registered model.
-            place.env["VTCC_REGISTER"] = "no"
             found.append(place)
         yield found
 
@@ -56,11 +57,19 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-class Crew:
-    """Threads that work in worktrees, and what they say."""
+class Workers:
+    """Threads that work in worktrees, and what they say.
+
+    Attributes:
+        jobs: how many threads.
+        data: held while images are fetched, which must not happen twice at once.
+        seconds: that each training of this call took.
+    """
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
+        self.data = threading.Lock()
+        self.seconds: list[float] = []
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
 
@@ -72,6 +81,17 @@ class Crew:
     def say(self, text: str) -> None:
         """One line for whoever watches."""
         print(text, flush=True)
+
+    def left(self, count: int, before: Sequence[float]) -> str:
+        """How long so many more trainings may take, as the end of a line.
+
+        Args:
+            count: of trainings. before: seconds of earlier ones, where none has run yet.
+        """
+        taken = self.seconds or before
+        if not taken:
+            return ""
+        return f", about {duration(statistics.fmean(taken) * count / self.jobs)} left"
 
     def play(self, places: list[Workspace], work: Callable[[Workspace], None]) -> None:
         """Runs `work` in every worktree at once, a thread each, until all return.

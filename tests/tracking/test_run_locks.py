@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc import paths
-from vtcc.tracking import alive, runs, store
+from vtcc.tracking import evaluations, run_locks, runs, store
 
 pytestmark = pytest.mark.xdist_group("tracking")
 
@@ -30,7 +31,7 @@ def start(cache, resumed=None):
 
 def die(tracker):
     """What the kernel does for a process that is killed."""
-    tracker._hold._file.close()
+    tracker._run_lock._mark._lock.release()
 
 
 def status(client, run_id):
@@ -41,13 +42,13 @@ def test_a_killed_run_is_ended_once_and_a_living_one_left_alone(client, cache, h
     dead, living = start(cache), start(cache)
     dead.on_epoch(1, {"loss": 3.0})
     die(dead)
-    assert runs.close_abandoned(here) == [dead.run_id]
+    assert run_locks.close_abandoned(here) == [dead.run_id]
     assert f"ended 1 runs whose process is gone: {dead.run_id}" in capsys.readouterr().out
     assert status(client, dead.run_id) == "KILLED"
     (last,) = client.get_metric_history(dead.run_id, "loss")
     assert client.get_run(dead.run_id).info.end_time == last.timestamp
     assert status(client, living.run_id) == "RUNNING"
-    assert runs.close_abandoned(here) == []
+    assert run_locks.close_abandoned(here) == []
     living.on_end("FINISHED", [], None)
     assert status(client, living.run_id) == "FINISHED"
     assert list((here / ".vtcc" / "runs").iterdir()) == []
@@ -56,12 +57,12 @@ def test_a_killed_run_is_ended_once_and_a_living_one_left_alone(client, cache, h
 def test_going_on_reopens_the_run_and_it_finishes(client, cache, here):
     dead = start(cache)
     die(dead)
-    assert runs.close_abandoned(here) == [dead.run_id]
+    assert run_locks.close_abandoned(here) == [dead.run_id]
     again = start(cache, dead.run_id)
     assert again.run_id == dead.run_id
     assert status(client, dead.run_id) == "RUNNING"
-    assert alive.ABANDONED not in client.get_run(dead.run_id).data.tags
-    assert runs.close_abandoned(here) == []
+    assert run_locks.ABANDONED not in client.get_run(dead.run_id).data.tags
+    assert run_locks.close_abandoned(here) == []
     again.on_end("FINISHED", [], None)
     assert status(client, dead.run_id) == "FINISHED"
 
@@ -87,30 +88,30 @@ def test_a_finished_training_taken_for_killed_is_completed_by_evaluate(
 
     with monkeypatch.context() as patch:
         for name in ("log_batch", "log_text", "set_terminated"):
-            patch.setattr(tracker._client, name, away)
+            stand_in(patch, tracker._client, name, away)
         tracker.on_epoch(1, {"loss": 3.0})
         tracker.on_end("FINISHED", [], None)
     die(tracker)
-    assert runs.close_abandoned(here) == [tracker.run_id]
+    assert run_locks.close_abandoned(here) == [tracker.run_id]
     paths.CURVES.parent.mkdir(exist_ok=True)
     paths.CURVES.write_text("epoch,loss\n1,3\n")
     try:
-        runs.log_evaluation(tracker.record(), {"evaluate.seed": 0}, {"acc": 0.5})
+        evaluations.log_evaluation(tracker.record(), {"evaluate.seed": 0}, {"acc": 0.5})
     finally:
         paths.CURVES.unlink()
     assert status(client, tracker.run_id) == "FINISHED"
     assert [m.value for m in client.get_metric_history(tracker.run_id, "loss")] == [3.0]
-    assert alive.ABANDONED not in client.get_run(tracker.run_id).data.tags
+    assert run_locks.ABANDONED not in client.get_run(tracker.run_id).data.tags
 
 
 def test_runs_of_another_store_wait_until_it_is_used_again(client, cache, here, monkeypatch):
     dead = start(cache)
     die(dead)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "public_uri", lambda uri=None: "http://elsewhere")
-        assert runs.close_abandoned(here) == []
+        stand_in(patch, store, "public_uri", lambda uri=None: "http://elsewhere")
+        assert run_locks.close_abandoned(here) == []
     assert status(client, dead.run_id) == "RUNNING"
-    assert runs.close_abandoned(here) == [dead.run_id]
+    assert run_locks.close_abandoned(here) == [dead.run_id]
 
 
 def test_a_store_that_is_away_is_noted_and_tried_again(client, cache, here, monkeypatch, capsys):
@@ -123,23 +124,23 @@ def test_a_store_that_is_away_is_noted_and_tried_again(client, cache, here, monk
         raise VtccError("no route to host")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "client", away)
-        assert runs.close_abandoned(here) == []
+        stand_in(patch, store, "client", away)
+        assert run_locks.close_abandoned(here) == []
     assert "stay open for now (no route to host)" in capsys.readouterr().out
-    assert runs.close_abandoned(here) == [dead.run_id]
+    assert run_locks.close_abandoned(here) == [dead.run_id]
 
 
 def test_the_file_tells_nothing_of_the_machine(cache, here):
     tracker = start(cache)
     (file,) = (here / ".vtcc" / "runs").iterdir()
-    assert file.read_text() == store.public_uri()
-    assert file.stem == tracker._hold.tags[alive.HOLDER]
+    assert file.read_text().strip() == store.public_uri()
+    assert file.stem == tracker._run_lock.tags[run_locks.HOLDER]
     assert len(file.stem) == 32
     tracker.on_end("FINISHED", [], None)
 
 
 def test_nothing_killed_costs_no_import(elsewhere):
-    code = "import sys\nfrom vtcc.tracking.alive import close_abandoned\nclose_abandoned()\n"
+    code = "import sys\nfrom vtcc.tracking.run_locks import close_abandoned\nclose_abandoned()\n"
     code += "sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -165,10 +166,10 @@ def test_kill_9_in_mid_training(client, here):
     )
     try:
         run_id = process.stdout.readline().strip()
-        assert runs.close_abandoned(here) == []
+        assert run_locks.close_abandoned(here) == []
         assert status(client, run_id) == "RUNNING"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(20)
-    assert runs.close_abandoned(here) == [run_id]
+    assert run_locks.close_abandoned(here) == [run_id]
     assert status(client, run_id) == "KILLED"

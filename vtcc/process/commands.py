@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-# Prefect kills a cancelled flow run after 30 s; a training writes its checkpoint in less.
-GRACE = 25.0
+from vtcc.process import groups
 
 
 def run(
@@ -20,7 +19,7 @@ def run(
     directory: Path,
     env: Mapping[str, str] | None,
     watch: Callable[[str], None],
-    grace: float = GRACE,
+    grace: float = groups.GRACE,
     stopped: Callable[[], bool] | None = None,
 ) -> int:
     """Runs a command in a session of its own; on any exception its whole group ends first.
@@ -54,7 +53,7 @@ def run(
             watch(line)
         return process.wait()
     except BaseException:
-        _stop(process, watch, grace)
+        groups.end(process, signal.SIGINT, grace, lambda until: _listen(process, until, watch))
         raise
     finally:
         assert process.stdout is not None
@@ -113,32 +112,9 @@ def _lines(
         yield rest.decode("utf-8", "replace")
 
 
-def _stop(process: subprocess.Popen, watch: Callable[[str], None], grace: float) -> None:
-    """Asks the process group to end, still reading what it says, then kills what is left.
-
-    SIGINT goes to the group: DVC ignores it while its stage handles it, then releases its
-    locks. A signal to DVC alone would orphan the stage and leave stale locks.
-    """
-    group = process.pid
-    deadline = time.monotonic() + grace
-    try:
-        _signal(group, signal.SIGINT)
-        for line in _lines(process, deadline):
-            # A callback may be what failed; the stage's last words must not stop the stopping.
-            with contextlib.suppress(Exception):
-                watch(line)
-        while _signal(group, 0) and time.monotonic() < deadline:
-            process.poll()
-            time.sleep(0.1)
-    finally:
-        _signal(group, signal.SIGKILL)
-        process.wait()
-
-
-def _signal(group: int, number: int) -> bool:
-    """Sends a signal to a process group; False where nobody is left in it."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+def _listen(process: subprocess.Popen, deadline: float, watch: Callable[[str], None]) -> None:
+    """Hands on the last words of a process that was asked to end."""
+    for line in _lines(process, deadline):
+        # A callback may be what failed; that must not stop the stopping.
+        with contextlib.suppress(Exception):
+            watch(line)

@@ -13,9 +13,10 @@ import pytest
 
 from tests.data.project import make_folder, make_project
 from tests.tracking import toy
-from vtcc import config, paths, stopping
+from vtcc import config, paths
+from vtcc.process import stopping
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 
 # Each stops in the middle of its writing, and says so; `main` is that of the command line.
 CODE = """
@@ -190,7 +191,8 @@ def watching(directory, code):
     """A process that runs `code` as the stage `train` and ends with another, and that other."""
     parent = subprocess.Popen(["sleep", "60"])
     text = (
-        "import os, signal, sys, time; from vtcc import stopping; from vtcc.engine import signals\n"
+        "import os, signal, sys, time\n"
+        "from vtcc.process import stopping; from vtcc.engine import signals\n"
         "starter = int(sys.argv[1])\n"
         f"with stopping.obeyed('train'):\n    stopping.end_with([starter])\n{code}"
     )
@@ -237,10 +239,9 @@ def test_a_training_that_stops_already_is_not_told_twice(tmp_path):
         assert errors == ""
 
 
-def test_without_the_kernels_help_it_looks(monkeypatch):
+def test_the_first_that_ends_is_named(monkeypatch):
     process = subprocess.Popen(["sleep", "0.3"])
     monkeypatch.setattr(stopping, "_LOOK_EVERY", 0.05)
-    monkeypatch.delattr(os, "pidfd_open", raising=False)
     waiting = time.monotonic()
     import threading
 
@@ -251,7 +252,7 @@ def test_without_the_kernels_help_it_looks(monkeypatch):
 
 def test_a_stage_finds_dvc_above_a_shell(tmp_path):
     """DVC -> shell -> stage, as with a shell that does not replace itself."""
-    code = "from vtcc import stopping; print(stopping._starters())"
+    code = "from vtcc.process import stopping; print(stopping._starters())"
     (tmp_path / "dvc").write_text(
         "import os, subprocess, sys\n"
         "print(os.getpid(), flush=True)\n"

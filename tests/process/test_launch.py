@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from vtcc import config, launch
+from vtcc import config
 from vtcc.errors import VtccError
+from vtcc.process import launch
 
-START = "import sys; from vtcc import launch; launch.run([sys.executable, *sys.argv[2:]], 3)"
+START = (
+    "import sys; from vtcc.process import launch; launch.run([sys.executable, *sys.argv[2:]], 3)"
+)
 
 
 def environment():
@@ -82,8 +85,8 @@ def test_one_that_failed_ends_those_that_would_wait_for_ever(monkeypatch):
 
 WAITING = """
 import os, pathlib, signal, sys, time
-from vtcc import launch
-launch.follow_launcher()
+from vtcc.process import stopping
+stopping.follow_launcher()
 got = []
 for number in (signal.SIGINT, signal.SIGHUP):
     signal.signal(number, lambda n, _: got.append(n))

@@ -1,28 +1,30 @@
 """How a stage ends early: by a signal, or because what started it is gone.
 
-Needs the standard library alone, as it is there before anything heavy is imported.
+Imports the standard library alone, as it is there before anything heavy is imported.
 """
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vtcc import launch
+from vtcc.process import launch
+
+if TYPE_CHECKING:
+    import psutil
 
 # Set by `vtcc.runner`: the process that a stage must not outlive, besides DVC.
 RUNNER = "VTCC_RUNNER_PID"
 
-_MARK = Path(".vtcc/stages.lock")
-_LOOK_EVERY = 0.5  # seconds, where the kernel does not tell
+_MARKS = Path(".vtcc/stages")
+_LOOK_EVERY = 0.5  # seconds
 _SETTLE = 0.5  # seconds until a signal to a whole group of processes has reached all
 _PATIENCE = 300.0  # seconds from asking this process to end to ending it
 
@@ -59,24 +61,27 @@ def obeyed(stage: str, *, marked: bool = True) -> Iterator[None]:
 
 def stage_runs(directory: Path = Path()) -> bool:
     """Whether a stage runs in a directory now, by whatever command it was started."""
-    try:
-        with (directory / _MARK).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+    from vtcc.process import locks
+
+    return bool(locks.alive(directory / _MARKS))
 
 
 @contextlib.contextmanager
 def _marked() -> Iterator[None]:
-    """Holds a shared lock that says so; the kernel releases it however the process ends."""
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):  # a stage that may not write says so itself
-            _MARK.parent.mkdir(exist_ok=True)
-            fcntl.flock(held.enter_context(_MARK.open("a")), fcntl.LOCK_SH)
+    """Says so, for as long as this process lives; clears the marks of those that were killed."""
+    from vtcc.process import locks
+
+    mark = None
+    with contextlib.suppress(OSError):  # a stage that may not write says so itself
+        with locks.abandoned(_MARKS) as left:
+            for one in left:
+                one.remove()
+        mark = locks.Mark(_MARKS / f"{uuid.uuid4().hex}.lock")
+    try:
         yield
+    finally:
+        if mark is not None:
+            mark.remove()
 
 
 @contextlib.contextmanager
@@ -111,6 +116,12 @@ def follow_runner() -> None:
         end_with([int(os.environ[RUNNER])])
 
 
+def follow_launcher() -> None:
+    """In a process of `launch.run`: ends it once the launcher is gone; elsewhere does nothing."""
+    if launch.LAUNCHER in os.environ:
+        end_with([int(os.environ[launch.LAUNCHER])])
+
+
 def end_with(pids: list[int]) -> None:
     """From now on this process ends, as by SIGTERM, once any of these processes is gone.
 
@@ -138,33 +149,21 @@ def _stops_already() -> bool:
 
 
 def _wait_for_any(pids: list[int]) -> int:
-    """Returns the first that ends, by the kernel's word or by looking."""
-    handles: dict[int, int] = {}
-    try:
-        for pid in pids:
-            handles[os.pidfd_open(pid)] = pid
-    except ProcessLookupError:
-        return pid
-    except (AttributeError, OSError):  # not Linux, or an old one
-        return _look_for_any(pids)
-    poll = select.poll()
-    for handle in handles:
-        poll.register(handle, select.POLLIN)
-    return handles[poll.poll()[0][0]]
+    """Returns the first that ends."""
+    import psutil
 
+    from vtcc.process import groups
 
-def _look_for_any(pids: list[int]) -> int:
-    parent = os.getppid()
+    processes = []
+    for pid in pids:
+        try:
+            processes.append(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            return pid
     while True:
-        for pid in pids:
-            if pid == parent and os.getppid() != parent:
-                return pid
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return pid
-            except PermissionError:
-                pass
+        for process in processes:
+            if not groups.runs(process):
+                return process.pid
         time.sleep(_LOOK_EVERY)
 
 
@@ -188,35 +187,22 @@ def _starters() -> list[int]:
     Raises:
         Stopped: when they are gone already.
     """
-    pids, pid = [], os.getppid()
-    if pid == 1 and "dvc" not in _process(pid)[1]:
+    import psutil
+
+    above = psutil.Process().parents()
+    if not above or (above[0].pid == 1 and not _is_dvc(above[0])):
         raise Stopped(signal.SIGTERM)
-    for _ in range(4):
-        parent, command = _process(pid)
-        pids.append(pid)
-        if "dvc" in command or parent <= 1:
-            break
-        pid = parent
-    else:
-        parent, command = 0, ""
-    if "dvc" not in command:
-        pids = [os.getppid()]
+    dvc = next((i for i, process in enumerate(above[:4]) if _is_dvc(process)), 0)
+    pids = [process.pid for process in above[: dvc + 1]]
     if os.environ.get(RUNNER, "").isdigit():
         pids.append(int(os.environ[RUNNER]))
     return pids
 
 
-def _process(pid: int) -> tuple[int, str]:
-    """A process's parent and command line; (0, "") where it is gone."""
+def _is_dvc(process: "psutil.Process") -> bool:
+    import psutil
+
     try:
-        if Path("/proc/self/stat").exists():
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
-            return int(stat.rpartition(")")[2].split()[1]), command
-        told = subprocess.run(
-            ["ps", "-o", "ppid=,command=", "-p", str(pid)], capture_output=True, text=True
-        )
-        parent, _, command = told.stdout.strip().partition(" ")
-        return int(parent), command
-    except (OSError, ValueError, IndexError):
-        return 0, ""
+        return "dvc" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from vtcc.errors import VtccError
+from vtcc.process import groups
 
 PROCESSES = "VTCC_PROCESSES"
 RENDEZVOUS = "VTCC_RENDEZVOUS"  # read by vtcc.engine.distributed
@@ -85,24 +85,10 @@ def run(command: list[str], processes: int) -> NoReturn:
     finally:
         for child in children:
             if child.poll() is None:
-                child.kill()
+                groups.end(child, signal.SIGKILL)
         for number, handler in previous.items():
             signal.signal(number, handler)
     sys.exit(status)
-
-
-def follow_launcher() -> None:
-    """Ends this process soon after the launcher that started it: no orphan goes on training."""
-    if LAUNCHER not in os.environ:
-        return
-    launcher = int(os.environ[LAUNCHER])
-
-    def watch() -> None:
-        while os.getppid() == launcher:
-            time.sleep(0.3)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _environment(rank: int, processes: int, meeting: Path) -> dict[str, str]:

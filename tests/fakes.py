@@ -1,0 +1,34 @@
+"""Fakes of our own functions that keep the signature of what they stand in for."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+
+
+def stand_in(
+    patch: pytest.MonkeyPatch, owner: Any, name: str, does: Callable[..., Any] | None = None
+) -> Any:
+    """Replaces a function of `owner` (or a method of a class) for the length of a test.
+
+    A call that the real one would refuse is refused, so that a fake cannot outlive a change of
+    what it stands in for.
+
+    Args:
+        owner: a module, its dotted name, a class or an object.
+        name: of the function.
+        does: what it does instead, with the same arguments; None for nothing.
+
+    Returns:
+        The replacement, which has the assertions of `unittest.mock`.
+    """
+    if isinstance(owner, str):
+        owner = importlib.import_module(owner)
+    real = getattr(owner, name)
+    real = getattr(real, "stands_in_for", real)
+    fake = create_autospec(real, side_effect=does or (lambda *given, **named: None))
+    fake.stands_in_for = real
+    patch.setattr(owner, name, fake)
+    return fake
