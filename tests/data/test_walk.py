@@ -91,7 +91,7 @@ def test_only_heic_files_are_called_so(tmp_path):
     message = r"no image in .*left out: 3 HEIC or AVIF \(convert to JPEG or PNG\)"
     with pytest.raises(VtccError, match=message):
         intake.listed(tmp_path)
-    with pytest.raises(VtccError, match="^no image in"):  # nobody has set a parameter
+    with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=message):
         predict._count([tmp_path], Counter())
