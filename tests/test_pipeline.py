@@ -83,7 +83,8 @@ def project(tmp_path_factory):
     return project
 
 
-pytestmark = pytest.mark.xdist_group("pipeline")
+# The fixture runs a study and the pipeline, which takes minutes on a busy machine.
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(900)]
 
 
 def test_every_stage_leaves_what_it_promises(project):

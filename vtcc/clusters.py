@@ -225,8 +225,9 @@ class Clusters:
             mass[every, where] += p[:, i]
             own[base == i] = where[base == i]
         confidence = mass[every, own]
-        mass[every, own] = np.inf  # the first choice, whatever the sums
-        order = np.argsort(-mass, axis=1, kind="stable")
+        ranked = -mass
+        ranked[every, own] = -np.inf  # the first choice, whatever the sums
+        order = np.argsort(ranked, axis=1, kind="stable")
         number = np.array([*ids, EXCLUDED])
         cluster = number[order[:, 0]]
         second = number[_second(order, len(ids))] if len(ids) > 1 else np.full(len(p), -1)

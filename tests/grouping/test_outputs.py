@@ -20,6 +20,8 @@ def assigned(names, clusters, titles):
         outlier=np.zeros(N, bool),
         novel=np.zeros(N, bool),
         novelty=np.zeros(N, np.float32),
+        names=titles,
+        shares=np.full((N, len(titles)), 1 / len(titles), np.float32),
     )
     row = {name: i for i, name in enumerate(names)}
     return outputs.Assigned(files=names, row=row, applied=applied, names=titles, errors={})

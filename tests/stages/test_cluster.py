@@ -69,7 +69,9 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(photos):
     """The results of one run, and what was in them."""
-    return cluster.run(Options(photos, clusters=3, minutes=0.1, overrides=SMALL, folders="copies"))
+    return cluster.run(
+        Options(photos, clusters=3, minutes=0.1, encoder="none", overrides=SMALL, folders="copies")
+    )
 
 
 def rows(directory):
@@ -226,7 +228,13 @@ def kinds(tmp_path_factory):
 def open_k(kinds):
     """The results of a run that chose K itself."""
     short = SMALL | {"train.epochs": 12}
-    asked = Options(kinds, clusters=parse_clusters("auto"), folders="links", overrides=short)
+    asked = Options(
+        kinds,
+        clusters=parse_clusters("auto"),
+        encoder="none",
+        folders="links",
+        overrides=short,
+    )
     return cluster.run(asked)
 
 
@@ -290,6 +298,8 @@ def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, 
             outlier=np.zeros(N, bool),
             novel=np.zeros(N, bool),
             novelty=np.zeros(N),
+            names={0: "a", 1: "b", 2: "c"},
+            shares=np.full((N, 3), 1 / 3),
         ),
         names={0: "a", 1: "b", 2: "c"},
         errors={},

@@ -248,9 +248,10 @@ def refined(directory, photos):
 
 def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, monkeypatch):
     """Command line, pyfunc, assess, Ray's worker and the estimator: one function decides."""
+    from vtcc import assignments
     from vtcc.estimator import ImageClusterer
     from vtcc.scale import ray
-    from vtcc.stages import assess, tables
+    from vtcc.stages import assess
     from vtcc.stages import predict as verb
     from vtcc.tracking.serving import ClusterImages
 
@@ -286,7 +287,7 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
     assert logged.args[:2] == (str(model), "my toys")
 
     parts = tmp_path / "parts"
-    ray._plan(parts, [photos], model, 64, list(tables.NAMED))
+    ray._plan(parts, [photos], model, 64, list(assignments.NAMED))
     ray.Shards(str(parts), str(model), 512)({"shard": np.array([0])})
     made = pd.read_parquet(ray._part(parts, 0))
     assert ["" if pd.isna(k) else str(int(k)) for k in made["cluster"]] == told

@@ -29,8 +29,8 @@ RATE, STEM = "train.optimizer.learning_rate", "train.model.stem"
 
 
 def quality(train: dict[str, Any]) -> float:
-    """Best at a rate of 0.001 with the convolutional stem."""
-    off = abs(math.log10(train["optimizer"]["learning_rate"]) + 3)
+    """Best at the preset's rate with the convolutional stem."""
+    off = abs(math.log10(train["optimizer"]["learning_rate"] / 0.004))
     return round(0.9 - 0.2 * off - (0.05 if train["model"]["stem"] == "patchify" else 0), 6)
 
 

@@ -88,8 +88,8 @@ def test_a_trial_has_the_budget_and_the_winner_the_presets_epochs(project: Path)
 
 
 def test_the_first_trial_is_the_presets_where_the_space_has_it(project: Path) -> None:
-    assert read(written(project), project).start() == {"train.optimizer.learning_rate": 0.001}
-    narrow = {"train.optimizer.learning_rate": {"low": 0.002, "high": 0.01}}
+    assert read(written(project), project).start() == {"train.optimizer.learning_rate": 0.004}
+    narrow = {"train.optimizer.learning_rate": {"low": 0.005, "high": 0.01}}
     assert read(written(project, space=narrow), project).start() is None
 
 
