@@ -1,5 +1,6 @@
 """Pretrained features or from scratch: by what the images are, and by a measurement for shapes."""
 
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vtcc import encoders
-from vtcc.grouping import which
+from vtcc.grouping import choices, which
 from vtcc.grouping.options import Options
 from vtcc.grouping.survey import Survey
 
@@ -75,3 +76,12 @@ def test_digits_go_from_scratch(tmp_path):
     seen = which.clearness(files, "lite2", tmp_path, seed=0)
     assert seen.gradients > 0.9
     assert seen.features < seen.gradients - which.CLEARER
+
+
+@pytest.mark.parametrize(("side", "views", "augmentation"), [(32, 0, "none"), (256, 2, "features")])
+def test_small_images_are_embedded_as_they_are(side, views, augmentation):
+    survey = replace(PHOTOGRAPHS, short_side=side)
+    made = choices.choose(survey, name="x", source="/x", clusters=3)
+    choices.use_encoder(made, "lite2", survey, weights=None, finetune=False)
+    assert made.params["embed"]["views"] == views
+    assert made.reasons["augmentation"]["value"] == augmentation

@@ -111,13 +111,13 @@ def use_encoder(
             "train.model.num_cluster_heads": FROZEN_HEADS,
             "evaluate.baselines": [],
         }
-        values = compose.frozen() | values | flips | own
         side = survey.short_side
         if side <= SMALL_IMAGE:
             own["embed.views"] = 0
             value, why = "none", f"{side:.0f} pixels are too few for crops that an encoder knows"
         else:
             value, why = "features", "crops and mild light, of which features are made once"
+        values = compose.frozen() | values | flips | own
         made.reasons["augmentation"] = Reason(value=value, why=why)
     made.params = config.override(made.params, values)
     for what in ("image size", "model", "colours", "batch"):
