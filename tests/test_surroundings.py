@@ -73,7 +73,7 @@ def test_the_bar_fits_and_shows_the_time_left(columns, monkeypatch):
     assert len(line) < columns
     assert "2 h 03 min left" in line
     assert "figure_11" not in line
-    assert ("figure_0 0" in line) == (columns >= 100)
+    assert ("figure_0 0" in line) == (columns >= 60)
 
 
 def test_no_terminal_gets_whole_json_lines(capsys):
