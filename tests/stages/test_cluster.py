@@ -34,6 +34,7 @@ NAMES = [
 SHOWN = [name.replace("\udcff", "%FF") for name in NAMES]
 SMALL = {
     "train.epochs": 40,
+    "train.optimizer.learning_rate": 0.001,  # the preset's is for thousands of steps
     "train.model.depth": 1,
     "train.model.embed_dim": 32,
     "train.batch_size": 32,
