@@ -20,7 +20,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def fitted(images):
-    return vtcc.ImageClusterer(3, minutes=0.1, random_state=1, params=FAST).fit(images)
+    how = {"minutes": 0.1, "random_state": 1, "encoder": "none", "params": FAST}
+    return vtcc.ImageClusterer(3, **how).fit(images)
 
 
 def test_fit_says_a_cluster_of_every_image(fitted, images):
