@@ -149,7 +149,11 @@ def test_waits_for_a_busy_directory(project: Path, monkeypatch: pytest.MonkeyPat
     set_epochs(project, 99)
     env = environment(project)
     first = subprocess.Popen(
-        dvc._command("train"), cwd=project, env=env, stdout=subprocess.PIPE, start_new_session=True
+        dvc._command("train", project),
+        cwd=project,
+        env=env,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert first.stdout is not None
     while b"progress" not in first.stdout.readline():
