@@ -51,12 +51,10 @@ def measure(name: str, folder: Path, options: Options, seeds: list[int]) -> dict
         began = time.monotonic()
         prepared = prepare(replace(options, folder=folder, clusters=K), listed, work)
         seconds = time.monotonic() - began
-        features = prepared.features
-        if features is None and options.encoder == "auto":  # the baselines, all the same
-            features = sampled(prepared.files, BASELINE)[1][:, None]
-        runs = [
-            _run(prepared, features, replace(options, clusters=K, seed=s), work, s) for s in seeds
-        ]
+        plain = None
+        if prepared.features is None and options.encoder == "auto":  # the baselines, all the same
+            plain = sampled(prepared.files, BASELINE, work, **options.decoding())[1]
+        runs = [_run(prepared, plain, replace(options, clusters=K, seed=s), work, s) for s in seeds]
     return {
         "name": name,
         "images": len(prepared.cache.paths),
@@ -70,7 +68,7 @@ def measure(name: str, folder: Path, options: Options, seeds: list[int]) -> dict
 
 
 def _run(
-    prepared: Prepared, features: np.ndarray | None, options: Options, work: Path, seed: int
+    prepared: Prepared, plain: np.ndarray | None, options: Options, work: Path, seed: int
 ) -> dict[str, Any]:
     room = work / f"seed{seed}"
     room.mkdir()
@@ -82,8 +80,8 @@ def _run(
     seconds = time.monotonic() - began
     clusters = {"ours": (chosen.model.p.argmax(axis=1), np.arange(len(hog)))}
     simple = final.of_features(learned, seed=seed)
-    if features is not None and prepared.features is None:
-        simple |= final.of_encoder(features[:, 0], BASELINE, learned.num_clusters, seed=seed)
+    if plain is not None:
+        simple |= final.on_features(plain, BASELINE, learned.num_clusters, seed=seed)
     for name, simpler in simple.items():
         clusters[name] = (simpler.clusters, simpler.rows)
     labels = np.array(prepared.labels)

@@ -16,6 +16,7 @@ STAGES = ("download", "validate", "embed", "train", "evaluate")
 # Code that is run and changes nothing of a stage's results, and why.
 NO_RESULT = {
     "vtcc/__init__.py": "offers the estimator to those who ask for it",
+    "vtcc/engine/cpus.py": "how many threads share the work",
     "vtcc/errors.py": "words",
     "vtcc/paths.py": "where files are: dvc.yaml says it too",
     "vtcc/process": "starts, watches and locks out processes",

@@ -138,7 +138,7 @@ def test_a_second_repro_is_up_to_date_and_git_shows_results_only(project):
         ("evaluate.plot_points=100", {"evaluate"}),
         ("train.epochs=3", {"train"}),
         ("train.optimizer.learning_rate=0.01", {"train"}),
-        ("embed.views=3", {"embed", "train"}),  # `train` reads both sections
+        ("embed.views=3", {"embed"}),
         ("validate.max_duplicates=0.4", {"validate"}),
         ("dataset.holdout=0.2", {"download"}),
         ("train.collapse=off", set()),

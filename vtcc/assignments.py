@@ -9,7 +9,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,6 @@ from vtcc.clusters import Applied
 from vtcc.errors import VtccError
 
 SUFFIXES = (".csv", ".parquet", ".json")
-EXCLUDED = "excluded"  # in the column `name` of images that are in none of the clusters
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Row:
         return self.file
 
     @classmethod
-    def of(cls, file: str, applied: Applied, i: int, names: Mapping[int, str]) -> "Row":
+    def of(cls, file: str, applied: Applied, i: int) -> "Row":
         """The answer for image i of those that the clusters were applied to."""
         cluster, distance = int(applied.cluster[i]), float(applied.distance[i])
         return cls(
@@ -62,7 +61,7 @@ class Row:
             cluster if cluster >= 0 else None,
             float(applied.confidence[i]),
             "",
-            name=names.get(cluster, EXCLUDED),
+            name=applied.name(i),
             second=int(applied.second[i]) if applied.second[i] >= 0 else None,
             distance=distance if math.isfinite(distance) else None,
             outlier=bool(applied.outlier[i]),

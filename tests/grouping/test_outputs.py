@@ -24,7 +24,7 @@ def assigned(names, clusters, titles):
         shares=np.full((N, len(titles)), 1 / len(titles), np.float32),
     )
     row = {name: i for i, name in enumerate(names)}
-    return outputs.Assigned(files=names, row=row, applied=applied, names=titles, errors={})
+    return outputs.Assigned(files=names, row=row, applied=applied, errors={})
 
 
 @pytest.fixture

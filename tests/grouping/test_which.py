@@ -64,7 +64,7 @@ def test_a_measurement_is_kept_for_a_resume(tmp_path):
     (tmp_path / "clearness.json").write_text(
         '{"features": 0.8, "features_clusters": 3, "gradients": 0.5, "gradients_clusters": 4}'
     )
-    seen = which.clearness([], "lite2", tmp_path, seed=0)
+    seen = which.clearness([], "lite2", tmp_path, Options(tmp_path))
     assert seen == which.Clearness(0.8, 3, 0.5, 4)
 
 
@@ -73,7 +73,7 @@ def test_digits_go_from_scratch(tmp_path):
     for i, image in enumerate(load_digits().images[:600]):
         Image.fromarray((image * 15).astype("uint8")).save(tmp_path / f"{i:04}.png")
     files = sorted(tmp_path.glob("*.png"))
-    seen = which.clearness(files, "lite2", tmp_path, seed=0)
+    seen = which.clearness(files, "lite2", tmp_path, Options(tmp_path))
     assert seen.gradients > 0.9
     assert seen.features < seen.gradients - which.CLEARER
 

@@ -302,7 +302,6 @@ def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, 
             names={0: "a", 1: "b", 2: "c"},
             shares=np.full((N, 3), 1 / 3),
         ),
-        names={0: "a", 1: "b", 2: "c"},
         errors={},
     )
 

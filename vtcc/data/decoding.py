@@ -4,7 +4,6 @@ Pillow lets go of the interpreter while it works, so threads pay for real photos
 """
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from vtcc.data import images
 from vtcc.data.images import Decoded, UnreadableImage
+from vtcc.engine import cpus
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def in_threads(
     def results(part: list[T]) -> list[tuple[T, R]]:
         return [(item, function(item)) for item in part]
 
-    workers = min(_cores(), _MOST_THREADS)
+    workers = min(cpus.usable(), _MOST_THREADS)
     waiting: deque[Future[list[tuple[T, R]]]] = deque()
     remaining = iter(items)
     with ThreadPoolExecutor(workers) as pool:
@@ -63,10 +63,3 @@ def in_threads(
                 yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Those this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -38,7 +38,7 @@ def normalization(kind: str, cache: Moments, encoder: str = "vit") -> Constants:
         VtccError: when the constants do not fit the channels.
     """
     if kind == "encoder":
-        return _for_channels(*of_encoder(encoder), cache.channels, kind)
+        return _for_channels(*encoder_constants(encoder), cache.channels, kind)
     if kind == "dataset":
         # A constant channel has deviation zero; one grey level is the least that can differ.
         return tuple(cache.mean), tuple(max(s, 1 / 255) for s in cache.std)
@@ -50,7 +50,7 @@ def imagenet(channels: int) -> Constants:
     return _for_channels(*IMAGENET, channels, "imagenet")
 
 
-def of_encoder(encoder: str) -> Constants:
+def encoder_constants(encoder: str) -> Constants:
     """Mean and deviation of the three channels that an encoder was trained with, by its card."""
     name = encoder.removeprefix("timm:")
     if name != encoder:

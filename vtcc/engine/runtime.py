@@ -1,7 +1,6 @@
 """What computes a frozen encoder's features: onnxruntime or torch on a CPU, torch on a GPU."""
 
 import importlib.util
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vtcc.config import Train
+from vtcc.engine import cpus
 from vtcc.engine.kernels import resolve_device
 from vtcc.engine.model import build_encoder
 from vtcc.progress import note
@@ -34,7 +34,7 @@ def of_encoder(train: Train, *, channels: int, kind: str, pretrained: bool = Tru
     Raises:
         VtccError: when the weights are not on this machine or do not fit.
     """
-    torch.set_num_threads(threads())
+    torch.set_num_threads(cpus.usable())  # an encoder is large enough to keep them busy
     section = replace(train.model, components=0)
     if not pretrained and section.encoder.startswith("timm:"):
         section = replace(section, weights="")
@@ -71,11 +71,6 @@ def runtime(
         elif kind == "onnxruntime":
             note("embed.runtime: onnxruntime is not installed (pip install 'vtcc[onnx]'); torch")
     return _torch(encoder, device)
-
-
-def threads() -> int:
-    """Processors this process may use: an encoder is large enough to keep all of them busy."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _torch(encoder: nn.Module, device: str) -> Runtime:
@@ -118,7 +113,7 @@ def _converted(encoder: nn.Module, image_size: int, channels: int) -> Runtime | 
             proto = graph.read_bytes()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads()
+        options.intra_op_num_threads = cpus.usable()
         session = onnxruntime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
         features = session.run(None, {"x": x.numpy()})[0]
     except Exception as error:  # whatever an encoder of timm's is made of

@@ -92,14 +92,13 @@ def divide(
 def _timed(material: Material, section: config.Train) -> float:
     """Seconds of a training step, over a few of them."""
     cache = material.cache
-    pixels = material.reduced is None
     mean, std = normalization(section.normalize, cache, section.model.encoder)
     timing = plan.time_step(
-        cache.images if material.reduced is None else material.reduced,
+        material.inputs,
         cache.rows("train"),
         section,
         mean=mean,
         std=std,
-        seconds=4.0 if pixels else 1.0,
+        seconds=4.0 if material.reduced is None else 1.0,
     )
     return timing.mean * section.batch_size / timing.batch

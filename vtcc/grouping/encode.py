@@ -1,5 +1,6 @@
 """Features of a folder's images by a pretrained encoder, straight from the files."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,9 @@ from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.engine import features, runtime
 from vtcc.engine.frozen import encoder_identity
-from vtcc.engine.normalization import normalization, of_encoder
+from vtcc.engine.normalization import encoder_constants, normalization
 from vtcc.grouping.choices import LARGEST
-from vtcc.progress import note, track
-
-_PART = 64
+from vtcc.progress import note
 
 
 def encoded(
@@ -78,29 +77,35 @@ def encoded(
     )
 
 
-def sampled(files: Sequence[Path], encoder: str) -> tuple[np.ndarray, np.ndarray]:
+def sampled(
+    files: Sequence[Path], encoder: str, work: Path, **decoding: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """A few images and their features, at the encoder's own size; unreadable ones are left out.
 
     Args:
-        files: of n images. encoder: a name of `vtcc encoders` whose weights are here.
+        files: at least one can be read. encoder: a name of `vtcc encoders` whose weights are here.
+        work: keeps the features of an interrupted run. decoding: as of `Options.decoding`.
 
     Returns:
-        Pixels (n, S, S, 3) uint8 and features (n, D) float32.
+        Pixels (n, S, S, 3) uint8 and features (n, D) float16.
     """
     size = min(encoders.card(encoder).image_size, LARGEST)
     sizes = {"train.image_size": size, "validate.image_size": size}
     params = config.override(compose.compose("folder", encoder=encoder), sizes)
-    section = config.from_dict(config.Params, params)
-    train, max_pixels = section.train, section.validate.max_pixels
-    images = (image for _, image in decoded(files, channels=3, size=size, max_pixels=max_pixels))
+    train = config.from_dict(config.Params, params).train
+    images = (image for _, image in decoded(files, channels=3, size=size, **decoding))
     pixels = np.stack([i.pixels for i in images if not isinstance(i, UnreadableImage)])
-    compute = runtime.of_encoder(train, channels=3, kind="auto")
-    mean, std = (np.array(v, np.float32) for v in of_encoder(encoder))
-    computed = []
-    for start in track(range(0, len(pixels), _PART), "compare", -(-len(pixels) // _PART)):
-        x = (pixels[start : start + _PART].astype(np.float32) / 255 - mean) / std
-        computed.append(compute(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))))
-    return pixels, np.concatenate(computed)
+    step = features.BLOCK
+    made = features.embed(
+        work / "sample",
+        lambda start: (pixels[i : i + step] for i in range(start, len(pixels), step)),
+        len(pixels),
+        runtime=runtime.of_encoder(train, channels=3, kind="auto"),
+        drawing=features.Drawing(size, *encoder_constants(encoder), train.augment, views=0, seed=0),
+        encoder=encoder_identity(train.model),
+        digest=hashlib.sha256(pixels.tobytes()).hexdigest(),
+    )
+    return pixels, made.values[:, 0]
 
 
 def _enlarged(pixels: np.ndarray, size: int) -> np.ndarray:

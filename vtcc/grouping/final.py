@@ -113,11 +113,11 @@ def of_features(learned: Learned, *, seed: int) -> dict[str, Simpler]:
     results["kmeans_embedding"] = Simpler(title, labels, every, main.space, taken)
     if learned.material.features is not None:
         plain = learned.material.features[:, 0]
-        results |= of_encoder(plain, main.info["model"]["encoder"], K, seed=seed)
+        results |= on_features(plain, main.info["model"]["encoder"], K, seed=seed)
     return results
 
 
-def of_encoder(features: np.ndarray, encoder: str, K: int, *, seed: int) -> dict[str, Simpler]:
+def on_features(features: np.ndarray, encoder: str, K: int, *, seed: int) -> dict[str, Simpler]:
     """k-means, UMAP + k-means and UMAP + HDBSCAN on the features of a pretrained encoder.
 
     Args:

@@ -26,20 +26,19 @@ class Assigned:
     Attributes:
         files: M names relative to the folder.
         row: name -> row of `applied`, for the N that could be read.
-        applied: what the clusters say of the N images. names: id -> name of the cluster.
+        applied: what the clusters say of the N images.
         errors: name -> why it could not be read.
     """
 
     files: Sequence[str]
     row: Mapping[str, int]
     applied: Applied
-    names: Mapping[int, str]
     errors: Mapping[str, str]
 
     def rows(self) -> list[assignments.Row]:
         """One per file."""
         return [
-            assignments.Row.of(file, self.applied, self.row[file], self.names)
+            assignments.Row.of(file, self.applied, self.row[file])
             if file in self.row
             else assignments.Row(file, None, None, self.errors.get(file, ""))
             for file in self.files
@@ -68,7 +67,7 @@ def write_folders(
     Raises:
         VtccError: when links or copies cannot be written.
     """
-    folders, cluster = folder_names(assigned.names), assigned.applied.cluster
+    folders, cluster = folder_names(assigned.applied.names), assigned.applied.cluster
     taken: dict[str, set[str]] = {folder: set() for folder in folders.values()}
     gone = 0
     try:

@@ -166,7 +166,6 @@ def finish(
         files=summary["files"],
         row={path: i for i, path in enumerate(embedding.paths)},
         applied=applied,
-        names=clusters.names,
         errors=summary["errors"],
     )
     outputs.tables(directory, assigned)

@@ -59,6 +59,11 @@ class Material:
         return cls(cache, features, reduction(features).numpy(), reduction, digest)
 
     @property
+    def inputs(self) -> np.ndarray:
+        """What a training takes: (N, V, d) float32 features, or (N, S, S, C) uint8 pixels."""
+        return self.cache.images if self.reduced is None else self.reduced
+
+    @property
     def unit(self) -> np.ndarray:
         """(N, D) float32 unit rows, each the mean of an image's views."""
         assert self.features is not None
@@ -139,7 +144,7 @@ def train(
     mean, std = normalization(section.normalize, cache, section.model.encoder)
     started = time.monotonic()
     fitted = loop.fit(
-        cache.images if material.reduced is None else material.reduced,
+        material.inputs,
         cache.rows("train"),
         section,
         mean=mean,

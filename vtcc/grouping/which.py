@@ -15,7 +15,7 @@ from vtcc import encoders
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
 from vtcc.grouping.choices import FEW_COLOURED, PLAIN, Reason
-from vtcc.grouping.options import Options
+from vtcc.grouping.options import LEAST_IMAGES, Options
 from vtcc.grouping.survey import SAMPLE, Survey
 from vtcc.progress import note
 
@@ -24,8 +24,8 @@ from vtcc.progress import note
 ON_GPU = ("dinov2-base", "clip-b16", "eva02-clip-b", "dinov2-small", "clip-b32", "lite2", "lite0")
 ON_CPU = ("lite2", "lite0")
 # Clearness of 600 images' gradients and of lite2's features: digits .95 and .80; letters of seven
-# fonts .91 and .92; Fashion-MNIST .90 and .90; TrashNet in grey .67 and .81. Trained from scratch,
-# digits alone gain.
+# fonts .91 and .92; Fashion-MNIST .90 and .90; TrashNet in grey .67 and .81. Of
+# these only digits are known to gain from scratch.
 CLEARER = 0.05
 MOST_GROUPS = 25
 
@@ -85,7 +85,7 @@ def encoder(options: Options, survey: Survey, files: Sequence[Path], work: Path)
     terms = f"{card.licence}, {card.parameters / 1e6:.0f} million parameters"
     if not shapes:
         return _chosen(name, name, f"photographs; {terms}")
-    seen = clearness(files, name, work, seed=options.seed)
+    seen = clearness(files, name, work, options)
     compared = (
         f"whose gradients fall into groups of clearness {seen.gradients:.2f} of 1 (at K = "
         f"{seen.gradients_clusters}), {name}'s features {seen.features:.2f} (at K = "
@@ -96,12 +96,12 @@ def encoder(options: Options, survey: Survey, files: Sequence[Path], work: Path)
     return _chosen(name, name, f"{what}, {compared}; {terms}")
 
 
-def clearness(files: Sequence[Path], name: str, work: Path, *, seed: int) -> Clearness:
+def clearness(files: Sequence[Path], name: str, work: Path, options: Options) -> Clearness:
     """Measures a sample of the images, once for a run.
 
     Args:
         files: the images. name: of an encoder whose weights are here.
-        work: where the result is kept. seed: of the sample, maps and k-means.
+        work: where the result is kept. options: seed of the sample, maps and k-means; decoding.
     """
     from vtcc.analysis.features import COMPONENTS, gradients, pca, unit_rows
     from vtcc.grouping import count
@@ -112,9 +112,12 @@ def clearness(files: Sequence[Path], name: str, work: Path, *, seed: int) -> Cle
     if known is not None:
         return Clearness(**known)
     note(f"comparing {name}'s features with gradients")
+    seed = options.seed
     rows = np.sort(np.random.default_rng(seed).permutation(len(files))[:SAMPLE])
-    pixels, features = sampled([files[i] for i in rows], name)
-    spaces = unit_rows(features), gradients(pixels)
+    pixels, features = sampled([files[i] for i in rows], name, work, **options.decoding())
+    if len(pixels) < LEAST_IMAGES:  # too few to measure: `intake.cached` will refuse the folder
+        return Clearness(0.0, 0, 0.0, 0)
+    spaces = unit_rows(features.astype(np.float32)), gradients(pixels)
     best: list[count.Criteria] = []
     for space in spaces:
         points = pca(space, COMPONENTS, seed)

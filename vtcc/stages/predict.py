@@ -188,38 +188,19 @@ def _rows(
 ) -> list[assignments.Row]:
     import numpy as np
 
+    from vtcc.clusters import decide
     from vtcc.data.images import Decoded, UnreadableImage
     from vtcc.data.walk import as_text
 
     pixels = [image.pixels for _, image in chunk if isinstance(image, Decoded)]
     prediction = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
-    columns = iter(_columns(predictor, prediction)) if prediction else iter(())
-    rows = []
+    applied = decide(predictor, prediction) if prediction else None
+    rows, number = [], itertools.count()
     for entry, image in chunk:
         name = as_text(entry.path)
         if isinstance(image, UnreadableImage):
             rows.append(assignments.Row(name, None, None, image.reason))
         else:
-            rows.append(assignments.Row(name, **next(columns), error=""))
+            assert applied is not None
+            rows.append(assignments.Row.of(name, applied, next(number)))
     return rows
-
-
-def _columns(predictor: Any, prediction: Any) -> Iterator[dict[str, Any]]:
-    """What a model says of each image, as columns."""
-    import math
-
-    from vtcc.clusters import decide
-
-    applied = decide(predictor, prediction)
-    for i, cluster in enumerate(applied.cluster.tolist()):
-        distance = float(applied.distance[i])
-        yield {
-            "cluster": cluster if cluster >= 0 else None,
-            "name": applied.name(i),
-            "confidence": float(applied.confidence[i]),
-            "second": int(applied.second[i]) if applied.second[i] >= 0 else None,
-            "distance": distance if math.isfinite(distance) else None,
-            "outlier": bool(applied.outlier[i]),
-            "novelty": float(applied.novelty[i]),
-            "novel": bool(applied.novel[i]),
-        }

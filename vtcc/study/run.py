@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import queue
 import shlex
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config, paths, provenance
+from vtcc.engine import cpus
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
@@ -191,7 +191,7 @@ class _Conductor:
             "how": {s: d.how for s, d in done.items()},
             "versions": provenance.versions(),
             "cpu": provenance.cpu(),
-            "threads": self.threads or len(os.sched_getaffinity(0)),
+            "threads": self.threads or cpus.usable(),
             "date": _now(),
             "data_digest": digest,
             **code,
