@@ -10,6 +10,7 @@ from tests.fakes import stand_in
 from vtcc import config
 from vtcc.engine import checkpoint, loop, objective, schedule, views
 from vtcc.engine.kernels import resolve
+from vtcc.engine.model import VTCC
 from vtcc.engine.optim import learning_rate, make_optimizer
 from vtcc.engine.scratch import STATE
 from vtcc.errors import VtccError
@@ -130,6 +131,38 @@ def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, signum):
     ]
     assert timeless[0] == timeless[1]
     assert whole.candidates == resumed.candidates
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_a_training_whose_heads_begin_afresh_resumes_to_the_same_bits(tmp_path, stop_at):
+    params = tiny(**{"train.restart_heads": True, "train.epochs": 4})
+    whole = fit(tmp_path / "whole", params)
+    with pytest.raises(loop.Interrupted):
+        fit(tmp_path / "cut", params, StopAt(epoch=stop_at))
+    assert_same(weights(whole), weights(fit(tmp_path / "cut", params)))
+
+
+def test_half_of_the_heads_begin_afresh_half_way_and_no_other_weight_does(tmp_path, monkeypatch):
+    before, after = {}, {}
+    real = VTCC.restart_heads
+
+    def recording(model, seed):
+        before.update({k: v.clone() for k, v in model.state_dict().items()})
+        fresh = real(model, seed)
+        after.update({k: v.clone() for k, v in model.state_dict().items()})
+        assert {id(w) for w in fresh} == {id(w) for w in model.cluster_projectors[1].parameters()}
+        return fresh
+
+    stand_in(monkeypatch, VTCC, "restart_heads", recording)
+    fitted = fit(tmp_path, tiny(**{"train.restart_heads": True, "train.epochs": 4}))
+    assert len(fitted.model.cluster_projectors) == 2
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert {k.split(".")[:2] == ["cluster_projectors", "1"] for k in changed} == {True}
+    # Weights, running means and variances, counts of batches: of all three layers and two norms.
+    assert len(changed) == 3 * 2 + 2 * 5
+    assert not torch.equal(
+        after["cluster_projectors.0.0.weight"], before["cluster_projectors.1.0.weight"]
+    )
 
 
 def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(tmp_path, monkeypatch):

@@ -78,10 +78,19 @@ def test_digits_go_from_scratch(tmp_path):
     assert seen.features < seen.gradients - which.CLEARER
 
 
-@pytest.mark.parametrize(("side", "views", "augmentation"), [(32, 0, "none"), (256, 2, "features")])
-def test_small_images_are_embedded_as_they_are(side, views, augmentation):
-    survey = replace(PHOTOGRAPHS, short_side=side)
+@pytest.mark.parametrize(
+    ("side", "mirror", "views", "crop", "flip", "augmentation"),
+    [
+        (32, 0.5, 1, (1.0, 1.0), 1.0, "mirrored"),
+        (32, 0.9, 1, (1.0, 1.0), 0.0, "mild light"),
+        (256, 0.5, 2, (0.35, 1.0), 0.5, "features"),
+    ],
+)
+def test_small_images_are_not_cropped(side, mirror, views, crop, flip, augmentation):
+    survey = replace(PHOTOGRAPHS, short_side=side, mirror=mirror)
     made = choices.choose(survey, name="x", source="/x", clusters=3)
     choices.use_encoder(made, "lite2", survey, weights=None, finetune=False)
     assert made.params["embed"]["views"] == views
+    augment = made.params["train"]["augment"]
+    assert (tuple(augment["crop_scale"]), augment["flip"]) == (crop, flip)
     assert made.reasons["augmentation"]["value"] == augmentation

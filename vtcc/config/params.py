@@ -268,6 +268,11 @@ class Train:
         low=0,
         high=0.99999,
     )
+    restart_heads: bool = _p(
+        "half of several cluster heads begin afresh half-way: heads trained side by side agree, "
+        "rightly or wrongly, and a new one sees what the encoder has learned (paper: false)",
+        default=False,
+    )
     self_label: SelfLabel
     selection: Selection
     positives: Positives

@@ -24,7 +24,16 @@ from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
 from vtcc.engine.probe import prepared, settle
 from vtcc.engine.record import describe, generators, restore_generators
-from vtcc.engine.schedule import batch, check_fits, saved_epochs, selection_epochs, view_seeds
+from vtcc.engine.schedule import (
+    RESTART,
+    batch,
+    check_fits,
+    restart_epoch,
+    saved_epochs,
+    selection_epochs,
+    stream,
+    view_seeds,
+)
 from vtcc.engine.scoring import place_centroids, score_heads
 from vtcc.engine.scratch import Scratch
 from vtcc.engine.signals import Interrupted, stop_signals
@@ -409,6 +418,10 @@ class _Run:
         if epoch <= self.params.epochs and self.totals.counts.numel():
             self.prior.update(epoch, self.totals.shares())
         self.totals = Totals.zero(self.params)
+        if epoch == restart_epoch(self.params):
+            seed = stream(self.params.seed, RESTART, epoch)
+            for weight in self.model.restart_heads(seed):
+                self.optimizer.state.pop(weight, None)
         callbacks.on_epoch(epoch, figures)
         for warned in self.guard.watch(figures):
             if self.params.collapse != "off":

@@ -73,6 +73,21 @@ class VTCC(nn.Module):
             self.register_buffer("centroids", torch.zeros(num_clusters, d))
         self.register_buffer("selected_head", torch.zeros((), dtype=torch.int64))
 
+    def restart_heads(self, seed: int) -> list[nn.Parameter]:
+        """Gives the second half of the cluster projectors new weights, drawn from `seed`.
+
+        Returns:
+            These weights; none of a model with one cluster projector.
+        """
+        count = len(self.cluster_projectors)
+        heads = list(self.cluster_projectors)[(count + 1) // 2 :]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for part in (part for head in heads for part in cast(nn.Sequential, head)):
+                if isinstance(part, nn.Linear | nn.BatchNorm1d):
+                    part.reset_parameters()
+        return [weight for head in heads for weight in head.parameters()]
+
     def forward(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Two views (N, C, S, S) -> z_a, z_b (N, feature_dim), p_a, p_b (heads, N, K).
 

@@ -10,6 +10,7 @@ from vtcc.config import Train
 from vtcc.errors import VtccError
 
 ORDER, VIEWS = 0, 1  # kinds of streams; the second views' is VIEWS + 1
+RESTART = 3
 
 
 def stream(seed: int, kind: int, number: int, rank: int = 0) -> int:
@@ -38,6 +39,11 @@ def batch(images: int, params: Train, step: int) -> torch.Tensor:
     epoch, at = divmod(step, images // params.batch_size)
     start = at * params.batch_size
     return epoch_order(images, params.seed, epoch)[start : start + params.batch_size]
+
+
+def restart_epoch(params: Train) -> int:
+    """The epoch (from 1) after which half of the cluster heads begin afresh; 0: never."""
+    return params.epochs // 2 if params.restart_heads else 0
 
 
 def selection_epochs(params: Train) -> set[int]:

@@ -26,7 +26,7 @@ SMALL = {
 
 
 FROZEN_HEADS = 2  # cluster heads on them: the final clusters come from the instance features
-SMALL_IMAGE = 64  # pixels; crops of such images misled the encoder (CIFAR-10, docs/design.md)
+SMALL_IMAGE = 64  # pixels; crops of such images mislead the encoder (docs/design.md)
 LARGEST = 224  # pixels; at 260 lite2 takes a third longer for the same clusters
 FINETUNING_RATE = 1e-4
 _FLIPS = ("flip", "vertical_flip", "quarter_turns")
@@ -113,8 +113,14 @@ def use_encoder(
         }
         side = survey.short_side
         if side <= SMALL_IMAGE:
-            own["embed.views"] = 0
-            value, why = "none", f"{side:.0f} pixels are too few for crops that an encoder knows"
+            mirrored = float(flips["train.augment.flip"] > 0)
+            own |= {
+                "embed.views": 1,
+                "train.augment.crop_scale": [1.0, 1.0],
+                "train.augment.flip": mirrored,
+            }
+            value = "mirrored" if mirrored else "mild light"
+            why = f"{side:.0f} pixels are too few for crops that an encoder knows"
         else:
             value, why = "features", "crops and mild light, of which features are made once"
         values = compose.frozen() | values | flips | own
@@ -197,6 +203,7 @@ def _optimisation(made: Choices, survey: Survey) -> None:
             "train.optimizer.learning_rate": 0.002 if photographs else 0.004,
             "train.loss.entropy_weight": 1.0 if photographs else 1.5,
             "train.model.num_cluster_heads": 8,
+            "train.restart_heads": not photographs,
         },
         "batch",
         batch,
