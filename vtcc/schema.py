@@ -16,6 +16,7 @@ from typing import Any
 
 from vtcc.errors import VtccError
 
+MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 _NO_LIMITS: Mapping[str, Any] = dict.fromkeys(("low", "high", "above", "fits")) | {"choices": ()}

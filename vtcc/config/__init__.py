@@ -13,7 +13,6 @@ from typing import Any
 from vtcc import schema, yaml_file
 from vtcc.config.params import (
     MAX_CHANNELS,
-    MAX_SEED,
     Augment,
     Dataset,
     Download,
@@ -30,7 +29,7 @@ from vtcc.config.params import (
     Validate,
 )
 from vtcc.errors import VtccError
-from vtcc.schema import explain
+from vtcc.schema import MAX_SEED, explain
 
 __all__ = [
     "MAX_CHANNELS",

@@ -195,7 +195,7 @@ def check_encoder(values: Mapping[str, Any]) -> None:
     if model["encoder"] == "vit" or not importlib.util.find_spec("timm"):
         return
     from vtcc import encoders
-    from vtcc.engine.timm_encoder import check
+    from vtcc.encoders.models import check
 
     name = model["encoder"].removeprefix("timm:")
     check(encoders.card(name).timm if name == model["encoder"] else name, model["weights"])

@@ -6,10 +6,10 @@ after the stages that read them. A `default` serves code that builds sections.
 
 from dataclasses import dataclass
 
+from vtcc.schema import MAX_SEED
 from vtcc.schema import parameter as _p
 
 MAX_CHANNELS = 16
-MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,8 +228,8 @@ def _know_clusters(
     """Notes names, centres and limits of the clusters beside the weights, by training images."""
     import numpy as np
 
-    from vtcc.clusters import Clusters
     from vtcc.engine.predict import Predictor
+    from vtcc.grouping.clusters import Clusters
 
     rows = cache.rows("train")
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MEASURED])

@@ -1,12 +1,11 @@
-"""`vtcc <verb>` for a folder of images; thin, like `vtcc.cli`."""
+"""Commands about a folder of images."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vtcc import config
-from vtcc.errors import VtccError
+from vtcc.cli.options import Seed
 
 app = typer.Typer()
 
@@ -23,7 +22,7 @@ def cluster(
     out: Annotated[
         Path | None, typer.Option(help="Of the results; else FOLDER-clusters beside it.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=config.MAX_SEED)] = 0,
+    seed: Seed = 0,
     folders: Annotated[
         str, typer.Option(help="links or copies: a folder of images for each cluster.")
     ] = "",
@@ -54,34 +53,15 @@ def cluster(
     ] = None,
 ) -> None:
     """Group a folder of images without labels: tables, a page to look at, a model."""
-    from vtcc.grouping.options import Options, parse_clusters, unused
     from vtcc.process import stopping
-    from vtcc.stages import cluster as stage
+    from vtcc.verbs import cluster as verb
 
-    overrides: dict = {}
-    if params:
-        values = config.read_yaml(params)
-        config.from_dict(config.Params, values)
-        sections = {k: values[k] for k in ("train", "validate", "embed")}
-        overrides |= {k: v for k, v in config.flatten(sections).items() if not unused(k)}
-        overrides["dataset.channels"] = values["dataset"]["channels"]
-    if (finetune or weights) and encoder in ("auto", "none"):
-        raise VtccError(
-            f"--{'finetune' if finetune else 'weights'}: belongs to an encoder; name it by "
-            "--encoder (`vtcc encoders` lists them)"
-        )
-    for name in accept_licence or []:
-        if name != encoder:
-            raise VtccError(f"--accept-licence {name}: belongs to --encoder {name}; add it")
-    overrides |= config.parse_assignments(set_ or [])
-    if folders not in ("", "links", "copies"):
-        raise VtccError(f"--folders: found {folders!r}; allowed: links, copies")
-    if not minutes > 0:
-        raise VtccError(f"--minutes: found {minutes:g}; allowed: above 0")
-    options = Options(
-        folder=folder,
+    options = verb.options(
+        folder,
+        clusters,
+        params=params,
+        assignments=set_ or [],
         out=out,
-        clusters=parse_clusters(clusters),
         minutes=minutes,
         encoder=encoder,
         weights=weights,
@@ -90,10 +70,9 @@ def cluster(
         seed=seed,
         folders=folders,
         overwrite=overwrite,
-        overrides=overrides,
     )
     with stopping.obeyed("cluster", marked=False):
-        stage.run(options)
+        verb.run(options)
 
 
 @app.command()
@@ -106,7 +85,7 @@ def refine(
 ) -> None:
     """Apply the edits made in the page to tables, page and model."""
     from vtcc.process import stopping
-    from vtcc.stages import refine as stage
+    from vtcc.verbs import refine as verb
 
     with stopping.obeyed("refine", marked=False):
-        stage.run(results, edits, out)
+        verb.run(results, edits, out)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vtcc.clusters import ARRAYS, FILE, Clusters, Split, decide
 from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
+from vtcc.grouping.clusters import ARRAYS, FILE, Clusters, Split, decide
 
 K, D = 3, 4
 

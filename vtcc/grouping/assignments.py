@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from vtcc.atomic import atomic_file
-from vtcc.clusters import Applied
 from vtcc.errors import VtccError
+from vtcc.grouping.clusters import Applied
 
 SUFFIXES = (".csv", ".parquet", ".json")
 

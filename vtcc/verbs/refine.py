@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vtcc.clusters import Applied, Clusters
 from vtcc.errors import VtccError
+from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.progress import note
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from vtcc import config, paths
 from vtcc.errors import VtccError
-from vtcc.stages import show
+from vtcc.verbs import show
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_registered_version_of_this_run_or_none(project, run_id, says):
 def test_heavy_libraries_are_not_imported(project):
     write(paths.METRICS, {"acc": 0.5})
     code = (
-        "import sys; from vtcc.stages import show; show.run();"
+        "import sys; from vtcc.verbs import show; show.run();"
         "sys.exit(bool({'mlflow', 'torch', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import assignments, progress
 from vtcc import paths as project_paths
+from vtcc import progress
 from vtcc.errors import VtccError
+from vtcc.grouping import assignments
 
 if TYPE_CHECKING:
     from vtcc.data.walk import Entry
@@ -31,7 +32,8 @@ def run(
 
     Columns: `file` (as given, folders with what is below them), `cluster`, `confidence`
     (0-1), and `error` for what could not be read, whose cluster is empty. Models that know their
-    clusters (`vtcc.clusters`) add `name`, `second`, `distance`, `outlier`, `novelty` and `novel`.
+    clusters (`vtcc.grouping.clusters`) add `name`, `second`, `distance`, `outlier`, `novelty` and
+    `novel`.
 
     Args:
         paths: image files, and directories that are searched through.
@@ -97,7 +99,7 @@ def load(model: str, room: Path, device: str = "auto") -> Any:
     Raises:
         VtccError: when there is no such model.
     """
-    from vtcc.clusters import load_predictor
+    from vtcc.grouping.clusters import load_predictor
 
     return load_predictor(directory_of(model, room), device)
 
@@ -188,9 +190,9 @@ def _rows(
 ) -> list[assignments.Row]:
     import numpy as np
 
-    from vtcc.clusters import decide
     from vtcc.data.images import Decoded, UnreadableImage
     from vtcc.data.walk import as_text
+    from vtcc.grouping.clusters import decide
 
     pixels = [image.pixels for _, image in chunk if isinstance(image, Decoded)]
     prediction = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None

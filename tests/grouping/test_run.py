@@ -14,12 +14,13 @@ from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
 from tests.fakes import stand_in
-from vtcc import assignments, config
-from vtcc.clusters import Applied, Clusters
+from vtcc import config
 from vtcc.errors import VtccError
-from vtcc.grouping import outputs, result, workdir
+from vtcc.grouping import assignments, outputs, result, workdir
+from vtcc.grouping import run as cluster
+from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.options import Options, parse_clusters
-from vtcc.stages import cluster, predict, refine
+from vtcc.verbs import predict, refine
 
 ODD = ['<script>alert("1")<.png', "quo'te \N{CAMERA}.png", "x" * 200 + ".png"]
 # In a folder of copies two of them have the name of one in sub/, the third but for the case.

@@ -9,9 +9,9 @@ from PIL import Image
 
 from tests.fakes import stand_in
 from tests.tracking import toy
-from vtcc import assignments
 from vtcc.errors import VtccError
-from vtcc.stages import predict
+from vtcc.grouping import assignments
+from vtcc.verbs import predict
 
 pytestmark = pytest.mark.xdist_group("tracking")
 

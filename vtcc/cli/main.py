@@ -1,22 +1,19 @@
-"""`vtcc <verb>`: thin; heavy imports live inside the verbs that need them."""
+"""The stages, and the commands about parameters and projects."""
 
 import contextlib
 import importlib
-import os
-import shutil
-import textwrap
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from vtcc import __version__, cli_encoders, cli_folder, cli_models, config, paths, yaml_file
-from vtcc.config import compose
+from vtcc import paths
+from vtcc.cli import encoders, folder, models
+from vtcc.cli.options import Seed, Set, enter_project
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,11 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Deep clustering of images without labels (VTCC, arXiv 2206.12925).",
 )
-
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a parameter, e.g. train.epochs=2."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -49,17 +41,12 @@ def _main(
     stopping.follow_runner()
 
 
-def _in_project() -> None:
-    """Stages run in the directory that holds params.yaml, also when called from below it."""
-    os.chdir(paths.project())
-
-
 def _stage(name: str, **given: object) -> None:
     """Runs a stage and says how long it took, its imports included."""
     from vtcc.process import stopping
 
     started = time.monotonic()
-    _in_project()
+    enter_project()
     with stopping.obeyed(name):
         importlib.import_module(f"vtcc.stages.{name}").run(**given)
     note(f"{name}: done in {time.monotonic() - started:.0f} s")
@@ -114,11 +101,12 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Time, memory and FLOPs of a training here, measured over a few steps of it."""
-    from vtcc.stages import plan as stage
+    from vtcc.verbs import plan as verb
+    from vtcc.yaml_file import assignments as parsed
 
-    _in_project()
-    overrides = config.parse_assignments(assignments or [])
-    stage.run(preset=preset, overrides=overrides, images=images, as_json=as_json)
+    enter_project()
+    overrides = parsed(assignments or [])
+    verb.run(preset=preset, overrides=overrides, images=images, as_json=as_json)
 
 
 @app.command()
@@ -158,9 +146,9 @@ def predict(
             address=ray_address,
         )
         return
-    from vtcc.stages import predict as stage
+    from vtcc.verbs import predict as verb
 
-    stage.run(inputs, model=model, out=out, batch_size=batch_size)
+    verb.run(inputs, model=model, out=out, batch_size=batch_size)
 
 
 @app.command()
@@ -171,11 +159,11 @@ def assess(
 ) -> None:
     """Score any model on the images of data/cache; without labels, assign them."""
     from vtcc.process import stopping
-    from vtcc.stages import assess as stage
+    from vtcc.verbs import assess as verb
 
-    _in_project()
+    enter_project()
     with stopping.obeyed("assess"):
-        stage.run(model)
+        verb.run(model)
 
 
 @app.command("import-checkpoint")
@@ -190,21 +178,21 @@ def import_checkpoint(
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model for `vtcc predict`."""
     from vtcc.process import stopping
-    from vtcc.stages import import_checkpoint as stage
+    from vtcc.verbs import import_checkpoint as verb
 
     # Where a project is, `vtcc clean` asks whether anything is being written.
     here = paths.PARAMS.is_file()
     with stopping.obeyed("import-checkpoint") if here else contextlib.nullcontext():
-        stage.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
+        verb.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
 
 
 @app.command()
 def show() -> None:
     """What the last evaluation found, and where to look next."""
-    from vtcc.stages import show as stage
+    from vtcc.verbs import show as verb
 
-    _in_project()
-    stage.run()
+    enter_project()
+    verb.run()
 
 
 @app.command()
@@ -213,10 +201,10 @@ def datasets(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """List the known datasets and how each is got."""
-    from vtcc.stages import datasets as stage
+    from vtcc.verbs import datasets as verb
 
-    _in_project()
-    stage.run(name, as_json=as_json)
+    enter_project()
+    verb.run(name, as_json=as_json)
 
 
 @app.command()
@@ -232,9 +220,9 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
 ) -> None:
     """Run settings x seeds, record and compare them; the same command goes on."""
-    from vtcc.stages import study as stage
+    from vtcc.verbs import study as verb
 
-    stage.start(
+    verb.start(
         file,
         only=only or [],
         seeds=seeds,
@@ -263,9 +251,9 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
 ) -> None:
     """Search parameters by an objective without labels; the same command goes on."""
-    from vtcc.stages import sweep as stage
+    from vtcc.verbs import sweep as verb
 
-    stage.start(
+    verb.start(
         file,
         trials=trials,
         jobs=jobs,
@@ -280,22 +268,9 @@ def sweep(
 @app.command()
 def presets() -> None:
     """List what `vtcc use` takes: run, model and augmentation presets, dataset cards."""
-    project = paths.project()
-    table = Table("preset", "images", "K", "for", box=None)
-    for name in compose.names("run", project):
-        file = compose.directory("run", project) / f"{name}.yaml"
-        values = config.from_dict(config.Params, config.read_yaml(file))
-        size = f"{values.train.image_size} px"
-        table.add_row(name, size, str(values.train.num_clusters), compose.comment(file))
-    Console().print(table)
-    for kind in ("model", "augment", "encoder", "dataset"):
-        option, names = f"--{kind}", compose.names(kind, project)
-        if names:
-            table = Table(option, "for", box=None)
-            for name in names:
-                table.add_row(name, compose.describe(kind, name, project))
-            print()
-            Console().print(table)
+    from vtcc.verbs import presets as verb
+
+    verb.run()
 
 
 @app.command("augment-preview")
@@ -311,17 +286,17 @@ def augment_preview(
     size: Annotated[
         int | None, typer.Option(min=8, max=1024, help="Pixels; by default train.image_size.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=config.MAX_SEED, help="Of the draws.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Picture random views of the cached images, or of samples that ship with scikit-learn."""
     from vtcc.process import stopping
-    from vtcc.stages import augment_preview as stage
+    from vtcc.verbs import augment_preview as verb
 
     out = out.absolute() if out else None
-    _in_project()
+    enter_project()
     picture = out or paths.REPORTS / "augment-preview.png"
     with stopping.obeyed("augment-preview"):
-        stage.run(augment or [], out=picture, images=images, size=size, seed=seed)
+        verb.run(augment or [], out=picture, images=images, size=size, seed=seed)
 
 
 @app.command()
@@ -336,49 +311,16 @@ def use(
     assignments: Set = None,
 ) -> None:
     """Write params.yaml from a preset; an edited one is kept in .vtcc/params."""
-    from vtcc.atomic import write_text
+    from vtcc.verbs import use as verb
 
-    project = paths.project()
-    if name not in compose.names("run", project) and name in compose.names("dataset", project):
-        if dataset not in (None, name):
-            raise VtccError(f"--dataset {dataset}: {name!r} is a dataset already; give one of them")
-        print(
-            f"{name} is a dataset: this is `vtcc use paper --dataset {name}`, the paper's model "
-            f"and schedule, made for a GPU; cheaper: `vtcc use folder --dataset {name}`"
-        )
-        name, dataset = "paper", name
-    overrides = config.parse_assignments(assignments or [])
-    template = compose.run_text(name, project)
-    base = yaml_file.parse(template)
-    changes = compose.changes(
-        dataset, model, augment, overrides, project, encoder=encoder, base=base
+    verb.run(
+        name,
+        dataset=dataset,
+        model=model,
+        augment=augment,
+        encoder=encoder,
+        assignments=assignments or [],
     )
-    chosen = {"dataset": dataset, "model": model, "augmentation": augment, "encoder": encoder}
-    words = [f"{kind} {value}" for kind, value in chosen.items() if value] + (assignments or [])
-    text = _with_remark(config.edit(template, changes), words)
-    _in_project()
-    compose.check_encoder(yaml_file.parse(text))
-    if kept := compose.keep_params(Path()):
-        print(f"the former params.yaml is kept as {kept}")
-    write_text(paths.PARAMS, text)
-    print(", ".join([f"params.yaml: preset {name}", *words]))
-    if dataset and not (augment or encoder):
-        proposed = compose.proposed_augment(dataset, project)
-        if proposed and proposed != compose.proposed_augment(dataset, project, base):
-            print(
-                f"augmentation: that of preset {name}; the card of {dataset} proposes "
-                f"{proposed}: --augment {proposed}"
-            )
-
-
-def _with_remark(text: str, words: list[str]) -> str:
-    """A preset's text that says, behind its first comments, what it was changed by."""
-    if not words:
-        return text
-    lines = text.splitlines(keepends=True)
-    at = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
-    remark = " ".join(", ".join(words).split())
-    return "".join([*lines[:at], f"# Changed by vtcc use: {remark}\n", *lines[at:]])
 
 
 @app.command()
@@ -387,17 +329,10 @@ def params(
     match: Annotated[str, typer.Argument(help="Only keys that contain this.")] = "",
 ) -> None:
     """Check params.yaml and print it; --explain says why each value is what it is."""
-    _in_project()
-    values = config.flatten(config.to_dict(config.load()))
-    rows = [row for row in config.explain(config.Params) if match in row.key]
-    if not rows:
-        raise VtccError(f"{match}: no parameter's name contains it; see `vtcc params`")
-    width = shutil.get_terminal_size((100, 24)).columns
-    for row in rows:
-        print(f"{row.key}: {values[row.key]}")
-        if explain:
-            text = f"{row.why} [{row.allowed or row.kind}]"
-            print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
+    from vtcc.verbs import params as verb
+
+    enter_project()
+    verb.run(match, explain=explain)
 
 
 @app.command()
@@ -409,7 +344,7 @@ def ui(
     """Open the MLflow UI of this project's store."""
     from vtcc.tracking import ui as mlflow_ui
 
-    _in_project()
+    enter_project()
     mlflow_ui.launch(port)
 
 
@@ -418,12 +353,12 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
     """Show what unfinished trainings, worktrees, downloads and killed runs left, and delete it."""
-    from vtcc.stages import clean as stage
+    from vtcc.verbs import clean as verb
 
-    _in_project()
-    stage.run(confirmed=yes)
+    enter_project()
+    verb.run(confirmed=yes)
 
 
-app.add_typer(cli_encoders.app, name="encoders")
-app.add_typer(cli_folder.app)
-app.add_typer(cli_models.app)
+app.add_typer(encoders.app, name="encoders")
+app.add_typer(folder.app)
+app.add_typer(models.app)

@@ -1,12 +1,11 @@
-"""`vtcc <verb>` for runs and models in MLflow; thin, like `vtcc.cli`."""
+"""Commands about runs and models in MLflow."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vtcc import paths
+from vtcc.cli.options import enter_project
 
 app = typer.Typer()
 
@@ -33,7 +32,7 @@ def api(
     from vtcc.tracking import api as server
     from vtcc.tracking import registry
 
-    _in_project()
+    enter_project()
     if reload:
         server.reload(host, port)
         return
@@ -49,11 +48,11 @@ def compare(
     ] = None,
 ) -> None:
     """Compare runs: parameters, scores, which images changed their cluster."""
-    from vtcc.stages import compare as stage
+    from vtcc.verbs import compare as verb
 
     out = out and out.resolve()
-    _in_project()
-    stage.run(runs, out)
+    enter_project()
+    verb.run(runs, out)
 
 
 @app.command()
@@ -68,9 +67,9 @@ def export(
     ] = "models/model",
 ) -> None:
     """Write a model as ONNX, for programs without torch, or whole, with its frozen encoder."""
-    from vtcc.stages import export as stage
+    from vtcc.verbs import export as verb
 
-    stage.run(model, onnx=onnx, with_encoder=with_encoder)
+    verb.run(model, onnx=onnx, with_encoder=with_encoder)
 
 
 @app.command()
@@ -79,7 +78,7 @@ def register() -> None:
     from vtcc.progress import note
     from vtcc.tracking import registry
 
-    _in_project()
+    enter_project()
     made = registry.register_current()
     note(f"{made.name}: version {made.version}, {made.reason}")
 
@@ -94,7 +93,7 @@ def promote(
     from vtcc.progress import note
     from vtcc.tracking import promotion, registry
 
-    _in_project()
+    enter_project()
     name = model or registry.of_project()
     moved = promotion.promote(name, version, reason)
     note(f"{name}: champion is version {moved.version}, before it {moved.before or 'none'}")
@@ -108,11 +107,7 @@ def rollback(
     from vtcc.progress import note
     from vtcc.tracking import promotion, registry
 
-    _in_project()
+    enter_project()
     name = model or registry.of_project()
     moved = promotion.rollback(name)
     note(f"{name}: champion is version {moved.version} again; {moved.reason}")
-
-
-def _in_project() -> None:
-    os.chdir(paths.project())

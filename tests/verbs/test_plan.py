@@ -10,7 +10,7 @@ from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import plan as engine
 from vtcc.errors import VtccError
-from vtcc.stages import plan
+from vtcc.verbs import plan
 
 QUICK = {"seconds": 0.2}
 

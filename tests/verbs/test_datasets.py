@@ -7,7 +7,7 @@ import pytest
 from tests.data import layouts
 from tests.data.project import ROOT, make_project
 from vtcc.errors import VtccError
-from vtcc.stages import datasets
+from vtcc.verbs import datasets
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_an_unknown_one_is_one_line(tmp_path, monkeypatch):
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys; from vtcc.stages import datasets; datasets.run(None, as_json=True);"
+        "import sys; from vtcc.verbs import datasets; datasets.run(None, as_json=True);"
         "heavy = {'torch', 'numpy', 'pandas', 'requests', 'PIL'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -261,7 +261,8 @@ class Clusters:
         for mean in self.means:
             gap = h.astype(np.float64) - mean
             away = np.minimum(away, np.einsum("nd,nd->n", gap @ self.precision, gap))
-        return np.sqrt(away.clip(0))
+        distance: np.ndarray = np.sqrt(away.clip(0))
+        return distance
 
     def write(self, directory: Path) -> None:
         """Writes both files, each in one step."""

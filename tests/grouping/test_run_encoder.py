@@ -13,8 +13,9 @@ from tests.fakes import stand_in
 from vtcc.cli import app
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
+from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
-from vtcc.stages import cluster, predict
+from vtcc.verbs import predict
 
 SMALL = {
     "train.image_size": 64,

@@ -6,8 +6,8 @@ from typing import Any
 
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.stages.import_checkpoint import check_out
-from vtcc.stages.predict import load
+from vtcc.verbs.import_checkpoint import check_out
+from vtcc.verbs.predict import load
 
 
 def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = None) -> None:

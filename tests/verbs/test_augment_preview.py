@@ -7,7 +7,7 @@ from tests.tracking import toy
 from vtcc import cli, config
 from vtcc.errors import VtccError
 from vtcc.pages.thumbnails import displayable
-from vtcc.stages import augment_preview
+from vtcc.verbs import augment_preview
 
 
 def preview(*arguments):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from vtcc import config, paths
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.stages import evaluate, predict  # one evaluation, two entrances
+from vtcc.stages import evaluate
+from vtcc.verbs import predict
 
 if TYPE_CHECKING:
     from vtcc.data.cache import Cache

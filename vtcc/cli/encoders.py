@@ -1,4 +1,4 @@
-"""`vtcc encoders`: the pretrained encoders and their weights; thin, like `vtcc.cli`."""
+"""`vtcc encoders`: the pretrained encoders and their weights."""
 
 from typing import Annotated
 
@@ -14,9 +14,9 @@ def encoders(
 ) -> None:
     """List the pretrained encoders and where their weights are."""
     if context.invoked_subcommand is None:
-        from vtcc.stages import encoders as stage
+        from vtcc.verbs import encoders as verb
 
-        stage.run(as_json=as_json)
+        verb.run(as_json=as_json)
 
 
 @app.command()
@@ -28,6 +28,6 @@ def fetch(
     ] = None,
 ) -> None:
     """Download an encoder's weights, so that this machine can go offline."""
-    from vtcc.stages import encoders as stage
+    from vtcc.verbs import encoders as verb
 
-    stage.fetch(name, accept_licence=accept_licence or [])
+    verb.fetch(name, accept_licence=accept_licence or [])

@@ -16,8 +16,8 @@ from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from vtcc.analysis.features import unit_rows
-from vtcc.clusters import decide
 from vtcc.errors import VtccError
+from vtcc.grouping.clusters import decide, load_predictor
 
 _PART = 512
 
@@ -76,10 +76,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         Raises:
             VtccError: on images or parameters that cannot be used.
         """
-        from vtcc.grouping import outputs, result
+        from vtcc.grouping import outputs, result, run
         from vtcc.grouping.options import LEAST_IMAGES, Options
-        from vtcc.stages import cluster
-        from vtcc.stages.predict import load
 
         seed = self.random_state
         if seed is None:
@@ -106,10 +104,10 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             heard = contextlib.nullcontext() if self.verbose else _quiet()
             try:
                 with heard:
-                    out = cluster.run(options)
+                    out = run.run(options)
             except SystemExit as stop:
                 raise KeyboardInterrupt("stopped by a signal") from stop
-            self.predictor_ = load(str(out / result.MODEL), Path(room))
+            self.predictor_ = load_predictor(out / result.MODEL)
             summary = result.summary_of(out)
             embedding = outputs.Embedding.load(out)
         known = self.predictor_.clusters

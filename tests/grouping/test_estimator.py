@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import vtcc
-from tests.stages.test_cluster import SMALL, pictures
+from tests.grouping.test_run import SMALL, pictures
 from vtcc.errors import VtccError
 
 FAST = SMALL | {"train.epochs": 4}
