@@ -18,7 +18,6 @@ from vtcc.process import locks
 # Runs that do not train are short and never wait behind those that do.
 OTHERS = 2
 QUERY_SECONDS = 1.0
-READY = "ready"
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:

@@ -15,7 +15,6 @@ from vtcc import config, paths
 from vtcc.errors import VtccError
 
 CATALOG = Path("data/catalog")
-KINDS = ("run", "model", "augment")
 _DECIDING = {"paper", "features"}  # augmentations that belong to a method, not to a data set
 STEPS = 600  # of a training on features: enough for its few weights, and seconds long
 
