@@ -1,7 +1,8 @@
 """The sections of `params.yaml`, typed and frozen, with a reason for every value.
 
-The file is always complete: a missing key is an error, as is an unknown one. Sections are named
-after the stages that read them. A `default` serves code that builds sections.
+A missing key is an error, as is an unknown one. A parameter that came after others had written
+their params.yaml has a `default`, with which everything is as it was before, and may lack. Sections
+are named after the stages that read them.
 """
 
 from dataclasses import dataclass

@@ -129,7 +129,7 @@ class Workspace:
         """
         self.project = (project or paths.project()).resolve()
         self.params = params or resolve(project=self.project)
-        current = config.read_yaml(self.project / paths.PARAMS)
+        current = config.to_dict(config.load(self.project / paths.PARAMS))
         self.in_place = not private and self.params == current
         self.home = _home(self.project)
         self.directory = self.project
