@@ -143,6 +143,11 @@ class Model:
     )
     overcluster_clusters: int = _p("clusters of each of those, such as 5 K", low=2, default=2)
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether a training reads the features of a frozen encoder instead of pixels."""
+        return self.frozen and self.encoder != "vit"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:

@@ -28,7 +28,7 @@ _OUTPUTS = (
 
 
 @dataclass(frozen=True)
-class Held:
+class Leftover:
     """Something on the disk: where, what it is for, whether a process uses it now."""
 
     path: Path
@@ -56,21 +56,23 @@ def run(*, confirmed: bool = False) -> None:
     _release_locks()
     close_abandoned(home)
     found = [*_rooms(home / ".vtcc"), *_temporary()]
-    free = [held for held in found if not held.used]
-    for held in found:
-        print(_line(held.bytes, held.path, "in use, kept" if held.used else held.what))
+    free = [leftover for leftover in found if not leftover.used]
+    for leftover in found:
+        print(
+            _line(leftover.bytes, leftover.path, "in use, kept" if leftover.used else leftover.what)
+        )
     _show_caches(home)
     if not free:
         print(f"nothing to clean in {home / '.vtcc'}")
         return
-    total = sum(held.bytes for held in free)
+    total = sum(leftover.bytes for leftover in free)
     if not confirmed:
         typer.confirm(
             f"Delete {len(free)}, {total / 2**20:.1f} MiB? Interrupted trainings then start afresh",
             abort=True,
         )
-    for held in free:
-        _delete(held.path)
+    for leftover in free:
+        _delete(leftover.path)
     subprocess.run(["git", "worktree", "prune"], cwd=home, capture_output=True)
 
 
@@ -86,14 +88,14 @@ def size(path: Path) -> int:
     return sum(f.lstat().st_size for f in files if f.is_file() and not f.is_symlink())
 
 
-def _rooms(state: Path) -> Iterator[Held]:
+def _rooms(state: Path) -> Iterator[Leftover]:
     for room, what in _ROOMS.items():
         for path in sorted((state / room).glob("*")):
             if path.is_dir() and not path.is_symlink():
-                yield Held(path, what, _used(path))
+                yield Leftover(path, what, _used(path))
 
 
-def _temporary() -> Iterator[Held]:
+def _temporary() -> Iterator[Leftover]:
     """Half-written files of killed stages; any stage that runs here may be writing them."""
     if not paths.PARAMS.is_file():
         return
@@ -102,9 +104,9 @@ def _temporary() -> Iterator[Held]:
         if path.suffix == ".old" and not used:
             restore(path.with_name(path.name.removesuffix(".old")[1:]))
         if path.exists():
-            yield Held(path, "left by a killed stage", used)
+            yield Leftover(path, "left by a killed stage", used)
     if (scratch := _OUTPUTS[0] / ".download").is_dir():
-        yield Held(scratch, "left by a killed download", used)
+        yield Leftover(scratch, "left by a killed download", used)
 
 
 def _show_caches(home: Path) -> None:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vtcc import paths
+from vtcc.analysis.scores import SCORES
 from vtcc.errors import VtccError
 from vtcc.pages.thumbnails import displayable
 from vtcc.tracking import compare
@@ -50,7 +51,7 @@ def run(names: list[str], out: Path | None = None, console: Console | None = Non
 def _figures(found: list[Run]) -> dict[str, list[Any]]:
     """Scores first, then what else differs."""
     every = compare.differences([r.metrics for r in found])
-    same = {s: [r.metrics.get(s) for r in found] for s in compare.SCORES}
+    same = {s: [r.metrics.get(s) for r in found] for s in SCORES}
     scores = {s: row for s, row in same.items() if any(v is not None for v in row)}
     return scores | {k: v for k, v in every.items() if k not in scores}
 
@@ -118,7 +119,7 @@ def _draw(out: Path, found: list[Run], pairs: list[Pair | None]) -> None:
 def _bars(ax: Any, found: list[Run]) -> None:
     from vtcc.analysis import plots
 
-    names = [s for s in compare.SCORES if any(s in run.metrics for run in found)]
+    names = [s for s in SCORES if any(s in run.metrics for run in found)]
     names = names or [n for n in ("confidence", "entropy") if n in found[0].metrics]
     width, colours = 0.8 / len(found), plots.palette(len(found))
     for i, (run, colour) in enumerate(zip(found, colours, strict=True)):

@@ -62,7 +62,7 @@ def measure(
     pixels, rows, mean, std, source = pixels_for(params, images)
     embedding: dict[str, float] = {}
     trained_on = pixels
-    if embed.needed(params.train.model):
+    if params.train.model.reads_features:
         every = len(rows) if source == "synthetic" else len(pixels)  # held-out images as well
         trained_on, embedding = _features(params, pixels, every, mean, std, seconds)
     made = plan.rehearse(

@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from vtcc import config, paths
+from vtcc.analysis.scores import SCORES
 from vtcc.errors import VtccError
 
-SCORES = ("acc", "nmi", "ari", "fmi")
 _COUNTS = ("images", "labelled_images", "classes", "num_clusters")  # said elsewhere
 _LABELS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "fmi": "FMI"}
 
