@@ -38,10 +38,13 @@ test: setup  ## quick tests
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow
 
-lint: setup  ## ruff and mypy
+lint: setup  ## style, types, rules between rooms, dead code, dependencies
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@lint-imports --no-cache --no-logo
+	@vulture
+	@deptry .
 
 format: setup  ## rewrite files in the project's style
 	@ruff check --fix . && ruff format .

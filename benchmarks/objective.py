@@ -84,19 +84,6 @@ def train(group: str, seed: int, trials: int, epochs: int) -> None:
         shutil.rmtree(scratch)
 
 
-def _keeper(scratch: Path, room: Path) -> Any:
-    """Callbacks that keep the checkpoints of the rungs, once the epoch after them is over."""
-    from vtcc.engine import loop
-    from vtcc.engine.scratch import STATE
-
-    class Keeper(loop.Silent):
-        def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
-            if epoch - 1 in RUNGS:
-                shutil.copy(scratch / STATE, room / f"e{epoch - 1}.pt")
-
-    return Keeper()
-
-
 def rungs(room: Path, yardstick: objective.Yardstick) -> dict[int, float]:
     """The objective of a training in progress."""
     from vtcc.engine import checkpoint

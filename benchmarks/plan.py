@@ -28,7 +28,7 @@ def compare(preset: str, epochs: int, images: int | None, seconds: float) -> dic
     from vtcc import config
     from vtcc.config import compose
     from vtcc.engine import loop
-    from vtcc.stages import plan
+    from vtcc.verbs import plan
 
     values = compose.compose(preset, overrides={"train.epochs": epochs})
     params = config.from_dict(config.Params, values)

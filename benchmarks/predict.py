@@ -41,7 +41,7 @@ def photographs(folder: Path, count: int, side: int) -> None:
 
 def ours(folder: Path, model: Path, out: Path) -> float:
     """Seconds of `vtcc predict`, imports excluded."""
-    from vtcc.stages import predict
+    from vtcc.verbs import predict
 
     with tempfile.TemporaryDirectory() as room:
         predict.load(str(model), Path(room), device="cpu")

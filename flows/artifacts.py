@@ -14,9 +14,9 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
+from vtcc.analysis.scores import SCORES
 from vtcc.runner import dvc
 
-SCORES = ("acc", "nmi", "ari", "fmi")
 # A picture lies in the server's database; a larger one is made smaller.
 PICTURE_BYTES, PICTURE_PIXELS = 400_000, 1000
 

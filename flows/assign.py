@@ -10,8 +10,9 @@ from prefect.runtime import flow_run
 
 from flows import artifacts, models, session, verbs
 from flows.parameters import Alias, BatchSize, Folder, RegisteredModel, TableFile, Version
-from vtcc import assignments, paths
+from vtcc import paths
 from vtcc.errors import VtccError
+from vtcc.grouping import assignments
 from vtcc.pages import contact_sheet
 
 DIRECTORY = paths.REPORTS / "assigned"

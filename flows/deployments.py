@@ -1,9 +1,14 @@
-"""The deployments of the flow `vtcc`, as `make serve` and `prefect.yaml` know them."""
+"""The deployments of the flow `vtcc`: those that prefect.yaml lists, for `make serve` as well."""
 
+import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from flows import assign, evaluate, study, sweep, train
+from vtcc import yaml_file
+
+FILE = Path(__file__).parents[1] / "prefect.yaml"
+TRAINS = "training"  # a tag: runs hold a place of the limit; others never wait behind them
 
 
 @dataclass(frozen=True)
@@ -14,7 +19,7 @@ class Deployment:
         name: `vtcc/<name>`.
         flow: the flow function.
         description: one line; the flow's docstring describes its parameters.
-        trains: whether its runs hold a place of the limit; the others never wait behind them.
+        trains: whether its runs hold a place of the limit.
     """
 
     name: str
@@ -23,10 +28,13 @@ class Deployment:
     trains: bool
 
 
-ALL = (
-    Deployment("train", train.train, "download, validate, embed, train, evaluate, register", True),
-    Deployment("evaluate", evaluate.evaluate, "any registered model on any images", False),
-    Deployment("study", study.study, "a study file: settings times seeds, compared", True),
-    Deployment("sweep", sweep.sweep, "a search over parameters without labels", True),
-    Deployment("assign", assign.assign, "sort a folder of images by the champion", False),
-)
+def known() -> list[Deployment]:
+    """All, in the order of the file; their modules are imported."""
+    found = []
+    for entry in yaml_file.read(FILE)["deployments"]:
+        module, _, function = entry["entrypoint"].partition(":")
+        name = module.removesuffix(".py").replace("/", ".")
+        flow = getattr(importlib.import_module(name), function)
+        trains = TRAINS in entry.get("tags", ())
+        found.append(Deployment(entry["name"], flow, entry["description"], trains))
+    return found

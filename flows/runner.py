@@ -18,7 +18,6 @@ from vtcc.process import locks
 # Runs that do not train are short and never wait behind those that do.
 OTHERS = 2
 QUERY_SECONDS = 1.0
-READY = "ready"
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:
@@ -43,9 +42,9 @@ def main() -> None:
         False: Runner(name="vtcc others", limit=OTHERS, **given_both),
     }
     served: list[UUID] = []
-    for one in deployments.ALL:
-        made = one.flow.to_deployment(one.name, description=f"{one.description} ({home})")
-        served.append(cast(UUID, runners[one.trains].add_deployment(made)))
+    for known in deployments.known():
+        made = known.flow.to_deployment(known.name, description=f"{known.description} ({home})")
+        served.append(cast(UUID, runners[known.trains].add_deployment(made)))
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(locks.BusyError):  # another runner would lose its runs
             stack.enter_context(locks.exclusive(home / ".vtcc" / "runner.lock", wait=False))

@@ -22,10 +22,30 @@ def changed(key, value):
 
 
 @pytest.mark.parametrize("name", config.preset_names())
-def test_every_preset_is_complete_and_survives_a_round_trip(name):
+def test_every_preset_survives_a_round_trip(name):
     values = yaml.safe_load(config.preset_text(name))
     params = config.from_dict(config.Params, values)
-    assert config.to_dict(params) == values
+    assert config.override(values, {}) == config.to_dict(params)
+    assert config.flatten(values).items() <= config.flatten(config.to_dict(params)).items()
+
+
+def test_a_parameter_that_came_later_may_lack_and_is_as_before(tmp_path):
+    text = "".join(
+        line
+        for line in config.preset_text("digits").splitlines(keepends=True)
+        if not line.strip().startswith(("prior:", "overcluster_heads:"))
+    )
+    assert config.override(yaml.safe_load(text), {}) == DIGITS
+    edited = yaml.safe_load(config.edit(text, {"train.loss.prior": "estimated"}))
+    assert edited == changed("train.loss.prior", "estimated")
+    (tmp_path / "params.yaml").write_text(text)
+    assert config.to_dict(config.load(tmp_path / "params.yaml")) == DIGITS
+
+
+def test_an_override_in_a_section_that_lacks_says_so():
+    values = {k: v for k, v in DIGITS.items() if k != "train"}
+    with pytest.raises(VtccError, match=r"train: missing from params\.yaml"):
+        config.override(values, {"train.epochs": 2})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__version__ = "0.1.0"
+from vtcc.version import __version__ as __version__
 
 
 def __getattr__(name: str) -> Any:
@@ -11,7 +11,7 @@ def __getattr__(name: str) -> Any:
         from vtcc import quiet
 
         quiet.apply()
-        from vtcc.estimator import ImageClusterer
+        from vtcc.grouping.estimator import ImageClusterer
 
         return ImageClusterer
     raise AttributeError(f"module 'vtcc' has no attribute {name!r}")

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtcc import clusters, paths
+from vtcc import paths
 from vtcc.errors import VtccError
-from vtcc.runner.git import git
+from vtcc.grouping import clusters
+from vtcc.process.git import git
 
 # What figures depend on beside parameters and images.
 CODE = (

@@ -16,6 +16,7 @@ from typing import Any
 
 from vtcc.errors import VtccError
 
+MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 _NO_LIMITS: Mapping[str, Any] = dict.fromkeys(("low", "high", "above", "fits")) | {"choices": ()}
@@ -53,14 +54,12 @@ def build(
     *,
     noun: str = "key",
     file: str = "",
-    complete: bool = False,
 ) -> Any:
     """Makes dataclass `cls` of nested mappings.
 
     Args:
         where: dotted key of the section; empty at the top.
         noun: what a key is called in messages. file: what is read, likewise.
-        complete: a key with a default must be written too.
 
     Raises:
         VtccError: on an unknown, missing or ill-typed key or a value out of range; the message
@@ -80,10 +79,8 @@ def build(
         key = join(where, name)
         if name in values:
             limits = {**_NO_LIMITS, **f.metadata}
-            built[name] = value(
-                hints[name], values[name], limits, key, noun=noun, file=file, complete=complete
-            )
-        elif complete or f.default is dataclasses.MISSING:
+            built[name] = value(hints[name], values[name], limits, key, noun=noun, file=file)
+        elif f.default is dataclasses.MISSING:
             lacking = f" from {file}" if file else ""
             hint = f.metadata.get("why") or f.metadata.get("words") or _kind_in_words(hints[name])
             raise VtccError(f"{key}: missing{lacking} ({hint})")

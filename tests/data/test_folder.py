@@ -103,7 +103,7 @@ def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
         find(source, tmp_path)
     assert str(caught.value) == (
         f"{source}/locked: this directory cannot be read (Permission denied); change its "
-        "permissions, or take it out of dataset.source"
+        "permissions, or take it out of the folder"
     )
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from vtcc.data import decoding, folder, images, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
-from vtcc.estimator import _items
 from vtcc.grouping import intake
-from vtcc.stages import predict
+from vtcc.grouping.estimator import _items
+from vtcc.verbs import predict
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
 from vtcc.stages import embed, train
-from vtcc.stages import encoders as stage
+from vtcc.verbs import encoders as stage
 
 
 def test_json_stands_alone_and_says_where_weights_are():

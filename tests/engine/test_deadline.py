@@ -27,13 +27,13 @@ def test_a_deadline_that_has_passed_ends_after_one_epoch(tmp_path):
 
 
 def test_a_slow_machine_drops_epochs_and_the_rate_still_falls_to_zero(tmp_path, monkeypatch):
-    take_step = loop._Run.take_step
+    take_step = loop.Training.take_step
 
     def slow(run):
         time.sleep(0.02)
         take_step(run)
 
-    stand_in(monkeypatch, loop._Run, "take_step", slow)
+    stand_in(monkeypatch, loop.Training, "take_step", slow)
     began = time.monotonic()
     fitted = fit(tmp_path, deadline=began + 1.2)
     assert 1 < len(fitted.curves) < 40

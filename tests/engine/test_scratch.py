@@ -241,13 +241,13 @@ def test_a_file_that_cannot_be_gone_on_from_says_why(cut, tmp_path, what):
 def test_the_global_generator_is_where_it_was(tmp_path, monkeypatch):
     """Dropout in timm's encoders draws from it: here a step does."""
     drawn = []
-    real = loop._Run.take_step
+    real = loop.Training.take_step
 
     def drawing(run):
         drawn.append(float(torch.rand(())))
         return real(run)
 
-    stand_in(monkeypatch, loop._Run, "take_step", drawing)
+    stand_in(monkeypatch, loop.Training, "take_step", drawing)
     fit(tmp_path / "whole", tiny())
     straight, drawn[:] = list(drawn), []
     with pytest.raises(loop.Interrupted):

@@ -8,7 +8,7 @@ from tests.tracking import toy
 from vtcc.engine import predict
 from vtcc.errors import VtccError
 from vtcc.export import onnx as export
-from vtcc.stages import export as stage
+from vtcc.verbs import export as stage
 
 
 @pytest.fixture(scope="module")

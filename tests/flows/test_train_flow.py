@@ -369,7 +369,7 @@ def test_the_other_deployments_refuse_wrong_parameters_too(server: None) -> None
     }
     right = {"evaluate": {"dataset": "digits"}, "study": {"file": "a.yaml", "seeds": "0-2, 7"}}
     with get_client(sync_client=True) as client:
-        for one in deployments.ALL:
+        for one in deployments.known():
             identifier = one.flow.to_deployment(one.name).apply()
             assert client.read_deployment_by_name(f"vtcc/{one.name}").id == identifier
             properties = client.read_deployment(identifier).parameter_openapi_schema["properties"]

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vtcc.clusters import Clusters
 from vtcc.errors import VtccError
 from vtcc.grouping import edits
+from vtcc.grouping.clusters import Clusters
 
 K, D, EACH = 4, 6, 20
 

@@ -10,8 +10,8 @@ from PIL import Image
 from vtcc import config, schema
 from vtcc.errors import VtccError
 from vtcc.grouping import intake, options, prepare, result, workdir
+from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
-from vtcc.stages import cluster
 
 NAMES = [
     "trip: 2024",

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from vtcc.clusters import Applied
 from vtcc.errors import VtccError
 from vtcc.grouping import intake, outputs
+from vtcc.grouping.clusters import Applied
 
 
 def assigned(names, clusters, titles):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.stages.test_cluster import SMALL, pictures
+from tests.grouping.test_run import SMALL, pictures
 from vtcc import config
 from vtcc.config.compose import compose
 from vtcc.data.cache import CacheWriter

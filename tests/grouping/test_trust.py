@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vtcc.clusters import Clusters
 from vtcc.grouping import trust
+from vtcc.grouping.clusters import Clusters
 
 MEASURED = trust.Trust(
     seeds=0.5,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vtcc import assignments
+from vtcc.grouping import assignments
 from vtcc.pages import contact_sheet
 
 

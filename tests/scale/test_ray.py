@@ -17,7 +17,7 @@ from PIL import Image
 from tests.tracking import toy
 from vtcc.errors import VtccError
 from vtcc.scale import ray as scaled
-from vtcc.stages import predict
+from vtcc.verbs import predict
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from vtcc import config, paths
 from vtcc.data.cache import CacheWriter, open_cache
 from vtcc.engine import checkpoint, features, predict
 from vtcc.errors import VtccError
-from vtcc.stages import embed, evaluate, export, resuming, train
+from vtcc.stages import embed, evaluate, resuming, train
+from vtcc.verbs import export
 
 K, SIZE = 3, 32
 FROZEN = {

@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from tests.fakes import stand_in
-from vtcc import clusters, config, paths
+from vtcc import config, paths
 from vtcc.analysis import baselines, features, plots
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import predict
 from vtcc.errors import VtccError
+from vtcc.grouping import clusters
 from vtcc.stages import evaluate
 from vtcc.tracking import evaluations
 

@@ -12,7 +12,8 @@ import yaml
 from vtcc import config
 from vtcc.data.cache import open_cache
 from vtcc.errors import VtccError
-from vtcc.stages import download, evaluate, predict, train, validate
+from vtcc.stages import download, evaluate, train, validate
+from vtcc.verbs import predict
 
 pytestmark = pytest.mark.xdist_group("great_expectations")
 

@@ -127,7 +127,7 @@ def test_a_kill_while_dvc_notes_the_model_costs_no_training(untracked, monkeypat
         path.unlink()  # as DVC does before it starts the stage again
     with monkeypatch.context() as patch:
         stand_in(patch, plan, "refuse_large_batch", lambda *args, **more: None)
-        patch.delattr(loop._Run, "take_step")
+        patch.delattr(loop.Training, "take_step")
         train.run()
     assert (paths.MODEL / "model.safetensors").read_bytes() == weights
     assert paths.RUN.exists() and paths.CURVES.exists()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vtcc.stages import study as stage
 from vtcc.study import page, plan, records, run, summary
+from vtcc.verbs import study as stage
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -12,8 +12,8 @@ from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.progress import duration
 from vtcc.runner import dvc
-from vtcc.stages import study as stage
 from vtcc.study import plan, records, run, workers
+from vtcc.verbs import study as stage
 
 Ran = list[tuple[str, str, int]]
 

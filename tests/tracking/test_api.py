@@ -18,9 +18,9 @@ from tests.tracking import toy
 from tests.tracking.test_serving import png, served  # noqa: F401 - a fixture
 from vtcc import config, paths
 from vtcc.analysis.features import unit_rows
-from vtcc.clusters import EXCLUDED, Clusters, Split
 from vtcc.engine import predict
 from vtcc.errors import VtccError
+from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
 from vtcc.tracking import api, evaluations, fetch, limits, promotion
 
 pytestmark = pytest.mark.xdist_group("tracking")
@@ -248,12 +248,12 @@ def refined(directory, photos):
 
 def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, monkeypatch):
     """Command line, pyfunc, assess, Ray's worker and the estimator: one function decides."""
-    from vtcc import assignments
-    from vtcc.estimator import ImageClusterer
+    from vtcc.grouping import assignments
+    from vtcc.grouping.estimator import ImageClusterer
     from vtcc.scale import ray
-    from vtcc.stages import assess
-    from vtcc.stages import predict as verb
     from vtcc.tracking.serving import ClusterImages
+    from vtcc.verbs import assess
+    from vtcc.verbs import predict as verb
 
     photos = tmp_path / "photos"
     model = refined(tmp_path / "model", photos)

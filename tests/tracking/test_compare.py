@@ -7,9 +7,9 @@ from rich.console import Console
 
 from tests.tracking import toy
 from vtcc.errors import VtccError
-from vtcc.stages import compare as stage
 from vtcc.tracking import compare, evaluations, runs
 from vtcc.tracking.compare import Run
+from vtcc.verbs import compare as stage
 
 pytestmark = pytest.mark.xdist_group("tracking")
 

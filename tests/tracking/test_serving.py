@@ -106,8 +106,8 @@ def test_wrong_column_and_batch_size_are_named(loaded):
 def test_a_model_of_five_bands_takes_tiffs(tmp_path):
     import tifffile
 
-    from vtcc import clusters
     from vtcc.data import images
+    from vtcc.grouping import clusters
     from vtcc.tracking.serving import ClusterImages
 
     model = toy.model(tmp_path / "m", channels=5, bands=[7, 1, 2, 3, 4], stretch="image")

@@ -1,7 +1,8 @@
 """`params.yaml`, typed and frozen: its sections, how they are read, replaced and written.
 
-The file is always complete: a missing key is an error, as is an unknown one. Each field carries
-the reason for its default (`vtcc params --explain`) and what values it takes (`vtcc.schema`).
+A missing key is an error, as is an unknown one; a key that came later has a default, which is
+what was done before, and may lack. Each field carries its reason (`vtcc params --explain`) and
+what values it takes (`vtcc.schema`).
 """
 
 import dataclasses
@@ -13,7 +14,6 @@ from typing import Any
 from vtcc import schema, yaml_file
 from vtcc.config.params import (
     MAX_CHANNELS,
-    MAX_SEED,
     Augment,
     Dataset,
     Download,
@@ -30,7 +30,7 @@ from vtcc.config.params import (
     Validate,
 )
 from vtcc.errors import VtccError
-from vtcc.schema import explain
+from vtcc.schema import MAX_SEED, explain
 
 __all__ = [
     "MAX_CHANNELS",
@@ -81,7 +81,7 @@ def from_dict(cls: type, values: Any, where: str = "") -> Any:
         VtccError: on an unknown, missing or ill-typed key or a value out of range; the
             message names the key, the value and what is allowed.
     """
-    return schema.build(cls, values, where, noun="parameter", file=PARAMS_FILE, complete=True)
+    return schema.build(cls, values, where, noun="parameter", file=PARAMS_FILE)
 
 
 def load(path: Path | str = PARAMS_FILE) -> Params:
@@ -115,27 +115,37 @@ def flatten(values: dict, where: str = "") -> dict[str, Any]:
 
 
 def override(values: dict, overrides: Mapping[str, Any]) -> dict:
-    """A copy of a params dict with dotted keys replaced, checked as a whole.
+    """A copy of a params dict with dotted keys replaced, checked as a whole and completed.
 
     Args:
-        values: nested params.
-        overrides: `{"train.epochs": 2}`; a key must exist.
+        values: nested params; what has a default may lack.
+        overrides: `{"train.epochs": 2}`.
 
     Raises:
         VtccError: on an unknown key or a value that is not allowed.
     """
-    flat = flatten(values)
+    known = {key: hint for key, hint, _ in schema.leaves(Params)}
     changed: dict = _plain(values)
     for key, value in overrides.items():
-        if key not in flat:
-            raise _no_such(key, flat)
+        if key not in known:
+            raise _no_such(key, known)
         *sections, name = key.split(".")
-        at = changed
+        at: Any = changed
         for section in sections:
-            at = at[section]
-        at[name] = _plain(value)
-    from_dict(Params, changed)
-    return changed
+            at = at.get(section) if isinstance(at, dict) else None
+        if isinstance(at, dict):  # else the check below says what lacks
+            at[name] = _plain(value)
+    return _with_defaults(changed, to_dict(from_dict(Params, changed)))
+
+
+def _with_defaults(values: dict, complete: dict) -> dict:
+    """Values in the order of `complete`, which says what lacks."""
+    return {
+        key: _with_defaults(values[key], default)
+        if isinstance(default, dict)
+        else values.get(key, default)
+        for key, default in complete.items()
+    }
 
 
 def check(key: str, value: Any) -> None:
@@ -160,8 +170,7 @@ def edit(text: str, overrides: Mapping[str, Any]) -> str:
     """The text of a params file with some values replaced, comments and layout kept.
 
     Args:
-        text: a complete params file.
-        overrides: dotted keys, each of which must exist.
+        text: a params file. overrides: dotted keys and their values.
 
     Raises:
         VtccError: as `override`.

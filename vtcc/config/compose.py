@@ -15,7 +15,6 @@ from vtcc import config, paths
 from vtcc.errors import VtccError
 
 CATALOG = Path("data/catalog")
-KINDS = ("run", "model", "augment")
 _DECIDING = {"paper", "features"}  # augmentations that belong to a method, not to a data set
 STEPS = 600  # of a training on features: enough for its few weights, and seconds long
 
@@ -195,7 +194,7 @@ def check_encoder(values: Mapping[str, Any]) -> None:
     if model["encoder"] == "vit" or not importlib.util.find_spec("timm"):
         return
     from vtcc import encoders
-    from vtcc.engine.timm_encoder import check
+    from vtcc.encoders.models import check
 
     name = model["encoder"].removeprefix("timm:")
     check(encoders.card(name).timm if name == model["encoder"] else name, model["weights"])

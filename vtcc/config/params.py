@@ -1,15 +1,16 @@
 """The sections of `params.yaml`, typed and frozen, with a reason for every value.
 
-The file is always complete: a missing key is an error, as is an unknown one. Sections are named
-after the stages that read them. A `default` serves code that builds sections.
+A missing key is an error, as is an unknown one. A parameter that came after others had written
+their params.yaml has a `default`, with which everything is as it was before, and may lack. Sections
+are named after the stages that read them.
 """
 
 from dataclasses import dataclass
 
+from vtcc.schema import MAX_SEED
 from vtcc.schema import parameter as _p
 
 MAX_CHANNELS = 16
-MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,11 @@ class Model:
         default=0,
     )
     overcluster_clusters: int = _p("clusters of each of those, such as 5 K", low=2, default=2)
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a training reads the features of a frozen encoder instead of pixels."""
+        return self.frozen and self.encoder != "vit"
 
 
 @dataclass(frozen=True, kw_only=True)

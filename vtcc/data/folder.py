@@ -44,7 +44,7 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> Found:
         needed = "clustering needs at least two" if least > 1 else "there must be one"
         rest = in_words(left_out)
         raise VtccError(
-            f"dataset.source: {held} in {path}, and {needed}; images are "
+            f"{held} in {path}, and {needed}; images are "
             f"known by {' '.join(sorted(SUFFIXES))}" + (f" (left out: {rest})" if rest else "")
         )
     names = readable_names(files)
@@ -79,7 +79,7 @@ def listed(
         if entry.error:
             raise VtccError(
                 f"{root / entry.path}: this {entry.error}; change its permissions, or take it out "
-                "of dataset.source"
+                "of the folder"
             )
         files.append(entry.path)
     return sorted(files)
@@ -107,7 +107,7 @@ def readable_names(files: list[str]) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise VtccError(
-            f"dataset.source: two files would both be called {twice[0]!r}, since one of their "
+            f"two files would both be called {twice[0]!r}, since one of their "
             "names is not UTF-8; rename it"
         )
     return names

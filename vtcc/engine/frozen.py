@@ -17,11 +17,6 @@ FITTED_ON = 50_000  # images that the components are computed from, evenly space
 _BLOCK = 4096
 
 
-def is_frozen(model: Model) -> bool:
-    """Whether a training reads cached features instead of pixels."""
-    return model.frozen and model.encoder != "vit"
-
-
 def encoder_identity(model: Model) -> dict[str, Any]:
     """What an encoder is: as its card and weights have it, or name and digest of one's own file.
 

@@ -161,7 +161,7 @@ def fit(
     kernels = team.once(
         lambda: settle(one, steps, images.shape[1:], scratch, known, room.kernels(resume_from))
     )
-    run = _Run(images, rows, params, kernels, mean, std, room, team)
+    run = Training(images, rows, params, kernels, mean, std, room, team)
     run.deadline = deadline
     run.record = describe(params, digest, kernels)
     if resume_from:
@@ -196,7 +196,7 @@ def is_features(images: np.ndarray) -> bool:
     return images.ndim == 3
 
 
-class _Run:
+class Training:
     """One training: everything that moves, how it is saved, and the steps."""
 
     def __init__(

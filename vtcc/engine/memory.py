@@ -125,7 +125,7 @@ def available_memory(device: str) -> int:
         free, _ = torch.cuda.mem_get_info()
         # What torch holds without using it is free for a training as well.
         return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    import psutil  # comes with accelerate
+    import psutil
 
     return min(psutil.virtual_memory().available, cgroup_room())
 

@@ -242,7 +242,7 @@ class _Rehearsal:
         self.kernels = recall(params, steps, images.shape[1:], known_kernels)
         check_fits(params, len(rows))
         nowhere = Scratch(Path("no-scratch"))  # never written: `checkpoint` has its own
-        self.run = loop._Run(images, rows, params, self.kernels, mean, std, nowhere)
+        self.run = loop.Training(images, rows, params, self.kernels, mean, std, nowhere)
         self.run.model.train()
 
     def take(self, batch: int) -> float:

@@ -65,8 +65,8 @@ class Predictor:
         num_clusters: K. cache_size: side in pixels of the images `predict` takes.
         channels: C. max_pixels: decoding limit the model was trained under.
         decoding: how image files become such pixels, keywords of `vtcc.data.images.load`.
-        clusters: names, centres and limits of the clusters (`vtcc.clusters.Clusters`), where
-            whoever loaded the model loaded them too; None otherwise.
+        clusters: names, centres and limits (`vtcc.grouping.clusters.Clusters`), where whoever
+            loaded the model loaded them too; None otherwise.
     """
 
     clusters: Any = None

@@ -11,9 +11,10 @@ import numpy
 import timm
 import torch
 
-from vtcc import __version__, encoders
+from vtcc import encoders
 from vtcc.config import Train, flatten, to_dict
 from vtcc.engine.kernels import Kernels
+from vtcc.version import __version__
 
 # Not part of what is computed: how often it is saved, and what `kernels` states resolved.
 _FREE = {

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vtcc import __version__
 from vtcc.atomic import atomic_file
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
+from vtcc.version import __version__
 
 OPSET = 18
 OUTPUTS = ("cluster", "confidence", "probabilities", "embedding")

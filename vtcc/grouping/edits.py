@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vtcc.analysis.features import kmeans, unit_rows
-from vtcc.clusters import EXCLUDED, Clusters, Split
 from vtcc.errors import VtccError
+from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
 
 FORMAT = 1
 LONGEST = 100  # characters of a name

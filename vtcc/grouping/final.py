@@ -24,12 +24,12 @@ from vtcc.analysis.features import (
     subsample,
     unit_rows,
 )
-from vtcc.clusters import Clusters
 from vtcc.engine.model_info import one_head_info
 from vtcc.engine.views import PixelViews
 from vtcc.grouping import head
 from vtcc.grouping.baselines import Simpler
 from vtcc.grouping.choices import Reason
+from vtcc.grouping.clusters import Clusters
 from vtcc.grouping.maps import cosine_map
 from vtcc.grouping.state import Learned
 from vtcc.grouping.training import Material, Trained, embed, project

@@ -53,11 +53,7 @@ def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
     if not root.is_dir():
         raise VtccError(f"{root}: a file; give the folder that holds the images (unpack archives)")
     root = root.resolve()
-    try:
-        found = folder.find(root, least=min(least, 2))
-    except VtccError as error:  # nobody has set a parameter here
-        text = str(error).removeprefix("dataset.source: ")
-        raise VtccError(text.replace("out of dataset.source", "out of the folder")) from None
+    found = folder.find(root, least=min(least, 2))
     for line in found.notes:
         note(line)
     if len(found.paths) < least:

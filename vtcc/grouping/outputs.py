@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vtcc import assignments
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import atomic_directory
-from vtcc.clusters import Applied
 from vtcc.errors import VtccError
+from vtcc.grouping import assignments
+from vtcc.grouping.clusters import Applied
 from vtcc.progress import note
 
 EMBEDDING = "embedding.npz"

@@ -13,9 +13,9 @@ import numpy as np
 from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
-from vtcc.clusters import Applied, Clusters
 from vtcc.engine import checkpoint, record
 from vtcc.grouping import attention, describe, outputs
+from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned, Prepared
@@ -218,8 +218,8 @@ def relative(root: Path, final: Path) -> str:
 
 def digest(model: Path) -> str:
     """Of the model's weights and clusters: the state that edits are meant for."""
-    from vtcc.clusters import FILE
     from vtcc.engine.checkpoint import WEIGHTS
+    from vtcc.grouping.clusters import FILE
 
     sha = hashlib.sha256((model / WEIGHTS).read_bytes())
     sha.update((model / FILE).read_bytes())

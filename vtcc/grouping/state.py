@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.clusters import Applied, Clusters
 from vtcc.data.cache import Cache
 from vtcc.grouping.choices import Reason
+from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.count import Count
 from vtcc.grouping.intake import Listed
 from vtcc.grouping.training import Material, Trained

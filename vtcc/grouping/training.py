@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtcc import __version__, config
+from vtcc import config
 from vtcc.analysis.features import unit_rows
 from vtcc.analysis.selection import Candidate, choose
 from vtcc.atomic import atomic_file
@@ -23,6 +23,7 @@ from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
 from vtcc.grouping.workdir import read_json, write_json
 from vtcc.progress import note, report
+from vtcc.version import __version__
 
 _PART = 4096
 _MODEL, _HEADS, _FINISHED = "model", "heads.npz", "finished.json"

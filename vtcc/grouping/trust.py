@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.analysis.features import kmeans, subsample
-from vtcc.clusters import Clusters
+from vtcc.grouping.clusters import Clusters
 
 FOLDS = 4
 FLAT = 5.0  # length of a sketch's differences below which an image has one colour

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc import __version__
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.grouping.options import Options
 from vtcc.progress import note
+from vtcc.version import __version__
 
 
 def place(options: Options) -> Path:

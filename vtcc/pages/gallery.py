@@ -10,13 +10,13 @@ import numpy as np
 
 from vtcc.analysis import baselines
 from vtcc.analysis.plots import natural, palette
+from vtcc.analysis.scores import SCORES
 from vtcc.pages import thumbnails
 from vtcc.pages.render import render as render_template
 
 THUMBNAIL = 96  # pixels a side at most
 SPRITE_PIXELS = 12_000_000  # of all thumbnails together, about 3 MB of photographs
 COLUMNS = 16
-SCORES = ("acc", "nmi", "ari", "fmi")
 
 
 @dataclass(frozen=True)

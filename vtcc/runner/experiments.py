@@ -7,7 +7,7 @@ import sys
 
 from vtcc import paths
 from vtcc.errors import VtccError
-from vtcc.runner.git import git
+from vtcc.process.git import git
 from vtcc.runner.workspace import Workspace
 
 LOCK = "dvc.lock"

@@ -21,8 +21,8 @@ from vtcc import config, paths, yaml_file
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.process import locks, stopping
+from vtcc.process.git import git, require_checkout, retrying
 from vtcc.runner.dvc import share_cache
-from vtcc.runner.git import git, require_checkout, retrying
 
 # Uncommitted new files that a run may need. Anything else that is new stays where it is:
 # a folder of photos is linked to, not copied.
@@ -129,7 +129,7 @@ class Workspace:
         """
         self.project = (project or paths.project()).resolve()
         self.params = params or resolve(project=self.project)
-        current = config.read_yaml(self.project / paths.PARAMS)
+        current = config.to_dict(config.load(self.project / paths.PARAMS))
         self.in_place = not private and self.params == current
         self.home = _home(self.project)
         self.directory = self.project

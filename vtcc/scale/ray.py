@@ -39,17 +39,17 @@ def run(
     """Predicts every image below `paths` into the table `out`.
 
     Args:
-        paths, model, out, batch_size: as of `vtcc.stages.predict.run`.
+        paths, model, out, batch_size: as of `vtcc.verbs.predict.run`.
         shard: files a task.
         workers: processes; 0: one per core of the cluster.
         address: of a Ray cluster; empty: one is started here, for this run.
 
     Raises:
-        VtccError: as `vtcc.stages.predict.run`; when Ray is not installed; when `OUT.parts` is of
+        VtccError: as `vtcc.verbs.predict.run`; when Ray is not installed; when `OUT.parts` is of
             another run.
     """
-    from vtcc import assignments
-    from vtcc.stages import predict
+    from vtcc.grouping import assignments
+    from vtcc.verbs import predict
 
     if importlib.util.find_spec("ray") is None:
         raise VtccError("ray is not installed; run: pip install 'vtcc[ray]'")
@@ -94,7 +94,7 @@ def run(
 
 def _local(model: str, parts: Path, room: Path) -> Path:
     """A directory of the model that workers can read: a local one, or a copy in `parts`."""
-    from vtcc.stages.predict import directory_of
+    from vtcc.verbs.predict import directory_of
 
     found = directory_of(model, room)
     if room not in found.parents:
@@ -110,7 +110,7 @@ def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list
     """Lists the files into shards, once; a run that was cut off finds its lists."""
     from vtcc import provenance
     from vtcc.data.walk import in_words
-    from vtcc.stages.predict import entries
+    from vtcc.verbs.predict import entries
 
     asked = {
         "paths": [os.fspath(path.absolute()) for path in paths],
@@ -237,7 +237,7 @@ class Shards:
         quiet.apply()
         import torch
 
-        from vtcc.stages.predict import load
+        from vtcc.verbs.predict import load
 
         torch.set_num_threads(1)  # a worker per core
         with tempfile.TemporaryDirectory() as room:
@@ -246,9 +246,9 @@ class Shards:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
         """`{"shard": [number]}` -> its number, files and unreadable files."""
-        from vtcc import assignments
         from vtcc.data.walk import Entry
-        from vtcc.stages import predict
+        from vtcc.grouping import assignments
+        from vtcc.verbs import predict
 
         number = int(batch["shard"][0])
         target = _part(self.parts, number)
@@ -267,7 +267,7 @@ def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple
     """All parts in order into one table; how many rows, and how many of them unreadable."""
     import pyarrow.parquet as pq
 
-    from vtcc import assignments
+    from vtcc.grouping import assignments
 
     total = unread = 0
     with assignments.writing(out, columns) as table:

@@ -50,7 +50,7 @@ def run() -> None:
     """
     params = config.load()
     sweep(paths.FEATURES)
-    if not needed(params.train.model):
+    if not params.train.model.reads_features:
         with resuming.unwritten("the beginning"), atomic_directory(paths.FEATURES) as directory:
             write_text(directory / INFO, json.dumps(_NOT_NEEDED) + "\n")
         note("train.model.encoder is trained, not frozen: no features are needed")
@@ -66,11 +66,6 @@ def run() -> None:
         resuming.check_writable(paths.FEATURES.parent, scratch)
         with resuming.unwritten(where):
             _embed(params, cache, want, scratch)
-
-
-def needed(model: config.Model) -> bool:
-    """Whether a training reads features; as `engine.frozen.is_frozen`, without torch."""
-    return model.frozen and model.encoder != "vit"
 
 
 def have_weights(model: config.Model) -> None:

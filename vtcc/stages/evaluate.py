@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcc import assignments, config, paths
+from vtcc import config, paths
 from vtcc.analysis.labels import Labels, read_labels
 from vtcc.atomic import sweep
-from vtcc.clusters import Applied, decide
 from vtcc.errors import VtccError
+from vtcc.grouping import assignments
+from vtcc.grouping.clusters import Applied, decide
 from vtcc.progress import note, report
 from vtcc.stages import embed, resuming
 
@@ -36,8 +37,8 @@ def run() -> None:
     Raises:
         VtccError: when the model or the cache is missing or they do not fit together.
     """
-    from vtcc import clusters
     from vtcc.data.cache import open_cache
+    from vtcc.grouping import clusters
 
     params = config.load()
     sweep(*_OUTPUTS)

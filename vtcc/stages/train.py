@@ -55,7 +55,7 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
         # What a user may have to mend is said before anything is started.
         cache = open_cache(paths.CACHE)
         _check_cache(params, cache)
-        if embed.needed(params.train.model):
+        if params.train.model.reads_features:
             embed.opened(embed.wanted(params, cache))
         if params.train.batch_size < 2 * count:
             raise VtccError(
@@ -123,10 +123,10 @@ def _data(params: config.Params, cache: Any) -> _Data:
         VtccError: when the features are missing or of other parameters.
     """
     from vtcc import encoders
-    from vtcc.engine.frozen import fit_reduction, is_frozen
+    from vtcc.engine.frozen import fit_reduction
 
     model = params.train.model
-    if not is_frozen(model):
+    if not model.reads_features:
         record = encoders.encoder_record(model.encoder, model.weights)
         return _Data(cache.images, cache.digest, encoder=record)
     want = embed.wanted(params, cache)
@@ -228,8 +228,8 @@ def _know_clusters(
     """Notes names, centres and limits of the clusters beside the weights, by training images."""
     import numpy as np
 
-    from vtcc.clusters import Clusters
     from vtcc.engine.predict import Predictor
+    from vtcc.grouping.clusters import Clusters
 
     rows = cache.rows("train")
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MEASURED])

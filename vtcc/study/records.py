@@ -180,4 +180,4 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[A
 def preset_params(preset: str, presets: Path) -> dict[str, Any] | None:
     """Flat parameters of a preset as it stands today; None where it is gone."""
     file = presets / f"{preset}.yaml"
-    return config.flatten(config.read_yaml(file)) if file.is_file() else None
+    return config.flatten(config.to_dict(config.load(file))) if file.is_file() else None

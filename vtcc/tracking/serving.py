@@ -20,7 +20,7 @@ class ClusterImages(PythonModel):
         """Loads the weights; torch is imported here, not when the file is read."""
         from pathlib import Path
 
-        from vtcc.clusters import load_predictor
+        from vtcc.grouping.clusters import load_predictor
 
         self.predictor = load_predictor(Path(context.artifacts["model"]))
 
@@ -44,8 +44,8 @@ class ClusterImages(PythonModel):
         """
         import numpy as np
 
-        from vtcc.clusters import decide
         from vtcc.data import images
+        from vtcc.grouping.clusters import decide
 
         p = self.predictor
         batch_size = int((params or {}).get("batch_size") or 512)

@@ -15,11 +15,11 @@ from tests.study.sweep.conftest import RATE, SWEEP, World, quality
 from vtcc import config
 from vtcc.errors import VtccError
 from vtcc.runner.dvc import StageError
-from vtcc.stages import sweep as stage
 from vtcc.study import sweep
 from vtcc.study.sweep import objective, storage
 from vtcc.study.sweep.trial import Rungs
 from vtcc.tracking import registry
+from vtcc.verbs import sweep as stage
 
 
 def trials(project: Path) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ class Rungs:
         self._cache = cache
         train = self._params.train
         resolved = vars(kernels.resolve(train))
-        frozen = embed.needed(train.model)
+        frozen = train.model.reads_features
         digest = embed.wanted(self._params, cache).key if frozen else cache.digest
         key = checkpoint.training_key(config.to_dict(train), digest, resolved)
         self.scratch = home / ".vtcc" / "scratch" / key

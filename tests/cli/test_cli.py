@@ -1,0 +1,159 @@
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from vtcc import cli, config
+from vtcc.__main__ import main
+from vtcc.errors import TemporaryError, VtccError
+
+
+def vtcc(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "vtcc", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(config.PRESETS.parents[1])},
+    )
+
+
+def test_help_loads_nothing_heavy():
+    heavy = ["torch", "mlflow", "prefect", "pandas", "sklearn", "great_expectations", "numpy"]
+    heavy += ["rich", "yaml", "vtcc.config"]
+    code = (
+        "import sys; from typer.testing import CliRunner; from vtcc.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_users_mistake_is_one_line_and_exit_1(tmp_path):
+    done = vtcc("use", "digitz", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: preset 'digitz': unknown; did you mean 'digits'? "
+        f"({', '.join(config.preset_names())}); datasets, which it may name as well: "
+        "`vtcc datasets`\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "status"), [(VtccError, 1), (TemporaryError, 75)])
+def test_the_exit_status_tells_whether_trying_again_may_help(error, status, monkeypatch, capsys):
+    def fail():
+        raise error("no route to host")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert capsys.readouterr().err == "error: no route to host\n"
+
+
+def test_a_full_disk_is_one_line_and_a_bug_is_not(monkeypatch, capsys):
+    def fail(number):
+        raise OSError(number, os.strerror(number), "data/cache")
+
+    monkeypatch.setattr(cli, "app", lambda: fail(errno.ENOSPC))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "No space left on device: 'data/cache'; free space" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "app", lambda: fail(errno.EBADF))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main()
+
+
+def test_clean_keeps_what_is_in_use(tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VTCC_HOME", str(tmp_path))
+    for name in ("scratch/live", "scratch/dead", "worktrees/dead"):
+        (tmp_path / ".vtcc" / name).mkdir(parents=True)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (tmp_path / ".vtcc/worktrees/link").symlink_to(photos)
+    with FileLock(tmp_path / ".vtcc/scratch/live.lock"):
+        result = CliRunner().invoke(cli.app, ["clean", "--yes"])
+    assert result.exit_code == 0, result.output
+    assert "in use, kept" in result.stdout
+    left = sorted(p.name for p in (tmp_path / ".vtcc").glob("*/*") if p.suffix != ".lock")
+    assert left == ["link", "live"]
+    assert photos.is_dir()
+
+
+def test_use_never_overwrites_the_only_copy_of_edited_params(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    run(cli.app, ["use", "digits", "--set", "train.epochs=77"])
+    run(cli.app, ["use", "tiny"])
+    run(cli.app, ["use", "digits"])
+    kept = [p.read_text() for p in (tmp_path / ".vtcc/params").iterdir()]
+    assert len(kept) == 1  # presets as they come are not worth keeping
+    assert "epochs: 77" in kept[0]
+
+
+@pytest.mark.parametrize(
+    "verb", ["source", "download", "validate", "embed", "train", "evaluate", "params"]
+)
+def test_a_verb_outside_a_project_says_what_is_missing(verb, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, [verb])
+    assert isinstance(result.exception, VtccError)
+    assert "params.yaml: no such file" in str(result.exception)
+
+
+def test_use_writes_a_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    assert run(cli.app, ["use", "digits"]).exit_code == 0
+    assert (tmp_path / "params.yaml").read_text() == config.preset_text("digits")
+    result = run(cli.app, ["use", "tiny", "--set", "train.epochs=5"])
+    assert result.exit_code == 0
+    assert config.load(tmp_path / "params.yaml").train.epochs == 5
+    assert not (tmp_path / ".vtcc").exists()
+    assert "preset tiny, train.epochs=5" in result.stdout
+
+
+def test_use_with_a_wrong_value_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(cli.app, ["use", "digits"])
+    result = CliRunner().invoke(cli.app, ["use", "tiny", "--set", "train.epochs=0"])
+    assert isinstance(result.exception, VtccError)
+    assert (tmp_path / "params.yaml").read_text() == config.preset_text("digits")
+
+
+def test_params_explain_shows_value_limits_and_reason(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
+    CliRunner().invoke(cli.app, ["use", "digits"])
+    shown = CliRunner().invoke(cli.app, ["params", "--explain", "stem"]).stdout
+    assert "train.model.stem" in shown
+    assert "conv | patchify" in shown
+    assert " ".join(shown.split()).count("as the paper") == 1
+    assert "train.seed" not in shown
+
+
+def test_stages_run_from_below_the_project(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(config.preset_text("digits"))
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert CliRunner().invoke(cli.app, ["params"]).exit_code == 0
+
+
+@pytest.mark.slow
+def test_help_answers_in_half_a_second():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert vtcc("--help").returncode == 0
+        times.append(time.perf_counter() - start)
+    assert sorted(times)[2] < 0.5, times

@@ -1,0 +1,156 @@
+"""Clusters of a model: names, merges, splits, limits; read back as written."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vtcc.engine.predict import Prediction
+from vtcc.errors import VtccError
+from vtcc.grouping.clusters import ARRAYS, FILE, Clusters, Split, decide
+
+K, D = 3, 4
+
+
+@pytest.fixture
+def images():
+    """p (90, 3), h (90, 4): three tight groups along three axes."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(K), 30)
+    h = (np.eye(D)[group] * 5 + rng.normal(0, 0.1, (90, D))).astype(np.float32)
+    p = np.full((90, K), 0.05, np.float32)
+    p[np.arange(90), group] = 0.9
+    return p, h, group
+
+
+def test_says_what_the_head_says(images):
+    p, h, group = images
+    found = Clusters.fit(p, h).apply(p, h)
+    assert found.cluster.tolist() == group.tolist()
+    assert found.confidence == pytest.approx(np.full(90, 0.9), abs=1e-6)
+    assert ((found.second >= 0) & (found.second != found.cluster)).all()
+    assert found.distance.max() < 0.01
+    assert found.novel.sum() == 1  # one in a hundred of the training images, as documented
+
+
+def test_flags_what_is_far_from_all(images):
+    p, h, _ = images
+    known = Clusters.fit(p, h)
+    strange = np.zeros((2, D), np.float32)
+    strange[0, 3] = 5  # along an axis without a group
+    strange[1] = h[0]
+    found = known.apply(p[:2], strange)
+    assert found.novel.tolist() == [True, False]
+    assert found.novelty[0] > 1 > found.novelty[1]
+    assert found.novelty[0] > 10 * found.novelty[1]
+    assert found.outlier.tolist()[0] is True
+
+
+def test_merged_split_excluded(images):
+    p, h, group = images
+    known = Clusters.fit(p, h)
+    merged = replace(known, of_base=(0, 0, 2), names={0: "both", 2: "c"}).measured(
+        h, np.array([0, 0, 2])[group]
+    )
+    found = merged.apply(p, h)
+    assert found.cluster.tolist() == np.array([0, 0, 2])[group].tolist()
+    assert found.confidence[0] == pytest.approx(0.95)
+    away = replace(known, of_base=(0, 1, -1), names={0: "a", 1: "b"})
+    assert away.apply(p, h).cluster.tolist() == np.array([0, 1, -1])[group].tolist()
+    halves = Split((0, 7), np.stack([[1, 0.02, 0, 0], [1, -0.02, 0, 0]]).astype(np.float32))
+    split = replace(known, splits={0: halves}, names=known.names | {7: "other half"})
+    found = split.apply(p, h).cluster
+    assert set(found[group == 0].tolist()) == {0, 7}
+    assert (found[group != 0] == group[group != 0]).all()
+    assert ((h[:30, 1] > 0) == (found[:30] == 0)).all()
+
+
+def test_read_back_as_written(images, tmp_path):
+    p, h, _ = images
+    halves = Split((0, 7), np.eye(D, dtype=np.float32)[:2])
+    known = replace(
+        Clusters.fit(p, h, ["a", "<b>", "\N{CAMERA}"]),
+        splits={0: halves},
+        names={0: "a", 1: "<b>", 2: "\N{CAMERA}", 7: "d"},
+        edits=[{"do": "rename", "cluster": 1, "name": "<b>"}],
+    )
+    known.write(tmp_path)
+    again = Clusters.load(tmp_path)
+    assert again is not None
+    assert (again.names, again.of_base, again.edits) == (known.names, known.of_base, known.edits)
+    one, other = vars(known.apply(p, h)), vars(again.apply(p, h))
+    assert one.pop("names") == other.pop("names")
+    for name in one:
+        assert np.array_equal(one[name], other[name], equal_nan=True), name
+    assert Clusters.load(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / FILE).write_text("{"), "damaged"),
+        (lambda d: (d / ARRAYS).write_bytes(b"no"), "damaged|cannot be read"),
+        (lambda d: (d / ARRAYS).unlink(), "damaged"),
+        (lambda d: change(d, format=2), "format 2, and this vtcc reads 1"),
+        (lambda d: change(d, of_base=[0, 1, 9]), "cluster 9 has no name"),
+        (lambda d: change(d, names=[]), "damaged"),
+    ],
+)
+def test_damage_is_said_in_a_line(images, tmp_path, damage, message):
+    Clusters.fit(*images[:2]).write(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(VtccError, match=message):
+        Clusters.load(tmp_path)
+
+
+def change(directory, **values):
+    said = json.loads((directory / FILE).read_text())
+    (directory / FILE).write_text(json.dumps(said | values))
+
+
+def test_another_head_is_refused(images):
+    p, h, _ = images
+    with pytest.raises(VtccError, match="a model with 3 clusters, this one has 2"):
+        Clusters.fit(p, h).apply(p[:, :2], h)
+
+
+def test_the_kept_cluster_wins_over_rounded_probabilities(images):
+    p, h, _ = images
+    known = Clusters.fit(p, h)
+    p = p[:2].copy()
+    p[0] = [0.33333, 0.33334, 0.33333]
+    base = p.argmax(axis=1)
+    rounded = p.astype(np.float16).astype(np.float32)
+    assert known.apply(rounded, h[:2]).cluster.tolist() == [0, 0]
+    found = known.apply(rounded, h[:2], base)
+    assert found.cluster.tolist() == base.tolist() == [1, 0]
+    assert found.confidence == pytest.approx([0.3333, 0.9], abs=1e-3)
+    assert rounded[0, 1] == rounded[0, 0]  # what was given is as it was
+
+
+def test_a_merge_moves_no_image_of_a_third_cluster(images):
+    p, h, _ = images
+    p = p.copy()
+    third = np.flatnonzero(p.argmax(axis=1) == 2)[0]
+    p[third] = [0.28, 0.27, 0.45]
+    known = Clusters.fit(p, h)
+    merged = replace(known, of_base=(0, 0, 2), names={0: "both", 2: "c"}).measured(
+        h, np.array([0, 0, 2])[p.argmax(axis=1)]
+    )
+    found = merged.apply(p, h)
+    assert (found.cluster[third], found.second[third]) == (2, 0)
+    assert found.confidence[third] == pytest.approx(0.45)
+
+
+def test_a_model_that_knows_no_clusters_is_decided_by_its_head(images):
+    p, h, group = images
+    head = decide(SimpleNamespace(clusters=None), Prediction(p, h))
+    known = decide(SimpleNamespace(clusters=Clusters.fit(p, h)), Prediction(p, h))
+    for name in ("cluster", "confidence", "second", "names", "shares"):
+        one, other = getattr(head, name), getattr(known, name)
+        assert np.array_equal(one, other) if name != "names" else one == other
+    assert head.cluster.tolist() == group.tolist()
+    assert np.isnan(head.distance).all() and not head.novel.any()
+    assert head.name(0) == f"cluster {group[0]}"

@@ -1,0 +1,91 @@
+"""ImageClusterer: arrays, paths and folders give the same; predict agrees with fit."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import vtcc
+from tests.grouping.test_run import SMALL, pictures
+from vtcc.errors import VtccError
+
+FAST = SMALL | {"train.epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.stack(list(pictures(60)))
+
+
+@pytest.fixture(scope="module")
+def fitted(images):
+    how = {"minutes": 0.1, "random_state": 1, "encoder": "none", "params": FAST}
+    return vtcc.ImageClusterer(3, **how).fit(images)
+
+
+def test_fit_says_a_cluster_of_every_image(fitted, images):
+    assert fitted.labels_.shape == (60,)
+    assert set(fitted.labels_.tolist()) <= {0, 1, 2}
+    assert fitted.n_clusters_ == 3
+    assert fitted.names_ == {0: "cluster 0", 1: "cluster 1", 2: "cluster 2"}
+    assert fitted.trust_["verdict"]
+    assert ((fitted.confidence_ > 0) & (fitted.confidence_ <= 1)).all()
+    assert np.linalg.norm(fitted.embedding_, axis=1) == pytest.approx(np.ones(60), abs=1e-3)
+
+
+def test_predict_and_transform_agree_with_fit(fitted, images, tmp_path):
+    assert fitted.predict(images).tolist() == fitted.labels_.tolist()
+    assert np.abs(fitted.transform(images) - fitted.embedding_).max() < 2e-3
+    p = fitted.predict_proba(images[:7])
+    assert p.shape == (7, 3)
+    assert p.sum(axis=1) == pytest.approx(np.ones(7), abs=1e-5)
+    for i, image in enumerate(images[:5]):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    (tmp_path / "5.png").write_bytes(b"no image")
+    paths = sorted(tmp_path.iterdir())
+    assert fitted.predict(paths).tolist() == [*fitted.labels_[:5].tolist(), -1]
+    assert fitted.predict(images[..., None] / 255).tolist() == fitted.labels_.tolist()
+
+
+def test_predict_takes_a_folder_of_any_size(fitted, images, tmp_path):
+    with pytest.raises(VtccError, match="no image in"):
+        fitted.predict(tmp_path)
+    Image.fromarray(images[0]).save(tmp_path / "0.png")
+    assert fitted.predict(tmp_path).tolist() == fitted.labels_[:1].tolist()
+    Image.fromarray(images[1]).save(tmp_path / "1.png")
+    assert fitted.predict(str(tmp_path)).tolist() == fitted.labels_[:2].tolist()
+    with pytest.raises(VtccError, match="found 2 images, and grouping needs at least 10"):
+        vtcc.ImageClusterer(2).fit(tmp_path)
+
+
+def test_the_same_seed_gives_the_same(fitted, images):
+    again = clone(fitted).fit(images)
+    assert again.labels_.tolist() == fitted.labels_.tolist()
+
+
+def test_follows_scikit_learns_rules(images):
+    made = vtcc.ImageClusterer((2, 5), minutes=3)
+    assert made.get_params()["n_clusters"] == (2, 5)
+    assert clone(made).set_params(minutes=1).minutes == 1
+    with pytest.raises(NotFittedError):
+        made.predict(images)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((5, 5)), r"shape \(5, 5\)"),
+        (np.zeros((5, 5, 5, 2), np.uint8), "C 1, 3 or 4"),
+        (np.zeros((5, 5, 5), np.int32), "found int32"),
+        (np.full((5, 5, 5), 7.0), "floats in 0-1"),
+        ([1, 2], "a sequence with int"),
+        (["/no/such.png"], "no such file"),
+        (np.zeros((4, 8, 8), np.uint8), "at least 10"),
+    ],
+)
+def test_images_that_cannot_be_used(X, message):
+    with pytest.raises(VtccError, match=message):
+        vtcc.ImageClusterer(2).fit(X)
+    with pytest.raises(VtccError, match="integer from 0"):
+        vtcc.ImageClusterer(2, random_state=1.5).fit(np.zeros((20, 8, 8), np.uint8))

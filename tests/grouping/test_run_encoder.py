@@ -1,0 +1,184 @@
+"""`vtcc cluster` on a pretrained encoder's features, from end to end at toy size."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from tests.fakes import stand_in
+from vtcc.cli import app
+from vtcc.engine import checkpoint
+from vtcc.errors import VtccError
+from vtcc.grouping import run as cluster
+from vtcc.grouping.options import Options
+from vtcc.verbs import predict
+
+SMALL = {
+    "train.image_size": 64,
+    "validate.image_size": 64,
+    "train.batch_size": 32,
+    "train.device": "cpu",
+}
+
+
+def photographs(n):
+    """n colour images of 96 pixels: waves, checks or discs in changing colours; by i % 3."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96]
+    for i in range(n):
+        angle, size = rng.uniform(0, 3), rng.uniform(6, 9)
+        turned = np.cos(angle) * x + np.sin(angle) * y
+        centre = rng.uniform(40, 56, 2)
+        shape = [
+            np.sin(turned / size * 2),
+            np.sign(np.sin(x / size * 2) * np.sin(y / size * 2)),
+            np.where(np.hypot(x - centre[0], y - centre[1]) < 4 * size, 1.0, -1.0),
+        ][i % 3]
+        colour = rng.uniform(40, 110, 3)
+        noise = rng.normal(0, 12, (96, 96, 3))
+        picture = 128 + shape[..., None] * colour + noise
+        yield np.clip(picture, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("encoder") / "photos"
+    root.mkdir()
+    for i, picture in enumerate(photographs(60)):
+        Image.fromarray(picture).save(root / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(photos):
+    options = Options(photos, clusters=3, minutes=1.0, encoder="lite0", overrides=SMALL)
+    return cluster.run(options)
+
+
+def rows(file):
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_the_kinds_are_found(results):
+    found = np.array([int(row["cluster"]) for row in rows(results / "assignments.csv")])
+    table = np.zeros((3, 3))
+    np.add.at(table, (np.arange(60) % 3, found), 1)
+    assert table.max(axis=1).sum() >= 54
+
+
+def test_the_summary_names_the_encoder_and_what_others_do_with_it(results):
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["choices"]["encoder"]["value"] == "lite0"
+    assert "Apache-2.0" in summary["choices"]["encoder"]["why"]
+    titles = [row["title"] for row in summary["baselines"]]
+    for title in ("k-means", "UMAP + k-means", "UMAP + HDBSCAN"):
+        assert f"{title} on lite0's features" in titles
+    assert summary["trust"]["seeds"] > 0.5
+
+
+def test_the_model_refers_to_the_encoder(results):
+    info = checkpoint.read_info(results / "model")
+    assert info["encoder"]["name"] == "lite0"
+    assert info["encoder"]["licence"] == "Apache-2.0"
+    assert len(info["encoder"]["digest"]) == 64
+    names = load_file(results / "model" / checkpoint.WEIGHTS)
+    assert not any(name.startswith("encoder.backbone") for name in names)
+    assert names["encoder.axes"].shape == (1280, info["model"]["components"])
+    assert (results / "model" / checkpoint.WEIGHTS).stat().st_size < 6e6
+
+
+def test_new_images_go_where_the_table_has_them(photos, results, tmp_path):
+    predict.run([photos], str(results / "model"), out=tmp_path / "again.csv")
+    again = {row["file"].rsplit("/", 1)[1]: row for row in rows(tmp_path / "again.csv")}
+    for row in rows(results / "assignments.csv"):
+        other = again[row["file"]]
+        assert row["cluster"] == other["cluster"]
+        # Features are kept as float16, and computed by another runtime.
+        assert float(row["confidence"]) == pytest.approx(float(other["confidence"]), abs=0.02)
+
+
+def test_the_summary_says_how_confidence_was_softened(results):
+    summary = json.loads((results / "summary.json").read_text())
+    assert "softened by" in summary["choices"]["clusters by"]["why"]
+
+
+def test_from_scratch_when_asked(photos, tmp_path):
+    few = {"train.epochs": 1, "train.model.depth": 1, "train.batch_size": 32}
+    options = Options(
+        photos, tmp_path / "out", clusters=3, minutes=0.1, encoder="none", overrides=few
+    )
+    out = cluster.run(options)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["choices"]["encoder"] == {"value": "from scratch", "why": "as you asked"}
+    assert "encoder" not in checkpoint.read_info(out / "model")
+
+
+def test_without_any_weights_it_says_so_once_and_trains_from_scratch(
+    photos, tmp_path, monkeypatch, capsys
+):
+    from vtcc import encoders
+
+    stand_in(monkeypatch, encoders, "available", lambda card: None)
+    few = {"train.epochs": 1, "train.model.depth": 1, "train.batch_size": 32}
+    cluster.run(Options(photos, tmp_path / "out", clusters=3, minutes=0.1, overrides=few))
+    said = capsys.readouterr().out
+    assert said.count("no weights of a pretrained encoder are on this machine") == 2  # and why
+    assert "from scratch" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "lite9"], "lite"),
+        (["--encoder", "timm:resnet10t"], "needs --weights"),
+        (["--weights", "w.safetensors"], "name it by --encoder"),
+        (["--finetune"], "name it by --encoder"),
+        (["--encoder", "dinov3-small"], "--accept-licence"),
+    ],
+)
+def test_mistakes_are_said_before_any_work(photos, tmp_path, arguments, message):
+    out = tmp_path / "out"
+    with pytest.raises(VtccError, match=message):
+        CliRunner().invoke(
+            app, ["cluster", str(photos), "--out", str(out), *arguments], catch_exceptions=False
+        )
+    assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finetune", [False, True])
+def test_a_timm_model_with_weights_of_ones_own(photos, tmp_path, finetune):
+    import timm
+
+    weights = tmp_path / "w.safetensors"
+    save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)
+    out = tmp_path / "out"
+    asked = ["cluster", str(photos), "-k", "3", "--minutes", "0.1", "--out", str(out)]
+    asked += ["--encoder", "resnet10t", "--weights", str(weights), "--set", "train.epochs=2"]
+    asked += ["--set", "train.image_size=64", "--set", "validate.image_size=64"]
+    asked += ["--set", "train.batch_size=32", *(["--finetune"] if finetune else [])]
+    finished = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert finished.exit_code == 0, finished.output
+    predict.run([photos], str(out / "model"), out=tmp_path / "p.csv")
+    again = {row["file"].rsplit("/", 1)[1]: row["cluster"] for row in rows(tmp_path / "p.csv")}
+    assert {row["file"]: row["cluster"] for row in rows(out / "assignments.csv")} == again
+
+
+@pytest.mark.slow
+def test_the_params_repeat_the_result(photos, results, tmp_path):
+    out = tmp_path / "again"
+    asked = ["cluster", str(photos), "-k", "3", "--out", str(out)]
+    asked += ["--params", str(results / "params.yaml")]
+    finished = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert finished.exit_code == 0, finished.output
+    assert "by the parameters you gave" in finished.output
+    first, again = (
+        [row["cluster"] for row in rows(directory / "assignments.csv")]
+        for directory in (results, out)
+    )
+    assert first == again

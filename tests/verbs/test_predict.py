@@ -1,0 +1,207 @@
+import csv
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.fakes import stand_in
+from tests.tracking import toy
+from vtcc.errors import VtccError
+from vtcc.grouping import assignments
+from vtcc.verbs import predict
+
+pytestmark = pytest.mark.xdist_group("tracking")
+
+ODD_NAMES = ["a b.png", "cl\nust\rer.png", "\N{CAMERA}\N{VARIATION SELECTOR-16}.png", 'q"u,o.png']
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of 12 images in three levels with odd names, and things that are no images."""
+    root = tmp_path_factory.mktemp("photos")
+    names = [*ODD_NAMES, *(f"sub/deep/{i}.PNG" for i in range(4)), *(f"{i}.png" for i in range(4))]
+    for name, image in zip(names, toy.images(len(names)), strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(root / name, "PNG")
+    (root / "notes.txt").write_text("no image", encoding="utf-8")
+    (root / ".hidden.png").write_bytes(b"no image")
+    (root / "loop").symlink_to(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return toy.model(tmp_path_factory.mktemp("model") / "model", 0)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("VTCC_HOME", str(tmp_path))
+    return tmp_path
+
+
+def read(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def expected(photos, model):
+    """file -> (cluster, confidence) by the engine itself, whole folder in one batch."""
+    from vtcc.data import images
+    from vtcc.engine import predict as engine
+
+    files = sorted(f for f in photos.rglob("*") if f.suffix.lower() == ".png" and f.name[0] != ".")
+    pixels = [images.load(f, channels=1, max_pixels=10**6, size=16) for f in files]
+    found = engine.load(model, "cpu").predict(np.stack(pixels))
+    rows = zip(files, found.cluster, found.confidence, strict=True)
+    return {f.as_posix(): (int(k), float(p)) for f, k, p in rows}
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 512])
+def test_folder_gives_what_the_engine_gives(photos, model, place, batch_size):
+    predict.run([photos], str(model), out=place / "out.csv", batch_size=batch_size)
+    rows = read(place / "out.csv")
+    want = expected(photos, model)
+    assert {row["file"] for row in rows} == set(want)
+    assert len(rows) == len(want) == 12
+    assert list(rows[0]) == ["file", "cluster", "confidence", "error"]
+    for row in rows:
+        cluster, confidence = want[row["file"]]
+        assert int(row["cluster"]) == cluster
+        assert float(row["confidence"]) == pytest.approx(confidence, abs=1e-5)
+        assert row["error"] == ""
+    assert len({row["cluster"] for row in rows}) > 1
+
+
+def test_all_three_formats_say_the_same(photos, model, place):
+    for suffix in assignments.SUFFIXES:
+        predict.run([photos], str(model), out=place / f"out{suffix}")
+    plain = read(place / "out.csv")
+    objects = json.loads((place / "out.json").read_text(encoding="utf-8"))
+    frame = pd.read_parquet(place / "out.parquet")
+    assert [r["file"] for r in plain] == [r["file"] for r in objects] == frame["file"].tolist()
+    assert [int(r["cluster"]) for r in plain] == frame["cluster"].tolist()
+    assert [r["cluster"] for r in objects] == frame["cluster"].tolist()
+    assert np.allclose([r["confidence"] for r in objects], frame["confidence"], atol=1e-6)
+    assert pd.read_csv(place / "out.csv")["cluster"].tolist() == frame["cluster"].tolist()
+    names = {f.rpartition("/")[2] for f in frame["file"]}
+    assert names > set(ODD_NAMES)
+
+
+def test_unreadable_files_are_listed_counted_and_told(photos, model, place, capsys):
+    (place / "bad.jpg").write_text("no image", encoding="utf-8")
+    (place / "empty.png").touch()
+    good = photos / "0.png"
+    (place / "image.dat").write_bytes(good.read_bytes())  # named, so taken whatever its suffix
+    paths = [place / "bad.jpg", good, place / "empty.png", place / "image.dat"]
+    for suffix in (".csv", ".parquet"):
+        predict.run(paths, str(model), out=place / f"out{suffix}")
+    rows = read(place / "out.csv")
+    assert [row["error"] for row in rows] == [
+        "text, not an image",
+        "",
+        "empty file (0 bytes)",
+        "",
+    ]
+    assert [row["cluster"] == "" for row in rows] == [True, False, True, False]
+    assert rows[1]["cluster"] == rows[3]["cluster"]
+    frame = pd.read_parquet(place / "out.parquet")
+    assert frame["cluster"].isna().tolist() == [True, False, True, False]
+    said = capsys.readouterr().out
+    assert "2 images, 1 of 4 clusters, 2 unreadable: " in said
+    assert f"unreadable: '{place / 'bad.jpg'}': text, not an image" in said
+
+
+def test_nothing_readable_is_an_error_and_leaves_what_was_there(model, place):
+    (place / "bad.png").write_text("no image", encoding="utf-8")
+    out = place / "out.csv"
+    out.write_text("before", encoding="utf-8")
+    with pytest.raises(VtccError, match=r"not one readable image in 1 files.*text, not an image"):
+        predict.run([place / "bad.png"], str(model), out=out)
+    assert out.read_text(encoding="utf-8") == "before"
+    assert sorted(f.name for f in place.iterdir()) == ["bad.png", "out.csv"]
+
+
+def test_interruption_leaves_nothing_half_written(photos, model, place, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    stand_in(monkeypatch, predict.progress, "report", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict.run([photos], str(model), out=place / "out.parquet", batch_size=2)
+    assert list(place.iterdir()) == []
+
+
+def test_names_that_are_not_utf8_are_escaped(model, place, photos):
+    folder = place / "in"
+    folder.mkdir()
+    name = os.fsencode(folder) + b"/caf\xe9.png"
+    with open(name, "wb") as file:  # noqa: PTH123
+        file.write((photos / "0.png").read_bytes())
+    predict.run([folder], str(model), out=place / "out.json")
+    (row,) = json.loads((place / "out.json").read_text(encoding="utf-8"))
+    assert row["file"].endswith("in/caf%E9.png")
+    assert row["cluster"] is not None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX")
+def test_closed_directory_below_is_a_row(photos, model, place, monkeypatch):
+    (place / "in" / "closed").mkdir(parents=True)
+    (place / "in" / "a.png").write_bytes((photos / "0.png").read_bytes())
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(predict.os, "scandir", refuse)  # the super-user may read everything
+    predict.run([place / "in"], str(model), out=place / "out.csv")
+    rows = read(place / "out.csv")
+    assert [row["error"] for row in rows] == ["", "directory cannot be read (Permission denied)"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "out", "model_name", "message"),
+    [
+        (["in"], "out.xlsx", "model", r"--out: found 'out.xlsx'; allowed: .*\.csv, \.parquet"),
+        (["in"], "out", "model", "--out: found 'out'; allowed"),
+        (["in"], "in", "model", "--out: in is a directory; name a file"),
+        (["in"], "no/out.csv", "model", "--out: the folder no does not exist"),
+        (["gone.png"], "out.csv", "model", "gone.png: no such file or directory"),
+        (["empty"], "out.csv", "model", r"no image in empty; images are known by \.bmp"),
+        (["in"], "out.csv", "gone", "gone: no such model directory; train one"),
+        (["in"], "out.csv", "empty", "empty: not a vtcc model"),
+        (["in"], "out.csv", "models:/vtcc-x@champion", "no registered model 'vtcc-x'"),
+    ],
+)
+def test_mistakes_are_one_clear_line(place, photos, model, paths, out, model_name, message):
+    (place / "empty").mkdir()
+    (place / "in").mkdir()
+    (place / "in" / "a.png").write_bytes((photos / "0.png").read_bytes())
+    name = str(model) if model_name == "model" else model_name
+    with pytest.raises(VtccError, match=message) as caught:
+        predict.run([place.__class__(p) for p in paths], name, out=place.__class__(out))
+    assert "\n" not in str(caught.value)
+    left = {f.name for f in place.iterdir()} - {"mlflow.db", ".vtcc"}
+    assert left == {"empty", "in"}
+
+
+def test_model_is_found_from_below_the_project(place, photos, monkeypatch):
+    monkeypatch.delenv("VTCC_HOME")
+    (place / "params.yaml").touch()
+    toy.model(place / "models" / "model", 0)
+    (place / "below").mkdir()
+    monkeypatch.chdir(place / "below")
+    predict.run([photos / "0.png"], out=place / "out.csv")
+    assert len(read(place / "out.csv")) == 1
+
+
+def test_batch_size_is_checked(place):
+    with pytest.raises(VtccError, match="--batch-size: found 0"):
+        predict.run([place], "m", out=place / "out.csv", batch_size=0)

@@ -1,0 +1,95 @@
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from vtcc import config, paths
+from vtcc.errors import VtccError
+from vtcc.verbs import show
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VTCC_HOME", str(tmp_path))
+    paths.PARAMS.write_text(config.preset_text("tiny"), encoding="utf-8")
+    write(paths.CACHE / "cache.json", {"name": "my [toys]", "images": 1797})
+    write(paths.RUN, {"run_id": "abc"})
+    return tmp_path
+
+
+def write(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def shown():
+    out = io.StringIO()
+    show.run(Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_nothing_evaluated_yet_says_what_to_do(project):
+    with pytest.raises(VtccError, match=r"metrics\.json: nothing evaluated yet; run `dvc repro`"):
+        show.run()
+
+
+def test_scores_stand_beside_every_baseline(project):
+    scores = {"acc": 0.972, "nmi": 0.942, "ari": 0.93, "fmi": 0.94, "holdout_acc": 0.961}
+    write(
+        paths.METRICS, scores | {"baseline_ward_acc": 0.84, "confidence": 0.9, "clusters_used": 7}
+    )
+    text = shown()
+    assert "my [toys]: 1,797 images, K = 10, 16 px, 2 epochs, seed 0" in text
+    rows = {line[:8].strip(): line[8:].split() for line in text.splitlines()}
+    assert rows["VTCC"] == ["0.972", "0.942", "0.930", "0.940"]
+    assert rows["held out"] == ["0.961", "-", "-", "-"]
+    assert rows["ward"] == ["0.840", "-", "-", "-"]
+    assert "confidence 0.900, clusters used 7" in text
+    assert "--model models/model " in text
+
+
+def test_it_tells_of_the_model_that_was_trained_not_of_newer_params(project):
+    write(paths.METRICS, {"acc": 0.5})
+    train = config.to_dict(config.load().train)
+    write(paths.MODEL / "model.json", {"train": train})
+    assert "has changed since" not in shown()
+    write(paths.MODEL / "model.json", {"train": train | {"num_clusters": 7, "epochs": 3}})
+    text = shown()
+    assert "K = 7, 16 px, 3 epochs" in text
+    assert "params.yaml has changed since" in text
+
+
+def test_without_labels_it_points_at_the_gallery(project):
+    write(paths.METRICS, {"confidence": 0.5})
+    paths.GALLERY.touch()
+    text = shown()
+    assert "No labels, so no scores" in text
+    assert str(paths.GALLERY.resolve()) in text
+
+
+@pytest.mark.parametrize(
+    ("run_id", "says"),
+    [("abc", "version 3 (challenger); kept"), ("x", "version 3, of another run")],
+)
+def test_registered_version_of_this_run_or_none(project, run_id, says):
+    write(paths.METRICS, {"acc": 0.5})
+    entry = {"name": "vtcc-toys", "version": "3", "run_id": run_id, "reason": "kept"}
+    entry["aliases"] = {"challenger": "3", "champion": "1"}
+    write(project / ".vtcc" / "registered.json", entry)
+    text = shown()
+    assert says in text
+    assert "vtcc predict PATH... --model models:/vtcc-toys@champion" in text
+
+
+def test_heavy_libraries_are_not_imported(project):
+    write(paths.METRICS, {"acc": 0.5})
+    code = (
+        "import sys; from vtcc.verbs import show; show.run();"
+        "sys.exit(bool({'mlflow', 'torch', 'numpy', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()

@@ -1,0 +1,20 @@
+"""What the commands share: options, and the directory they run in."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from vtcc import paths
+from vtcc.schema import MAX_SEED
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a parameter, e.g. train.epochs=2."),
+]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything random.")]
+
+
+def enter_project() -> None:
+    """Goes to the directory that holds params.yaml, also from below it."""
+    os.chdir(paths.project())

@@ -1,0 +1,241 @@
+"""The table of which image is in which cluster: one order of columns, one writer, one reader.
+
+`vtcc predict`, `vtcc cluster` and `evaluate` write it, as CSV, Parquet or JSON; whole, or not
+at all.
+"""
+
+import contextlib
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vtcc.atomic import atomic_file
+from vtcc.errors import VtccError
+from vtcc.grouping.clusters import Applied
+
+SUFFIXES = (".csv", ".parquet", ".json")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file's answer.
+
+    Attributes:
+        file: its path. cluster: None when it could not be read, or is excluded.
+        confidence: 0-1, or None. error: why it could not be read; empty otherwise.
+        name: of the cluster. second: the next most probable cluster, or None.
+        distance: cosine distance of the embedding to the cluster's centre, 0-2.
+        outlier: farther from the centre than the cluster's own images are.
+        novelty: how unlike anything seen in training, the limit being 1. novel: above it.
+        split: train or holdout, where a data set was split.
+    """
+
+    file: str
+    cluster: int | None
+    confidence: float | None
+    error: str
+    name: str = ""
+    second: int | None = None
+    distance: float | None = None
+    outlier: bool | None = None
+    novelty: float | None = None
+    novel: bool | None = None
+    split: str = ""
+
+    @property
+    def path(self) -> str:
+        """The file, under the name that the pipeline's tables are joined by."""
+        return self.file
+
+    @classmethod
+    def of(cls, file: str, applied: Applied, i: int) -> "Row":
+        """The answer for image i of those that the clusters were applied to."""
+        cluster, distance = int(applied.cluster[i]), float(applied.distance[i])
+        return cls(
+            file,
+            cluster if cluster >= 0 else None,
+            float(applied.confidence[i]),
+            "",
+            name=applied.name(i),
+            second=int(applied.second[i]) if applied.second[i] >= 0 else None,
+            distance=distance if math.isfinite(distance) else None,
+            outlier=bool(applied.outlier[i]),
+            novelty=float(applied.novelty[i]),
+            novel=bool(applied.novel[i]),
+        )
+
+
+# Every table has some of these, in this order:
+# file (or path), split, cluster, name, confidence, second, distance, outlier, novelty, novel, error
+COLUMNS = ("file", "cluster", "confidence", "error")
+EVALUATED = ("path", "split", "cluster", "confidence")  # of evaluate, by the manifest's paths
+NAMED = (
+    "file",
+    "cluster",
+    "name",
+    "confidence",
+    "second",
+    "distance",
+    "outlier",
+    "novelty",
+    "novel",
+    "error",
+)  # of models that know their clusters' names, centres and limits
+
+
+class Table(Protocol):
+    """A table being written."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Appends rows."""
+
+    def close(self) -> None:
+        """Completes the file."""
+
+
+def check(out: Path) -> None:
+    """Refuses, before any work, a place where `writing` would fail.
+
+    Raises:
+        VtccError: on an unknown suffix, a directory, or a folder that is missing or closed.
+    """
+    if out.is_dir():
+        raise VtccError(f"--out: {out} is a directory; name a file such as {out / 'clusters.csv'}")
+    if out.suffix.lower() not in SUFFIXES:
+        raise VtccError(
+            f"--out: found {out.name!r}; allowed: a name that ends in {', '.join(SUFFIXES)}"
+        )
+    if not out.parent.is_dir():
+        raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
+    if not os.access(out.parent, os.W_OK):
+        raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
+
+
+@contextlib.contextmanager
+def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
+    """Yields a table with these columns; it becomes `out` when the block ends without an error.
+
+    It grows as a hidden sibling; after an error nothing is left but what was there before.
+
+    Raises:
+        VtccError: when the disk is full or the file cannot be written.
+    """
+    kinds: dict[str, Callable[[Path, Sequence[str]], Table]] = {
+        ".csv": _Csv,
+        ".json": _Json,
+        ".parquet": _Parquet,
+    }
+    try:
+        with atomic_file(out) as building:
+            table = kinds[out.suffix.lower()](building, columns)
+            try:
+                yield table
+            finally:
+                table.close()
+    except OSError as error:
+        raise VtccError(f"{out}: could not be written ({error.strerror or error})") from error
+
+
+def _record(row: Row, columns: Sequence[str]) -> dict[str, object]:
+    return {name: getattr(row, name) for name in columns}
+
+
+class _Csv:
+    def __init__(self, path: Path, columns: Sequence[str]):
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._columns = columns
+        # The default line end, "\r\n", makes the writer quote line breaks of any kind in names.
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(columns)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._writer.writerow([_text(v) for v in _record(row, self._columns).values()])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Json:
+    """A list of objects, one a line."""
+
+    def __init__(self, path: Path, columns: Sequence[str]):
+        self._file = path.open("w", encoding="utf-8")
+        self._columns = columns
+        self._before = "[\n"
+
+    def write(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            record = {
+                name: round(value, 6) if isinstance(value, float) else value
+                for name, value in _record(row, self._columns).items()
+            }
+            self._file.write(self._before + json.dumps(record, ensure_ascii=False))
+            self._before = ",\n"
+
+    def close(self) -> None:
+        self._file.write("[]\n" if self._before == "[\n" else "\n]\n")
+        self._file.close()
+
+
+class _Parquet:
+    def __init__(self, path: Path, columns: Sequence[str]):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kinds = dict.fromkeys(("cluster", "second"), pa.int64())
+        kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
+        kinds |= dict.fromkeys(("outlier", "novel"), pa.bool_())
+        self._columns = columns
+        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
+        self._table = pa.Table
+        self._writer = pq.ParquetWriter(str(path), self._schema)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        records = [_record(row, self._columns) for row in rows]
+        self._writer.write_table(self._table.from_pylist(records, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def read(file: Path) -> list[Row]:
+    """The rows of a table that `writing` wrote.
+
+    Raises:
+        VtccError: when it is no such table.
+    """
+    import pandas as pd
+
+    readers: dict[str, Callable[..., pd.DataFrame]] = {
+        # A file called NA is one, and so is one called 7.
+        ".csv": lambda path: pd.read_csv(
+            path,
+            dtype={"file": str, "error": str},
+            keep_default_na=False,
+            na_values={"cluster": [""], "confidence": [""]},
+        ),
+        ".json": pd.read_json,
+        ".parquet": pd.read_parquet,
+    }
+    try:
+        frame = readers[file.suffix.lower()](file)
+        return [
+            Row(str(f), None if pd.isna(c) else int(c), None if pd.isna(p) else float(p), e or "")
+            for f, c, p, e in frame[list(COLUMNS)].itertuples(index=False)
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error

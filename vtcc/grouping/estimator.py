@@ -1,0 +1,248 @@
+"""`vtcc.ImageClusterer`: the whole of `vtcc cluster` in scikit-learn's style."""
+
+import contextlib
+import io
+import itertools
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from vtcc.analysis.features import unit_rows
+from vtcc.errors import VtccError
+from vtcc.grouping.clusters import decide, load_predictor
+
+_PART = 512
+
+
+class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
+    """Groups images without labels.
+
+    Images are given as a folder, a sequence of paths, or an array (N, H, W) or (N, H, W, C) of
+    uint8, or of floats in 0-1; C is 1, 3 or 4.
+
+    Args:
+        n_clusters: K, a range such as (5, 30), or "auto".
+        minutes: that `fit` may take at most, about.
+        encoder: "auto", "none" (from scratch), a name of `vtcc encoders`, or a timm model's.
+        weights: a local file for it.
+        random_state: seed of everything random, an integer from 0; None draws one.
+        params: dotted parameters that replace automatic choices, `{"train.epochs": 20}`.
+        output: a new folder that keeps what `vtcc cluster` writes, report.html among it; None
+            keeps the model in memory alone.
+        verbose: show progress.
+
+    Attributes:
+        labels_: (N,) int64, the cluster of each image; -1 for those that cannot be read.
+        confidence_: (N,) float32, its probability, 0-1; 0 where it cannot be read.
+        embedding_: (N, d) float32, unit rows; 0 where it cannot be read.
+        n_clusters_: K.
+        names_: id -> name.
+        trust_: the measures and the verdict of summary.json.
+        predictor_: the model.
+    """
+
+    def __init__(
+        self,
+        n_clusters: int | str | tuple[int, int] = "auto",
+        *,
+        minutes: float = 20.0,
+        encoder: str = "auto",
+        weights: str | Path | None = None,
+        random_state: int | None = 0,
+        params: dict[str, Any] | None = None,
+        output: str | Path | None = None,
+        verbose: bool = False,
+    ):
+        self.n_clusters = n_clusters
+        self.minutes = minutes
+        self.encoder = encoder
+        self.weights = weights
+        self.random_state = random_state
+        self.params = params
+        self.output = output
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> "ImageClusterer":
+        """Trains on images; `y` is not looked at.
+
+        Raises:
+            VtccError: on images or parameters that cannot be used.
+        """
+        from vtcc.grouping import outputs, result, run
+        from vtcc.grouping.options import LEAST_IMAGES, Options
+
+        seed = self.random_state
+        if seed is None:
+            seed = secrets.randbelow(2**31)
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise VtccError(f"random_state: found {seed!r}; give an integer from 0, or None")
+        with tempfile.TemporaryDirectory() as room:
+            folder = Path(room) / "images"
+            names = _as_folder(_items(X), folder)
+            if len(names) < LEAST_IMAGES:
+                raise VtccError(
+                    f"X: found {len(names)} images, and grouping needs at least {LEAST_IMAGES}"
+                )
+            options = Options(
+                folder=folder,
+                out=Path(self.output) if self.output else Path(room) / "out",
+                clusters=_number(self.n_clusters),
+                minutes=self.minutes,
+                encoder=self.encoder,
+                weights=Path(self.weights) if self.weights else None,
+                seed=int(seed),
+                overrides=dict(self.params or {}),
+            )
+            heard = contextlib.nullcontext() if self.verbose else _quiet()
+            try:
+                with heard:
+                    out = run.run(options)
+            except SystemExit as stop:
+                raise KeyboardInterrupt("stopped by a signal") from stop
+            self.predictor_ = load_predictor(out / result.MODEL)
+            summary = result.summary_of(out)
+            embedding = outputs.Embedding.load(out)
+        known = self.predictor_.clusters
+        h = unit_rows(embedding.h)
+        applied = known.apply(embedding.p, embedding.h, embedding.base)
+        row = {name: i for i, name in enumerate(names)}
+        at = np.array([row[name] for name in embedding.paths])
+        self.labels_ = np.full(len(names), -1, np.int64)
+        self.confidence_ = np.zeros(len(names), np.float32)
+        self.embedding_ = np.zeros((len(names), h.shape[1]), np.float32)
+        self.labels_[at], self.confidence_[at], self.embedding_[at] = (
+            applied.cluster,
+            applied.confidence,
+            h,
+        )
+        self.n_clusters_ = len(known.names)
+        self.names_ = dict(known.names)
+        self.trust_ = summary["trust"]
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(N,) int64 clusters of images; -1 for those that cannot be read."""
+        return self._of_images(X)[0]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """(N, d) float32 embeddings, unit rows; 0 for images that cannot be read."""
+        return self._of_images(X)[1]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(N, K) float32 probabilities of the model's head, before edits of its clusters."""
+        return self._of_images(X)[2]
+
+    def _of_images(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        from vtcc.data.decoding import decoded
+        from vtcc.data.images import Decoded
+
+        check_is_fitted(self, "predictor_")
+        predictor = self.predictor_
+        items = _items(X)
+        N, K = len(items), predictor.num_clusters
+        labels = np.full(N, -1, np.int64)
+        embedded = np.zeros((N, self.embedding_.shape[1]), np.float32)
+        p = np.zeros((N, K), np.float32)
+        images = enumerate(decoded(items, _png, **predictor.decoding))
+        while part := list(itertools.islice(images, _PART)):
+            read = [(row, x.pixels) for row, (_, x) in part if isinstance(x, Decoded)]
+            if not read:
+                continue
+            at = np.array([row for row, _ in read])
+            prediction = predictor.predict(np.stack([pixels for _, pixels in read]))
+            h = prediction.embedding
+            labels[at] = decide(predictor, prediction).cluster
+            embedded[at] = unit_rows(h)
+            p[at] = prediction.probabilities
+        return labels, embedded, p
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _number(n: Any) -> int | tuple[int, int]:
+    from vtcc.grouping.options import parse_clusters
+
+    if isinstance(n, tuple | list) and len(n) == 2:
+        return parse_clusters(f"{n[0]}-{n[1]}")
+    return parse_clusters(str(n))
+
+
+def _items(X: Any) -> Sequence[Any] | np.ndarray:
+    """The images one by one: paths, or arrays (H, W) or (H, W, C)."""
+    if isinstance(X, str | os.PathLike):
+        from vtcc.grouping.intake import listed
+
+        return listed(Path(X), least=1).files
+    if isinstance(X, np.ndarray) and X.dtype.kind in "uifb":
+        return _checked(X)
+    items = list(X)
+    if not all(isinstance(item, str | os.PathLike) for item in items):
+        odd = next(type(i).__name__ for i in items if not isinstance(i, str | os.PathLike))
+        raise VtccError(
+            f"X: found a sequence with {odd}; give a folder, paths, or one array (N, H, W[, C])"
+        )
+    return [Path(item) for item in items]
+
+
+def _checked(X: np.ndarray) -> np.ndarray:
+    if X.ndim not in (3, 4) or (X.ndim == 4 and X.shape[3] not in (1, 3, 4)) or 0 in X.shape:
+        raise VtccError(
+            f"X: found an array of shape {X.shape}; images are (N, H, W) or (N, H, W, C) with C "
+            "1, 3 or 4"
+        )
+    if X.dtype == np.uint8:
+        return X
+    if X.dtype.kind != "f" or not np.isfinite(X).all() or X.min() < 0 or X.max() > 1:
+        raise VtccError(
+            f"X: found {X.dtype} from {X.min():.4g} to {X.max():.4g}; give uint8, or floats in 0-1"
+        )
+    return np.round(X * 255).astype(np.uint8)
+
+
+def _png(item: Any) -> Path | bytes:
+    """A path as it is; an array as the bytes of a PNG, to be decoded like any file."""
+    if isinstance(item, Path):
+        return item
+    from PIL import Image
+
+    file = io.BytesIO()
+    squeezed = item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item
+    Image.fromarray(squeezed).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _as_folder(items: Sequence[Any] | np.ndarray, folder: Path) -> list[str]:
+    """Numbered files (links to paths, PNGs of arrays) in a new folder; their names, in order."""
+    folder.mkdir()
+    names = []
+    for i, item in enumerate(items):
+        if isinstance(item, Path):
+            if not item.exists():
+                raise VtccError(f"X: {item}: no such file")
+            from vtcc.data.images import SUFFIXES
+
+            suffix = item.suffix.lower() if item.suffix.lower() in SUFFIXES else ".png"
+            name = f"{i:08d}{suffix}"
+            try:
+                (folder / name).symlink_to(item.absolute())
+            except OSError:  # a file system without links
+                shutil.copyfile(item, folder / name)
+        else:
+            name = f"{i:08d}.png"
+            content = _png(item)
+            assert isinstance(content, bytes)
+            (folder / name).write_bytes(content)
+        names.append(name)
+    return names

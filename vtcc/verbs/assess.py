@@ -1,0 +1,69 @@
+"""`vtcc assess MODEL`: what stage `evaluate` does, for a model that was trained elsewhere.
+
+Not a stage of the pipeline: it scores a registered model on the images that are cached here,
+usually in a worktree of the deployment `vtcc/evaluate`. The model is neither registered nor do
+its training's scores change.
+"""
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcc import config, paths
+from vtcc.errors import VtccError
+from vtcc.progress import note
+from vtcc.stages import evaluate
+from vtcc.verbs import predict
+
+if TYPE_CHECKING:
+    from vtcc.data.cache import Cache
+    from vtcc.engine.predict import Predictor
+
+
+def run(model: str) -> None:
+    """Writes reports/ as `evaluate` does and logs an MLflow run of its own.
+
+    Args:
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/model`, or a local model
+            directory.
+
+    Raises:
+        VtccError: when there is no such model or cache, or they do not fit together.
+    """
+    from vtcc.data.cache import open_cache
+
+    params = config.load().evaluate
+    cache = open_cache(paths.CACHE)
+    with tempfile.TemporaryDirectory() as room:
+        predictor = predict.load(model, Path(room))
+    check_fit(model, cache, predictor)
+    evaluate.write_reports(params, cache, predictor, lambda metrics: _track(model, cache, metrics))
+
+
+def check_fit(model: str, cache: "Cache", predictor: "Predictor") -> None:
+    """Refuses images that are not as the model reads them.
+
+    Raises:
+        VtccError: naming the parameters to set.
+    """
+    wanted = {"validate.image_size": predictor.cache_size, "dataset.channels": predictor.channels}
+    found = {"validate.image_size": cache.image_size, "dataset.channels": cache.channels}
+    if wanted != found:
+        told = ", ".join(f"{key} {value}" for key, value in found.items())
+        needed = ", ".join(f"{key} {value}" for key, value in wanted.items())
+        raise VtccError(
+            f"{model}: takes images cached with {needed}; {paths.CACHE} has {told}: set these in "
+            "params.yaml and run `dvc repro validate`"
+        )
+
+
+def _track(model: str, cache: "Cache", metrics: dict[str, Any]) -> None:
+    if importlib.util.find_spec("mlflow") is None:
+        note("MLflow is not installed: nothing is logged")
+        return
+    from vtcc.tracking import evaluations
+
+    files = evaluations.report_files()
+    run_id = evaluations.log_assessment(model, cache.name, cache.digest, metrics, files)
+    note(f"MLflow run {run_id}")

@@ -1,0 +1,49 @@
+"""`vtcc cluster`: what the command line says, as what `vtcc.grouping` takes."""
+
+from pathlib import Path
+from typing import Any
+
+from vtcc import config
+from vtcc.errors import VtccError
+from vtcc.grouping.options import Options, parse_clusters, unused
+from vtcc.grouping.run import run
+
+__all__ = ["options", "run"]
+
+
+def options(
+    folder: Path, clusters: str, *, params: Path | None, assignments: list[str], **others: Any
+) -> Options:
+    """The options of a command line.
+
+    Args:
+        folder: of images. clusters: a number, a range or auto.
+        params: a params.yaml whose sections count instead of choices, as far as they can.
+        assignments: such as `train.epochs=2`; they win over `params`.
+        others: as of `Options`.
+
+    Raises:
+        VtccError: on a value that is not allowed, or one that another one leaves without effect.
+    """
+    asked = Options(folder=folder, clusters=parse_clusters(clusters), **others)
+    if (asked.finetune or asked.weights) and asked.encoder in ("auto", "none"):
+        raise VtccError(
+            f"--{'finetune' if asked.finetune else 'weights'}: belongs to an encoder; name it by "
+            "--encoder (`vtcc encoders` lists them)"
+        )
+    for name in asked.accept_licence:
+        if name != asked.encoder:
+            raise VtccError(f"--accept-licence {name}: belongs to --encoder {name}; add it")
+    if asked.folders not in ("", "links", "copies"):
+        raise VtccError(f"--folders: found {asked.folders!r}; allowed: links, copies")
+    if not asked.minutes > 0:
+        raise VtccError(f"--minutes: found {asked.minutes:g}; allowed: above 0")
+    if params:
+        values = config.read_yaml(params)
+        config.from_dict(config.Params, values)
+        sections = {k: values[k] for k in ("train", "validate", "embed")}
+        flat = config.flatten(sections)
+        asked.overrides.update({k: v for k, v in flat.items() if not unused(k)})
+        asked.overrides["dataset.channels"] = values["dataset"]["channels"]
+    asked.overrides.update(config.parse_assignments(assignments))
+    return asked

@@ -1,0 +1,208 @@
+"""`vtcc predict`: files and folders in, a table of cluster and confidence out.
+
+Memory stays flat: files are listed, decoded, predicted and written a chunk at a time.
+"""
+
+import itertools
+import os
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcc import paths as project_paths
+from vtcc import progress
+from vtcc.errors import VtccError
+from vtcc.grouping import assignments
+
+if TYPE_CHECKING:
+    from vtcc.data.walk import Entry
+
+_CHUNK_BYTES = 256 << 20
+_NAMED = 10  # unreadable files told by name; all are in the table
+
+
+def run(
+    paths: list[Path], model: str = "models/model", *, out: Path, batch_size: int = 512
+) -> None:
+    """Predicts every image and writes the table `out` in one step at the end.
+
+    Columns: `file` (as given, folders with what is below them), `cluster`, `confidence`
+    (0-1), and `error` for what could not be read, whose cluster is empty. Models that know their
+    clusters (`vtcc.grouping.clusters`) add `name`, `second`, `distance`, `outlier`, `novelty` and
+    `novel`.
+
+    Args:
+        paths: image files, and directories that are searched through.
+        model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/model`, or a local model
+            directory (vtcc's own or MLflow's).
+        out: the suffix chooses the format: .csv, .parquet or .json.
+        batch_size: images per forward pass.
+
+    Raises:
+        VtccError: when there is nothing to predict, no such model, no place to write, or not
+            one readable image.
+    """
+    if batch_size < 1:
+        raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
+    out = Path(out)
+    assignments.check(out)
+    left_out: Counter[str] = Counter()
+    total = _count(paths, left_out)
+    with tempfile.TemporaryDirectory() as room:
+        predictor = load(model, Path(room))
+    start, done, bad = time.monotonic(), 0, 0
+    first: list[tuple[str, str]] = []
+    clusters: set[int] = set()
+    columns = assignments.COLUMNS if predictor.clusters is None else assignments.NAMED
+    with assignments.writing(out, columns) as table:
+        for rows in answers(entries(paths), predictor, batch_size):
+            table.write(rows)
+            errors = [(row.file, row.error) for row in rows if row.error]
+            first += errors[: _NAMED - len(first)]
+            bad += len(errors)
+            clusters |= {row.cluster for row in rows if row.cluster is not None}
+            done += len(rows)
+            rate = done / max(time.monotonic() - start, 1e-9)
+            progress.report(
+                "predict",
+                done,
+                max(total, done),
+                images_per_second=round(rate, 1),
+                seconds_left=round(max(total - done, 0) / rate, 1),
+            )
+        if bad == done:
+            name, why = first[0]
+            raise VtccError(
+                f"not one readable image in {done} files (first: {name!r}: {why}); nothing written"
+            )
+    for name, why in first:
+        progress.note(f"unreadable: {name!r}: {why}")
+    if bad > len(first):
+        progress.note(f"unreadable: {bad - len(first)} more, see the column error")
+    known = predictor.clusters
+    K = predictor.num_clusters if known is None else len(known.names)
+    unread = f", {bad} unreadable" if bad else ""
+    progress.note(f"{done - bad} images, {len(clusters)} of {K} clusters{unread}: {out}")
+
+
+def load(model: str, room: Path, device: str = "auto") -> Any:
+    """The `Predictor` of a model.
+
+    Args:
+        model: as in `run`. room: a directory for what is fetched, needed until this returns.
+        device: auto, cpu or cuda.
+
+    Raises:
+        VtccError: when there is no such model.
+    """
+    from vtcc.grouping.clusters import load_predictor
+
+    return load_predictor(directory_of(model, room), device)
+
+
+def directory_of(model: str, room: Path) -> Path:
+    """Where a model's files are: in `room` when it had to be fetched.
+
+    Raises:
+        VtccError: when there is no such model.
+    """
+    from vtcc.tracking import fetch
+
+    if re.match(r"[a-z][a-z0-9+.-]+:/", model):
+        return fetch.fetch(model, room)
+    directory = Path(model)
+    if not directory.is_absolute() and not directory.exists():
+        directory = project_paths.project() / model
+    if not directory.exists():
+        raise VtccError(
+            f"{model}: no such model directory; train one with `dvc repro`, or give --model "
+            "models:/vtcc-NAME@champion"
+        )
+    return fetch.model_directory(directory, model)
+
+
+def _count(paths: list[Path], left_out: Counter[str]) -> int:
+    """How many files there are below `paths`; says what is left out."""
+    from vtcc.data.images import SUFFIXES
+    from vtcc.data.walk import in_words
+
+    for path in paths:
+        if not os.path.lexists(path):
+            raise VtccError(f"{path}: no such file or directory")
+    total = sum(1 for _ in entries(paths, left_out))
+    if not total:
+        where = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+        raise VtccError(
+            f"no image in {where or 'no path at all'}; images are known by "
+            f"{' '.join(sorted(SUFFIXES))}"
+            + (f" (left out: {in_words(left_out)})" if left_out else "")
+        )
+    if left_out:
+        progress.note(f"left out {in_words(left_out)}")
+    return total
+
+
+def entries(paths: list[Path], left_out: Counter[str] | None = None) -> Iterator["Entry"]:
+    """The files named, whatever they are called, and the images below directories.
+
+    Args:
+        left_out: as of `vtcc.data.walk.walk`.
+    """
+    from vtcc.data.walk import Entry, walk
+
+    for path in paths:
+        if not path.is_dir():
+            yield Entry(os.fspath(path))
+            continue
+        for entry in walk(path, left_out):
+            yield Entry(os.path.join(path, entry.path) if entry.path else str(path), entry.error)  # noqa: PTH118
+
+
+def answers(
+    files: Iterable["Entry"], predictor: Any, batch_size: int
+) -> Iterator[list[assignments.Row]]:
+    """A row per file, in order, as many at a time as a forward pass takes; errors are rows too.
+
+    Args:
+        files: read as rows are asked for. predictor: of `load`. batch_size: images per forward
+            pass, fewer where they are large.
+    """
+    from vtcc.data.decoding import decoded
+    from vtcc.data.images import UnreadableImage
+
+    def source(entry: "Entry") -> Path:
+        if entry.error:
+            raise UnreadableImage(entry.error)
+        return Path(entry.path)
+
+    size = max(1, min(batch_size, _CHUNK_BYTES // (predictor.cache_size**2 * predictor.channels)))
+    images = decoded(files, source, **predictor.decoding)
+    while chunk := list(itertools.islice(images, size)):
+        yield _rows(chunk, predictor, batch_size)
+
+
+def _rows(
+    chunk: list[tuple["Entry", Any]], predictor: Any, batch_size: int
+) -> list[assignments.Row]:
+    import numpy as np
+
+    from vtcc.data.images import Decoded, UnreadableImage
+    from vtcc.data.walk import as_text
+    from vtcc.grouping.clusters import decide
+
+    pixels = [image.pixels for _, image in chunk if isinstance(image, Decoded)]
+    prediction = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
+    applied = decide(predictor, prediction) if prediction else None
+    rows, number = [], itertools.count()
+    for entry, image in chunk:
+        name = as_text(entry.path)
+        if isinstance(image, UnreadableImage):
+            rows.append(assignments.Row(name, None, None, image.reason))
+        else:
+            assert applied is not None
+            rows.append(assignments.Row.of(name, applied, next(number)))
+    return rows

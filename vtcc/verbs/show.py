@@ -1,0 +1,149 @@
+"""`vtcc show`: what the last evaluation found, and where to look next.
+
+Reads small files only; neither MLflow nor torch is imported.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vtcc import config, paths
+from vtcc.analysis.scores import SCORES
+from vtcc.errors import VtccError
+
+_COUNTS = ("images", "labelled_images", "classes", "num_clusters")  # said elsewhere
+_LABELS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "fmi": "FMI"}
+
+
+def run(console: Console | None = None) -> None:
+    """Prints scores beside the baselines, label-free figures, run and registered model.
+
+    Raises:
+        VtccError: when nothing has been evaluated yet.
+    """
+    console = console or Console(highlight=False)
+    metrics = _read(paths.METRICS)
+    if metrics is None:
+        raise VtccError(
+            f"{paths.METRICS}: nothing evaluated yet; run `dvc repro` (or `make repro`)"
+        )
+    _facts(console, metrics)
+    if any(score in metrics for score in SCORES):
+        console.print(_score_table(metrics))
+    else:
+        console.print("No labels, so no scores: look at the gallery.")
+    free = _label_free(metrics)
+    if free:
+        console.print("[bold]label-free[/]  " + ", ".join(f"{k} {v}" for k, v in free.items()))
+    name = _registry(console)
+    console.print()
+    if paths.GALLERY.exists():
+        console.print(
+            f"[bold]pictures[/]    {escape(str(paths.GALLERY.resolve()))}", soft_wrap=True
+        )
+    console.print("[bold]next[/]        make ui                  runs and models in MLflow")
+    uri = f"models:/{name}@champion" if name else str(paths.MODEL)
+    console.print(
+        f"            vtcc predict PATH... --model {uri} --out clusters.csv", soft_wrap=True
+    )
+
+
+def _facts(console: Console, metrics: dict[str, Any]) -> None:
+    cache = _read(paths.CACHE / "cache.json") or {}
+    model = _read(paths.MODEL / "model.json") or {}
+    now = config.to_dict(config.load().train)
+    # What was trained, which params.yaml may have left behind since.
+    train = model.get("train", now)
+    size = f"{cache['images']:,} images" if "images" in cache else "images not here"
+    console.print(
+        f"[bold]{escape(cache.get('name', 'images'))}[/]: {size}, K = "
+        f"{train['num_clusters']}, {train['image_size']} px, {train['epochs']} epochs, "
+        f"seed {train['seed']}"
+    )
+    if encoder := model.get("encoder"):
+        frozen = "frozen" if model["model"].get("frozen") else "trained on"
+        console.print(
+            f"[bold]encoder[/]     {escape(encoder['name'])} ({frozen}), "
+            f"{escape(encoder['licence'])}: {escape(encoder['source'])}",
+            soft_wrap=True,
+        )
+    if train != now:
+        console.print(
+            "[yellow]params.yaml has changed since[/]: `dvc repro` brings this up to date"
+        )
+
+
+def _score_table(metrics: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for score in SCORES:
+        table.add_column(_LABELS[score], justify="right")
+    table.add_row("[bold]VTCC[/]", *(f"[bold]{_number(metrics.get(s))}[/]" for s in SCORES))
+    if any(f"holdout_{s}" in metrics for s in SCORES):
+        table.add_row("held out", *(_number(metrics.get(f"holdout_{s}")) for s in SCORES))
+    for name in _baselines(metrics):
+        cells = (_number(metrics.get(f"baseline_{name}_{s}")) for s in SCORES)
+        table.add_row(name.replace("_", " "), *cells)
+    return table
+
+
+def _baselines(metrics: dict[str, Any]) -> list[str]:
+    """Names of the baselines in the order of the file, which is that of params.yaml."""
+    names = []
+    for key in metrics:
+        head, _, score = key.rpartition("_")
+        if head.startswith("baseline_") and score in SCORES:
+            names.append(head.removeprefix("baseline_"))
+    return list(dict.fromkeys(names))
+
+
+def _label_free(metrics: dict[str, Any]) -> dict[str, str]:
+    return {
+        key.replace("_", " "): _number(value)
+        for key, value in metrics.items()
+        if key not in {*SCORES, *_COUNTS}
+        and not key.startswith(("baseline_", "holdout_"))
+        and isinstance(value, int | float)
+    }
+
+
+def _registry(console: Console) -> str | None:
+    """Prints run and registered version; returns the registered model's name, if any."""
+    run = _read(paths.RUN) or {}
+    console.print(f"[bold]MLflow run[/]  {run.get('run_id') or 'not tracked'}", soft_wrap=True)
+    registered = _read(paths.home() / ".vtcc" / "registered.json")
+    if registered is None:
+        return None
+    if run.get("run_id") not in (None, registered["run_id"]):
+        console.print(
+            f"[bold]registered[/]  last: {registered['name']} version "
+            f"{registered['version']}, of another run (all versions: make ui)"
+        )
+        return registered["name"]
+    aliases = [k for k, v in registered["aliases"].items() if v == registered["version"]]
+    console.print(
+        f"[bold]registered[/]  {registered['name']} version {registered['version']}"
+        + (f" ({', '.join(sorted(aliases))})" if aliases else "")
+        + f"; {escape(registered['reason'])}",
+        soft_wrap=True,
+    )
+    return registered["name"]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise VtccError(f"{path}: not readable ({error}); run `dvc repro` again") from None
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
