@@ -12,9 +12,11 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from vtcc.errors import VtccError
+
+T = TypeVar("T")
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
@@ -47,14 +49,14 @@ def parameter(
 
 
 def build(
-    cls: type,
+    cls: type[T],
     values: Any,
     where: str = "",
     *,
     noun: str = "key",
     file: str = "",
     complete: bool = False,
-) -> Any:
+) -> T:
     """Makes dataclass `cls` of nested mappings.
 
     Args:
@@ -70,7 +72,7 @@ def build(
         kind = "a section" if noun == "parameter" else "keys and values"
         subject = where or file
         raise VtccError(f"{subject}{': ' if subject else ''}expected {kind}, found {values!r}")
-    known = {f.name: f for f in fields(cls)}
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             raise VtccError(f"{join(where, key)}: unknown {noun}; {nearest(key, known)}")

@@ -234,7 +234,7 @@ def figure_file(path: Path, size: tuple[float, float]) -> Iterator[Any]:
         figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def natural(text: str) -> list:
+def natural(text: str) -> list[str | int]:
     """A sort key under which "class 10" comes after "class 2"."""
     parts = re.split(r"(\d+)", str(text))
     return [int(p) if i % 2 else p for i, p in enumerate(parts)]

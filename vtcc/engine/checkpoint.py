@@ -28,7 +28,7 @@ INFO = "model.json"
 _BACKBONES = "encoder.model.", "encoder.backbone."  # names of a pretrained encoder's weights
 
 
-def training_key(params: dict, digest: str, kernels: dict) -> str:
+def training_key(params: dict[str, Any], digest: str, kernels: dict[str, Any]) -> str:
     """Names the scratch directory: what would compute the same resumes, all else starts afresh.
 
     Args:
@@ -81,7 +81,8 @@ def load_state(path: Path) -> dict[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             if broken := archive.testzip():
                 raise zipfile.BadZipFile(f"wrong checksum of {broken}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
     except PermissionError:
         raise
     except (
@@ -169,7 +170,7 @@ def read_info(directory: Path) -> dict[str, Any]:
     """
     file = directory / INFO
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         missing = {"model", "num_clusters", "image_size", "channels", "cache_size"} - set(info)
     except FileNotFoundError:
         raise VtccError(

@@ -37,14 +37,14 @@ class Kernels:
     compile: bool = False
     channels_last: bool = False
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         """bf16 for the matrix products, or nothing."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def placed(self, model: M) -> M:
         """The model on the device, its convolutions in the memory layout."""
         model = model.to(self.device)
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model
 
 
 def resolve_device(device: str) -> str:

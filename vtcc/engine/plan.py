@@ -352,7 +352,7 @@ class _Rehearsal:
         start = np.array([time.perf_counter(), time.process_time()])
         work()
         self._wait()
-        return np.array([time.perf_counter(), time.process_time()]) - start + 1e-9
+        return np.subtract([time.perf_counter(), time.process_time()], start - 1e-9)
 
     def _wait(self) -> None:
         if self.kernels.device == "cuda":
