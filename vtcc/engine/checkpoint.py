@@ -19,7 +19,6 @@ from vtcc import encoders
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
-from vtcc.engine.upstream import import_upstream as import_upstream
 from vtcc.errors import VtccError
 from vtcc.progress import note
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -209,7 +209,7 @@ def _begun(building: Path, key: str, count: int, views: int) -> int:
         return 0
 
 
-def _begin(file: Any, header: bytes, written: int) -> None:
+def _begin(file: IO[bytes], header: bytes, written: int) -> None:
     """Puts the header there, or goes behind what an interrupted call wrote."""
     if written:
         file.truncate(len(header) + written)
