@@ -1,9 +1,9 @@
 """The matrix products of a step, alone: how fast this machine does them at their own shapes."""
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -44,28 +44,19 @@ def recorded(step: Callable[[], Any]) -> tuple[Counter[Key], int]:
     return recorder.found, flops.get_total_flops()
 
 
-def ceiling(
-    products: Counter[Key],
-    device: str,
-    seconds: float = 0.2,
-    pool: ThreadPoolExecutor | None = None,
-) -> tuple[float, float]:
+def ceiling(products: Counter[Key], device: str, seconds: float = 0.2) -> tuple[float, float]:
     """FLOP per second of these products alone, and the seconds that they take in a step.
 
     Args:
         products: from `recorded`. device: to run on. seconds: per distinct product, at least.
-        pool: of two threads that do each product beside each other, as the views of a step go.
     """
     total, flops = 0.0, 0
     for (name, key), count in products.items():
-        calls = []
-        for _ in range(2 if pool else 1):
-            operands = [_like(shape, stride, dtype, device) for shape, stride, dtype in key]
-            calls.append(lambda c=getattr(torch, name), o=operands: c(*o))
+        operands = [_like(shape, stride, dtype, device) for shape, stride, dtype in key]
+        call = functools.partial(getattr(torch, name), *operands)
         for _ in range(2):
-            calls[0]()
-        least = _least_at_once(calls, seconds, pool) if pool else _least(calls[0], seconds)
-        total += count * least
+            call()
+        total += count * _least(call, seconds)
         flops += count * _flops(key)
     return flops / total, total
 
@@ -79,26 +70,6 @@ def _least(call: Callable[[], Any], seconds: float) -> float:
         call()
         wait()
         least = min(least, time.perf_counter() - start)
-    return least
-
-
-def _least_at_once(
-    calls: list[Callable[[], Any]], seconds: float, pool: ThreadPoolExecutor
-) -> float:
-    """The least time per call, of rounds of a millisecond or more."""
-    start = time.perf_counter()
-    calls[0]()
-    times = max(1, int(1e-3 / max(time.perf_counter() - start, 1e-6)))
-
-    def turn(call: Callable[[], Any]) -> None:
-        for _ in range(times):
-            call()
-
-    began, least = time.perf_counter(), float("inf")
-    while time.perf_counter() - began < seconds:
-        start = time.perf_counter()
-        list(pool.map(turn, calls))
-        least = min(least, (time.perf_counter() - start) / (times * len(calls)))
     return least
 
 

@@ -12,24 +12,21 @@ which one reaches that has the same processor do both, one after the other.
 import argparse
 import contextlib
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks import gemm, timing
 from benchmarks.step import SHAPES, shape
+from benchmarks.trial import Trial
 from vtcc.config import Train
 from vtcc.engine import loop, schedule
 from vtcc.engine.distributed import ALONE
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.pixels import Pixels
-from vtcc.engine.probe import Trial
-from vtcc.engine.sides import Sides
 
 
 class Data:
@@ -39,7 +36,6 @@ class Data:
         self.params, self.trial, self.number = params, trial, 0
         self.pixels = Pixels(images, np.arange(len(images)), kernels.device)
         self.make = trial.objective._view
-        self.sides = trial.objective._sides or Sides(nn.Identity(), 1)
 
     def start(self) -> None:
         """Nothing to start."""
@@ -55,7 +51,7 @@ class Data:
         )
         self.number += 1
         seeds = schedule.view_seeds(p.seed, self.number)
-        return self.sides.run(lambda side: self.make(x, seeds, side))
+        return self.make(x, seeds, 0), self.make(x, seeds, 1)
 
     def step(self) -> int:
         """One batch of views."""
@@ -155,9 +151,7 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     trial = Trial(params, kernels, images.shape[3])
     data = Data(params, images, trial, kernels)
     synthetic = Synthetic(data)
-    with trial.objective.in_one_thread():  # the recorder sees no other
-        products, flops = gemm.recorded(synthetic.step)
-    gemms = _Gemms(products, kernels.device, given.seconds, trial.objective._sides is not None)
+    products, flops = gemm.recorded(synthetic.step)
     between = Between(
         {"synthetic": synthetic, "data": data}, len(rows), given.epochs, given.seconds
     )
@@ -176,7 +170,8 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     bound = [min(s, d) for s, d in zip(rates["synthetic"], rates["data"], strict=True)]
     serial = [1 / (1 / s + 1 / d) for s, d in zip(rates["synthetic"], rates["data"], strict=True)]
     per_image = flops / B
-    gemm_rate = gemms.measure()
+    each = min(0.5, max(0.005, given.seconds / 40))
+    gemm_rate, gemm_seconds = gemm.ceiling(products, kernels.device, each)
     model_rate = [per_image * r for r in rates["synthetic"]]
     return {
         "batch": B,
@@ -189,31 +184,12 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
         "bound_by": "step" if sum(rates["synthetic"]) < sum(rates["data"]) else "data",
         "flop_per_image": per_image,
         "gemm_flop_per_second": gemm_rate,
-        "gemm_share_of_step_time": gemms.seconds * timing.summary(rates["synthetic"])["median"] / B,
+        "gemm_share_of_step_time": gemm_seconds * timing.summary(rates["synthetic"])["median"] / B,
         "step_flop_per_second": timing.summary(model_rate),
         "step_of_gemm": timing.summary([r / gemm_rate for r in model_rate]),
         "loop_of_gemm": timing.summary([per_image * r / gemm_rate for r in rates["loop"]]),
         "resident_mb_by_epoch": between.memory,
     }
-
-
-class _Gemms:
-    """The products of a step, measured when the loop is done."""
-
-    def __init__(self, products: Any, device: str, seconds: float, beside: bool):
-        self.products, self.device = products, device
-        threads = torch.get_num_threads()
-        self.pool: ThreadPoolExecutor | None = None
-        if beside and threads > 1:  # as both views of a step
-            each = max(1, threads // 2)
-            self.pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(each,))
-        self.each = min(0.5, max(0.005, seconds / 40))
-        self.seconds = 0.0
-
-    def measure(self) -> float:
-        """FLOP per second."""
-        rate, self.seconds = gemm.ceiling(self.products, self.device, self.each, self.pool)
-        return rate
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, machine
 from vtcc import config
 from vtcc.config.compose import compose
 from vtcc.engine import record
 from vtcc.engine.model import build
-from vtcc.engine.probe import machine
 from vtcc.engine.runtime import runtime
 
 RECORD = Path(__file__).parent / "records" / "performance" / "runtimes.json"

@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from benchmarks import gemm, per_image, timing
+from benchmarks.trial import Trial
 from vtcc import config
 from vtcc.config import Train
 from vtcc.engine import schedule
-from vtcc.engine.allocator import keep_freed_memory
 from vtcc.engine.kernels import Kernels, resolve
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.pixels import Pixels
-from vtcc.engine.probe import Trial
 
 SHAPES = {"paper": 32, "digits": 128, "fashion-mnist": 128}  # presets, and the batch
 
@@ -41,8 +40,6 @@ class Recipe:
     workers: int | None = None  # None: our batched views; else per image, in so many workers
     fused_optimizer: bool = True
     shortcut: bool = True
-    beside: bool = True  # both views of a step, on a CPU
-    keeps_memory: bool = True
 
 
 class Step:
@@ -50,7 +47,7 @@ class Step:
 
     def __init__(self, params: Train, images: np.ndarray, recipe: Recipe):
         self.params, self.images, self.recipe = params, images, recipe
-        trial = Trial(params, recipe.kernels, images.shape[3], recipe.threads)
+        trial = Trial(params, recipe.kernels, images.shape[3])
         self.trial, self.number = trial, 0
         if not recipe.fused_optimizer:
             rate = params.optimizer.learning_rate
@@ -58,16 +55,12 @@ class Step:
         if not recipe.shortcut:
             encoder: Any = trial.model.encoder
             encoder.forward = functools.partial(per_image.all_tokens, encoder)
-        if not recipe.beside:
-            trial.objective._sides = None
         self.pixels = Pixels(images, np.arange(len(images)), recipe.kernels.device)
         self._batches: Iterator[list[Tensor]] | None = None
 
     def start(self) -> None:
         """Threads and workers."""
         torch.set_num_threads(self.recipe.threads)
-        # Left alone, glibc ends up with about these limits.
-        keep_freed_memory(*(() if self.recipe.keeps_memory else (64 << 20, 128 << 10)))
         if self.recipe.workers is not None:
             self._batches = self._endless(self.recipe.workers)
 
@@ -170,7 +163,6 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
         workers[-1],
         fused_optimizer=False,
         shortcut=False,
-        keeps_memory=False,
     )
     tries: dict[str, float] = {}
 
@@ -207,9 +199,6 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
         "optimiser": replace(fast, fused_optimizer=False),
         "last block": replace(fast, shortcut=False),
     }
-    if kernels.device == "cpu":
-        changed["views beside each other"] = replace(fast, beside=False)
-        changed["kept memory"] = replace(fast, keeps_memory=False)
     if given.few:
         changed = {}
     elif kernels.precision == "fp32":
@@ -227,7 +216,7 @@ def measure(name: str, given: argparse.Namespace, cores: int) -> dict[str, Any]:
     recipes |= {f"without our {thing}": recipe for thing, recipe in changed.items()}
     x = torch.zeros(params.batch_size, *images.shape[1:], dtype=torch.uint8)
     x = x.permute(0, 3, 1, 2).to(kernels.device)
-    _, flops = gemm.recorded(lambda: Trial(params, kernels, images.shape[3], threads=1).step(x))
+    _, flops = gemm.recorded(lambda: Trial(params, kernels, images.shape[3]).step(x))
     turns = {label: Step(params, images, recipe) for label, recipe in recipes.items()}
     rates = timing.interleaved(turns, given.rounds, given.seconds)
     return {

@@ -97,13 +97,22 @@ def ratios(ours: list[float], theirs: list[float]) -> dict[str, float]:
     return summary([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
+def machine(device: str) -> str:
+    """The name of the processor or GPU, and what vector instructions torch uses on it."""
+    import torch
+
+    from vtcc.provenance import cpu
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{cpu()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def facts() -> dict[str, Any]:
     """Machine, versions and day of a measurement; nothing that names the machine's owner."""
     import numpy
     import torch
     import torchvision
-
-    from vtcc.engine.probe import machine
 
     cuda = torch.cuda.is_available()
     return {

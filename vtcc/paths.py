@@ -67,11 +67,6 @@ def scratch() -> Path:
     return home() / ".vtcc" / "scratch"
 
 
-def kernels() -> Path:
-    """What was measured of this machine, kept so that repeats compute the same bits. Absolute."""
-    return home() / ".vtcc" / "kernels"
-
-
 def downloads() -> Path:
     """Where downloads are kept, finished or cut off. Absolute, shared, ignored by git."""
     return home() / ".vtcc" / "downloads"

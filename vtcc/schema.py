@@ -12,11 +12,13 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from vtcc.errors import VtccError
 
 MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
+T = TypeVar("T")
+
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 _NO_LIMITS: Mapping[str, Any] = dict.fromkeys(("low", "high", "above", "fits")) | {"choices": ()}
@@ -48,13 +50,13 @@ def parameter(
 
 
 def build(
-    cls: type,
+    cls: type[T],
     values: Any,
     where: str = "",
     *,
     noun: str = "key",
     file: str = "",
-) -> Any:
+) -> T:
     """Makes dataclass `cls` of nested mappings.
 
     Args:
@@ -69,7 +71,7 @@ def build(
         kind = "a section" if noun == "parameter" else "keys and values"
         subject = where or file
         raise VtccError(f"{subject}{': ' if subject else ''}expected {kind}, found {values!r}")
-    known = {f.name: f for f in fields(cls)}
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             raise VtccError(f"{join(where, key)}: unknown {noun}; {nearest(key, known)}")

@@ -72,8 +72,8 @@ def test_the_products_of_a_step_are_all_found():
 
 
 def test_the_baselines_shortcut_free_encoder_gives_the_same_token():
+    from benchmarks.trial import Trial
     from vtcc.engine.kernels import resolve
-    from vtcc.engine.probe import Trial
 
     params = tiny(**{"train.precision": "fp32", "train.device": "cpu"})
     encoder = Trial(params, resolve(params), 1).model.encoder.eval()

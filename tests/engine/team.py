@@ -113,7 +113,6 @@ def _losses(team, name, batch):
         prior.update(params.epochs, shares / shares.sum(dim=1, keepdim=True))
         assert prior.sizes is not None
     steps = Objective(model, params, FP32, (0.5,), (0.3,), prior, team)
-    steps._sides = None  # what follows stands in for its passes
 
     g = torch.Generator().manual_seed(batch)
     F, over = (0 if model.instance_projector is None else 8), len(model.overcluster_projectors)

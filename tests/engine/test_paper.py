@@ -7,11 +7,10 @@ import torch
 import yaml
 
 from tests.engine import literal
-from tests.engine.test_upstream import HEADS, SIDE, K, saved, weights
+from tests.engine.test_upstream import HEADS, SIDE, K, import_upstream, saved, weights
 from vtcc.config import Model, from_dict, preset_text
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.model import build
-from vtcc.engine.upstream import import_upstream
 
 N = 6
 # The paper preset's model with fewer and narrower blocks.

@@ -16,7 +16,7 @@ from tests.engine import literal
 from vtcc import cli
 from vtcc.config import to_dict
 from vtcc.engine import checkpoint, predict
-from vtcc.engine.upstream import import_upstream, read_upstream
+from vtcc.engine.upstream import read_upstream
 from vtcc.errors import VtccError
 
 D, DEPTH, HEADS, K, SIDE = 16, 2, 4, 5, 32
@@ -70,6 +70,10 @@ def weights(stem="conv", positions="fixed", seed=0):
         net |= linear(f"{name}.3", 4 * D, 4 * D) | batchnorm(f"{name}.4", 4 * D)
         net |= linear(f"{name}.6", out, 4 * D)
     return net
+
+
+def import_upstream(*given):
+    return read_upstream(*given)[0]
 
 
 def saved(path, net, **beside):

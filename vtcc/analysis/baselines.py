@@ -136,7 +136,7 @@ def ward(inputs: Inputs) -> np.ndarray:
     x = inputs.pixels[inputs.subsample]
     if len(x) < 2:
         return np.zeros(len(x), dtype=np.int64)
-    return AgglomerativeClustering(min(inputs.num_clusters, len(x))).fit_predict(x)
+    return np.asarray(AgglomerativeClustering(min(inputs.num_clusters, len(x))).fit_predict(x))
 
 
 def umap_kmeans(inputs: Inputs) -> np.ndarray:
@@ -179,7 +179,8 @@ def umap_hdbscan_features(inputs: Inputs) -> np.ndarray:
     x = inputs.feature_map
     least = max(5, len(x) // (10 * inputs.num_clusters))
     clusters: np.ndarray = HDBSCAN(min_cluster_size=min(least, len(x)), copy=True).fit_predict(x)
-    return clusters - clusters.min()
+    clusters -= clusters.min()
+    return clusters
 
 
 # name -> (method, whether time or memory is quadratic in the images)

@@ -111,7 +111,7 @@ def umap(
         )
         points: np.ndarray = model.fit_transform(features)
     # Points without any neighbour are left undefined; they go to the middle.
-    return np.nan_to_num(points, nan=0.0).astype(np.float32)
+    return np.asarray(np.nan_to_num(points, nan=0.0), dtype=np.float32)
 
 
 def hog(grey: np.ndarray, cell: int) -> np.ndarray:
@@ -161,7 +161,8 @@ def subsample(n: int, limit: int, seed: int) -> np.ndarray:
 def unit_rows(features: np.ndarray, axis: int = 1) -> np.ndarray:
     """(n, d) with each row divided by its length; rows of zeros stay."""
     lengths: np.ndarray = np.linalg.norm(features, axis=axis, keepdims=True)
-    return features / np.maximum(lengths, 1e-12)
+    unit: np.ndarray = features / np.maximum(lengths, 1e-12)
+    return unit
 
 
 def pixel_features(

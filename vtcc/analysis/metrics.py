@@ -91,7 +91,7 @@ def label_free(probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
-def contingency(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, list, list]:
+def contingency(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, list[Any], list[Any]]:
     """Counts of every (class, cluster) pair.
 
     Returns:
@@ -113,14 +113,15 @@ def contingency(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, list, list]
 def _match(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from scipy.optimize import linear_sum_assignment
 
-    return linear_sum_assignment(table, maximize=True)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return rows, columns
 
 
-def _plain(values: Labels) -> list:
+def _plain(values: Labels) -> list[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
-def _sorted_unique(values: Labels) -> list:
+def _sorted_unique(values: Labels) -> list[Any]:
     unique = set(_plain(values))
     try:
         return sorted(unique)
@@ -128,6 +129,6 @@ def _sorted_unique(values: Labels) -> list:
         return sorted(unique, key=lambda v: (type(v).__name__, str(v)))
 
 
-def _encode(values: Labels, names: list) -> np.ndarray:
+def _encode(values: Labels, names: list[Any]) -> np.ndarray:
     index = {name: i for i, name in enumerate(names)}
     return np.array([index[v] for v in _plain(values)], dtype=np.int64)

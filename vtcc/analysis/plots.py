@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtcc.analysis import features
 from vtcc.analysis.metrics import contingency, mapping
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, FAINT, ACCENT, SECOND = "#1f2430", "#d9dce3", "#2f6fde", "#d9663b"
 _TEN = [
@@ -127,7 +131,7 @@ def embedding(
             ax.spines[:].set_color(FAINT)
 
 
-def _name_groups(ax: Any, points: np.ndarray, values: np.ndarray, names: list[str]) -> None:
+def _name_groups(ax: "Axes", points: np.ndarray, values: np.ndarray, names: list[str]) -> None:
     if len(names) > 60:
         return
     for k, name in enumerate(names):
@@ -205,14 +209,16 @@ def sizes(path: Path, counts: Sequence[int] | np.ndarray) -> None:
 
 
 @contextmanager
-def _figure(path: Path, size: tuple[float, float], panels: int = 1) -> Iterator[tuple[Any, Any]]:
+def _figure(
+    path: Path, size: tuple[float, float], panels: int = 1
+) -> Iterator[tuple["Figure", Any]]:
     """A figure with panels side by side, saved when the block ends."""
     with figure_file(path, size) as figure:
         yield figure, figure.subplots(1, panels)
 
 
 @contextmanager
-def figure_file(path: Path, size: tuple[float, float]) -> Iterator[Any]:
+def figure_file(path: Path, size: tuple[float, float]) -> Iterator["Figure"]:
     """An empty figure without pyplot's global state, saved when the block ends.
 
     Matplotlib's own style and fonts, whatever the user's matplotlibrc says.
@@ -234,7 +240,7 @@ def figure_file(path: Path, size: tuple[float, float]) -> Iterator[Any]:
         figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def natural(text: str) -> list:
+def natural(text: str) -> list[str | int]:
     """A sort key under which "class 10" comes after "class 2"."""
     parts = re.split(r"(\d+)", str(text))
     return [int(p) if i % 2 else p for i, p in enumerate(parts)]

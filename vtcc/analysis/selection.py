@@ -199,22 +199,25 @@ def principal_components(images: np.ndarray, dimensions: int) -> np.ndarray:
     if D <= N:
         centred = x - mean
         vectors = np.linalg.eigh(centred.T @ centred)[1]
-        return centred @ vectors[:, ::-1][:, :keep]
+        components: np.ndarray = centred @ vectors[:, ::-1][:, :keep]
+        return components
     # Large images: N x N inner products, a slice of the pixels at a time to bound memory.
     gram = np.zeros((N, N))
     for start in range(0, D, 4096):
         part = x[:, start : start + 4096] - mean[start : start + 4096]
         gram += part @ part.T
     values, vectors = np.linalg.eigh(gram)
-    return (vectors * np.sqrt(values.clip(0)))[:, ::-1][:, :keep]
+    components = vectors * np.sqrt(values.clip(0))
+    return components[:, ::-1][:, :keep]
 
 
 def _distances(points: np.ndarray) -> np.ndarray:
     """(N, N) Euclidean distances of the rows of (N, d)."""
     squares = (points**2).sum(1)
-    squared = squares[:, None] + squares[None] - 2 * points @ points.T
+    squared: np.ndarray = squares[:, None] + squares[None] - 2 * points @ points.T
     np.fill_diagonal(squared, 0)
-    return np.sqrt(squared.clip(0))
+    np.sqrt(squared.clip(0), out=squared)
+    return squared
 
 
 def silhouette(distances: np.ndarray, assignments: np.ndarray) -> float:

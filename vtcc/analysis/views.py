@@ -36,7 +36,7 @@ def views(path: Path, sections: Sequence[Section]) -> None:
     rows = [len(s.originals) for s in sections]
     size = (1.25 * columns, sum(1.25 * n + 0.45 for n in rows))
     with figure_file(path, size) as figure:
-        parts = np.atleast_1d(figure.subfigures(len(sections), 1, height_ratios=rows))
+        parts = figure.subfigures(len(sections), 1, height_ratios=rows, squeeze=False)[:, 0]
         for section, part in zip(sections, parts, strict=True):
             part.suptitle(section.title, x=0.01, ha="left", fontsize=11, color=INK)
             axes = part.subplots(len(section.originals), columns, squeeze=False)

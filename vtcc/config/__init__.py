@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vtcc import schema, yaml_file
 from vtcc.config.params import (
@@ -31,6 +31,8 @@ from vtcc.config.params import (
 )
 from vtcc.errors import VtccError
 from vtcc.schema import MAX_SEED, explain
+
+T = TypeVar("T")
 
 __all__ = [
     "MAX_CHANNELS",
@@ -74,7 +76,7 @@ read_yaml = yaml_file.read
 parse_assignments = yaml_file.assignments
 
 
-def from_dict(cls: type, values: Any, where: str = "") -> Any:
+def from_dict(cls: type[T], values: Any, where: str = "") -> T:
     """Builds a section from nested dicts.
 
     Raises:

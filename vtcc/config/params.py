@@ -285,23 +285,21 @@ class Train:
     augment: Augment
     device: str = _p("auto: cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"))
     precision: str = _p(
-        "auto: bf16 where the processor has instructions for it, else fp32, unless a short "
-        "measurement before the training shows better; losses are fp32",
+        "auto: bf16 where the processor has instructions for it, else fp32; losses are fp32",
         choices=("auto", "fp32", "bf16"),
     )
     attention: str = _p(
-        "auto: plain on a CPU with few tokens, else fused, unless measured better",
+        "auto: plain on a CPU with few tokens, else fused",
         choices=("auto", "plain", "fused"),
     )
     compile: str = _p(
-        "torch.compile. auto: on a GPU, in long trainings, where it is measured faster; never on "
-        "a CPU, where compiling takes minutes and gains little",
+        "torch.compile; auto: never, since on a CPU it takes minutes and gains little, and on GPUs "
+        "it is not measured",
         choices=("auto", "always", "never"),
     )
     threads: int = _p(
-        "processor threads, at most those there are; 0: all cores, for large models. On a CPU each "
-        "view of a step has half of them, and one or two give the same bits; more gain small "
-        "models nothing",
+        "processor threads, at most those there are; 0: all cores, for large models. More than two "
+        "gain small models nothing",
         low=0,
     )
     checkpoint_minutes: float = _p("a resume loses at most this much work", above=0)

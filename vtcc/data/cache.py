@@ -25,7 +25,7 @@ QUARANTINE = "quarantine.csv"
 # What cache.json and model.json say of how numbers became bytes; older files say nothing.
 DECODING = ("bands", "stretch", "stretch_range")
 SPLITS = ("train", "holdout")
-_HEADER_BYTES = 128
+_HEADER_BYTES = 128  # of numpy's version 1.0, which leaves room for the number of rows
 _FLUSH_BYTES = 4 << 20
 
 
@@ -234,9 +234,9 @@ class CacheWriter:
                 f"{len(self.quarantined)} quarantined ones; see reports/validation.html"
             )
         self._file.seek(0)
-        self._file.write(
-            _npy_header((len(self.paths), self.image_size, self.image_size, self.channels))
-        )
+        shape = (len(self.paths), self.image_size, self.image_size, self.channels)
+        about = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, about)
         self._file.close()
         mean, std = zip(
             *(_moments(c, int(n)) for c, n in zip(self._values, pixels, strict=True)), strict=True
@@ -282,13 +282,6 @@ def _moments(counts: np.ndarray, n: int) -> tuple[float, float]:
     # Python integers: n * squares - total ** 2 has no rounding to cancel.
     std = (n * squares - total**2) ** 0.5 / n / 255
     return total / n / 255, max(std, 1 / 255)
-
-
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """A version 1.0 header of fixed length, so that the row count can be filled in at the end."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape!r}, }}"
-    body = text.ljust(_HEADER_BYTES - 11) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vtcc import quiet
 from vtcc.data import duplicates
-from vtcc.data.promises import Card, Severity, Wanted, at_least, percent, share_of
+from vtcc.data.promises import Card, Severity, Wanted, all_but, percent, share_of
 
 # Column order of the table of facts; `facts` fills it from one decoded image each.
 COLUMNS = [
@@ -246,25 +246,15 @@ def _great_expectations() -> Any:
 
 def _wanted(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
     wanted = _of_any(expect, table, limits) + _of_twins(expect, table, limits)
-    if limits.expected_images is not None:
-        wanted.append(
-            Wanted(
-                limits.card.severity("count"),
-                expect.ExpectTableRowCountToEqual(value=limits.expected_images),
-                f"the {limits.expected_images} images that the dataset's card promises",
-                f"{len(table)}",
-            )
-        )
+    if (promised := limits.expected_images) is not None:
+        test = expect.ExpectTableRowCountToEqual(value=promised)
+        expected = f"the {promised} images that the dataset's card promises"
+        wanted.append(Wanted(limits.card.severity("count"), test, expected, f"{len(table)}"))
     if limits.channels == 1:
-        colour = int(table["colour"].sum())
-        wanted.append(
-            Wanted(
-                "warn",
-                expect.ExpectColumnValuesToBeInSet(column="colour", value_set=[False], mostly=0.5),
-                "mostly grey images, since dataset.channels is 1 and colour is dropped",
-                f"{share_of(len(table))(colour)} in colour",
-            )
-        )
+        test = all_but(expect, "colour", 0.5)
+        expected = "mostly grey images, since dataset.channels is 1 and colour is dropped"
+        found = f"{share_of(len(table))(int(table['colour'].sum()))} in colour"
+        wanted.append(Wanted("warn", test, expected, found))
     return wanted + limits.card.wanted(expect, table, limits.classes)
 
 
@@ -276,6 +266,7 @@ def _of_any(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
     flat, trainable = int(table["one_colour"].sum()), int(table["trainable"].sum())
     long = int((table["aspect"] > _MAX_ASPECT).sum())
     known = limits.card.known("unreadable")
+    between = expect.ExpectColumnValuesToBeBetween
     return [
         Wanted(
             "fail",
@@ -297,12 +288,10 @@ def _of_any(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
         ),
         Wanted(
             "fail",
-            expect.ExpectColumnValuesToBeInSet(
-                column="readable", value_set=[True], mostly=at_least(limits.max_unreadable)
-            ),
+            all_but(expect, "readable", limits.max_unreadable, value=True),
             f"at most {percent(limits.max_unreadable)} of the files to be unreadable "
             "(validate.max_unreadable)",
-            f"{share(unreadable)}",
+            share(unreadable),
         ),
         Wanted(
             "fail",
@@ -310,39 +299,27 @@ def _of_any(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
             "at least 2 readable images to train on",
             f"{trainable}",
         ),
-        Wanted(
-            "fail",
-            expect.ExpectColumnValuesToBeBetween(column="width", min_value=1),
-            "every image to be at least 1 pixel wide",
-            _range(table["width"]),
-        ),
-        Wanted(
-            "fail",
-            expect.ExpectColumnValuesToBeBetween(column="height", min_value=1),
-            "every image to be at least 1 pixel high",
-            _range(table["height"]),
+        *(
+            Wanted(
+                "fail",
+                between(column=side, min_value=1),
+                f"every image to be at least 1 pixel {word}",
+                _range(table[side]),
+            )
+            for side, word in (("width", "wide"), ("height", "high"))
         ),
         Wanted(
             limits.card.severity("unreadable"),
-            expect.ExpectColumnValuesToBeInSet(
-                column="readable", value_set=[True], mostly=at_least(known / max(files, 1))
-            ),
+            all_but(expect, "readable", known / max(files, 1), value=True),
             "every file to be readable" + _but_for(known),
             f"{share(unreadable)} that are not, and were set aside"
             if unreadable
             else f"all {files}",
         ),
+        Wanted("warn", all_but(expect, "one_colour"), "no image to be all one colour", share(flat)),
         Wanted(
             "warn",
-            expect.ExpectColumnValuesToBeInSet(column="one_colour", value_set=[False]),
-            "no image to be all one colour",
-            f"{share(flat)}",
-        ),
-        Wanted(
-            "warn",
-            expect.ExpectColumnValuesToBeBetween(
-                column="aspect", max_value=_MAX_ASPECT, mostly=0.9
-            ),
+            between(column="aspect", max_value=_MAX_ASPECT, mostly=0.9),
             f"most images to be less than {_MAX_ASPECT} times as long as wide, since they are "
             "squeezed into a square",
             f"{share(long)} longer than that",
@@ -357,51 +334,27 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
     wanted = [
         Wanted(
             "fail",
-            expect.ExpectColumnValuesToBeInSet(
-                column="duplicate", value_set=[False], mostly=at_least(limits.max_duplicates)
-            ),
+            all_but(expect, "duplicate", limits.max_duplicates),
             f"at most {percent(limits.max_duplicates)} of the files to be exact copies of "
             "another (validate.max_duplicates)",
             share(int(table["duplicate"].sum())),
             "twin",
         )
     ]
-    for key, column, groups, none in (
-        (
-            "exact_duplicates",
-            "duplicate",
-            table.loc[table["duplicate"], "copy_of"].nunique(),
-            "no file to be an exact copy of another",
-        ),
-        (
-            "near_duplicates",
-            "near",
-            _groups(table),
-            "no image to look like another",
-        ),
+    copies = table.loc[table["duplicate"], "copy_of"].nunique()
+    for key, column, groups, expected in (
+        ("exact_duplicates", "duplicate", copies, "no file to be an exact copy of another"),
+        ("near_duplicates", "near", _groups(table), "no image to look like another"),
     ):
         count, known = int(table[column].sum()), limits.card.known(key)
-        wanted.append(
-            Wanted(
-                limits.card.severity(key),
-                expect.ExpectColumnValuesToBeInSet(
-                    column=column, value_set=[False], mostly=at_least(known / max(files, 1))
-                ),
-                none + _but_for(known),
-                share(count) + (f" in {groups} group{'s' if groups > 1 else ''}" if count else ""),
-                "twin",
-            )
-        )
+        test = all_but(expect, column, known / max(files, 1))
+        found = share(count) + (f" in {groups} group{'s' if groups > 1 else ''}" if count else "")
+        severity = limits.card.severity(key)
+        wanted.append(Wanted(severity, test, expected + _but_for(known), found, "twin"))
     if (table["split"] == "holdout").any():
-        wanted.append(
-            Wanted(
-                "warn",
-                expect.ExpectColumnValuesToBeInSet(column="straddles", value_set=[False]),
-                "no held-out image to be, or to look like, one that is trained on",
-                share(int(table["straddles"].sum())),
-                "twin",
-            )
-        )
+        expected = "no held-out image to be, or to look like, one that is trained on"
+        found = share(int(table["straddles"].sum()))
+        wanted.append(Wanted("warn", all_but(expect, "straddles"), expected, found, "twin"))
     return wanted
 
 

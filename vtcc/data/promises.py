@@ -76,51 +76,34 @@ class Card:
             table: completed, a row per file.
             classes: how many there are; the labels themselves are not known here.
         """
-        share = share_of(len(table))
-        wanted = []
+        share, wanted = share_of(len(table)), []
         promised = self.values.get("classes")
         if promised and classes is not None:
-            counted = " with the images that the card promises of each"
-            wanted.append(
-                Wanted(
-                    self.severity("classes"),
-                    classes == promised,
-                    f"{promised} classes"
-                    + (counted if self.values.get("class_counts_checked") else ""),
-                    f"{classes}, counted when the images came",
-                )
-            )
+            checked = self.values.get("class_counts_checked")
+            counted = " with the images that the card promises of each" if checked else ""
+            expected = f"{promised} classes{counted}"
+            found = f"{classes}, counted when the images came"
+            wanted.append(Wanted(self.severity("classes"), classes == promised, expected, found))
         if size := self.values.get("image_size"):
             allowed = int(self.values.get("size_exceptions") or 0)
-            words = f"every image to be {size[0]} x {size[1]} pixels"
-            if allowed:
-                words += f", but for at most {allowed} as documented"
-            odd = int(table["odd_size"].sum())
-            wanted.append(
-                Wanted(
-                    self.severity("size"),
-                    expect.ExpectColumnValuesToBeInSet(
-                        column="odd_size",
-                        value_set=[False],
-                        mostly=at_least(allowed / max(len(table), 1)),
-                    ),
-                    words,
-                    f"{share(odd)} of another size",
-                    "size",
-                )
-            )
+            test = all_but(expect, "odd_size", allowed / max(len(table), 1))
+            expected = f"every image to be {size[0]} x {size[1]} pixels"
+            expected += f", but for at most {allowed} as documented" if allowed else ""
+            found = f"{share(int(table['odd_size'].sum()))} of another size"
+            wanted.append(Wanted(self.severity("size"), test, expected, found, "size"))
         if modes := self.values.get("modes"):
-            odd = int(table["odd_mode"].sum())
-            wanted.append(
-                Wanted(
-                    self.severity("mode"),
-                    expect.ExpectColumnValuesToBeInSet(column="odd_mode", value_set=[False]),
-                    f"every image to be of mode {' or '.join(modes)}",
-                    f"{share(odd)} of another mode",
-                    "mode",
-                )
-            )
+            expected = f"every image to be of mode {' or '.join(modes)}"
+            found = f"{share(int(table['odd_mode'].sum()))} of another mode"
+            test = all_but(expect, "odd_mode")
+            wanted.append(Wanted(self.severity("mode"), test, expected, found, "mode"))
         return wanted
+
+
+def all_but(expect: Any, column: str, exceptions: float = 0.0, *, value: bool = False) -> Any:
+    """Great Expectations' test that a column of the table is `value`, but for a fraction 0-1."""
+    return expect.ExpectColumnValuesToBeInSet(
+        column=column, value_set=[value], mostly=at_least(exceptions)
+    )
 
 
 def share_of(files: int) -> Callable[[int], str]:

@@ -19,7 +19,6 @@ from vtcc import encoders
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
-from vtcc.engine.upstream import import_upstream as import_upstream
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -28,7 +27,7 @@ INFO = "model.json"
 _BACKBONES = "encoder.model.", "encoder.backbone."  # names of a pretrained encoder's weights
 
 
-def training_key(params: dict, digest: str, kernels: dict) -> str:
+def training_key(params: dict[str, Any], digest: str, kernels: dict[str, Any]) -> str:
     """Names the scratch directory: what would compute the same resumes, all else starts afresh.
 
     Args:
@@ -81,7 +80,8 @@ def load_state(path: Path) -> dict[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             if broken := archive.testzip():
                 raise zipfile.BadZipFile(f"wrong checksum of {broken}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
     except PermissionError:
         raise
     except (
@@ -169,7 +169,7 @@ def read_info(directory: Path) -> dict[str, Any]:
     """
     file = directory / INFO
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         missing = {"model", "num_clusters", "image_size", "channels", "cache_size"} - set(info)
     except FileNotFoundError:
         raise VtccError(

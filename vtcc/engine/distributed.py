@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -178,7 +178,7 @@ class Team:
             return action()
         box: list[Any] = [action() if self.main else None]
         dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
-        return box[0]
+        return cast(T, box[0])
 
 
 ALONE = Team()

@@ -30,6 +30,7 @@ from vtcc.progress import note, report
 FILE, INFO = "features.npy", "features.json"
 BLOCK = 16  # images of a forward pass; a view's numbers are drawn for a block at a time
 _DONE = "done.json"
+_HEADER_BYTES = 128  # of numpy's version 1.0
 _SECONDS = 5.0  # between two flushes: a kill loses at most this much work
 _REPORTED = 1.0  # s between two lines of progress
 _DRAWS = 7  # kind of stream, apart from those of a training
@@ -148,8 +149,10 @@ def embed(
                     f"{done + n - 1}; its weights are damaged, or take embed.runtime: torch"
                 )
             if not file.tell():
-                header = _header((count, views, D))
-                _begin(file, header, done * views * D * 2)
+                about = {"descr": "<f2", "fortran_order": False, "shape": (count, views, D)}
+                np.lib.format.write_array_header_1_0(file, about)
+                # Behind what an interrupted call wrote.
+                file.truncate(file.seek(done * views * D * 2, os.SEEK_CUR))
             file.write(block.astype(np.float16).tobytes())
             done += n
             now = time.monotonic()
@@ -201,21 +204,12 @@ def _begun(building: Path, key: str, count: int, views: int) -> int:
     try:
         state = json.loads((building / _DONE).read_text(encoding="utf-8"))
         done = int(state["images"])
-        written = len(_header((count, views, state["D"]))) + done * views * state["D"] * 2
+        written = _HEADER_BYTES + done * views * state["D"] * 2
         if state["key"] != key or (building / FILE).stat().st_size < written:
             return 0
         return done if done == count else done // BLOCK * BLOCK
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def _begin(file: Any, header: bytes, written: int) -> None:
-    """Puts the header there, or goes behind what an interrupted call wrote."""
-    if written:
-        file.truncate(len(header) + written)
-        file.seek(0, os.SEEK_END)
-    else:
-        file.write(header)
 
 
 def _ahead(blocks: Iterable[np.ndarray], start: int, drawing: Drawing) -> Iterator[list[Tensor]]:
@@ -229,9 +223,3 @@ def _ahead(blocks: Iterable[np.ndarray], start: int, drawing: Drawing) -> Iterat
             waiting = following
         if waiting is not None:
             yield waiting.result()
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """A version 1.0 header of an array on disk, 128 bytes."""
-    text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape!r}, }}"
-    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + (text.ljust(117) + "\n").encode()

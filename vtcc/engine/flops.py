@@ -45,4 +45,4 @@ def _counted(model: VTCC, x: torch.Tensor) -> float:
         z, p = model.project(h)
         outputs = [o for o in (z, p, model.overcluster(h)) if o.numel()]
         sum(o.sum() for o in outputs).backward()  # type: ignore[union-attr]
-    return 2 * counter.get_total_flops() / COUNTED
+    return float(2 * counter.get_total_flops() / COUNTED)

@@ -1,18 +1,23 @@
 """Which device, precision, attention kernel and compilation a training uses.
 
-`resolve` follows fixed rules; `probe.settle` corrects them by measurement where it pays.
+By fixed rules; a training that goes on keeps those it began with.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from vtcc.config import Train
 from vtcc.errors import VtccError
 
 # Measured on CPUs: below about this many tokens the plain product beats the fused kernel.
 FEW_TOKENS = 64
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,14 @@ class Kernels:
     compile: bool = False
     channels_last: bool = False
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         """bf16 for the matrix products, or nothing."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def placed(self, model: M) -> M:
+        """The model on the device, its convolutions in the memory layout."""
+        model = model.to(self.device)
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model
 
 
 def resolve_device(device: str) -> str:
@@ -51,7 +61,7 @@ def resolve_device(device: str) -> str:
 
 
 def resolve(params: Train) -> Kernels:
-    """Resolves every `auto` of the train section by what this machine has; times nothing.
+    """Resolves every `auto` of the train section by what this machine has.
 
     The channels-last layout is for GPUs: on a CPU it takes 2 to 24 % off the stem, which is at
     most 2 % of a step, and would change the bits of every training made without it.
@@ -66,6 +76,27 @@ def resolve(params: Train) -> Kernels:
         params.attention == "auto" and (device == "cuda" or tokens > FEW_TOKENS)
     )
     return Kernels(device, precision, fused, params.compile == "always", device == "cuda")
+
+
+def begun_with(kernels: Mapping[str, Any] | None, params: Train) -> Kernels:
+    """Those that a checkpoint was made with, else `resolve`: where there is none, on another
+    kind of device, or where the user asks for others.
+
+    Args:
+        kernels: of the checkpoint. params: the `train` section.
+    """
+    rule = resolve(params)
+    try:
+        begun = Kernels(**kernels) if kernels else rule
+    except TypeError:  # of another version
+        return rule
+    asked = (
+        begun.device == rule.device,
+        params.precision in ("auto", begun.precision),
+        params.attention in ("auto", "fused" if begun.fused_attention else "plain"),
+        params.compile in ("auto", "always" if begun.compile else "never"),
+    )
+    return begun if all(asked) else rule
 
 
 def _cpu_has_bf16() -> bool:

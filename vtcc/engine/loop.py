@@ -11,18 +11,16 @@ import torch
 
 from vtcc import progress
 from vtcc.config import Train
-from vtcc.engine.allocator import keep_freed_memory
 from vtcc.engine.averaging import averaged
 from vtcc.engine.distributed import ALONE, Team
 from vtcc.engine.frozen import FeatureInput
 from vtcc.engine.guard import Guard, Warned
-from vtcc.engine.kernels import Kernels
+from vtcc.engine.kernels import Kernels, begun_with
 from vtcc.engine.model import VTCC, build, parameter_count, with_projectors
 from vtcc.engine.objective import Losses, Objective
 from vtcc.engine.optim import learning_rate, make_optimizer, set_learning_rate
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.prior import Prior
-from vtcc.engine.probe import prepared, settle
 from vtcc.engine.record import describe, generators, restore_generators
 from vtcc.engine.schedule import (
     RESTART,
@@ -119,7 +117,6 @@ def fit(
     callbacks: Callbacks | None = None,
     digest: str = "",
     resume_from: Path | None = None,
-    known_kernels: Path | None = None,
     team: Team = ALONE,
     deadline: float | None = None,
 ) -> Fitted:
@@ -134,8 +131,6 @@ def fit(
         callbacks: told about the start and every epoch, in rank 0.
         digest: of the data, kept in the checkpoints.
         resume_from: a checkpoint to go on from, whatever `scratch` holds.
-        known_kernels: directory of what was measured on this machine (`probe.settle`); None:
-            `auto` follows the rules.
         team: of processes that train together; scratch and candidates are rank 0's.
         deadline: on `time.monotonic`'s clock; where the machine turns out too slow for it, epochs
             are dropped and the learning rate falls accordingly. None: all epochs, however long.
@@ -150,17 +145,10 @@ def fit(
     callbacks = callbacks if callbacks and team.main else Silent()
     if threads := team.threads(params.threads):
         torch.set_num_threads(threads)
-    keep_freed_memory()
     check_fits(params, len(rows))
     team.check_fits(params.batch_size)
-    steps = len(rows) // params.batch_size * (params.epochs + params.self_label.epochs)
-    # What one process has to do is measured, and what a checkpoint began with is gone on with.
-    one = replace(params, batch_size=max(team.shares(params.batch_size)))
     room = Scratch(scratch)
-    known = None if is_features(images) else known_kernels  # projectors alone: nothing to ask
-    kernels = team.once(
-        lambda: settle(one, steps, images.shape[1:], scratch, known, room.kernels(resume_from))
-    )
+    kernels = team.once(lambda: begun_with(room.kernels(resume_from), params))
     run = Training(images, rows, params, kernels, mean, std, room, team)
     run.deadline = deadline
     run.record = describe(params, digest, kernels)
@@ -235,7 +223,7 @@ class Training:
                 fused_attention=kernels.fused_attention,
                 pretrained=True,
             )
-        self.model = prepared(model, kernels)
+        self.model = kernels.placed(model)
         team.prepare(self.model, kernels.device)
         self.optimizer = make_optimizer(self.model, params.optimizer)
         self.average = averaged(self.model, params.ema)
@@ -397,7 +385,8 @@ class Training:
         objective = self.objective.contrast if contrasting else self.objective.self_label
         losses = objective(x, view_seeds(params.seed, step, self.team.rank))
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss = self.objective.backward(losses, lambda: self.count(losses))
+        self.loss = self.objective.backward(losses)
+        self.count(losses)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)

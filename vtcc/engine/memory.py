@@ -26,7 +26,7 @@ class Tracker(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._seen: dict[int, Any] = {}
 
@@ -127,7 +127,7 @@ def available_memory(device: str) -> int:
         return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     import psutil
 
-    return min(psutil.virtual_memory().available, cgroup_room())
+    return min(int(psutil.virtual_memory().available), cgroup_room())
 
 
 def cgroup_room(root: Path = Path("/sys/fs/cgroup")) -> int:

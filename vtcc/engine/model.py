@@ -113,7 +113,8 @@ class VTCC(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """x: (N, C, S, S) -> h: (N, d)."""
-        return self.encoder(x)
+        h: Tensor = self.encoder(x)
+        return h
 
     def assign(self, x: Tensor) -> Tensor:
         """x: (N, C, S, S) -> p: (N, K) of the selected head."""
@@ -124,7 +125,8 @@ class VTCC(nn.Module):
         if not self.cluster_projectors:
             similarity = F.normalize(h.float(), dim=1) @ self.centroids.T
             return (similarity / CENTROID_TEMPERATURE).softmax(dim=1)
-        return self.cluster_projectors[int(self.selected_head)](h).float().softmax(dim=1)
+        logits: Tensor = self.cluster_projectors[int(self.selected_head)](h)
+        return logits.float().softmax(dim=1)
 
 
 def _assignments(projectors: nn.ModuleList, h: Tensor, K: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ from vtcc.engine.losses import cluster_losses, instance_loss
 from vtcc.engine.model import VTCC
 from vtcc.engine.prior import Prior
 from vtcc.engine.self_label import self_label_loss
-from vtcc.engine.sides import Open, Sides
 from vtcc.engine.views import PixelViews, Views
 from vtcc.engine.vit import VisionTransformer
 
@@ -31,7 +29,6 @@ class Losses:
     """Of one step: instance (), cluster (heads,), over (overcluster heads,), p (heads, N, K).
 
     `pair`: the embeddings of both views that `health` is computed from, or None.
-    `open`: what the backward pass goes on with after the losses, side by side.
     """
 
     instance: Tensor
@@ -39,7 +36,6 @@ class Losses:
     over: Tensor
     p: Tensor
     pair: tuple[Tensor, Tensor] | None = None
-    open: tuple[Open, ...] = ()
 
     def health(self) -> Tensor | None:
         """(2,): spread and agreement of the embedding (`guard.spread_and_agreement`), or None."""
@@ -64,7 +60,6 @@ class Objective:
         mean, std: C floats each, of the pixels in range 0-1; without effect on other `views`.
         prior: cluster sizes that the entropy term pulls to.
         team: the processes that share every batch; losses are those of the whole batch.
-        threads: for both views of a step on a CPU; None: as many as torch has.
         views: of what a step is given; None: augmented views of pixels.
     """
 
@@ -77,7 +72,6 @@ class Objective:
         std: tuple[float, ...],
         prior: Prior,
         team: Team = ALONE,
-        threads: int | None = None,
         views: Views | None = None,
     ):
         self._model, self._params, self._kernels = model, params, kernels
@@ -86,28 +80,12 @@ class Objective:
         self._views = views or PixelViews(params, mean, std, kernels.device)
         # Compiled apart from the model: scoring, checkpoints and prediction see it as it is.
         self._trained_pass = torch.compile(self._pass) if kernels.compile else self._pass
-        # One per view: each side draws its own.
-        self._generators = [torch.Generator(kernels.device) for _ in range(2)]
-        # A GPU has enough to do with one view, processes exchange gradients in one pass, and of
-        # timm's models some draw random numbers, which would depend on who comes first.
-        apart = kernels.device == "cpu" and team.world == 1 and not kernels.compile
-        self._sides: Sides[VTCC] | None = None
-        if apart and isinstance(model.encoder, VisionTransformer | FeatureInput):
-            self._sides = Sides(model, threads or torch.get_num_threads())
+        self._generator = torch.Generator(kernels.device)
 
     def contrast(self, x: Tensor, seeds: Seeds) -> Losses:
         """x: this process's images, as `views` take them -> the paper's losses on two views."""
-        opened: tuple[Open, ...] = ()
-        if self._sides:
-            self._sides.models[1].train()
-            opened = self._sides.run(lambda side: self._opened(x, seeds, side))
-            pairs = zip(*(side.leaves for side in opened), strict=True)
-            outputs = tuple(itertools.chain.from_iterable(pairs))
-        else:
-            forward = self._exchanging("contrast", [self._model], self._both_views)
-            views = [self._view(x, seeds, side) for side in (0, 1)]
-            with self._kernels.autocast():
-                outputs = forward(*views)
+        forward = self._exchanging("contrast", [self._model], self._both_views)
+        outputs = forward(*(self._view(x, seeds, side) for side in (0, 1)))
         u_a, u_b, p_a, p_b, o_a, o_b = self._team.gather(self._params.batch_size, *outputs)
         loss = self._params.loss
         instance = p_a.new_zeros(())
@@ -116,96 +94,66 @@ class Objective:
         temperature, weight = loss.cluster_temperature, loss.entropy_weight
         cluster = cluster_losses(p_a, p_b, temperature, weight, self._prior.sizes)
         over = cluster_losses(o_a, o_b, temperature, weight)
-        return Losses(instance, cluster, over, p_a, (u_a.detach(), u_b.detach()), opened)
+        return Losses(instance, cluster, over, p_a, (u_a.detach(), u_b.detach()))
 
-    def backward(self, losses: Losses, meanwhile: Callable[[], object] | None = None) -> Tensor:
+    def backward(self, losses: Losses) -> Tensor:
         """Adds the gradients of all weights that were trained on.
 
         Args:
             losses: of `contrast` or `self_label`, once.
-            meanwhile: called beside it, or after it.
 
         Returns:
             The total loss, scalar, without a graph.
         """
         total = losses.total()
         self._team.backward(total)
-        if self._sides and losses.open:
-            self._sides.run(lambda side: losses.open[side].close(), meanwhile)
-            self._sides.join_statistics()  # only now: the backward pass checks that they stand
-        elif meanwhile:
-            meanwhile()
         return total.detach()
 
     def self_label(self, x: Tensor, seeds: Seeds) -> Losses:
         """x: (B, C, H, W) uint8, this process's -> cross entropy of a view of every image
         against confident plain ones, over the whole batch.
         """
-        opened: tuple[Open, ...] = ()
-        if self._sides:
-            self._sides.share_statistics()
-            self._sides.models[1].eval()
-            opened = self._sides.run(lambda side: self._labelled(x, seeds, side))
-            (p_a,), (p,) = (side.leaves for side in opened)
-        else:
-            model = self._model
-            trained = [model.encoder, model.cluster_projectors]
-            forward = self._exchanging("self_label", trained, self._one_view)
-            x_a = self._view(x, seeds, 0)
-            self._team.share_buffers(model)
-            model.eval()
-            p = self._labels(x, model)
-            model.train()
-            with self._kernels.autocast():
-                p_a = forward(x_a)
+        model = self._model
+        trained = [model.encoder, model.cluster_projectors]
+        forward = self._exchanging("self_label", trained, self._one_view)
+        x_a = self._view(x, seeds, 0)
+        self._team.share_buffers(model)
+        model.eval()
+        p = self._labels(x)
+        model.train()
+        p_a = forward(x_a)
         p, p_a = self._team.gather(self._params.batch_size, p, p_a)
         threshold = self._params.self_label.threshold
         cluster = [self_label_loss(w, s, threshold) for w, s in zip(p, p_a, strict=True)]
         instance = p_a.new_zeros(())
         cluster_loss = torch.stack(cluster) if cluster else instance.new_zeros(0)
-        return Losses(instance, cluster_loss, instance.new_zeros(0), p_a, open=opened)
+        return Losses(instance, cluster_loss, instance.new_zeros(0), p_a)
 
-    def in_one_thread(self) -> AbstractContextManager[None]:
-        """Inside, both views of a step go through the calling thread: for what counts tensors."""
-        return self._sides.in_one_thread() if self._sides else nullcontext()
-
-    def _opened(self, x: Tensor, seeds: Seeds, side: int) -> Open:
-        """One view through one side: all that its part of the losses needs."""
-        assert self._sides is not None
-        x = self._view(x, seeds, side)
-        with self._kernels.autocast():
-            return Open(self._outputs(*self._pass(x, self._sides.models[side])))
-
-    def _labelled(self, x: Tensor, seeds: Seeds, side: int) -> Open:
-        """The first side trains on a view, the second says what its images show."""
-        assert self._sides is not None
-        if side:
-            return Open((self._labels(x, self._sides.models[side]),))
-        x = self._view(x, seeds, side)
-        with self._kernels.autocast():
-            return Open((self._pass(x, self._sides.models[side])[2],))
-
-    def _labels(self, x: Tensor, model: VTCC) -> Tensor:
-        """p of plain images by a model in eval mode, without a graph."""
+    def _labels(self, x: Tensor) -> Tensor:
+        """p of plain images by the model in eval mode, without a graph."""
         x = self._laid_out(self._views.plain(x))
         # A context of its own: autocast would hand weights cast here, without gradient, to others.
         with self._kernels.autocast(), torch.no_grad():
-            return model.project(model.encoder(x))[1]
+            return self._model.project(self._model.encoder(x))[1]
 
     def _both_views(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, ...]:
         """Both views, one after the other: u_a, u_b, p_a, p_b, o_a, o_b."""
-        a, b = (self._outputs(*self._trained_pass(x, self._model)) for x in (x_a, x_b))
-        return tuple(itertools.chain.from_iterable(zip(a, b, strict=True)))
+        return tuple(
+            itertools.chain.from_iterable(zip(*map(self._outputs, (x_a, x_b)), strict=True))
+        )
 
-    def _outputs(self, h: Tensor, z: Tensor, p: Tensor, over: Tensor) -> tuple[Tensor, ...]:
+    def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What a step needs of a view: u, which is z or h where instances are not contrasted, p
         and the p of over-clustering heads.
         """
-        u = h if self._model.instance_projector is None else z
-        return u.float(), p, over
+        # A context for each view: gradients of weights cast for both would be summed in bf16.
+        with self._kernels.autocast():
+            h, z, p, over = self._trained_pass(x)
+        return (h if self._model.instance_projector is None else z).float(), p, over
 
     def _one_view(self, x: Tensor) -> Tensor:
-        return self._trained_pass(x, self._model)[2]
+        with self._kernels.autocast():
+            return self._trained_pass(x)[2]
 
     def _exchanging(
         self, phase: str, trained: list[nn.Module], forward: Callable[..., Any]
@@ -218,14 +166,14 @@ class Objective:
         return self._parallel[1]
 
     def _view(self, x: Tensor, seeds: Seeds, side: int) -> Tensor:
-        generator = self._generators[side].manual_seed(seeds(side))
+        generator = self._generator.manual_seed(seeds(side))
         return self._laid_out(self._views.view(x, generator, second=bool(side)))
 
     def _laid_out(self, x: Tensor) -> Tensor:
         last = self._kernels.channels_last and x.ndim == 4
         return x.to(memory_format=torch.channels_last) if last else x
 
-    def _pass(self, x: Tensor, model: VTCC) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _pass(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One view, as the encoder takes it -> h, z, p and the p of the over-clustering heads."""
-        h = model.encoder(x)
-        return (h, *model.project(h), model.overcluster(h))
+        h = self._model.encoder(x)
+        return (h, *self._model.project(h), self._model.overcluster(h))

@@ -16,14 +16,12 @@ import torch
 
 from vtcc.config import Train
 from vtcc.engine import loop
-from vtcc.engine.allocator import keep_freed_memory
 from vtcc.engine.distributed import ALONE
 from vtcc.engine.flops import flops_per_image
 from vtcc.engine.kernels import resolve
 from vtcc.engine.memory import Footprint, Tracker, available_memory
 from vtcc.engine.model import parameter_count
 from vtcc.engine.pixels import SHARE
-from vtcc.engine.probe import recall
 from vtcc.engine.schedule import check_fits, saved_epochs, selection_epochs
 from vtcc.engine.scoring import place_centroids, score_heads
 from vtcc.engine.scratch import Scratch
@@ -105,7 +103,6 @@ def rehearse(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     seconds: float = 8.0,
-    known_kernels: Path | None = None,
 ) -> Plan:
     """Measures a training without starting it.
 
@@ -115,7 +112,6 @@ def rehearse(
         params: the `train` section.
         mean, std: C floats each, of the pixels in range 0-1.
         seconds: how long steps are measured, after a warm-up.
-        known_kernels: as for `loop.fit`; what is not known is not measured here.
 
     Raises:
         VtccError: when K or the batch does not fit the images, or the batch not the memory.
@@ -127,7 +123,7 @@ def rehearse(
     asked = params.positives
     if features:
         params = replace(params, positives=replace(asked, neighbours=0))
-    rehearsal = _Rehearsal(images, rows, params, mean, std, known_kernels)
+    rehearsal = _Rehearsal(images, rows, params, mean, std)
     footprint = rehearsal.footprint()
     footprint.refuse(params.batch_size, available, rehearsal.kernels.device)
 
@@ -231,15 +227,11 @@ class _Rehearsal:
         params: Train,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        known_kernels: Path | None = None,
     ):
         self.params = params
         if threads := ALONE.threads(params.threads):
             torch.set_num_threads(threads)
-        keep_freed_memory()
-        epochs = params.epochs + params.self_label.epochs
-        steps = len(rows) // params.batch_size * epochs
-        self.kernels = recall(params, steps, images.shape[1:], known_kernels)
+        self.kernels = resolve(params)
         check_fits(params, len(rows))
         nowhere = Scratch(Path("no-scratch"))  # never written: `checkpoint` has its own
         self.run = loop.Training(images, rows, params, self.kernels, mean, std, nowhere)
@@ -283,7 +275,7 @@ class _Rehearsal:
             for value in state.values():
                 if isinstance(value, torch.Tensor):
                     tracker.add(value)
-        with tracker, self.run.objective.in_one_thread():  # the tracker sees no other
+        with tracker:
             self.take(batch)
         return tracker.peak
 
@@ -360,7 +352,7 @@ class _Rehearsal:
         start = np.array([time.perf_counter(), time.process_time()])
         work()
         self._wait()
-        return np.array([time.perf_counter(), time.process_time()]) - start + 1e-9
+        return np.subtract([time.perf_counter(), time.process_time()], start - 1e-9)
 
     def _wait(self) -> None:
         if self.kernels.device == "cuda":

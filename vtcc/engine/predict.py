@@ -49,12 +49,12 @@ class Prediction:
     @property
     def cluster(self) -> np.ndarray:
         """(N,) int64, the most probable cluster."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
     def confidence(self) -> np.ndarray:
         """(N,) float32, the probability of that cluster."""
-        return self.probabilities.max(axis=1)
+        return np.asarray(self.probabilities.max(axis=1))
 
 
 class Predictor:
@@ -76,7 +76,7 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self._frozen = isinstance(model.encoder, FrozenEncoder)
         if self._frozen:  # large images through convolutions: twice as fast in this layout
-            self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.encoder.to(memory_format=torch.channels_last)
         self.info = info
         self.num_clusters: int = info["num_clusters"]
         self.cache_size: int = info["cache_size"]

@@ -91,7 +91,7 @@ def score_heads(
 def _both(model: VTCC, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`model(x_a, x_b)`, with centroids in the place of a cluster head that is left out."""
     if model.cluster_projectors:
-        return model(x_a, x_b)
+        return model.forward(x_a, x_b)
     h_a, h_b = model.embed(x_a), model.embed(x_b)
     p_a, p_b = model.assign_embedding(h_a)[None], model.assign_embedding(h_b)[None]
     return model.project(h_a)[0], model.project(h_b)[0], p_a, p_b

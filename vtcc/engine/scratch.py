@@ -1,5 +1,6 @@
 """The directory a training goes on from: its last two states, the weights of its candidates."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from vtcc.engine import checkpoint, record
 from vtcc.errors import VtccError
 
 STATE, PREVIOUS = "last.pt", "previous.pt"
-KERNELS = "kernels.json"  # written by `probe.settle`
 
 
 class Scratch:
@@ -46,17 +46,13 @@ class Scratch:
         return {}
 
     def kernels(self, file: Path | None = None) -> dict[str, Any] | None:
-        """What the training in `file` has computed with; else the one here, by its last state.
-
-        None where there is none, or where a file of its own says so here.
-        """
-        if file is None and (self.directory / KERNELS).exists():
-            return None
-        try:
-            state = checkpoint.load_state(_state_file(file or self.directory))
-        except OSError:
-            return None  # reading it for good will say why
-        return (state or {}).get("kernels")
+        """What the training in `file`, else the one here, computes with; None: there is none."""
+        states = [_state_file(file)] if file else [self.directory / n for n in (STATE, PREVIOUS)]
+        for path in states:
+            with contextlib.suppress(OSError):  # reading it for good will say why
+                if state := checkpoint.load_state(path):
+                    return state.get("kernels")
+        return None
 
     def save(self, state: dict[str, Any], *, again: bool = False) -> None:
         """Keeps `state` as what a resume goes on from, and the one saved before it.

@@ -42,10 +42,9 @@ class TimmEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, S, S) float -> h: (N, d)."""
-        if not self.frozen:
-            return self.model(x)
-        with torch.no_grad():
-            return self.model(x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            h: Tensor = self.model(x)
+        return h
 
 
 def constants(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -47,8 +47,10 @@ class Architecture:
     channels: int
 
 
-def import_upstream(path: Path | str, num_heads: int = 12, image_size: int | None = None) -> VTCC:
-    """The model of an upstream checkpoint, on the CPU in eval mode.
+def read_upstream(
+    path: Path | str, num_heads: int = 12, image_size: int | None = None
+) -> tuple[VTCC, Architecture]:
+    """The model of an upstream checkpoint, on the CPU in eval mode, and what its tensors tell.
 
     Args:
         path: a torch file or safetensors.
@@ -59,13 +61,6 @@ def import_upstream(path: Path | str, num_heads: int = 12, image_size: int | Non
     Raises:
         VtccError: when the file is not such a checkpoint; the message names it and the reason.
     """
-    return read_upstream(path, num_heads, image_size)[0]
-
-
-def read_upstream(
-    path: Path | str, num_heads: int = 12, image_size: int | None = None
-) -> tuple[VTCC, Architecture]:
-    """As `import_upstream`, with the architecture that the file's tensors tell."""
     path = Path(path)
     weights = _our_names(read_tensors(path), path)
     positions = weights.pop("encoder.pos_embed", None)

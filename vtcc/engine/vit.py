@@ -142,7 +142,8 @@ class VisionTransformer(nn.Module):
         tokens = torch.cat([class_token, tokens], dim=1) + self.positions
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        return self.norm(class_token_of(self.blocks[-1], tokens))
+        h: Tensor = self.norm(class_token_of(self.blocks[-1], tokens))
+        return h
 
 
 class _Attention(Attention):
@@ -153,7 +154,8 @@ class _Attention(Attention):
             return super().forward(x, *args, **kwargs)
         N, T, d = x.shape
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(mix(q * self.scale, k, v).transpose(1, 2).reshape(N, T, d))
+        mixed: Tensor = self.proj(mix(q * self.scale, k, v).transpose(1, 2).reshape(N, T, d))
+        return mixed
 
 
 def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -187,5 +189,5 @@ def class_token_of(block: nn.Module, tokens: Tensor) -> Tensor:
         mixed = F.scaled_dot_product_attention(q, k, v)
     else:
         mixed = mix(q * attention.scale, k, v)
-    h = tokens[:, 0] + attention.proj(mixed.transpose(1, 2).reshape(N, d))
-    return h + block.mlp(block.norm2(h))  # type: ignore[operator]
+    h: Tensor = tokens[:, 0] + attention.proj(mixed.transpose(1, 2).reshape(N, d))
+    return h.add(block.mlp(block.norm2(h)))  # type: ignore[operator]

@@ -152,7 +152,6 @@ def train(
         std=std,
         scratch=room / "scratch" / key,
         digest=material.digest or cache.digest,
-        known_kernels=room.parent / "kernels",
         deadline=None if limit is None else started + limit,
     )
     best = choose([Candidate(**c) for c in fitted.candidates])

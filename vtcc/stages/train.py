@@ -170,7 +170,6 @@ def _train(
             callbacks=tracker,
             digest=data.digest,
             resume_from=resume,
-            known_kernels=paths.kernels(),
             team=team,
         )
         if not team.main:

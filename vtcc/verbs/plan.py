@@ -72,7 +72,6 @@ def measure(
         mean=mean,
         std=std,
         seconds=seconds,
-        known_kernels=paths.kernels(),
     )
     around = AROUND[importlib.util.find_spec("mlflow") is not None]
     found = made.to_dict() | {"pixels": source, **embedding}
