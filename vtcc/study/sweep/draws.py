@@ -81,7 +81,7 @@ class Draws:
                 self._study.add_trial(
                     optuna.trial.create_trial(
                         state=_state(trial["state"]),
-                        value=trial["metrics"]["objective"] if "metrics" in trial else None,
+                        value=_objective(trial),
                         params=trial["drawn"],
                         distributions=self._space,
                         intermediate_values={int(k): v for k, v in trial["intermediate"].items()},
@@ -188,9 +188,8 @@ class Draws:
 
     def end(self, number: int, state: str, record: dict[str, Any]) -> None:
         """Tells Optuna how a trial ended."""
-        value = record["metrics"]["objective"] if state == "complete" else None
-        self._study.tell(self._asked[number], value, state=_state(state))
-        self.trials[number] = record | {"state": state}
+        trial = self.trials[number] = record | {"state": state}
+        self._study.tell(self._asked[number], _objective(trial), state=_state(state))
         if state == "failed":
             self._failed.append(record["overrides"])
 
@@ -207,6 +206,10 @@ class Draws:
         except (ValueError, RuntimeError):  # all objectives alike
             return {}
         return {k: round(float(v), 4) for k, v in found.items() if np.isfinite(v)}
+
+
+def _objective(trial: dict[str, Any]) -> float | None:
+    return trial["metrics"]["objective"] if trial["state"] == "complete" else None
 
 
 def _state(name: str) -> "TrialState":
