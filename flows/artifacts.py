@@ -15,6 +15,7 @@ from prefect.artifacts import (
 from prefect.logging import get_run_logger
 
 from vtcc.runner import dvc
+from vtcc.study import records
 
 SCORES = ("acc", "nmi", "ari", "fmi")
 # A picture lies in the server's database; a larger one is made smaller.
@@ -97,17 +98,9 @@ def _small(data: bytes) -> bytes:
 
 def score_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for the model, one for its held-out images and one per baseline."""
-    rows = [("vtcc", ""), ("vtcc, held-out", "holdout_")]
-    known = {
-        key.removeprefix("baseline_").rpartition("_")[0]: None
-        for key in metrics
-        if key.startswith("baseline_") and key.rpartition("_")[2] in SCORES
-    }
-    rows += [(name, f"baseline_{name}_") for name in known]
     return [
         {"method": name} | {s: _rounded(metrics.get(prefix + s)) for s in SCORES}
-        for name, prefix in rows
-        if any(prefix + s in metrics for s in SCORES)
+        for name, prefix in records.methods(metrics).items()
     ]
 
 

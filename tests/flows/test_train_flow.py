@@ -13,10 +13,10 @@ import pytest
 from flows import assign, deployments, evaluate, limits, records, recover, study, sweep
 from flows import stages as tasks
 from flows import train as flow_module
-from flows.progress import describe
 from tests.fakes import stand_in
 from vtcc import config, paths, schema
 from vtcc.errors import TemporaryError, VtccError
+from vtcc.progress import describe
 from vtcc.runner import dvc, workspace
 from vtcc.study import plan
 from vtcc.study import records as study_records

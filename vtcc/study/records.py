@@ -12,7 +12,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,19 +164,18 @@ def names(root: Path = RECORDS) -> list[str]:
     return sorted({file.parent.name for file in root.glob("*/seed*.json")})
 
 
-def methods(runs: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Methods that were scored, in order, with the prefix of their metrics' names."""
+def methods(keys: Collection[str]) -> dict[str, str]:
+    """Methods that were scored, in order, with the prefix of their metrics' names.
+
+    Args:
+        keys: of metrics.
+    """
     found = {"vtcc": "", "vtcc, held-out": "holdout_"}
-    for run in runs:
-        for key in run["metrics"]:
-            name, _, score = key.removeprefix("baseline_").rpartition("_")
-            if key.startswith("baseline_") and score in SCORES:
-                found.setdefault(name, f"baseline_{name}_")
-    return {
-        name: prefix
-        for name, prefix in found.items()
-        if any(prefix + score in run["metrics"] for run in runs for score in SCORES)
-    }
+    for key in keys:
+        name, _, score = key.removeprefix("baseline_").rpartition("_")
+        if key.startswith("baseline_") and score in SCORES:
+            found.setdefault(name, f"baseline_{name}_")
+    return {n: prefix for n, prefix in found.items() if any(prefix + s in keys for s in SCORES)}
 
 
 def scores(runs: Iterable[dict[str, Any]], key: str) -> Spread | None:

@@ -189,7 +189,7 @@ def _quoted(folder: Path) -> list[dict[str, Any]]:
 
 
 def _score_table(runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> str:
-    found = records.methods(runs)
+    found = records.methods(_metrics(runs))
     if not found:
         return _label_free_table(runs)
     rows = []
@@ -207,6 +207,11 @@ def _scores(title: str, runs: Iterable[dict[str, Any]], prefix: str) -> list[Cel
 def _of_others(entry: dict[str, Any], columns: Sequence[str] = SCORES) -> list[Cell]:
     title = Cell(f"{entry['method']} (*quoted*: {entry['source']})")
     return [title, *(tables.quoted(entry.get(score)) for score in columns)]
+
+
+def _metrics(runs: list[dict[str, Any]]) -> dict[str, None]:
+    """Names of the metrics that any of the runs has, in order of appearance."""
+    return dict.fromkeys(key for run in runs for key in run["metrics"])
 
 
 def _label_free_table(runs: list[dict[str, Any]]) -> str:
@@ -339,7 +344,7 @@ def _comparison(
         f"What differs from `{here}`:\n",
         "\n".join(differing) + "\n",
     ]
-    measured = {k: v for k, v in records.methods(base).items() if k != "vtcc"}
+    measured = {k: v for k, v in records.methods(_metrics(base)).items() if k != "vtcc"}
     if measured:
         parts.append(f"Baselines, measured in the runs of `{here}`:\n")
         others = [_scores(TITLES.get(m, m), base, prefix) for m, prefix in measured.items()]

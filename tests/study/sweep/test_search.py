@@ -28,11 +28,10 @@ def trials(project: Path) -> list[dict[str, Any]]:
 
 
 def test_a_sweep_finds_the_best_of_its_trials(file: Path, project: Path, world: World) -> None:
-    ended: list[dict[str, Any]] = []
-    outcome = sweep.run(file, on_trial=ended.append)
+    outcome = sweep.run(file)
     assert (outcome.done, outcome.failed, len(world.trained)) == (6, {}, 6)
     found = trials(project)
-    assert [t["number"] for t in ended] == [t["number"] for t in found] == list(range(6))
+    assert [t["number"] for t in outcome.trials] == [t["number"] for t in found] == list(range(6))
     for t in found:
         rate, stem = t["overrides"][RATE], t["overrides"]["train.model.stem"]
         train = {"optimizer": {"learning_rate": rate}, "model": {"stem": stem}}

@@ -1,6 +1,6 @@
 """Runs a sweep: trainings of a study whose settings are drawn, judged without labels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,6 @@ class Outcome:
         sweep: what was asked for.
         trials: all there are, by number: their records, each with its `state`.
         failed: trials that failed in this call, with the reason.
-        run_id: the MLflow run above the trials, or None.
         params: the file with the winner's complete parameters, or None.
         page: everything for a person.
     """
@@ -44,7 +43,6 @@ class Outcome:
     sweep: Sweep
     trials: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[Run, str] = field(default_factory=dict)
-    run_id: str | None = None
     params: Path | None = None
     page: Path = Path()
 
@@ -74,7 +72,6 @@ def run(
     write: Path | None = None,
     register: bool = False,
     again: bool = False,
-    on_trial: Callable[[dict[str, Any]], None] = lambda trial: None,
 ) -> Outcome:
     """Searches what a sweep file declares; the same call goes on after an interruption.
 
@@ -92,7 +89,6 @@ def run(
         register: train the winner with its full number of epochs, evaluate it, and register
             the model as any other.
         again: forget the trials that there are.
-        on_trial: gets the record of every trial that ends, one at a time, with its `state`.
 
     Raises:
         VtccError: on a file that is not right, another process that runs the same sweep, or
@@ -114,10 +110,7 @@ def run(
         drawn = Draws(sweep, recorded)
         experiment = sweep.params["dataset"]["name"]
         tracker = StudyRun(sweep.name, sweep.title, sweep.question, experiment, kind="sweep")
-        outcome.run_id = tracker.run_id
-        search = _Search(
-            drawn, recorded, kept, on_trial, jobs=jobs, threads=threads, tracker=tracker
-        )
+        search = _Search(drawn, recorded, kept, jobs=jobs, threads=threads, tracker=tracker)
         status = "FAILED"
         try:
             search.search(project, register)
@@ -159,7 +152,6 @@ class _Search(Trainings):
         drawn: Draws,
         root: Path,
         kept: Path,
-        on_trial: Callable[[dict[str, Any]], None],
         **how: Any,
     ) -> None:
         """Starts nothing.
@@ -168,13 +160,12 @@ class _Search(Trainings):
             drawn: the trials.
             root: directory of their records.
             kept: directory for what each model makes of every image.
-            on_trial: as of `run`.
             **how: as of `Trainings`.
         """
         self.sweep, self.drawn = drawn.sweep, drawn
         super().__init__(drawn.sweep, root, drawn.sweep.trials - drawn.done(), **how)
         self.before = records.seconds(drawn.complete())
-        self._kept, self._on_trial = kept, on_trial
+        self._kept = kept
         self._failures = 0
         self._yardstick: Yardstick | None = None
         if self.sweep.pruning != "none":
@@ -250,7 +241,6 @@ class _Search(Trainings):
                 self.say(f"  {attempt.run}: the best so far")
             if self.tracker:
                 self.tracker.score(record["run_id"], record["metrics"])
-        self._on_trial(self.drawn.trials[number])
         self._failures = self._failures + 1 if state == "failed" else 0
         if self._failures >= MOST_FAILURES:
             raise RefusedError(
