@@ -1,7 +1,7 @@
 """`reports/study.html`: a study on one page, without any network; a sweep has the same page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vtcc import config
@@ -43,19 +43,12 @@ class Section:
     below: tuple[str, list[list[Cell]]] | None = None
 
 
-@dataclass(frozen=True)
-class Page:
-    """What `study.html` shows of a study or a sweep."""
-
-    plan: Plan
-    kind: str
-    hint: str
-    text: Sequence[str] = ()
-    sections: list[Section] = field(default_factory=list)
-
-    def render(self) -> str:
-        """The page as HTML, all in one."""
-        return render_template("study.html", page=self)
+def whole(
+    plan: Plan, kind: str, text: Sequence[str], hint: str, sections: Sequence[Section]
+) -> str:
+    """The page of a study or a sweep as HTML, all in one."""
+    shown = {"title": plan.title, "kind": kind, "text": text, "hint": hint, "sections": sections}
+    return render_template("study.html", **shown)
 
 
 def render(study: Study, rows: Sequence[Row], known: dict[str, list[dict[str, Any]]]) -> str:
@@ -86,7 +79,7 @@ def render(study: Study, rows: Sequence[Row], known: dict[str, list[dict[str, An
     sections += [_quoted(name, entries) for name, entries in _quotes(study, known).items()]
     command = f"vtcc study {study.file.as_posix()}"
     sections.append(how(command, every, f"All parameters of {reference}", params))
-    return Page(study, "settings compared over seeds", hint, [study.question], sections).render()
+    return whole(study, "settings compared over seeds", [study.question], hint, sections)
 
 
 def _settings(study: Study, rows: Sequence[Row], main: str, reference: str) -> Section:

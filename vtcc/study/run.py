@@ -181,7 +181,8 @@ class Trainings(workers.Workers):
         self._look(attempt)
         if known := self.known(attempt):
             self.outcome.kept.append(one)
-            self.say(f"  {one}: recorded, in {self.folder(one)}")
+            folder = records.directory(one.setting.record, self.root)
+            self.say(f"  {one}: recorded, in {folder}")
             self._adopt(one, known)
             return
         self.train(attempt)
@@ -194,10 +195,6 @@ class Trainings(workers.Workers):
     def described(self, one: Run) -> str:
         """The run for the line that says that it begins."""
         return str(one)
-
-    def folder(self, one: Run) -> Path:
-        """Where the run is recorded."""
-        return records.directory(one.setting.record, self.root)
 
     def _look(self, attempt: Attempt) -> None:
         """Finds out which images the run sees; fetches them where that is needed."""
@@ -251,11 +248,10 @@ class Trainings(workers.Workers):
                 self._adopt(one, record)
 
     def _adopt(self, one: Run, record: dict[str, Any]) -> None:
-        name = one.setting.name
-        with self.lock:
-            if self.tracker:
-                label = str(one).removeprefix(f"{self.plan.name} ")
-                self.tracker.adopt(name, record.get("run_id"), label)
+        if self.tracker:
+            label = str(one).removeprefix(f"{self.plan.name} ")
+            with self.lock:
+                self.tracker.adopt(one.setting.name, record.get("run_id"), label)
 
     def record(self, attempt: Attempt, **more: Any) -> dict[str, Any]:
         """A run as it is recorded, whatever became of it; `more` belongs to its state."""

@@ -9,7 +9,7 @@ from vtcc import config, paths
 from vtcc.atomic import write_text
 from vtcc.pages import svg
 from vtcc.progress import duration
-from vtcc.study.page import Page, Section, how
+from vtcc.study.page import Section, how, whole
 from vtcc.study.sweep import draws, results
 from vtcc.study.sweep.file import Sweep
 from vtcc.study.sweep.space import Dimension
@@ -69,7 +69,7 @@ def render(sweep: Sweep, trials: Sequence[Trial], importance: dict[str, float]) 
     runs = [t for t in trials if t["state"] in draws.DONE]
     sections.append(how(f"vtcc sweep {sweep.file.as_posix()}", runs, title, params))
     shown = [text for text in (sweep.question, text) if text]
-    return Page(sweep, "a search over parameters", OBJECTIVE, shown, sections).render()
+    return whole(sweep, "a search over parameters", shown, OBJECTIVE, sections)
 
 
 def _weights(sweep: Sweep, importance: dict[str, float]) -> dict[str, Any]:
