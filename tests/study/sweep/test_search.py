@@ -256,6 +256,9 @@ def test_what_was_searched_otherwise_does_not_mix(file: Path, project: Path, wor
         VtccError, match=r"sweeps/rates: recorded with train.epochs 30 \(now 20\); give the sweep"
     ):
         sweep.run(file)
+    file.write_text(SWEEP + "seed: 3\n")
+    with pytest.raises(VtccError, match=r"recorded with seed 0 \(now 3\)"):
+        sweep.run(file)
     file.write_text(SWEEP.replace("high: 0.1", "high: 0.2"))
     with pytest.raises(VtccError, match=r"recorded with space \{.*; give the sweep another name"):
         sweep.run(file)

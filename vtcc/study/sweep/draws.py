@@ -105,6 +105,7 @@ class Draws:
             "objective": objective.VERSION,
             "space": {d.key: d.described() for d in self.sweep.space},
             "sampler": self.sweep.sampler,
+            "seed": self.sweep.seed,
         }
 
     def all(self) -> list[dict[str, Any]]:
