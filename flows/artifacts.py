@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 
 from vtcc.analysis.scores import SCORES
 from vtcc.runner import dvc
+from vtcc.study import records
 
 # A picture lies in the server's database; a larger one is made smaller.
 PICTURE_BYTES, PICTURE_PIXELS = 400_000, 1000
@@ -97,17 +98,9 @@ def _small(data: bytes) -> bytes:
 
 def score_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for the model, one for its held-out images and one per baseline."""
-    rows = [("vtcc", ""), ("vtcc, held-out", "holdout_")]
-    known = {
-        key.removeprefix("baseline_").rpartition("_")[0]: None
-        for key in metrics
-        if key.startswith("baseline_") and key.rpartition("_")[2] in SCORES
-    }
-    rows += [(name, f"baseline_{name}_") for name in known]
     return [
         {"method": name} | {s: _rounded(metrics.get(prefix + s)) for s in SCORES}
-        for name, prefix in rows
-        if any(prefix + s in metrics for s in SCORES)
+        for name, prefix in records.methods(metrics).items()
     ]
 
 

@@ -4,15 +4,16 @@ Prefect passes the arguments of a hook by name, so they are called as it calls t
 """
 
 import os
-from typing import Any
 
+from prefect import Flow, State
+from prefect.client.schemas.objects import FlowRun
 from prefect.logging import get_logger
 
 WEBHOOK = "VTCC_WEBHOOK"
 SECONDS = 10.0
 
 
-def tell(flow: Any, flow_run: Any, state: Any) -> None:
+def tell(flow: Flow, flow_run: FlowRun, state: State) -> None:
     """Posts what became of a flow run as JSON; a webhook that fails is told, nothing else.
 
     `text` is one line, which chat services show; the other keys are for programs.
@@ -37,7 +38,7 @@ def tell(flow: Any, flow_run: Any, state: Any) -> None:
         get_logger("vtcc").warning("%s: %s", WEBHOOK, error)
 
 
-def tidy(flow: Any, flow_run: Any, state: Any) -> None:
+def tidy(flow: Flow, flow_run: FlowRun, state: State) -> None:
     """Settles at once what a killed run left: its runner calls this when the process is gone."""
     from flows import recover
 

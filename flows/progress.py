@@ -7,7 +7,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from vtcc.progress import duration
+from vtcc.progress import describe
 
 PAUSE = 20.0  # seconds without a try after one that failed
 
@@ -47,19 +47,3 @@ class ProgressArtifact:
             self._id = create_progress_artifact(percent, key=f"vtcc-{self.stage}", description=text)  # type: ignore[assignment]
         else:
             update_progress_artifact(self._id, percent, description=text)
-
-
-def describe(stage: str, progress: dict[str, Any]) -> str:
-    """`train 3/100 · instance_loss 4.21 · 1830 images/s · 2 min left`."""
-    parts = [f"{stage} {progress.get('done', 0)}/{progress.get('total', 0)}"]
-    for key, value in progress.items():
-        if key in ("stage", "done", "total"):
-            continue
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        if key == "images_per_second":
-            parts.append(f"{shown} images/s")
-        elif key == "seconds_left" and isinstance(value, int | float):
-            parts.append(f"{duration(value)} left")
-        else:
-            parts.append(f"{key} {shown}")
-    return " · ".join(parts)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 from prefect.tasks import exponential_backoff
@@ -50,7 +51,7 @@ def mlflow_run(directory: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8"))["run_id"] if file.is_file() else None
 
 
-def _may_help(task: Any, task_run: Any, state: Any) -> bool:
+def _may_help(task: Task, task_run: TaskRun, state: State) -> bool:
     """Whether to try a failed download again: not where the user has to change something."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, dvc.StageError) and error.temporary

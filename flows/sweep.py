@@ -50,41 +50,41 @@ def sweep(
 
 
 def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: bool) -> Any:
-    from vtcc.study.sweep import file as sweep_file
-    from vtcc.study.sweep import results
+    from vtcc.study import sweep
+    from vtcc.study.sweep import draws, results
 
     project = paths.project()
-    found = sweep_file.read(Path(file), project)
+    found = sweep.read(Path(file), project)
     arguments = ["sweep", file, "--jobs", str(jobs)]
     arguments += ["--trials", str(trials)] if trials else []
     arguments += ["--register"] if register else []
     arguments += ["--again"] if again else []
-    record = project / results.FOLDER / f"{found.name}.json"
     with session.session(trains=True, places=jobs):
         try:
             verbs.run_task("trials", arguments, project, counts_lines=True)
         finally:
-            made = results.read_json(record)
-            if made:
-                page = project / paths.REPORTS / f"sweep-{found.name}.html"
-                told = [found.title, f"- page: `{page}`"]
-                told += [f"- {sentence}" for sentence in results.sentences(made)]
-                artifacts.table("vtcc-sweep", rows(made), "\n\n".join(told))
-    return next((row for row in rows(made) if row["trial"] == made["best"]), None)
+            recorded = draws.load(sweep.root(found.name, project))
+            page = project / paths.REPORTS / f"sweep-{found.name}.html"
+            told = [found.title, f"- page: `{page}`"]
+            told += [f"- {sentence}" for sentence in results.sentences(recorded)]
+            table = rows(recorded)
+            if table:
+                artifacts.table("vtcc-sweep", table, "\n\n".join(told))
+    best = draws.best(recorded)
+    return best and next(row for row in table if row["trial"] == best["number"])
 
 
-def rows(made: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The trials, the best objective first; what labels say afterwards beside it."""
-    best_first = sorted(
-        made["trials"], key=lambda t: (t["objective"] is None, -(t["objective"] or 0))
-    )
+    from vtcc.study.sweep import results
+
     return [
         {
             "trial": t["number"],
             "state": t["state"],
-            "objective": t["objective"],
-            **{f"{s} (afterwards)": v for s, v in (t.get("scores") or {}).items()},
-            **t["values"],
+            "objective": t.get("metrics", {}).get("objective"),
+            **{f"{s} (afterwards)": v for s, v in t.get("scores", {}).items()},
+            **t["overrides"],
         }
-        for t in best_first
+        for t in results.ranked(trials)
     ]

@@ -45,6 +45,22 @@ def _bar(stage: str, done: int, total: int, figures: dict[str, Any], width: int)
     return line[:width]
 
 
+def describe(stage: str, progress: dict[str, Any]) -> str:
+    """`train 3/100 · instance_loss 4.21 · 1830 images/s · 2 min left`."""
+    parts = [f"{stage} {progress.get('done', 0)}/{progress.get('total', 0)}"]
+    for key, value in progress.items():
+        if key in ("stage", "done", "total"):
+            continue
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if key == "images_per_second":
+            parts.append(f"{shown} images/s")
+        elif key == "seconds_left" and isinstance(value, int | float):
+            parts.append(f"{duration(value)} left")
+        else:
+            parts.append(f"{key} {shown}")
+    return " · ".join(parts)
+
+
 def note(text: str) -> None:
     """One line for a person, not in the way of the bar or of the JSON lines."""
     _write(text)

@@ -13,10 +13,10 @@ import pytest
 from flows import assign, deployments, evaluate, limits, records, recover, study, sweep
 from flows import stages as tasks
 from flows import train as flow_module
-from flows.progress import describe
 from tests.fakes import stand_in
 from vtcc import config, paths, schema
 from vtcc.errors import TemporaryError, VtccError
+from vtcc.progress import describe
 from vtcc.runner import dvc, workspace
 from vtcc.study import plan
 from vtcc.study import records as study_records
@@ -502,19 +502,23 @@ def test_a_sweep_runs_as_a_verb_and_its_best_trial_is_the_result(
 ) -> None:
     given: list[Any] = []
 
-    def trial(number: int, objective: float | None, **scores: float) -> dict[str, Any]:
-        state = "failed" if objective is None else "complete"
+    def write(root: Path, number: int, objective: float | None, **scores: float) -> None:
+        searched = {"number": number, "drawn": {}, "intermediate": {}, "rungs": {}, "search": {}}
         values = {"train.optimizer.learning_rate": 0.1 * number}
-        found = {"number": number, "state": state, "objective": objective}
-        return {**found, "values": values, "scores": scores}
+        record = study_record(seed=0, overrides=values, scores=scores, **searched)
+        if objective is None:
+            study_records.write(f"trial{number:04d}", record, root, "failed")
+        else:
+            record |= {"metrics": {"objective": objective}}
+            study_records.write(f"trial{number:04d}", record, root)
 
     def verb(arguments: list[str], directory: Path, **more: Any) -> None:
         given.append((arguments, directory))
         more["on_line"]("2/3 trial 1: learning_rate 0.1")
-        trials = [trial(0, 0.4), trial(1, 0.7, acc=0.6), trial(2, None)]
-        record = directory / "reports" / "sweep" / "rates.json"
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"trials": trials, "best": 1, "afterwards": {}}))
+        root = directory / "benchmarks" / "records" / "sweeps" / "rates"
+        write(root, 0, 0.4)
+        write(root, 1, 0.7, acc=0.6)
+        write(root, 2, None)
 
     monkeypatch.chdir(project)
     stand_in(monkeypatch, "flows.verbs", "run", verb)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vtcc.study import page, plan, records, run, summary
+from vtcc.study import page, plan, records, run, summary, tables
 from vtcc.verbs import study as stage
 
 HOSTILE = "<script>alert(1)</script>"
@@ -18,20 +18,20 @@ def played(file: Path, project: Path) -> tuple[plan.Study, list[summary.Row]]:
 
 
 def test_differences_are_paired_by_seed(file: Path, project: Path, ran: list) -> None:
-    study, rows = played(file, project)
+    _, rows = played(file, project)
     assert [row.name for row in rows] == ["conv", "patchify"]
     conv, patchify = rows
     s = conv.score("acc")
     assert s is not None
     assert (s.mean, s.std) == (pytest.approx(0.905), pytest.approx(0.0070711, abs=1e-6))
-    gain = summary.difference(study, rows, patchify, "acc")
+    gain = summary.difference(rows, "conv", patchify, "acc")
     # Seed 0 loses 0.20, seed 1 loses 0.22.
     assert gain is not None and gain.n == 2
     assert (gain.mean, gain.std) == (pytest.approx(-0.21), pytest.approx(0.0141421, abs=1e-6))
-    assert summary.difference(study, rows, conv, "acc") is None
+    assert summary.difference(rows, "conv", conv, "acc") is None
     assert patchify.changed == {"train.model.stem": ("conv", "patchify")}
     assert summary.figures(rows)["acc_mean/conv"] == pytest.approx(0.905)
-    text = summary.table(study, rows)
+    text = tables.plain(*summary.table(rows, "conv", "acc"))
     assert text.splitlines()[2].split()[-3:] == ["-0.2100", "±", "0.0141"]
     # A change of the file afterwards is noticed.
     file.write_text(file.read_text().replace("epochs: 2", "epochs: 3"))
@@ -44,7 +44,7 @@ def test_the_page_is_whole_and_escapes(file: Path, project: Path, ran: list) -> 
     file.write_text(text.replace("one linear map", f"'{HOSTILE}'"))
     study, rows = played(file, project)
     failure = {"seed": 7, "reason": HOSTILE}
-    records.write_failure("stems--conv", failure, plan.root(project))
+    records.write("stems--conv", failure, plan.root(project), "failed")
     rows = summary.rows(study, plan.root(project))
     known = {"digits": [{"method": HOSTILE, "source": "a paper", "acc": 0.5}]}
     html = page.render(study, rows, known)

@@ -34,7 +34,9 @@ def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: 
     assert one["metrics"]["acc"] == pytest.approx(0.69)
     assert (one["params"]["train.seed"], one["params"]["train.epochs"]) == (1, 2)
     assert one["overrides"] == {"train.epochs": 2, "train.model.stem": "patchify"}
-    assert one["seconds"] == dict.fromkeys((*workers.DATA, *workers.MODEL), 12.3)
+    assert one["seconds"] == dict.fromkeys(workers.MODEL, 12.3)
+    first = records.load("stems--conv", plan.root(project))[0]  # which fetched the images for all
+    assert first["seconds"] == dict.fromkeys((*workers.DATA, *workers.MODEL), 12.3)
     assert (one["data_digest"], one["threads"], one["dirty"]) == ("abc", 1, False)
     assert one["command"].endswith("stems.yaml --threads 1")
     assert toy.git(project, "rev-parse", "HEAD").startswith(one["commit"])
@@ -76,7 +78,7 @@ def test_a_damaged_failure_is_named(file: Path, project: Path) -> None:
     broken.parent.mkdir(parents=True)
     broken.write_text("{")
     with pytest.raises(VtccError, match=r"failed0\.json: damaged"):
-        records.failures("stems--conv", plan.root(project))
+        records.load("stems--conv", plan.root(project), "failed")
 
 
 def test_a_failed_run_is_recorded_and_the_others_go_on(
@@ -89,7 +91,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
     root = plan.root(project)
     assert list(records.load("stems--patchify", root)) == [0, 1]
     assert records.load("stems--conv", root) == {}
-    failed = records.failures("stems--conv", root)
+    failed = records.load("stems--conv", root, "failed")
     assert list(failed) == [0, 1]
     assert failed[0]["reason"] == "stage 'train' failed: 13 epochs bring bad luck"
     assert failed[0]["params"]["train.epochs"] == 13
@@ -97,7 +99,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
     # Mended: the failure is forgotten.
     file.write_text(text)
     stage.start(file, only=["conv"], seeds="0")
-    assert list(records.failures("stems--conv", root)) == [1]
+    assert list(records.load("stems--conv", root, "failed")) == [1]
 
 
 def test_two_at_a_time(file: Path, project: Path, ran: Ran, monkeypatch: Any) -> None:
@@ -155,7 +157,7 @@ def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
     with pytest.raises(VtccError, match="the same command goes on"):
         stage.start(file, only=[], seeds=None)
     assert list(records.load("stems--conv", plan.root(project))) == [0]
-    assert records.failures("stems--patchify", plan.root(project)) == {}
+    assert records.load("stems--patchify", plan.root(project), "failed") == {}
     assert list((project / ".vtcc" / "worktrees").iterdir()) == []
 
 

@@ -76,9 +76,9 @@ def test_by_hand_and_back_with_the_reasons(client, name):
 def test_mistakes_are_one_line(client, name):
     with pytest.raises(VtccError, match="there is no champion; make one: vtcc promote"):
         promotion.rollback(name)
-    with pytest.raises(VtccError, match=f"{name}: no version 9; there are 1, 2, 3"):
+    with pytest.raises(VtccError, match=f"{name} has no version 9; it has: 1, 2, 3"):
         promotion.promote(name, "9")
-    with pytest.raises(VtccError, match=r"vtcc-none: no such registered model; registered: .*"):
+    with pytest.raises(VtccError, match=r"vtcc-none: no registered model .*\(registered: .*"):
         promotion.promote("vtcc-none", "1")
     promotion.promote(name, "2")
     with pytest.raises(VtccError, match="version 2 is the champion already"):

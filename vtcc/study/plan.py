@@ -89,20 +89,16 @@ class Setting:
         return config.override(self.params, {"train.seed": seed})
 
 
-@dataclass(frozen=True)
-class Study:
-    """A study file.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study file and a sweep file have in common.
 
     Attributes:
         file: it, relative to the project where it lies in it.
-        name: also of the records.
+        name: also of the records and of the MLflow run.
         title: one line.
         question: one paragraph.
         preset: the run preset, or None for `params.yaml`.
-        seeds: values of `train.seed`.
-        baseline: the setting that others are paired with by seed, or None.
-        settings: in the order of the file.
-        score: the metric that the table and the plot sort by.
     """
 
     file: Path
@@ -110,10 +106,34 @@ class Study:
     title: str
     question: str
     preset: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Plan):
+    """A study file.
+
+    Attributes:
+        seeds: values of `train.seed`.
+        baseline: the setting that others are paired with by seed, or None.
+        settings: in the order of the file.
+        score: the metric that the table and the plot sort by.
+    """
+
     seeds: list[int]
     baseline: str | None
     settings: list[Setting]
     score: str
+
+
+def heading(keys: FileKeys, file: Path) -> dict[str, Any]:
+    """The values of a `Plan`."""
+    return {
+        "file": file,
+        "name": keys.name,
+        "title": one_line(keys.title) or keys.name,
+        "question": one_line(keys.question),
+        "preset": keys.preset,
+    }
 
 
 def parse_seeds(given: Any, where: str = "seeds") -> list[int]:
@@ -203,11 +223,7 @@ def _study(values: Any, file: Path, project: Path) -> Study:
     for setting in settings:
         setting.seeded(max(seeds))
     return Study(
-        file=file,
-        name=keys.name,
-        title=one_line(keys.title) or keys.name,
-        question=one_line(keys.question),
-        preset=keys.preset,
+        **heading(keys, file),
         seeds=seeds,
         baseline=keys.baseline,
         settings=settings,

@@ -3,14 +3,16 @@
 A study without settings has `<study>` for the directory. Beside the seeds a record may have
 `note.md` (a paragraph on what was asked) and `quoted.yaml` (figures of others: a list of
 `{method, source, acc, nmi, ari}`); a directory named by the study alone may hold them for all
-settings. A run that failed leaves `failed<N>.json` until it succeeds.
+settings. A run that failed leaves `failed<N>.json` until it succeeds. A sweep has a directory of
+its own, `benchmarks/records/sweeps/<sweep>`, with one for each trial; a trial that is under way
+has `begun<N>.json`, one that was not worth going on with `pruned<N>.json`.
 """
 
 import json
 import math
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from vtcc.errors import VtccError
 RECORDS = Path("benchmarks/records")
 SCORES = ("acc", "nmi", "ari")
 LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
+# How a run ended, and how its file is called.
+STATES = {"complete": "seed", "pruned": "pruned", "failed": "failed", "running": "begun"}
 NEEDED = {
     "command": str,
     "seed": int,
@@ -79,66 +83,80 @@ def directory(name: str, root: Path = RECORDS) -> Path:
     return root / name
 
 
-def load(name: str, root: Path = RECORDS) -> dict[int, dict[str, Any]]:
-    """The runs of one record by seed, ascending; empty where there are none.
+def load(name: str, root: Path = RECORDS, state: str = "complete") -> dict[int, dict[str, Any]]:
+    """The runs of one record that are in a state, by seed, ascending; empty where there are none.
 
     Raises:
         VtccError: when a file is not a record, or a key of it is missing or ill-typed.
     """
-    runs = {}
-    for file in directory(name, root).glob("seed*.json"):
-        runs_seed = read(file)
-        runs[runs_seed["seed"]] = runs_seed
-    return dict(sorted(runs.items()))
+    files = directory(name, root).glob(f"{STATES[state]}*.json")
+    runs = [read(file, state) for file in files]
+    return dict(sorted((run["seed"], run) for run in runs))
 
 
-def read(file: Path) -> dict[str, Any]:
-    """One recorded run, checked.
+def read(file: Path, state: str = "complete") -> dict[str, Any]:
+    """One recorded run, checked; of one that is not complete, the seed alone is.
 
     Raises:
         VtccError: when it is not one.
     """
+    again = "record it again" if state == "complete" else "delete it"
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise VtccError(f"{file}: not a recorded run ({error}); record it again") from None
+        raise VtccError(f"{file}: damaged, not a recorded run ({error}); {again}") from None
     if not isinstance(run, dict):
-        raise VtccError(f"{file}: not a recorded run; record it again")
-    for key, kind in NEEDED.items():
+        raise VtccError(f"{file}: not a recorded run; {again}")
+    for key, kind in NEEDED.items() if state == "complete" else [("seed", int)]:
         if not isinstance(run.get(key), kind):
-            raise VtccError(
-                f"{file}: {key} is {run.get(key)!r}, expected {kind.__name__}; record it again"
-            )
-    if file.name != f"seed{run['seed']}.json":
-        raise VtccError(f"{file}: holds seed {run['seed']}; name it seed{run['seed']}.json")
+            raise VtccError(f"{file}: {key} is {run.get(key)!r}, expected {kind.__name__}; {again}")
+    if file.name != (right := f"{STATES[state]}{run['seed']}.json"):
+        raise VtccError(f"{file}: holds seed {run['seed']}; name it {right}")
     return run
 
 
-def write(name: str, run: dict[str, Any], root: Path = RECORDS) -> Path:
-    """Writes one run whole or not at all; returns its file."""
-    file = directory(name, root) / f"seed{run['seed']}.json"
+def write(name: str, run: dict[str, Any], root: Path = RECORDS, state: str = "complete") -> Path:
+    """Writes one run whole or not at all; returns its file.
+
+    It replaces what is there of the same run in another state, but never a complete one.
+    """
+    folder, seed = directory(name, root), run["seed"]
+    file = folder / f"{STATES[state]}{seed}.json"
     write_text(file, json.dumps(run, indent=1, sort_keys=True) + "\n")
-    (file.parent / f"failed{run['seed']}.json").unlink(missing_ok=True)
+    for other in STATES.keys() - {state, "complete"}:
+        (folder / f"{STATES[other]}{seed}.json").unlink(missing_ok=True)
     return file
 
 
-def write_failure(name: str, failure: dict[str, Any], root: Path = RECORDS) -> Path:
-    """Remembers a run that failed: seed, reason, date, params."""
-    file = directory(name, root) / f"failed{failure['seed']}.json"
-    write_text(file, json.dumps(failure, indent=1, sort_keys=True) + "\n")
-    return file
+def refuse_others(file: Path, known: dict[str, Any], now: dict[str, Any], kind: str) -> None:
+    """Refuses to mix a record with one of other parameters.
+
+    A key that one of them lacks is none: it came or went with a version of vtcc.
+
+    Args:
+        file: the record's. known: what it was made with. now: what is asked for.
+        kind: study or sweep.
+
+    Raises:
+        VtccError: naming the file and the first values that differ.
+    """
+    other = {k: v for k, v in differences(known, now).items() if k in known and k in now}
+    if other:
+        pairs = list(other.items())[:3]
+        shown = ", ".join(f"{k} {_short(was)} (now {_short(is_)})" for k, (was, is_) in pairs)
+        raise VtccError(
+            f"{file}: recorded with {shown}; give the {kind} another name, or replace what is "
+            "recorded with --again"
+        )
 
 
-def failures(name: str, root: Path = RECORDS) -> dict[int, dict[str, Any]]:
-    """Runs that failed and have not succeeded since, by seed."""
-    found = {}
-    for file in sorted(directory(name, root).glob("failed*.json")):
-        try:
-            failure = json.loads(file.read_text(encoding="utf-8"))
-            found[int(failure["seed"])] = failure
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise VtccError(f"{file}: damaged ({error}); delete it") from None
-    return dict(sorted(found.items()))
+def _short(value: Any) -> str:
+    return text if len(text := str(value)) <= 60 else f"{text[:57]}..."
+
+
+def seconds(runs: Iterable[dict[str, Any]]) -> list[float]:
+    """What each training that ran took with its evaluation; a restored one tells nothing."""
+    return [sum(r["seconds"].values()) for r in runs if r["how"].get("train") == "ran"]
 
 
 def names(root: Path = RECORDS) -> list[str]:
@@ -146,19 +164,18 @@ def names(root: Path = RECORDS) -> list[str]:
     return sorted({file.parent.name for file in root.glob("*/seed*.json")})
 
 
-def methods(runs: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Methods that were scored, in order, with the prefix of their metrics' names."""
+def methods(keys: Collection[str]) -> dict[str, str]:
+    """Methods that were scored, in order, with the prefix of their metrics' names.
+
+    Args:
+        keys: of metrics.
+    """
     found = {"vtcc": "", "vtcc, held-out": "holdout_"}
-    for run in runs:
-        for key in run["metrics"]:
-            name, _, score = key.removeprefix("baseline_").rpartition("_")
-            if key.startswith("baseline_") and score in SCORES:
-                found.setdefault(name, f"baseline_{name}_")
-    return {
-        name: prefix
-        for name, prefix in found.items()
-        if any(prefix + score in run["metrics"] for run in runs for score in SCORES)
-    }
+    for key in keys:
+        name, _, score = key.removeprefix("baseline_").rpartition("_")
+        if key.startswith("baseline_") and score in SCORES:
+            found.setdefault(name, f"baseline_{name}_")
+    return {n: prefix for n, prefix in found.items() if any(prefix + s in keys for s in SCORES)}
 
 
 def scores(runs: Iterable[dict[str, Any]], key: str) -> Spread | None:

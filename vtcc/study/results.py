@@ -7,7 +7,7 @@ python -m vtcc.study.results --check   exits 1 when it is not what the records g
 import argparse
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from vtcc import config, paths
 from vtcc.atomic import write_text
 from vtcc.config import compose
 from vtcc.errors import VtccError
-from vtcc.study import quoted, records
+from vtcc.study import quoted, records, summary, tables
 from vtcc.study.records import SCORES
-from vtcc.study.summary import paired
+from vtcc.study.summary import Row
+from vtcc.study.tables import Cell
 
 STUDIES = Path("benchmarks/studies")
 
@@ -142,7 +143,11 @@ def _reference(known: dict[str, list[dict[str, Any]]]) -> list[str]:
         return []
     head = ["images", "method (*quoted*)", *(s.upper() for s in SCORES), "source"]
     rows = [
-        [name, str(row["method"]), *(_figure(row.get(s)) for s in SCORES), str(row["source"])]
+        [
+            *(Cell(name), Cell(str(row["method"]))),
+            *(tables.quoted(row.get(s)) for s in SCORES),
+            Cell(str(row["source"])),
+        ]
         for name, rows in known.items()
         for row in rows
     ]
@@ -150,7 +155,7 @@ def _reference(known: dict[str, list[dict[str, Any]]]) -> list[str]:
         "## Reference figures of the literature\n",
         "Datasets without a recorded run of ours on all of their images. Nothing here was run "
         "again; one figure each, as printed.\n",
-        _markdown(head, rows),
+        tables.markdown(head, rows),
     ]
 
 
@@ -184,35 +189,36 @@ def _quoted(folder: Path) -> list[dict[str, Any]]:
 
 
 def _score_table(runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> str:
-    found = records.methods(runs)
+    found = records.methods(_metrics(runs))
     if not found:
         return _label_free_table(runs)
     rows = []
     for method, prefix in found.items():
-        cells = [records.scores(runs, prefix + score) for score in SCORES]
-        rows.append([TITLES.get(method, method), *map(_with_range, cells)])
-    for entry in entries:
-        cells_quoted = [_figure(entry.get(score)) for score in SCORES]
-        rows.append([f"{entry['method']} (*quoted*: {entry['source']})", *cells_quoted])
-    return _markdown(["", *(s.upper() for s in SCORES)], rows)
+        rows.append(_scores(TITLES.get(method, method), runs, prefix))
+    rows += [_of_others(entry) for entry in entries]
+    return tables.markdown(["", *(s.upper() for s in SCORES)], rows)
+
+
+def _scores(title: str, runs: Iterable[dict[str, Any]], prefix: str) -> list[Cell]:
+    runs = list(runs)
+    return [Cell(title), *(tables.spread(records.scores(runs, prefix + s)) for s in SCORES)]
+
+
+def _of_others(entry: dict[str, Any], columns: Sequence[str] = SCORES) -> list[Cell]:
+    title = Cell(f"{entry['method']} (*quoted*: {entry['source']})")
+    return [title, *(tables.quoted(entry.get(score)) for score in columns)]
+
+
+def _metrics(runs: list[dict[str, Any]]) -> dict[str, None]:
+    """Names of the metrics that any of the runs has, in order of appearance."""
+    return dict.fromkeys(key for run in runs for key in run["metrics"])
 
 
 def _label_free_table(runs: list[dict[str, Any]]) -> str:
     """What is known without labels."""
     keys = sorted({k for run in runs for k, v in run["metrics"].items() if isinstance(v, float)})
-    rows = [[key, _with_range(records.scores(runs, key))] for key in keys]
-    return _markdown(["label-free figure", "value"], rows)
-
-
-def _with_range(found: records.Spread | None) -> str:
-    if found is None:
-        return "–"
-    text = str(found)
-    return text if found.n == 1 else f"{text} ({found.low:.4f}–{found.high:.4f})"
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, int | float) else "–"
+    rows = [[Cell(key), tables.spread(records.scores(runs, key))] for key in keys]
+    return tables.markdown(["label-free figure", "value"], rows)
 
 
 def _facts(runs: list[dict[str, Any]], presets: Path) -> str:
@@ -310,71 +316,51 @@ def _comparison(
     presets: Path,
 ) -> list[str]:
     """Settings side by side, each with its difference to the baseline, seed by seed."""
-    base = loaded[baseline]
-    setting = {name: name.partition("--")[2] or name for name in loaded}
-    every = [run for runs in loaded.values() for run in runs.values()]
-    found = [s for s in SCORES if any(s in run["metrics"] for run in every)]
-    columns = found or [s for s in records.LABEL_FREE if any(s in run["metrics"] for run in every)]
-    main = columns[0] if columns else "acc"
-    rows, differing, times = [], [], []
+    base = list(loaded[baseline].values())
+    rows: list[Row] = []
+    every: list[dict[str, Any]] = []
     for name, runs in loaded.items():
-        values = list(runs.values())
-        gains = [gain for _, gain in paired(base, runs, main)]
-        rows.append(
-            [
-                f"`{setting[name]}`",
-                str(len(runs)),
-                *(_with_range(records.scores(values, s)) for s in columns),
-                "baseline" if name == baseline else _signed(gains),
-            ]
-        )
-        changed = records.differences(next(iter(base.values()))["params"], values[0]["params"])
-        shown = "; ".join(
-            f"`{k}` {_v(a)} → {_v(b)}"
-            for k, (a, b) in changed.items()
-            if not k.startswith("evaluate.")
-        )
-        if name != baseline:
-            differing.append(f"- `{setting[name]}`: {shown or 'no parameter differs'}")
-        times.append(f"`{setting[name]}` {_times(values)}")
+        first = next(iter(runs.values()))
+        changed = summary.changes(base[0]["params"], first["params"])
+        setting = name.partition("--")[2] or name
+        rows.append(Row(setting, "", runs, failed={}, changed=changed, outdated=[]))
+        every += runs.values()
+    here = baseline.partition("--")[2] or baseline
+    columns = summary.columns(rows)
+    main = (*columns, "acc")[0]
+    head, table = summary.table(rows, here, main)
+    head[2:] = [*(s.upper() for s in columns), f"{main.upper()} minus `{here}`, paired"]
+    blank = Cell("")
     for entry in entries:
-        cells = [_figure(entry.get(score)) for score in columns]
-        rows.append([f"{entry['method']} (*quoted*: {entry['source']})", "", *cells, ""])
-    head = ["setting", "seeds", *(s.upper() for s in columns)]
-    parts = [_markdown([*head, f"{main.upper()} minus `{setting[baseline]}`, paired"], rows)]
-    parts.append(f"What differs from `{setting[baseline]}`:\n")
-    parts.append("\n".join(differing) + "\n")
-    measured = {k: v for k, v in records.methods(base.values()).items() if k != "vtcc"}
+        title, *cells = _of_others(entry, columns)
+        table.append([title, blank, *cells, blank])
+    differing = [
+        f"- `{row.name}`: {_changed(row.changed) or 'no parameter differs'}"
+        for row in rows
+        if row.name != here
+    ]
+    parts = [
+        tables.markdown(head, table),
+        f"What differs from `{here}`:\n",
+        "\n".join(differing) + "\n",
+    ]
+    measured = {k: v for k, v in records.methods(_metrics(base)).items() if k != "vtcc"}
     if measured:
-        parts.append(f"Baselines, measured in the runs of `{setting[baseline]}`:\n")
-        table = [
-            [TITLES.get(m, m), *(_with_range(records.scores(base.values(), p + s)) for s in SCORES)]
-            for m, p in measured.items()
-        ]
-        parts.append(_markdown(["", *(s.upper() for s in SCORES)], table))
-    for name in loaded:
-        parts += [f"`{setting[name]}`: {text}" for text in _note(root / name)]
-    first = next(iter(base.values()))
+        parts.append(f"Baselines, measured in the runs of `{here}`:\n")
+        others = [_scores(TITLES.get(m, m), base, prefix) for m, prefix in measured.items()]
+        parts.append(tables.markdown(["", *(s.upper() for s in SCORES)], others))
+    for name, row in zip(loaded, rows, strict=True):
+        parts += [f"`{row.name}`: {text}" for text in _note(root / name)]
     facts = {
-        f"Configuration of `{setting[baseline]}`": _configuration(
-            first, first.get("preset"), presets
-        ),
-        "Time": "; ".join(times),
+        f"Configuration of `{here}`": _configuration(base[0], base[0].get("preset"), presets),
+        "Time": "; ".join(f"`{row.name}` {_times(list(row.runs.values()))}" for row in rows),
     }
     parts.append(_list(facts | surroundings(every) | _again(every)))
     return parts
 
 
-def _signed(values: list[float]) -> str:
-    if not values:
-        return "–"
-    s = records.spread(values)
-    return f"{s.mean:+.4f}" + ("" if math.isnan(s.std) else f" ± {s.std:.4f}") + f" (n {s.n})"
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def _changed(changed: dict[str, tuple[Any, Any]]) -> str:
+    return "; ".join(f"`{k}` {_v(a)} → {_v(b)}" for k, (a, b) in changed.items())
 
 
 if __name__ == "__main__":

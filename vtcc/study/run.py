@@ -1,11 +1,11 @@
-"""Runs a study: every setting with every seed, each recorded as soon as it is done."""
+"""The trainings of a study or a sweep, side by side, each recorded as soon as it is over."""
 
 import datetime
 import json
-import queue
 import shlex
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vtcc.errors import VtccError
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 from vtcc.study import records, workers
-from vtcc.study.plan import Setting, Study
+from vtcc.study.plan import Plan, Setting, Study
 from vtcc.tracking.studies import StudyRun
 
 # Sections that decide which images a run sees.
@@ -25,13 +25,15 @@ SEEN = ("dataset.", "download.", "validate.")
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a study."""
+    """One training of a study; a trial of a sweep has a number, and the same seed as all others."""
 
     setting: Setting
     seed: int
+    number: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.setting.name} seed {self.seed}"
+        seed = f" seed {self.seed}" if self.number is None else ""
+        return f"{self.setting.name}{seed}"
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Outcome:
     """What a call did.
 
     Attributes:
-        ran: runs recorded now.
+        ran: runs recorded now; of a sweep also those that were pruned.
         kept: runs that were recorded before and stay as they are.
         failed: runs that failed, each with its one-line reason.
     """
@@ -47,6 +49,276 @@ class Outcome:
     ran: list[Run] = field(default_factory=list)
     kept: list[Run] = field(default_factory=list)
     failed: dict[Run, str] = field(default_factory=dict)
+
+
+@dataclass
+class Attempt:
+    """A run under way.
+
+    Attributes:
+        run: it.
+        number: of this call, from 1.
+        where: the worktree.
+        code: of the worktree, as `provenance.commit` gives it.
+        params: flat and complete, as they are recorded.
+        digest: of the images, once they are there.
+        done: the stages so far.
+        more: further keys of its record; `metrics` once it is scored.
+    """
+
+    run: Run
+    number: int
+    where: Workspace
+    code: dict[str, Any]
+    params: dict[str, Any]
+    digest: str = ""
+    done: dict[str, dvc.StageRun] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class PrunedError(Exception):
+    """A run is not worth going on with."""
+
+
+class RefusedError(VtccError):
+    """All runs end, not this one alone."""
+
+
+class Trainings(workers.Workers):
+    """Hands runs to workers; says what is going on and how long it may take.
+
+    What a study and a sweep do differently is in `next`, `known`, `train` and `ended`.
+
+    Attributes:
+        kind: the verb.
+        unrecorded: parameters of every run that its record leaves as they are in the file.
+        before: seconds of earlier runs.
+    """
+
+    kind = "study"
+
+    def __init__(
+        self,
+        plan: Plan,
+        root: Path,
+        total: int,
+        *,
+        jobs: int = 1,
+        threads: int = 0,
+        tracker: StudyRun | None = None,
+    ) -> None:
+        """Starts nothing.
+
+        Args:
+            plan: the study or sweep.
+            root: directory of the records.
+            total: how many runs there are in this call.
+            jobs: runs at a time, each in a worktree of its own.
+            threads: processor threads of a stage; 0 leaves it to the libraries, or is one each
+                for several jobs.
+            tracker: hears of every run, new or kept, one at a time.
+        """
+        super().__init__(max(1, min(jobs, total)))
+        self.plan, self.root, self.total, self.tracker = plan, root, total, tracker
+        self.threads = threads or (1 if self.jobs > 1 else 0)
+        self.before: list[float] = []
+        self.unrecorded: dict[str, Any] = {}
+        self.outcome = Outcome()
+        self.lock = threading.RLock()
+        self._begun = 0
+        self._digests: dict[str, str] = {}  # of images, by what decides which they are
+        self._images: dict[Path, str] = {}  # which of them a worktree holds
+
+    def next(self) -> Run | None:
+        """The next run, asked for by one thread at a time; None when there are no more."""
+        raise NotImplementedError
+
+    def known(self, attempt: Attempt) -> dict[str, Any] | None:
+        """The record that running this again would give, or None."""
+        return None
+
+    def train(self, attempt: Attempt) -> None:
+        """Trains and scores: fills `attempt.more`.
+
+        Raises:
+            VtccError: when the run failed.
+            PrunedError: when it is not worth going on with.
+            RefusedError: when no other run is either.
+        """
+        raise NotImplementedError
+
+    def ended(self, attempt: Attempt, state: str, record: dict[str, Any]) -> None:
+        """Hears of the end of every run, one at a time, when it is recorded."""
+
+    def work(self, where: Workspace) -> None:
+        """Works through the runs that are left, in one worktree."""
+        code = provenance.commit(where.directory)
+        while not self.stopping:
+            with self.lock:
+                one = self.next() if self._begun < self.total else None
+                if one is None:
+                    return
+                self._begun += 1
+                params = config.flatten(one.setting.seeded(one.seed))
+                attempt = Attempt(one, self._begun, where, code, params)
+            try:
+                self._run(attempt)
+            except PrunedError as why:
+                self._end(attempt, "pruned", reason=str(why))
+            except RefusedError:
+                raise
+            except VtccError as error:
+                reason = " ".join(str(error).split())
+                self.outcome.failed[one] = reason
+                self._end(attempt, "failed", reason=reason)
+
+    def _run(self, attempt: Attempt) -> None:
+        one, where = attempt.run, attempt.where
+        left = self.left(self.total - attempt.number + 1, self.before)
+        self.say(f"{attempt.number}/{self.total} {self.described(one)}{left}")
+        started = time.monotonic()
+        where.write(config.override(one.setting.seeded(one.seed), self.unrecorded))
+        self._look(attempt)
+        if known := self.known(attempt):
+            self.outcome.kept.append(one)
+            folder = records.directory(one.setting.record, self.root)
+            self.say(f"  {one}: recorded, in {folder}")
+            self._adopt(one, known)
+            return
+        self.train(attempt)
+        if attempt.done["train"].how == "ran":
+            self.seconds.append(time.monotonic() - started)
+        self.outcome.ran.append(one)
+        training, run = (read_json(where.directory / file) for file in (paths.TRAINING, paths.RUN))
+        self._end(attempt, "complete", training=training, run_id=run.get("run_id"))
+
+    def described(self, one: Run) -> str:
+        """The run for the line that says that it begins."""
+        return str(one)
+
+    def _look(self, attempt: Attempt) -> None:
+        """Finds out which images the run sees; fetches them where that is needed."""
+        seen = _seen(attempt.params)
+        attempt.digest = self._digests.get(seen, "")
+        if not (attempt.digest and self.known(attempt)):
+            attempt.done |= self.fetch(attempt.where, attempt.params, str(attempt.run))
+            attempt.digest = self._digests[seen]
+
+    def fetch(self, where: Workspace, params: dict[str, Any], who: str) -> dict[str, dvc.StageRun]:
+        """Brings the images of a run into a worktree, unless they are there.
+
+        Args:
+            where: the worktree. params: flat. who: the run, for people.
+
+        Returns:
+            The stages that were needed, by name.
+        """
+        seen = _seen(params)
+        with self.data:
+            if self._images.get(where.directory) == seen:
+                return {}
+            self._images.pop(where.directory, None)
+            done = {stage: self.stage(stage, where, who) for stage in workers.DATA}
+            self._images[where.directory] = seen
+            cache = read_json(where.directory / paths.CACHE / "cache.json")
+            self._digests[seen] = cache["digest"]
+        return done
+
+    def do(self, attempt: Attempt, stage: str, **watched: Any) -> None:
+        """Runs a stage of a run; `watched` is as of `Workers.stage`."""
+        started = time.monotonic()
+        try:
+            attempt.done[stage] = self.stage(stage, attempt.where, str(attempt.run), **watched)
+        except BaseException:
+            attempt.done[stage] = dvc.StageRun(stage, "ended", time.monotonic() - started)
+            raise
+
+    def _end(self, attempt: Attempt, state: str, **more: Any) -> None:
+        one = attempt.run
+        record = self.record(attempt, **more)
+        with self.lock:
+            file = records.write(one.setting.record, record, self.root, state)
+            if state == "complete":
+                seconds = sum(record["seconds"].values())
+                self.say(f"  {one}: {scores(record['metrics'])} in {seconds:.0f} s -> {file}")
+            else:
+                self.say(f"  {one}: {state}: {record['reason']}")
+            self.ended(attempt, state, record)
+            if state != "failed":
+                self._adopt(one, record)
+
+    def _adopt(self, one: Run, record: dict[str, Any]) -> None:
+        if self.tracker:
+            label = str(one).removeprefix(f"{self.plan.name} ")
+            with self.lock:
+                self.tracker.adopt(one.setting.name, record.get("run_id"), label)
+
+    def record(self, attempt: Attempt, **more: Any) -> dict[str, Any]:
+        """A run as it is recorded, whatever became of it; `more` belongs to its state."""
+        one = attempt.run
+        return {
+            self.kind: self.plan.name,
+            "setting": one.setting.name,
+            "seed": one.seed,
+            "command": self._command(),
+            "preset": self.plan.preset,
+            "overrides": one.setting.overrides,
+            "params": attempt.params,
+            "seconds": {s: round(d.seconds, 1) for s, d in attempt.done.items()},
+            "how": {s: d.how for s, d in attempt.done.items()},
+            "versions": provenance.versions(),
+            "cpu": provenance.cpu(),
+            "threads": self.threads or cpus.usable(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "data_digest": attempt.digest,
+            **attempt.code,
+            **attempt.more,
+            **more,
+        }
+
+    def _command(self) -> str:
+        words = ["vtcc", self.kind, self.plan.file.as_posix()]
+        words += ["--threads", str(self.threads)] if self.threads else []
+        words += ["--jobs", str(self.jobs)] if self.jobs > 1 else []
+        return shlex.join(words)
+
+
+class _Study(Trainings):
+    """Settings times seeds, unless they are recorded already."""
+
+    def __init__(self, study: Study, runs: list[Run], root: Path, again: bool, **how: Any) -> None:
+        super().__init__(study, root, len(runs), **how)
+        self._waiting, self._again = iter(runs), again
+        self._recorded = {s: records.load(s, root) for s in {r.setting.record for r in runs}}
+        every = (run for runs in self._recorded.values() for run in runs.values())
+        self.before = records.seconds(every)
+
+    def next(self) -> Run | None:
+        return next(self._waiting, None)
+
+    def known(self, attempt: Attempt) -> dict[str, Any] | None:
+        """The record, where parameters, images and code are the same."""
+        known = self._recorded[attempt.run.setting.record].get(attempt.run.seed)
+        if self._again or known is None:
+            return None
+        code = attempt.code
+        clean = known["commit"] == code["commit"] and not known["dirty"] and not code["dirty"]
+        same = (
+            known["params"] == attempt.params
+            and known["data_digest"] == attempt.digest
+            and (clean or known.get("code") == code["code"])
+        )
+        return known if same else None
+
+    def train(self, attempt: Attempt) -> None:
+        for stage in workers.MODEL:
+            self.do(attempt, stage)
+        attempt.more["metrics"] = read_json(attempt.where.directory / paths.METRICS)
+
+    def ended(self, attempt: Attempt, state: str, record: dict[str, Any]) -> None:
+        # An evaluation that ran has logged itself.
+        if state == "complete" and self.tracker and attempt.done["evaluate"].how != "ran":
+            self.tracker.log_evaluation(attempt.where.directory)
 
 
 def run(
@@ -69,11 +341,8 @@ def run(
         seeds: those to run.
         project: directory of `params.yaml`, absolute.
         root: directory of the records.
-        threads: processor threads of a stage; 0 leaves it to the libraries, or is one each
-            for several jobs.
-        jobs: runs at a time, each in a worktree of its own.
+        threads, jobs, tracker: as of `Trainings`.
         again: run what is recorded too.
-        tracker: hears of every run, new or kept, one at a time.
 
     Raises:
         VtccError: when no worktree can be made.
@@ -82,193 +351,38 @@ def run(
     runs = [Run(setting, seed) for seed in seeds for setting in settings]
     if not again:
         check_records(runs, root)
-    jobs = min(jobs, len(runs))
-    threads = threads or (1 if jobs > 1 else 0)
-    conductor = _Conductor(study, runs, root, threads, jobs, again, tracker)
-    with workers.places(project, runs[0].setting.seeded(runs[0].seed), jobs, threads) as places:
-        conductor.workers.play(places, conductor.work)
-    return conductor.outcome
+    trainings = _Study(study, runs, root, again, jobs=jobs, threads=threads, tracker=tracker)
+    params = settings[0].seeded(seeds[0])
+    with workers.places(project, params, trainings.jobs, trainings.threads) as places:
+        trainings.play(places, trainings.work)
+    return trainings.outcome
 
 
-def check_records(runs: list[Run], root: Path) -> None:
+def check_records(runs: Iterable[Run], root: Path) -> None:
     """Refuses to replace what was recorded with other parameters.
-
-    A key that one of them lacks is none: it came or went with a version of vtcc.
 
     Raises:
         VtccError: naming the file and the first parameters that differ.
     """
     for one in runs:
-        known = records.load(one.setting.record, root).get(one.seed)
-        if known is None:
-            continue
-        now = config.flatten(one.setting.seeded(one.seed))
-        changed = records.differences(known["params"], now)
-        other = {k: v for k, v in changed.items() if k in known["params"] and k in now}
-        if other:
-            shown = ", ".join(f"{k} {was} (now {is_})" for k, (was, is_) in list(other.items())[:3])
+        if known := records.load(one.setting.record, root).get(one.seed):
             file = records.directory(one.setting.record, root) / f"seed{one.seed}.json"
-            raise VtccError(
-                f"{file}: recorded with {shown}; give the study another name, or replace what is "
-                "recorded with --again"
-            )
+            now = config.flatten(one.setting.seeded(one.seed))
+            records.refuse_others(file, known["params"], now, "study")
 
 
-class _Conductor:
-    """Hands runs to workers; says what is going on and how long it may take."""
-
-    def __init__(
-        self,
-        study: Study,
-        runs: list[Run],
-        root: Path,
-        threads: int,
-        jobs: int,
-        again: bool,
-        tracker: StudyRun | None,
-    ) -> None:
-        self.study, self.runs, self.root, self.jobs, self.again = study, runs, root, jobs, again
-        self.threads, self._tracker = threads, tracker
-        self._telling = threading.Lock()
-        self.outcome = Outcome()
-        self._waiting: queue.SimpleQueue[tuple[int, Run]] = queue.SimpleQueue()
-        for numbered in enumerate(runs, 1):
-            self._waiting.put(numbered)
-        self._known = {s.record: records.load(s.record, root) for s in {r.setting for r in runs}}
-        self._digests: dict[str, str] = {}
-        self.workers = workers.Workers(jobs)
-        self._say = self.workers.say
-
-    def work(self, where: Workspace) -> None:
-        """Works through the runs that are left, in one worktree."""
-        code = provenance.commit(where.directory)
-        while not self.workers.stopping:
-            try:
-                number, one = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                self._one(number, one, where, code)
-            except VtccError as error:
-                self._fail(one, str(error), code)
-
-    def _one(self, number: int, one: Run, where: Workspace, code: dict[str, Any]) -> None:
-        params = one.setting.seeded(one.seed)
-        flat = config.flatten(params)
-        started = time.monotonic()
-        self._say(f"{number}/{len(self.runs)} {one}{self._left(number)}")
-        where.write(params)
-        seen = json.dumps({k: v for k, v in flat.items() if k.startswith(SEEN)}, sort_keys=True)
-        known = self._known[one.setting.record].get(one.seed)
-        done: dict[str, dvc.StageRun] = {}
-        if seen not in self._digests or not self._same(known, flat, self._digests[seen], code):
-            with self.workers.data:
-                for stage in workers.DATA:
-                    done[stage] = self.workers.stage(stage, where, str(one))
-            cache = _json(where.directory / paths.CACHE / "cache.json")
-            self._digests[seen] = cache["digest"]
-        digest = self._digests[seen]
-        if self._same(known, flat, digest, code):
-            self._say(f"  {one}: recorded, in {records.directory(one.setting.record, self.root)}")
-            self.outcome.kept.append(one)
-            self._tell(one, known or {})
-            return
-        for stage in workers.MODEL:
-            done[stage] = self.workers.stage(stage, where, str(one))
-        seconds = time.monotonic() - started
-        record = {
-            "study": self.study.name,
-            "setting": one.setting.name,
-            "seed": one.seed,
-            "command": self._command(),
-            "preset": self.study.preset,
-            "overrides": one.setting.overrides,
-            "params": flat,
-            "metrics": _json(where.directory / paths.METRICS),
-            "training": _json(where.directory / paths.TRAINING),
-            "run_id": _json(where.directory / paths.RUN).get("run_id"),
-            "seconds": {s: round(d.seconds, 1) for s, d in done.items()},
-            "how": {s: d.how for s, d in done.items()},
-            "versions": provenance.versions(),
-            "cpu": provenance.cpu(),
-            "threads": self.threads or cpus.usable(),
-            "date": _now(),
-            "data_digest": digest,
-            **code,
-        }
-        file = records.write(one.setting.record, record, self.root)
-        if self._tracker and done["evaluate"].how != "ran":  # else it has logged by itself
-            self._tracker.log_evaluation(where.directory)
-        if done["train"].how == "ran":
-            self.workers.seconds.append(seconds)
-        self.outcome.ran.append(one)
-        self._say(f"  {one}: {_scores(record['metrics'])} in {seconds:.0f} s -> {file}")
-        self._tell(one, record)
-
-    def _tell(self, one: Run, record: dict[str, Any]) -> None:
-        with self._telling:
-            name = "" if one.setting.name == self.study.name else f"{one.setting.name} "
-            if self._tracker:
-                self._tracker.adopt(
-                    one.setting.name, record.get("run_id"), f"{name}seed {one.seed}"
-                )
-
-    def _same(
-        self,
-        known: dict[str, Any] | None,
-        flat: dict[str, Any],
-        digest: str,
-        code: dict[str, Any],
-    ) -> bool:
-        """Whether running this again would give what is recorded."""
-        if self.again or known is None:
-            return False
-        clean = known["commit"] == code["commit"] and not known["dirty"] and not code["dirty"]
-        return (
-            known["params"] == flat
-            and known["data_digest"] == digest
-            and (clean or known.get("code") == code["code"])
-        )
-
-    def _fail(self, one: Run, reason: str, code: dict[str, Any]) -> None:
-        reason = " ".join(reason.split())
-        self.outcome.failed[one] = reason
-        failure = {
-            "study": self.study.name,
-            "setting": one.setting.name,
-            "seed": one.seed,
-            "reason": reason,
-            "params": config.flatten(one.setting.seeded(one.seed)),
-            "date": _now(),
-            **code,
-        }
-        records.write_failure(one.setting.record, failure, self.root)
-        self._say(f"  {one}: failed: {reason}")
-
-    def _command(self) -> str:
-        words = ["vtcc", "study", self.study.file.as_posix()]
-        words += ["--threads", str(self.threads)] if self.threads else []
-        words += ["--jobs", str(self.jobs)] if self.jobs > 1 else []
-        return shlex.join(words)
-
-    def _left(self, number: int) -> str:
-        before = [
-            sum(r["seconds"].values())
-            for runs in self._known.values()
-            for r in runs.values()
-            if r["how"].get("train") == "ran"
-        ]
-        return self.workers.left(len(self.runs) - number + 1, before)
+def _seen(params: dict[str, Any]) -> str:
+    return json.dumps({k: v for k, v in params.items() if k.startswith(SEEN)}, sort_keys=True)
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a JSON file; {} where there is none."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _scores(metrics: dict[str, Any]) -> str:
-    found = [f"{s} {metrics[s]:.4f}" for s in records.SCORES if s in metrics]
-    return "  ".join(found) or "no labels, no scores"
+def scores(metrics: dict[str, Any]) -> str:
+    """The figures that a run is judged by, in one line."""
+    shown = ("objective",) if "objective" in metrics else records.SCORES
+    return "  ".join(f"{s} {metrics[s]:.4f}" for s in shown if s in metrics) or (
+        "no labels, no scores"
+    )

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
-from vtcc.study import records
+from vtcc.study import records, tables
 from vtcc.study.plan import Study
 from vtcc.study.records import Spread
+from vtcc.study.tables import Cell
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,8 @@ class Row:
 
     def seconds(self) -> Spread | None:
         """Of training and evaluation, where the training ran."""
-        ran = [r for r in self.runs.values() if r["how"].get("train") == "ran"]
-        if not ran:
-            return None
-        return records.spread([sum(r["seconds"].values()) for r in ran])
+        taken = records.seconds(self.runs.values())
+        return records.spread(taken) if taken else None
 
 
 def rows(study: Study, root: Path) -> list[Row]:
@@ -53,15 +52,15 @@ def rows(study: Study, root: Path) -> list[Row]:
     for setting in study.settings:
         here = config.flatten(setting.params)
         runs = records.load(setting.record, root)
-        fresh = records.failures(setting.record, root)
+        failed = records.load(setting.record, root, "failed")
         found.append(
             Row(
                 name=setting.name,
                 note=setting.note,
                 runs=runs,
-                failed={seed: f["reason"] for seed, f in fresh.items()},
-                changed=_differing(there, here),
-                outdated=[s for s, r in runs.items() if _differing(r["params"], here)],
+                failed={seed: f["reason"] for seed, f in failed.items()},
+                changed=changes(there, here),
+                outdated=[s for s, r in runs.items() if changes(r["params"], here)],
             )
         )
     key = main_score(study, found)
@@ -72,7 +71,8 @@ def rows(study: Study, root: Path) -> list[Row]:
     return [row for _, row in sorted(order, key=lambda pair: pair[0])]
 
 
-def _differing(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Parameters of a training that differ, without what is only measured afterwards."""
     found = records.differences(one, other)
     return {key: pair for key, pair in found.items() if not key.startswith("evaluate.")}
 
@@ -90,22 +90,17 @@ def main_score(study: Study, found: Sequence[Row]) -> str:
     return study.score if study.score in present else (*columns(found), study.score)[0]
 
 
-def paired(one: dict[int, dict[str, Any]], other: dict[int, dict[str, Any]], key: str) -> list:
-    """(seed, other minus one) for every seed that both have."""
-    found = []
-    for seed in sorted(one.keys() & other.keys()):
-        a, b = one[seed]["metrics"].get(key), other[seed]["metrics"].get(key)
-        if a is not None and b is not None:
-            found.append((seed, b - a))
-    return found
-
-
-def difference(study: Study, found: Sequence[Row], row: Row, key: str) -> Spread | None:
+def difference(found: Sequence[Row], baseline: str | None, row: Row, key: str) -> Spread | None:
     """A setting minus the baseline, seed by seed; None for the baseline and without pairs."""
-    base = next((r for r in found if r.name == study.baseline), None)
+    base = next((r for r in found if r.name == baseline), None)
     if base is None or row is base:
         return None
-    gains = [gain for _, gain in paired(base.runs, row.runs, key)]
+    pairs = [
+        (base.runs[n]["metrics"].get(key), r["metrics"].get(key))
+        for n, r in row.runs.items()
+        if n in base.runs
+    ]
+    gains = [there - here for here, there in pairs if here is not None and there is not None]
     return records.spread(gains) if gains else None
 
 
@@ -123,42 +118,28 @@ def figures(found: Sequence[Row]) -> dict[str, float]:
     return flat
 
 
-def signed(s: Spread | None) -> str:
-    """`+0.0123 ± 0.0045`."""
-    if s is None:
-        return "–"
-    return f"{s.mean:+.4f}" + (f" ± {s.std:.4f}" if s.n > 1 else "")
-
-
 def shown(changed: dict[str, tuple[Any, Any]]) -> str:
     """Parameters that differ, on one line."""
     parts = [f"{key} {old} → {new}" for key, (old, new) in changed.items()]
     return "; ".join(parts)
 
 
-def table(study: Study, found: Sequence[Row]) -> str:
-    """The table for a terminal."""
-    keys, main = columns(found), main_score(study, found)
-    head = ["setting", "n", *(f"{k}" for k in keys), f"{main} range"]
-    if study.baseline:
-        head.append(f"{main} minus {study.baseline}")
-    lines = [head]
+def table(
+    found: Sequence[Row], baseline: str | None, main: str
+) -> tuple[list[str], list[list[Cell]]]:
+    """Head and rows of the comparison: scores, and `main` minus that of the baseline."""
+    keys = columns(found)
+    head = ["setting", "seeds", *keys]
+    head += [f"{main} minus {baseline}, paired"] if baseline else []
+    lines = []
     for row in found:
-        s = row.score(main)
-        cells = [row.name, str(len(row.runs)) + (f" ({len(row.failed)} failed)" * bool(row.failed))]
-        cells += [str(row.score(k) or "–") for k in keys]
-        cells.append(f"{s.low:.4f}–{s.high:.4f}" if s and s.n > 1 else "–")
-        if study.baseline:
-            gain = difference(study, found, row, main)
-            cells.append("baseline" if row.name == study.baseline else signed(gain))
+        failed = f"{len(row.failed)} failed" if row.failed else ""
+        count = f"{len(row.runs)} ({failed})" if failed else str(len(row.runs))
+        cells = [Cell(row.name, row.note, code=True), Cell(count)]
+        cells += [tables.spread(row.score(key)) for key in keys]
+        if row.name == baseline:
+            cells.append(Cell("baseline"))
+        elif baseline:
+            cells.append(tables.difference(difference(found, baseline, row, main)))
         lines.append(cells)
-    return aligned(lines)
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Rows of text as columns."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return head, lines

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc.process import commands
-from vtcc.progress import duration
+from vtcc.progress import describe, duration
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 
@@ -149,7 +149,7 @@ class Workers:
             KeyboardInterrupt: when everybody, or this stage, was asked to end.
         """
         label = "    " if self.jobs == 1 else f"    {who}: "
-        shown = _Shown(stage, label, self.say)
+        shown = _Shown(stage, lambda line: self.say(f"{label}{line}"))
 
         def progressed(progress: dict[str, Any]) -> None:
             shown(progress)
@@ -170,17 +170,11 @@ class Workers:
 class _Shown:
     """One line of progress in a while: a log of a long training stays readable."""
 
-    def __init__(self, stage: str, label: str, say: Any, every: float = 30.0) -> None:
-        self.stage, self.label, self.say, self.every = stage, label, say, every
+    def __init__(self, stage: str, say: Callable[[str], None], every: float = 30.0) -> None:
+        self.stage, self.say, self.every = stage, say, every
         self._last = time.monotonic()
 
     def __call__(self, progress: dict[str, Any]) -> None:
-        if time.monotonic() - self._last < self.every:
-            return
-        self._last = time.monotonic()
-        figures = {k: v for k, v in progress.items() if k not in ("stage", "done", "total")}
-        shown = "  ".join(
-            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
-        )
-        done = f"{progress.get('done')}/{progress.get('total')}"
-        self.say(f"{self.label}{self.stage} {done}  {shown}")
+        if time.monotonic() - self._last >= self.every:
+            self._last = time.monotonic()
+            self.say(describe(self.stage, progress))

@@ -27,11 +27,10 @@ def fetch(uri: str, room: Path) -> Path:
     from mlflow.exceptions import MlflowException
 
     client = store.client()
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?/?", uri)
     try:
         with store.quickly():
-            if parts and not parts[1].startswith("m-"):
-                _check_exists(client, uri, *parts.groups())
+            if parts := _parts(uri):
+                _check_exists(client, uri, *parts)
         return download(uri, room)
     except MlflowException as error:
         raise VtccError(
@@ -58,32 +57,33 @@ def version(uri: str) -> dict[str, str]:
         VtccError: when there is no such model, version or alias.
     """
     client = store.client()
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?/?", uri)
-    if not parts or parts[1].startswith("m-"):
+    parts = _parts(uri)
+    if parts is None:
         raise VtccError(f"{uri}: name a registered model, such as models:/vtcc-digits@champion")
-    name, alias, number = parts.groups()
+    name, alias, number = parts
     with store.reachable():
         _check_exists(client, uri, name, alias, number)
         if alias:
             found = client.get_model_version_by_alias(name, alias)
         else:
-            newest = str(max(map(int, versions(client, name)))) if number == "latest" else number
-            found = client.get_model_version(name, newest)
+            if number is None or number == "latest":
+                number = str(max(map(int, versions(client, name))))
+            found = client.get_model_version(name, number)
     number = str(found.version)
     where = f"models:/{name}/{number}"
     return {"name": name, "version": number, "uri": where, "run_id": found.run_id or ""}
 
 
+def _parts(uri: str) -> tuple[str, str | None, str | None] | None:
+    """Name, alias and version of a registered model's URI; None of a logged model's, or a run's."""
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([^/@]+))?/?", uri)
+    return None if not parts or parts[1].startswith("m-") else (parts[1], parts[2], parts[3])
+
+
 def _check_exists(
     client: "MlflowClient", uri: str, name: str, alias: str | None, version: str | None
 ) -> None:
-    known = {m.name for m in store.every(client.search_registered_models)}
-    if name not in known:
-        others = ", ".join(sorted(known)) or "none"
-        raise VtccError(
-            f"{uri}: no registered model {name!r} in {store.public_uri()} (registered: {others}); "
-            "`vtcc register` registers the one in models/model"
-        )
+    check_model(client, uri, name)
     aliases = {k: str(v) for k, v in client.get_registered_model(name).aliases.items()}
     if alias and alias not in aliases:
         held = ", ".join(f"{k} (version {v})" for k, v in sorted(aliases.items())) or "none"
@@ -91,10 +91,26 @@ def _check_exists(
     if not alias and not version:
         raise VtccError(f"{uri}: which version? add @champion, @challenger or /1")
     if version:
-        there = versions(client, name)
-        if version not in there and (version != "latest" or not there):
-            shown = ", ".join(sorted(there, key=int)[-10:]) or "none"
-            raise VtccError(f"{uri}: {name} has no version {version}; it has: {shown}")
+        check_version(client, uri, name, version)
+
+
+def check_model(client: "MlflowClient", asked: str, name: str) -> None:
+    """Raises VtccError, which begins with what was `asked` for, unless a model is registered."""
+    known = {m.name for m in store.every(client.search_registered_models)}
+    if name not in known:
+        others = ", ".join(sorted(known)) or "none"
+        raise VtccError(
+            f"{asked}: no registered model {name!r} in {store.public_uri()} (registered: {others});"
+            " `vtcc register` registers the one in models/model"
+        )
+
+
+def check_version(client: "MlflowClient", asked: str, name: str, version: str) -> None:
+    """Raises VtccError as `check_model`, unless a registered model has a version, or `latest`."""
+    there = versions(client, name)
+    if version not in there and (version != "latest" or not there):
+        shown = ", ".join(sorted(there, key=int)[-10:]) or "none"
+        raise VtccError(f"{asked}: {name} has no version {version}; it has: {shown}")
 
 
 def versions(client: "MlflowClient", name: str) -> list[str]:

@@ -6,9 +6,15 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vtcc.errors import VtccError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.models.model import ModelInfo
+    from PIL import Image
 
 # What serving imports, and nothing else: explicit, so that MLflow does not guess.
 _REQUIREMENTS = (
@@ -27,7 +33,7 @@ _REQUIREMENTS = (
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def log_model(run_id: str, model_dir: Path, step: int = 0) -> Any:
+def log_model(run_id: str, model_dir: Path, step: int = 0) -> "ModelInfo":
     """Logs `model_dir` as the pyfunc model `model` of a run of the current store.
 
     Args:
@@ -88,7 +94,7 @@ def model_info(model_dir: Path) -> dict:
         raise VtccError(f"{path}: not JSON ({error}); run `dvc repro -f train` again") from error
 
 
-def signature() -> Any:
+def signature() -> "ModelSignature":
     """Image bytes -> cluster, name, confidence, probabilities; `batch_size` as a parameter."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -128,7 +134,7 @@ def _version(distribution: str) -> str:
     return importlib.metadata.version(distribution).split("+")[0]
 
 
-def _example(info: dict) -> Any:
+def _example(info: dict) -> "pd.DataFrame":
     """One tiny image of the model's kind, as the DataFrame that `predict` takes."""
     import pandas as pd
     from PIL import Image
@@ -144,7 +150,7 @@ def _example(info: dict) -> Any:
     return pd.DataFrame({"image": [file.getvalue()]})
 
 
-def _write_tiff(file: io.BytesIO, grey: Any, bands: int) -> None:
+def _write_tiff(file: io.BytesIO, grey: "Image.Image", bands: int) -> None:
     """The same picture in every band; a PNG has four at most."""
     import numpy as np
     import tifffile

@@ -82,7 +82,8 @@ def promote(name: str, version: str, reason: str = "") -> Move:
     """
     client = store.client()
     with store.alone(), store.reachable():
-        _check(client, name, version)
+        fetch.check_model(client, name, name)
+        fetch.check_version(client, name, name, version)
         if holder(client, name) == version:
             raise VtccError(f"{name}: version {version} is the champion already")
         return move(client, name, version, f"promoted by hand: {reason or 'no reason given'}")
@@ -96,7 +97,7 @@ def rollback(name: str) -> Move:
     """
     client = store.client()
     with store.alone(), store.reachable():
-        _check(client, name, None)
+        fetch.check_model(client, name, name)
         now, moves = holder(client, name), history(client, name)
         if now is None:
             raise VtccError(f"{name}: there is no champion; make one: vtcc promote VERSION")
@@ -126,14 +127,3 @@ def _before(moves: list[Move], now: str) -> str:
     if stack and stack[-1] == now:
         stack.pop()
     return stack[-1] if stack else ""
-
-
-def _check(client: "MlflowClient", name: str, version: str | None) -> None:
-    known = sorted(m.name for m in store.every(client.search_registered_models))
-    if name not in known:
-        there = f"registered: {', '.join(known)}" if known else "nothing is registered yet"
-        raise VtccError(f"{name}: no such registered model; {there}")
-    versions = fetch.versions(client, name)
-    if version is not None and version not in versions:
-        there = ", ".join(sorted(versions, key=int))
-        raise VtccError(f"{name}: no version {version}; there are {there}")

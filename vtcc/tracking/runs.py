@@ -15,10 +15,10 @@ from vtcc import config, paths, provenance
 from vtcc.data.cache import Cache
 from vtcc.progress import note
 from vtcc.tracking import run_locks, store
-from vtcc.tracking.machine import Machine
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
 PARENT = "mlflow.parentRunId"
 EVALUATE = "vtcc evaluate"  # what made a run, by its tag mlflow.source.name
@@ -63,7 +63,7 @@ class TrainingRun:
         self._logged: dict[str, int] = {}  # last epoch per figure, delivered or pending
         self._retry_at = 0.0
         self._warnings: dict[str, str] = {}
-        self._machine = Machine()
+        self._monitors: list[BaseMetricsMonitor] = []
 
     def on_start(self, info: Mapping[str, Any]) -> str:
         """Starts the run, or goes on with the one of an interrupted training.
@@ -81,6 +81,7 @@ class TrainingRun:
         """
         self._client = store.client()
         self._run_lock = run_locks.RunLock()
+        self._monitors = _monitors()
         with store.reachable():
             resumed = info.get("resumed_run_id")
             run_id = known_run(self._client, resumed)
@@ -103,7 +104,7 @@ class TrainingRun:
         """Sends the figures of one epoch and what it used of the machine; what is not a finite
         number is left out.
         """
-        self._keep(epoch, {**figures, **self._machine.figures()})
+        self._keep(epoch, {**figures, **_system_figures(self._monitors)})
         if time.monotonic() >= self._retry_at:
             self._deliver()
 
@@ -221,6 +222,33 @@ class TrainingRun:
             note(f"MLflow: figures kept for later ({store.reason(error)})")
             return False
         return True
+
+
+def _monitors() -> "list[BaseMetricsMonitor]":
+    """MLflow's own monitors of processor and GPUs, without the thread that it asks them in.
+
+    That thread drops what the store does not take, and is waited for at the end of a training,
+    which must not hang on a store that is away.
+    """
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+    monitors: list[BaseMetricsMonitor] = [CPUMonitor()]
+    with contextlib.suppress(ImportError, RuntimeError):  # no nvidia-ml-py, or no GPU
+        monitors.append(GPUMonitor())
+    _system_figures(monitors)  # the first answer means nothing
+    return monitors
+
+
+def _system_figures(monitors: "list[BaseMetricsMonitor]") -> dict[str, float]:
+    """What the machine does now, by the names of MLflow's page "System metrics"."""
+    found: dict[str, float] = {}
+    for monitor in monitors:
+        with contextlib.suppress(Exception):  # a figure is worth no training
+            monitor.collect_metrics()
+            found |= {f"system/{k}": v for k, v in monitor.aggregate_metrics().items()}
+        monitor.clear_metrics()
+    return found
 
 
 def known_run(client: "MlflowClient", run_id: str | None) -> str | None:

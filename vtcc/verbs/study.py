@@ -6,7 +6,8 @@ from vtcc import paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.study import page, plan, quoted, run, summary
+from vtcc.study import page, plan, quoted, run, summary, tables
+from vtcc.study.tables import Cell
 from vtcc.tracking.studies import StudyRun
 
 
@@ -79,7 +80,8 @@ def start(
 def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row], Path]:
     """Prints the table and writes the page of what is recorded so far."""
     rows = summary.rows(study, root)
-    print(f"\n{study.title}\n{summary.table(study, rows)}\n")
+    head, table = summary.table(rows, study.baseline, summary.main_score(study, rows))
+    print(f"\n{study.title}\n{tables.plain(head, table)}\n")
     for row in rows:
         if row.outdated:
             note(f"{row.name}: seeds {_list(row.outdated)} were recorded with other parameters")
@@ -90,20 +92,14 @@ def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row
 
 
 def _plan(study: plan.Study, settings: list[plan.Setting], seeds: list[int], root: Path) -> None:
-    lines = [["setting", "seeds", "recorded", "parameters that differ"]]
+    head, lines = ["setting", "seeds", "recorded", "parameters that differ"], []
     rows = {row.name: row for row in summary.rows(study, root)}
     for setting in settings:
         row = rows[setting.name]
         known = [s for s in row.runs if s in seeds and s not in row.outdated]
-        lines.append(
-            [
-                setting.name,
-                _list(seeds),
-                _list(known) or "none",
-                summary.shown(row.changed) or "–",
-            ]
-        )
-    print(f"{study.title}\n{summary.aligned(lines)}")
+        words = (setting.name, _list(seeds), _list(known) or "none", summary.shown(row.changed))
+        lines.append([Cell(text or tables.DASH) for text in words])
+    print(f"{study.title}\n{tables.plain(head, lines)}")
     runs = len(settings) * len(seeds)
     print(f"{runs} {'run' if runs == 1 else 'runs'}; records in {root}")
 

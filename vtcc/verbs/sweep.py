@@ -5,6 +5,7 @@ from pathlib import Path
 from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.study import tables
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep import results, run
 
@@ -52,9 +53,9 @@ def start(
         )
     except KeyboardInterrupt:
         raise VtccError("interrupted; what is found is kept, the same command goes on") from None
-    made = results.read_json(outcome.record)
-    print(f"\n{outcome.sweep.title}\n{results.table(made)}\n")
-    for sentence in results.sentences(made):
+    head, rows = results.table(outcome.sweep, outcome.trials)
+    print(f"\n{outcome.sweep.title}\n{tables.plain(head, rows[:10])}\n")
+    for sentence in results.sentences(outcome.trials):
         print(sentence)
     if outcome.params is not None:
         note(f"the winner's parameters: {_near(outcome.params, project)}")
@@ -62,8 +63,8 @@ def start(
     if outcome.failed:
         first = next(iter(outcome.failed))
         raise VtccError(
-            f"{len(outcome.failed)} trials failed, such as {first}: {outcome.failed[first]}; the "
-            "same command tries others in their place"
+            f"{len(outcome.failed)} trials failed, such as {first}: {outcome.failed[first]}; "
+            "the same command tries others in their place"
         )
 
 

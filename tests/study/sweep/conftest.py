@@ -1,5 +1,6 @@
 """Sweeps with the stages faked: the objective is a known function of the parameters."""
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,7 @@ class World:
 
     Attributes:
         trained: (rate, stem) of every training that was started.
+        digest: of the images.
         events: names of what happened, in order.
         on_train: called with the `train` section before a training ends; may raise.
     """
@@ -47,12 +49,15 @@ class World:
         self.trained: list[tuple[float, str]] = []
         self.events: list[str] = []
         self.epochs: list[int] = []
+        self.digest = "abc"
         self.on_train: Any = lambda train: None
 
     def run_stage(
         self, stage: str, directory: Path, *, on_progress: Any, stopped: Any, **more: Any
     ) -> dvc.StageRun:
         self.events.append(stage)
+        (directory / "data/cache").mkdir(parents=True, exist_ok=True)
+        (directory / "data/cache/cache.json").write_text(json.dumps({"digest": self.digest}))
         if stage == "train":
             train = yaml.safe_load((directory / "params.yaml").read_text())["train"]
             self.trained.append((train["optimizer"]["learning_rate"], train["model"]["stem"]))

@@ -1,5 +1,6 @@
 """How well the objective did, by labels, and its interval."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from vtcc.study.sweep import results
 
 
 def trial(number: int, objective: float, acc: float | None) -> dict:
-    scores = {} if acc is None else {"acc": acc}
-    return {"number": number, "state": "complete", "objective": objective, "scores": scores}
+    scores = {} if acc is None else {"scores": {"acc": acc}}
+    return {"number": number, "state": "complete", "metrics": {"objective": objective}} | scores
 
 
 def test_spearman_and_its_interval() -> None:
@@ -37,45 +38,44 @@ def test_afterwards() -> None:
     assert found == {"acc": pytest.approx(expected)}
     many = [*few, *(trial(i, i / 100, i / 20) for i in range(5, 10))]
     found = results.afterwards([*many, unscored])
-    x, y = ([t["objective"] for t in many], [t["scores"]["acc"] for t in many])
+    x, y = ([t["metrics"]["objective"] for t in many], [t["scores"]["acc"] for t in many])
     assert found["spearman"]["n"] == 9
     assert found["spearman"]["rho"] == pytest.approx(spearmanr(x, y)[0], abs=1e-4)
     assert results.afterwards([unscored]) == {}
 
 
-def markdown(made: dict) -> str:
+def markdown(trials: list[dict]) -> str:
     """The trials as a table and what labels say of them."""
-    complete = sorted(
-        (t for t in made["trials"] if t["state"] == "complete"), key=lambda t: -t["objective"]
-    )
     lines = [
         "| trial | objective | of views | of neighbours | clusters | ACC afterwards | NMI |",
         "|---|---|---|---|---|---|---|",
     ]
-    for t in complete:
-        f, s = t["figures"], t["scores"]
+    for t in results.ranked(trials):
+        f, s = t["metrics"], t["scores"]
         lines.append(
             f"| {t['number']} | {f['objective']:.3f} | {f['view_information']:.3f} | "
             f"{f['neighbour_information']:.3f} | {f['effective_clusters']:.1f} | "
             f"{s['acc']:.3f} | {s['nmi']:.3f} |"
         )
-    return "\n".join([*lines, "", *results.sentences(made)])
+    return "\n".join([*lines, "", *results.sentences(trials)])
 
 
 def test_the_documentation_shows_the_record() -> None:
     root = Path(__file__).parents[3]
-    made = results.read_json(root / "benchmarks/records/sweeps/digits.json")
+    # One file for all trials, as sweeps had it once.
+    made = json.loads((root / "benchmarks/records/sweeps/digits.json").read_text())
+    trials = [t | {"metrics": t["figures"], "overrides": t["values"]} for t in made["trials"]]
     text = (root / "docs/sweeps.md").read_text(encoding="utf-8")
-    assert markdown(made) in text
-    assert made["wanted"] == len(made["trials"]) == 12
-    assert results.afterwards(made["trials"]) == made["afterwards"]
+    assert markdown(trials) in text
+    assert made["wanted"] == len(trials) == 12
+    assert results.afterwards(trials) == made["afterwards"]
 
 
 def test_the_documentation_shows_how_the_objective_was_found() -> None:
     from benchmarks import objective
 
     root = Path(__file__).parents[3]
-    made = results.read_json(root / objective.RECORD)
+    made = json.loads((root / objective.RECORD).read_text())
     assert objective.table(made) in (root / "docs/sweeps.md").read_text(encoding="utf-8")
 
 

@@ -1,6 +1,5 @@
 """Running a sweep, with the stages faked: resume, failures, pruning, what is written."""
 
-import json
 import signal
 import threading
 import time
@@ -13,31 +12,36 @@ import yaml
 from tests.fakes import stand_in
 from tests.study.sweep.conftest import RATE, SWEEP, World, quality
 from vtcc import config
+from vtcc.atomic import remove
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.runner.dvc import StageError
-from vtcc.study import sweep
-from vtcc.study.sweep import objective, storage
+from vtcc.study import records, sweep
+from vtcc.study.sweep import draws, objective
 from vtcc.study.sweep.trial import Rungs
 from vtcc.tracking import registry
 from vtcc.verbs import sweep as stage
 
 
 def trials(project: Path) -> list[dict[str, Any]]:
-    return json.loads((project / "reports/sweep/rates.json").read_text())["trials"]
+    return draws.load(project / "benchmarks/records/sweeps/rates")
 
 
 def test_a_sweep_finds_the_best_of_its_trials(file: Path, project: Path, world: World) -> None:
-    ended: list[dict[str, Any]] = []
-    outcome = sweep.run(file, on_trial=ended.append)
+    outcome = sweep.run(file)
     assert (outcome.done, outcome.failed, len(world.trained)) == (6, {}, 6)
     found = trials(project)
-    assert [t["number"] for t in ended] == [t["number"] for t in found] == list(range(6))
+    assert [t["number"] for t in outcome.trials] == [t["number"] for t in found] == list(range(6))
     for t in found:
-        rate, stem = t["values"].values()
+        rate, stem = t["overrides"][RATE], t["overrides"]["train.model.stem"]
         train = {"optimizer": {"learning_rate": rate}, "model": {"stem": stem}}
-        assert (t["state"], t["objective"], t["run_id"]) == ("complete", quality(train), "r")
+        assert (t["state"], t["metrics"]["objective"], t["run_id"]) == (
+            "complete",
+            quality(train),
+            "r",
+        )
     # The preset's own values come first; here nothing is better.
-    assert found[0]["values"] == {RATE: 0.004, "train.model.stem": "conv"}
+    assert found[0]["overrides"] == {RATE: 0.004, "train.model.stem": "conv"}
     assert outcome.best and outcome.best["number"] == 0
     assert list((project / ".vtcc" / "worktrees").iterdir()) == []
     # Labels are read once, after everything is decided.
@@ -54,7 +58,7 @@ def test_the_winners_parameters_are_complete(file: Path, project: Path, world: W
     assert outcome.params == project / "reports/sweep/rates.params.yaml"
     written = config.load(outcome.params)
     assert (written.train.epochs, written.train.seed, written.train.ema) == (100, 0, 0.9)
-    assert written.train.optimizer.learning_rate == outcome.best["values"][RATE]  # type: ignore[index]
+    assert written.train.optimizer.learning_rate == outcome.best["overrides"][RATE]  # type: ignore[index]
     assert (project / "params.yaml").read_text() == before
     (project / "params.yaml").write_text(before.replace("epochs: 100", "epochs: 77"))
     outcome = sweep.run(file, trials=3, write=Path("params.yaml"))
@@ -89,11 +93,15 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
     stage.start(file)
     assert world.trained[3] == cut  # whose training goes on from its checkpoint
     assert [t["state"] for t in trials(project)] == ["complete"] * 6
-    assert len({t["values"][RATE] for t in trials(project)}) == 6
+    assert len({t["overrides"][RATE] for t in trials(project)}) == 6
     assert "ACC of the chosen trial 1.000, best 1.000, median 0.975" in capsys.readouterr().out
 
 
-def test_draws_do_not_depend_on_interruptions(file: Path, project: Path, world: World) -> None:
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_draws_do_not_depend_on_interruptions(
+    file: Path, project: Path, world: World, sampler: str
+) -> None:
+    file.write_text(SWEEP.replace("sampler: random", f"sampler: {sampler}"))
     sweep.run(file)
     whole = list(world.trained)
     sweep.run(file, again=True, trials=2)
@@ -134,7 +142,9 @@ def test_a_failed_trial_is_told_and_replaced(file: Path, project: Path, world: W
             raise StageError("train", 1, "the loss is not finite", explained=True)
 
     world.on_train = fail
-    with pytest.raises(VtccError, match="2 trials failed, such as 1: stage 'train' failed: the lo"):
+    with pytest.raises(
+        VtccError, match="2 trials failed, such as trial 1: stage 'train' failed: the lo"
+    ):
         stage.start(file)
     assert [t["state"] for t in trials(project)].count("failed") == 2
     world.on_train = lambda train: None
@@ -182,10 +192,41 @@ def test_what_lies_behind_is_pruned(
     # A third of the epochs, and the one after, whose end tells that the checkpoint is written.
     assert min(world.epochs) == 13 and world.epochs.count(30) == 12 - len(pruned)
     complete = [t for t in found if t["state"] == "complete"]
-    assert max(complete, key=lambda t: t["objective"])["number"] == outcome.best["number"]  # type: ignore[index]
+    assert (
+        max(complete, key=lambda t: t["metrics"]["objective"])["number"] == outcome.best["number"]
+    )  # type: ignore[index]
     for t in pruned:
         assert t["reason"].endswith("after 12 epochs, behind other trials")
-        assert t["run_id"] == "cut off" and t["intermediate"]["1"] < outcome.best["objective"]  # type: ignore[index]
+        assert (
+            t["run_id"] == "cut off"
+            and t["intermediate"]["1"] < outcome.best["metrics"]["objective"]
+        )  # type: ignore[index]
+
+
+@pytest.mark.parametrize("pruning", ["median", "halving"])
+def test_records_tell_optuna_what_was_pruned(file: Path, project: Path, pruning: str) -> None:
+    file.write_text(SWEEP.replace("pruning: none", f"pruning: {pruning}"))
+    root = project / "records"
+
+    def judged(drawn: draws.Draws, rung: float) -> bool:
+        """A trial with a figure at the first rung, recorded; whether it was to be pruned."""
+        number, setting = drawn.next() or (0, None)
+        assert setting is not None
+        pruned = drawn.report(number, 1, rung)
+        state = "pruned" if pruned else "complete"
+        record = {"seed": 0, "overrides": setting.overrides} | drawn.noted(number)
+        record |= {"reason": "x"} if pruned else {"metrics": {"objective": rung}}
+        drawn.end(number, state, record)
+        record = {key: kind() for key, kind in records.NEEDED.items()} | record
+        records.write(setting.record, record, root, state)
+        return pruned
+
+    figures = [0.5, 0.6, 0.7, 0.8, 0.1, 0.9, 0.2, 0.65, 0.85, 0.3]
+    at_once = draws.Draws(sweep.read(file), project / "none")
+    whole = [judged(at_once, value) for value in figures]
+    remove(root)
+    pieces = [judged(draws.Draws(sweep.read(file), root), value) for value in figures]
+    assert pieces == whole and True in whole and False in whole
 
 
 def test_a_collapsed_trial_is_pruned_by_the_guard(
@@ -212,11 +253,14 @@ def test_what_was_searched_otherwise_does_not_mix(file: Path, project: Path, wor
     sweep.run(file, trials=2)
     file.write_text(SWEEP.replace("epochs: 30", "epochs: 20"))
     with pytest.raises(
-        VtccError, match=r"2 trials were made with other values \(train.epochs: 30,"
+        VtccError, match=r"sweeps/rates: recorded with train.epochs 30 \(now 20\); give the sweep"
     ):
         sweep.run(file)
+    file.write_text(SWEEP + "seed: 3\n")
+    with pytest.raises(VtccError, match=r"recorded with seed 0 \(now 3\)"):
+        sweep.run(file)
     file.write_text(SWEEP.replace("high: 0.1", "high: 0.2"))
-    with pytest.raises(VtccError, match=r"with other values \(space: "):
+    with pytest.raises(VtccError, match=r"recorded with space \{.*; give the sweep another name"):
         sweep.run(file)
     assert sweep.run(file, again=True, trials=1).done == 1
     assert len(trials(project)) == 1
@@ -226,17 +270,15 @@ def test_other_images_are_refused(
     file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep.run(file, trials=2)
-    from vtcc.data import cache
-
-    cache.open_cache(Path()).digest = "new"  # the fake's
+    world.digest = "new"
     with pytest.raises(VtccError, match="images changed since the first trials"):
         sweep.run(file)
     assert len(world.trained) == 2
 
 
 def test_one_process_at_a_time(file: Path, project: Path, world: World) -> None:
-    held = sweep.read(file)
-    with storage.opened(held, project), pytest.raises(VtccError, match="another process runs it"):
+    lock = locks.exclusive(project / ".vtcc/sweeps/rates.lock")
+    with lock, pytest.raises(VtccError, match="another process runs it"):
         sweep.run(file)
 
 
@@ -250,7 +292,7 @@ def test_the_page_holds_everything_and_needs_no_network(
     for words in ("Which rate", "objective over trials", "PED-ANOVA", "Labels were looked at when"):
         assert words in text
     for t in trials(project):
-        assert f"trial {t['number']}, {t['objective']:.4f}" in text
+        assert f"trial {t['number']}, {t['metrics']['objective']:.4f}" in text
     assert text.count('class="dot chosen"') == 4  # history, two slices, against ACC
 
 

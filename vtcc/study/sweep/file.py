@@ -33,16 +33,11 @@ class SweepKeys(plan.FileKeys):
     pruning: str = parameter(choices=PRUNING, default="median")
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep file.
+@dataclass(frozen=True, kw_only=True)
+class Sweep(plan.Plan):
+    """A sweep file: a study whose settings are drawn from a space, one after the other.
 
     Attributes:
-        file: it, relative to the project where it lies in it.
-        name: of the sweep; storage, record, page and MLflow run are named by it.
-        title: one line.
-        question: one paragraph.
-        preset: the run preset, or None for `params.yaml`.
         params: complete nested parameters, those of a full training.
         space: what is searched.
         trials: how many there are in the end.
@@ -52,11 +47,6 @@ class Sweep:
         pruning: none, collapse, median or halving.
     """
 
-    file: Path
-    name: str
-    title: str
-    question: str
-    preset: str | None
     params: dict[str, Any]
     space: tuple[Dimension, ...]
     trials: int
@@ -64,6 +54,16 @@ class Sweep:
     seed: int
     sampler: str
     pruning: str
+
+    def setting(self, number: int, values: dict[str, Any]) -> plan.Setting:
+        """A trial as a setting of a study."""
+        return plan.Setting(
+            name=f"trial {number}",
+            record=record_name(number),
+            note="",
+            overrides=values,
+            params=self.trial(values),
+        )
 
     def trial(self, values: dict[str, Any]) -> dict[str, Any]:
         """The complete parameters of one trial.
@@ -99,6 +99,11 @@ class Sweep:
         """All combinations, the first dimension slowest."""
         for combination in itertools.product(*(d.values() or [] for d in self.space)):
             yield {d.key: v for d, v in zip(self.space, combination, strict=True)}
+
+
+def record_name(number: int) -> str:
+    """The directory of a trial's record."""
+    return f"trial{number:04d}"
 
 
 def read(file: Path, project: Path | None = None) -> Sweep:
@@ -147,11 +152,7 @@ def _sweep(values: dict[str, Any], file: Path, project: Path) -> Sweep:
             if dimension.values() is None:
                 raise VtccError(f"space.{dimension.key}: a grid needs a step, or choices")
     sweep = Sweep(
-        file=file,
-        name=keys.name,
-        title=plan.one_line(keys.title) or keys.name,
-        question=plan.one_line(keys.question),
-        preset=keys.preset,
+        **plan.heading(keys, file),
         params=params,
         space=dimensions,
         trials=keys.trials,

@@ -1,11 +1,8 @@
-"""What a sweep leaves: a record as JSON, a page, the winner's parameters; and figures of them."""
+"""What comes of a sweep: the winner's parameters, and the trials in figures and words."""
 
-import datetime
-import json
 import math
 import os
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +10,15 @@ from vtcc import config, paths, yaml_file
 from vtcc.atomic import write_text
 from vtcc.config import compose
 from vtcc.errors import VtccError
-from vtcc.study import summary
+from vtcc.study import records
+from vtcc.study.sweep import draws
 from vtcc.study.sweep.file import Sweep
-from vtcc.study.sweep.storage import Trials
+from vtcc.study.tables import DASH, Cell
 
 # Below the project.
 FOLDER = paths.REPORTS / "sweep"
 RESAMPLES = 10_000
 LEAST = 8  # trials for an interval: with fewer, resamples are too much alike
-KEPT = (
-    *("number", "state", "values", "objective", "figures", "intermediate", "scores"),
-    *("seconds", "how", "reason", "run_id"),
-)
 
 
 def target(sweep: Sweep, project: Path, write: Path | None) -> Path:
@@ -48,54 +42,6 @@ def target(sweep: Sweep, project: Path, write: Path | None) -> Path:
     return file
 
 
-def record(
-    sweep: Sweep, trials: Trials, surroundings: dict[str, Any], run_id: str | None
-) -> dict[str, Any]:
-    """All of a sweep as plain values."""
-    found = trials.all()
-    best = trials.best()
-    return {
-        "sweep": sweep.name,
-        "title": sweep.title,
-        "question": sweep.question,
-        "file": sweep.file.as_posix(),
-        "command": _command(sweep, surroundings),
-        "preset": sweep.preset,
-        "sampler": sweep.sampler,
-        "pruning": sweep.pruning,
-        "wanted": sweep.trials,
-        "epochs": sweep.epochs,
-        "seed": sweep.seed,
-        "space": {d.key: d.described() for d in sweep.space},
-        "params": config.flatten(sweep.trial({})),
-        "trials": [{k: t[k] for k in KEPT if k in t} for t in found],
-        "best": best["number"] if best else None,
-        "importance": trials.importance(),
-        "afterwards": afterwards(found),
-        "surroundings": surroundings,
-        "run_id": run_id,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def write(made: dict[str, Any], project: Path) -> tuple[Path, Path]:
-    """Writes the record and its page; returns both files.
-
-    What the surroundings of a call say is kept when a later call had nothing to run.
-    """
-    from vtcc.study.sweep import page
-
-    file = project / FOLDER / f"{made['sweep']}.json"
-    before = read_json(file)
-    if not made["surroundings"] and before.get("trials") == made["trials"]:
-        made["surroundings"], made["command"] = before["surroundings"], before["command"]
-        made["date"] = before["date"]
-    write_text(file, json.dumps(made, indent=1) + "\n")
-    html = project / paths.REPORTS / f"sweep-{made['sweep']}.html"
-    write_text(html, page.render(made))
-    return file, html
-
-
 def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) -> Path:
     """Writes the winner's complete parameters: a full training with what it was found with."""
     source = project / paths.PARAMS
@@ -105,11 +51,11 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
         else compose.run_text(sweep.preset, project)
     )
     before = config.flatten(config.to_dict(_parsed(text)))
-    now = config.flatten(sweep.full(best["values"]))
+    now = config.flatten(sweep.full(best["overrides"]))
     changed = {k: v for k, v in now.items() if before[k] != v}
     words = (
-        f"# Trial {best['number']} of {sweep.file.as_posix()}: objective {best['objective']:.4f} "
-        f"after {sweep.epochs} epochs.\n"
+        f"# Trial {best['number']} of {sweep.file.as_posix()}: objective "
+        f"{best['metrics']['objective']:.4f} after {sweep.epochs} epochs.\n"
     )
     if file == source:
         compose.keep_params(project)
@@ -129,13 +75,13 @@ def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
         correlation of objective and ACC over complete trials with `low` and `high`, the 95 %
         interval of 10,000 bootstrap resamples (percentiles), and `n`; from 8 trials on.
     """
-    seen = [t for t in trials if t["state"] == "complete" and "acc" in t["scores"]]
+    seen = [t for t in trials if t["state"] == "complete" and "acc" in t.get("scores", {})]
     if not seen:
         return {}
     import numpy as np
 
     acc = np.array([t["scores"]["acc"] for t in seen])
-    objective = np.array([t["objective"] for t in seen])
+    objective = np.array([t["metrics"]["objective"] for t in seen])
     found: dict[str, Any] = {
         "acc": {
             "chosen": float(acc[objective.argmax()]),
@@ -170,36 +116,58 @@ def spearman(x: Any, y: Any) -> tuple[float, float, float]:
     return round(rho, 4), round(float(low), 4), round(float(high), 4)
 
 
-def figures(made: dict[str, Any]) -> dict[str, float]:
+def figures(trials: Sequence[dict[str, Any]]) -> dict[str, float]:
     """What the MLflow run of the sweep carries."""
-    trials = made["trials"]
     found: dict[str, float] = {
         state: sum(t["state"] == state for t in trials)
         for state in ("complete", "pruned", "failed")
     }
-    best = next((t for t in trials if t["number"] == made["best"]), None)
-    if best is not None:
-        found |= {"best_objective": best["objective"], "best_trial": best["number"]}
+    if best := draws.best(list(trials)):
+        found |= {"best_objective": best["metrics"]["objective"], "best_trial": best["number"]}
     return found
 
 
-def table(made: dict[str, Any], rows: int = 10) -> str:
-    """The best trials for the terminal."""
-    complete = sorted(
-        (t for t in made["trials"] if t["state"] == "complete"), key=lambda t: -t["objective"]
+def table(sweep: Sweep, trials: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Cell]]]:
+    """Head and rows of all trials, in the order of `ranked`."""
+    scored = any(t.get("scores") for t in trials)
+    head = ["trial", "objective", "views", "neighbours", "clusters"]
+    head += ["ACC (afterwards)", "NMI"] if scored else []
+    head += [d.key.rpartition(".")[2] for d in sweep.space]
+    rows = []
+    for t in ranked(trials):
+        m, s = t.get("metrics"), t.get("scores")
+        if m:
+            parts = (m["view_information"], m["neighbour_information"])
+            cells = [Cell(f"{m['objective']:.4f}"), *(Cell(f"{part:.3f}") for part in parts)]
+            cells.append(Cell(f"{m['effective_clusters']:.1f}"))
+        else:
+            words = (t["reason"],) if t["state"] == "failed" else ()
+            quiet = "" if words else t.get("reason", "")
+            cells = [Cell(t["state"], quiet, words, "free quiet"), *[Cell(DASH)] * 3]
+        if scored:
+            cells += [Cell(f"{s[k]:.3f}" if s else DASH, kind="quiet") for k in ("acc", "nmi")]
+        cells += [Cell(value(t["overrides"][d.key])) for d in sweep.space]
+        rows.append([Cell(str(t["number"])), *cells])
+    return head, rows
+
+
+def value(given: Any) -> str:
+    """A value of a parameter."""
+    return f"{given:.4g}" if isinstance(given, float) else str(given)
+
+
+def ranked(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The highest objective first, then what was pruned, what failed and what is under way."""
+    order = list(records.STATES)
+    return sorted(
+        trials,
+        key=lambda t: (order.index(t["state"]), -t.get("metrics", {}).get("objective", 0.0)),
     )
-    scored = any(t["scores"] for t in complete)
-    lines = [["trial", "objective", *(["ACC, NMI (afterwards)"] if scored else []), "values"]]
-    for t in complete[:rows]:
-        s = t["scores"]
-        score = [f"{s['acc']:.4f}, {s['nmi']:.4f}" if s else "-"] if scored else []
-        lines.append([str(t["number"]), f"{t['objective']:.4f}", *score, shown(t["values"])])
-    return summary.aligned(lines)
 
 
-def sentences(made: dict[str, Any]) -> list[str]:
+def sentences(trials: Sequence[dict[str, Any]]) -> list[str]:
     """What labels say of the search, once it is over; nothing without labels."""
-    after = made["afterwards"]
+    after = afterwards(trials)
     if not after:
         return []
     a = after["acc"]
@@ -229,21 +197,4 @@ def searched(bounds: dict[str, Any]) -> str:
 
 def shown(values: dict[str, Any]) -> str:
     """Values with the last part of their keys: `learning_rate 0.001, rotation 10`."""
-    words = []
-    for key, value in values.items():
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        words.append(f"{key.rpartition('.')[2]} {text}")
-    return ", ".join(words)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; {} where there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _command(sweep: Sweep, surroundings: dict[str, Any]) -> str:
-    words = ["vtcc", "sweep", sweep.file.as_posix()]
-    for name in ("jobs", "threads"):
-        if surroundings.get(name, 0) > (name == "jobs"):
-            words += [f"--{name}", str(surroundings[name])]
-    return shlex.join(words)
+    return ", ".join(f"{key.rpartition('.')[2]} {value(v)}" for key, v in values.items())

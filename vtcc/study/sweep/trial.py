@@ -10,8 +10,8 @@ from vtcc.atomic import atomic_file, remove
 from vtcc.data.cache import Cache
 from vtcc.stages import embed
 from vtcc.study.sweep import objective
+from vtcc.study.sweep.draws import Draws
 from vtcc.study.sweep.objective import Yardstick
-from vtcc.study.sweep.storage import Trials
 
 SHARES = (1 / 3, 2 / 3)  # of a training, after which it is judged
 
@@ -29,7 +29,7 @@ class Rungs:
 
     def __init__(
         self,
-        trials: Trials,
+        trials: Draws,
         number: int,
         params: dict[str, Any],
         cache: Cache,
