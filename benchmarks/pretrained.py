@@ -79,7 +79,7 @@ def _run(
     chosen = final.choose(learned, hog, seed=seed)
     seconds = time.monotonic() - began
     clusters = {"ours": (chosen.model.p.argmax(axis=1), np.arange(len(hog)))}
-    simple = final.of_features(learned, seed=seed)
+    simple = final.of_features(learned, seed=seed, mapped=chosen.mapped)
     if plain is not None:
         simple |= final.on_features(plain, BASELINE, learned.num_clusters, seed=seed)
     for name, simpler in simple.items():

@@ -130,6 +130,7 @@ def test_an_encoder_expands_into_all_that_goes_with_it(pretrained):
     assert (flat["train.image_size"], flat["validate.image_size"]) == (260, 260)
     assert (flat["train.normalize"], flat["dataset.channels"]) == ("encoder", 3)
     assert (flat["train.batch_size"], flat["train.optimizer.learning_rate"]) == (256, 0.001)
+    assert (flat["train.model.assign"], flat["train.optimizer.schedule"]) == ("instance", "cosine")
     assert flat["train.epochs"] == 75  # of 8 steps, for 2,100 images: 600 steps
     assert flat["train.num_clusters"] == 21
     views = config.read_yaml(config.PRESETS / "augment" / "features.yaml")

@@ -62,8 +62,27 @@ def test_without_cluster_projectors_clusters_are_kmeans_on_the_unit_embedding(tm
     assert chosen["clusters_used"] >= 2
 
 
-def test_a_saved_instance_model_predicts_as_before(tmp_path):
-    params = tiny(**{"train.model.projectors": "instance"})
+def test_kmeans_on_the_instance_features_assigns_where_asked(tmp_path):
+    fitted = fit(tmp_path, tiny(**{"train.model.assign": "instance"}))
+    assert len(fitted.model.cluster_projectors) == tiny().model.num_cluster_heads  # trained still
+    assert {c["head"] for c in fitted.candidates} == {0}
+    chosen = fitted.candidates[-1]
+    model = fitted.choose(chosen["step"], chosen["head"])
+    x = torch.rand(12, 1, 16, 16)
+    with torch.no_grad():
+        z, _ = model.project(model.embed(x))
+        p = model.assign(x)
+    assert model.centroids.shape == (10, tiny().model.feature_dim)
+    assert torch.equal(p.argmax(1), torch.cdist(z, model.centroids).argmin(1))
+    assert torch.allclose(p, (z @ model.centroids.T / 0.1).softmax(1), atol=1e-6)
+    assert torch.allclose(model.centroids.norm(dim=1), torch.ones(10), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "option", [{"train.model.projectors": "instance"}, {"train.model.assign": "instance"}]
+)
+def test_a_saved_model_with_centroids_predicts_as_before(tmp_path, option):
+    params = tiny(**option)
     fitted = fit(tmp_path / "s", params)
     model = fitted.choose(fitted.candidates[-1]["step"], 0)
     info = {
@@ -208,6 +227,8 @@ def test_given_sizes_go_to_the_clusters_in_the_order_of_their_present_sizes():
         ({"train.loss.prior": "given", "train.loss.prior_sizes": [1.0, 2.0]}, "one per cluster"),
         ({"train.model.projectors": "instance", "train.self_label.epochs": 1}, "self-labelling"),
         ({"train.model.projectors": "instance", "train.model.overcluster_heads": 1}, "overcluster"),
+        ({"train.model.assign": "instance", "train.self_label.epochs": 1}, "self-labelling"),
+        ({"train.model.assign": "instance", "train.model.projectors": "cluster"}, "instance proj"),
         ({"train.model.encoder": "resnet18"}, "timm:NAME"),
         ({"train.model.weights": "x.pth"}, "only timm encoders"),
         ({"train.model.encoder": "timm:resnet18", "train.model.frozen": True}, "needs train.model"),

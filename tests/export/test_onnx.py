@@ -51,13 +51,14 @@ def test_the_file_says_how_images_are_read(made):
     assert b".py" not in text  # nothing of the machine it was made on
 
 
-def test_without_cluster_projectors_centroids_assign(tmp_path):
+@pytest.mark.parametrize("key", ["train.model.projectors", "train.model.assign"])
+def test_centroids_assign(tmp_path, key):
     import torch
 
     from vtcc import config
     from vtcc.engine.model import build
 
-    params = config.override(config.to_dict(toy.params()), {"train.model.projectors": "instance"})
+    params = config.override(config.to_dict(toy.params()), {key: "instance"})
     chosen = config.from_dict(config.Params, params).train.model
     torch.manual_seed(0)
     net = build(chosen, 4, image_size=16, channels=3).eval()

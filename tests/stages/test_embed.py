@@ -105,9 +105,16 @@ def test_from_features_to_scores_and_a_model_by_reference(project, monkeypatch, 
     assert cluster == [str(c) for c in by_features.cluster]
 
 
-@pytest.mark.parametrize("projectors", ["both", "instance"])
-def test_without_components_the_features_are_trained_on_as_they_are(project, projectors):
-    change(train__model__components=0, train__model__projectors=projectors, train__epochs=1)
+@pytest.mark.parametrize(
+    ("projectors", "assign"), [("both", "heads"), ("both", "instance"), ("instance", "heads")]
+)
+def test_without_components_the_features_are_trained_on_as_they_are(project, projectors, assign):
+    change(
+        train__model__components=0,
+        train__model__projectors=projectors,
+        train__model__assign=assign,
+        train__epochs=1,
+    )
     embed.run()
     train.run()
     made = features.open_features(paths.FEATURES)

@@ -252,6 +252,14 @@ def test_images_are_brought_to_what_a_model_takes():
     assert abs(small.mean() - grey.mean()) < 1
 
 
+def test_pretrained_encoders_are_compared_on_fewer_images():
+    def of(**model):
+        return SimpleNamespace(info={"model": model})
+
+    assert champion._most(of(), of(encoder="vit")) == 2000
+    assert champion._most(of(encoder="vit"), of(encoder="lite2")) == 400
+
+
 def test_champion_of_other_channels_is_compared(cache, tmp_path):
     grey = toy.model(tmp_path / "grey", 0)
     colour = toy.model(tmp_path / "colour", 0, channels=3)

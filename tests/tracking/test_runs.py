@@ -207,7 +207,7 @@ def test_figures_that_a_killed_training_kept_are_sent_at_its_resume(client, cach
 
 def test_a_half_delivered_epoch_is_completed(client, cache, monkeypatch):
     monkeypatch.setattr(runs, "BATCH", 3)  # a request ends in the middle of epoch 2
-    stand_in(monkeypatch, runs.Machine, "figures", lambda self: {})
+    stand_in(monkeypatch, runs, "_system_figures", lambda monitors: {})
     first = start(cache)
     real, calls = first._client.log_batch, []
 

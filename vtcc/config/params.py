@@ -128,6 +128,12 @@ class Model:
         choices=("both", "instance", "cluster"),
         default="both",
     )
+    assign: str = _p(
+        "what says which cluster an image is in. heads: the kept cluster projector, as the paper; "
+        "instance: k-means on the instance features z, better on a frozen encoder's features",
+        choices=("heads", "instance"),
+        default="heads",
+    )
     feature_dim: int = _p("length of the instance features z (paper: 128)", low=2)
     num_cluster_heads: int = _p(
         "cluster projectors trained side by side; the one of lowest label-free loss is "

@@ -85,6 +85,16 @@ def _check_losses(train: Train) -> None:
             f"train.loss.prior_sizes: found {len(loss.prior_sizes)} sizes for "
             f"train.num_clusters: {train.num_clusters}; give one per cluster"
         )
+    if model.assign == "instance" and model.projectors == "cluster":
+        raise VtccError(
+            "train.model.assign: instance needs the instance projector, which "
+            "train.model.projectors: cluster leaves out; use assign: heads or projectors: both"
+        )
+    if model.assign == "instance" and train.self_label.epochs:
+        raise VtccError(
+            "train.self_label.epochs: self-labelling trains the cluster projectors, which "
+            "train.model.assign: instance does not ask; set it to 0, or assign: heads"
+        )
     if model.projectors == "instance" and train.self_label.epochs:
         raise VtccError(
             "train.self_label.epochs: self-labelling trains the cluster projectors, which "

@@ -41,6 +41,7 @@ class VTCC(nn.Module):
         num_cluster_heads: cluster projectors trained side by side on the same encoder.
         projectors: "both", or "instance" or "cluster" alone (the paper's ablation). Without
             cluster projectors, clusters are centroids of the unit embedding, `centroids` (K, d).
+        assign: "heads", or "instance": clusters are centroids of z, `centroids` (K, feature_dim).
         overcluster_heads: further cluster projectors, of `overcluster_clusters` clusters each,
             that only shape the encoder.
     """
@@ -56,6 +57,7 @@ class VTCC(nn.Module):
         num_cluster_heads: int = 1,
         *,
         projectors: str = "both",
+        assign: str = "heads",
         overcluster_heads: int = 0,
         overcluster_clusters: int = 0,
     ):
@@ -69,8 +71,11 @@ class VTCC(nn.Module):
         self.overcluster_projectors = nn.ModuleList(
             projector(d, overcluster_clusters) for _ in range(overcluster_heads)
         )
-        if projectors == "instance":
-            self.register_buffer("centroids", torch.zeros(num_clusters, d))
+        self.has_centroids = assign == "instance" or projectors == "instance"
+        self._of_instances = assign == "instance"
+        if self.has_centroids:
+            length = feature_dim if self._of_instances else d
+            self.register_buffer("centroids", torch.zeros(num_clusters, length))
         self.register_buffer("selected_head", torch.zeros((), dtype=torch.int64))
 
     def restart_heads(self, seed: int) -> list[nn.Parameter]:
@@ -116,14 +121,20 @@ class VTCC(nn.Module):
         h: Tensor = self.encoder(x)
         return h
 
+    def centroid_space(self, h: Tensor) -> Tensor:
+        """h: (N, d) -> unit rows, float32, in the space of `centroids`: z, or h itself."""
+        if self._of_instances:
+            h = cast(nn.Sequential, self.instance_projector)(h)
+        return F.normalize(h.float(), dim=1)
+
     def assign(self, x: Tensor) -> Tensor:
         """x: (N, C, S, S) -> p: (N, K) of the selected head."""
         return self.assign_embedding(self.embed(x))
 
     def assign_embedding(self, h: Tensor) -> Tensor:
-        """h: (N, d) -> p: (N, K) of the selected head, or by the centroids where there is none."""
-        if not self.cluster_projectors:
-            similarity = F.normalize(h.float(), dim=1) @ self.centroids.T
+        """h: (N, d) -> p: (N, K) of the selected head, or by the centroids where they assign."""
+        if self.has_centroids:
+            similarity = self.centroid_space(h) @ self.centroids.T
             return (similarity / CENTROID_TEMPERATURE).softmax(dim=1)
         logits: Tensor = self.cluster_projectors[int(self.selected_head)](h)
         return logits.float().softmax(dim=1)
@@ -243,6 +254,7 @@ def with_projectors(encoder: nn.Module, model: Model, num_clusters: int) -> VTCC
         model.feature_dim,
         model.num_cluster_heads,
         projectors=model.projectors,
+        assign=model.assign,
         overcluster_heads=model.overcluster_heads,
         overcluster_clusters=model.overcluster_clusters,
     )

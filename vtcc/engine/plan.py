@@ -321,16 +321,16 @@ class _Rehearsal:
         wanted = min(params.selection.images, len(run.data))
         some = max(2, min(affordable, wanted, 512))
         few = replace(params, selection=replace(params.selection, images=some, views=1))
-        if not run.model.cluster_projectors:
+        if run.model.has_centroids:
             run.model.centroids.normal_()
         spent = self._timed(
             lambda: score_heads(run.model, run.data, run.views, few, self.kernels, run.prior)
         )
         scored = spent * wanted * params.selection.views / some
         centroids = np.zeros(2)
-        if not run.model.cluster_projectors and len(run.data) <= some:
+        if run.model.has_centroids and len(run.data) <= some:
             centroids = self._timed(lambda: place_centroids(run.model, run.data, run.views, params))
-        elif not run.model.cluster_projectors:
+        elif run.model.has_centroids:
             centroids = spent / some / 2 * len(run.data)
         return scored, centroids, 2 * some / float(spent[0])
 

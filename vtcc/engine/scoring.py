@@ -39,8 +39,9 @@ def score_heads(
     """
     rng = torch.Generator().manual_seed(FIXED_SEED)
     index = torch.randperm(len(data), generator=rng)[: params.selection.images]
-    # Centroids, where there is no cluster projector, count as one head.
-    heads, K = max(len(model.cluster_projectors), 1), params.num_clusters
+    # Centroids, where they assign, count as one head.
+    heads = 1 if model.has_centroids else len(model.cluster_projectors)
+    K = params.num_clusters
     losses, instance = torch.zeros(heads), 0.0
     counts, mass, confidence = torch.zeros(heads, K), torch.zeros(heads, K), torch.zeros(heads)
     was_training = model.training
@@ -65,7 +66,7 @@ def score_heads(
                 p_b[head],
                 params.loss.cluster_temperature,
                 params.loss.entropy_weight,
-                prior.of(head) if prior and model.cluster_projectors else None,
+                prior.of(head) if prior and not model.has_centroids else None,
             )
             counts[head] += torch.bincount(p_a[head].argmax(1), minlength=K)
         mass += p_a.mean(dim=1)
@@ -89,8 +90,8 @@ def score_heads(
 
 
 def _both(model: VTCC, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`model(x_a, x_b)`, with centroids in the place of a cluster head that is left out."""
-    if model.cluster_projectors:
+    """`model(x_a, x_b)`, with centroids in the place of cluster heads where they assign."""
+    if not model.has_centroids:
         return model.forward(x_a, x_b)
     h_a, h_b = model.embed(x_a), model.embed(x_b)
     p_a, p_b = model.assign_embedding(h_a)[None], model.assign_embedding(h_b)[None]
@@ -99,16 +100,16 @@ def _both(model: VTCC, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 @torch.no_grad()
 def place_centroids(model: VTCC, data: Pixels | FeatureViews, views: Views, params: Train) -> None:
-    """k-means on the embedding of the plain training images, where that is how models assign."""
-    if model.cluster_projectors:
+    """k-means on the plain training images' z or embedding, where that is how models assign."""
+    if not model.has_centroids:
         return
     was_training = model.training
     model.eval()
-    h = torch.cat(
+    points = torch.cat(
         [
-            model.embed(views.plain(data.take(part))).cpu()
+            model.centroid_space(model.embed(views.plain(data.take(part)))).cpu()
             for part in torch.arange(len(data)).split(CHUNK)
         ]
     )
-    model.centroids.copy_(unit_kmeans(h, params.num_clusters, seed=params.seed))
+    model.centroids.copy_(unit_kmeans(points, params.num_clusters, seed=params.seed))
     model.train(was_training)

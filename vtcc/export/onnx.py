@@ -52,7 +52,7 @@ class Pixels(nn.Module):
         if self.resize is not None:
             x = self.resize @ x @ self.resize.T  # type: ignore[operator]
         h = self.model.embed((x - self.mean) / self.std)  # type: ignore[operator]
-        if self.model.cluster_projectors:  # by number: a graph has no head to look up
+        if not self.model.has_centroids:  # by number: a graph has no head to look up
             p = self.model.cluster_projectors[self.head](h).float().softmax(dim=1)
         else:
             p = self.model.assign_embedding(h)

@@ -109,6 +109,7 @@ def use_encoder(
         own: dict[str, Any] = {
             "train.loss.instance_temperature": 0.5,
             "train.model.num_cluster_heads": FROZEN_HEADS,
+            "train.model.assign": "heads",  # a head is taught at the end
             "evaluate.baselines": [],
         }
         side = survey.short_side

@@ -4,8 +4,9 @@ A head that was trained along with the encoder cuts the embedding at once. After
 scratch, k-means in a UMAP of the embedding cuts it where it is thin, and a little of the images'
 gradients in the map adds what minutes of training have not learned. On a frozen encoder, whose
 instance features pull an image and its neighbours together, k-means on these features themselves
-does as well as in a map, and more steadily. Both scored better on the data that the choices were
-made on (docs/design.md). Neither can place tomorrow's images, so a projector learns the groups.
+does as well as in a map of them, and more steadily; a UMAP of the encoder's own features beside
+them holds what the projectors have lost. Both scored better on the data that the choices were made
+on (docs/design.md). Neither can place tomorrow's images, so a projector learns the groups.
 """
 
 import time
@@ -48,14 +49,16 @@ class Final:
     Attributes:
         model: whose chosen head has the final clusters. clusters: names and limits of these.
         how: they were made, with the reason.
-        independent: (N,) clusters of the second training alone by the same rule; -1 for images
-            that were left out.
+        independent: (N,) clusters of the second training alone; -1 for images left out.
+        mapped: (rows, DIMENSIONS) UMAP of the encoder's features, of `subsample`'s rows; None where
+            there was no need of one.
     """
 
     model: Trained
     clusters: Clusters
     how: Reason
     independent: np.ndarray
+    mapped: np.ndarray | None = None
 
 
 def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
@@ -73,15 +76,18 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         how = Reason(value="the trained head", why=why)
         return Final(main, Clusters.fit(main.p, main.h), how, independent)
     rows = subsample(N, MAPPED, seed)
-    material = learned.material
-    if material.reduced is None:
+    material, mapped = learned.material, None
+    if material.reduced is None or material.features is None:
         value, what = "a map of what was learned", "a UMAP of both trainings' embeddings and HOG"
         components = pca(hog[rows], COMPONENTS, seed)
         parts = [main.space[rows], SECOND * second.space[rows], GRADIENTS * unit_rows(components)]
         points = _map(np.concatenate(parts, axis=1), seed)
     else:
-        value, what = "instance features", "the instance features of both trainings"
-        points = np.concatenate([main.space[rows], second.space[rows]], axis=1)
+        value = "instance features"
+        what = "the instance features of both trainings and a UMAP of the encoder's features"
+        instances = np.concatenate([main.space[rows], second.space[rows]], axis=1)
+        mapped = _features_map(material.features[rows, 0], seed)
+        points = np.concatenate([_standardised(instances), _standardised(mapped)], axis=1)
     groups = np.full(N, -1)
     groups[rows] = kmeans(points, K, seed, starts=10).labels_
     taught, temperature = _taught(main, material, groups, K, independent, seed)
@@ -92,17 +98,19 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         "second training agrees with"
     )
     how = Reason(value=value, why=why)
-    return Final(taught, Clusters.fit(taught.p, taught.h), how, independent)
+    return Final(taught, Clusters.fit(taught.p, taught.h), how, independent, mapped)
 
 
-def of_features(learned: Learned, *, seed: int) -> dict[str, Simpler]:
+def of_features(
+    learned: Learned, *, seed: int, mapped: np.ndarray | None = None
+) -> dict[str, Simpler]:
     """What people do with features today, on those that this run has.
 
     k-means on the embedding or the instance features that were trained here, and, with a
     pretrained encoder, k-means, UMAP + k-means and UMAP + HDBSCAN on its features alone.
 
     Args:
-        seed: of starts and maps.
+        seed: of starts and maps. mapped: of `choose` with the same seed, where it has one.
     """
     main, K = learned.main, learned.num_clusters
     every = np.arange(len(main.h))
@@ -113,22 +121,26 @@ def of_features(learned: Learned, *, seed: int) -> dict[str, Simpler]:
     results["kmeans_embedding"] = Simpler(title, labels, every, main.space, taken)
     if learned.material.features is not None:
         plain = learned.material.features[:, 0]
-        results |= on_features(plain, main.info["model"]["encoder"], K, seed=seed)
+        encoder = main.info["model"]["encoder"]
+        results |= on_features(plain, encoder, K, seed=seed, mapped=mapped)
     return results
 
 
-def on_features(features: np.ndarray, encoder: str, K: int, *, seed: int) -> dict[str, Simpler]:
+def on_features(
+    features: np.ndarray, encoder: str, K: int, *, seed: int, mapped: np.ndarray | None = None
+) -> dict[str, Simpler]:
     """k-means, UMAP + k-means and UMAP + HDBSCAN on the features of a pretrained encoder.
 
     Args:
         features: (N, D) of the images as they are. encoder: its name. seed: of starts and maps.
+        mapped: their UMAP with that seed, if it is known.
     """
     rows = subsample(len(features), MAPPED, seed)
     plain = unit_rows(np.asarray(features[rows], np.float32))
     began = time.monotonic()
     groups = {"kmeans": ("k-means", kmeans(pca(plain, COMPONENTS, seed), K, seed, 5).labels_)}
     if len(rows) >= UMAP_LEAST_IMAGES:
-        mapped = cosine_map(plain, seed, DIMENSIONS, min_dist=0.0)
+        mapped = _features_map(features[rows], seed) if mapped is None else mapped
         groups["umap_kmeans"] = ("UMAP + k-means", kmeans(mapped, K, seed, 10).labels_)
         groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped))
     taken = time.monotonic() - began
@@ -154,6 +166,18 @@ def grouped(trained: Trained, K: int, seed: int, *, frozen: bool) -> np.ndarray:
     points = trained.space[rows] if frozen else _map(trained.space[rows], seed)
     groups[rows] = kmeans(points, K, seed, starts=5).labels_
     return groups
+
+
+def _features_map(features: np.ndarray, seed: int) -> np.ndarray:
+    plain = unit_rows(np.asarray(features, np.float32))
+    return cosine_map(plain, seed, DIMENSIONS, min_dist=0.0)
+
+
+def _standardised(points: np.ndarray) -> np.ndarray:
+    """Rows whose mean is zero and whose mean squared length is one."""
+    centred = points - points.mean(axis=0)
+    length = max(float(np.sqrt((centred**2).sum(axis=1).mean())), 1e-12)
+    return np.asarray(centred / length)
 
 
 def _map(points: np.ndarray, seed: int) -> np.ndarray:

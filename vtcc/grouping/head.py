@@ -61,7 +61,9 @@ def teach(
         num_clusters: K. seed: of weights and batches.
     """
     torch.manual_seed(seed)
-    section = replace(model, num_cluster_heads=1, projectors="both", overcluster_heads=0)
+    section = replace(
+        model, num_cluster_heads=1, projectors="both", assign="heads", overcluster_heads=0
+    )
     taught = with_projectors(trained.encoder, section, num_clusters)
     if trained.instance_projector is not None:
         taught.instance_projector = trained.instance_projector

@@ -30,7 +30,7 @@ def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
     # With a pretrained encoder's features a map of the gradients would only cost time.
     maps = learned.material.features is None
     simpler = baselines.run(images, hog, K, seed=seed, on_start=note, maps=maps)
-    simpler |= final.of_features(learned, seed=seed)
+    simpler |= final.of_features(learned, seed=seed, mapped=chosen.mapped)
     at = learned.count.at(learned.count.clusters)
     looks = np.concatenate(
         [describe.looks(images[i : i + 1024]) for i in range(0, len(images), 1024)]

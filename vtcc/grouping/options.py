@@ -29,6 +29,7 @@ _UNUSED = {
     "validate.max_duplicates": "the report says how many images are alike",
     "validate.near_duplicates": "the report says how many images are alike",
     "train.seed": "give --seed",
+    "train.model.assign": "a head is taught the final clusters",
     "train.num_clusters": "give -k",
     "evaluate": "the report measures what it needs by itself",
 }

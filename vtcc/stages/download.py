@@ -39,7 +39,10 @@ def run() -> None:
             checked = check_card(origin, found, params.download.allow_missing)
         else:
             _check_place(origin.path)
-            found = folder.find(origin.path, scratch)
+            try:
+                found = folder.find(origin.path, scratch)
+            except VtccError as error:
+                raise VtccError(f"dataset.source: {error}") from None
         for note in found.notes:
             progress.note(note)
         order = sorted(range(len(found.paths)), key=found.paths.__getitem__)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
 
 IMAGES = 2000
+LARGE_IMAGES = 400  # where a pretrained encoder has to embed every view of them
 SEED = 20220627
 
 # The views of docs/selection.md, independent of what either model was trained with.
@@ -59,7 +60,8 @@ def challenge(
     Args:
         challenger: directory of the new model.
         champion: fetches the present one into a directory and says where it lies there.
-        cache_dir: holds the images; at most 2,000 training rows are used.
+        cache_dir: holds the images; at most 2,000 training rows are used, 400 where one of the
+            models has a pretrained encoder.
 
     Returns:
         Whether the challenger becomes champion; why, in one sentence; and the figures,
@@ -80,7 +82,7 @@ def challenge(
         return False, f"the champion could not be loaded ({_line(error)})", {}
     ours = predict.load(challenger, device="cpu")
     rows = cache.rows("train")
-    keep = np.sort(np.random.default_rng(SEED).permutation(len(rows))[:IMAGES])
+    keep = np.sort(np.random.default_rng(SEED).permutation(len(rows))[: _most(ours, theirs)])
     images = np.asarray(cache.images[rows[keep]])
     try:
         seen = [_as_seen(cache, rows[keep], images, model) for model in (ours, theirs)]
@@ -93,6 +95,12 @@ def challenge(
     better, reason = promote(new, old)
     figures = {f"challenger_{k}": v for k, v in new.items()}
     return better, reason, figures | {f"champion_{k}": v for k, v in old.items()}
+
+
+def _most(*models: "Predictor") -> int:
+    """How many images they are compared on: five views of each are embedded."""
+    ours = all(model.info["model"].get("encoder", "vit") == "vit" for model in models)
+    return IMAGES if ours else LARGE_IMAGES
 
 
 def _as_seen(

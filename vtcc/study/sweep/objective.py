@@ -130,6 +130,7 @@ def of_checkpoint(yardstick: Yardstick, state: dict[str, Any], info: dict[str, A
     """
     import torch
 
+    from vtcc.engine.centroids import unit_kmeans
     from vtcc.engine.checkpoint import architecture
     from vtcc.engine.model import build
     from vtcc.engine.predict import Predictor
@@ -146,8 +147,11 @@ def of_checkpoint(yardstick: Yardstick, state: dict[str, Any], info: dict[str, A
     predictor = Predictor(model, info)
     seen = [*yardstick.views, yardstick.images]
     embeddings = [torch.from_numpy(predictor.predict(x).embedding) for x in seen]
+    if model.has_centroids:  # those of the state are of its last scored checkpoint, if any
+        points = model.centroid_space(embeddings[-1].to(predictor.device))
+        model.centroids.copy_(unit_kmeans(points, predictor.num_clusters))
     found = []
-    for head in range(max(len(model.cluster_projectors), 1)):
+    for head in range(1 if model.has_centroids else len(model.cluster_projectors)):
         model.selected_head.fill_(head)
         with torch.inference_mode():
             a, b, own = (
