@@ -27,7 +27,7 @@ REFUSED = {
     *(k for k in KEYS if k.startswith(("download.", "evaluate."))),
     *("dataset.source", "dataset.limit", "dataset.holdout", "dataset.seed"),
     *("validate.max_unreadable", "validate.max_duplicates", "validate.near_duplicates"),
-    *("train.seed", "train.num_clusters"),
+    *("train.seed", "train.num_clusters", "train.model.assign"),
 }
 
 
