@@ -321,8 +321,7 @@ class Embed:
     """The features of a frozen encoder, made once; without one this stage has nothing to do."""
 
     views: int = _p(
-        "augmented views of every image that are embedded, beside the image as it is; 0: none, for "
-        "images too small to be cropped",
+        "augmented views of every image that are embedded, beside the image as it is; 0: none",
         low=0,
         high=64,
     )

@@ -9,8 +9,7 @@ import torch
 from vtcc.config import Train
 from vtcc.errors import VtccError
 
-ORDER, VIEWS = 0, 1  # kinds of streams; the second views' is VIEWS + 1
-RESTART = 3
+ORDER, VIEWS, RESTART = 0, 1, 3  # kinds of streams; the second views' is VIEWS + 1
 
 
 def stream(seed: int, kind: int, number: int, rank: int = 0) -> int:

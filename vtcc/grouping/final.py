@@ -77,7 +77,7 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         return Final(main, Clusters.fit(main.p, main.h), how, independent)
     rows = subsample(N, MAPPED, seed)
     material, mapped = learned.material, None
-    if material.reduced is None or material.features is None:
+    if material.features is None:
         value, what = "a map of what was learned", "a UMAP of both trainings' embeddings and HOG"
         components = pca(hog[rows], COMPONENTS, seed)
         parts = [main.space[rows], SECOND * second.space[rows], GRADIENTS * unit_rows(components)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
 
 IMAGES = 2000
-LARGE_IMAGES = 400  # where a pretrained encoder has to embed every view of them
+LARGE_IMAGES = 400  # where a pretrained encoder has to embed both views of them
 SEED = 20220627
 
 # The views of docs/selection.md, independent of what either model was trained with.
@@ -98,9 +98,9 @@ def challenge(
 
 
 def _most(*models: "Predictor") -> int:
-    """How many images they are compared on: five views of each are embedded."""
-    ours = all(model.info["model"].get("encoder", "vit") == "vit" for model in models)
-    return IMAGES if ours else LARGE_IMAGES
+    """How many images they are compared on: each model embeds two views of every one."""
+    from_scratch = all(model.info["model"].get("encoder", "vit") == "vit" for model in models)
+    return IMAGES if from_scratch else LARGE_IMAGES
 
 
 def _as_seen(

@@ -118,6 +118,37 @@ def test_a_checkpoint_scores_as_its_model_does(cache: Path) -> None:
     assert objective.of_checkpoint(yardstick, state, info) == pytest.approx(np.mean(scores))
 
 
+@pytest.mark.parametrize("option", [{"assign": "instance"}, {"projectors": "instance"}])
+def test_a_checkpoint_without_centroids_yet_is_scored_by_its_own(
+    cache: Path, option: dict[str, str]
+) -> None:
+    import torch
+
+    from vtcc.engine.centroids import unit_kmeans
+
+    model = config.Model(
+        stem="conv", patch_size=4, embed_dim=16, depth=1, num_heads=2, mlp_ratio=2.0,
+        feature_dim=8, num_cluster_heads=2, **option,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    made = build(model, K, image_size=16, channels=1)
+    info = {
+        "model": config.to_dict(model), "num_clusters": K, "image_size": 16, "cache_size": 16,
+        "channels": 1, "max_pixels": 10**6, "mean": [0.5], "std": [0.3],
+    }  # fmt: skip
+    yardstick = objective.Yardstick(cache)
+    state = {"model": {k: v.clone() for k, v in made.state_dict().items()}, "average": None}
+    assert not state["model"]["centroids"].any()
+    found = objective.of_checkpoint(yardstick, state, info)
+    predictor = Predictor(made, info)
+    with torch.no_grad():
+        h = torch.from_numpy(predictor.predict(yardstick.images).embedding)
+        made.centroids.copy_(unit_kmeans(made.centroid_space(h), K))
+    assert found == pytest.approx(yardstick.score(predictor)["objective"])
+    made.centroids.zero_()  # all images in one cluster: what it must not be scored by
+    assert found > yardstick.score(predictor)["objective"]
+
+
 def test_every_trial_sees_the_same(cache: Path) -> None:
     one, two = objective.Yardstick(cache), objective.Yardstick(cache)
     for a, b in zip(one.views, two.views, strict=True):

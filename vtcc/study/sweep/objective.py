@@ -148,8 +148,9 @@ def of_checkpoint(yardstick: Yardstick, state: dict[str, Any], info: dict[str, A
     seen = [*yardstick.views, yardstick.images]
     embeddings = [torch.from_numpy(predictor.predict(x).embedding) for x in seen]
     if model.has_centroids:  # those of the state are of its last scored checkpoint, if any
-        points = model.centroid_space(embeddings[-1].to(predictor.device))
-        model.centroids.copy_(unit_kmeans(points, predictor.num_clusters))
+        with torch.no_grad():
+            points = model.centroid_space(embeddings[-1].to(predictor.device))
+            model.centroids.copy_(unit_kmeans(points, predictor.num_clusters))
     found = []
     for head in range(1 if model.has_centroids else len(model.cluster_projectors)):
         model.selected_head.fill_(head)
