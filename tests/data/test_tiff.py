@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.data.memory import peak
 from vtcc.data.images import UnreadableImage, decode, load
 from vtcc.data.raster import Raster, Wanted, planes
 
@@ -259,6 +260,70 @@ def test_a_hostile_tiff_is_refused_at_once_with_a_reason(name):
     start = time.monotonic()
     assert words in reason(data, 5)
     assert time.monotonic() - start < 5
+
+
+def eight_bits(compression, data, photometric=1, bands=1, **more):
+    """A TIFF of 50 x 40 pixels in one part, its data at byte 400."""
+    tags = {f"t{n}": (n, 3, 1, value) for n, value in ((258, 8), (262, photometric))}
+    size = {"width": 50, "height": 40, "bands": bands, "offset": 400, "count": len(data)}
+    return laid_out(basic(**size, compression=compression, **tags, **more)) + data
+
+
+def one_tile(width, length, compression, data, **more):
+    tile = {322: width, 323: length, 324: 400, 325: len(data)}
+    tags = {f"t{n}": (n, 4, 1, value) for n, value in tile.items()}
+    return eight_bits(compression, data, **tags, **more)
+
+
+ZEROS = {
+    "lzw": (5, imagecodecs.lzw_encode(bytes(2000))),
+    "packbits": (32773, b"\x81\0" * 16),
+    "deflate": (8, zlib.compress(bytes(2000))),
+}
+JPEG = imagecodecs.jpeg_encode(np.zeros((64, 64, 3), np.uint8))
+HUGE_TILES = {name: one_tile(30000, 70000, *how) for name, how in ZEROS.items()} | {
+    "jpeg": one_tile(30000, 70000, 7, JPEG, photometric=6, bands=3),
+    "second tag": directory(
+        *[(n, 3, 1, v) for n, v in ((256, 50), (257, 40), (258, 8), (259, 5), (262, 1))],
+        *[(n, 4, 1, v) for n, v in ((322, 30000), (322, 64), (323, 70000), (323, 48))],
+        *[(324, 4, 1, 400), (325, 4, 1, 100)],
+        tail=bytes(600),
+    ),
+}
+
+
+def test_a_small_tiff_of_one_huge_tile_takes_no_memory(tmp_path):
+    for name, data in HUGE_TILES.items():
+        (tmp_path / name).write_bytes(data)
+    refused, mib = peak(
+        f"""
+from pathlib import Path
+from vtcc.data.images import UnreadableImage, load
+baseline = peak_mib()
+for file in sorted(Path({str(tmp_path)!r}).iterdir()):
+    try:
+        load(file, channels=3, max_pixels=10**8, size=8)
+    except UnreadableImage as error:
+        print(file.name, error.reason, sep=": ")
+"""
+    )
+    assert refused == [
+        f"{name}: a tile of 30000 x 70000 pixels, more than validate.max_pixels (100000000)"
+        for name in sorted(HUGE_TILES)
+    ]
+    assert mib < 100  # 2,004 for each compression when Pillow was asked first
+
+
+@pytest.mark.parametrize("name", ZEROS)
+@pytest.mark.parametrize("rows", [41, 42_000_000, 2**32 - 1])
+def test_more_rows_per_strip_than_the_image_has_are_all_its_rows(name, rows):
+    data = eight_bits(*ZEROS[name], t278=(278, 4, 1, rows))
+    assert (raw(data, 3, 8, max_pixels=2000) == 0).all()
+    bands = tiff(BANDS[..., 0], rowsperstrip=32, compression="zlib")
+    clipped = bands.replace(
+        struct.pack("<HHII", 278, 4, 1, 32), struct.pack("<HHII", 278, 4, 1, 2**32 - 1)
+    )
+    assert clipped != bands and (raw(clipped, 1, 32) == BYTES[..., :1]).all()
 
 
 def test_a_tiff_that_goes_in_circles_is_its_first_picture():

@@ -1,21 +1,32 @@
 """Unpacking of zip and tar archives that anyone may have made."""
 
+import bz2
+import copy
 import lzma
 import re
-import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from vtcc.errors import VtccError
 
 # Photos hardly compress: an archive that grows a hundredfold is a trap. Small ones may.
 MAX_RATIO = 100
 FREE_BYTES = 1 << 30
+MAX_HEADER_BYTES = 1 << 20  # of one member of a tar: long names, attributes
+MAX_HEADERS = 16  # before one member
+_PIECE_BYTES = 1 << 20
+
+# What zipfile and tarfile raise of damaged archives, RecursionError and UnicodeDecodeError with it.
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, LookupError, ArithmeticError),
+)
 
 Wanted = Callable[[PurePosixPath], str | None]
 
@@ -40,31 +51,31 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
     try:
         if zipfile.is_zipfile(path):
             return _unzip(path, target, wanted)
-        if tarfile.is_tarfile(path):
-            return _untar(path, target, wanted)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,
-        UnicodeDecodeError,
-        OSError,
-    ) as error:
+        try:
+            archive = _open_tar(path)
+        except (tarfile.ReadError, tarfile.CompressionError):  # by none of tarfile's methods
+            raise VtccError(
+                f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not "
+                "a zip or tar archive either, or a damaged one"
+            ) from None
+        with archive:
+            return _untar(path, archive, target, wanted)
+    except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise VtccError(
             f"{path}: cannot be unpacked ({reason}); unpack it by hand and name the folder"
         ) from None
-    raise VtccError(
-        f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not a zip or "
-        "tar archive either, or a damaged one"
-    )
 
 
 def known(path: Path) -> bool:
     """Whether a file is a zip or tar by its content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    if zipfile.is_zipfile(path):
+        return True
+    try:
+        _open_tar(path).close()
+    except _BROKEN:
+        return False
+    return True
 
 
 def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
@@ -84,29 +95,109 @@ def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
                 continue
             if member.flag_bits & 1:
                 raise VtccError(f"{path}: encrypted; unpack it by hand and name the folder")
-            with archive.open(member) as content:
-                _write(content, target / name)
+            with _open_member(archive, member) as content:
+                checksum = _write(content, target / name, member.file_size)
+            if checksum != member.CRC:
+                raise zipfile.BadZipFile(f"wrong checksum of {member.filename!r}")
     return left_out
 
 
-def _untar(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
+def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    """The content, expanded as it is read: zipfile expands 4 KiB of bzip2 or LZMA as a whole."""
+    if member.compress_type not in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        return archive.open(member)
+    stored = copy.copy(member)
+    stored.compress_type, stored.file_size = zipfile.ZIP_STORED, member.compress_size
+    del stored.CRC  # that of the expanded content
+    content = archive.open(stored)
+    if member.compress_type == zipfile.ZIP_BZIP2:
+        return bz2.BZ2File(content)
+    # PKWARE's APPNOTE 5.8.8: version, length of the properties (5), properties.
+    _, length, settings, dictionary = struct.unpack("<HHBI", content.read(9))
+    if length != 5 or settings >= 9 * 5 * 5:
+        raise zipfile.BadZipFile(f"damaged LZMA header of {member.filename!r}")
+    filters = {
+        "id": lzma.FILTER_LZMA1,
+        "dict_size": max(4096, min(dictionary, member.file_size)),  # more is never looked back
+        "lc": settings % 9,
+        "lp": settings // 9 % 5,
+        "pb": settings // 45,
+    }
+    return lzma.LZMAFile(content, format=lzma.FORMAT_RAW, filters=[filters])
+
+
+def _open_tar(path: Path) -> tarfile.TarFile:
+    return tarfile.open(path, tarinfo=_Header)
+
+
+def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
     room = _Room(path)
-    with tarfile.open(path) as archive:
-        for member in archive:
-            name = _safe(path, member.name)
-            room.take(member.size)
-            if member.isdir():
-                continue
-            reason = wanted(name) or (None if member.isreg() else "links and devices")
-            if reason:
-                left_out[reason] += 1
-                continue
-            content = archive.extractfile(member)
-            assert content is not None, member.name  # only for what is not a regular file
-            with content:
-                _write(content, target / name)
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # or it keeps all headers
+        name = _safe(path, member.name)
+        room.take(member.size)
+        room.take(member.offset_data - member.offset)  # its headers
+        if sum(map(len, archive.pax_headers.values())) > MAX_HEADER_BYTES:
+            raise _HostileHeaderError(f"common headers of more than {MAX_HEADER_BYTES} bytes")
+        if member.isdir():
+            continue
+        reason = wanted(name) or _kind_left_out(member)
+        if reason:
+            left_out[reason] += 1
+            continue
+        content = archive.extractfile(member)
+        assert content is not None, member.name  # only for what is not a regular file
+        with content:
+            _write(content, target / name, member.size)
     return left_out
+
+
+def _kind_left_out(member: tarfile.TarInfo) -> str | None:
+    if member.issparse():  # its map may cost hours to follow
+        return "sparse files"
+    return None if member.isreg() else "links and devices"
+
+
+class _HostileHeaderError(tarfile.TarError):
+    """No ReadError: tarfile would go on to try its other methods."""
+
+
+class _Header(tarfile.TarInfo):
+    """A tar's header that reads a bounded amount, with all that goes before its member."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0:  # would go back to what was read already, for ever
+            raise _HostileHeaderError("a header of negative size")
+        whole: Any = archive.fileobj
+        archive.fileobj = _Bounded(whole)
+        try:
+            member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+            return member
+        finally:
+            archive.fileobj = whole
+
+
+class _Bounded:
+    """What of an archive is read for one member's headers."""
+
+    def __init__(self, file: Any):
+        self._file = file
+        self._left = MAX_HEADER_BYTES
+        self.depth: int = getattr(file, "depth", 0) + 1
+        if self.depth > MAX_HEADERS:
+            raise _HostileHeaderError(f"more than {MAX_HEADERS} headers of one member")
+
+    def read(self, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise _HostileHeaderError(f"a header of more than {MAX_HEADER_BYTES} bytes")
+        data: bytes = self._file.read(size)
+        return data
+
+    def tell(self) -> int:
+        position: int = self._file.tell()
+        return position
 
 
 class _Room:
@@ -118,6 +209,8 @@ class _Room:
         self.limit = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
 
     def take(self, size: int) -> None:
+        if size < 0:
+            raise VtccError(f"{self.path}: holds a file of negative size; it is not unpacked")
         self.taken += size
         if self.taken > self.limit:
             raise VtccError(
@@ -127,6 +220,8 @@ class _Room:
 
 
 def _safe(path: Path, name: str) -> PurePosixPath:
+    if "\0" in name:
+        raise VtccError(f"{path}: holds {name!r}, which is no file name; it is not unpacked")
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:[/\\\\]", name):
         raise VtccError(
@@ -135,11 +230,26 @@ def _safe(path: Path, name: str) -> PurePosixPath:
     return parts
 
 
-def _write(content: IO[bytes], file: Path) -> None:
+def _write(content: IO[bytes], file: Path, size: int) -> int:
+    """Writes what was declared, bounded whatever comes, and returns its CRC-32."""
     try:
         out = file.open("wb")
     except FileNotFoundError:
         file.parent.mkdir(parents=True, exist_ok=True)
         out = file.open("wb")
+    checksum = 0
     with out:
-        shutil.copyfileobj(content, out, 1 << 20)
+        while size and (data := content.read(min(size, _PIECE_BYTES))):
+            out.write(data)
+            size -= len(data)
+            checksum = zlib.crc32(data, checksum)
+    if size or _has_more(content):
+        raise EOFError(f"{file.name!r} holds {'less' if size else 'more'} than it declares")
+    return checksum
+
+
+def _has_more(content: IO[bytes]) -> bool:
+    try:
+        return bool(content.read(1))
+    except EOFError:  # LZMA in a zip needs no mark of its end
+        return False

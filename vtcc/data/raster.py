@@ -71,24 +71,27 @@ class Raster:
         return f"{self.values.shape[2]} x {self.values.dtype.name}"
 
 
-def check_size(width: int, height: int, max_pixels: int, bands: int = 1, size: int = 1) -> None:
+def check_size(
+    width: int, height: int, max_pixels: int, bands: int = 1, size: int = 1, part: str = ""
+) -> None:
     """Refuses an image by its header, before anything is decoded.
 
     Args:
         width: in pixels. height: likewise.
         max_pixels: `validate.max_pixels`, each of at most `BYTES_PER_PIXEL` bytes.
         bands: values per pixel. size: bytes per value.
+        part: what is as large as that, such as `a tile of `; the image itself when empty.
 
     Raises:
         UnreadableImage: when it is too large.
     """
     if width * height > max_pixels:
         raise UnreadableImage(
-            f"{width} x {height} pixels, more than validate.max_pixels ({max_pixels})"
+            f"{part}{width} x {height} pixels, more than validate.max_pixels ({max_pixels})"
         )
     if width * height * bands * size > max_pixels * BYTES_PER_PIXEL:
         raise UnreadableImage(
-            f"{width} x {height} pixels of {bands} bands of {size} bytes, more than "
+            f"{part}{width} x {height} pixels of {bands} bands of {size} bytes, more than "
             f"validate.max_pixels ({max_pixels}) allows at {BYTES_PER_PIXEL} bytes each"
         )
 

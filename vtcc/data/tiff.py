@@ -17,6 +17,7 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _NODATA, _ORIENTATION = 42113, 274
+_WIDTH, _LENGTH, _BITS, _BANDS, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 258, 277, 322, 323
 _JPEG = 7
 # None, LZW, JPEG, deflate (twice), PackBits, LZMA and Zstandard. Each further one is more code
 # open to attack, and some decide by themselves how much memory they take.
@@ -43,9 +44,10 @@ def read(file: BinaryIO, *, max_pixels: int, as_shown: bool) -> Raster | None:
     try:
         with tifffile.TiffFile(file) as tif:
             page: Any = tif.pages.first
+            _check_sizes(page, max_pixels)
             if not _is_ours(page, as_shown):
                 return None
-            _check(page, tif.filehandle.size, max_pixels)
+            _check(page, tif.filehandle.size)
             if page.compression == _JPEG:
                 _check_jpegs(page, tif.filehandle)
             return _raster(page)
@@ -71,7 +73,27 @@ def _is_ours(page: Any, as_shown: bool) -> bool:
     return not (plain and as_shown)
 
 
-def _check(page: Any, file_size: int, max_pixels: int) -> None:
+def _check_sizes(page: Any, max_pixels: int) -> None:
+    """Refuses an image or tile that takes too many bytes decoded, whoever decodes it.
+
+    Pillow and tifffile cut strips to the image, whatever RowsPerStrip says, but not tiles.
+    """
+    bands = _largest(page, _BANDS)
+    stored = -(-_largest(page, _BITS) // 8)
+    size = max(stored, page.dtype.itemsize if page.dtype is not None else 1)
+    check_size(_largest(page, _WIDTH), _largest(page, _LENGTH), max_pixels, bands, size)
+    width, length = _largest(page, _TILE_WIDTH), _largest(page, _TILE_LENGTH)
+    check_size(width, length, max_pixels, bands, size, part="a tile of ")
+
+
+def _largest(page: Any, tag: int) -> int:
+    """The largest value of a tag, 0 without it: readers differ on which of two tags counts."""
+    values = [there.value for there in page.tags.getall(tag, default=[])]
+    flat = [n for value in values for n in (value if isinstance(value, tuple) else (value,))]
+    return max(flat, default=0)
+
+
+def _check(page: Any, file_size: int) -> None:
     """Refuses what the header of a TIFF should not claim."""
     bands = page.samplesperpixel
     if bands < 1 or page.imagewidth < 1 or page.imagelength < 1:
@@ -85,10 +107,6 @@ def _check(page: Any, file_size: int, max_pixels: int) -> None:
             f"values of {page.bitspersample} bits, sample format {page.sampleformat}, are not "
             "supported"
         )
-    size = page.dtype.itemsize
-    check_size(page.imagewidth, page.imagelength, max_pixels, bands, size)
-    if page.is_tiled:
-        check_size(page.tilewidth, page.tilelength, max_pixels, bands, size)
     if page.compression not in _COMPRESSIONS:
         raise UnreadableImage(f"TIFF compression {_named(page.compression)} is not supported")
     ends = zip(page.dataoffsets, page.databytecounts, strict=False)
@@ -104,7 +122,7 @@ def _check_jpegs(page: Any, handle: Any) -> None:
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         handle.seek(offset)
         found = _jpeg_size(handle.read(count))
-        if found is not None and (found[0] > width or found[1] > max(height, page.rowsperstrip)):
+        if found is not None and (found[0] > width or found[1] > height):
             raise UnreadableImage(
                 f"damaged TIFF (a JPEG of {found[0]} x {found[1]} pixels in a part of "
                 f"{width} x {height})"
