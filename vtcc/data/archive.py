@@ -2,6 +2,7 @@
 
 import bz2
 import copy
+import gzip
 import lzma
 import re
 import struct
@@ -9,18 +10,17 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
+from vtcc import bounds
 from vtcc.errors import VtccError
 
-# Photos hardly compress: an archive that grows a hundredfold is a trap. Small ones may.
-MAX_RATIO = 100
-FREE_BYTES = 1 << 30
-MAX_HEADER_BYTES = 1 << 20  # of one member of a tar: long names, attributes
-MAX_HEADERS = 16  # before one member
 _PIECE_BYTES = 1 << 20
+_CENTRAL_BYTES = 46  # of a member in a zip's central directory, its name not counted
+_PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 # What zipfile and tarfile raise of damaged archives, RecursionError and UnicodeDecodeError with it.
 _BROKEN = (
@@ -48,44 +48,48 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
         VtccError: when it is no archive, is damaged or encrypted, holds a path that leads
             outside `target`, or would unpack to far more than its own size.
     """
+    if not path.is_file():
+        raise VtccError(f"{path}: a pipe or a device, not an archive; name a file or a folder")
     try:
         if zipfile.is_zipfile(path):
             return _unzip(path, target, wanted)
-        try:
-            archive = _open_tar(path)
-        except (tarfile.ReadError, tarfile.CompressionError):  # by none of tarfile's methods
-            raise VtccError(
-                f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not "
-                "a zip or tar archive either, or a damaged one"
-            ) from None
-        with archive:
-            return _untar(path, archive, target, wanted)
+        with _opened_tar(path) as archive:
+            if archive is not None:
+                return _untar(path, archive, target, wanted)
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise VtccError(
             f"{path}: cannot be unpacked ({reason}); unpack it by hand and name the folder"
         ) from None
+    raise VtccError(
+        f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not a zip or "
+        "tar archive either, or a damaged one"
+    )
 
 
 def known(path: Path) -> bool:
     """Whether a file is a zip or tar by its content."""
+    if not path.is_file():  # a pipe would wait for its writer
+        return False
     if zipfile.is_zipfile(path):
         return True
     try:
-        _open_tar(path).close()
+        with _opened_tar(path) as archive:
+            return archive is not None
     except _BROKEN:
         return False
-    return True
 
 
 def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
-    room = _Room(path)
+    _check_entries(path)
     with zipfile.ZipFile(path) as archive:
+        room = _Room(path)
+        for member in archive.infolist():  # all, before the first is written
+            room.take(member.file_size)
         for member in archive.infolist():
             # Some Windows programs write backslashes.
             name = _safe(path, member.filename.replace("\\", "/"))
-            room.take(member.file_size)
             if member.is_dir():
                 continue
             kind = member.external_attr >> 16 & 0o170000  # Unix file type, 0 where unknown
@@ -102,6 +106,18 @@ def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
     return left_out
 
 
+def _check_entries(path: Path) -> None:
+    """Refuses a zip of too many members before zipfile makes an object of each."""
+    with path.open("rb") as file:
+        # The size of the central directory, as zipfile itself finds it: its record of the end.
+        size = zipfile._EndRecData(file)[5]  # type: ignore[attr-defined] # noqa: SLF001
+    if size > bounds.ARCHIVE_ENTRIES * _CENTRAL_BYTES:
+        raise VtccError(
+            f"{path}: lists more than {bounds.ARCHIVE_ENTRIES} files; unpack it by hand and name "
+            "the folder"
+        )
+
+
 def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
     """The content, expanded as it is read: zipfile expands 4 KiB of bzip2 or LZMA as a whole."""
     if member.compress_type not in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
@@ -116,9 +132,14 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]
     _, length, settings, dictionary = struct.unpack("<HHBI", content.read(9))
     if length != 5 or settings >= 9 * 5 * 5:
         raise zipfile.BadZipFile(f"damaged LZMA header of {member.filename!r}")
+    size = max(4096, min(dictionary, member.file_size))  # more is never looked back
+    if size > bounds.DICTIONARY_BYTES:
+        raise zipfile.BadZipFile(
+            f"LZMA with a dictionary of {size >> 20} MiB; allowed: {bounds.DICTIONARY_BYTES >> 20}"
+        )
     filters = {
         "id": lzma.FILTER_LZMA1,
-        "dict_size": max(4096, min(dictionary, member.file_size)),  # more is never looked back
+        "dict_size": size,
         "lc": settings % 9,
         "lp": settings // 9 % 5,
         "pb": settings // 45,
@@ -126,8 +147,57 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]
     return lzma.LZMAFile(content, format=lzma.FORMAT_RAW, filters=[filters])
 
 
-def _open_tar(path: Path) -> tarfile.TarFile:
-    return tarfile.open(path, tarinfo=_Header)
+class _Xz:
+    """Expands .xz or .lzma, as lzma.LZMAFile does, but with a bound on memory."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._expand = self._decompressor()
+
+    def _decompressor(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(memlimit=bounds.DICTIONARY_BYTES + bounds.MIB)
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        data = b""
+        while not data:
+            packed = b""
+            if self._expand.eof:  # streams may follow each other, zeros between them
+                packed = self._expand.unused_data.lstrip(b"\0")
+                packed = packed or self._file.read(_PIECE_BYTES).lstrip(b"\0")
+                if not packed:
+                    break
+                self._expand = self._decompressor()
+            elif self._expand.needs_input and not (packed := self._file.read(_PIECE_BYTES)):
+                raise EOFError("the archive ends too early")
+            data = self._expand.decompress(packed, size)
+        return data
+
+
+_EXPANDERS: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": _Xz,
+    b"\x5d\0\0": _Xz,
+}
+
+
+@contextmanager
+def _opened_tar(path: Path) -> Iterator[tarfile.TarFile | None]:
+    """A tar, compressed or not; None where it is none."""
+    with path.open("rb") as file:
+        head = file.read(512)
+        file.seek(0)
+        expander = next((e for magic, e in _EXPANDERS.items() if head.startswith(magic)), None)
+        plain = expander is None or head[257:262] == b"ustar"
+        content = cast(IO[bytes], file if plain else expander(file))
+        try:
+            archive = tarfile.open(fileobj=content, mode="r|", tarinfo=_Header)  # noqa: SIM115
+        except tarfile.ReadError:
+            yield None
+        else:
+            with archive:
+                yield archive
 
 
 def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -> Counter[str]:
@@ -136,10 +206,15 @@ def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -
     while (member := archive.next()) is not None:
         archive.members.clear()  # or it keeps all headers
         name = _safe(path, member.name)
-        room.take(member.size)
-        room.take(member.offset_data - member.offset)  # its headers
-        if sum(map(len, archive.pax_headers.values())) > MAX_HEADER_BYTES:
-            raise _HostileHeaderError(f"common headers of more than {MAX_HEADER_BYTES} bytes")
+        room.take(member.size, member.offset_data - member.offset)
+        # Each member is given all of them: they cost time.
+        common = archive.pax_headers
+        if len(common) > bounds.TAR_COMMON_KEYS:
+            raise _HostileHeaderError(f"more than {bounds.TAR_COMMON_KEYS} keys for all files")
+        if sum(map(len, common.values())) > bounds.TAR_HEADER_BYTES:
+            raise _HostileHeaderError(
+                f"common headers of more than {bounds.TAR_HEADER_BYTES} bytes"
+            )
         if member.isdir():
             continue
         reason = wanted(name) or _kind_left_out(member)
@@ -160,7 +235,7 @@ def _kind_left_out(member: tarfile.TarInfo) -> str | None:
 
 
 class _HostileHeaderError(tarfile.TarError):
-    """No ReadError: tarfile would go on to try its other methods."""
+    """No ReadError, which says of the first header that this is no tar."""
 
 
 class _Header(tarfile.TarInfo):
@@ -170,7 +245,7 @@ class _Header(tarfile.TarInfo):
         if self.size < 0:  # would go back to what was read already, for ever
             raise _HostileHeaderError("a header of negative size")
         whole: Any = archive.fileobj
-        archive.fileobj = _Bounded(whole)
+        archive.fileobj = cast(Any, _BoundedReader(whole, self.type in _PAX))
         try:
             member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
             return member
@@ -178,26 +253,48 @@ class _Header(tarfile.TarInfo):
             archive.fileobj = whole
 
 
-class _Bounded:
-    """What of an archive is read for one member's headers."""
+class _BoundedReader:
+    """What of an archive is read for one member's headers; each header adds one around another.
 
-    def __init__(self, file: Any):
-        self._file = file
-        self._left = MAX_HEADER_BYTES
+    Attributes:
+        depth: how many headers of this member there were.
+    """
+
+    def __init__(self, file: Any, pax: bool):
+        self._file, self._pax = file, pax
+        self._left = bounds.TAR_HEADER_BYTES
         self.depth: int = getattr(file, "depth", 0) + 1
-        if self.depth > MAX_HEADERS:
-            raise _HostileHeaderError(f"more than {MAX_HEADERS} headers of one member")
+        if self.depth > bounds.TAR_HEADERS:
+            raise _HostileHeaderError(f"more than {bounds.TAR_HEADERS} headers of one member")
 
     def read(self, size: int) -> bytes:
+        """What tarfile asks for, which is a header's data first and then the next header."""
         self._left -= size
         if self._left < 0:
-            raise _HostileHeaderError(f"a header of more than {MAX_HEADER_BYTES} bytes")
+            raise _HostileHeaderError(f"a header of more than {bounds.TAR_HEADER_BYTES} bytes")
         data: bytes = self._file.read(size)
+        if self._pax:
+            self._pax = False
+            _check_pax(data)
         return data
 
     def tell(self) -> int:
+        """Where the next byte lies."""
         position: int = self._file.tell()
         return position
+
+
+def _check_pax(data: bytes) -> None:
+    """Refuses records for which tarfile takes time or memory by the square of their size."""
+    at = 0
+    while at < len(data) and data[at]:
+        length, _, _ = data[at : at + 20].partition(b" ")
+        record = data[at : at + int(length)] if length.isdigit() else b""
+        if not record.endswith(b"\n") or b"=" not in record:
+            raise _HostileHeaderError("a damaged pax header")
+        at += len(record)
+    if max(map(len, re.findall(rb"\d+", data)), default=0) > bounds.TAR_DIGITS:
+        raise _HostileHeaderError(f"a number of more than {bounds.TAR_DIGITS} digits")
 
 
 class _Room:
@@ -206,16 +303,17 @@ class _Room:
     def __init__(self, path: Path):
         self.path = path
         self.taken = 0
-        self.limit = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+        self.limit = bounds.unpacked_bytes(path.stat().st_size)
 
-    def take(self, size: int) -> None:
+    def take(self, size: int, header: int = 0) -> None:
         if size < 0:
             raise VtccError(f"{self.path}: holds a file of negative size; it is not unpacked")
-        self.taken += size
+        self.taken += max(size + header, bounds.ARCHIVE_ENTRY_BYTES)
         if self.taken > self.limit:
             raise VtccError(
-                f"{self.path}: unpacks to more than {self.limit >> 20} MiB, {MAX_RATIO} times its "
-                "size, as no images do; if you trust it, unpack it by hand and name the folder"
+                f"{self.path}: unpacks to more than {self.limit >> 20} MiB, "
+                f"{bounds.ARCHIVE_RATIO} times its size, as no images do; if you trust it, unpack "
+                "it by hand and name the folder"
             )
 
 
@@ -226,6 +324,11 @@ def _safe(path: Path, name: str) -> PurePosixPath:
     if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:[/\\\\]", name):
         raise VtccError(
             f"{path}: holds {name!r}, a path that leads outside the archive; it is not unpacked"
+        )
+    if len(parts.parts) > bounds.ARCHIVE_DEPTH:
+        raise VtccError(
+            f"{path}: holds a path of more than {bounds.ARCHIVE_DEPTH} folders, {name[:40]!r}...; "
+            "it is not unpacked"
         )
     return parts
 

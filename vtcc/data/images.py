@@ -9,16 +9,18 @@ import stat
 import struct
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import BinaryIO
+from threading import Condition, Lock
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from vtcc.data import tiff
+from vtcc import bounds
+from vtcc.data import jpeg, tiff
 from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
@@ -28,6 +30,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 # What the suffixes promise and nothing else: each further format is more code open to attack.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _DEEP_RGB = b"\x10\x02"  # in a PNG's header: 16 bits, colour without alpha
+_JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112
@@ -116,7 +119,8 @@ def decode(
         source: a file, its bytes, or an open binary file.
         channels: 1 for grey, 3 for colour, 2 or 4 to 16 for that many bands.
         max_pixels: width x height above which the image is refused before it is decoded, at
-            8 bytes for all bands of a pixel; with more bytes the bound is lower.
+            8 bytes for all bands of a pixel; with more bytes the bound is lower. All images that
+            are decoded at a time together have at most so many. `vtcc.bounds` has the others.
         size: side of the result in pixels.
         bands: numbers from 1 of as many bands as channels; none: as a viewer shows the image
             for 1 or 3 channels, else the first.
@@ -135,27 +139,75 @@ def decode(
             mode = source.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe waits for its writer
                 raise UnreadableImage("a pipe or a device, not a file")
-            with source.open("rb") as file:
-                return _decode(file, wanted, max_pixels, size)
+            with source.open("rb") as file, _Hold(max_pixels) as hold:
+                return _decode(file, wanted, hold, size)
         except OSError as error:
             raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
     data = source if isinstance(source, bytes | bytearray | memoryview) else source.read()
-    return _decode(io.BytesIO(data), wanted, max_pixels, size)
+    with _Hold(max_pixels) as hold:
+        return _decode(io.BytesIO(data), wanted, hold, size)
 
 
-def _decode(file: BinaryIO, wanted: Wanted, max_pixels: int, size: int) -> Decoded:
+class _Hold:
+    """What one decoding has of the pixels that all may have at a time, given back at its end.
+
+    Whoever comes first is served first; an image is decoded alone rather than never.
+    """
+
+    _changed = Condition()
+    _waiting: ClassVar[deque["_Hold"]] = deque()
+    _in_use = 0
+
+    def __init__(self, max_pixels: int):
+        self.max_pixels = max_pixels
+        self._mine = 0
+
+    def __enter__(self) -> "_Hold":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self(0)
+
+    def __call__(self, pixels: int) -> None:
+        """Waits until so many pixels may be decoded, instead of those of the last call."""
+        cls = _Hold
+        with cls._changed:
+            cls._in_use -= self._mine
+            self._mine = 0
+            if pixels:
+                cls._waiting.append(self)
+                try:
+                    cls._changed.wait_for(
+                        lambda: (
+                            cls._waiting[0] is self
+                            and (not cls._in_use or cls._in_use + pixels <= self.max_pixels)
+                        )
+                    )
+                finally:
+                    cls._waiting.remove(self)
+                cls._in_use += pixels
+                self._mine = pixels
+            cls._changed.notify_all()
+
+
+def _decode(file: BinaryIO, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
     head = file.read(512)
+    length = file.seek(0, io.SEEK_END)
     file.seek(0)
     if not head:
         raise UnreadableImage("empty file (0 bytes)")
     try:
         if head.startswith(tiff.MAGIC):
-            raster = tiff.read(file, max_pixels=max_pixels, as_shown=wanted.as_shown)
+            raster = tiff.read(
+                file, max_pixels=hold.max_pixels, as_shown=wanted.as_shown, hold=hold
+            )
             if raster is not None:
                 return _from_raster(raster, wanted, size)
             file.seek(0)
+        elif length > (most := bounds.image_file_bytes(hold.max_pixels)):
+            raise UnreadableImage(f"a file of {length >> 20} MiB; allowed: {most >> 20}")
         try:
-            return _from_pillow(file, head, wanted, max_pixels, size)
+            return _from_pillow(file, head, wanted, hold, size)
         except UnreadableImage:
             raise
         except Exception:
@@ -165,7 +217,7 @@ def _decode(file: BinaryIO, wanted: Wanted, max_pixels: int, size: int) -> Decod
             whole = file.read()
             if (bare := _without_metadata(whole)) == whole:
                 raise
-            return _from_pillow(io.BytesIO(bare), bare[:512], wanted, max_pixels, size)
+            return _from_pillow(io.BytesIO(bare), bare[:512], wanted, hold, size)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -201,12 +253,13 @@ def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
     return Decoded(pixels, width, height, raster.mode)
 
 
-def _from_pillow(
-    file: BinaryIO, head: bytes, wanted: Wanted, max_pixels: int, size: int
-) -> Decoded:
+def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
+    scans = jpeg.check(file) if head.startswith(_JPEG) else 1
     image = _open(file)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
-    check_size(image.width, image.height, max_pixels, len(image.getbands()), 2 if deep else 1)
+    check_size(image.width, image.height, hold.max_pixels, len(image.getbands()), 2 if deep else 1)
+    pixels = image.width * image.height
+    jpeg.check_scans(scans * pixels, hold.max_pixels)
     mode = image.mode
     width, height = image.size
     box: tuple[float, float, float, float] | None = None
@@ -216,6 +269,9 @@ def _from_pillow(
         # part of the last reduced pixel that is image.
         drafted = image.draft(None, (3 * size, 3 * size))
         box = drafted[1] if drafted else None
+        # Of several scans the whole picture is kept, of one what is drafted.
+        pixels = image.width * image.height if scans == 1 else pixels
+    hold(pixels)
     image.load()
     if image.format == "TIFF":
         width, height = image.size  # Pillow turns TIFFs upright by itself
@@ -299,7 +355,7 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
 
 def _what(head: bytes) -> str:
     """Says what a file that Pillow does not know starts like."""
-    if head[:8] == _PNG or head[:3] == b"\xff\xd8\xff" or head[:4] == b"GIF8":
+    if head[:8] == _PNG or head[:3] == _JPEG or head[:4] == b"GIF8":
         return "damaged or truncated header"
     if head[4:8] == b"ftyp":
         return "a HEIC, AVIF or video file; convert it to JPEG or PNG"
