@@ -27,6 +27,7 @@ TAR_DIGITS = 256
 DICTIONARY_BYTES = 128 * MIB
 
 # Files of data sets
+DATASET_FILE_BYTES = 2048 * MIB
 EXPANDED_BYTES = 64 * MIB
 
 
@@ -89,8 +90,8 @@ IN_WORDS = (
         f"numbers of at most {TAR_DIGITS} digits, {TAR_COMMON_KEYS} keys that all files share",
     ),
     (
-        "a compressed file of a data set",
-        f"holds at most {EXPANDED_BYTES // MIB} MiB, or {ARCHIVE_RATIO} times its size where that "
-        "is more",
+        "a file of arrays (idx, MATLAB, CIFAR's)",
+        f"at most {DATASET_FILE_BYTES // MIB} MiB; holds at most {EXPANDED_BYTES // MIB} MiB, or "
+        f"{ARCHIVE_RATIO} times its size where that is more",
     ),
 )

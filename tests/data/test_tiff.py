@@ -331,6 +331,66 @@ def test_a_tiff_that_goes_in_circles_is_its_first_picture():
     assert (raw(data, 5, 4) == 0).all()
 
 
+def going_in_circles():
+    """Tags that lead back to the directory they stand in, or to formats of many pages."""
+    for code in (330, 34665, 34853, 40965, 34412):
+        yield f"tag {code}", laid_out(basic(**{f"t{code}": (code, 4, 1, 8)}), following=8)
+    text = b"frames.scanimage.SI.hStackManager.framesPerSlice = 1\nstate.configPath\0"
+    tags = basic(
+        t270=(270, 2, len(text), 400), t305=(305, 2, 4, int.from_bytes(b"SI.\0", "little"))
+    )
+    yield "scanimage", laid_out(tags, following=8) + text
+
+
+@pytest.mark.parametrize(("name", "data"), going_in_circles())
+def test_tags_that_go_in_circles_end(name, data):
+    start = time.monotonic()
+    try:
+        assert (raw(data, 5, 4) == 0).all()
+    except UnreadableImage as error:
+        assert "damaged TIFF" in error.reason
+    assert time.monotonic() - start < 1
+
+
+TOO_MUCH = {
+    "a thousand tags of the same megabyte": (
+        directory(*[(270, 2, 1 << 20, 8)] * 1000, tail=bytes(1 << 20)),
+        "a TIFF with more in its tags than 16 MiB of text or 1048576 numbers",
+    ),
+    "two million strips": (
+        laid_out(basic(t273=(273, 3, 2**21, 400))) + bytes(2**22),
+        "a TIFF with more in its tags",
+    ),
+    "planes of MetaMorph": (
+        laid_out(basic(t33628=(33628, 4, 2000, 400))) + bytes(8000),
+        "a TIFF with more in its tags",
+    ),
+    "parts that are the same bytes": (
+        laid_out(basic(t273=(273, 4, 999, 400), t279=(279, 4, 999, 4396), t278=(278, 4, 1, 1)))
+        + struct.pack("<999I", *[9000] * 999)
+        + struct.pack("<999I", *[10**7] * 999)
+        + bytes(10**7),
+        "its parts are the same bytes again and again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_a_tiff_that_multiplies_its_bytes_is_refused(name):
+    data, words = TOO_MUCH[name]
+    start = time.monotonic()
+    assert words in reason(data, 5)
+    assert time.monotonic() - start < 1
+
+
+def test_a_tiff_of_a_jpeg_with_many_scans_is_refused():
+    file = io.BytesIO()
+    Image.new("RGB", (50, 40)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00" * 100 + b"\xff\xd9"
+    image = one_tile(64, 48, 7, data, photometric=6, bands=3)
+    assert "a JPEG whose scans have" in reason(image, max_pixels=4000)
+
+
 def test_deflate_that_grows_without_end_stops_at_the_image():
     bomb = zlib.compress(bytes(64 << 20), 9)
     head = laid_out(basic(compression=8, count=len(bomb)), size=200)
