@@ -96,7 +96,11 @@ _INSTRUCTIONS = (
 )
 
 
-class _Unpickler(pickle._Unpickler):  # noqa: SLF001 - the one whose instructions can be chosen
+_Whole = pickle._Unpickler  # noqa: SLF001 - the one whose instructions can be chosen
+_CODES = [getattr(pickle, name)[0] for name in _INSTRUCTIONS]
+
+
+class _Unpickler(_Whole):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise VtccError(
@@ -121,12 +125,7 @@ class _Unpickler(pickle._Unpickler):  # noqa: SLF001 - the one whose instruction
         self.stack[-1] = self.stack[-1].built(state)
 
     dispatch = {  # noqa: RUF012
-        **{
-            code: pickle._Unpickler.dispatch[code]
-            for code in (  # noqa: SLF001
-                getattr(pickle, name)[0] for name in _INSTRUCTIONS
-            )
-        },
+        **{code: reader for code, reader in _Whole.dispatch.items() if code in _CODES},
         pickle.EMPTY_DICT[0]: load_empty_dict,
         pickle.DICT[0]: load_dict,
         pickle.BUILD[0]: load_build,
