@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import os
+import random
 import struct
 import tarfile
 import time
@@ -103,7 +104,7 @@ def test_a_sparse_file_is_left_out(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_zip_of_any_compression_is_unpacked(tmp_path, method):
-    content = bytes(range(256)) * 9000  # of several pieces
+    content = random.Random(0).randbytes(2_300_000)  # of several pieces
     with zipfile.ZipFile(tmp_path / "a.zip", "w", METHODS[method]) as packed:
         packed.writestr("a/1.png", content)
         packed.writestr("2.png", b"")
@@ -162,20 +163,24 @@ def test_a_zip_of_overlapping_members_is_refused_before_one_is_written(tmp_path)
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_hundred_thousand_members_are_listed_and_more_than_allowed_are_not(tmp_path, monkeypatch):
+@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_many_members_are_listed_and_more_than_allowed_are_not(tmp_path, monkeypatch, count):
     path = tmp_path / "a.zip"
-    path.write_bytes(zip_of([b"%05d.txt" % i for i in range(100_000)]))
+    path.write_bytes(zip_of([b"%05d.txt" % i for i in range(count)]))
     (tmp_path / "out").mkdir()
     left_out = archive.unpack(path, tmp_path / "out", wanted=lambda name: "other files")
-    assert left_out == {"other files": 100_000}
-    monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 99_000)
-    with pytest.raises(VtccError, match="lists more than 99000 files"):
+    assert left_out == {"other files": count}
+    monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 2000)
+    with pytest.raises(VtccError, match="lists more than 2000 files"):
         archive.unpack(path, tmp_path / "out", wanted=lambda name: None)
-    monkeypatch.setattr(bounds, "ARCHIVE_FREE_BYTES", 2000 * bounds.ARCHIVE_ENTRY_BYTES)
+
+
+def test_each_member_counts_as_a_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "ARCHIVE_FREE_BYTES", 256 * bounds.ARCHIVE_ENTRY_BYTES)
     with gzip.open(tmp_path / "a.tar.gz", "wb") as packed:
-        packed.write(header(b"1.png", b"0", 0) * 2001)
-    with pytest.raises(VtccError, match="unpacks to more than 7 MiB"):
-        unpack(tmp_path / "a.tar.gz", tmp_path / "two")
+        packed.write(header(b"1.png", b"0", 0) * 257)
+    with pytest.raises(VtccError, match="unpacks to more than 1 MiB"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
 
 
 @pytest.mark.parametrize("method", [lzma.FORMAT_XZ, lzma.FORMAT_ALONE])
@@ -209,7 +214,7 @@ def test_streams_of_xz_that_follow_each_other_are_one(tmp_path):
     (tmp_path / "a.tar.xz").write_bytes(b"".join(parts))
     assert not unpack(tmp_path / "a.tar.xz", tmp_path / "out")
     assert (tmp_path / "out/1.png").read_bytes() == b"1" * 600
-    (tmp_path / "b.tar.xz").write_bytes(b"".join(parts)[:-40])
+    (tmp_path / "b.tar.xz").write_bytes(b"".join(parts[:2]) + parts[2][:30])
     with pytest.raises(VtccError, match=r"cannot be unpacked"):
         unpack(tmp_path / "b.tar.xz", tmp_path / "two")
 
@@ -229,7 +234,7 @@ def test_bombs_of_archives_take_no_memory(tmp_path):
             zipfile.ZipFile(path, "w", METHODS[method]) as packed,
             packed.open("1.png", "w") as member,
         ):
-            for _ in range(200 if method == "bzip2" else 100):
+            for _ in range(48):
                 member.write(piece)
         declared(path, 70, 7)
     whole = (tmp_path / "lzma.zip").read_bytes()
@@ -237,8 +242,8 @@ def test_bombs_of_archives_take_no_memory(tmp_path):
     (tmp_path / "wide.zip").write_bytes(whole[:at] + struct.pack("<I", 2**31) + whole[at + 4 :])
     declared(tmp_path / "wide.zip", 2**29, 7)
     with gzip.open(tmp_path / "link.tar.gz", "wb", 1) as packed:
-        packed.write(header(b"long", b"K", 300 * MiB))
-        for _ in range(300):
+        packed.write(header(b"long", b"K", 48 * MiB))
+        for _ in range(48):
             packed.write(piece)
         packed.write(IMAGE + bytes(1024))
     refused, mib = peak(
@@ -265,4 +270,4 @@ for file in sorted(root.glob("*.*")):
         "('1.png' holds more than it declares)",
         "(LZMA with a dictionary of 512 MiB",
     ]
-    assert mib < 40
+    assert mib < 30

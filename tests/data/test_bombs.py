@@ -45,11 +45,11 @@ def gif(screen: int, frame: int) -> bytes:
 
 
 def webp(width: int, height: int) -> bytes:
-    """A WebP that claims a large canvas, around a picture of four pixels."""
-    picture = saved(Image.new("RGBA", (2, 2)), "WEBP", lossless=True)[12:]
+    """A moving WebP that claims a large canvas, around pictures of four pixels."""
+    others = [Image.new("RGB", (2, 2), "red")]
+    data = saved(Image.new("RGB", (2, 2)), "WEBP", save_all=True, append_images=others)
     size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
-    body = b"WEBPVP8X" + struct.pack("<II", 10, 0) + size + picture
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+    return data[:24] + size + data[30:]
 
 
 def bmp(width: int, height: int, data: bytes) -> bytes:
@@ -67,7 +67,7 @@ EXIF = b"\xff\xe1\x00\x09Exif\0\0a"
 BOMBS = {
     "png of 3,600 megapixels": (png(60_000, 60_000, b""), "60000 x 60000 pixels, more than"),
     "png with a side of 90 million": (
-        png(90_000_000, 1, zlib.compress(bytes(90_000_001), 9)),
+        png(90_000_000, 1, zlib.compress(bytes(1000))),
         "90000000 x 1 pixels; a side may have 262144 at most",
     ),
     "gif of 4,295 megapixels": (gif(65_535, 1), "65535 x 65535 pixels, more than"),
@@ -129,7 +129,7 @@ for file in sorted(Path({str(tmp_path)!r}).iterdir()):
 
 def test_what_expands_behind_the_pixels_is_not_expanded():
     """Data that go on when the picture is whole, and text of 60 MB in all."""
-    huge = zlib.compress(bytes(50 * MIB), 9)
+    huge = zlib.compress(bytes(8 * MIB), 9)
     assert load(png(4, 4, huge), channels=1, max_pixels=99, size=4).tolist() == [[[0]] * 4] * 4
     text = b"a\0\0" + zlib.compress(bytes(900_000), 9)
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text
