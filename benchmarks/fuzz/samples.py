@@ -246,7 +246,11 @@ def _rle_bmps() -> Parts:
 
 def archives_of(kind: str) -> Parts:
     """Good zips, with each compression, or tars of each dialect, plain or compressed."""
-    contents = {"a.png": b"1" * 700, "b/" + "c" * 120 + ".png": b"2" * 50, "d/e/f.png": b""}
+    contents = {
+        "a.png": b"1" * 700,
+        "b" * 60 + "/" + "c" * 80 + ".png": b"2" * 50,
+        "d/e/f.png": b"",
+    }
     files = []
     if kind == "zip":
         for method in (0, 8, 12, 14):

@@ -19,6 +19,7 @@ from vtcc import bounds
 from vtcc.errors import VtccError
 
 _PIECE_BYTES = 1 << 20
+_SHOWN = 200  # characters of a name or reason
 _CENTRAL_BYTES = 46  # of a member in a zip's central directory, its name not counted
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
@@ -59,7 +60,7 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise VtccError(
-            f"{path}: cannot be unpacked ({reason}); unpack it by hand and name the folder"
+            f"{path}: cannot be unpacked ({reason[:_SHOWN]}); unpack it by hand and name the folder"
         ) from None
     raise VtccError(
         f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not a zip or "
@@ -318,17 +319,18 @@ class _Room:
 
 
 def _safe(path: Path, name: str) -> PurePosixPath:
+    shown = repr(name[:_SHOWN]) + ("..." if len(name) > _SHOWN else "")
     if "\0" in name:
-        raise VtccError(f"{path}: holds {name!r}, which is no file name; it is not unpacked")
+        raise VtccError(f"{path}: holds {shown}, which is no file name; it is not unpacked")
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:[/\\\\]", name):
         raise VtccError(
-            f"{path}: holds {name!r}, a path that leads outside the archive; it is not unpacked"
+            f"{path}: holds {shown}, a path that leads outside the archive; it is not unpacked"
         )
     if len(parts.parts) > bounds.ARCHIVE_DEPTH:
         raise VtccError(
-            f"{path}: holds a path of more than {bounds.ARCHIVE_DEPTH} folders, {name[:40]!r}...; "
-            "it is not unpacked"
+            f"{path}: holds {shown}, a path of more than {bounds.ARCHIVE_DEPTH} folders; it is not "
+            "unpacked"
         )
     return parts
 
