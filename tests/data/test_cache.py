@@ -197,7 +197,6 @@ def test_reading_needs_numpy_alone(tmp_path):
 def test_a_cache_that_lacks_values_is_refused(tmp_path, name, text):
     write(tmp_path / "cache")
     file = tmp_path / "cache" / name
-    rows = file.read_text().splitlines()
-    file.write_text(text if text is not None else "\n".join([rows[0], *["a"] * (len(rows) - 1)]))
+    file.write_text(text or "path,split\n" + "a\n" * len(NAMES))
     with pytest.raises(VtccError, match=r"lacks values .*; run `vtcc validate` again"):
         open_cache(tmp_path / "cache")

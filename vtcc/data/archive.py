@@ -190,8 +190,9 @@ def _opened_tar(path: Path) -> Iterator[tarfile.TarFile | None]:
         head = file.read(512)
         file.seek(0)
         expander = next((e for magic, e in _EXPANDERS.items() if head.startswith(magic)), None)
-        plain = expander is None or head[257:262] == b"ustar"
-        content = cast(IO[bytes], file if plain else expander(file))
+        if expander is None or head[257:262] == b"ustar":  # whatever its first name begins with
+            expander = cast(Any, lambda plain: plain)
+        content = cast(IO[bytes], expander(file))
         try:
             archive = tarfile.open(fileobj=content, mode="r|", tarinfo=_Header)  # noqa: SIM115
         except tarfile.ReadError:
@@ -205,7 +206,7 @@ def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -
     left_out: Counter[str] = Counter()
     room = _Room(path)
     while (member := archive.next()) is not None:
-        archive.members.clear()  # or it keeps all headers
+        cast(Any, archive).members.clear()  # or it keeps all headers
         name = _safe(path, member.name)
         room.take(member.size, member.offset_data - member.offset)
         # Each member is given all of them: they cost time.

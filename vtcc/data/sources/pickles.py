@@ -96,7 +96,8 @@ _INSTRUCTIONS = (
 )
 
 
-_Whole = pickle._Unpickler  # noqa: SLF001 - the one whose instructions can be chosen
+# The one whose instructions can be chosen.
+_Whole: Any = pickle._Unpickler  # noqa: SLF001
 _CODES = [getattr(pickle, name)[0] for name in _INSTRUCTIONS]
 
 
