@@ -34,6 +34,7 @@ _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112
+_PIECE_PIXELS = 1 << 20
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -344,9 +345,14 @@ def _drawn(image: Image.Image, wanted: Wanted) -> list[Image.Image]:
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
     """8 bits per channel, opaque, `mode` L or RGB."""
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
+        flat = Image.new("RGB", image.size)
+        rows = max(1, _PIECE_PIXELS // image.width)  # a whole picture would be there four times
+        for top in range(0, image.height, rows):
+            box = (0, top, image.width, min(top + rows, image.height))
+            part = image.crop(box).convert("RGBA")
+            white = Image.new("RGBA", part.size, "white")
+            flat.paste(Image.alpha_composite(white, part).convert("RGB"), box)
+        image = flat
     try:
         return image if image.mode == mode else image.convert(mode)
     except ValueError:
