@@ -188,15 +188,3 @@ def test_reading_needs_numpy_alone(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "cache")], capture_output=True, text=True
     )
     assert run.stdout.strip() == "(7, 4, 4, 3)", run.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("cache.json", "{}"), ("cache.json", "[1]"), ("cache.json", "3"), ("index.csv", None)],
-)
-def test_a_cache_that_lacks_values_is_refused(tmp_path, name, text):
-    write(tmp_path / "cache")
-    file = tmp_path / "cache" / name
-    file.write_text(text or "path,split\n" + "a\n" * len(NAMES))
-    with pytest.raises(VtccError, match=r"lacks values .*; run `vtcc validate` again"):
-        open_cache(tmp_path / "cache")

@@ -100,17 +100,6 @@ def open_cache(directory: Path | str) -> Cache:
         raise VtccError(
             f"{directory}: not a readable image cache ({error}); run `vtcc validate` again"
         ) from None
-    try:
-        return _checked(directory, info, images, header, index)
-    except (KeyError, TypeError, IndexError) as error:
-        raise VtccError(
-            f"{directory}: {INFO} or {INDEX} lacks values ({error!r}); run `vtcc validate` again"
-        ) from None
-
-
-def _checked(
-    directory: Path, info: Any, images: np.ndarray, header: list[str], index: list[list[str]]
-) -> Cache:
     shape = (info["images"], info["image_size"], info["image_size"], info["channels"])
     if images.shape != shape or len(index) != shape[0] or header != ["path", "split"]:
         raise VtccError(

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from vtcc.data.cache import SPLITS
 from vtcc.errors import VtccError
 
 MANIFEST_COLUMNS = ["path", "bytes", "sha256", "split"]
+_SPLITS = ("train", "holdout")
 LABEL_COLUMNS = ["path", "label", "class_name"]
 
 
@@ -68,10 +68,10 @@ def read_manifest(path: Path) -> pd.DataFrame:
                 f"{path}: found {name[:200]!r}, which is no path below the images; run "
                 "`vtcc download`"
             )
-    strange = table.loc[~table["split"].isin(SPLITS), "split"]
+    strange = table.loc[~table["split"].isin(_SPLITS), "split"]
     if len(strange):
         raise VtccError(
-            f"{path}: split: found {strange.iloc[0][:200]!r}; allowed: {' | '.join(SPLITS)}; run "
+            f"{path}: split: found {strange.iloc[0][:200]!r}; allowed: {' | '.join(_SPLITS)}; run "
             "`vtcc download`"
         )
     return table
