@@ -10,6 +10,7 @@ MIB = 1 << 20
 BYTES_PER_PIXEL = 8  # of all bands: 16-bit colour with alpha
 IMAGE_SIDE = 1 << 18
 IMAGE_FILE_BYTES = 64 * MIB  # or BYTES_PER_PIXEL x max_pixels, where that is more
+IMAGE_PARTS = 16_384
 JPEG_SCANS = 32
 JPEG_EXIF_SEGMENTS = 256
 TIFF_TAG_BYTES = 16 * MIB  # of text; a number counts as 16
@@ -64,7 +65,8 @@ IN_WORDS = (
     (
         "the file of an image",
         f"at most {IMAGE_FILE_BYTES // MIB} MiB, or {BYTES_PER_PIXEL} x validate.max_pixels where "
-        "that is more; a TIFF may be larger, as only its first picture is read",
+        "that is more; a TIFF may be larger, as only its first picture is read; at most "
+        f"{IMAGE_PARTS} segments, chunks or blocks beside the pixels",
     ),
     (
         "a JPEG",

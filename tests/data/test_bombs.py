@@ -63,6 +63,7 @@ def bmp(width: int, height: int, data: bytes) -> bytes:
 PHOTO = saved(Image.new("RGB", (1000, 1000)), "JPEG")
 PROGRESSIVE = saved(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)
 EMPTY_SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"
+CHUNK = bytes(4) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
 EXIF = b"\xff\xe1\x00\x09Exif\0\0a"
 BOMBS = {
     "png of 3,600 megapixels": (png(60_000, 60_000, b""), "60000 x 60000 pixels, more than"),
@@ -90,6 +91,22 @@ BOMBS = {
     "jpeg of 300,000 pieces of exif": (
         PHOTO[:2] + EXIF * 300_000 + PHOTO[2:],
         "more than 256 segments of EXIF",
+    ),
+    "jpeg of 400,000 segments": (
+        PHOTO[:2] + b"\xff\xe5\0\2" * 400_000 + PHOTO[2:],
+        "more than 16384 segments",
+    ),
+    "jpeg of 400,000 segments behind a restart": (
+        PHOTO[:2] + b"\xff\xd0" + b"\xff\xe5\0\2" * 400_000 + PHOTO[2:],
+        "more than 16384 segments",
+    ),
+    "png of 100,000 chunks": (
+        png(4, 4, zlib.compress(bytes(20)), before=CHUNK * 100_000),
+        "more than 16384 parts beside its pixels",
+    ),
+    "gif of 100,000 blocks": (
+        gif(4, 4).replace(b",", b"!\xfe" + b"\2ab" * 100_000 + b"\0,", 1),
+        "more than 16384 parts beside its pixels",
     ),
     "jpeg of pieces of exif behind a restart": (
         PHOTO[:2] + b"\xff\xd0" + EXIF * 300_000 + PHOTO[2:],
@@ -142,11 +159,24 @@ def test_what_expands_behind_the_pixels_is_not_expanded():
 @pytest.mark.parametrize("progressive", [False, True])
 def test_headers_of_a_jpeg(mode, progressive):
     data = saved(Image.new(mode, (30, 20)), "JPEG", progressive=progressive, exif=b"Exif\0\0II*\0")
-    assert jpeg.headers(io.BytesIO(data)) == jpeg.Headers(30, 20, not progressive, 1)
+    found = jpeg.headers(io.BytesIO(data))
+    assert (found.width, found.height, found.single_scan) == (30, 20, not progressive)
+    assert found.exif == 1 and found.segments >= 5
     scans = jpeg.check(io.BytesIO(data))
     assert scans == data.count(b"\xff\xda") if progressive else scans == 1
     assert jpeg.headers(io.BytesIO(data[:30])) is None
     assert load(data, channels=3, max_pixels=600, size=4).shape == (4, 4, 3)
+
+
+def test_parts_within_the_bound_are_read():
+    pixels = zlib.compress(bytes(20))
+    for before in (b"", CHUNK * 16_382):  # IHDR and IEND are two more
+        assert load(png(4, 4, pixels, before=before), channels=1, max_pixels=16, size=4).max() == 0
+    comment = b"!\xfe" + b"\1a" * 300 + b"\0,"
+    plain = saved(Image.new("P", (4, 4)), "GIF")
+    at = plain.rindex(b",\0\0\0\0\4\0\4\0")
+    data = plain[:at] + comment + plain[at + 1 :]
+    assert load(data, channels=1, max_pixels=16, size=4).max() == 0
 
 
 def test_photos_of_many_scans_within_the_bound_are_read():

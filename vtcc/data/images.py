@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vtcc import bounds
-from vtcc.data import jpeg, tiff
+from vtcc.data import jpeg, parts, tiff
 from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
@@ -31,7 +31,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _DEEP_RGB = b"\x10\x02"  # in a PNG's header: 16 bits, colour without alpha
 _JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112
 _PIECE_PIXELS = 1 << 20
@@ -212,7 +211,7 @@ def _decode(file: BinaryIO, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
         except UnreadableImage:
             raise
         except Exception:
-            if not head.startswith(_PNG):
+            if not head.startswith(parts.PNG):
                 raise
             file.seek(0)
             whole = file.read()
@@ -233,7 +232,7 @@ def _without_metadata(png: bytes) -> bytes:
 
     Pillow refuses a picture for a text or profile of more than a megabyte, and for damage there.
     """
-    kept, at = [png[: len(_PNG)]], len(_PNG)
+    kept, at = [png[: len(parts.PNG)]], len(parts.PNG)
     while at + 8 <= len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])
         end = at + 12 + length
@@ -256,6 +255,7 @@ def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
 
 def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
     scans = jpeg.check(file) if head.startswith(_JPEG) else 1
+    parts.check(file, head)
     image = _open(file)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
     check_size(image.width, image.height, hold.max_pixels, len(image.getbands()), 2 if deep else 1)
@@ -294,12 +294,12 @@ def _square(
     box: tuple[float, float, float, float] | None,
 ) -> np.ndarray:
     """Pictures of all channels together, resized and turned: (size, size, C) uint8."""
-    parts = []
+    squares = []
     for plane in drawn:
         small = plane.resize((size, size), Image.Resampling.BICUBIC, box)
         small = small if turn is None else small.transpose(turn)
-        parts.append(np.array(small, dtype=np.uint8).reshape(size, size, -1))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        squares.append(np.array(small, dtype=np.uint8).reshape(size, size, -1))
+    return squares[0] if len(squares) == 1 else np.concatenate(squares, axis=2)
 
 
 def _open(file: BinaryIO) -> ImageFile.ImageFile:
@@ -361,7 +361,7 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
 
 def _what(head: bytes) -> str:
     """Says what a file that Pillow does not know starts like."""
-    if head[:8] == _PNG or head[:3] == _JPEG or head[:4] == b"GIF8":
+    if head[:8] == parts.PNG or head[:3] == _JPEG or head[:4] == parts.GIF:
         return "damaged or truncated header"
     if head[4:8] == b"ftyp":
         return "a HEIC, AVIF or video file; convert it to JPEG or PNG"
