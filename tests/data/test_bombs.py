@@ -16,7 +16,8 @@ from PIL import Image
 from tests.data.memory import peak
 from vtcc import bounds
 from vtcc.data import jpeg
-from vtcc.data.images import UnreadableImage, _Hold, load
+from vtcc.data.budget import Share
+from vtcc.data.images import UnreadableImage, load
 
 MIB = 1 << 20
 
@@ -192,8 +193,8 @@ def test_all_that_is_decoded_at_a_time_stays_below_the_bound():
     most, now, peaks, order = threading.Lock(), [0], [], []
 
     def work(number: int, pixels: int) -> None:
-        with _Hold(100) as hold:
-            hold(pixels)
+        with Share(100) as share:
+            share(pixels)
             with most:
                 now[0] += pixels
                 peaks.append(now[0])
@@ -211,15 +212,15 @@ def test_all_that_is_decoded_at_a_time_stays_below_the_bound():
         thread.join(10)
     assert sorted(order) == list(range(7)) and now == [0]
     assert max(p for p in peaks if p != 250) <= 100
-    assert _Hold._in_use == 0 and not _Hold._waiting
+    assert Share._in_use == 0 and not Share._waiting
 
 
 def test_what_failed_gives_back_what_it_held():
     for _ in range(3):
         with pytest.raises(UnreadableImage):
             load(png(9, 9, b"no deflate"), channels=1, max_pixels=81, size=4)
-    with _Hold(81) as hold:
-        hold(81)
-        hold(40)  # again: instead of the first
-        assert _Hold._in_use == 40
-    assert _Hold._in_use == 0
+    with Share(81) as share:
+        share(81)
+        share(40)  # again: instead of the first
+        assert Share._in_use == 40
+    assert Share._in_use == 0

@@ -9,18 +9,18 @@ import stat
 import struct
 import warnings
 import zlib
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Condition, Lock
-from typing import BinaryIO, ClassVar
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vtcc import bounds
 from vtcc.data import jpeg, parts, tiff
+from vtcc.data.budget import Share
 from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
@@ -139,58 +139,16 @@ def decode(
             mode = source.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe waits for its writer
                 raise UnreadableImage("a pipe or a device, not a file")
-            with source.open("rb") as file, _Hold(max_pixels) as hold:
-                return _decode(file, wanted, hold, size)
+            with source.open("rb") as file, Share(max_pixels) as share:
+                return _decode(file, wanted, share, size)
         except OSError as error:
             raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
     data = source if isinstance(source, bytes | bytearray | memoryview) else source.read()
-    with _Hold(max_pixels) as hold:
-        return _decode(io.BytesIO(data), wanted, hold, size)
+    with Share(max_pixels) as share:
+        return _decode(io.BytesIO(data), wanted, share, size)
 
 
-class _Hold:
-    """What one decoding has of the pixels that all may have at a time, given back at its end.
-
-    Whoever comes first is served first; an image is decoded alone rather than never.
-    """
-
-    _changed = Condition()
-    _waiting: ClassVar[deque["_Hold"]] = deque()
-    _in_use = 0
-
-    def __init__(self, max_pixels: int):
-        self.max_pixels = max_pixels
-        self._mine = 0
-
-    def __enter__(self) -> "_Hold":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self(0)
-
-    def __call__(self, pixels: int) -> None:
-        """Waits until so many pixels may be decoded, instead of those of the last call."""
-        cls = _Hold
-        with cls._changed:
-            cls._in_use -= self._mine
-            self._mine = 0
-            if pixels:
-                cls._waiting.append(self)
-                try:
-                    cls._changed.wait_for(
-                        lambda: (
-                            cls._waiting[0] is self
-                            and (not cls._in_use or cls._in_use + pixels <= self.max_pixels)
-                        )
-                    )
-                finally:
-                    cls._waiting.remove(self)
-                cls._in_use += pixels
-                self._mine = pixels
-            cls._changed.notify_all()
-
-
-def _decode(file: BinaryIO, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
+def _decode(file: BinaryIO, wanted: Wanted, share: Share, size: int) -> Decoded:
     head = file.read(512)
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -199,15 +157,15 @@ def _decode(file: BinaryIO, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
     try:
         if head.startswith(tiff.MAGIC):
             raster = tiff.read(
-                file, max_pixels=hold.max_pixels, as_shown=wanted.as_shown, hold=hold
+                file, max_pixels=share.max_pixels, as_shown=wanted.as_shown, hold=share
             )
             if raster is not None:
                 return _from_raster(raster, wanted, size)
             file.seek(0)
-        elif length > (most := bounds.image_file_bytes(hold.max_pixels)):
+        elif length > (most := bounds.image_file_bytes(share.max_pixels)):
             raise UnreadableImage(f"a file of {length >> 20} MiB; allowed: {most >> 20}")
         try:
-            return _from_pillow(file, head, wanted, hold, size)
+            return _from_pillow(file, head, wanted, share, size)
         except UnreadableImage:
             raise
         except Exception:
@@ -217,7 +175,7 @@ def _decode(file: BinaryIO, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
             whole = file.read()
             if (bare := _without_metadata(whole)) == whole:
                 raise
-            return _from_pillow(io.BytesIO(bare), bare[:512], wanted, hold, size)
+            return _from_pillow(io.BytesIO(bare), bare[:512], wanted, share, size)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -253,14 +211,14 @@ def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
     return Decoded(pixels, width, height, raster.mode)
 
 
-def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, hold: _Hold, size: int) -> Decoded:
+def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int) -> Decoded:
     scans = jpeg.check(file) if head.startswith(_JPEG) else 1
     parts.check(file, head)
     image = _open(file)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
-    check_size(image.width, image.height, hold.max_pixels, len(image.getbands()), 2 if deep else 1)
+    check_size(image.width, image.height, share.max_pixels, len(image.getbands()), 2 if deep else 1)
     pixels = image.width * image.height
-    jpeg.check_scans(scans * pixels, hold.max_pixels)
+    jpeg.check_scans(scans * pixels, share.max_pixels)
     mode = image.mode
     width, height = image.size
     box: tuple[float, float, float, float] | None = None
@@ -272,7 +230,7 @@ def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, hold: _Hold, size:
         box = drafted[1] if drafted else None
         # Of several scans the whole picture is kept, of one what is drafted.
         pixels = image.width * image.height if scans == 1 else pixels
-    hold(pixels)
+    share(pixels)
     image.load()
     if image.format == "TIFF":
         width, height = image.size  # Pillow turns TIFFs upright by itself
