@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtcc import paths
+from vtcc import paths, version
 from vtcc.errors import VtccError
 from vtcc.grouping import clusters
 from vtcc.process.git import git
@@ -29,12 +29,8 @@ WRITTEN = (paths.PARAMS, Path("dvc.lock"), paths.REPORTS, Path("benchmarks"), Pa
 
 def source_tags(command: str) -> dict[str, str]:
     """Tags of an MLflow run for what ran: command, git commit, whether it was changed, versions."""
-    tags = {
-        "mlflow.source.name": command,
-        "mlflow.source.type": "LOCAL",
-        "vtcc.python_version": platform.python_version(),
-    }
-    tags |= {f"vtcc.{package}_version": _version(package) for package in ("vtcc", "torch")}
+    tags = {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    tags |= {f"vtcc.{name}_version": v for name, v in version.versions("vtcc", "torch").items()}
     commit, dirty = git_state()
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "vtcc.git_dirty": str(dirty).lower()}
@@ -89,8 +85,7 @@ def code_digest(directory: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and the packages that make the figures."""
-    packages = ("torch", "timm", "scikit-learn", "numpy")
-    return {"python": platform.python_version()} | {p: _version(p) for p in packages}
+    return version.versions("torch", "timm", "scikit-learn", "numpy")
 
 
 def environment() -> str:
@@ -134,10 +129,3 @@ def model_digest(model_dir: Path) -> str:
 def _digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
