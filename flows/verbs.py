@@ -1,10 +1,8 @@
 """A verb of `vtcc` as a subprocess, its output in the run's log."""
 
-import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,8 @@ def run(
     directory: Path,
     *,
     env: dict[str, str] | None = None,
-    on_line: Callable[[str], None] | None = None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    on_line: commands.Line | None = None,
+    on_progress: commands.Progress | None = None,
 ) -> None:
     """Runs `vtcc ARGUMENTS`; interrupted like a stage when the flow run is cancelled.
 
@@ -42,26 +40,19 @@ def run(
         VtccError: with the verb's own `error:` line, or its last one.
     """
     logger = get_run_logger()
-    said: list[str] = []
 
-    def watch(line: str) -> None:
-        if line.startswith('{"progress":'):
-            if on_progress is not None:
-                on_progress(json.loads(line)["progress"])
-            return
-        if line.strip():
-            said.append(line.strip())
-            del said[:-20]
-            logger.info("%s", line)
-            if on_line is not None:
-                on_line(line)
+    def logged(line: str) -> None:
+        logger.info("%s", line)
+        if on_line is not None:
+            on_line(line)
 
+    watch = commands.Reader(logged, on_progress)
     # It ends with this process, should that be killed: see `vtcc.process.stopping`.
     env = (env or environment(directory)) | {RUNNER: str(os.getpid())}
     command = [sys.executable, "-m", "vtcc", *arguments]
     if status := commands.run(command, directory, env, watch):
-        errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-        raise VtccError((errors or said or [f"vtcc {arguments[0]}: exit status {status}"])[-1])
+        last = [f"vtcc {arguments[0]}: exit status {status}", *watch.last][-1]
+        raise VtccError(watch.error or last)
 
 
 def run_task(
