@@ -202,13 +202,13 @@ OF_UMAP = ("umap_kmeans", "umap_kmeans_features", "umap_hdbscan_features")
 TITLES = {
     "kmeans_pixels": "k-means on pixels",
     "pca_kmeans": "PCA + k-means",
-    "ward": "Ward on pixels",
+    "ward": "Ward",
     "umap_kmeans": "UMAP + k-means",
-    "kmeans_untrained": "k-means, untrained encoder",
-    "kmeans_embedding": "k-means, trained embedding",
-    "kmeans_features": "k-means, pretrained features",
-    "umap_kmeans_features": "UMAP + k-means, pretrained features",
-    "umap_hdbscan_features": "UMAP + HDBSCAN, pretrained features",
+    "kmeans_untrained": "k-means on an untrained encoder",
+    "kmeans_embedding": "k-means on the trained embedding",
+    "kmeans_features": "k-means on pretrained features",
+    "umap_kmeans_features": "UMAP + k-means on pretrained features",
+    "umap_hdbscan_features": "UMAP + HDBSCAN on pretrained features, noise one cluster",
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from vtcc import config, paths
 from vtcc.analysis.labels import Labels, read_labels
+from vtcc.analysis.scores import SCORES
 from vtcc.atomic import sweep
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
@@ -314,7 +315,7 @@ def _summary(metrics: dict[str, Any]) -> str:
     used = f"{metrics['clusters_used']} of {metrics['num_clusters']} clusters used"
     parts = [used, f"confidence {metrics['confidence']:.3f}"]
     if "acc" in metrics:
-        parts = [f"{s.upper()} {metrics[s]:.3f}" for s in ("acc", "nmi", "ari", "fmi")] + parts
+        parts = [f"{s.upper()} {metrics[s]:.3f}" for s in SCORES] + parts
     if "holdout_acc" in metrics:
         parts.append(f"held-out ACC {metrics['holdout_acc']:.3f}")
     return f"{', '.join(parts)}; look at {paths.GALLERY}"

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
+from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 
 # Below the project.
 RECORDS = Path("benchmarks/records")
-SCORES = ("acc", "nmi", "ari")
 LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
 # How a run ended, and how its file is called.
 STATES = {"complete": "seed", "pruned": "pruned", "failed": "failed", "running": "begun"}
@@ -173,9 +173,9 @@ def methods(keys: Collection[str]) -> dict[str, str]:
     found = {"vtcc": "", "vtcc, held-out": "holdout_"}
     for key in keys:
         name, _, score = key.removeprefix("baseline_").rpartition("_")
-        if key.startswith("baseline_") and score in SCORES:
+        if key.startswith("baseline_") and score in COMPARED:
             found.setdefault(name, f"baseline_{name}_")
-    return {n: prefix for n, prefix in found.items() if any(prefix + s in keys for s in SCORES)}
+    return {n: prefix for n, prefix in found.items() if any(prefix + s in keys for s in COMPARED)}
 
 
 def scores(runs: Iterable[dict[str, Any]], key: str) -> Spread | None:

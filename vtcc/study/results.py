@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config, paths
+from vtcc.analysis import baselines
+from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.study import quoted, records, summary, tables
-from vtcc.study.records import SCORES
 from vtcc.study.summary import Row
 from vtcc.study.tables import Cell
 
@@ -31,19 +32,7 @@ and maximum; a figure without ± comes from one seed. Baselines are measured on 
 by the same runs. *Quoted* rows are other people's figures, not measured here.
 """
 # What people call them; anything else is shown as it is named.
-TITLES = {
-    "vtcc": "**VTCC**",
-    "vtcc, held-out": "**VTCC**, held-out images",
-    "kmeans_pixels": "k-means on pixels",
-    "pca_kmeans": "PCA + k-means",
-    "ward": "Ward",
-    "umap_kmeans": "UMAP + k-means",
-    "kmeans_untrained": "k-means on an untrained encoder",
-    "kmeans_embedding": "k-means on the trained embedding",
-    "kmeans_features": "k-means on pretrained features",
-    "umap_kmeans_features": "UMAP + k-means on pretrained features",
-    "umap_hdbscan_features": "UMAP + HDBSCAN on pretrained features, noise one cluster",
-}
+TITLES = {"vtcc": "**VTCC**", "vtcc, held-out": "**VTCC**, held-out images"} | baselines.TITLES
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -141,11 +130,11 @@ def _literature(
 def _reference(known: dict[str, list[dict[str, Any]]]) -> list[str]:
     if not known:
         return []
-    head = ["images", "method (*quoted*)", *(s.upper() for s in SCORES), "source"]
+    head = ["images", "method (*quoted*)", *(s.upper() for s in COMPARED), "source"]
     rows = [
         [
             *(Cell(name), Cell(str(row["method"]))),
-            *(tables.quoted(row.get(s)) for s in SCORES),
+            *(tables.quoted(row.get(s)) for s in COMPARED),
             Cell(str(row["source"])),
         ]
         for name, rows in known.items()
@@ -196,15 +185,15 @@ def _score_table(runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> s
     for method, prefix in found.items():
         rows.append(_scores(TITLES.get(method, method), runs, prefix))
     rows += [_of_others(entry) for entry in entries]
-    return tables.markdown(["", *(s.upper() for s in SCORES)], rows)
+    return tables.markdown(["", *(s.upper() for s in COMPARED)], rows)
 
 
 def _scores(title: str, runs: Iterable[dict[str, Any]], prefix: str) -> list[Cell]:
     runs = list(runs)
-    return [Cell(title), *(tables.spread(records.scores(runs, prefix + s)) for s in SCORES)]
+    return [Cell(title), *(tables.spread(records.scores(runs, prefix + s)) for s in COMPARED)]
 
 
-def _of_others(entry: dict[str, Any], columns: Sequence[str] = SCORES) -> list[Cell]:
+def _of_others(entry: dict[str, Any], columns: Sequence[str] = COMPARED) -> list[Cell]:
     title = Cell(f"{entry['method']} (*quoted*: {entry['source']})")
     return [title, *(tables.quoted(entry.get(score)) for score in columns)]
 
@@ -348,7 +337,7 @@ def _comparison(
     if measured:
         parts.append(f"Baselines, measured in the runs of `{here}`:\n")
         others = [_scores(TITLES.get(m, m), base, prefix) for m, prefix in measured.items()]
-        parts.append(tables.markdown(["", *(s.upper() for s in SCORES)], others))
+        parts.append(tables.markdown(["", *(s.upper() for s in COMPARED)], others))
     for name, row in zip(loaded, rows, strict=True):
         parts += [f"`{row.name}`: {text}" for text in _note(root / name)]
     facts = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config, paths, provenance
+from vtcc.analysis.scores import COMPARED
 from vtcc.engine import cpus
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
@@ -325,13 +326,11 @@ def run(
     study: Study,
     settings: list[Setting],
     seeds: list[int],
-    *,
     project: Path,
     root: Path,
-    threads: int = 0,
-    jobs: int = 1,
+    *,
     again: bool = False,
-    tracker: StudyRun | None = None,
+    **how: Any,
 ) -> Outcome:
     """Runs what is not recorded yet; a run that fails is remembered and the others go on.
 
@@ -341,8 +340,8 @@ def run(
         seeds: those to run.
         project: directory of `params.yaml`, absolute.
         root: directory of the records.
-        threads, jobs, tracker: as of `Trainings`.
         again: run what is recorded too.
+        **how: jobs, threads and tracker, as of `Trainings`.
 
     Raises:
         VtccError: when no worktree can be made.
@@ -351,7 +350,7 @@ def run(
     runs = [Run(setting, seed) for seed in seeds for setting in settings]
     if not again:
         check_records(runs, root)
-    trainings = _Study(study, runs, root, again, jobs=jobs, threads=threads, tracker=tracker)
+    trainings = _Study(study, runs, root, again, **how)
     params = settings[0].seeded(seeds[0])
     with workers.places(project, params, trainings.jobs, trainings.threads) as places:
         trainings.play(places, trainings.work)
@@ -382,7 +381,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def scores(metrics: dict[str, Any]) -> str:
     """The figures that a run is judged by, in one line."""
-    shown = ("objective",) if "objective" in metrics else records.SCORES
+    shown = ("objective",) if "objective" in metrics else COMPARED
     return "  ".join(f"{s} {metrics[s]:.4f}" for s in shown if s in metrics) or (
         "no labels, no scores"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
+from vtcc.analysis.scores import COMPARED
 from vtcc.study import records, tables
 from vtcc.study.plan import Study
 from vtcc.study.records import Spread
@@ -80,7 +81,7 @@ def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, 
 def columns(found: Sequence[Row]) -> list[str]:
     """The metrics to show: scores where there are labels, else what is known without."""
     present = {key for row in found for run in row.runs.values() for key in run["metrics"]}
-    scored = [s for s in records.SCORES if s in present]
+    scored = [s for s in COMPARED if s in present]
     return scored or [s for s in records.LABEL_FREE if s in present]
 
 

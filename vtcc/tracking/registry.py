@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcc import config, paths, provenance
+from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.tracking import evaluations, fetch, packaging, promotion, runs, store
@@ -199,7 +200,7 @@ def _describe(
     for key, value in every.items():
         if known.get(key) != str(value):
             client.set_model_version_tag(name, version, key, str(value))
-    shown = [f"{key} {metrics[key]:.3f}" for key in ("acc", "nmi", "ari") if key in metrics]
+    shown = [f"{key} {metrics[key]:.3f}" for key in COMPARED if key in metrics]
     text = f"VTCC clusters of {dataset}" + (f": {', '.join(shown)}" if shown else "")
     client.update_model_version(name, version, description=f"{text}. Run {run_id}.")
 
