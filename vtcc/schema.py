@@ -171,11 +171,11 @@ def join(where: str, key: object) -> str:
     return f"{where}.{key}" if where else str(key)
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: the nearest that is, or all."""
+def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint for a name that is not known: the nearest that is, else `otherwise`, else all."""
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else otherwise or f"known: {', '.join(known)}"
 
 
 def _is_number(found: Any) -> bool:

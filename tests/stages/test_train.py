@@ -31,7 +31,7 @@ BLOCKED = [
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    text = config.edit(config.preset_text("tiny"), {"train.batch_size": 16})
+    text = config.edit((config.PRESETS / "tiny.yaml").read_text(), {"train.batch_size": 16})
     (tmp_path / "params.yaml").write_text(text)
     rng = np.random.default_rng(0)
     with CacheWriter(tmp_path / paths.CACHE, name="noise", image_size=16, channels=1) as writer:

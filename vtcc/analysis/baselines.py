@@ -174,13 +174,8 @@ def umap_hdbscan_features(inputs: Inputs) -> np.ndarray:
     It finds the number of clusters itself; K says only how small one may be, a tenth of an equal
     share. What it takes for noise counts as a cluster of its own.
     """
-    from sklearn.cluster import HDBSCAN
-
     x = inputs.feature_map
-    least = max(5, len(x) // (10 * inputs.num_clusters))
-    clusters: np.ndarray = HDBSCAN(min_cluster_size=min(least, len(x)), copy=True).fit_predict(x)
-    clusters -= clusters.min()
-    return clusters
+    return features.hdbscan(x, len(x) // (10 * inputs.num_clusters))
 
 
 # name -> (method, whether time or memory is quadratic in the images)

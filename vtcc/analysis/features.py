@@ -41,20 +41,19 @@ def kmeans(points: np.ndarray, num_clusters: int, seed: int, starts: int) -> "KM
         return model.fit(np.ascontiguousarray(points, dtype=np.float32))
 
 
-def hdbscan(points: np.ndarray) -> np.ndarray:
+def hdbscan(points: np.ndarray, least: int) -> np.ndarray:
     """HDBSCAN (Campello et al. 2013) with scikit-learn's defaults but for the size of a cluster.
 
     Args:
-        points: (n, d); a cluster has at least 1 % of them, and 5.
+        points: (n, d). least: points of a cluster, 5 where that is fewer.
 
     Returns:
         (n,) int64; noise is a cluster of its own, number 0.
     """
     from sklearn.cluster import HDBSCAN
 
-    labels: np.ndarray = HDBSCAN(
-        min_cluster_size=max(5, len(points) // 100), copy=True
-    ).fit_predict(points)
+    size = min(max(5, least), len(points))
+    labels: np.ndarray = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(points)
     return labels.astype(np.int64) + 1
 
 

@@ -142,7 +142,7 @@ def on_features(
     if len(rows) >= UMAP_LEAST_IMAGES:
         mapped = _features_map(features[rows], seed) if mapped is None else mapped
         groups["umap_kmeans"] = ("UMAP + k-means", kmeans(mapped, K, seed, 10).labels_)
-        groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped))
+        groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped, len(mapped) // 100))
     taken = time.monotonic() - began
     results = {}
     for name, (title, labels) in groups.items():
