@@ -150,6 +150,18 @@ def gradients(images: np.ndarray) -> np.ndarray:
     return np.concatenate(histograms)
 
 
+def silhouette(points: np.ndarray, clusters: np.ndarray) -> float:
+    """Mean silhouette (Rousseeuw 1987), -1 to 1; 0 for one cluster, or as many as points.
+
+    Args:
+        points: (n, d) floats. clusters: (n,) integers.
+    """
+    from sklearn.metrics import silhouette_score
+
+    used = len(np.unique(clusters))
+    return float(silhouette_score(points, clusters)) if 1 < used < len(clusters) else 0.0
+
+
 def subsample(n: int, limit: int, seed: int) -> np.ndarray:
     """At most `limit` of n rows, drawn with a seed, ascending int64."""
     if n <= limit:

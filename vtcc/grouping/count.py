@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import kmeans, subsample, unit_rows
+from vtcc.analysis.features import kmeans, silhouette, subsample, unit_rows
 from vtcc.grouping.maps import cosine_map
 
 IMAGES = 3000  # that the criteria are computed on
@@ -170,7 +170,7 @@ def _peaks(curve: list[Criteria]) -> list[Criteria]:
 
 
 def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> Criteria:
-    from sklearn.metrics import adjusted_rand_score, silhouette_score
+    from sklearn.metrics import adjusted_rand_score
 
     N = len(maps[0])
     silhouettes, halves, found = [], [], []
@@ -178,9 +178,7 @@ def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> 
         labels = kmeans(points, k, seed, starts=5).labels_
         found.append(labels)
         some = np.random.default_rng(seed).permutation(N)[:SILHOUETTE_IMAGES]
-        used = len(np.unique(labels[some]))
-        apart = silhouette_score(points[some], labels[some]) if 1 < used < len(some) else 0.0
-        silhouettes.append(float(apart))
+        silhouettes.append(silhouette(points[some], labels[some]))
         for j in range(HALVES):
             order = np.random.default_rng(seed + 100 * i + j).permutation(N)
             one, other = (

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import kmeans, subsample
+from vtcc.analysis.features import kmeans, silhouette, subsample
+from vtcc.analysis.selection import effective_clusters
 from vtcc.grouping.clusters import Clusters
 
 FOLDS = 4
@@ -91,9 +92,7 @@ def measure(
     from sklearn.metrics import adjusted_rand_score
 
     rows = subsample(len(clusters), IMAGES, seed)
-    sizes = np.bincount(clusters - clusters.min())
-    shares = sizes[sizes > 0] / sizes.sum()
-    K = len(shares)
+    K = len(np.unique(clusters))
     agreed, pairs = None, []
     if other is not None and (other >= 0).any():
         both = np.flatnonzero(other >= 0)
@@ -109,7 +108,7 @@ def measure(
         predicted=_predicted(reference[rows], clusters[rows], seed),
         looks=_predicted(_standardised(looks[rows]), clusters[rows], seed),
         confidence=float(confidence.mean()),
-        balance=float(np.exp(-(shares * np.log(shares)).sum()) / max(K, 1)),
+        balance=effective_clusters(clusters) / max(K, 1),
         alike=alike,
         confused=pairs,
         level="",
@@ -225,16 +224,10 @@ def _in_reference(
     reference: np.ndarray, clusters: np.ndarray, K: int, seed: int
 ) -> tuple[float, float]:
     """Silhouettes in the reference space: of the clusters, and of k-means there."""
-    from sklearn.metrics import silhouette_score
-
-    def of(labels: np.ndarray) -> float:
-        used = len(np.unique(labels))
-        return float(silhouette_score(reference, labels)) if 1 < used < len(labels) else 0.0
-
     if K < 2:
         return 0.0, 0.0
     best = kmeans(reference, K, seed, starts=3).labels_
-    return of(clusters), of(best)
+    return silhouette(reference, clusters), silhouette(reference, best)
 
 
 def _standardised(features: np.ndarray) -> np.ndarray:
