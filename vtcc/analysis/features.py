@@ -71,6 +71,12 @@ def pca(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
     return components
 
 
+def plane(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
+    """`pca` with zeros for components that there are not, (n, dimensions) float32."""
+    components = pca(features, dimensions, seed)
+    return np.pad(components, ((0, 0), (0, dimensions - components.shape[1])))
+
+
 def umap(
     features: np.ndarray,
     seed: int,
@@ -82,13 +88,17 @@ def umap(
 ) -> np.ndarray:
     """A UMAP, (n, dimensions) float32; the same for the same seed on the same machine.
 
+    Of fewer than 10 rows it is their principal components.
+
     Args:
-        features: (n, d) float32 with n at least 10.
+        features: (n, d) float32.
         seed: makes UMAP single-threaded and reproducible.
         dimensions: of the map, at most n - 2.
         neighbors, min_dist, metric: as umap-learn's; the defaults are its own.
     """
     n = len(features)
+    if n < UMAP_LEAST_IMAGES:
+        return plane(features, dimensions, seed)
     if metric == "cosine" and n < _UMAP_APPROXIMATE:
         # The same distances that UMAP would compute one by one in Python, a fifth of the time.
         from sklearn.metrics.pairwise import cosine_distances

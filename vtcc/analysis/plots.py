@@ -46,12 +46,9 @@ def project(embedding: np.ndarray, seed: int, method: str = "umap") -> np.ndarra
     Returns:
         (n, 2) float32.
     """
-    if method == "umap" and len(embedding) >= features.UMAP_LEAST_IMAGES:
+    if method == "umap":
         return features.umap(embedding, seed)
-    flat = np.zeros((len(embedding), 2), dtype=np.float32)
-    found = features.pca(embedding, 2, seed)
-    flat[:, : found.shape[1]] = found
-    return flat
+    return features.plane(embedding, 2, seed)
 
 
 def confusion(

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import kmeans, silhouette, subsample, unit_rows
-from vtcc.grouping.maps import cosine_map
+from vtcc.analysis.features import kmeans, silhouette, subsample, umap, unit_rows
 
 IMAGES = 3000  # that the criteria are computed on
 SILHOUETTE_IMAGES = 1500
@@ -112,7 +111,7 @@ def count(
     total = count_of_maps + len(numbers)
     maps = []
     for i in range(count_of_maps):
-        maps.append(cosine_map(unit, seed + i, DIMENSIONS, min_dist=0.0))
+        maps.append(umap(unit, seed + i, DIMENSIONS, min_dist=0.0, metric="cosine"))
         on_progress(i + 1, total)
     curve = []
     for k in numbers:

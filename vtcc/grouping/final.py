@@ -23,6 +23,7 @@ from vtcc.analysis.features import (
     kmeans,
     pca,
     subsample,
+    umap,
     unit_rows,
 )
 from vtcc.engine.model_info import one_head_info
@@ -31,7 +32,6 @@ from vtcc.grouping import head
 from vtcc.grouping.baselines import Simpler
 from vtcc.grouping.choices import Reason
 from vtcc.grouping.clusters import Clusters
-from vtcc.grouping.maps import cosine_map
 from vtcc.grouping.state import Learned
 from vtcc.grouping.training import Material, Trained, embed, project
 from vtcc.progress import report
@@ -170,7 +170,7 @@ def grouped(trained: Trained, K: int, seed: int, *, frozen: bool) -> np.ndarray:
 
 def _features_map(features: np.ndarray, seed: int) -> np.ndarray:
     plain = unit_rows(np.asarray(features, np.float32))
-    return cosine_map(plain, seed, DIMENSIONS, min_dist=0.0)
+    return umap(plain, seed, DIMENSIONS, min_dist=0.0, metric="cosine")
 
 
 def _standardised(points: np.ndarray) -> np.ndarray:
@@ -181,7 +181,7 @@ def _standardised(points: np.ndarray) -> np.ndarray:
 
 
 def _map(points: np.ndarray, seed: int) -> np.ndarray:
-    return cosine_map(points, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
+    return umap(points, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0, metric="cosine")
 
 
 def _taught(
