@@ -14,7 +14,7 @@ from tests import toy_encoder
 from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter, open_cache
-from vtcc.engine import checkpoint, features, predict
+from vtcc.engine import checkpoint, features, predict, runtime
 from vtcc.errors import VtccError
 from vtcc.stages import embed, evaluate, resuming, train
 from vtcc.verbs import export
@@ -219,7 +219,7 @@ def test_finished_features_outlast_a_kill_while_dvc_notes_them(project, monkeypa
     for file in paths.FEATURES.iterdir():
         file.unlink()
     with monkeypatch.context() as patch:
-        stand_in(patch, embed, "runtime", lambda *_: None)  # would fail for the first image
+        stand_in(patch, runtime, "of_encoder", lambda *_, **__: None)  # would fail for an image
         embed.run()
     assert stored() == whole
     assert len(list((project / ".vtcc/scratch").glob("features-*/finished"))) == 1

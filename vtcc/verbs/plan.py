@@ -15,7 +15,6 @@ from rich.table import Table
 from vtcc import config, paths
 from vtcc.config import compose
 from vtcc.errors import VtccError
-from vtcc.stages import embed
 
 if TYPE_CHECKING:
     from vtcc.engine.plan import Plan
@@ -96,10 +95,13 @@ def _features(
     import numpy as np
 
     from vtcc.engine.features import BLOCK, Drawing
+    from vtcc.engine.runtime import of_encoder
 
     train, views = params.train, params.embed.views + 1
     drawing = Drawing(train.image_size, mean, std, train.augment, views - 1, params.embed.seed)
-    compute = embed.runtime(params, pixels.shape[3], pretrained=False)
+    compute = of_encoder(
+        train, channels=pixels.shape[3], kind=params.embed.runtime, pretrained=False
+    )
     block = pixels[:BLOCK]
 
     def embedded(number: int) -> int:
