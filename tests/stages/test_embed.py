@@ -14,7 +14,7 @@ from tests import toy_encoder
 from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter, open_cache
-from vtcc.engine import checkpoint, features, predict, runtime
+from vtcc.engine import checkpoint, features, loop, predict, runtime
 from vtcc.errors import VtccError
 from vtcc.stages import embed, evaluate, resuming, train
 from vtcc.verbs import export
@@ -46,7 +46,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    stand_in(monkeypatch, train, "_tracker", lambda *_: train._Untracked())
+    stand_in(monkeypatch, train, "_tracker", lambda *_, **__: loop.Silent())
     stand_in(monkeypatch, evaluate, "_track", lambda *_: None)
     text = (config.PRESETS / "tiny.yaml").read_text()
     paths.PARAMS.write_text(yaml.safe_dump(config.override(yaml.safe_load(text), FROZEN)))

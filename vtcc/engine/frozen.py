@@ -1,6 +1,7 @@
 """A frozen encoder under the projectors: its features are made once and trained on as they are."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -137,3 +138,34 @@ def fit_reduction(features: np.ndarray, rows: np.ndarray, components: int) -> Re
     axes = axes * (values[order] > 1e-12)
     spread = values[order].clamp_min(0).mean().sqrt().clamp_min(1e-6)
     return Reduction(center.float(), axes.float(), (1 / spread).float())
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """Features of a frozen encoder, and what a training reads of them.
+
+    Attributes:
+        values: (N, V, D) of any float type, each image as it is first.
+        reduced: (N, V, d): their principal components as float32, or the features themselves.
+        reduction: from these to those; None where they are themselves.
+        digest: names the features.
+    """
+
+    values: np.ndarray
+    reduced: np.ndarray
+    reduction: Reduction | None
+    digest: str
+
+    @classmethod
+    def of(
+        cls, values: np.ndarray, digest: str, *, rows: np.ndarray, components: int
+    ) -> "FrozenFeatures":
+        """With the components that projectors are trained on.
+
+        Args:
+            values, digest: as above. rows: those to fit to. components: d; 0: none.
+        """
+        if not components:
+            return cls(values, values, None, digest)
+        reduction = fit_reduction(values, rows, components)
+        return cls(values, reduction(values).numpy(), reduction, digest)

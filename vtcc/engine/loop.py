@@ -61,18 +61,15 @@ class Callbacks(Protocol):
         """Called when the guard sees what looks like a collapse."""
 
 
-class Silent:
-    """Callbacks that do nothing."""
+class Silent(Callbacks):
+    """Callbacks that do nothing, where nothing is tracked and in all processes but one."""
 
-    def on_start(self, info: dict[str, Any]) -> str | None:
-        """Keeps no id."""
-        return None
+    def on_end(self, status: str, artifacts: list[Path], model_dir: Path | None) -> None:
+        """Sends nothing."""
 
-    def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
-        """Keeps nothing."""
-
-    def on_warning(self, warned: Warned) -> None:
-        """Keeps nothing."""
+    def record(self) -> dict[str, str | None]:
+        """For `models/run.json`: there is no run."""
+        return {"run_id": None, "tracking_uri": None, "experiment": None}
 
 
 @dataclass

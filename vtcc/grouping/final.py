@@ -68,7 +68,7 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         hog: (N, D) of all images, their `features.gradients`. seed: of map and head.
     """
     main, second, K = learned.main, learned.second, learned.num_clusters
-    frozen = learned.material.reduced is not None
+    frozen = learned.material.features is not None
     independent = grouped(second, K, seed, frozen=frozen)
     N = len(main.h)
     if few(N, K):
@@ -86,7 +86,7 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         value = "instance features"
         what = "the instance features of both trainings and a UMAP of the encoder's features"
         instances = np.concatenate([main.space[rows], second.space[rows]], axis=1)
-        mapped = _features_map(material.features[rows, 0], seed)
+        mapped = _features_map(material.features.values[rows, 0], seed)
         points = np.concatenate([_standardised(instances), _standardised(mapped)], axis=1)
     groups = np.full(N, -1)
     groups[rows] = kmeans(points, K, seed, starts=10).labels_
@@ -120,7 +120,7 @@ def of_features(
     title, taken = "k-means on what was trained", time.monotonic() - began
     results["kmeans_embedding"] = Simpler(title, labels, every, main.space, taken)
     if learned.material.features is not None:
-        plain = learned.material.features[:, 0]
+        plain = learned.material.features.values[:, 0]
         encoder = main.info["model"]["encoder"]
         results |= on_features(plain, encoder, K, seed=seed, mapped=mapped)
     return results
@@ -195,7 +195,7 @@ def _taught(
     """The main model with a head that has learned the groups, and its temperature."""
     section = config.from_dict(config.Params, main.params).train
     rows = np.flatnonzero(groups >= 0)
-    if material.reduced is None:
+    if material.features is None:
         cache = material.cache
         normal = PixelViews(section, tuple(main.info["mean"]), tuple(main.info["std"]))
 
@@ -211,13 +211,14 @@ def _taught(
             on_progress=lambda done, total: report("clusters", done, total),
         )
     else:
-        h = torch.from_numpy(material.reduced[rows]).transpose(0, 1)
+        reduced = np.asarray(material.features.reduced[rows], np.float32)
+        h = torch.from_numpy(reduced).transpose(0, 1)
     model = head.teach(main.model, section.model, h, groups[rows], K, seed=seed)
     known = np.flatnonzero(independent >= 0)
     temperature = head.calibrate(model, torch.from_numpy(main.h[known]), independent[known])
     info = one_head_info(main.info, K)
-    if material.reduced is None:
+    if material.features is None:
         embedding, heads = embed(material.cache, model, info)
     else:
-        embedding, heads, _ = project(material.reduced, model)
+        embedding, heads, _ = project(material.features.reduced, model)
     return replace(main, model=model, info=info, h=embedding, heads=heads, chosen=0), temperature
