@@ -28,6 +28,7 @@ from flows.parameters import (
     Tags,
 )
 from vtcc import config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.pages import contact_sheet
 from vtcc.process import launch
@@ -164,7 +165,7 @@ def one_line(metrics: dict[str, Any], version: stages.Version) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the flow once; exits 1 with one line when it could not be done."""
     parser = argparse.ArgumentParser(prog="python -m flows.train", description="Run the pipeline.")
-    parser.add_argument("--preset", help=f"one of: {', '.join(workspace.presets())}")
+    parser.add_argument("--preset", help=f"one of: {', '.join(compose.names('run'))}")
     parser.add_argument("--seed", type=int, help="train.seed")
     parser.add_argument("--processes", type=int, help="that train together")
     parser.add_argument("--dataset", help="a card of data/catalog")

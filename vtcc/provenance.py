@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import paths, version
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 from vtcc.grouping import clusters
 from vtcc.process.git import git
@@ -119,13 +120,8 @@ def model_digest(model_dir: Path) -> str:
             raise VtccError(
                 f"{model_dir / name}: not found; run `dvc repro train` (or `dvc pull`) first"
             )
-        digest.update(_digest(model_dir / name))
+        digest.update(bytes.fromhex(sha256(model_dir / name)))
     for name in (clusters.FILE, clusters.ARRAYS):  # of models that know their clusters
         if (model_dir / name).is_file():
-            digest.update(_digest(model_dir / name))
+            digest.update(bytes.fromhex(sha256(model_dir / name)))
     return digest.hexdigest()
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import quiet
+from vtcc.digests import sha256
 from vtcc.encoders.catalog import HubSource
-from vtcc.encoders.conversion import sha256
 from vtcc.errors import VtccError
 from vtcc.progress import note, report
 

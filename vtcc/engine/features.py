@@ -26,7 +26,7 @@ from vtcc.engine.augment import normalize, plain, view
 from vtcc.engine.runtime import Runtime
 from vtcc.engine.schedule import stream
 from vtcc.errors import VtccError
-from vtcc.progress import note, report
+from vtcc.progress import note, report_rate
 
 FILE, INFO = "features.npy", "features.json"
 BLOCK = 16  # images of a forward pass; a view's numbers are drawn for a block at a time
@@ -162,14 +162,7 @@ def embed(
                 write_text(building / _DONE, json.dumps({"key": key, "images": done, "D": D}))
                 flushed = now
             if now - reported > _REPORTED or done == count:
-                rate = (done - began) / max(now - started, 1e-9)
-                report(
-                    "embed",
-                    done,
-                    count,
-                    images_per_second=round(rate, 1),
-                    seconds_left=round((count - done) / rate, 1),
-                )
+                report_rate("embed", done, count, started, began)
                 reported = now
     if done != count:
         raise VtccError(f"features: {done} of {count} images were given to the encoder")

@@ -1,6 +1,5 @@
 """A frozen encoder under the projectors: its features are made once and trained on as they are."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from vtcc import encoders
 from vtcc.config import Model
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 
 FITTED_ON = 50_000  # images that the components are computed from, evenly spaced
@@ -29,8 +29,7 @@ def encoder_identity(model: Model) -> dict[str, Any]:
     file = Path(model.weights)
     if not file.is_file():
         raise VtccError(f"train.model.weights: no file {model.weights!r} in {Path.cwd()}")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return {"name": model.encoder, "digest": digest, "source": f"file {model.weights}"}
+    return {"name": model.encoder, "digest": sha256(file), "source": f"file {model.weights}"}
 
 
 class FeatureInput(nn.Module):

@@ -1,6 +1,5 @@
 """What a checkpoint records of its training besides weights: enough to know it again."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from vtcc import encoders, version
 from vtcc.config import Train, flatten, to_dict
+from vtcc.digests import sha256
 from vtcc.engine.kernels import Kernels
 
 # Not part of what is computed: how often it is saved, and what `kernels` states resolved.
@@ -33,7 +33,7 @@ def describe(params: Train, digest: str, kernels: Kernels) -> dict[str, Any]:
     if pretrained := encoders.encoder_record(model.encoder, model.weights):
         weights = pretrained["digest"]
     else:
-        weights = hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ""
+        weights = sha256(file) if file and file.is_file() else ""
     return {
         "params": _plain(to_dict(params)),
         "digest": digest,

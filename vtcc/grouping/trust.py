@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.analysis.features import kmeans, silhouette, subsample
+from vtcc.analysis.metrics import contingency
 from vtcc.analysis.selection import effective_clusters
 from vtcc.grouping.clusters import Clusters
 
@@ -191,13 +192,10 @@ def confused(clusters: np.ndarray, other: np.ndarray) -> list[tuple[int, int, fl
         (one, other, overlap of their distributions over the other clustering, 0-1), from
         `CONFUSED` up.
     """
-    names, a = np.unique(clusters, return_inverse=True)
-    _, b = np.unique(other, return_inverse=True)
-    table = np.zeros((len(names), b.max() + 1))
-    np.add.at(table, (a, b), 1)
-    table /= table.sum(axis=1, keepdims=True)
+    counts, names, _ = contingency(clusters, other)
+    table = counts / counts.sum(axis=1, keepdims=True)
     found = [
-        (int(names[i]), int(names[j]), round(float(np.minimum(table[i], table[j]).sum()), 4))
+        (names[i], names[j], round(float(np.minimum(table[i], table[j]).sum()), 4))
         for i in range(len(names))
         for j in range(i + 1, len(names))
     ]

@@ -29,11 +29,6 @@ from vtcc.runner.dvc import share_cache
 CARRIED = ("vtcc", "flows", "data/catalog", "dvc.yaml", "dvc.lock", ".dvc/config", ".dvcignore")
 
 
-def presets(project: Path | None = None) -> list[str]:
-    """Names of the run presets of a project (default: those of the package), sorted."""
-    return compose.names("run", project)
-
-
 def resolve(
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -131,7 +126,7 @@ class Workspace:
         self.params = params or resolve(project=self.project)
         current = config.to_dict(config.load(self.project / paths.PARAMS))
         self.in_place = not private and self.params == current
-        self.home = _home(self.project)
+        self.home = paths.home(self.project)
         self.directory = self.project
         self.carried: list[str] = []
         self.env = environment(self.home)
@@ -241,14 +236,3 @@ def _remove(project: Path, worktree: Path) -> None:
     shutil.rmtree(worktree, ignore_errors=True)
     with contextlib.suppress(VtccError):
         git(project, "worktree", "prune")
-
-
-def _home(project: Path) -> Path:
-    """`paths.home()` for a given project: the main checkout its worktrees share."""
-    if os.environ.get("VTCC_HOME"):
-        return paths.home()
-    with contextlib.suppress(VtccError):
-        common = Path(git(project, "rev-parse", "--path-format=absolute", "--git-common-dir"))
-        if common.name == ".git" and (common.parent / paths.PARAMS).is_file():
-            return common.parent
-    return project

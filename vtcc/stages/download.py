@@ -13,6 +13,7 @@ from vtcc import config, paths, progress
 from vtcc.atomic import atomic_directory, scratch_directory, sweep
 from vtcc.data import catalog, folder, manifest, mirror, sources
 from vtcc.data.found import Found
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 
 _CHUNK = 1 << 20
@@ -101,8 +102,7 @@ def _write(content: bytes, target: Path) -> tuple[int, str]:
 
 
 def _move(file: Path, target: Path) -> tuple[int, str]:
-    with file.open("rb") as content:
-        sha = hashlib.file_digest(content, "sha256").hexdigest()
+    sha = sha256(file)
     file.rename(target)
     return target.stat().st_size, sha
 

@@ -79,48 +79,37 @@ def log_evaluation(
         VtccError: when the store cannot be reached.
     """
     with store.alone():  # so that two do not log the same
-        return _log(run, params, metrics, artifacts, experiment or run.get("experiment"), directory)
-
-
-def _log(
-    run: Mapping[str, Any],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    artifacts: Sequence[Path],
-    experiment: str | None,
-    directory: Path,
-) -> str:
-    client = store.client()
-    with store.reachable():
-        parent = runs.known_run(client, run.get("run_id")) or adopt(
-            client, experiment or "vtcc", run, directory / paths.MODEL
-        )
-        complete(client, parent, directory / paths.CURVES)
-        where = client.get_run(parent).info.experiment_id
-        scores = runs.finite(metrics)
-        fingerprint = _fingerprint([parent, dict(params), scores])
-        same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
-        if client.search_runs([where], same, max_results=1):
-            return parent
-    tags = {
-        runs.PARENT: parent,
-        "mlflow.runName": "evaluate",
-        **provenance.source_tags(runs.EVALUATE),
-    }
-    with _open_run(client, where, tags) as child:
+        client = store.client()
         with store.reachable():
-            runs.log_params(client, child, params)
-            runs.log_scores(client, child, scores)
-            runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
-        step = max(runs.last_steps(client, parent).values(), default=0)
-        for path in artifacts:
-            if path.exists():
-                client.log_artifact(child, str(path))
-                if path.suffix == ".png":
-                    _log_figure(client, child, path, step)
-        # Last, so that an interrupted evaluation is logged again rather than taken for complete.
-        client.set_tag(child, "vtcc.evaluation", fingerprint)
-    return parent
+            parent = runs.known_run(client, run.get("run_id")) or adopt(
+                client, experiment or run.get("experiment") or "vtcc", run, directory / paths.MODEL
+            )
+            complete(client, parent, directory / paths.CURVES)
+            where = client.get_run(parent).info.experiment_id
+            scores = runs.finite(metrics)
+            fingerprint = _fingerprint([parent, dict(params), scores])
+            same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
+            if client.search_runs([where], same, max_results=1):
+                return parent
+        tags = {
+            runs.PARENT: parent,
+            "mlflow.runName": "evaluate",
+            **provenance.source_tags(runs.EVALUATE),
+        }
+        with _open_run(client, where, tags) as child:
+            with store.reachable():
+                runs.log_params(client, child, params)
+                runs.log_scores(client, child, scores)
+                runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
+            step = max(runs.last_steps(client, parent).values(), default=0)
+            for path in artifacts:
+                if path.exists():
+                    client.log_artifact(child, str(path))
+                    if path.suffix == ".png":
+                        _log_figure(client, child, path, step)
+            # Last, so that an interrupted evaluation is logged again, not taken for complete.
+            client.set_tag(child, "vtcc.evaluation", fingerprint)
+        return parent
 
 
 def log_assessment(

@@ -1,6 +1,5 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +33,7 @@ def run(
         VtccError: when the file is no such checkpoint, or `out` holds something else.
     """
     check_out("--out", out, {f"{file}, which is to be imported": file}, force=force)
+    from vtcc.digests import sha256
     from vtcc.engine import checkpoint, upstream
     from vtcc.engine.model import parameter_count
     from vtcc.engine.model_info import imported_info, model_info
@@ -41,8 +41,6 @@ def run(
 
     model, facts = upstream.read_upstream(file, num_heads, image_size)
     mean, std = imagenet(facts.channels)
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
     reading = model_info(
         model=facts.model,
         num_clusters=facts.num_clusters,
@@ -53,7 +51,7 @@ def run(
         mean=mean,
         std=std,
     )
-    info = imported_info(reading, file=file.name, sha256=digest)
+    info = imported_info(reading, file=file.name, sha256=sha256(file))
     checkpoint.save_model(out, model, info)
     note(
         f"{out}: {parameter_count(model):,} parameters, K = {facts.num_clusters}, "
