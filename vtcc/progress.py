@@ -51,7 +51,7 @@ def describe(stage: str, progress: dict[str, Any]) -> str:
     for key, value in progress.items():
         if key in ("stage", "done", "total"):
             continue
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown = _short(value)
         if key == "images_per_second":
             parts.append(f"{shown} images/s")
         elif key == "seconds_left" and isinstance(value, int | float):

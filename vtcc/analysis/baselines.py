@@ -5,7 +5,6 @@ Pixels are flattened to 0-1; images above 32 pixels a side are averaged down fir
 where k-means on pixels does no worse and memory stays bounded.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,16 +70,12 @@ class Result:
     """A baseline's clusters.
 
     Attributes:
-        name: of the baseline.
         places: (m,) int64, which of `Inputs.rows` it saw, ascending.
         clusters: (m,) integers.
-        seconds: it took, imports included.
     """
 
-    name: str
     places: np.ndarray
     clusters: np.ndarray
-    seconds: float
 
 
 def run(name: str, inputs: Inputs) -> Result | None:
@@ -97,9 +92,7 @@ def run(name: str, inputs: Inputs) -> Result | None:
     places = inputs.subsample if quadratic else np.arange(len(inputs.rows))
     if missing(name, inputs):
         return None
-    start = time.monotonic()
-    clusters = method(inputs)
-    return Result(name, places, clusters, time.monotonic() - start)
+    return Result(places, method(inputs))
 
 
 def missing(name: str, inputs: Inputs) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vtcc.atomic import atomic_file
 from vtcc.digests import sha256, version
 from vtcc.encoders.catalog import EncoderCard
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
 if TYPE_CHECKING:
@@ -180,5 +180,5 @@ def _tensor_digest(file: Path, *version: int) -> str:
     try:
         return digest_of(load_file(file))
     except SafetensorError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error)
         raise VtccError(f"{file}: damaged safetensors ({reason}); copy or fetch it again") from None

@@ -12,7 +12,7 @@ from typing import Any
 from vtcc import quiet
 from vtcc.digests import sha256
 from vtcc.encoders.catalog import HubSource
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
 
 
@@ -77,8 +77,7 @@ def fetch(source: HubSource, title: str) -> Path:
         ) from None
     except Exception as error:
         # Network, disk and server break a download in ways that no list of types covers.
-        words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise HubUnreachable(f"{where}: not downloaded ({words})") from None
+        raise HubUnreachable(f"{where}: not downloaded ({in_one_line(error)})") from None
     check(file, source, title)
     return file
 

@@ -56,8 +56,3 @@ def session(graph: bytes) -> Any:
     options.log_severity_level = 3
     options.intra_op_num_threads = cpus.usable()
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def reason(error: Exception) -> str:
-    """Why there is no graph, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

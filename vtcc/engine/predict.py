@@ -63,7 +63,7 @@ class Predictor:
     Attributes:
         info: the model's `model.json`.
         num_clusters: K. cache_size: side in pixels of the images `predict` takes.
-        channels: C. max_pixels: decoding limit the model was trained under.
+        channels: C.
         decoding: how image files become such pixels, keywords of `vtcc.data.images.load`.
         clusters: names, centres and limits (`vtcc.grouping.clusters.Clusters`), where whoever
             loaded the model loaded them too; None otherwise.
@@ -81,10 +81,9 @@ class Predictor:
         self.num_clusters: int = info["num_clusters"]
         self.cache_size: int = info["cache_size"]
         self.channels: int = info["channels"]
-        self.max_pixels: int = info["max_pixels"]
         self.decoding: dict[str, Any] = {
             "channels": self.channels,
-            "max_pixels": self.max_pixels,
+            "max_pixels": info["max_pixels"],
             "size": self.cache_size,
             # Models of vtcc 0.1 say nothing of these.
             "bands": info.get("bands", []),

@@ -12,6 +12,7 @@ from vtcc.config import Train
 from vtcc.engine import cpus, onnx_graph
 from vtcc.engine.kernels import resolve_device
 from vtcc.engine.model import build_encoder
+from vtcc.errors import in_one_line
 from vtcc.progress import note
 
 # Largest difference of unit features by which a converted encoder may depart from torch's.
@@ -91,7 +92,7 @@ def _converted(encoder: nn.Module, image_size: int, channels: int) -> Runtime | 
         session = onnx_graph.session(graph)
         features = session.run(None, {"x": x.numpy()})[0]
     except Exception as error:  # whatever an encoder of timm's is made of
-        note(f"features by torch: this encoder has no ONNX form ({onnx_graph.reason(error)})")
+        note(f"features by torch: this encoder has no ONNX form ({in_one_line(error)})")
         return None
     ours, theirs = (F.normalize(torch.from_numpy(h), dim=1) for h in (features, expected))
     gap = float((ours - theirs).abs().max())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vtcc.atomic import atomic_file
 from vtcc.engine import onnx_graph
 from vtcc.engine.predict import Predictor
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.version import __version__
 
 OUTPUTS = ("cluster", "confidence", "probabilities", "embedding")
@@ -93,9 +93,7 @@ def _graph(predictor: Predictor) -> bytes:
     try:
         traced = onnx_graph.export(Pixels(predictor).eval(), example, takes="image", gives=OUTPUTS)
     except Exception as error:  # whatever an encoder of timm's is made of
-        raise VtccError(
-            f"this model cannot be expressed in ONNX: {onnx_graph.reason(error)}"
-        ) from error
+        raise VtccError(f"this model cannot be expressed in ONNX: {in_one_line(error)}") from error
     model = onnx.load_model_from_string(traced)
     model.producer_name, model.producer_version = "vtcc", __version__
     about = {key: predictor.info.get(key) for key in ("num_clusters", "image_size", "dataset")}

@@ -93,12 +93,6 @@ def _timed(material: Material, section: config.Train) -> float:
     """Seconds of a training step, over a few of them."""
     cache = material.cache
     mean, std = normalization(section.normalize, cache, section.model.encoder)
-    timing = plan.time_step(
-        material.inputs,
-        cache.rows("train"),
-        section,
-        mean=mean,
-        std=std,
-        seconds=4.0 if material.features is None else 1.0,
-    )
+    rehearsal = plan.Rehearsal(material.inputs, cache.rows("train"), section, mean, std)
+    timing = rehearsal.steps(4.0 if material.features is None else 1.0)
     return timing.mean * section.batch_size / timing.batch

@@ -9,7 +9,6 @@ them holds what the projectors have lost. Both scored better on the data that th
 on (docs/design.md). Neither can place tomorrow's images, so a projector learns the groups.
 """
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,10 +114,9 @@ def of_features(
     main, K = learned.main, learned.num_clusters
     every = np.arange(len(main.h))
     results: dict[str, Simpler] = {}
-    began = time.monotonic()
     labels = kmeans(main.space, K, seed, starts=5).labels_
-    title, taken = "k-means on what was trained", time.monotonic() - began
-    results["kmeans_embedding"] = Simpler(title, labels, every, main.space, taken)
+    title = "k-means on what was trained"
+    results["kmeans_embedding"] = Simpler(title, labels, every, main.space)
     if learned.material.features is not None:
         plain = learned.material.features.values[:, 0]
         encoder = main.info["model"]["encoder"]
@@ -137,17 +135,15 @@ def on_features(
     """
     rows = subsample(len(features), MAPPED, seed)
     plain = unit_rows(np.asarray(features[rows], np.float32))
-    began = time.monotonic()
     groups = {"kmeans": ("k-means", kmeans(pca(plain, COMPONENTS, seed), K, seed, 5).labels_)}
     if len(rows) >= UMAP_LEAST_IMAGES:
         mapped = _features_map(features[rows], seed) if mapped is None else mapped
         groups["umap_kmeans"] = ("UMAP + k-means", kmeans(mapped, K, seed, 10).labels_)
         groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped, len(mapped) // 100))
-    taken = time.monotonic() - began
     results = {}
     for name, (title, labels) in groups.items():
         title = f"{title} on {encoder}'s features"
-        results[f"{name}_features"] = Simpler(title, labels, rows, plain, taken)
+        results[f"{name}_features"] = Simpler(title, labels, rows, plain)
     return results
 
 

@@ -54,11 +54,7 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
         _check_cache(params, cache)
         if params.train.model.reads_features:
             embed.opened(embed.wanted(params, cache))
-        if params.train.batch_size < 2 * count:
-            raise VtccError(
-                f"train.batch_size: {params.train.batch_size} images for {count} processes; "
-                f"BatchNorm needs two in each, so use at most {params.train.batch_size // 2}"
-            )
+        launch.check_batch(params.train.batch_size, count)
         again = ["--resume", str(resume)] if resume else []
         launch.run([sys.executable, "-m", "vtcc", "train", *again], count)
     from vtcc.engine import distributed
