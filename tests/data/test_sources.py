@@ -11,7 +11,7 @@ from tests.data import layouts
 from tests.data.layouts import NAMES, idx, shrink, upstream, write
 from vtcc.data import mirror
 from vtcc.data.catalog import Card
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.sources import Places, find, pickles
 from vtcc.data.sources.arrays import png, read_idx
 from vtcc.errors import VtccError
@@ -37,7 +37,7 @@ def unpack(content) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def by_path(found: Found) -> dict[str, tuple[bytes, str]]:
+def by_path(found: ImageSet) -> dict[str, tuple[bytes, str]]:
     """path -> content, class name"""
     rows = {}
     for i, path in enumerate(found.paths):
@@ -47,7 +47,7 @@ def by_path(found: Found) -> dict[str, tuple[bytes, str]]:
     return rows
 
 
-def check(card: Card, found: Found) -> dict[str, tuple[bytes, str]]:
+def check(card: Card, found: ImageSet) -> dict[str, tuple[bytes, str]]:
     known = bool(card.class_counts)
     assert check_card(card, found, allow_missing=False) is known
     rows = by_path(found)

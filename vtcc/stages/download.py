@@ -12,7 +12,7 @@ import pandas as pd
 from vtcc import config, paths, progress
 from vtcc.atomic import atomic_directory, scratch_directory, sweep
 from vtcc.data import catalog, folder, manifest, mirror, sources
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.digests import sha256
 from vtcc.errors import VtccError
 
@@ -77,7 +77,7 @@ def run() -> None:
     progress.note(f"{params.dataset.name}: {len(rows)} images in {raw}{apart}")
 
 
-def _write_images(found: Found, rows: list[int], directory: Path) -> pd.DataFrame:
+def _write_images(found: ImageSet, rows: list[int], directory: Path) -> pd.DataFrame:
     directory.mkdir()
     written: list[tuple[str, int, str]] = []
     made: set[Path] = {directory}
@@ -124,7 +124,7 @@ def _copy(file: Path, target: Path) -> tuple[int, str]:
     return size, sha.hexdigest()
 
 
-def _label_table(found: Found, rows: list[int]) -> pd.DataFrame:
+def _label_table(found: ImageSet, rows: list[int]) -> pd.DataFrame:
     if found.labels is None:
         return pd.DataFrame(columns=manifest.LABEL_COLUMNS)
     labels = [found.labels[row] for row in rows]
@@ -137,7 +137,7 @@ def _label_table(found: Found, rows: list[int]) -> pd.DataFrame:
     )
 
 
-def check_card(card: catalog.Card, found: Found, allow_missing: bool) -> bool:
+def check_card(card: catalog.Card, found: ImageSet, allow_missing: bool) -> bool:
     """Holds what was found against the card; a check of severity `warn` prints a note instead.
 
     Args:
@@ -172,7 +172,7 @@ def check_card(card: catalog.Card, found: Found, allow_missing: bool) -> bool:
     return _check_classes(card, found)
 
 
-def _check_classes(card: catalog.Card, found: Found) -> bool:
+def _check_classes(card: catalog.Card, found: ImageSet) -> bool:
     if found.labels is None or not card.class_counts:
         return False
     counts = Counter(found.class_names[label] for label in found.labels)
