@@ -45,7 +45,10 @@ def run() -> None:
     sweep(*_OUTPUTS)
     cache = open_cache(paths.CACHE)
     predictor = clusters.load_predictor(paths.MODEL)
-    _check_fit(cache, predictor)
+    check_fit(str(paths.MODEL), cache, predictor, "run `vtcc train` (or `dvc repro evaluate`)")
+    trained_on = predictor.info.get("dataset", {}).get("digest")
+    if trained_on and trained_on != cache.digest:
+        note(f"{paths.MODEL}: trained on other images than {paths.CACHE} holds now")
     if "DVC_STAGE" in os.environ:  # DVC starts this stage once it has noted the model
         resuming.forget()
     if params.evaluate.baselines and read_labels(paths.LABELS, cache.paths) is None:
@@ -109,17 +112,18 @@ class _Steps:
         report("evaluate", self.names.index(step) + 1, len(self.names), step=step, seconds=seconds)
 
 
-def _check_fit(cache: "Cache", predictor: "Predictor") -> None:
+def check_fit(model: str, cache: "Cache", predictor: "Predictor", remedy: str) -> None:
+    """Refuses images that are not as the model reads them.
+
+    Raises:
+        VtccError: naming the `model`, both shapes and the `remedy`.
+    """
     ours = (cache.image_size, cache.image_size, cache.channels)
     theirs = (predictor.cache_size, predictor.cache_size, predictor.channels)
     if ours != theirs:
         raise VtccError(
-            f"{paths.MODEL}: the model takes images of shape {theirs}, but {paths.CACHE} holds "
-            f"{ours}; run `vtcc train` (or `dvc repro evaluate`)"
+            f"{model}: takes images of shape {theirs}, but {paths.CACHE} holds {ours}; {remedy}"
         )
-    trained_on = predictor.info.get("dataset", {}).get("digest")
-    if trained_on and trained_on != cache.digest:
-        note(f"{paths.MODEL}: trained on other images than {paths.CACHE} holds now")
 
 
 def _predict(

@@ -106,7 +106,10 @@ def _draw(out: Path, found: list[Run], pairs: list[Pair | None]) -> None:
             axes = parts[0][0].subplots(1, panels, squeeze=False)[0]
             _bars(axes[0], found)
             for ax, (i, pair) in zip(axes[1:], known, strict=True):
-                _counts(ax, pair, chr(66 + i))
+                plots.counts(ax, pair.table, pair.rows, pair.columns)
+                ax.set_xlabel(f"cluster in {chr(66 + i)}")
+                ax.set_ylabel("cluster in A")
+                ax.set_title(f"A and {chr(66 + i)}: ARI {pair.ari:.3f}")
             row = 1
             for i, pair, shown in images:
                 if shown:
@@ -133,22 +136,6 @@ def _bars(ax: Any, found: list[Run]) -> None:
     ax.set_title("scores" if "acc" in names else "label-free figures")
     ax.legend(frameon=False, loc="lower right")
     ax.spines[["top", "right"]].set_visible(False)
-
-
-def _counts(ax: Any, pair: Pair, other: str) -> None:
-    shares = pair.table / np.maximum(pair.table.sum(1, keepdims=True), 1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(len(pair.columns)), pair.columns, fontsize=7)
-    ax.set_yticks(range(len(pair.rows)), pair.rows, fontsize=7)
-    ax.set_xlabel(f"cluster in {other}")
-    ax.set_ylabel("cluster in A")
-    ax.set_title(f"A and {other}: ARI {pair.ari:.3f}")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    if max(pair.table.shape) <= 15:
-        for i, j in zip(*np.nonzero(pair.table), strict=True):
-            ink = "white" if shares[i, j] > 0.55 else "black"
-            ax.text(j, i, pair.table[i, j], ha="center", va="center", color=ink, fontsize=7)
 
 
 def _thumbnails(pair: Pair) -> list[np.ndarray]:

@@ -100,21 +100,13 @@ class Rungs:
         remove(self.scratch)
 
     def _info(self) -> dict[str, Any]:
-        from vtcc.engine.model_info import model_info
+        from vtcc.engine.model_info import reading_info
         from vtcc.engine.normalization import normalization
 
         train = self._params.train
         mean, std = normalization(train.normalize, self._cache, train.model.encoder)
-        return model_info(
-            model=train.model,
-            num_clusters=train.num_clusters,
-            image_size=train.image_size,
-            cache_size=self._cache.image_size,
-            channels=self._cache.channels,
-            max_pixels=self._params.validate.max_pixels,
-            mean=mean,
-            std=std,
-        )
+        most = self._params.validate.max_pixels
+        return reading_info(self._cache, train, max_pixels=most, mean=mean, std=std)
 
 
 def judge(directory: Path, yardstick: Yardstick, keep: Path) -> dict[str, float]:
