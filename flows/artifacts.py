@@ -50,11 +50,11 @@ def table(key: str, rows: list[dict[str, Any]], description: str) -> None:
 @_shown
 def stages(runs: list[dvc.StageRun], link: str | None, run_id: str | None) -> None:
     """The artifact `vtcc-stages`: what was computed, what was cached and by which run."""
-    made = f"[{run_id}]({link})" if link else run_id or "not tracked"
+    shown_run = f"[{run_id}]({link})" if link else run_id or "not tracked"
     lines = ["| stage | | seconds | MLflow run |", "|---|---|---|---|"]
     lines += [
         f"| {r.stage} | {r.how if r.how == 'ran' else f'cached ({r.how})'} | {r.seconds:.1f} | "
-        f"{made if r.stage in ('train', 'evaluate') else ''} |"
+        f"{shown_run if r.stage in ('train', 'evaluate') else ''} |"
         for r in runs
     ]
     create_markdown_artifact(key="vtcc-stages", markdown="\n".join(lines))

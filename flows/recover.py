@@ -46,15 +46,15 @@ def settle(home: Path) -> list[str]:
     workspace.prune(home)
     release_stale_locks(home)
     _close_tracking(home)
-    with records.dead(home, PREFECT_API_URL.value()) as found:
-        if not found:
+    with records.dead(home, PREFECT_API_URL.value()) as dead:
+        if not dead:
             return []
         with get_client(sync_client=True) as client:
-            for record in found:
+            for record in dead:
                 if record.lease:
                     with contextlib.suppress(ObjectNotFound):
                         client.release_concurrency_slots_with_lease(UUID(record.lease))
-            return [_close(client, run) for run in _open_runs(client, found)]
+            return [_close(client, run) for run in _open_runs(client, dead)]
 
 
 def settle_here() -> list[str]:
@@ -86,16 +86,16 @@ def restart_pending(deployments: list[UUID]) -> int:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING])),
     )
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=wanted)
-        for run in found:
+        pending = client.read_flow_runs(flow_run_filter=wanted)
+        for run in pending:
             again: State = Scheduled(message="its runner was ended before it started")
             client.set_flow_run_state(run.id, again, force=True)
-    return len(found)
+    return len(pending)
 
 
-def _open_runs(client: SyncPrefectClient, found: list[records.Record]) -> list[FlowRun]:
+def _open_runs(client: SyncPrefectClient, dead: list[records.Record]) -> list[FlowRun]:
     wanted = FlowRunFilter(
-        id=FlowRunFilterId(any_=[UUID(record.flow_run) for record in found]),
+        id=FlowRunFilterId(any_=[UUID(record.flow_run) for record in dead]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_OPEN)),
     )
     return client.read_flow_runs(flow_run_filter=wanted)

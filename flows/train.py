@@ -128,19 +128,19 @@ def _show(
     link = artifacts.run_url(version.experiment, version.run)
     artifacts.mlflow_link(link, version.run)
     artifacts.stages(runs, link, version.run)
-    facts = {
+    about = {
         "model": version.model,
         "champion": version.champion,
         "run": version.run,
         "tracking": version.tracking,
     }
     if experiment:
-        facts["dvc experiment"] = experiment
+        about["dvc experiment"] = experiment
     if where.carried:
-        facts["uncommitted, carried along"] = ", ".join(where.carried)
-    told = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
-    listed = "\n".join(f"- {key}: `{value}`" for key, value in facts.items())
-    artifacts.scores(metrics, f"Stages: {told}\n\n{listed}")
+        about["uncommitted, carried along"] = ", ".join(where.carried)
+    durations = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
+    listed = "\n".join(f"- {key}: `{value}`" for key, value in about.items())
+    artifacts.scores(metrics, f"Stages: {durations}\n\n{listed}")
     pictures(where)
 
 

@@ -91,10 +91,10 @@ def versions() -> dict[str, str]:
 
 def environment() -> str:
     """Python and every installed distribution as `name==version` lines."""
-    found = {
+    installed = {
         (d.metadata["Name"] or "").lower(): d.version for d in importlib.metadata.distributions()
     }
-    lines = [f"{name}=={version}\n" for name, version in sorted(found.items()) if name]
+    lines = [f"{name}=={version}\n" for name, version in sorted(installed.items()) if name]
     return f"# Python {platform.python_version()}\n" + "".join(lines)
 
 

@@ -56,9 +56,9 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     """
     finite = [c for c in candidates if _is_finite(c)]
     if not finite:
-        found = "there is none" if not candidates else f"none of {len(candidates)} is finite"
+        reason = "there is none" if not candidates else f"none of {len(candidates)} is finite"
         raise VtccError(
-            f"no checkpoint to choose from: {found}; the training diverged or ended too early, "
+            f"no checkpoint to choose from: {reason}; the training diverged or ended too early, "
             "try a lower train.optimizer.learning_rate or train.precision: fp32"
         )
     most = max(c.clusters_used for c in finite)

@@ -28,8 +28,8 @@ def cached(source: HubSource) -> Path | None:
 def _cached_at(source: HubSource, revision: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(source.repo, source.file, revision=revision)
-    return Path(found) if isinstance(found, str) and Path(found).is_file() else None
+    path = try_to_load_from_cache(source.repo, source.file, revision=revision)
+    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
 
 
 def cache_directory() -> Path:

@@ -125,14 +125,14 @@ def _torch_load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # torch's remarks on foreign files help nobody here
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not found:
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if not match:
             # torch's own text goes on about its defaults.
             raise _not_a_checkpoint(
                 path, "a pickle of something else, which could run code and was not opened"
             ) from None
         raise VtccError(
-            f"{path}: holds more than tensors ({found[1]}), which could run code while loading, so "
+            f"{path}: holds more than tensors ({match[1]}), which could run code while loading, so "
             "it was not opened; if you trust it, extract the weights yourself, best in a "
             "container without network: torch.save({'net': torch.load(FILE, weights_only=False)"
             "['net']}, 'weights.pt'), or whatever key holds them, and give weights.pt instead"

@@ -181,8 +181,8 @@ def _in_package(source: PackageSource) -> Path | None:
 
 
 def _first(directory: Path, patterns: list[str]) -> Path | None:
-    found = (file for pattern in patterns for file in sorted(directory.glob(pattern)))
-    return next((file for file in found if file.is_file()), None)
+    matches = (file for pattern in patterns for file in sorted(directory.glob(pattern)))
+    return next((file for file in matches if file.is_file()), None)
 
 
 def _intact(file: Path, expected: str | None, place: str) -> bool:

@@ -115,7 +115,7 @@ def _width(model: nn.Module, name: str, image_size: int, channels: int) -> int:
     was = model.training
     try:
         with torch.no_grad():
-            found = model.eval()(torch.zeros(1, channels, image_size, image_size))
+            features = model.eval()(torch.zeros(1, channels, image_size, image_size))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise VtccError(
             f"train.model.encoder: timm's {name} does not take images of {image_size} pixels "
@@ -123,8 +123,8 @@ def _width(model: nn.Module, name: str, image_size: int, channels: int) -> int:
         ) from None
     finally:
         model.train(was)
-    if not isinstance(found, Tensor) or found.ndim != 2:
+    if not isinstance(features, Tensor) or features.ndim != 2:
         raise VtccError(
             f"train.model.encoder: timm's {name} gives no one vector per image; take another"
         )
-    return int(found.shape[1])
+    return int(features.shape[1])

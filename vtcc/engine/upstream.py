@@ -203,7 +203,7 @@ def _check(weights: dict[str, Tensor], model: nn.Module, path: Path) -> None:
     problems = []
     for word, names in (("missing", missing), ("unexpected", unexpected), ("ill-shaped", shaped)):
         if names:
-            told = [
+            described = [
                 _theirs(k)
                 + (
                     f" {tuple(weights[k].shape)}, expected {tuple(wanted[k].shape)}"
@@ -212,7 +212,7 @@ def _check(weights: dict[str, Tensor], model: nn.Module, path: Path) -> None:
                 )
                 for k in names
             ]
-            problems.append(f"{len(names)} {word}: {some(told)}")
+            problems.append(f"{len(names)} {word}: {some(described)}")
     if problems:
         raise VtccError(f"{path}: not the weights of a VTCC model ({'; '.join(problems)})")
     check_numbers({_theirs(k): v for k, v in weights.items()}, path)

@@ -234,7 +234,7 @@ def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, 
             x = torch.from_numpy(embedding).to(predictor.device)
             heads.append(
                 np.stack(
-                    [one(x).float().softmax(1).cpu().numpy() for one in model.cluster_projectors]
+                    [head(x).float().softmax(1).cpu().numpy() for head in model.cluster_projectors]
                 )
             )
         report("assign", min(start + _PART, N), N)

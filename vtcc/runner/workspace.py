@@ -183,8 +183,8 @@ class Workspace:
         self._link_source()
         mirror = self.params["download"]["mirror"]
         if mirror and "://" not in mirror and not Path(mirror).is_absolute():
-            found = str((self.project / mirror).resolve())
-            self.params = config.override(self.params, {"download.mirror": found})
+            absolute = str((self.project / mirror).resolve())
+            self.params = config.override(self.params, {"download.mirror": absolute})
         text = yaml_file.dump(self.params)
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
 

@@ -114,15 +114,15 @@ def opened(want: Wanted) -> "Features":
     """
     from vtcc.engine.features import open_features
 
-    found = present()
-    if found is None or found == _NOT_NEEDED:
+    info = present()
+    if info is None or info == _NOT_NEEDED:
         raise VtccError(
             f"{paths.FEATURES}: no features here, which train.model.frozen needs; run `vtcc embed`"
         )
-    if found["key"] != want.key:
+    if info["key"] != want.key:
         raise VtccError(
             f"{paths.FEATURES}: of other images, weights, views or sizes than params.yaml and "
-            f"{paths.CACHE} now have (there {found['key']}, here {want.key}); run `vtcc embed` "
+            f"{paths.CACHE} now have (there {info['key']}, here {want.key}); run `vtcc embed` "
             "(or `dvc repro -f embed`)"
         )
     return open_features(paths.FEATURES)
@@ -153,8 +153,8 @@ def of_model(info: dict[str, Any], directory: Path = paths.FEATURES) -> "Feature
     from vtcc.engine.features import open_features
 
     key = info.get("features")
-    found = present(directory) if key else None
-    if not found or found.get("key") != key:
+    stored = present(directory) if key else None
+    if not stored or stored.get("key") != key:
         return None
     return open_features(directory)
 
@@ -165,7 +165,7 @@ def _embed(params: config.Params, cache: Any, want: Wanted, scratch: Path) -> No
     started, encoder = time.monotonic(), want.encoder
     licence = f", licence {encoder['licence']}" if "licence" in encoder else ""
     note(f"encoder {encoder['name']}: {encoder['source']}{licence}")
-    made = features.embed(
+    embedded = features.embed(
         scratch / "features",
         lambda start: cache.images[start:],
         len(cache.images),
@@ -181,7 +181,7 @@ def _embed(params: config.Params, cache: Any, want: Wanted, scratch: Path) -> No
             _put(scratch / "features" / name, directory / name)
         sync_files(directory)
     resuming.finish(scratch)
-    N, views, D = made.values.shape
+    N, views, D = embedded.values.shape
     note(
         f"{paths.FEATURES}: {N} images, each as it is and in {views - 1} views, {D} features "
         f"({time.monotonic() - started:.0f} s since this start)"

@@ -169,15 +169,15 @@ def _scores(cache: "Cache", labels: Labels | None, applied: Applied) -> dict[str
         rows = rows[applied.cluster[rows] >= 0]
         if not len(rows):
             continue
-        found: dict[str, Any] = {"images": len(rows), **label_free(applied.shares[rows])}
+        figures: dict[str, Any] = {"images": len(rows), **label_free(applied.shares[rows])}
         if labels is not None:
             scored = rows[labels.known[rows]]
-            found["labelled_images"] = len(scored)
+            figures["labelled_images"] = len(scored)
             if len(scored):
-                found["classes"] = len({labels.label[i] for i in scored})
+                figures["classes"] = len({labels.label[i] for i in scored})
                 true = [labels.label[i] for i in scored]
-                found |= clustering_scores(true, applied.cluster[scored])
-        metrics |= {prefix + key: value for key, value in found.items()}
+                figures |= clustering_scores(true, applied.cluster[scored])
+        metrics |= {prefix + key: value for key, value in figures.items()}
     return metrics
 
 

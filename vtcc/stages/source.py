@@ -32,5 +32,5 @@ def run() -> None:
     else:
         kind, files = "archive", [origin.path]
         digest = folder.fingerprint([""], files)
-    found = {"kind": kind, "files": len(files), "digest": digest}
-    write_text(paths.SOURCE, json.dumps(found, indent=2) + "\n")
+    described = {"kind": kind, "files": len(files), "digest": digest}
+    write_text(paths.SOURCE, json.dumps(described, indent=2) + "\n")

@@ -141,7 +141,7 @@ def how(command: str, runs: list[dict[str, Any]], title: str, params: dict[str, 
     """
     rows = [[Cell("Again"), Cell(command, code=True, kind="free")]]
     # The words are written for Markdown.
-    facts = {k: v.replace("`", "") for k, v in results.surroundings(runs).items()} if runs else {}
-    rows += [[Cell(key), Cell(value, kind="free")] for key, value in facts.items()]
+    origin = {k: v.replace("`", "") for k, v in results.surroundings(runs).items()} if runs else {}
+    rows += [[Cell(key), Cell(value, kind="free")] for key, value in origin.items()]
     listed = [[Cell(k, code=True), Cell(str(v), code=True)] for k, v in params.items()]
     return Section("How", rows=rows, below=(title, listed))

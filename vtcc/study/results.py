@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     except VtccError as error:
         sys.exit(f"error: {error}")
     if given.check:
-        found = page.read_text(encoding="utf-8") if page.is_file() else ""
-        if found != text:
+        written = page.read_text(encoding="utf-8") if page.is_file() else ""
+        if written != text:
             sys.exit(f"error: {page} is not what the records give; run `make results`")
         return
     write_text(page, text)
@@ -112,19 +112,19 @@ def _baseline(loaded: dict[str, Any], study: dict[str, Any]) -> str:
 
 
 def _question(study: dict[str, Any]) -> list[str]:
-    said = [" ".join(str(study[k]).split()) for k in ("title", "question") if study.get(k)]
-    return [f"{s if s.endswith(('.', '?')) else s + '.'}\n" for s in said]
+    sentences = [" ".join(str(study[k]).split()) for k in ("title", "question") if study.get(k)]
+    return [f"{s if s.endswith(('.', '?')) else s + '.'}\n" for s in sentences]
 
 
 def _literature(
     loaded: dict[str, dict[int, dict[str, Any]]], known: dict[str, list[dict[str, Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
     """What is quoted for the images that were used, by the name it is quoted under."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    quotes: dict[str, list[dict[str, Any]]] = {}
     for runs in loaded.values():
         rows = quoted.of(next(iter(runs.values()))["params"], known)
-        found |= {name: rows for name, others in known.items() if rows and others is rows}
-    return found
+        quotes |= {name: rows for name, others in known.items() if rows and others is rows}
+    return quotes
 
 
 def _reference(known: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -178,11 +178,11 @@ def _quoted(folder: Path) -> list[dict[str, Any]]:
 
 
 def _score_table(runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> str:
-    found = records.methods(_metrics(runs))
-    if not found:
+    methods = records.methods(_metrics(runs))
+    if not methods:
         return _label_free_table(runs)
     rows = []
-    for method, prefix in found.items():
+    for method, prefix in methods.items():
         rows.append(_scores(TITLES.get(method, method), runs, prefix))
     rows += [_of_others(entry) for entry in entries]
     return tables.markdown(["", *(s.upper() for s in COMPARED)], rows)
@@ -212,13 +212,13 @@ def _label_free_table(runs: list[dict[str, Any]]) -> str:
 
 def _facts(runs: list[dict[str, Any]], presets: Path) -> str:
     first = runs[0]
-    facts = {"Configuration": _configuration(first, first.get("preset"), presets)}
-    facts |= {"Time": _times(runs)} | surroundings(runs) | _again(runs)
-    return _list(facts)
+    items = {"Configuration": _configuration(first, first.get("preset"), presets)}
+    items |= {"Time": _times(runs)} | surroundings(runs) | _again(runs)
+    return _list(items)
 
 
-def _list(facts: dict[str, str]) -> str:
-    return "\n".join(f"- {key}: {value}" for key, value in facts.items()) + "\n"
+def _list(items: dict[str, str]) -> str:
+    return "\n".join(f"- {key}: {value}" for key, value in items.items()) + "\n"
 
 
 def surroundings(runs: list[dict[str, Any]]) -> dict[str, str]:
@@ -340,11 +340,11 @@ def _comparison(
         parts.append(tables.markdown(["", *(s.upper() for s in COMPARED)], others))
     for name, row in zip(loaded, rows, strict=True):
         parts += [f"`{row.name}`: {text}" for text in _note(root / name)]
-    facts = {
+    items = {
         f"Configuration of `{here}`": _configuration(base[0], base[0].get("preset"), presets),
         "Time": "; ".join(f"`{row.name}` {_times(list(row.runs.values()))}" for row in rows),
     }
-    parts.append(_list(facts | surroundings(every) | _again(every)))
+    parts.append(_list(items | surroundings(every) | _again(every)))
     return parts
 
 

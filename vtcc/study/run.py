@@ -156,12 +156,12 @@ class Trainings(workers.Workers):
         code = provenance.commit(where.directory)
         while not self.stopping:
             with self.lock:
-                one = self.next() if self._begun < self.total else None
-                if one is None:
+                current = self.next() if self._begun < self.total else None
+                if current is None:
                     return
                 self._begun += 1
-                params = config.flatten(one.setting.seeded(one.seed))
-                attempt = Attempt(one, self._begun, where, code, params)
+                params = config.flatten(current.setting.seeded(current.seed))
+                attempt = Attempt(current, self._begun, where, code, params)
             try:
                 self._run(attempt)
             except PrunedError as why:
@@ -170,32 +170,32 @@ class Trainings(workers.Workers):
                 raise
             except VtccError as error:
                 reason = " ".join(str(error).split())
-                self.outcome.failed[one] = reason
+                self.outcome.failed[current] = reason
                 self._end(attempt, "failed", reason=reason)
 
     def _run(self, attempt: Attempt) -> None:
-        one, where = attempt.run, attempt.where
+        current, where = attempt.run, attempt.where
         left = self.left(self.total - attempt.number + 1, self.before)
-        self.say(f"{attempt.number}/{self.total} {self.described(one)}{left}")
+        self.say(f"{attempt.number}/{self.total} {self.described(current)}{left}")
         started = time.monotonic()
-        where.write(config.override(one.setting.seeded(one.seed), self.unrecorded))
+        where.write(config.override(current.setting.seeded(current.seed), self.unrecorded))
         self._look(attempt)
         if known := self.known(attempt):
-            self.outcome.kept.append(one)
-            folder = records.directory(one.setting.record, self.root)
-            self.say(f"  {one}: recorded, in {folder}")
-            self._adopt(one, known)
+            self.outcome.kept.append(current)
+            folder = records.directory(current.setting.record, self.root)
+            self.say(f"  {current}: recorded, in {folder}")
+            self._adopt(current, known)
             return
         self.train(attempt)
         if attempt.done["train"].how == "ran":
             self.seconds.append(time.monotonic() - started)
-        self.outcome.ran.append(one)
+        self.outcome.ran.append(current)
         training, run = (read_json(where.directory / file) for file in (paths.TRAINING, paths.RUN))
         self._end(attempt, "complete", training=training, run_id=run.get("run_id"))
 
-    def described(self, one: Run) -> str:
+    def described(self, run: Run) -> str:
         """The run for the line that says that it begins."""
-        return str(one)
+        return str(run)
 
     def _look(self, attempt: Attempt) -> None:
         """Finds out which images the run sees; fetches them where that is needed."""
@@ -235,35 +235,35 @@ class Trainings(workers.Workers):
             raise
 
     def _end(self, attempt: Attempt, state: str, **more: Any) -> None:
-        one = attempt.run
+        current = attempt.run
         record = self.record(attempt, **more)
         with self.lock:
-            file = records.write(one.setting.record, record, self.root, state)
+            file = records.write(current.setting.record, record, self.root, state)
             if state == "complete":
                 seconds = sum(record["seconds"].values())
-                self.say(f"  {one}: {scores(record['metrics'])} in {seconds:.0f} s -> {file}")
+                self.say(f"  {current}: {scores(record['metrics'])} in {seconds:.0f} s -> {file}")
             else:
-                self.say(f"  {one}: {state}: {record['reason']}")
+                self.say(f"  {current}: {state}: {record['reason']}")
             self.ended(attempt, state, record)
             if state != "failed":
-                self._adopt(one, record)
+                self._adopt(current, record)
 
-    def _adopt(self, one: Run, record: dict[str, Any]) -> None:
+    def _adopt(self, run: Run, record: dict[str, Any]) -> None:
         if self.tracker:
-            label = str(one).removeprefix(f"{self.plan.name} ")
+            label = str(run).removeprefix(f"{self.plan.name} ")
             with self.lock:
-                self.tracker.adopt(one.setting.name, record.get("run_id"), label)
+                self.tracker.adopt(run.setting.name, record.get("run_id"), label)
 
     def record(self, attempt: Attempt, **more: Any) -> dict[str, Any]:
         """A run as it is recorded, whatever became of it; `more` belongs to its state."""
-        one = attempt.run
+        current = attempt.run
         return {
             self.kind: self.plan.name,
-            "setting": one.setting.name,
-            "seed": one.seed,
+            "setting": current.setting.name,
+            "seed": current.seed,
             "command": self._command(),
             "preset": self.plan.preset,
-            "overrides": one.setting.overrides,
+            "overrides": current.setting.overrides,
             "params": attempt.params,
             "seconds": {s: round(d.seconds, 1) for s, d in attempt.done.items()},
             "how": {s: d.how for s, d in attempt.done.items()},
@@ -363,10 +363,10 @@ def check_records(runs: Iterable[Run], root: Path) -> None:
     Raises:
         VtccError: naming the file and the first parameters that differ.
     """
-    for one in runs:
-        if known := records.load(one.setting.record, root).get(one.seed):
-            file = records.directory(one.setting.record, root) / f"seed{one.seed}.json"
-            now = config.flatten(one.setting.seeded(one.seed))
+    for run in runs:
+        if known := records.load(run.setting.record, root).get(run.seed):
+            file = records.directory(run.setting.record, root) / f"seed{run.seed}.json"
+            now = config.flatten(run.setting.seeded(run.seed))
             records.refuse_others(file, known["params"], now, "study")
 
 

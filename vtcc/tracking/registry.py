@@ -176,10 +176,10 @@ def _version(client: "MlflowClient", name: str, run_id: str, model_id: str) -> s
     source = f"models:/{model_id}"
     with contextlib.redirect_stderr(io.StringIO()):  # MLflow tells what we tell below
         try:
-            made = mlflow.register_model(source, name, await_registration_for=60)
+            registered = mlflow.register_model(source, name, await_registration_for=60)
         except MlflowException as error:
             raise VtccError(f"{name}: not registered ({store.reason(error)})") from error
-    return str(made.version)
+    return str(registered.version)
 
 
 def _describe(

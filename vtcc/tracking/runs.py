@@ -242,13 +242,13 @@ def _monitors() -> "list[BaseMetricsMonitor]":
 
 def _system_figures(monitors: "list[BaseMetricsMonitor]") -> dict[str, float]:
     """What the machine does now, by the names of MLflow's page "System metrics"."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for monitor in monitors:
         with contextlib.suppress(Exception):  # a figure is worth no training
             monitor.collect_metrics()
-            found |= {f"system/{k}": v for k, v in monitor.aggregate_metrics().items()}
+            figures |= {f"system/{k}": v for k, v in monitor.aggregate_metrics().items()}
         monitor.clear_metrics()
-    return found
+    return figures
 
 
 def known_run(client: "MlflowClient", run_id: str | None) -> str | None:
@@ -321,7 +321,7 @@ def last_steps(client: "MlflowClient", run_id: str) -> dict[str, int]:
     """The last epoch that the run has of each figure."""
     names = client.get_run(run_id).data.metrics
     steps = {name: [m.step for m in client.get_metric_history(run_id, name)] for name in names}
-    return {name: max(found) for name, found in steps.items() if found}
+    return {name: max(epochs) for name, epochs in steps.items() if epochs}
 
 
 def log_figures(

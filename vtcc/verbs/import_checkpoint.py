@@ -39,14 +39,14 @@ def run(
     from vtcc.engine.model_info import imported_info, model_info
     from vtcc.engine.normalization import imagenet
 
-    model, facts = upstream.read_upstream(file, num_heads, image_size)
-    mean, std = imagenet(facts.channels)
+    model, architecture = upstream.read_upstream(file, num_heads, image_size)
+    mean, std = imagenet(architecture.channels)
     reading = model_info(
-        model=facts.model,
-        num_clusters=facts.num_clusters,
-        image_size=facts.image_size,
-        cache_size=facts.image_size,
-        channels=facts.channels,
+        model=architecture.model,
+        num_clusters=architecture.num_clusters,
+        image_size=architecture.image_size,
+        cache_size=architecture.image_size,
+        channels=architecture.channels,
         max_pixels=MAX_PIXELS,
         mean=mean,
         std=std,
@@ -54,8 +54,8 @@ def run(
     info = imported_info(reading, file=file.name, sha256=sha256(file))
     checkpoint.save_model(out, model, info)
     note(
-        f"{out}: {parameter_count(model):,} parameters, K = {facts.num_clusters}, "
-        f"{facts.image_size} px, {num_heads} heads; "
+        f"{out}: {parameter_count(model):,} parameters, K = {architecture.num_clusters}, "
+        f"{architecture.image_size} px, {num_heads} heads; "
         f"try `vtcc predict IMAGES --model {out} --out clusters.csv`"
     )
 

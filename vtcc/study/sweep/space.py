@@ -118,9 +118,11 @@ class Dimension:
         if self.choices:
             return {"choices": list(self.choices)}
         bounds = {"low": self.low, "high": self.high}
-        found: dict[str, Any] = {k: int(v) if self.whole else v for k, v in bounds.items()}
+        described: dict[str, Any] = {k: int(v) if self.whole else v for k, v in bounds.items()}
         return (
-            found | ({"log": True} if self.log else {}) | ({"step": self.step} if self.step else {})
+            described
+            | ({"log": True} if self.log else {})
+            | ({"step": self.step} if self.step else {})
         )
 
 

@@ -84,12 +84,12 @@ class Rungs:
         """The earliest of the kept states after at least so many epochs."""
         from vtcc.engine import checkpoint, scratch
 
-        found = []
+        states = []
         for name in (scratch.PREVIOUS, scratch.STATE):
             state = checkpoint.load_state(self.scratch / name)
             if state is not None and len(state["curves"]) >= epoch:
-                found.append(state)
-        return min(found, key=lambda s: s["step"], default=None)
+                states.append(state)
+        return min(states, key=lambda s: s["step"], default=None)
 
     def run_id(self) -> str | None:
         """The MLflow run of the training, which its checkpoint names."""
@@ -121,14 +121,14 @@ def judge(directory: Path, yardstick: Yardstick, keep: Path) -> dict[str, float]
     from vtcc.engine import predict
 
     predictor = predict.load(directory / paths.MODEL)
-    found = yardstick.score(predictor)
+    figures = yardstick.score(predictor)
     if known := embed.of_model(predictor.info, directory / paths.FEATURES):
         cluster = predictor.predict_features(known.values[:, 0]).cluster
     else:
         cluster = predictor.predict(open_cache(directory / paths.CACHE).images).cluster
     with atomic_file(keep) as building, building.open("wb") as file:
         np.savez_compressed(file, cluster=cluster.astype(np.uint16))
-    return {k: round(v, 6) for k, v in found.items()}
+    return {k: round(v, 6) for k, v in figures.items()}
 
 
 def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]]:
@@ -154,9 +154,9 @@ def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]
     if not len(rows):
         return {}
     true = [labels.label[i] for i in rows]
-    found = {}
+    by_trial = {}
     for number, file in kept.items():
         with np.load(file) as stored:
             scored = clustering_scores(true, stored["cluster"][rows])
-        found[number] = {k: round(v, 6) for k, v in scored.items()}
-    return found
+        by_trial[number] = {k: round(v, 6) for k, v in scored.items()}
+    return by_trial
