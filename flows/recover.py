@@ -25,6 +25,7 @@ from flows import records
 from vtcc import paths
 from vtcc.runner import workspace
 from vtcc.runner.locks import release_stale_locks
+from vtcc.tracking import run_locks
 
 MESSAGE = (
     "its process is gone; run it again (prefect flow-run retry {id}): a training goes on from "
@@ -45,7 +46,7 @@ def settle(home: Path) -> list[str]:
     """
     workspace.prune(home)
     release_stale_locks(home)
-    _close_tracking(home)
+    run_locks.close_abandoned(home)
     with records.dead(home, PREFECT_API_URL.value()) as dead:
         if not dead:
             return []
@@ -67,12 +68,6 @@ def settle_here() -> list[str]:
     for name in closed:
         logger.warning("flow run %s: its process is gone; closed", name)
     return closed
-
-
-def _close_tracking(home: Path) -> None:
-    from vtcc.tracking import run_locks
-
-    run_locks.close_abandoned(home)
 
 
 def restart_pending(deployments: list[UUID]) -> int:

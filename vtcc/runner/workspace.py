@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from vtcc import config, paths, yaml_file
@@ -199,12 +198,7 @@ class Workspace:
             there.parent.mkdir(parents=True, exist_ok=True)
             there.symlink_to(here.resolve())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
         self.directory = self.project
 

@@ -82,7 +82,8 @@ def render(project: Path) -> str:
         parts.append(f"## {prefix}\n")
         parts += _note(root / prefix) or _question(study)
         if names == [prefix]:
-            parts += _section(list(loaded[prefix].values()), entries, presets)
+            runs = list(loaded[prefix].values())
+            parts += [_score_table(runs, entries), _facts(runs, presets)]
         else:
             parts += _comparison(loaded, _baseline(loaded, study), entries, root, presets)
     parts += _reference({name: rows for name, rows in known.items() if name not in shown})
@@ -161,10 +162,6 @@ def _alike(name: str, runs: dict[int, dict[str, Any]]) -> dict[int, dict[str, An
                 f"{', '.join(differing)}; record one of them again, or delete it"
             )
     return runs
-
-
-def _section(runs: list[dict[str, Any]], entries: list[dict[str, Any]], presets: Path) -> list[str]:
-    return [_score_table(runs, entries), _facts(runs, presets)]
 
 
 def _note(folder: Path) -> list[str]:

@@ -87,7 +87,8 @@ def log_evaluation(
             complete(client, parent, directory / paths.CURVES)
             where = client.get_run(parent).info.experiment_id
             scores = runs.finite(metrics)
-            fingerprint = _fingerprint([parent, dict(params), scores])
+            content = json.dumps([parent, dict(params), scores], sort_keys=True, default=str)
+            fingerprint = hashlib.sha256(content.encode()).hexdigest()
             same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
             if client.search_runs([where], same, max_results=1):
                 return parent
@@ -253,7 +254,3 @@ def _log_figure(client: "MlflowClient", run_id: str, path: Path, step: int) -> N
 
     with Image.open(path) as image:
         client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
-
-
-def _fingerprint(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

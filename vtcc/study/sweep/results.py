@@ -50,7 +50,7 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
         if sweep.preset is None
         else compose.run_text(sweep.preset, project)
     )
-    before = config.flatten(config.to_dict(_parsed(text)))
+    before = config.flatten(config.to_dict(config.from_dict(config.Params, yaml_file.parse(text))))
     now = config.flatten(sweep.full(best["overrides"]))
     changed = {k: v for k, v in now.items() if before[k] != v}
     words = (
@@ -61,10 +61,6 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
         compose.keep_params(project)
     write_text(file, words + config.edit(text, changed))
     return file
-
-
-def _parsed(text: str) -> config.Params:
-    return config.from_dict(config.Params, yaml_file.parse(text))
 
 
 def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
