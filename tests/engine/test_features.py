@@ -165,5 +165,5 @@ def test_numbers_that_are_none_and_images_that_are_missing_are_refused(tmp_path)
     with pytest.raises(VtccError, match="not finite for images 0 to 15"):
         embed(tmp_path / "f", runtime=lambda x: means(x) * np.nan)
     with pytest.raises(VtccError, match="features: 16 of 40 images were given"):
-        embed(tmp_path / "f", lambda start: iter([IMAGES[:16]]))
+        embed(tmp_path / "f", lambda start: IMAGES[start:16])
     assert not (tmp_path / "f").exists()
