@@ -104,6 +104,11 @@ def score_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def one_line(metrics: dict[str, Any], otherwise: str) -> str:
+    """The scores for a log; `otherwise` where there are none."""
+    return " ".join(f"{s} {metrics[s]:.4f}" for s in SCORES if s in metrics) or otherwise
+
+
 def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 

@@ -155,10 +155,9 @@ def pictures(where: workspace.Workspace) -> None:
 
 def one_line(metrics: dict[str, Any], version: stages.Version) -> str:
     """Scores, model and run for the log."""
-    scores = " ".join(f"{s} {metrics[s]:.4f}" for s in artifacts.SCORES if s in metrics)
     return (
-        f"{scores or 'no labels, no scores'} · {version.model} champion {version.champion} "
-        f"run {version.run} tracking {version.tracking}"
+        f"{artifacts.one_line(metrics, 'no labels, no scores')} · {version.model} champion "
+        f"{version.champion} run {version.run} tracking {version.tracking}"
     )
 
 

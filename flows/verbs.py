@@ -9,9 +9,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.states import Failed
 
-from flows import stages
+from flows import session, stages
 from flows.progress import ProgressArtifact
 from vtcc.errors import VtccError
 from vtcc.process import commands
@@ -89,8 +88,4 @@ def run_task(
 @task(name="verb", cache_policy=NO_CACHE)
 def _verb(arguments: list[str], directory: Path, how: dict[str, Any]) -> Any:
     """A verb; a failed one is a state, not a traceback."""
-    try:
-        run(arguments, directory, **how)
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return None
+    return session.explained(lambda: run(arguments, directory, **how))
