@@ -103,11 +103,9 @@ def log_evaluation(
                 runs.log_scores(client, child, scores)
                 runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
             step = max(runs.last_steps(client, parent).values(), default=0)
-            for path in artifacts:
-                if path.exists():
-                    client.log_artifact(child, str(path))
-                    if path.suffix == ".png":
-                        _log_figure(client, child, path, step)
+            runs.log_files(client, child, artifacts)
+            for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
+                _log_figure(client, child, picture, step)
             # Last, so that an interrupted evaluation is logged again, not taken for complete.
             client.set_tag(child, "vtcc.evaluation", fingerprint)
         return parent
@@ -148,10 +146,8 @@ def log_assessment(
         where = store.experiment_id(client, dataset)
     with _open_run(client, where, tags) as run_id, store.reachable():
         client.log_param(run_id, "model", model)
-        runs.log_scores(client, run_id, runs.finite(metrics))
-        for path in artifacts:
-            if path.exists():
-                client.log_artifact(run_id, str(path))
+        runs.log_scores(client, run_id, metrics)
+        runs.log_files(client, run_id, artifacts)
     return run_id
 
 
