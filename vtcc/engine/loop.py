@@ -53,12 +53,15 @@ class Callbacks(Protocol):
 
         Returns an id that is kept in the checkpoints and handed back at a resume.
         """
+        return None
 
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
         """Called after every epoch (from 1) with the row that goes to curves.csv."""
+        return
 
     def on_warning(self, warned: Warned) -> None:
         """Called when the guard sees what looks like a collapse."""
+        return
 
 
 class Silent(Callbacks):

@@ -38,7 +38,7 @@ def export(module: nn.Module, x: Tensor, *, takes: str, gives: Sequence[str]) ->
         torch.onnx.export(
             module,
             (x,),
-            file,
+            file,  # type: ignore[arg-type]  # without dynamo it takes one
             dynamo=False,
             opset_version=OPSET,
             input_names=[takes],
