@@ -123,7 +123,7 @@ def toy(project: Path) -> None:
         "train.threads": 1,
         "validate.image_size": 32,
     }
-    text = config.edit(config.preset_text("paper"), changes)
+    text = config.edit((config.PRESETS / "paper.yaml").read_text(), changes)
     (project / paths.PARAMS).write_text(text, encoding="utf-8")
     rng = np.random.default_rng(0)
     with CacheWriter(project / paths.CACHE, name="noise", image_size=32, channels=3) as writer:

@@ -45,7 +45,10 @@ def subset(prepared: Prepared, classes: list[int], room: Path) -> Prepared:
         for row in rows.tolist():
             writer.add(cache.paths[row], "train", np.array(cache.images[row]))
         smaller = writer.finish()
-    features = None if prepared.features is None else prepared.features[rows]
+    features = prepared.features
+    if features is not None:
+        key = f"{features.info['key']}-{'-'.join(map(str, classes))}"
+        features = replace(features, values=features.values[rows], info={"key": key})
     batch = min(prepared.params["train"]["batch_size"], len(rows))
     params = {**prepared.params, "train": {**prepared.params["train"], "batch_size": batch}}
     return replace(
@@ -54,7 +57,6 @@ def subset(prepared: Prepared, classes: list[int], room: Path) -> Prepared:
         sketches=prepared.sketches[rows],
         features=features,
         params=params,
-        digest=f"{prepared.digest}-{'-'.join(map(str, classes))}" if features is not None else "",
     )
 
 

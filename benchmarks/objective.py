@@ -150,13 +150,13 @@ def candidates(room: Path, yardstick: objective.Yardstick) -> dict[str, dict[str
 def _figures(
     a: np.ndarray, b: np.ndarray, own: np.ndarray, yardstick: objective.Yardstick, K: int
 ) -> dict[str, float]:
-    from vtcc.analysis import selection
+    from vtcc.analysis import features, selection
 
     points = selection.principal_components(yardstick.images, selection.REFERENCE_DIMENSIONS)
     votes = np.stack([np.bincount(own[near], minlength=K) for near in yardstick.neighbours])
     ari = selection.adjusted_rand_index
     found = objective.figures(a, b, own, yardstick.neighbours, K)
-    silhouette = selection.silhouette(selection._distances(points), own)
+    silhouette = features.silhouette(points, own)
     views_ari, near_ari = ari(a, b), ari(own, votes.argmax(1))
     return found | {
         "views_ari": views_ari,

@@ -50,11 +50,11 @@ def table(key: str, rows: list[dict[str, Any]], description: str) -> None:
 @_shown
 def stages(runs: list[dvc.StageRun], link: str | None, run_id: str | None) -> None:
     """The artifact `vtcc-stages`: what was computed, what was cached and by which run."""
-    made = f"[{run_id}]({link})" if link else run_id or "not tracked"
+    shown_run = f"[{run_id}]({link})" if link else run_id or "not tracked"
     lines = ["| stage | | seconds | MLflow run |", "|---|---|---|---|"]
     lines += [
         f"| {r.stage} | {r.how if r.how == 'ran' else f'cached ({r.how})'} | {r.seconds:.1f} | "
-        f"{made if r.stage in ('train', 'evaluate') else ''} |"
+        f"{shown_run if r.stage in ('train', 'evaluate') else ''} |"
         for r in runs
     ]
     create_markdown_artifact(key="vtcc-stages", markdown="\n".join(lines))
@@ -102,6 +102,11 @@ def score_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         {"method": name} | {s: _rounded(metrics.get(prefix + s)) for s in SCORES}
         for name, prefix in records.methods(metrics).items()
     ]
+
+
+def one_line(metrics: dict[str, Any], otherwise: str) -> str:
+    """The scores for a log; `otherwise` where there are none."""
+    return " ".join(f"{s} {metrics[s]:.4f}" for s in SCORES if s in metrics) or otherwise
 
 
 def _rounded(value: Any) -> Any:

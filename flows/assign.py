@@ -80,13 +80,13 @@ def _assign(
         command = ["predict", str(source), "--model", address, "--out", str(target)]
         verbs.run_task("predict", [*command, "--batch-size", str(batch_size)], project)
         rows = [row for row in assignments.read(target) if row.cluster is not None]
-        found = clusters(rows)
-        told = f"- table: `{target}`\n- images: `{source}`\n- model: `{address}`"
-        artifacts.table("vtcc-clusters", found, told)
+        counts = clusters(rows)
+        description = f"- table: `{target}`\n- images: `{source}`\n- model: `{address}`"
+        artifacts.table("vtcc-clusters", counts, description)
         certain = [(r.cluster, r.confidence or 0.0, r.file) for r in rows if r.cluster is not None]
         artifacts.sheet("vtcc-gallery", lambda: contact_sheet.of_files(certain, THUMBNAILS))
-    get_run_logger().info("%d images in %d clusters: %s", len(rows), len(found), target)
-    return {"table": str(target), "clusters": {str(r["cluster"]): r["images"] for r in found}}
+    get_run_logger().info("%d images in %d clusters: %s", len(rows), len(counts), target)
+    return {"table": str(target), "clusters": {str(r["cluster"]): r["images"] for r in counts}}
 
 
 def clusters(rows: list[assignments.Row]) -> list[dict[str, Any]]:
@@ -96,6 +96,10 @@ def clusters(rows: list[assignments.Row]) -> list[dict[str, Any]]:
         if row.cluster is not None:
             members.setdefault(row.cluster, []).append(row.confidence or 0.0)
     return [
-        {"cluster": c, "images": len(found), "mean confidence": round(sum(found) / len(found), 4)}
-        for c, found in sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+        {
+            "cluster": c,
+            "images": len(confidences),
+            "mean confidence": round(sum(confidences) / len(confidences), 4),
+        }
+        for c, confidences in sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
     ]

@@ -30,11 +30,11 @@ class Deployment:
 
 def known() -> list[Deployment]:
     """All, in the order of the file; their modules are imported."""
-    found = []
+    deployments = []
     for entry in yaml_file.read(FILE)["deployments"]:
         module, _, function = entry["entrypoint"].partition(":")
         name = module.removesuffix(".py").replace("/", ".")
         flow = getattr(importlib.import_module(name), function)
         trains = TRAINS in entry.get("tags", ())
-        found.append(Deployment(entry["name"], flow, entry["description"], trains))
-    return found
+        deployments.append(Deployment(entry["name"], flow, entry["description"], trains))
+    return deployments

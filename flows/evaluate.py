@@ -9,7 +9,6 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
 from flows import artifacts, models, session, stages, verbs
 from flows.parameters import Alias, Dataset, Folder, RegisteredModel, Version
@@ -83,22 +82,21 @@ def _evaluate(
         raise VtccError(f"folder {folder}: no such directory (looked for {project / folder})")
     address = models.uri(model, version, alias, project)
     with session.session(trains=False), tempfile.TemporaryDirectory() as room:
-        found: dict[str, Any] = stages.done(fetch(address, Path(room)))
-        params = parameters(found, project, dataset, folder, baselines=baselines)
+        info: dict[str, Any] = stages.done(fetch(address, Path(room)))
+        params = parameters(info, project, dataset, folder, baselines=baselines)
         with workspace.Workspace(project=project, private=True, params=params) as where:
             for stage in (stages.download, stages.validate):
                 stages.done(stage(where))
             verbs.run_task("assess", ["assess", address], where.directory, env=where.env)
             metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
-            told = f"- model: `{address}`\n- images: `{params['dataset']['source']}`"
+            description = f"- model: `{address}`\n- images: `{params['dataset']['source']}`"
             if any(score in metrics for score in artifacts.SCORES):
-                artifacts.scores(metrics, told)
+                artifacts.scores(metrics, description)
             else:
                 rows = [{"figure": key, "value": value} for key, value in metrics.items()]
-                artifacts.table("vtcc-scores", rows, f"{told}\n- no labels, so no scores")
+                artifacts.table("vtcc-scores", rows, f"{description}\n- no labels, so no scores")
             pictures(where)
-    shown = " ".join(f"{s} {metrics[s]:.4f}" for s in artifacts.SCORES if s in metrics)
-    get_run_logger().info("%s · %s", address, shown or "no labels: assigned")
+    get_run_logger().info("%s · %s", address, artifacts.one_line(metrics, "no labels: assigned"))
     return metrics
 
 
@@ -107,11 +105,11 @@ def fetch(address: str, room: Path) -> Any:
     """What a registered model says of itself, its `model.json`."""
     from vtcc.tracking import fetch as fetching
 
-    try:
-        directory = fetching.fetch(address, room)
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    def read() -> Any:
+        file = fetching.fetch(address, room) / "model.json"
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    return session.explained(read)
 
 
 def parameters(

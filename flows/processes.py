@@ -31,8 +31,8 @@ def start_server(url: str, project: Path) -> subprocess.Popen | None:
         VtccError: when something else holds the port, the address is another machine's, or
             the server does not become healthy.
     """
-    found = server.probe(url)
-    if found == "prefect":
+    answering = server.probe(url)
+    if answering == "prefect":
         print(f"using the Prefect server that answers at {url}", flush=True)
         return None
     host, port = urlsplit(url).hostname, urlsplit(url).port
@@ -41,7 +41,7 @@ def start_server(url: str, project: Path) -> subprocess.Popen | None:
             f"PREFECT_API_URL: no Prefect server answers at {url}, and only one at "
             "http://127.0.0.1:PORT/api can be started here; start it there, or unset the variable"
         )
-    if found == "other" or _taken(host, port):
+    if answering == "other" or _taken(host, port):
         raise VtccError(
             f"port {port} is in use by something that is not a Prefect server; stop it, "
             "or choose another: make serve PREFECT_PORT=4300"
@@ -83,9 +83,9 @@ def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
             raise VtccError(
-                f"the Prefect server ended while starting: {(said or [''])[-1]} ({log})"
+                f"the Prefect server ended while starting: {(lines or [''])[-1]} ({log})"
             )
         if server.probe(url, timeout=2.0) == "prefect":
             return

@@ -69,10 +69,10 @@ def dead(home: Path, server: str | None = None) -> Iterator[list[Record]]:
     may fail and try again. Two that ask at once do not get the same.
     """
     with locks.abandoned(home / DIRECTORY, "*.json") as left:
-        found = [(mark, _read(mark)) for mark in left]
-        found = [(mark, record) for mark, record in found if record.server in (None, server)]
-        yield [record for _, record in found]
-        for mark, _ in found:
+        pairs = [(mark, _read(mark)) for mark in left]
+        pairs = [(mark, record) for mark, record in pairs if record.server in (None, server)]
+        yield [record for _, record in pairs]
+        for mark, _ in pairs:
             mark.remove()
 
 

@@ -25,6 +25,7 @@ from flows import records
 from vtcc import paths
 from vtcc.runner import workspace
 from vtcc.runner.locks import release_stale_locks
+from vtcc.tracking import run_locks
 
 MESSAGE = (
     "its process is gone; run it again (prefect flow-run retry {id}): a training goes on from "
@@ -45,16 +46,16 @@ def settle(home: Path) -> list[str]:
     """
     workspace.prune(home)
     release_stale_locks(home)
-    _close_tracking(home)
-    with records.dead(home, PREFECT_API_URL.value()) as found:
-        if not found:
+    run_locks.close_abandoned(home)
+    with records.dead(home, PREFECT_API_URL.value()) as dead:
+        if not dead:
             return []
         with get_client(sync_client=True) as client:
-            for record in found:
+            for record in dead:
                 if record.lease:
                     with contextlib.suppress(ObjectNotFound):
                         client.release_concurrency_slots_with_lease(UUID(record.lease))
-            return [_close(client, run) for run in _open_runs(client, found)]
+            return [_close(client, run) for run in _open_runs(client, dead)]
 
 
 def settle_here() -> list[str]:
@@ -69,12 +70,6 @@ def settle_here() -> list[str]:
     return closed
 
 
-def _close_tracking(home: Path) -> None:
-    from vtcc.tracking import run_locks
-
-    run_locks.close_abandoned(home)
-
-
 def restart_pending(deployments: list[UUID]) -> int:
     """Hands runs back that a killed runner had taken but not started; returns how many.
 
@@ -86,16 +81,16 @@ def restart_pending(deployments: list[UUID]) -> int:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING])),
     )
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=wanted)
-        for run in found:
+        pending = client.read_flow_runs(flow_run_filter=wanted)
+        for run in pending:
             again: State = Scheduled(message="its runner was ended before it started")
             client.set_flow_run_state(run.id, again, force=True)
-    return len(found)
+    return len(pending)
 
 
-def _open_runs(client: SyncPrefectClient, found: list[records.Record]) -> list[FlowRun]:
+def _open_runs(client: SyncPrefectClient, dead: list[records.Record]) -> list[FlowRun]:
     wanted = FlowRunFilter(
-        id=FlowRunFilterId(any_=[UUID(record.flow_run) for record in found]),
+        id=FlowRunFilterId(any_=[UUID(record.flow_run) for record in dead]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_OPEN)),
     )
     return client.read_flow_runs(flow_run_filter=wanted)

@@ -43,8 +43,10 @@ def main() -> None:
     }
     served: list[UUID] = []
     for known in deployments.known():
-        made = known.flow.to_deployment(known.name, description=f"{known.description} ({home})")
-        served.append(cast(UUID, runners[known.trains].add_deployment(made)))
+        deployment = known.flow.to_deployment(
+            known.name, description=f"{known.description} ({home})"
+        )
+        served.append(cast(UUID, runners[known.trains].add_deployment(deployment)))
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(locks.BusyError):  # another runner would lose its runs
             stack.enter_context(locks.exclusive(home / ".vtcc" / "runner.lock", wait=False))

@@ -132,13 +132,13 @@ class Served:
         now = time.monotonic()
         died = [at for at in self._died.get(name, []) if now - at < WITHIN]
         self._died[name] = [*died, now]
-        said = f"{name} ended with status {process.returncode}"
+        ended = f"{name} ended with status {process.returncode}"
         if len(died) >= RESTARTS:
             raise VtccError(
-                f"{said}, {len(died) + 1} times in {WITHIN / 60:.0f} minutes; its output is above "
+                f"{ended}, {len(died) + 1} times in {WITHIN / 60:.0f} minutes; its output is above "
                 f"or in {self.project / '.vtcc' / server.LOG}"
             )
-        print(f"{said}: starting it again", flush=True)
+        print(f"{ended}: starting it again", flush=True)
         start()
 
     def stop(self) -> None:

@@ -1,6 +1,8 @@
 """The stages of the pipeline as Prefect tasks. Called, never submitted: only the main thread
 hears a request to stop."""
 
+import functools
+import importlib
 import json
 import threading
 from dataclasses import dataclass
@@ -176,11 +178,8 @@ def _put_below(group: str, where: workspace.Workspace, run_id: str) -> None:
 
 def import_mlflow_meanwhile() -> None:
     """Starts the import that `register` waits for; the stages before run in other processes."""
-    threading.Thread(target=_import_mlflow, daemon=True, name="import mlflow").start()
-
-
-def _import_mlflow() -> None:
-    import mlflow  # noqa: F401
+    importing = functools.partial(importlib.import_module, "mlflow")
+    threading.Thread(target=importing, daemon=True, name="import mlflow").start()
 
 
 def done(result: Any) -> Any:

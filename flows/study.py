@@ -50,8 +50,8 @@ def study(
 
 def _study(file: str, only: list[str], seeds: str | None, jobs: int, *, again: bool) -> Any:
     project = paths.project()
-    found = plan.read(Path(file), project)
-    plan.only(found, only)
+    asked = plan.read(Path(file), project)
+    plan.only(asked, only)
     arguments = ["study", file, "--jobs", str(jobs)]
     arguments += [word for name in only for word in ("--only", name)]
     arguments += ["--seeds", seeds] if seeds else []
@@ -60,16 +60,16 @@ def _study(file: str, only: list[str], seeds: str | None, jobs: int, *, again: b
         try:
             verbs.run_task("runs", arguments, project, counts_lines=True)
         finally:
-            table = rows(summary.rows(found, plan.root(project)))
-            told = f"{found.title}\n\n- page: `{project / paths.REPORTS / 'study.html'}`"
-            artifacts.table("vtcc-study", table, told)
+            table = rows(summary.rows(asked, plan.root(project)))
+            description = f"{asked.title}\n\n- page: `{project / paths.REPORTS / 'study.html'}`"
+            artifacts.table("vtcc-study", table, description)
     return table
 
 
-def rows(found: list[summary.Row]) -> list[dict[str, Any]]:
+def rows(settings: list[summary.Row]) -> list[dict[str, Any]]:
     """The settings with how many seeds are recorded and their mean scores."""
     return [
         {"setting": row.name, "seeds": len(row.runs)}
         | {s: round(spread.mean, 4) for s in artifacts.SCORES if (spread := row.score(s))}
-        for row in found
+        for row in settings
     ]

@@ -54,7 +54,7 @@ def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: b
     from vtcc.study.sweep import draws, results
 
     project = paths.project()
-    found = sweep.read(Path(file), project)
+    asked = sweep.read(Path(file), project)
     arguments = ["sweep", file, "--jobs", str(jobs)]
     arguments += ["--trials", str(trials)] if trials else []
     arguments += ["--register"] if register else []
@@ -63,13 +63,13 @@ def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: b
         try:
             verbs.run_task("trials", arguments, project, counts_lines=True)
         finally:
-            recorded = draws.load(sweep.root(found.name, project))
-            page = project / paths.REPORTS / f"sweep-{found.name}.html"
-            told = [found.title, f"- page: `{page}`"]
-            told += [f"- {sentence}" for sentence in results.sentences(recorded)]
+            recorded = draws.load(sweep.root(asked.name, project))
+            page = project / paths.REPORTS / f"sweep-{asked.name}.html"
+            lines = [asked.title, f"- page: `{page}`"]
+            lines += [f"- {sentence}" for sentence in results.sentences(recorded)]
             table = rows(recorded)
             if table:
-                artifacts.table("vtcc-sweep", table, "\n\n".join(told))
+                artifacts.table("vtcc-sweep", table, "\n\n".join(lines))
     best = draws.best(recorded)
     return best and next(row for row in table if row["trial"] == best["number"])
 

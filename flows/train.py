@@ -28,6 +28,7 @@ from flows.parameters import (
     Tags,
 )
 from vtcc import config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.pages import contact_sheet
 from vtcc.process import launch
@@ -127,19 +128,19 @@ def _show(
     link = artifacts.run_url(version.experiment, version.run)
     artifacts.mlflow_link(link, version.run)
     artifacts.stages(runs, link, version.run)
-    facts = {
+    about = {
         "model": version.model,
         "champion": version.champion,
         "run": version.run,
         "tracking": version.tracking,
     }
     if experiment:
-        facts["dvc experiment"] = experiment
+        about["dvc experiment"] = experiment
     if where.carried:
-        facts["uncommitted, carried along"] = ", ".join(where.carried)
-    told = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
-    listed = "\n".join(f"- {key}: `{value}`" for key, value in facts.items())
-    artifacts.scores(metrics, f"Stages: {told}\n\n{listed}")
+        about["uncommitted, carried along"] = ", ".join(where.carried)
+    durations = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
+    listed = "\n".join(f"- {key}: `{value}`" for key, value in about.items())
+    artifacts.scores(metrics, f"Stages: {durations}\n\n{listed}")
     pictures(where)
 
 
@@ -154,17 +155,16 @@ def pictures(where: workspace.Workspace) -> None:
 
 def one_line(metrics: dict[str, Any], version: stages.Version) -> str:
     """Scores, model and run for the log."""
-    scores = " ".join(f"{s} {metrics[s]:.4f}" for s in artifacts.SCORES if s in metrics)
     return (
-        f"{scores or 'no labels, no scores'} · {version.model} champion {version.champion} "
-        f"run {version.run} tracking {version.tracking}"
+        f"{artifacts.one_line(metrics, 'no labels, no scores')} · {version.model} champion "
+        f"{version.champion} run {version.run} tracking {version.tracking}"
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the flow once; exits 1 with one line when it could not be done."""
     parser = argparse.ArgumentParser(prog="python -m flows.train", description="Run the pipeline.")
-    parser.add_argument("--preset", help=f"one of: {', '.join(workspace.presets())}")
+    parser.add_argument("--preset", help=f"one of: {', '.join(compose.names('run'))}")
     parser.add_argument("--seed", type=int, help="train.seed")
     parser.add_argument("--processes", type=int, help="that train together")
     parser.add_argument("--dataset", help="a card of data/catalog")

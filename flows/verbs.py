@@ -1,19 +1,16 @@
 """A verb of `vtcc` as a subprocess, its output in the run's log."""
 
-import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.states import Failed
 
-from flows import stages
+from flows import session, stages
 from flows.progress import ProgressArtifact
 from vtcc.errors import VtccError
 from vtcc.process import commands
@@ -26,8 +23,8 @@ def run(
     directory: Path,
     *,
     env: dict[str, str] | None = None,
-    on_line: Callable[[str], None] | None = None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    on_line: commands.Line | None = None,
+    on_progress: commands.Progress | None = None,
 ) -> None:
     """Runs `vtcc ARGUMENTS`; interrupted like a stage when the flow run is cancelled.
 
@@ -42,26 +39,19 @@ def run(
         VtccError: with the verb's own `error:` line, or its last one.
     """
     logger = get_run_logger()
-    said: list[str] = []
 
-    def watch(line: str) -> None:
-        if line.startswith('{"progress":'):
-            if on_progress is not None:
-                on_progress(json.loads(line)["progress"])
-            return
-        if line.strip():
-            said.append(line.strip())
-            del said[:-20]
-            logger.info("%s", line)
-            if on_line is not None:
-                on_line(line)
+    def logged(line: str) -> None:
+        logger.info("%s", line)
+        if on_line is not None:
+            on_line(line)
 
+    watch = commands.Reader(logged, on_progress)
     # It ends with this process, should that be killed: see `vtcc.process.stopping`.
     env = (env or environment(directory)) | {RUNNER: str(os.getpid())}
     command = [sys.executable, "-m", "vtcc", *arguments]
     if status := commands.run(command, directory, env, watch):
-        errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-        raise VtccError((errors or said or [f"vtcc {arguments[0]}: exit status {status}"])[-1])
+        last = [f"vtcc {arguments[0]}: exit status {status}", *watch.last][-1]
+        raise VtccError(watch.error or last)
 
 
 def run_task(
@@ -98,8 +88,4 @@ def run_task(
 @task(name="verb", cache_policy=NO_CACHE)
 def _verb(arguments: list[str], directory: Path, how: dict[str, Any]) -> Any:
     """A verb; a failed one is a state, not a traceback."""
-    try:
-        run(arguments, directory, **how)
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
-    return None
+    return session.explained(lambda: run(arguments, directory, **how))

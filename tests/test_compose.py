@@ -93,7 +93,7 @@ def test_use_keeps_the_presets_layout_and_writes_numbers(project):
     assert result.exit_code == 0, result.output
     assert "preset folder, dataset fields, model vtcc-small, train.epochs=3" in result.output
     text = (project / "params.yaml").read_text()
-    assert text.splitlines()[:2] == config.preset_text("folder").splitlines()[:2]
+    assert text.splitlines()[:2] == (config.PRESETS / "folder.yaml").read_text().splitlines()[:2]
     made = yaml.safe_load(text)
     overrides = {"train.epochs": 3}
     assert made == compose.compose(
@@ -177,13 +177,13 @@ OF_THE_DATA = {"dataset.name", "dataset.source", "dataset.channels", "train.num_
 @pytest.mark.parametrize("name", PAPERS)
 def test_use_of_each_of_the_papers_data_sets_is_the_papers_training(name, tmp_path, monkeypatch):
     shutil.copytree(config.PRESETS.parents[1] / "data/catalog", tmp_path / "data/catalog")
-    (tmp_path / "params.yaml").write_text(config.preset_text("tiny"))
+    (tmp_path / "params.yaml").write_text((config.PRESETS / "tiny.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, ["use", name])
     assert result.exit_code == 0, result.output
     written = (tmp_path / "params.yaml").read_text()
     ours = config.flatten(yaml.safe_load(written))
-    paper = config.flatten(yaml.safe_load(config.preset_text("paper")))
+    paper = config.flatten(yaml.safe_load((config.PRESETS / "paper.yaml").read_text()))
     assert {k for k in paper if ours[k] != paper[k]} <= OF_THE_DATA
     card = config.read_yaml(tmp_path / f"data/catalog/{name}.yaml")
     assert ours["dataset.source"] == f"data/catalog/{name}.yaml"

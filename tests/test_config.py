@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtcc import config
+from vtcc.config import compose
 from vtcc.errors import VtccError
 
-DIGITS = yaml.safe_load(config.preset_text("digits"))
+DIGITS = yaml.safe_load((config.PRESETS / "digits.yaml").read_text())
 
 
 def changed(key, value):
@@ -21,9 +22,9 @@ def changed(key, value):
     return values
 
 
-@pytest.mark.parametrize("name", config.preset_names())
+@pytest.mark.parametrize("name", compose.names("run"))
 def test_every_preset_survives_a_round_trip(name):
-    values = yaml.safe_load(config.preset_text(name))
+    values = yaml.safe_load((config.PRESETS / f"{name}.yaml").read_text())
     params = config.from_dict(config.Params, values)
     assert config.override(values, {}) == config.to_dict(params)
     assert config.flatten(values).items() <= config.flatten(config.to_dict(params)).items()
@@ -32,7 +33,7 @@ def test_every_preset_survives_a_round_trip(name):
 def test_a_parameter_that_came_later_may_lack_and_is_as_before(tmp_path):
     text = "".join(
         line
-        for line in config.preset_text("digits").splitlines(keepends=True)
+        for line in (config.PRESETS / "digits.yaml").read_text().splitlines(keepends=True)
         if not line.strip().startswith(("prior:", "overcluster_heads:"))
     )
     assert config.override(yaml.safe_load(text), {}) == DIGITS
@@ -150,7 +151,7 @@ def test_override_changes_what_was_asked_and_checks_the_whole():
 
 
 def test_edit_keeps_comments_and_everything_else():
-    text = config.preset_text("digits")
+    text = (config.PRESETS / "digits.yaml").read_text()
     new = config.edit(text, {"train.epochs": 7, "train.augment.crop_scale": [0.4, 0.9]})
     different = [(a, b) for a, b in zip(text.split("\n"), new.split("\n"), strict=True) if a != b]
     assert different == [
@@ -163,7 +164,7 @@ def test_edit_keeps_comments_and_everything_else():
 @given(st.text(min_size=1).filter(str.strip))
 def test_edit_survives_any_text(source):
     try:
-        new = config.edit(config.preset_text("digits"), {"dataset.source": source})
+        new = config.edit((config.PRESETS / "digits.yaml").read_text(), {"dataset.source": source})
     except yaml.YAMLError:
         return  # a character that YAML cannot hold
     assert yaml.safe_load(new)["dataset"]["source"] == source
@@ -184,4 +185,4 @@ def test_every_parameter_has_a_reason():
 
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(VtccError, match="did you mean 'digits'"):
-        config.preset_text("digit")
+        compose.run_text("digit")

@@ -14,11 +14,11 @@ TOP = Path(__file__).parents[1]
 LOADER = '''
 
 @source("stripes")
-def stripes(card: Card, places: Places) -> Found:
+def stripes(card: Card, places: Places) -> ImageSet:
     """Horizontal and vertical stripes."""
     across = np.tile(np.uint8([[0], [255]]), (4, 8))
     images = [across + np.uint8(i) if i % 2 else across.T + np.uint8(i) for i in range(12)]
-    return Found(
+    return ImageSet(
         paths=[f"{i:02d}.png" for i in range(12)],
         read=lambda i: png(images[i]),
         labels=[i % 2 for i in range(12)],

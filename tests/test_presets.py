@@ -7,7 +7,7 @@ import yaml
 from vtcc import config
 from vtcc.engine.model import build, parameter_count
 
-PAPER = yaml.safe_load(config.preset_text("paper"))
+PAPER = yaml.safe_load((config.PRESETS / "paper.yaml").read_text())
 
 
 def names(kind):
@@ -54,7 +54,7 @@ def test_there_is_a_preset_for_every_kind_of_image():
         "paper",
         "texture",
     ]
-    digits = yaml.safe_load(config.preset_text("digits"))
+    digits = yaml.safe_load((config.PRESETS / "digits.yaml").read_text())
     assert read("augment", "glyphs") == digits["train"]["augment"]
 
 

@@ -104,7 +104,7 @@ def test_params_yaml_takes_what_dvc_writes(tmp_path, monkeypatch):
     from dvc.utils.serialize import modify_yaml
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(config.preset_text("tiny"))
+    (tmp_path / "params.yaml").write_text((config.PRESETS / "tiny.yaml").read_text())
     with modify_yaml("params.yaml") as values:
         values["train"]["optimizer"]["learning_rate"] = 0.00001
     assert "1e-05" in (tmp_path / "params.yaml").read_text()

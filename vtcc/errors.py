@@ -15,3 +15,9 @@ class TemporaryError(VtccError):
     """One that may pass by itself, such as a network failure; the flow tries again."""
 
     status = 75  # EX_TEMPFAIL of sysexits.h
+
+
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """What an error says, without line breaks and not too long; its type where it says nothing."""
+    words = " ".join(str(error).split())
+    return (words if len(words) <= most else f"{words[: most - 3]}...") or type(error).__name__

@@ -39,14 +39,14 @@ def project(start: Path | None = None) -> Path:
     return start
 
 
-def home() -> Path:
-    """The main checkout that all git worktrees of the project share, or `project()`.
+def home(start: Path | None = None) -> Path:
+    """The main checkout that all git worktrees of the project share, or `project(start)`.
 
     `VTCC_HOME` overrides it. Absolute.
     """
     if os.environ.get("VTCC_HOME"):
         return Path(os.environ["VTCC_HOME"]).resolve()
-    here = project()
+    here = project(start)
     try:
         common = subprocess.run(
             ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],

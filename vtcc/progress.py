@@ -51,7 +51,7 @@ def describe(stage: str, progress: dict[str, Any]) -> str:
     for key, value in progress.items():
         if key in ("stage", "done", "total"):
             continue
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown = _short(value)
         if key == "images_per_second":
             parts.append(f"{shown} images/s")
         elif key == "seconds_left" and isinstance(value, int | float):
@@ -85,20 +85,25 @@ def _write(text: str, end: str = "\n") -> None:
             os.close(nowhere)
 
 
+def report_rate(stage: str, done: int, total: int, start: float, before: int = 0) -> None:
+    """`report` with images/s and the time left.
+
+    Args:
+        done, total: images. start: when it began, on `time.monotonic`'s clock.
+        before: images that were done then.
+    """
+    rate = (done - before) / max(time.monotonic() - start, 1e-9)
+    left = round(max(total - done, 0) / rate, 1)
+    report(stage, done, total, images_per_second=round(rate, 1), seconds_left=left)
+
+
 def track(items: Iterable[T], stage: str, total: int, every: int = 1000) -> Iterator[T]:
     """Yields `items`, reporting every so many and at the end, with images/s and time left."""
     start = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         if done % every == 0 or done == total:
-            rate = done / max(time.monotonic() - start, 1e-9)
-            report(
-                stage,
-                done,
-                total,
-                images_per_second=round(rate, 1),
-                seconds_left=round((total - done) / rate, 1),
-            )
+            report_rate(stage, done, total, start)
 
 
 def duration(seconds: float) -> str:

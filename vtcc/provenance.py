@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtcc import paths
+from vtcc import paths, version
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 from vtcc.grouping import clusters
 from vtcc.process.git import git
@@ -29,12 +30,8 @@ WRITTEN = (paths.PARAMS, Path("dvc.lock"), paths.REPORTS, Path("benchmarks"), Pa
 
 def source_tags(command: str) -> dict[str, str]:
     """Tags of an MLflow run for what ran: command, git commit, whether it was changed, versions."""
-    tags = {
-        "mlflow.source.name": command,
-        "mlflow.source.type": "LOCAL",
-        "vtcc.python_version": platform.python_version(),
-    }
-    tags |= {f"vtcc.{package}_version": _version(package) for package in ("vtcc", "torch")}
+    tags = {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    tags |= {f"vtcc.{name}_version": v for name, v in version.versions("vtcc", "torch").items()}
     commit, dirty = git_state()
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "vtcc.git_dirty": str(dirty).lower()}
@@ -89,16 +86,15 @@ def code_digest(directory: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and the packages that make the figures."""
-    packages = ("torch", "timm", "scikit-learn", "numpy")
-    return {"python": platform.python_version()} | {p: _version(p) for p in packages}
+    return version.versions("torch", "timm", "scikit-learn", "numpy")
 
 
 def environment() -> str:
     """Python and every installed distribution as `name==version` lines."""
-    found = {
+    installed = {
         (d.metadata["Name"] or "").lower(): d.version for d in importlib.metadata.distributions()
     }
-    lines = [f"{name}=={version}\n" for name, version in sorted(found.items()) if name]
+    lines = [f"{name}=={version}\n" for name, version in sorted(installed.items()) if name]
     return f"# Python {platform.python_version()}\n" + "".join(lines)
 
 
@@ -124,20 +120,8 @@ def model_digest(model_dir: Path) -> str:
             raise VtccError(
                 f"{model_dir / name}: not found; run `dvc repro train` (or `dvc pull`) first"
             )
-        digest.update(_digest(model_dir / name))
+        digest.update(bytes.fromhex(sha256(model_dir / name)))
     for name in (clusters.FILE, clusters.ARRAYS):  # of models that know their clusters
         if (model_dir / name).is_file():
-            digest.update(_digest(model_dir / name))
+            digest.update(bytes.fromhex(sha256(model_dir / name)))
     return digest.hexdigest()
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

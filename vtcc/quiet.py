@@ -103,11 +103,11 @@ def _private_directory() -> Path:
     room = Path(tempfile.gettempdir()) / f"vtcc-{os.getuid()}"
     try:
         room.mkdir(mode=0o700, exist_ok=True)
-        found = room.lstat()
+        status = room.lstat()
         if (
-            stat.S_ISDIR(found.st_mode)
-            and found.st_uid == os.getuid()
-            and not found.st_mode & 0o077
+            stat.S_ISDIR(status.st_mode)
+            and status.st_uid == os.getuid()
+            and not status.st_mode & 0o077
         ):
             return room
     except OSError:

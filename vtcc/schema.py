@@ -89,11 +89,11 @@ def build(
     return cls(**built)
 
 
-def value(hint: Any, found: Any, limits: Mapping[str, Any], key: str, **how: Any) -> Any:
+def value(hint: Any, given: Any, limits: Mapping[str, Any], key: str, **how: Any) -> Any:
     """Checks one value against its type and limits.
 
     Args:
-        hint: the type. found: the value. limits: metadata of `parameter`. key: for messages.
+        hint: the type. given: the value. limits: metadata of `parameter`. key: for messages.
         how: of `build`, for sections inside.
 
     Returns:
@@ -103,37 +103,37 @@ def value(hint: Any, found: Any, limits: Mapping[str, Any], key: str, **how: Any
         VtccError: naming the key, what was found and what is allowed.
     """
     if isinstance(hint, types.UnionType):
-        if found is None:
+        if given is None:
             return None
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
-    if limits["fits"] and not limits["fits"](found):
-        raise VtccError(f"{key}: expected {limits['words']}, found {found!r}")
+    if limits["fits"] and not limits["fits"](given):
+        raise VtccError(f"{key}: expected {limits['words']}, found {given!r}")
     if hint is Any:
-        return found
+        return given
     if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), found, key, **how)
+        return build(typing.cast(type, hint), given, key, **how)
     origin = typing.get_origin(hint) or hint
     if origin in (tuple, list):
-        return _sequence(hint, found, limits, key, **how)
+        return _sequence(hint, given, limits, key, **how)
     if origin is dict:
-        if not isinstance(found, dict):
-            raise VtccError(f"{key}: expected keys and values, found {found!r}")
-        return found
-    return _scalar(hint, found, limits, key)
+        if not isinstance(given, dict):
+            raise VtccError(f"{key}: expected keys and values, found {given!r}")
+        return given
+    return _scalar(hint, given, limits, key)
 
 
-def _sequence(hint: Any, found: Any, limits: Mapping[str, Any], key: str, **how: Any) -> Any:
+def _sequence(hint: Any, given: Any, limits: Mapping[str, Any], key: str, **how: Any) -> Any:
     kind, inner = typing.get_origin(hint), typing.get_args(hint)
-    if not isinstance(found, list | tuple):
-        raise VtccError(f"{key}: expected a list, found {found!r}")
+    if not isinstance(given, list | tuple):
+        raise VtccError(f"{key}: expected a list, found {given!r}")
     each = {**limits, "fits": None}
     if kind is tuple and inner[-1] is not Ellipsis:
-        numbers = all(map(_is_number, found))
-        if len(inner) == 2 and (len(found) != 2 or not numbers or found[0] > found[1]):
-            raise VtccError(f"{key}: expected [low, high] with low <= high, found {found!r}")
-        if len(found) != len(inner):
-            raise VtccError(f"{key}: expected {len(inner)} numbers, found {found!r}")
-    items = [value(inner[0], v, each, f"{key}[{i}]", **how) for i, v in enumerate(found)]
+        numbers = all(map(_is_number, given))
+        if len(inner) == 2 and (len(given) != 2 or not numbers or given[0] > given[1]):
+            raise VtccError(f"{key}: expected [low, high] with low <= high, found {given!r}")
+        if len(given) != len(inner):
+            raise VtccError(f"{key}: expected {len(inner)} numbers, found {given!r}")
+    items = [value(inner[0], v, each, f"{key}[{i}]", **how) for i, v in enumerate(given)]
     if kind is list:
         return items
     if inner[-1] is Ellipsis and inner[0] is not float and len(set(items)) != len(items):
@@ -142,28 +142,28 @@ def _sequence(hint: Any, found: Any, limits: Mapping[str, Any], key: str, **how:
     return tuple(items)
 
 
-def _scalar(hint: Any, found: Any, limits: Mapping[str, Any], key: str) -> Any:
-    if hint is float and _is_number(found):
-        found = float(found)
-    if hint is str and isinstance(found, dict) and len(found) == 1:
-        name = next(iter(found))
-        raise VtccError(f"{key}: expected text, found {found!r}; quote what has a colon: '{name}:'")
-    right = isinstance(found, hint) and not (hint is int and isinstance(found, bool))
-    if not right or (hint is float and not math.isfinite(found)):
-        shown = f"{found!r}"
-        if hint in (int, float) and isinstance(found, str) and _parses(found, hint):
-            shown += f" (text, for its quotes; write {hint(found)!r})"
+def _scalar(hint: Any, given: Any, limits: Mapping[str, Any], key: str) -> Any:
+    if hint is float and _is_number(given):
+        given = float(given)
+    if hint is str and isinstance(given, dict) and len(given) == 1:
+        name = next(iter(given))
+        raise VtccError(f"{key}: expected text, found {given!r}; quote what has a colon: '{name}:'")
+    right = isinstance(given, hint) and not (hint is int and isinstance(given, bool))
+    if not right or (hint is float and not math.isfinite(given)):
+        shown = f"{given!r}"
+        if hint in (int, float) and isinstance(given, str) and _parses(given, hint):
+            shown += f" (text, for its quotes; write {hint(given)!r})"
         raise VtccError(f"{key}: expected {_TYPE_NAMES[hint]}, found {shown}")
-    if limits["choices"] and found not in limits["choices"]:
-        raise VtccError(f"{key}: found {found!r}; allowed: {', '.join(limits['choices'])}")
+    if limits["choices"] and given not in limits["choices"]:
+        raise VtccError(f"{key}: found {given!r}; allowed: {', '.join(limits['choices'])}")
     low, high, above = limits["low"], limits["high"], limits["above"]
     if (
-        (low is not None and found < low)
-        or (high is not None and found > high)
-        or (above is not None and found <= above)
+        (low is not None and given < low)
+        or (high is not None and given > high)
+        or (above is not None and given <= above)
     ):
-        raise VtccError(f"{key}: found {found!r}; allowed: {allowed(limits)}")
-    return found
+        raise VtccError(f"{key}: found {given!r}; allowed: {allowed(limits)}")
+    return given
 
 
 def join(where: str, key: object) -> str:
@@ -171,15 +171,15 @@ def join(where: str, key: object) -> str:
     return f"{where}.{key}" if where else str(key)
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: the nearest that is, or all."""
+def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint for a name that is not known: the nearest that is, else `otherwise`, else all."""
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else otherwise or f"known: {', '.join(known)}"
 
 
-def _is_number(found: Any) -> bool:
-    return isinstance(found, int | float) and not isinstance(found, bool)
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)
 
 
 def _parses(text: str, kind: Any) -> bool:

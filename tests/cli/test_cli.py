@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from vtcc import bounds, cli, config
 from vtcc.__main__ import main
+from vtcc.config import compose
 from vtcc.errors import TemporaryError, VtccError
 
 
@@ -39,7 +40,7 @@ def test_a_users_mistake_is_one_line_and_exit_1(tmp_path):
     assert done.returncode == 1
     assert done.stderr == (
         "error: preset 'digitz': unknown; did you mean 'digits'? "
-        f"({', '.join(config.preset_names())}); datasets, which it may name as well: "
+        f"({', '.join(compose.names('run'))}); datasets, which it may name as well: "
         "`vtcc datasets`\n"
     )
     assert list(tmp_path.iterdir()) == []
@@ -115,7 +116,7 @@ def test_use_writes_a_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = CliRunner().invoke
     assert run(cli.app, ["use", "digits"]).exit_code == 0
-    assert (tmp_path / "params.yaml").read_text() == config.preset_text("digits")
+    assert (tmp_path / "params.yaml").read_text() == (config.PRESETS / "digits.yaml").read_text()
     result = run(cli.app, ["use", "tiny", "--set", "train.epochs=5"])
     assert result.exit_code == 0
     assert config.load(tmp_path / "params.yaml").train.epochs == 5
@@ -128,7 +129,7 @@ def test_use_with_a_wrong_value_changes_nothing(tmp_path, monkeypatch):
     CliRunner().invoke(cli.app, ["use", "digits"])
     result = CliRunner().invoke(cli.app, ["use", "tiny", "--set", "train.epochs=0"])
     assert isinstance(result.exception, VtccError)
-    assert (tmp_path / "params.yaml").read_text() == config.preset_text("digits")
+    assert (tmp_path / "params.yaml").read_text() == (config.PRESETS / "digits.yaml").read_text()
 
 
 def test_params_explain_shows_value_limits_and_reason(tmp_path, monkeypatch):
@@ -146,7 +147,7 @@ def test_params_explain_shows_value_limits_and_reason(tmp_path, monkeypatch):
 
 
 def test_stages_run_from_below_the_project(tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text(config.preset_text("digits"))
+    (tmp_path / "params.yaml").write_text((config.PRESETS / "digits.yaml").read_text())
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
     assert CliRunner().invoke(cli.app, ["params"]).exit_code == 0

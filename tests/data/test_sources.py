@@ -16,7 +16,7 @@ from tests.data.layouts import NAMES, idx, shrink, upstream, write
 from vtcc import bounds
 from vtcc.data import mirror
 from vtcc.data.catalog import Card
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.sources import Places, find, pickles
 from vtcc.data.sources.arrays import png, read_idx, read_mat
 from vtcc.data.sources.tree import Tree
@@ -43,7 +43,7 @@ def unpack(content) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def by_path(found: Found) -> dict[str, tuple[bytes, str]]:
+def by_path(found: ImageSet) -> dict[str, tuple[bytes, str]]:
     """path -> content, class name"""
     rows = {}
     for i, path in enumerate(found.paths):
@@ -53,7 +53,7 @@ def by_path(found: Found) -> dict[str, tuple[bytes, str]]:
     return rows
 
 
-def check(card: Card, found: Found) -> dict[str, tuple[bytes, str]]:
+def check(card: Card, found: ImageSet) -> dict[str, tuple[bytes, str]]:
     known = bool(card.class_counts)
     assert check_card(card, found, allow_missing=False) is known
     rows = by_path(found)

@@ -84,7 +84,9 @@ def test_the_train_stage_records_the_encoder_and_leaves_it_out(tmp_path, tiny_vi
         "train.image_size": 32,
         "validate.image_size": 32,
     }
-    (tmp_path / "params.yaml").write_text(config.edit(config.preset_text("tiny"), changes))
+    (tmp_path / "params.yaml").write_text(
+        config.edit((config.PRESETS / "tiny.yaml").read_text(), changes)
+    )
     rng = np.random.default_rng(0)
     with CacheWriter(tmp_path / paths.CACHE, name="noise", image_size=32, channels=3) as writer:
         for i in range(40):

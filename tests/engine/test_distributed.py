@@ -195,7 +195,7 @@ def test_two_processes_sort_the_digits_as_well_as_one(tmp_path):
 
     project = config.PRESETS.parents[1]
     shutil.copytree(project / "data/catalog", tmp_path / "data/catalog")
-    (tmp_path / paths.PARAMS).write_text(config.preset_text("digits"))
+    (tmp_path / paths.PARAMS).write_text((config.PRESETS / "digits.yaml").read_text())
     env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | {
         "PYTHONPATH": str(project),
         "VTCC_HOME": str(tmp_path),
@@ -219,7 +219,7 @@ def test_two_processes_sort_the_digits_as_well_as_one(tmp_path):
 def test_the_launched_stage_stops_and_resumes_to_the_same_bits(tmp_path, signum):
     project = config.PRESETS.parents[1]
     text = config.edit(
-        config.preset_text("tiny"),
+        (config.PRESETS / "tiny.yaml").read_text(),
         {
             "train.batch_size": 15,
             "train.epochs": 200,

@@ -30,12 +30,12 @@ def means(x):
     return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(1, 2, 3))[:, None]], dim=1).numpy()
 
 
-def blocks(start):
+def rows(start):
     assert start % features.BLOCK == 0
-    return (IMAGES[i : i + features.BLOCK] for i in range(start, COUNT, features.BLOCK))
+    return IMAGES[start:]
 
 
-def embed(directory, images=blocks, runtime=means, **changes):
+def embed(directory, images=rows, runtime=means, **changes):
     return features.embed(
         directory,
         images,
@@ -91,7 +91,7 @@ def test_a_cut_costs_nothing_and_changes_no_byte(tmp_path, eager, capsys, error)
         embed(tmp_path / "cut", runtime=failing(2 * (VIEWS + 1), error))
     assert not (tmp_path / "cut").exists()
     begun = []
-    embed(tmp_path / "cut", lambda start: begun.append(start) or blocks(start))
+    embed(tmp_path / "cut", lambda start: begun.append(start) or rows(start))
     assert begun == [2 * features.BLOCK]
     assert "features: going on at image 32 of 40" in capsys.readouterr().out
     for name in (features.FILE, features.INFO):
@@ -120,7 +120,7 @@ def test_what_a_cut_left_is_used_only_where_it_is_whole_and_the_same(tmp_path, e
     else:
         (building / "done.json").write_text("{")
     begun = []
-    found = embed(tmp_path / "f", lambda start: begun.append(start) or blocks(start))
+    found = embed(tmp_path / "f", lambda start: begun.append(start) or rows(start))
     assert begun == [0]
     assert np.array_equal(found.values, embed(tmp_path / "fresh").values)
 
@@ -165,5 +165,5 @@ def test_numbers_that_are_none_and_images_that_are_missing_are_refused(tmp_path)
     with pytest.raises(VtccError, match="not finite for images 0 to 15"):
         embed(tmp_path / "f", runtime=lambda x: means(x) * np.nan)
     with pytest.raises(VtccError, match="features: 16 of 40 images were given"):
-        embed(tmp_path / "f", lambda start: iter([IMAGES[:16]]))
+        embed(tmp_path / "f", lambda start: IMAGES[start:16])
     assert not (tmp_path / "f").exists()

@@ -1,10 +1,12 @@
 import math
+from unittest.mock import create_autospec
 
 import pytest
 import torch
 
 from vtcc.config import Model
-from vtcc.engine.model import VTCC, build, parameter_count
+from vtcc.engine.frozen import FeatureInput
+from vtcc.engine.model import VTCC, build, parameter_count, projector
 from vtcc.engine.vit import VisionTransformer, class_token_of, conv_stem, sincos_positions
 
 SIZES = Model(
@@ -130,3 +132,23 @@ def test_the_last_blocks_shortcut_is_the_block(fused):
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_new_heads_leave_the_generators_of_torch_as_they_were(monkeypatch):
+    """`torch.manual_seed` seeds the GPUs' generators too, and nothing would put those back."""
+    seeded = create_autospec(torch.cuda.manual_seed_all)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
+    model = VTCC(FeatureInput(4), 3, 8, num_cluster_heads=4)
+    before = [p.detach().clone() for p in model.cluster_projectors.parameters()]
+    state = torch.get_rng_state()
+    weights = model.restart_heads(5)
+    assert torch.equal(torch.get_rng_state(), state)
+    seeded.assert_not_called()
+    after = list(model.cluster_projectors.parameters())
+    half = len(after) // 2
+    assert all(torch.equal(a, b) for a, b in zip(before[:half], after[:half], strict=True))
+    assert all(a is b for a, b in zip(after[half:], weights, strict=True))
+    drawn = [head[0].weight.detach().clone() for head in list(model.cluster_projectors)[2:]]
+    torch.manual_seed(5)
+    expected = [projector(4, 3) for _ in range(2)]  # the weights that this seed has always given
+    assert all(torch.equal(d, e[0].weight) for d, e in zip(drawn, expected, strict=True))

@@ -8,7 +8,7 @@ import yaml
 
 from tests.engine import literal
 from tests.engine.test_upstream import HEADS, SIDE, K, import_upstream, saved, weights
-from vtcc.config import Model, from_dict, preset_text
+from vtcc.config import PRESETS, Model, from_dict
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.engine.model import build
 
@@ -16,7 +16,8 @@ N = 6
 # The paper preset's model with fewer and narrower blocks.
 SMALL: Model = from_dict(
     Model,
-    yaml.safe_load(preset_text("paper"))["train"]["model"] | {"embed_dim": 96, "depth": 2},
+    yaml.safe_load((PRESETS / "paper.yaml").read_text())["train"]["model"]
+    | {"embed_dim": 96, "depth": 2},
     "model",
 )
 

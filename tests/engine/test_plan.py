@@ -55,7 +55,7 @@ def test_a_line_through_two_batches():
 
 def test_small_batches_foretell_the_memory_of_a_large_one():
     params = tiny(**{"train.batch_size": 256, "train.model.embed_dim": 32})
-    rehearsal = plan._Rehearsal(IMAGES, ROWS, params, **STATS)
+    rehearsal = plan.Rehearsal(IMAGES, ROWS, params, **STATS)
     foretold = rehearsal.footprint().bytes(256) / memory.MARGIN
     assert rehearsal._peak(256) == pytest.approx(foretold, rel=0.1)
 
@@ -63,13 +63,13 @@ def test_small_batches_foretell_the_memory_of_a_large_one():
 def test_a_batch_beyond_the_memory_is_refused_before_it_is_tried(monkeypatch):
     params = tiny(**{"train.batch_size": 300})
     stand_in(monkeypatch, plan, "available_memory", lambda device: 4 * 2**20)
-    taken, real = [], plan._Rehearsal.take
+    taken, real = [], plan.Rehearsal.take
 
     def take(self, batch):
         taken.append(batch)
         return real(self, batch)
 
-    stand_in(monkeypatch, plan._Rehearsal, "take", take)
+    stand_in(monkeypatch, plan.Rehearsal, "take", take)
     message = r"train\.batch_size: a step with 300 images needs about [\d.]+ MiB, but 4 MiB of "
     for measure in (plan.rehearse, plan.refuse_large_batch):
         with pytest.raises(VtccError, match=message) as refused:

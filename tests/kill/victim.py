@@ -37,7 +37,7 @@ def prepare(project: Path) -> None:
     """50 images of noise, and parameters that save a state at almost every step."""
     project.mkdir(parents=True)
     text = config.edit(
-        config.preset_text("tiny"),
+        (config.PRESETS / "tiny.yaml").read_text(),
         {
             "train.batch_size": BATCH,
             "train.epochs": EPOCHS,

@@ -17,7 +17,7 @@ from tests.data.test_catalog import CARD as ANY
 from tests.fakes import stand_in
 from vtcc.data import mirror
 from vtcc.data.catalog import load_card
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.manifest import digest, read_labels, read_manifest
 from vtcc.errors import VtccError
 from vtcc.stages import download
@@ -214,7 +214,7 @@ def test_a_count_short_of_the_card_is_refused_unless_allowed(project, tmp_path, 
 def test_other_counts_than_the_cards(labels, message, tmp_path):
     changes = {"images": 2, "classes": 2, "class_counts": {"a": 1, "b": 1}}
     toy = load_card(card(tmp_path, **changes))
-    found = Found(["x"] * len(labels), lambda i: b"", labels, ["a", "b"])
+    found = ImageSet(["x"] * len(labels), lambda i: b"", labels, ["a", "b"])
     with pytest.raises(VtccError, match=message):
         download.check_card(toy, found, allow_missing=False)
 

@@ -14,7 +14,7 @@ from tests import toy_encoder
 from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter, open_cache
-from vtcc.engine import checkpoint, features, predict
+from vtcc.engine import checkpoint, features, loop, predict, runtime
 from vtcc.errors import VtccError
 from vtcc.stages import embed, evaluate, resuming, train
 from vtcc.verbs import export
@@ -46,9 +46,9 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    stand_in(monkeypatch, train, "_tracker", lambda *_: train._Untracked())
+    stand_in(monkeypatch, train, "_tracker", lambda *_, **__: loop.Silent())
     stand_in(monkeypatch, evaluate, "_track", lambda *_: None)
-    text = config.preset_text("tiny")
+    text = (config.PRESETS / "tiny.yaml").read_text()
     paths.PARAMS.write_text(yaml.safe_dump(config.override(yaml.safe_load(text), FROZEN)))
     rng = np.random.default_rng(0)
     with CacheWriter(paths.CACHE, name="shades", image_size=SIZE, channels=3) as writer:
@@ -127,7 +127,7 @@ def test_without_components_the_features_are_trained_on_as_they_are(project, pro
 
 def test_an_encoder_that_is_trained_needs_no_features_and_no_torch(project):
     frozen = paths.PARAMS.read_text()
-    paths.PARAMS.write_text(config.preset_text("tiny"))
+    paths.PARAMS.write_text((config.PRESETS / "tiny.yaml").read_text())
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'numpy', 'timm']));"
         "from vtcc.stages import embed; embed.run()"
@@ -164,7 +164,9 @@ def test_dvc_embeds_again_for_what_the_features_depend_on_alone():
         }
 
     named = {"train.model.encoder": "lite2"}
-    start = config.override(yaml.safe_load(config.preset_text("tiny")), FROZEN | named)
+    start = config.override(
+        yaml.safe_load((config.PRESETS / "tiny.yaml").read_text()), FROZEN | named
+    )
     for key, value in {
         "train.seed": 9,
         "train.num_clusters": 7,
@@ -217,7 +219,7 @@ def test_finished_features_outlast_a_kill_while_dvc_notes_them(project, monkeypa
     for file in paths.FEATURES.iterdir():
         file.unlink()
     with monkeypatch.context() as patch:
-        stand_in(patch, embed, "runtime", lambda *_: None)  # would fail for the first image
+        stand_in(patch, runtime, "of_encoder", lambda *_, **__: None)  # would fail for an image
         embed.run()
     assert stored() == whole
     assert len(list((project / ".vtcc/scratch").glob("features-*/finished"))) == 1

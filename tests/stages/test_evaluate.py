@@ -134,7 +134,7 @@ def test_scores_files_and_tracking(project, logged, capsys):
     assert found["smallest_cluster"] == pytest.approx(1 / 36, abs=1e-6)
     assert found["confidence"] == pytest.approx(0.7, abs=1e-6)
     for name in baselines.BASELINES:
-        if name in baselines.OF_FEATURES:  # of a frozen encoder, which there is not
+        if baselines.BASELINES[name].of_features:  # of a frozen encoder, which there is not
             assert f"baseline_{name}_acc" not in found
             continue
         assert found[f"baseline_{name}_acc"] > 0.6

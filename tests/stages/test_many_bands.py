@@ -47,7 +47,7 @@ def write(directory):
 def project(tmp_path_factory):
     home = tmp_path_factory.mktemp("bands")
     write(home / "in")
-    values = yaml.safe_load(config.preset_text("tiny"))
+    values = yaml.safe_load((config.PRESETS / "tiny.yaml").read_text())
     changes = {
         "dataset.name": "bands",
         "dataset.source": str(home / "in"),

@@ -31,7 +31,7 @@ BLOCKED = [
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    text = config.edit(config.preset_text("tiny"), {"train.batch_size": 16})
+    text = config.edit((config.PRESETS / "tiny.yaml").read_text(), {"train.batch_size": 16})
     (tmp_path / "params.yaml").write_text(text)
     rng = np.random.default_rng(0)
     with CacheWriter(tmp_path / paths.CACHE, name="noise", image_size=16, channels=1) as writer:
@@ -113,7 +113,9 @@ def test_a_missing_cache_says_what_to_run(project):
 
 @pytest.fixture
 def untracked(project, monkeypatch):
-    stand_in(monkeypatch, train, "_tracker", lambda *_: train._Untracked())
+    from vtcc.engine import loop
+
+    stand_in(monkeypatch, train, "_tracker", lambda *_, **__: loop.Silent())
     return project
 
 
@@ -156,7 +158,7 @@ def test_the_stage_resumes_from_a_file(untracked, monkeypatch, capsys):
 
 
 def test_a_collapse_that_aborts_ends_the_run_as_failed(project, monkeypatch):
-    from vtcc.engine import guard
+    from vtcc.engine import guard, loop
 
     paths.PARAMS.write_text(
         config.edit(paths.PARAMS.read_text(), {"train.epochs": 5, "train.collapse": "abort"})
@@ -166,14 +168,14 @@ def test_a_collapse_that_aborts_ends_the_run_as_failed(project, monkeypatch):
     monkeypatch.setattr(guard, "_CHECKS", {"embedding": lambda params, rows: seen})
     ended, heard = [], []
 
-    class Tracker(train._Untracked):
+    class Tracker(loop.Silent):
         def on_warning(self, warned):
             heard.append((warned.kind, warned.epoch))
 
         def on_end(self, status, artifacts, model_dir):
             ended.append((status, artifacts, model_dir))
 
-    stand_in(monkeypatch, train, "_tracker", lambda *_: Tracker())
+    stand_in(monkeypatch, train, "_tracker", lambda *_, **__: Tracker())
     with pytest.raises(VtccError, match=r"collapsed at epoch 3 of 5: all images are the same"):
         train.run()
     assert ended == [("FAILED", [], None)]

@@ -13,7 +13,7 @@ SIZE, K = 16, 4
 
 def params() -> config.Params:
     """The tiny preset, for four kinds of images called `my toys`."""
-    values = yaml.safe_load(config.preset_text("tiny"))
+    values = yaml.safe_load((config.PRESETS / "tiny.yaml").read_text())
     changes = {"dataset.name": "my toys", "train.num_clusters": K, "dataset.holdout": 0.0}
     return config.from_dict(config.Params, config.override(values, changes))
 

@@ -38,7 +38,7 @@ def test_samples_are_shown_where_there_is_no_project(tmp_path, monkeypatch):
 def test_all_means_every_preset():
     names = {file.stem for file in (config.PRESETS / "augment").glob("*.yaml")}
     assert set(augment_preview._chosen(["all"])) == names
-    with pytest.raises(VtccError, match=r"--augment ariel: unknown; did you mean 'aerial'\?"):
+    with pytest.raises(VtccError, match=r"--augment 'ariel': unknown; did you mean 'aerial'\?"):
         augment_preview._chosen(["ariel"])
 
 

@@ -15,7 +15,7 @@ from vtcc.process import stopping
 def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
-    (tmp_path / "params.yaml").write_text(config.preset_text("tiny"))
+    (tmp_path / "params.yaml").write_text((config.PRESETS / "tiny.yaml").read_text())
 
     def put(path, content=b"x" * 2**20):
         target = tmp_path / path

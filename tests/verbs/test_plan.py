@@ -17,7 +17,9 @@ QUICK = {"seconds": 0.2}
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    text = config.edit(config.preset_text("tiny"), {"train.batch_size": 16, "train.epochs": 30})
+    text = config.edit(
+        (config.PRESETS / "tiny.yaml").read_text(), {"train.batch_size": 16, "train.epochs": 30}
+    )
     (tmp_path / "params.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))

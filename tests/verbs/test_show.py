@@ -15,7 +15,7 @@ from vtcc.verbs import show
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTCC_HOME", str(tmp_path))
-    paths.PARAMS.write_text(config.preset_text("tiny"), encoding="utf-8")
+    paths.PARAMS.write_text((config.PRESETS / "tiny.yaml").read_text(), encoding="utf-8")
     write(paths.CACHE / "cache.json", {"name": "my [toys]", "images": 1797})
     write(paths.RUN, {"run_id": "abc"})
     return tmp_path

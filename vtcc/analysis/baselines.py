@@ -1,11 +1,10 @@
 """What simpler methods reach on the same images.
 
-Each baseline is a function of `Inputs`, registered under its name in `evaluate.baselines`.
+`BASELINES` holds all of them under their names in `evaluate.baselines`.
 Pixels are flattened to 0-1; images above 32 pixels a side are averaged down first, which is
 where k-means on pixels does no worse and memory stays bounded.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,16 +70,35 @@ class Result:
     """A baseline's clusters.
 
     Attributes:
-        name: of the baseline.
         places: (m,) int64, which of `Inputs.rows` it saw, ascending.
         clusters: (m,) integers.
-        seconds: it took, imports included.
     """
 
-    name: str
     places: np.ndarray
     clusters: np.ndarray
-    seconds: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simpler method.
+
+    Attributes:
+        title: what people call it.
+        points: (m, d), what it clusters.
+        cluster: (m,) clusters of these points.
+        quadratic: in time or memory; it sees a subsample.
+        of_features: of a frozen encoder.
+        of_umap: of a map, which few images do not give.
+    """
+
+    title: str
+    points: Callable[[Inputs], np.ndarray]
+    cluster: Callable[[Inputs, np.ndarray], np.ndarray] = lambda inputs, x: kmeans(
+        x, inputs.num_clusters, inputs.seed
+    )
+    quadratic: bool = False
+    of_features: bool = False
+    of_umap: bool = False
 
 
 def run(name: str, inputs: Inputs) -> Result | None:
@@ -93,13 +111,11 @@ def run(name: str, inputs: Inputs) -> Result | None:
     Raises:
         KeyError: for an unknown name.
     """
-    method, quadratic = BASELINES[name]
-    places = inputs.subsample if quadratic else np.arange(len(inputs.rows))
     if missing(name, inputs):
         return None
-    start = time.monotonic()
-    clusters = method(inputs)
-    return Result(name, places, clusters, time.monotonic() - start)
+    baseline = BASELINES[name]
+    places = inputs.subsample if baseline.quadratic else np.arange(len(inputs.rows))
+    return Result(places, baseline.cluster(inputs, baseline.points(inputs)))
 
 
 def missing(name: str, inputs: Inputs) -> str:
@@ -108,108 +124,66 @@ def missing(name: str, inputs: Inputs) -> str:
     Raises:
         KeyError: for an unknown name.
     """
-    _, quadratic = BASELINES[name]
-    if name in OF_FEATURES and inputs.frozen is None:
+    baseline = BASELINES[name]
+    if baseline.of_features and inputs.frozen is None:
         return "it needs the features of a frozen encoder (train.model.frozen)"
-    few = len(inputs.subsample if quadratic else inputs.rows) < features.UMAP_LEAST_IMAGES
-    return f"it needs {features.UMAP_LEAST_IMAGES} images" if few and name in OF_UMAP else ""
+    few = len(inputs.subsample) < features.UMAP_LEAST_IMAGES
+    return f"it needs {features.UMAP_LEAST_IMAGES} images" if few and baseline.of_umap else ""
 
 
-def kmeans_pixels(inputs: Inputs) -> np.ndarray:
-    """k-means on pixels."""
-    return kmeans(inputs.pixels, inputs.num_clusters, inputs.seed)
-
-
-def pca_kmeans(inputs: Inputs) -> np.ndarray:
-    """k-means on the first 50 principal components of the pixels (or as many as there are)."""
-    return kmeans(
-        features.pca(inputs.pixels, features.COMPONENTS, inputs.seed),
-        inputs.num_clusters,
-        inputs.seed,
-    )
-
-
-def ward(inputs: Inputs) -> np.ndarray:
-    """Ward's hierarchical clustering of the pixels."""
+def _ward(inputs: Inputs, points: np.ndarray) -> np.ndarray:
+    """Ward's hierarchical clustering."""
     from sklearn.cluster import AgglomerativeClustering
 
-    x = inputs.pixels[inputs.subsample]
-    if len(x) < 2:
-        return np.zeros(len(x), dtype=np.int64)
-    return np.asarray(AgglomerativeClustering(min(inputs.num_clusters, len(x))).fit_predict(x))
+    if len(points) < 2:
+        return np.zeros(len(points), dtype=np.int64)
+    model = AgglomerativeClustering(min(inputs.num_clusters, len(points)))
+    return np.asarray(model.fit_predict(points))
 
 
-def umap_kmeans(inputs: Inputs) -> np.ndarray:
-    """k-means on a 2-D UMAP of the pixels, with UMAP's own defaults."""
-    return kmeans(
-        features.umap(inputs.pixels[inputs.subsample], inputs.seed),
-        inputs.num_clusters,
-        inputs.seed,
-    )
+def _hdbscan(inputs: Inputs, points: np.ndarray) -> np.ndarray:
+    """HDBSCAN, which finds the number of clusters itself.
 
-
-def kmeans_untrained(inputs: Inputs) -> np.ndarray:
-    """k-means on the features of the same encoder, never trained."""
-    return kmeans(inputs.untrained(), inputs.num_clusters, inputs.seed)
-
-
-def kmeans_embedding(inputs: Inputs) -> np.ndarray:
-    """k-means on the trained encoder's features."""
-    return kmeans(inputs.embedding, inputs.num_clusters, inputs.seed)
-
-
-def kmeans_features(inputs: Inputs) -> np.ndarray:
-    """k-means on a frozen pretrained encoder's unit features."""
-    return kmeans(inputs.unit_features, inputs.num_clusters, inputs.seed)
-
-
-def umap_kmeans_features(inputs: Inputs) -> np.ndarray:
-    """k-means on a UMAP of a frozen pretrained encoder's features."""
-    return kmeans(inputs.feature_map, inputs.num_clusters, inputs.seed)
-
-
-def umap_hdbscan_features(inputs: Inputs) -> np.ndarray:
-    """HDBSCAN on a UMAP of a frozen pretrained encoder's features.
-
-    It finds the number of clusters itself; K says only how small one may be, a tenth of an equal
-    share. What it takes for noise counts as a cluster of its own.
+    K says only how small one may be, a tenth of an equal share. What it takes for noise counts as
+    a cluster of its own.
     """
-    from sklearn.cluster import HDBSCAN
-
-    x = inputs.feature_map
-    least = max(5, len(x) // (10 * inputs.num_clusters))
-    clusters: np.ndarray = HDBSCAN(min_cluster_size=min(least, len(x)), copy=True).fit_predict(x)
-    clusters -= clusters.min()
-    return clusters
+    return features.hdbscan(points, len(points) // (10 * inputs.num_clusters))
 
 
-# name -> (method, whether time or memory is quadratic in the images)
-BASELINES: dict[str, tuple[Callable[[Inputs], np.ndarray], bool]] = {
-    "kmeans_pixels": (kmeans_pixels, False),
-    "pca_kmeans": (pca_kmeans, False),
-    "ward": (ward, True),
-    "umap_kmeans": (umap_kmeans, True),
-    "kmeans_untrained": (kmeans_untrained, False),
-    "kmeans_embedding": (kmeans_embedding, False),
-    "kmeans_features": (kmeans_features, False),
-    "umap_kmeans_features": (umap_kmeans_features, True),
-    "umap_hdbscan_features": (umap_hdbscan_features, True),
+BASELINES = {
+    "kmeans_pixels": Baseline("k-means on pixels", lambda x: x.pixels),
+    "pca_kmeans": Baseline(
+        "PCA + k-means", lambda x: features.pca(x.pixels, features.COMPONENTS, x.seed)
+    ),
+    "ward": Baseline("Ward", lambda x: x.pixels[x.subsample], _ward, quadratic=True),
+    "umap_kmeans": Baseline(  # two dimensions, UMAP's own defaults
+        "UMAP + k-means",
+        lambda x: features.umap(x.pixels[x.subsample], x.seed),
+        quadratic=True,
+        of_umap=True,
+    ),
+    "kmeans_untrained": Baseline("k-means on an untrained encoder", lambda x: x.untrained()),
+    "kmeans_embedding": Baseline("k-means on the trained embedding", lambda x: x.embedding),
+    "kmeans_features": Baseline(
+        "k-means on pretrained features", lambda x: x.unit_features, of_features=True
+    ),
+    "umap_kmeans_features": Baseline(
+        "UMAP + k-means on pretrained features",
+        lambda x: x.feature_map,
+        quadratic=True,
+        of_features=True,
+        of_umap=True,
+    ),
+    "umap_hdbscan_features": Baseline(
+        "UMAP + HDBSCAN on pretrained features, noise one cluster",
+        lambda x: x.feature_map,
+        _hdbscan,
+        quadratic=True,
+        of_features=True,
+        of_umap=True,
+    ),
 }
-
-OF_FEATURES = ("kmeans_features", "umap_kmeans_features", "umap_hdbscan_features")
-OF_UMAP = ("umap_kmeans", "umap_kmeans_features", "umap_hdbscan_features")
-
-TITLES = {
-    "kmeans_pixels": "k-means on pixels",
-    "pca_kmeans": "PCA + k-means",
-    "ward": "Ward on pixels",
-    "umap_kmeans": "UMAP + k-means",
-    "kmeans_untrained": "k-means, untrained encoder",
-    "kmeans_embedding": "k-means, trained embedding",
-    "kmeans_features": "k-means, pretrained features",
-    "umap_kmeans_features": "UMAP + k-means, pretrained features",
-    "umap_hdbscan_features": "UMAP + HDBSCAN, pretrained features",
-}
+TITLES = {name: baseline.title for name, baseline in BASELINES.items()}
 
 
 def kmeans(points: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:

@@ -41,20 +41,19 @@ def kmeans(points: np.ndarray, num_clusters: int, seed: int, starts: int) -> "KM
         return model.fit(np.ascontiguousarray(points, dtype=np.float32))
 
 
-def hdbscan(points: np.ndarray) -> np.ndarray:
+def hdbscan(points: np.ndarray, least: int) -> np.ndarray:
     """HDBSCAN (Campello et al. 2013) with scikit-learn's defaults but for the size of a cluster.
 
     Args:
-        points: (n, d); a cluster has at least 1 % of them, and 5.
+        points: (n, d). least: points of a cluster, 5 where that is fewer.
 
     Returns:
         (n,) int64; noise is a cluster of its own, number 0.
     """
     from sklearn.cluster import HDBSCAN
 
-    labels: np.ndarray = HDBSCAN(
-        min_cluster_size=max(5, len(points) // 100), copy=True
-    ).fit_predict(points)
+    size = min(max(5, least), len(points))
+    labels: np.ndarray = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(points)
     return labels.astype(np.int64) + 1
 
 
@@ -72,6 +71,12 @@ def pca(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
     return components
 
 
+def plane(features: np.ndarray, dimensions: int, seed: int) -> np.ndarray:
+    """`pca` with zeros for components that there are not, (n, dimensions) float32."""
+    components = pca(features, dimensions, seed)
+    return np.pad(components, ((0, 0), (0, dimensions - components.shape[1])))
+
+
 def umap(
     features: np.ndarray,
     seed: int,
@@ -83,13 +88,17 @@ def umap(
 ) -> np.ndarray:
     """A UMAP, (n, dimensions) float32; the same for the same seed on the same machine.
 
+    Of fewer than 10 rows it is their principal components.
+
     Args:
-        features: (n, d) float32 with n at least 10.
+        features: (n, d) float32.
         seed: makes UMAP single-threaded and reproducible.
         dimensions: of the map, at most n - 2.
         neighbors, min_dist, metric: as umap-learn's; the defaults are its own.
     """
     n = len(features)
+    if n < UMAP_LEAST_IMAGES:
+        return plane(features, dimensions, seed)
     if metric == "cosine" and n < _UMAP_APPROXIMATE:
         # The same distances that UMAP would compute one by one in Python, a fifth of the time.
         from sklearn.metrics.pairwise import cosine_distances
@@ -149,6 +158,18 @@ def gradients(images: np.ndarray) -> np.ndarray:
             block = _shrink(_shrink(block, side, 1), side, 2)
         histograms.append(hog(block, cell).astype(np.float32))
     return np.concatenate(histograms)
+
+
+def silhouette(points: np.ndarray, clusters: np.ndarray) -> float:
+    """Mean silhouette (Rousseeuw 1987), -1 to 1; 0 for one cluster, or as many as points.
+
+    Args:
+        points: (n, d) floats. clusters: (n,) integers.
+    """
+    from sklearn.metrics import silhouette_score
+
+    used = len(np.unique(clusters))
+    return float(silhouette_score(points, clusters)) if 1 < used < len(clusters) else 0.0
 
 
 def subsample(n: int, limit: int, seed: int) -> np.ndarray:

@@ -47,21 +47,21 @@ def read_labels(file: Path, image_paths: Sequence[str]) -> Labels | None:
                     f"{file}: expected the columns path,label,class_name, found "
                     f"{','.join(reader.fieldnames or []) or 'none'}; run `vtcc download` again"
                 )
-            found: dict[str, tuple[str, str]] = {}
+            labelled: dict[str, tuple[str, str]] = {}
             for row in reader:
-                if row["path"] in found:
+                if row["path"] in labelled:
                     raise VtccError(f"{file}: {row['path']!r} is listed twice; keep one label")
                 if row["label"]:
-                    found[row["path"]] = (row["label"], row.get("class_name") or row["label"])
+                    labelled[row["path"]] = (row["label"], row.get("class_name") or row["label"])
     except FileNotFoundError:
         note(f"{file}: no such file; evaluating without labels")
         return None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise VtccError(f"{file}: not readable ({error}); run `vtcc download` again") from None
-    pairs = [found.get(path, ("", "")) for path in image_paths]
+    pairs = [labelled.get(path, ("", "")) for path in image_paths]
     known = np.array([bool(label) for label, _ in pairs])
     if not known.any():
-        if found:
-            note(f"{file}: none of its {len(found)} labels belongs to a cached image")
+        if labelled:
+            note(f"{file}: none of its {len(labelled)} labels belongs to a cached image")
         return None
     return Labels(known, [label for label, _ in pairs], [name for _, name in pairs])

@@ -46,12 +46,9 @@ def project(embedding: np.ndarray, seed: int, method: str = "umap") -> np.ndarra
     Returns:
         (n, 2) float32.
     """
-    if method == "umap" and len(embedding) >= features.UMAP_LEAST_IMAGES:
+    if method == "umap":
         return features.umap(embedding, seed)
-    flat = np.zeros((len(embedding), 2), dtype=np.float32)
-    found = features.pca(embedding, 2, seed)
-    flat[:, : found.shape[1]] = found
-    return flat
+    return features.plane(embedding, 2, seed)
 
 
 def confusion(
@@ -75,24 +72,37 @@ def confusion(
     for j, cluster in enumerate(order):
         if cluster in used:
             table[:, j] = counted[:, used.index(cluster)]
-    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     rows, columns = table.shape
     cell = 0.46 if max(rows, columns) <= 25 else 0.18
     size = (3 + cell * columns, 1.8 + cell * rows)
     with _figure(path, size) as (figure, axes):
-        shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(columns), order, fontsize=9 if columns <= 40 else 6)
-        axes.set_yticks(range(rows), [_short(n) for n in names], fontsize=9 if rows <= 40 else 6)
+        shown = counts(axes, table, [_short(n) for n in names], order)
         axes.set_xlabel("cluster, in the order of the match")
         axes.set_ylabel("class")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        if rows <= 25 and columns <= 25:
-            for i, j in zip(*np.nonzero(table), strict=True):
-                ink = "white" if shares[i, j] > 0.55 else INK
-                axes.text(j, i, table[i, j], ha="center", va="center", color=ink, fontsize=8)
         bar = figure.colorbar(shown, ax=axes, label="share of the class", fraction=0.04)
         bar.outline.set_visible(False)
+
+
+def counts(ax: "Axes", table: np.ndarray, rows: Sequence[Any], columns: Sequence[Any]) -> Any:
+    """A table of counts as squares, as dark as their share of the row.
+
+    Args:
+        table: (R, C) integers. rows, columns: their names.
+
+    Returns:
+        Matplotlib's image, for a colour bar.
+    """
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(columns)), columns, fontsize=9 if len(columns) <= 40 else 6)
+    ax.set_yticks(range(len(rows)), rows, fontsize=9 if len(rows) <= 40 else 6)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    if max(table.shape) <= 25:
+        for i, j in zip(*np.nonzero(table), strict=True):
+            ink = "white" if shares[i, j] > 0.55 else INK
+            ax.text(j, i, table[i, j], ha="center", va="center", color=ink, fontsize=8)
+    return image
 
 
 def embedding(

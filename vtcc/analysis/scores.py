@@ -1,3 +1,4 @@
 """Names of the scores that `vtcc.analysis.metrics.clustering_scores` gives, without its imports."""
 
 SCORES = ("acc", "nmi", "ari", "fmi")
+COMPARED = SCORES[:3]  # in tables of studies and of the literature, which has no FMI

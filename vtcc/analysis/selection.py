@@ -1,7 +1,7 @@
 """The two label-free rules: which checkpoint and head to keep, which model is champion.
 
-Both are explained, with their limits, in docs/selection.md. numpy only: training calls
-`choose` on machines that have little else.
+Both are explained, with their limits, in docs/selection.md. Training calls `choose` on machines
+that have little more than numpy.
 """
 
 import math
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vtcc.analysis import features
 from vtcc.errors import VtccError
 
 REFERENCE_IMAGES = 2000  # the silhouette is quadratic in the images
@@ -55,9 +56,9 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     """
     finite = [c for c in candidates if _is_finite(c)]
     if not finite:
-        found = "there is none" if not candidates else f"none of {len(candidates)} is finite"
+        reason = "there is none" if not candidates else f"none of {len(candidates)} is finite"
         raise VtccError(
-            f"no checkpoint to choose from: {found}; the training diverged or ended too early, "
+            f"no checkpoint to choose from: {reason}; the training diverged or ended too early, "
             "try a lower train.optimizer.learning_rate or train.precision: fp32"
         )
     most = max(c.clusters_used for c in finite)
@@ -140,12 +141,12 @@ def comparison_scores(
         )
     # The subset depends on the number of images alone, so that both models get the same.
     rows = np.sort(np.random.default_rng(0).permutation(len(pixels))[:REFERENCE_IMAGES])
-    distances = _distances(principal_components(pixels[rows], REFERENCE_DIMENSIONS))
+    points = principal_components(pixels[rows], REFERENCE_DIMENSIONS)
     both = np.concatenate([assign_a, assign_b])
     return {
         "view_consistency": adjusted_rand_index(assign_a, assign_b),
         "reference_silhouette": float(
-            np.mean([silhouette(distances, a[rows]) for a in (assign_a, assign_b)])
+            np.mean([features.silhouette(points, a[rows]) for a in (assign_a, assign_b)])
         ),
         "effective_clusters": effective_clusters(both),
         "num_clusters": float(num_clusters),
@@ -165,21 +166,11 @@ def adjusted_rand_index(a: np.ndarray, b: np.ndarray) -> float:
     Unlike the usual convention it is 0 when both put everything into one cluster: nothing is
     told apart, and a collapsed model must not look consistent.
     """
-    a_index = np.unique(a, return_inverse=True)[1]
-    b_index = np.unique(b, return_inverse=True)[1]
-    if a_index.max() == 0 and b_index.max() == 0:
+    from sklearn.metrics import adjusted_rand_score
+
+    if len(np.unique(a)) == len(np.unique(b)) == 1:
         return 0.0
-    table = np.zeros((a_index.max() + 1, b_index.max() + 1))
-    np.add.at(table, (a_index, b_index), 1)
-
-    def pairs(counts: np.ndarray) -> float:
-        return float((counts * (counts - 1) / 2).sum())
-
-    together, in_a, in_b = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
-    expected = in_a * in_b / pairs(np.array([float(len(a_index))]))
-    highest = (in_a + in_b) / 2
-    # Equal when no two images share a cluster in either partition: they are the same one.
-    return 1.0 if highest == expected else (together - expected) / (highest - expected)
+    return float(adjusted_rand_score(a, b))
 
 
 def principal_components(images: np.ndarray, dimensions: int) -> np.ndarray:
@@ -209,37 +200,3 @@ def principal_components(images: np.ndarray, dimensions: int) -> np.ndarray:
     values, vectors = np.linalg.eigh(gram)
     components = vectors * np.sqrt(values.clip(0))
     return components[:, ::-1][:, :keep]
-
-
-def _distances(points: np.ndarray) -> np.ndarray:
-    """(N, N) Euclidean distances of the rows of (N, d)."""
-    squares = (points**2).sum(1)
-    squared: np.ndarray = squares[:, None] + squares[None] - 2 * points @ points.T
-    np.fill_diagonal(squared, 0)
-    np.sqrt(squared.clip(0), out=squared)
-    return squared
-
-
-def silhouette(distances: np.ndarray, assignments: np.ndarray) -> float:
-    """Mean silhouette (Rousseeuw 1987) of an assignment, -1 to 1.
-
-    An image alone in its cluster counts 0, and so does everything when there is one cluster.
-
-    Args:
-        distances: (N, N), symmetric with a zero diagonal.
-        assignments: (N,) clusters.
-    """
-    names, index, sizes = np.unique(assignments, return_inverse=True, return_counts=True)
-    if len(names) < 2:
-        return 0.0
-    members = np.eye(len(names))[index]  # (N, clusters)
-    sums = distances @ members
-    rows = np.arange(len(index))
-    own_size = sizes[index]
-    within = sums[rows, index] / np.maximum(own_size - 1, 1)
-    means = sums / sizes
-    means[rows, index] = np.inf
-    nearest = means.min(1)
-    widest = np.maximum(within, nearest)
-    values = np.divide(nearest - within, widest, out=np.zeros(len(rows)), where=widest > 0)
-    return float(np.where(own_size > 1, values, 0.0).mean())

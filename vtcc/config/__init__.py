@@ -6,7 +6,6 @@ what values it takes (`vtcc.schema`).
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,8 +61,6 @@ __all__ = [
     "load",
     "override",
     "parse_assignments",
-    "preset_names",
-    "preset_text",
     "read_yaml",
     "to_dict",
     "unknown",
@@ -163,8 +160,7 @@ def check(key: str, value: Any) -> None:
 
 
 def _no_such(key: str, known: Mapping[str, Any]) -> VtccError:
-    near = difflib.get_close_matches(str(key), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "see `vtcc params --explain`"
+    hint = schema.nearest(key, known, "see `vtcc params --explain`")
     return VtccError(f"{key}: unknown parameter; {hint}")
 
 
@@ -183,26 +179,8 @@ def edit(text: str, overrides: Mapping[str, Any]) -> str:
 
 def unknown(what: str, name: object, known: list[str]) -> str:
     """The message for a name that is not there, with the nearest that is."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "there are"
+    hint = schema.nearest(name, known, "there are")
     return f"{what} {name!r}: unknown; {hint} ({', '.join(known) or 'none'})"
-
-
-def preset_names() -> list[str]:
-    """Names of the presets that ship with vtcc."""
-    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
-
-
-def preset_text(name: str) -> str:
-    """The params file of a preset, as text.
-
-    Raises:
-        VtccError: when there is no such preset, with the nearest name.
-    """
-    names = preset_names()
-    if name not in names:
-        raise VtccError(unknown("preset", name, names))
-    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def fit_dataset_name(text: str) -> str:

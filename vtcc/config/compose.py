@@ -115,18 +115,18 @@ def changes(
         VtccError: on an unknown name, with the nearest.
     """
     project = project or paths.project()
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     if model is not None:
-        found |= _mapping(_file("model", model, project))
+        changed |= _mapping(_file("model", model, project))
     if dataset is not None:
-        found |= _card(dataset, project)
+        changed |= _card(dataset, project)
         if proposed := proposed_augment(dataset, project, base):
-            found |= _augment(proposed, project)
+            changed |= _augment(proposed, project)
     if encoder is not None:
-        found |= _encoder(encoder, {**config.flatten(dict(base or {})), **found}, project)
+        changed |= _encoder(encoder, {**config.flatten(dict(base or {})), **changed}, project)
     if augment is not None:
-        found |= _augment(augment, project)
-    return found | dict(overrides or {})
+        changed |= _augment(augment, project)
+    return changed | dict(overrides or {})
 
 
 def expected_images(flat: Mapping[str, Any], project: Path) -> int | None:
@@ -158,16 +158,16 @@ def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any
     if name not in known:
         raise VtccError(config.unknown("encoder", name, known))
     card = catalog.card(name)
-    found = frozen(project) | {
+    changed = frozen(project) | {
         "train.model.encoder": name,
         "train.image_size": card.image_size,
         "validate.image_size": card.image_size,
     }
-    found["train.model.components"] = min(found["train.model.components"], card.feature_dim)
+    changed["train.model.components"] = min(changed["train.model.components"], card.feature_dim)
     if images := expected_images(flat, project):
-        found["train.batch_size"] = min(found["train.batch_size"], max(2, images // 2))
-        found["train.epochs"] = max(1, round(STEPS / (images // found["train.batch_size"])))
-    return found
+        changed["train.batch_size"] = min(changed["train.batch_size"], max(2, images // 2))
+        changed["train.epochs"] = max(1, round(STEPS / (images // changed["train.batch_size"])))
+    return changed
 
 
 def _file(kind: str, name: str, project: Path) -> Path:
@@ -250,14 +250,14 @@ def _card(name: str, project: Path) -> dict[str, Any]:
     for key in ("name", "channels"):
         if key not in card:
             raise VtccError(f"{project / file}: {key} is missing")
-    found = {
+    changed = {
         "dataset.name": card["name"],
         "dataset.source": file.as_posix(),
         "dataset.channels": card["channels"],
     }
     if card.get("classes") is not None:
-        found["train.num_clusters"] = card["classes"]
-    return found
+        changed["train.num_clusters"] = card["classes"]
+    return changed
 
 
 def proposed_augment(

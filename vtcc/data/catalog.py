@@ -46,14 +46,6 @@ def _is_severity(value: Any) -> bool:
     )
 
 
-def _url(value: Any) -> bool:
-    return _is_text(value) and value.startswith(("http://", "https://"))
-
-
-def _file_name(value: Any) -> bool:
-    return _is_text(value) and Path(value).name == value
-
-
 def _text(words: str = "text") -> Any:
     return parameter(fits=_is_text, words=words)
 
@@ -84,8 +76,13 @@ class Source:
     """
 
     part: str = _text()
-    url: str = parameter(fits=_url, words="an http(s) URL")
-    file: str = parameter(fits=_file_name, words="a file name without folders")
+    url: str = parameter(
+        fits=lambda v: _is_text(v) and v.startswith(("http://", "https://")),
+        words="an http(s) URL",
+    )
+    file: str = parameter(
+        fits=lambda v: _is_text(v) and Path(v).name == v, words="a file name without folders"
+    )
     bytes: int | None = _count("a positive whole number or null")
     sha256: str | None = _hex(64)
     md5: str | None = _hex(32)

@@ -57,7 +57,7 @@ def nearest_earlier(sketches: np.ndarray, distance: int) -> np.ndarray:
     Returns:
         (N,) int64: its number, or -1 where there is none.
     """
-    found = np.full(len(sketches), -1, dtype=np.int64)
+    nearest = np.full(len(sketches), -1, dtype=np.int64)
     codes = hashes(sketches)
     busy = np.flatnonzero(
         (np.bitwise_count(codes) >= _LEAST_BITS) & (np.bitwise_count(~codes) >= _LEAST_BITS)
@@ -75,9 +75,9 @@ def nearest_earlier(sketches: np.ndarray, distance: int) -> np.ndarray:
             alike = np.einsum("nd,nd->n", flat[i], flat[j]) >= _AGREE
             # Pairs come in ascending order; written backwards, the first one stays.
             i, j = i[alike][::-1], j[alike][::-1]
-            fresh = found[busy[i]] < 0
-            found[busy[i[fresh]]] = busy[j[fresh]]
-    return found
+            fresh = nearest[busy[i]] < 0
+            nearest[busy[i[fresh]]] = busy[j[fresh]]
+    return nearest
 
 
 def _standardised(sketches: np.ndarray) -> np.ndarray:

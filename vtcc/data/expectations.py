@@ -74,7 +74,7 @@ class Outcome:
 
 
 def complete(
-    facts: pd.DataFrame,
+    measured: pd.DataFrame,
     sketches: np.ndarray | None = None,
     *,
     near_duplicates: int = -1,
@@ -83,7 +83,7 @@ def complete(
     """Adds what follows from the facts.
 
     Args:
-        facts: a row per file, columns `COLUMNS`; width to std are missing where not readable.
+        measured: a row per file, columns `COLUMNS`; width to std are missing where not readable.
         sketches: (N, 8, 9) float32 of `duplicates.sketch`, a row per file.
         near_duplicates: bits by which hashes of images that look alike may differ; -1 for none.
         card: sizes and modes that images are held against.
@@ -94,7 +94,7 @@ def complete(
         on the other side of the holdout split; `trainable`, `colour`, `aspect`, `odd_size`,
         `odd_mode`.
     """
-    table = facts.copy()
+    table = measured.copy()
     table["duplicate"] = table["sha256"].duplicated() & table["readable"]
     originals = table.drop_duplicates("sha256").set_index("sha256")["path"]
     table["copy_of"] = table["sha256"].map(originals).where(table["duplicate"], "").astype(object)
@@ -120,9 +120,9 @@ def _looks_like(table: pd.DataFrame, sketches: np.ndarray | None, distance: int)
     chosen = table["readable"] & ~table["duplicate"] & ~table["one_colour"]
     rows = np.flatnonzero(chosen)
     earlier = duplicates.nearest_earlier(sketches[rows], distance)
-    found = np.flatnonzero(earlier >= 0)
+    alike = np.flatnonzero(earlier >= 0)
     paths = table["path"].to_numpy()
-    names.iloc[rows[found]] = paths[rows[earlier[found]]]
+    names.iloc[rows[alike]] = paths[rows[earlier[alike]]]
     return names
 
 
@@ -209,12 +209,12 @@ def check(table: pd.DataFrame, limits: Limits) -> list[Outcome]:
 def _outcome(want: Wanted, result: Any, table: pd.DataFrame, rows: Mapping[str, int]) -> Outcome:
     if result is None:
         return Outcome(want.severity, want.test, want.expected, want.found, [])
-    passed, found = bool(result.success), want.found
+    passed, words = bool(result.success), want.found
     bad = [row["path"] for row in result.result.get("unexpected_index_list") or []]
     if bad and not passed:
         shown = [_example(want.detail, table.iloc[rows[path]]) for path in bad[:_EXAMPLES]]
-        found += f": {', '.join(shown)}" + (", ..." if len(bad) > _EXAMPLES else "")
-    return Outcome(want.severity, passed, want.expected, found, bad)
+        words += f": {', '.join(shown)}" + (", ..." if len(bad) > _EXAMPLES else "")
+    return Outcome(want.severity, passed, want.expected, words, bad)
 
 
 def _example(detail: str, row: pd.Series) -> str:
@@ -253,8 +253,8 @@ def _wanted(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
     if limits.channels == 1:
         test = all_but(expect, "colour", 0.5)
         expected = "mostly grey images, since dataset.channels is 1 and colour is dropped"
-        found = f"{share_of(len(table))(int(table['colour'].sum()))} in colour"
-        wanted.append(Wanted("warn", test, expected, found))
+        words = f"{share_of(len(table))(int(table['colour'].sum()))} in colour"
+        wanted.append(Wanted("warn", test, expected, words))
     return wanted + limits.card.wanted(expect, table, limits.classes)
 
 
@@ -348,13 +348,13 @@ def _of_twins(expect: Any, table: pd.DataFrame, limits: Limits) -> list[Wanted]:
     ):
         count, known = int(table[column].sum()), limits.card.known(key)
         test = all_but(expect, column, known / max(files, 1))
-        found = share(count) + (f" in {groups} group{'s' if groups > 1 else ''}" if count else "")
+        words = share(count) + (f" in {groups} group{'s' if groups > 1 else ''}" if count else "")
         severity = limits.card.severity(key)
-        wanted.append(Wanted(severity, test, expected + _but_for(known), found, "twin"))
+        wanted.append(Wanted(severity, test, expected + _but_for(known), words, "twin"))
     if (table["split"] == "holdout").any():
         expected = "no held-out image to be, or to look like, one that is trained on"
-        found = share(int(table["straddles"].sum()))
-        wanted.append(Wanted("warn", all_but(expect, "straddles"), expected, found, "twin"))
+        words = share(int(table["straddles"].sum()))
+        wanted.append(Wanted("warn", all_but(expect, "straddles"), expected, words, "twin"))
     return wanted
 
 

@@ -123,14 +123,14 @@ def verify(file: Path, expected: Expected, *, remove: bool, source: str | None =
         if wanted := getattr(expected, kind):
             with file.open("rb") as content:
                 pairs.append((kind, wanted, hashlib.file_digest(content, kind).hexdigest()))
-    for kind, wanted, found in pairs:
-        if wanted is not None and wanted != found:
+    for kind, wanted, actual in pairs:
+        if wanted is not None and wanted != actual:
             if remove:
                 file.unlink()
                 _note(file).unlink(missing_ok=True)
             rest = "it was deleted; try again, or" if remove else "replace it, or"
             raise VtccError(
-                f"{source or file}: expected {kind} {wanted}, found {found}; damaged or changed: "
+                f"{source or file}: expected {kind} {wanted}, found {actual}; damaged or changed: "
                 f"{rest} correct the dataset's card if the new file is right"
             )
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vtcc.data import archive
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.images import SUFFIXES
 from vtcc.data.walk import as_text, in_words, unwanted, walk
 from vtcc.errors import VtccError
 
 
-def find(path: Path, scratch: Path | None = None, least: int = 2) -> Found:
+def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
     """Lists the images of a folder or archive.
 
     If every image lies in a sub-folder and there are at least two of these, the first level of
@@ -56,7 +56,7 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> Found:
         notes[0] += f" in {len(classes)} sub-folders, taken for classes (used to evaluate only)"
     if left_out:
         notes.append(f"{path}: left out {in_words(left_out)}")
-    return Found(
+    return ImageSet(
         paths=names,
         read=lambda i: root / files[i],
         labels=labels,

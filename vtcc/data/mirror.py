@@ -129,10 +129,10 @@ def parts(card: Card) -> dict[str, list[Source]]:
 def _folders(card: Card, base: Path) -> list[Path]:
     names = {plain(card.name), *(plain(n) for n in _FOLDERS.get(card.name, ()) if "/" not in n)}
     near: Iterable[Path] = [base, *sorted(base.iterdir())]
-    found = [f for f in near if plain(f.name) in names and f.is_dir()]
+    matching = [f for f in near if plain(f.name) in names and f.is_dir()]
     deep = [base / name for name in _FOLDERS.get(card.name, ()) if "/" in name]
     # torchvision's FashionMNIST/raw is below the folder that the name finds.
-    return [*(f for f in found if any(f.iterdir())), *(f for f in deep if f.is_dir())]
+    return [*(f for f in matching if any(f.iterdir())), *(f for f in deep if f.is_dir())]
 
 
 def _upstream(card: Card, folder: Path) -> Held | None:

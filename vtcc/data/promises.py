@@ -49,8 +49,8 @@ class Card:
 
     def severity(self, what: str) -> Severity:
         """`fail` or `warn`, by the card or else as usual."""
-        said = (self.values.get("severity") or {}).get(what)
-        return said if said in ("fail", "warn") else _SEVERITY[what]
+        severity = (self.values.get("severity") or {}).get(what)
+        return severity if severity in ("fail", "warn") else _SEVERITY[what]
 
     def known(self, what: str) -> int:
         """How many exceptions are documented, such as exact copies."""
@@ -82,20 +82,20 @@ class Card:
             checked = self.values.get("class_counts_checked")
             counted = " with the images that the card promises of each" if checked else ""
             expected = f"{promised} classes{counted}"
-            found = f"{classes}, counted when the images came"
-            wanted.append(Wanted(self.severity("classes"), classes == promised, expected, found))
+            words = f"{classes}, counted when the images came"
+            wanted.append(Wanted(self.severity("classes"), classes == promised, expected, words))
         if size := self.values.get("image_size"):
             allowed = int(self.values.get("size_exceptions") or 0)
             test = all_but(expect, "odd_size", allowed / max(len(table), 1))
             expected = f"every image to be {size[0]} x {size[1]} pixels"
             expected += f", but for at most {allowed} as documented" if allowed else ""
-            found = f"{share(int(table['odd_size'].sum()))} of another size"
-            wanted.append(Wanted(self.severity("size"), test, expected, found, "size"))
+            words = f"{share(int(table['odd_size'].sum()))} of another size"
+            wanted.append(Wanted(self.severity("size"), test, expected, words, "size"))
         if modes := self.values.get("modes"):
             expected = f"every image to be of mode {' or '.join(modes)}"
-            found = f"{share(int(table['odd_mode'].sum()))} of another mode"
+            words = f"{share(int(table['odd_mode'].sum()))} of another mode"
             test = all_but(expect, "odd_mode")
-            wanted.append(Wanted(self.severity("mode"), test, expected, found, "mode"))
+            wanted.append(Wanted(self.severity("mode"), test, expected, words, "mode"))
         return wanted
 
 

@@ -1,6 +1,5 @@
 """A card per encoder: `cards/NAME.yaml`, read into frozen dataclasses."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -89,8 +88,7 @@ def names() -> list[str]:
 
 def nearest(name: str) -> str:
     """A hint for a name that is no card's: the nearest that is, or all."""
-    near = difflib.get_close_matches(name, names(), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}"
+    return schema.nearest(name, names(), f"there are {', '.join(names())}")
 
 
 def card(name: str) -> EncoderCard:

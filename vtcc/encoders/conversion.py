@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcc.atomic import atomic_file
+from vtcc.digests import sha256, version
 from vtcc.encoders.catalog import EncoderCard
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
 if TYPE_CHECKING:
@@ -28,11 +29,6 @@ def cache_directory() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "vtcc" / "weights"
 
 
-def sha256(file: Path) -> str:
-    """Of a file's bytes; remembered while the file is unchanged."""
-    return _sha256(file, *_version(file))
-
-
 def tensor_digest(file: Path) -> str:
     """SHA-256 over names, types, shapes and bytes of all tensors of a safetensors file.
 
@@ -42,7 +38,7 @@ def tensor_digest(file: Path) -> str:
     Raises:
         VtccError: when the file is no safetensors.
     """
-    return _tensor_digest(file, *_version(file))
+    return _tensor_digest(file, *version(file))
 
 
 def digest_of(tensors: Mapping[str, "Tensor"]) -> str:
@@ -176,17 +172,6 @@ def _is_safetensors(file: Path) -> bool:
         return opened.read(9)[8:] == b"{"
 
 
-def _version(file: Path) -> tuple[int, int, int]:
-    state = file.stat()
-    return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-@cache
-def _sha256(file: Path, *version: int) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 @cache
 def _tensor_digest(file: Path, *version: int) -> str:
     from safetensors import SafetensorError
@@ -195,5 +180,5 @@ def _tensor_digest(file: Path, *version: int) -> str:
     try:
         return digest_of(load_file(file))
     except SafetensorError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error)
         raise VtccError(f"{file}: damaged safetensors ({reason}); copy or fetch it again") from None

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import quiet
+from vtcc.digests import sha256
 from vtcc.encoders.catalog import HubSource
-from vtcc.encoders.conversion import sha256
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
 
 
@@ -28,8 +28,8 @@ def cached(source: HubSource) -> Path | None:
 def _cached_at(source: HubSource, revision: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(source.repo, source.file, revision=revision)
-    return Path(found) if isinstance(found, str) and Path(found).is_file() else None
+    path = try_to_load_from_cache(source.repo, source.file, revision=revision)
+    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
 
 
 def cache_directory() -> Path:
@@ -77,8 +77,7 @@ def fetch(source: HubSource, title: str) -> Path:
         ) from None
     except Exception as error:
         # Network, disk and server break a download in ways that no list of types covers.
-        words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise HubUnreachable(f"{where}: not downloaded ({words})") from None
+        raise HubUnreachable(f"{where}: not downloaded ({in_one_line(error)})") from None
     check(file, source, title)
     return file
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 
 WRAPPERS = ("net", "model", "state_dict")
 _NAMED = 3  # keys told by name
@@ -95,7 +95,7 @@ def _open(path: Path) -> Any:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise _not_a_checkpoint(path, f"damaged safetensors: {line(error)}") from None
+            raise _not_a_checkpoint(path, f"damaged safetensors: {in_one_line(error)}") from None
     if len(head) > 4 and all(9 <= byte <= 13 or 32 <= byte < 127 for byte in head):
         raise _not_a_checkpoint(path, "it is text")
     if zipfile.is_zipfile(path):
@@ -111,7 +111,7 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise _not_a_checkpoint(path, f"damaged: {line(error)}") from None
+        raise _not_a_checkpoint(path, f"damaged: {in_one_line(error)}") from None
     if not any(m.filename.endswith("data.pkl") for m in members):
         raise _not_a_checkpoint(path, "a zip archive of other things")
     expanded = sum(m.file_size for m in members)
@@ -125,21 +125,21 @@ def _torch_load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # torch's remarks on foreign files help nobody here
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not found:
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if not match:
             # torch's own text goes on about its defaults.
             raise _not_a_checkpoint(
                 path, "a pickle of something else, which could run code and was not opened"
             ) from None
         raise VtccError(
-            f"{path}: holds more than tensors ({found[1]}), which could run code while loading, so "
+            f"{path}: holds more than tensors ({match[1]}), which could run code while loading, so "
             "it was not opened; if you trust it, extract the weights yourself, best in a "
             "container without network: torch.save({'net': torch.load(FILE, weights_only=False)"
             "['net']}, 'weights.pt'), or whatever key holds them, and give weights.pt instead"
         ) from None
     except Exception as error:
         # A damaged or foreign file breaks torch's reader in any way there is.
-        raise _not_a_checkpoint(path, line(error)) from None
+        raise _not_a_checkpoint(path, in_one_line(error)) from None
 
 
 def _not_a_checkpoint(path: Path, why: str) -> VtccError:
@@ -152,9 +152,3 @@ def _not_a_checkpoint(path: Path, why: str) -> VtccError:
 def some(names: list[str]) -> str:
     """The first few names."""
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
-def line(error: Exception) -> str:
-    """What an error says, on one line that is not too long."""
-    words = " ".join(str(error).split())
-    return (words[:157] + "..." if len(words) > 160 else words) or type(error).__name__

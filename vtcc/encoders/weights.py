@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vtcc.digests import sha256
 from vtcc.encoders import catalog, conversion, hub
 from vtcc.encoders.catalog import EncoderCard, PackageSource
 from vtcc.errors import VtccError
@@ -180,12 +181,12 @@ def _in_package(source: PackageSource) -> Path | None:
 
 
 def _first(directory: Path, patterns: list[str]) -> Path | None:
-    found = (file for pattern in patterns for file in sorted(directory.glob(pattern)))
-    return next((file for file in found if file.is_file()), None)
+    matches = (file for pattern in patterns for file in sorted(directory.glob(pattern)))
+    return next((file for file in matches if file.is_file()), None)
 
 
 def _intact(file: Path, expected: str | None, place: str) -> bool:
-    if expected is None or (digest := conversion.sha256(file)) == expected:
+    if expected is None or (digest := sha256(file)) == expected:
         return True
     note(f"{place}: not used: {file} has sha256 {digest}, its card says {expected}")
     return False

@@ -19,7 +19,7 @@ from vtcc import encoders
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
 WEIGHTS = "model.safetensors"
@@ -88,7 +88,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
         *(RuntimeError, EOFError, OSError, ValueError, KeyError),
         *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
     ) as error:
-        note(f"{path}: damaged, not used ({' '.join(str(error).split())[:120]})")
+        note(f"{path}: damaged, not used ({in_one_line(error)})")
         return None
 
 
@@ -233,8 +233,7 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
 
 
 def _not_of_this_model(file: Path, error: Exception) -> VtccError:
-    reason = " ".join(str(error).split())[:200]
-    return VtccError(f"{file}: not the weights of this model ({reason})")
+    return VtccError(f"{file}: not the weights of this model ({in_one_line(error)})")
 
 
 def _referred(directory: Path, encoder: dict[str, Any]) -> encoders.ResolvedWeights:

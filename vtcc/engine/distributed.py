@@ -24,11 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 from vtcc.engine import cpus
 from vtcc.engine.signals import Interrupted
 from vtcc.errors import VtccError
+from vtcc.process.launch import RENDEZVOUS, check_batch
 
 T = TypeVar("T")
 
-# Set by `vtcc.launch`: a file to meet at, so that no port is opened for others to reach.
-RENDEZVOUS = "VTCC_RENDEZVOUS"
 # Others wait while rank 0 scores candidates, or for a lock on the same training.
 PATIENCE = timedelta(hours=2)
 FAILED = "vtcc/failed"
@@ -72,11 +71,7 @@ class Team:
 
     def check_fits(self, batch: int) -> None:
         """Raises VtccError where BatchNorm would see fewer than two images in a process."""
-        if self.world > 1 and batch < 2 * self.world:
-            raise VtccError(
-                f"train.batch_size: {batch} images for {self.world} processes; BatchNorm needs "
-                f"two in each, so use at most {max(1, batch // 2)} processes"
-            )
+        check_batch(batch, self.world)
 
     def threads(self, wanted: int) -> int:
         """Threads of this process, where `wanted` are for all on a machine (0: its cores).

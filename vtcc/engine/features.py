@@ -6,6 +6,7 @@ where it was. Trainings of any number of heads, seeds and learning rates then re
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -25,7 +26,7 @@ from vtcc.engine.augment import normalize, plain, view
 from vtcc.engine.runtime import Runtime
 from vtcc.engine.schedule import stream
 from vtcc.errors import VtccError
-from vtcc.progress import note, report
+from vtcc.progress import note, report_rate
 
 FILE, INFO = "features.npy", "features.json"
 BLOCK = 16  # images of a forward pass; a view's numbers are drawn for a block at a time
@@ -115,8 +116,7 @@ def embed(
 
     Args:
         directory: of the features, which appears whole.
-        images: called with the row to begin at, a multiple of `BLOCK`; gives blocks of
-            (at most BLOCK, H, W, C) uint8, in order to the end.
+        images: called with the row to begin at; gives (H, W, C) uint8 each, in order to the end.
         count: N. runtime: of the encoder. drawing: of its input.
         encoder: record of what it is. digest: of the images.
 
@@ -162,14 +162,7 @@ def embed(
                 write_text(building / _DONE, json.dumps({"key": key, "images": done, "D": D}))
                 flushed = now
             if now - reported > _REPORTED or done == count:
-                rate = (done - began) / max(now - started, 1e-9)
-                report(
-                    "embed",
-                    done,
-                    count,
-                    images_per_second=round(rate, 1),
-                    seconds_left=round((count - done) / rate, 1),
-                )
+                report_rate("embed", done, count, started, began)
                 reported = now
     if done != count:
         raise VtccError(f"features: {done} of {count} images were given to the encoder")
@@ -212,12 +205,16 @@ def _begun(building: Path, key: str, count: int, views: int) -> int:
         return 0
 
 
-def _ahead(blocks: Iterable[np.ndarray], start: int, drawing: Drawing) -> Iterator[list[Tensor]]:
-    """Views of each block, drawn beside the encoder's work on the block before."""
+def _ahead(images: Iterable[np.ndarray], start: int, drawing: Drawing) -> Iterator[list[Tensor]]:
+    """Views of each block of images, drawn beside the encoder's work on the block before."""
+    remaining = iter(images)
+    blocks = iter(lambda: list(itertools.islice(remaining, BLOCK)), [])
     with ThreadPoolExecutor(1, "views") as pool:
         waiting = None
-        for number, images in enumerate(blocks, start // BLOCK):
-            following = pool.submit(lambda x, b: list(drawing.of_block(x, b)), images, number)
+        for number, block in enumerate(blocks, start // BLOCK):
+            following = pool.submit(
+                lambda x, b: list(drawing.of_block(x, b)), np.stack(block), number
+            )
             if waiting is not None:
                 yield waiting.result()
             waiting = following

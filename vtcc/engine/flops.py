@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vtcc.config import Train
 from vtcc.engine.frozen import FeatureInput
-from vtcc.engine.model import VTCC, build, with_projectors
+from vtcc.engine.model import build, with_projectors
 
 COUNTED = 2  # images; BatchNorm needs more than one
 
@@ -22,24 +22,20 @@ def flops_per_image(params: Train, channels: int, features: int = 0) -> float:
         channels: of the images.
         features: d, where a frozen encoder's features are trained on; 0: pixels are.
     """
-    if features:
-        with torch.device("meta"):
+    with torch.device("meta"):
+        if features:
             model = with_projectors(FeatureInput(features), params.model, params.num_clusters)
             x = torch.empty(COUNTED, features)
-        return _counted(model.train(), x)
-    with torch.device("meta"):
-        model = build(
-            params.model,
-            params.num_clusters,
-            image_size=params.image_size,
-            channels=channels,
-            fused_attention=False,  # the same arithmetic, in products that are counted
-        ).train()
-        x = torch.empty(COUNTED, channels, params.image_size, params.image_size)
-    return _counted(model, x)
-
-
-def _counted(model: VTCC, x: torch.Tensor) -> float:
+        else:
+            model = build(
+                params.model,
+                params.num_clusters,
+                image_size=params.image_size,
+                channels=channels,
+                fused_attention=False,  # the same arithmetic, in products that are counted
+            )
+            x = torch.empty(COUNTED, channels, params.image_size, params.image_size)
+    model.train()
     with FlopCounterMode(display=False) as counter:
         h = model.encoder(x)
         z, p = model.project(h)

@@ -1,6 +1,6 @@
 """A frozen encoder under the projectors: its features are made once and trained on as they are."""
 
-import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vtcc import encoders
 from vtcc.config import Model
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 
 FITTED_ON = 50_000  # images that the components are computed from, evenly spaced
@@ -28,8 +29,7 @@ def encoder_identity(model: Model) -> dict[str, Any]:
     file = Path(model.weights)
     if not file.is_file():
         raise VtccError(f"train.model.weights: no file {model.weights!r} in {Path.cwd()}")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return {"name": model.encoder, "digest": digest, "source": f"file {model.weights}"}
+    return {"name": model.encoder, "digest": sha256(file), "source": f"file {model.weights}"}
 
 
 class FeatureInput(nn.Module):
@@ -137,3 +137,34 @@ def fit_reduction(features: np.ndarray, rows: np.ndarray, components: int) -> Re
     axes = axes * (values[order] > 1e-12)
     spread = values[order].clamp_min(0).mean().sqrt().clamp_min(1e-6)
     return Reduction(center.float(), axes.float(), (1 / spread).float())
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """Features of a frozen encoder, and what a training reads of them.
+
+    Attributes:
+        values: (N, V, D) of any float type, each image as it is first.
+        reduced: (N, V, d): their principal components as float32, or the features themselves.
+        reduction: from these to those; None where they are themselves.
+        digest: names the features.
+    """
+
+    values: np.ndarray
+    reduced: np.ndarray
+    reduction: Reduction | None
+    digest: str
+
+    @classmethod
+    def of(
+        cls, values: np.ndarray, digest: str, *, rows: np.ndarray, components: int
+    ) -> "FrozenFeatures":
+        """With the components that projectors are trained on.
+
+        Args:
+            values, digest: as above. rows: those to fit to. components: d; 0: none.
+        """
+        if not components:
+            return cls(values, values, None, digest)
+        reduction = fit_reduction(values, rows, components)
+        return cls(values, reduction(values).numpy(), reduction, digest)

@@ -113,10 +113,10 @@ class Guard:
         first = sorted(
             (k for k in lasting if k in _COLLAPSE), key=lambda k: not lasting[k].collapsed
         )
-        told = [*first[:1], *(k for k in lasting if k not in _COLLAPSE)]
+        kinds = [*first[:1], *(k for k in lasting if k not in _COLLAPSE)]
         new: list[Warned] = []
         self.collapsed = None
-        for kind in told:
+        for kind in kinds:
             seen = lasting[kind]
             text = f"{seen.what}. {_REMEDIES[kind](params, epoch > params.epochs)}"
             if seen.collapsed:

@@ -53,26 +53,26 @@ class Callbacks(Protocol):
 
         Returns an id that is kept in the checkpoints and handed back at a resume.
         """
-
-    def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
-        """Called after every epoch (from 1) with the row that goes to curves.csv."""
-
-    def on_warning(self, warned: Warned) -> None:
-        """Called when the guard sees what looks like a collapse."""
-
-
-class Silent:
-    """Callbacks that do nothing."""
-
-    def on_start(self, info: dict[str, Any]) -> str | None:
-        """Keeps no id."""
         return None
 
     def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
-        """Keeps nothing."""
+        """Called after every epoch (from 1) with the row that goes to curves.csv."""
+        return
 
     def on_warning(self, warned: Warned) -> None:
-        """Keeps nothing."""
+        """Called when the guard sees what looks like a collapse."""
+        return
+
+
+class Silent(Callbacks):
+    """Callbacks that do nothing, where nothing is tracked and in all processes but one."""
+
+    def on_end(self, status: str, artifacts: list[Path], model_dir: Path | None) -> None:
+        """Sends nothing."""
+
+    def record(self) -> dict[str, str | None]:
+        """For `models/run.json`: there is no run."""
+        return {"run_id": None, "tracking_uri": None, "experiment": None}
 
 
 @dataclass

@@ -11,25 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def nt_xent(u_a: Tensor, u_b: Tensor, temperature: float) -> Tensor:
+def _contrasts(u_a: Tensor, u_b: Tensor, temperature: float) -> Tensor:
     """Normalised-temperature cross entropy between two views of M vectors.
 
     Each of the 2M vectors is pulled to its other view and pushed from the 2M - 2 others; the
     similarity is the cosine.
 
     Args:
-        u_a: (M, D) float, M >= 1; row i and row i of `u_b` are views of one thing.
-        u_b: (M, D) float.
+        u_a: (..., M, D) float, M >= 1; row i and row i of `u_b` are views of one thing.
+        u_b: (..., M, D) float.
         temperature: divides the similarities, above 0.
 
     Returns:
-        Scalar: the mean over 2M vectors.
+        (...) float32: the mean over 2M vectors.
     """
-    return _contrasts(u_a, u_b, temperature)
-
-
-def _contrasts(u_a: Tensor, u_b: Tensor, temperature: float) -> Tensor:
-    """`nt_xent` of any number of pairs at once: (..., M, D) twice -> (...)."""
     M = u_a.shape[-2]
     u = F.normalize(torch.cat([u_a, u_b], dim=-2).float(), dim=-1)
     similarity = u @ u.mT / temperature  # (..., 2M, 2M)
@@ -50,7 +45,7 @@ def instance_loss(z_a: Tensor, z_b: Tensor, temperature: float = 0.5) -> Tensor:
     Returns:
         Scalar float32.
     """
-    return nt_xent(z_a, z_b, temperature)
+    return _contrasts(z_a, z_b, temperature)
 
 
 def cluster_loss(

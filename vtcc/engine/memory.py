@@ -1,6 +1,7 @@
 """How much memory a training step takes, measured at small batches, and how much there is."""
 
 import weakref
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,16 +82,7 @@ class Footprint:
 
     def largest(self, available: int) -> int:
         """The largest batch that fits in `available` bytes; 0 when none does."""
-        low, high = 0, 1
-        while high < 2**24 and self.bytes(high) <= available:
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.bytes(middle) <= available:
-                low = middle
-            else:
-                high = middle
-        return low
+        return max(bisect_right(range(2**24), available, key=self.bytes) - 1, 0)
 
     def refuse(self, batch: int, available: int, device: str) -> None:
         """Raises VtccError for a batch that does not fit in `available` bytes."""

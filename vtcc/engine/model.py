@@ -87,10 +87,11 @@ class VTCC(nn.Module):
         count = len(self.cluster_projectors)
         heads = list(self.cluster_projectors)[(count + 1) // 2 :]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for part in (part for head in heads for part in cast(nn.Sequential, head)):
-                if isinstance(part, nn.Linear | nn.BatchNorm1d):
-                    part.reset_parameters()
+            # On the CPU, by its generator alone: `torch.manual_seed` would seed the GPUs' too.
+            torch.default_generator.manual_seed(seed)
+            for head in heads:
+                in_dim = cast(nn.Linear, cast(nn.Sequential, head)[0]).in_features
+                head.load_state_dict(projector(in_dim, self.num_clusters).state_dict())
         return [weight for head in heads for weight in head.parameters()]
 
     def forward(self, x_a: Tensor, x_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -77,6 +77,27 @@ def model_info(
     }
 
 
+def reading_info(
+    images: Images, train: Train, *, max_pixels: int, mean: Sequence[float], std: Sequence[float]
+) -> dict[str, Any]:
+    """`model_info` of a model that is trained here.
+
+    Args:
+        images: the cache. train: the `train` section. max_pixels, mean, std: as `model_info`.
+    """
+    return model_info(
+        model=train.model,
+        num_clusters=train.num_clusters,
+        image_size=train.image_size,
+        cache_size=images.image_size,
+        channels=images.channels,
+        max_pixels=max_pixels,
+        mean=mean,
+        std=std,
+        decoding=images.decoding,
+    )
+
+
 def trained_info(
     images: Images,
     train: Train,
@@ -90,24 +111,14 @@ def trained_info(
     processes: int,
     features: str | None = None,
 ) -> dict[str, Any]:
-    """`model_info` of a model that was trained here, with what it was trained on and how.
+    """`reading_info` with what the model was trained on and how.
 
     Args:
-        images: the cache. train: the `train` section. max_pixels, mean, std: as `model_info`.
+        images, train, max_pixels, mean, std: as of `reading_info`.
         head, epoch: chosen without labels. kernels: what `auto` became. processes: that trained.
         features: key of those of a frozen encoder that were trained on (`engine.features`).
     """
-    reading = model_info(
-        model=train.model,
-        num_clusters=train.num_clusters,
-        image_size=train.image_size,
-        cache_size=images.image_size,
-        channels=images.channels,
-        max_pixels=max_pixels,
-        mean=mean,
-        std=std,
-        decoding=images.decoding,
-    )
+    reading = reading_info(images, train, max_pixels=max_pixels, mean=mean, std=std)
     encoder = encoder_record(train.model.encoder, train.model.weights)
     return (
         reading

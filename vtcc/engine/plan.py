@@ -123,7 +123,7 @@ def rehearse(
     asked = params.positives
     if features:
         params = replace(params, positives=replace(asked, neighbours=0))
-    rehearsal = _Rehearsal(images, rows, params, mean, std)
+    rehearsal = Rehearsal(images, rows, params, mean, std)
     footprint = rehearsal.footprint()
     footprint.refuse(params.batch_size, available, rehearsal.kernels.device)
 
@@ -168,19 +168,6 @@ def rehearse(
     )
 
 
-def time_step(
-    images: np.ndarray,
-    rows: np.ndarray,
-    params: Train,
-    *,
-    mean: tuple[float, ...] = (),
-    std: tuple[float, ...] = (),
-    seconds: float,
-) -> Timing:
-    """Times steps of a training without starting it; the arguments are those of `rehearse`."""
-    return _Rehearsal(images, rows, params, mean, std).steps(seconds)
-
-
 def refuse_large_batch(
     images: np.ndarray,
     rows: np.ndarray,
@@ -202,7 +189,7 @@ def refuse_large_batch(
     available = available_memory(device)
     if device == "cuda" and len(rows) * images[0].nbytes <= SHARE * available:
         available -= (len(rows) - len(few)) * images[0].nbytes  # the training holds them all
-    rehearsal = _Rehearsal(images, few, params, mean, std)
+    rehearsal = Rehearsal(images, few, params, mean, std)
     tokens = (params.image_size // params.model.patch_size) ** 2 + 1
     if loop.is_features(images):
         tokens = 1
@@ -217,7 +204,7 @@ def _both(step: Timing) -> np.ndarray:
     return np.array([step.mean, step.processor])
 
 
-class _Rehearsal:
+class Rehearsal:
     """A training of its own, in memory, of which single steps are taken."""
 
     def __init__(

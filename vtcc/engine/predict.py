@@ -1,6 +1,6 @@
 """Prediction: cached pixels in, probabilities and embedding out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +63,7 @@ class Predictor:
     Attributes:
         info: the model's `model.json`.
         num_clusters: K. cache_size: side in pixels of the images `predict` takes.
-        channels: C. max_pixels: decoding limit the model was trained under.
+        channels: C.
         decoding: how image files become such pixels, keywords of `vtcc.data.images.load`.
         clusters: names, centres and limits (`vtcc.grouping.clusters.Clusters`), where whoever
             loaded the model loaded them too; None otherwise.
@@ -81,10 +81,9 @@ class Predictor:
         self.num_clusters: int = info["num_clusters"]
         self.cache_size: int = info["cache_size"]
         self.channels: int = info["channels"]
-        self.max_pixels: int = info["max_pixels"]
         self.decoding: dict[str, Any] = {
             "channels": self.channels,
-            "max_pixels": self.max_pixels,
+            "max_pixels": info["max_pixels"],
             "size": self.cache_size,
             # Models of vtcc 0.1 say nothing of these.
             "bands": info.get("bands", []),
@@ -112,17 +111,13 @@ class Predictor:
                 f"the model takes images of shape ({S}, {S}, {C}), found {images.shape[1:]}; "
                 "decode them with the model's cache_size and channels"
             )
-        K, d = self.num_clusters, int(self.model.encoder.embed_dim)  # type: ignore[arg-type]
-        probabilities = np.empty((len(images), K), np.float32)
-        embedding = np.empty((len(images), d), np.float32)
         batch_size = min(batch_size, max(1, PIXELS // self.info["image_size"] ** 2))
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
+
+        def embedded(part: slice) -> torch.Tensor:
             x = torch.from_numpy(np.array(images[part])).to(self.device)
-            h = self.model.embed(self._prepare(x))
-            embedding[part] = h.cpu().numpy()
-            probabilities[part] = self.model.assign_embedding(h).cpu().numpy()
-        return Prediction(probabilities, embedding)
+            return self.model.embed(self._prepare(x))
+
+        return self._assigned(len(images), batch_size, embedded)
 
     @torch.inference_mode()
     @_full_precision()
@@ -133,14 +128,24 @@ class Predictor:
             features: (N, D) of any float type, as `vtcc.engine.features` keeps them.
             batch_size: images at a time.
         """
-        K, d = self.num_clusters, int(self.model.encoder.embed_dim)  # type: ignore[arg-type]
-        probabilities = np.empty((len(features), K), np.float32)
-        embedding = np.empty((len(features), d), np.float32)
-        for start in range(0, len(features), batch_size):
-            part = slice(start, start + batch_size)
+        encoder = self.model.encoder
+
+        def embedded(part: slice) -> torch.Tensor:
             x = torch.from_numpy(np.asarray(features[part], np.float32)).to(self.device)
-            encoder = self.model.encoder
-            h = encoder.reduce(x) if isinstance(encoder, FrozenEncoder) else x
+            return encoder.reduce(x) if isinstance(encoder, FrozenEncoder) else x
+
+        return self._assigned(len(features), batch_size, embedded)
+
+    def _assigned(
+        self, N: int, batch_size: int, embedded: Callable[[slice], torch.Tensor]
+    ) -> Prediction:
+        """The clusters of N images by their embeddings h, a part of them at a time."""
+        d = int(self.model.encoder.embed_dim)  # type: ignore[arg-type]
+        probabilities = np.empty((N, self.num_clusters), np.float32)
+        embedding = np.empty((N, d), np.float32)
+        for start in range(0, N, batch_size):
+            part = slice(start, start + batch_size)
+            h = embedded(part)
             embedding[part] = h.cpu().numpy()
             probabilities[part] = self.model.assign_embedding(h).cpu().numpy()
         return Prediction(probabilities, embedding)

@@ -47,6 +47,6 @@ class Prior:
             self.sizes = torch.empty_like(given).scatter(1, rank, given)
             return
         before = torch.full((heads, K), 1 / K) if self.sizes is None else self.sizes
-        found = MOMENTUM * before.to(shares) + (1 - MOMENTUM) * shares
-        found = found.clamp(min=FLOOR / K)
-        self.sizes = found / found.sum(dim=1, keepdim=True)
+        sizes = MOMENTUM * before.to(shares) + (1 - MOMENTUM) * shares
+        sizes = sizes.clamp(min=FLOOR / K)
+        self.sizes = sizes / sizes.sum(dim=1, keepdim=True)

@@ -1,20 +1,16 @@
 """What a checkpoint records of its training besides weights: enough to know it again."""
 
-import hashlib
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy
-import timm
 import torch
 
-from vtcc import encoders
+from vtcc import encoders, version
 from vtcc.config import Train, flatten, to_dict
+from vtcc.digests import sha256
 from vtcc.engine.kernels import Kernels
-from vtcc.version import __version__
 
 # Not part of what is computed: how often it is saved, and what `kernels` states resolved.
 _FREE = {
@@ -37,7 +33,7 @@ def describe(params: Train, digest: str, kernels: Kernels) -> dict[str, Any]:
     if pretrained := encoders.encoder_record(model.encoder, model.weights):
         weights = pretrained["digest"]
     else:
-        weights = hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ""
+        weights = sha256(file) if file and file.is_file() else ""
     return {
         "params": _plain(to_dict(params)),
         "digest": digest,
@@ -49,13 +45,7 @@ def describe(params: Train, digest: str, kernels: Kernels) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of what a model's numbers depend on."""
-    return {
-        "vtcc": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),  # a subclass, which a checkpoint would not load
-        "timm": timm.__version__,
-        "numpy": numpy.__version__,
-    }
+    return {"vtcc": version.__version__, **version.versions("torch", "timm", "numpy")}
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

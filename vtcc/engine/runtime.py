@@ -1,11 +1,7 @@
 """What computes a frozen encoder's features: onnxruntime or torch on a CPU, torch on a GPU."""
 
-import importlib.util
-import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtcc.config import Train
-from vtcc.engine import cpus
+from vtcc.engine import cpus, onnx_graph
 from vtcc.engine.kernels import resolve_device
 from vtcc.engine.model import build_encoder
+from vtcc.errors import in_one_line
 from vtcc.progress import note
 
 # Largest difference of unit features by which a converted encoder may depart from torch's.
 TOLERANCE = 1e-3
-_PACKAGES = ("onnx", "onnxruntime")
 
 Runtime = Callable[[Tensor], np.ndarray]
 
@@ -65,12 +61,11 @@ def runtime(
         kind: `embed.runtime`.
     """
     if device == "cpu" and kind != "torch":
-        if all(importlib.util.find_spec(package) for package in _PACKAGES):
-            converted = _converted(encoder, image_size, channels)
-            if converted is not None:
-                return converted
-        elif kind == "onnxruntime":
-            note("embed.runtime: onnxruntime is not installed (pip install 'vtcc[onnx]'); torch")
+        if package := onnx_graph.missing():
+            if kind == "onnxruntime":
+                note(f"embed.runtime: {package} is not installed (pip install {package}); torch")
+        elif converted := _converted(encoder, image_size, channels):
+            return converted
     return _torch(encoder, device)
 
 
@@ -88,37 +83,16 @@ def _torch(encoder: nn.Module, device: str) -> Runtime:
 
 def _converted(encoder: nn.Module, image_size: int, channels: int) -> Runtime | None:
     """The encoder in onnxruntime; None where it cannot be expressed or differs."""
-    import onnxruntime
-
     x = torch.rand(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
     x = (x - 0.5) / 0.25
     try:
-        # The exporter by tracing takes 2 s, the one by torch.export 20 s and gives the same graph.
-        with (
-            warnings.catch_warnings(),
-            torch.inference_mode(),
-            tempfile.TemporaryDirectory(prefix="vtcc-") as directory,
-        ):
-            warnings.simplefilter("ignore")
-            graph = Path(directory) / "encoder.onnx"
-            torch.onnx.export(
-                encoder.cpu(),
-                (x,),
-                str(graph),
-                dynamo=False,
-                input_names=["x"],
-                output_names=["h"],
-                dynamic_axes={"x": {0: "n"}, "h": {0: "n"}},
-            )
+        graph = onnx_graph.export(encoder.cpu(), x, takes="x", gives=["h"])
+        with torch.inference_mode():
             expected = encoder(x).float().numpy()
-            proto = graph.read_bytes()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = cpus.usable()
-        session = onnxruntime.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+        session = onnx_graph.session(graph)
         features = session.run(None, {"x": x.numpy()})[0]
     except Exception as error:  # whatever an encoder of timm's is made of
-        note(f"features by torch: this encoder has no ONNX form ({_line(error)})")
+        note(f"features by torch: this encoder has no ONNX form ({in_one_line(error)})")
         return None
     ours, theirs = (F.normalize(torch.from_numpy(h), dim=1) for h in (features, expected))
     gap = float((ours - theirs).abs().max())
@@ -126,7 +100,3 @@ def _converted(encoder: nn.Module, image_size: int, channels: int) -> Runtime | 
         note(f"features by torch: the encoder's ONNX form differs by {gap:.2g}")
         return None
     return lambda x: session.run(None, {"x": x.numpy()})[0]
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

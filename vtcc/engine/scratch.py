@@ -116,9 +116,9 @@ class Scratch:
             raise VtccError(f"--resume: {file}: cannot be read ({error.strerror})") from None
         if state is None or not {"params", "digest", "step"} <= state.keys():
             raise VtccError(f"--resume: {file}: damaged, or not the checkpoint of a training")
-        if found := record.differences(state, ours):
+        if unlike := record.differences(state, ours):
             raise VtccError(
-                f"--resume: {file}: of another training: {'; '.join(found)}; change params.yaml "
+                f"--resume: {file}: of another training: {'; '.join(unlike)}; change params.yaml "
                 "or the data to what it was made with, or train without --resume"
             )
         if state["kernels"].get("device") != ours["kernels"].get("device"):

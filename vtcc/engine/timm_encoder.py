@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from vtcc.encoders.models import check
-from vtcc.encoders.tensor_file import check_numbers, line, read_tensors, some
-from vtcc.errors import VtccError
+from vtcc.encoders.tensor_file import check_numbers, read_tensors, some
+from vtcc.errors import VtccError, in_one_line
 
 
 class TimmEncoder(nn.Module):
@@ -106,7 +106,7 @@ def _made(name: str, image_size: int, options: dict[str, Any], where: str) -> nn
             return timm.create_model(name, **options)
     except (RuntimeError, LookupError, ValueError, AssertionError, AttributeError) as error:
         raise VtccError(
-            f"{where}: not usable for timm's {name} at {image_size} pixels ({line(error)})"
+            f"{where}: not usable for timm's {name} at {image_size} pixels ({in_one_line(error)})"
         ) from None
 
 
@@ -115,16 +115,16 @@ def _width(model: nn.Module, name: str, image_size: int, channels: int) -> int:
     was = model.training
     try:
         with torch.no_grad():
-            found = model.eval()(torch.zeros(1, channels, image_size, image_size))
+            features = model.eval()(torch.zeros(1, channels, image_size, image_size))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise VtccError(
             f"train.model.encoder: timm's {name} does not take images of {image_size} pixels "
-            f"({line(error)}); raise train.image_size or take another encoder"
+            f"({in_one_line(error)}); raise train.image_size or take another encoder"
         ) from None
     finally:
         model.train(was)
-    if not isinstance(found, Tensor) or found.ndim != 2:
+    if not isinstance(features, Tensor) or features.ndim != 2:
         raise VtccError(
             f"train.model.encoder: timm's {name} gives no one vector per image; take another"
         )
-    return int(found.shape[1])
+    return int(features.shape[1])

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtcc import yaml_file
-from vtcc.config import Model, from_dict, preset_text
+from vtcc.config import PRESETS, Model, from_dict, read_yaml
 from vtcc.encoders.tensor_file import check_numbers, read_tensors, some
 from vtcc.engine.model import VTCC, build
 from vtcc.engine.vit import sincos_positions
@@ -82,7 +81,7 @@ def read_upstream(
             )
         positions = None
 
-    section = yaml_file.parse(preset_text("paper"))["train"]["model"] | sizes
+    section = read_yaml(PRESETS / "paper.yaml")["train"]["model"] | sizes
     params = from_dict(Model, section, f"{path}: model")
     with torch.device("meta"):  # costs no memory, whatever sizes a file pretends
         _check(weights, build(params, K, image_size=image_size, channels=channels), path)
@@ -204,7 +203,7 @@ def _check(weights: dict[str, Tensor], model: nn.Module, path: Path) -> None:
     problems = []
     for word, names in (("missing", missing), ("unexpected", unexpected), ("ill-shaped", shaped)):
         if names:
-            told = [
+            described = [
                 _theirs(k)
                 + (
                     f" {tuple(weights[k].shape)}, expected {tuple(wanted[k].shape)}"
@@ -213,7 +212,7 @@ def _check(weights: dict[str, Tensor], model: nn.Module, path: Path) -> None:
                 )
                 for k in names
             ]
-            problems.append(f"{len(names)} {word}: {some(told)}")
+            problems.append(f"{len(names)} {word}: {some(described)}")
     if problems:
         raise VtccError(f"{path}: not the weights of a VTCC model ({'; '.join(problems)})")
     check_numbers({_theirs(k): v for k, v in weights.items()}, path)

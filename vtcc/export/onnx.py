@@ -1,31 +1,20 @@
-"""A trained model as ONNX: pixels in; cluster, confidence, probabilities and embedding out.
+"""A trained model as ONNX: pixels in; cluster, confidence, probabilities and embedding out."""
 
-Needs the extra `vtcc[onnx]`.
-"""
-
-import contextlib
-import importlib.util
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vtcc.atomic import atomic_file
+from vtcc.engine import onnx_graph
 from vtcc.engine.predict import Predictor
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.version import __version__
 
-OPSET = 18
 OUTPUTS = ("cluster", "confidence", "probabilities", "embedding")
 TOLERANCE = 1e-4  # of probabilities, and of the embedding relative to its largest number
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _BATCHES = (1, 3, 16)
 
 
@@ -83,71 +72,52 @@ def write(predictor: Predictor, out: Path) -> dict[str, float]:
         VtccError: when a package is missing, the model cannot be expressed, the two differ by
             more than 1e-4, or the file cannot be written.
     """
-    for package in _PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise VtccError(f"{package} is not installed; run: pip install 'vtcc[onnx]'")
+    if package := onnx_graph.missing():
+        raise VtccError(f"{package} is not installed; run: pip install {package}")
+    graph = _graph(predictor)
+    gaps = _compared(predictor, graph)
     try:
         with atomic_file(out) as building:
-            _export(predictor, building)
-            return _check(predictor, building)
+            building.write_bytes(graph)
     except OSError as error:
         raise VtccError(f"{out}: cannot be written ({error.strerror or error})") from None
+    return gaps
 
 
-def _export(predictor: Predictor, out: Path) -> None:
+def _graph(predictor: Predictor) -> bytes:
+    """The model as ONNX, which says how it reads images."""
     import onnx
 
     S, C = predictor.cache_size, predictor.channels
     example = torch.zeros(2, S, S, C, dtype=torch.uint8)
     try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                Pixels(predictor).eval(),
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=["image"],
-                output_names=list(OUTPUTS),
-                dynamic_shapes={"image": {0: torch.export.Dim("N")}},
-                external_data=False,
-                verbose=False,
-            )
+        traced = onnx_graph.export(Pixels(predictor).eval(), example, takes="image", gives=OUTPUTS)
     except Exception as error:  # whatever an encoder of timm's is made of
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise VtccError(f"this model cannot be expressed in ONNX: {line[:200]}") from error
-    assert program is not None
-    made = program.model_proto
-    made.producer_name, made.producer_version = "vtcc", __version__
-    del made.metadata_props[:]
-    for part in (*made.graph.node, *made.graph.value_info, *made.graph.input, *made.graph.output):
-        del part.metadata_props[:]  # where in our source it comes from
-    facts = {key: predictor.info.get(key) for key in ("num_clusters", "image_size", "dataset")}
+        raise VtccError(f"this model cannot be expressed in ONNX: {in_one_line(error)}") from error
+    model = onnx.load_model_from_string(traced)
+    model.producer_name, model.producer_version = "vtcc", __version__
+    about = {key: predictor.info.get(key) for key in ("num_clusters", "image_size", "dataset")}
     decoding = {k: v for k, v in predictor.decoding.items() if k != "max_pixels"}
     onnx.helper.set_model_props(
-        made, {"vtcc": json.dumps({k: v for k, v in facts.items() if v is not None} | decoding)}
+        model, {"vtcc": json.dumps({k: v for k, v in about.items() if v is not None} | decoding)}
     )
-    onnx.save_model(made, str(out))
+    onnx.checker.check_model(model)
+    written: bytes = model.SerializeToString()
+    return written
 
 
-def _check(predictor: Predictor, file: Path) -> dict[str, float]:
-    import onnx
-    import onnxruntime
-
-    onnx.checker.check_model(str(file))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+def _compared(predictor: Predictor, graph: bytes) -> dict[str, float]:
+    """The largest differences between onnxruntime and torch, for batches of several sizes."""
+    session = onnx_graph.session(graph)
     S, C = predictor.cache_size, predictor.channels
     rng, gaps = np.random.default_rng(0), {"probabilities": 0.0, "embedding": 0.0}
     for N in _BATCHES:
         images = rng.integers(0, 256, (N, S, S, C), np.uint8)
         expected = predictor.predict(images)
-        found: dict[str, Any] = dict(
-            zip(OUTPUTS, session.run(None, {"image": images}), strict=True)
-        )
+        outputs = dict(zip(OUTPUTS, session.run(None, {"image": images}), strict=True))
         largest = float(np.abs(expected.embedding).max())
         for name, scale in (("probabilities", 1.0), ("embedding", max(largest, 1e-9))):
-            gap = float(np.abs(found[name] - getattr(expected, name)).max()) / scale
+            gap = float(np.abs(outputs[name] - getattr(expected, name)).max()) / scale
             gaps[name] = max(gaps[name], gap)
     worst = max(gaps.values())
     if not worst <= TOLERANCE:  # a NaN is not, either
@@ -155,23 +125,3 @@ def _check(predictor: Predictor, file: Path) -> dict[str, float]:
             f"the exported model differs from the trained one by {worst:.2g}, allowed {TOLERANCE:g}"
         )
     return gaps
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter talks of its own passes; errors come as exceptions."""
-    names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)

@@ -69,7 +69,7 @@ def divide(
     """
     section = config.from_dict(config.Params, config.override(params, {"train.epochs": 10})).train
     steps_per_epoch = len(material.cache.rows("train")) // section.batch_size
-    frozen = material.reduced is not None
+    frozen = material.features is not None
     known = read_json(work / _FILE) or {}
     kept, step_seconds = known.get("seconds"), known.get("step_seconds")
     if isinstance(kept, int | float) and isinstance(step_seconds, int | float):
@@ -93,12 +93,6 @@ def _timed(material: Material, section: config.Train) -> float:
     """Seconds of a training step, over a few of them."""
     cache = material.cache
     mean, std = normalization(section.normalize, cache, section.model.encoder)
-    timing = plan.time_step(
-        material.inputs,
-        cache.rows("train"),
-        section,
-        mean=mean,
-        std=std,
-        seconds=4.0 if material.reduced is None else 1.0,
-    )
+    rehearsal = plan.Rehearsal(material.inputs, cache.rows("train"), section, mean, std)
+    timing = rehearsal.steps(4.0 if material.features is None else 1.0)
     return timing.mean * section.batch_size / timing.batch

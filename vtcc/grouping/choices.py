@@ -70,21 +70,21 @@ def choose(survey: Survey, *, name: str, source: str, clusters: int, seed: int =
     """
     values = compose.compose("folder")
     values["evaluate"]["baselines"] = []
-    made = Choices(config.override(values, {"dataset.name": name, "dataset.source": source}))
-    made.params["train"]["seed"] = seed
-    made.params["train"]["num_clusters"] = clusters
+    choices = Choices(config.override(values, {"dataset.name": name, "dataset.source": source}))
+    choices.params["train"]["seed"] = seed
+    choices.params["train"]["num_clusters"] = clusters
     # One training is over in minutes; what is odd in it the report says.
-    made.params["validate"] |= {"max_unreadable": 0.5, "max_duplicates": 1.0}
-    _channels(made, survey)
-    _size(made, survey)
-    _augmentation(made, survey)
-    _optimisation(made, survey)
-    config.from_dict(config.Params, made.params)
-    return made
+    choices.params["validate"] |= {"max_unreadable": 0.5, "max_duplicates": 1.0}
+    _channels(choices, survey)
+    _size(choices, survey)
+    _augmentation(choices, survey)
+    _optimisation(choices, survey)
+    config.from_dict(config.Params, choices.params)
+    return choices
 
 
 def use_encoder(
-    made: Choices, encoder: str, survey: Survey, *, weights: Path | None, finetune: bool
+    choices: Choices, encoder: str, survey: Survey, *, weights: Path | None, finetune: bool
 ) -> None:
     """Replaces the model that learns from pixels by a pretrained encoder under the projectors.
 
@@ -105,7 +105,7 @@ def use_encoder(
     if finetune:
         values["train.optimizer.learning_rate"] = FINETUNING_RATE
     else:
-        flips = {f"train.augment.{k}": made.params["train"]["augment"][k] for k in _FLIPS}
+        flips = {f"train.augment.{k}": choices.params["train"]["augment"][k] for k in _FLIPS}
         own: dict[str, Any] = {
             "train.loss.instance_temperature": 0.5,
             "train.model.num_cluster_heads": FROZEN_HEADS,
@@ -125,15 +125,15 @@ def use_encoder(
         else:
             value, why = "features", "crops and mild light, of which features are made once"
         values = compose.frozen() | values | flips | own
-        made.reasons["augmentation"] = Reason(value=value, why=why)
-    made.params = config.override(made.params, values)
+        choices.reasons["augmentation"] = Reason(value=value, why=why)
+    choices.params = config.override(choices.params, values)
     for what in ("image size", "model", "colours", "batch"):
-        made.reasons.pop(what, None)
+        choices.reasons.pop(what, None)
 
 
-def _channels(made: Choices, survey: Survey) -> None:
+def _channels(choices: Choices, survey: Survey) -> None:
     grey = survey.colour < FEW_COLOURED
-    made.set(
+    choices.set(
         {"dataset.channels": 1 if grey else 3},
         "colours",
         "grey" if grey else "RGB",
@@ -141,19 +141,19 @@ def _channels(made: Choices, survey: Survey) -> None:
     )
 
 
-def _size(made: Choices, survey: Survey) -> None:
+def _size(choices: Choices, survey: Survey) -> None:
     side = survey.short_side
     size = next((s for s in (16, 32) if side <= 1.25 * s), 48)
     cache = {16: 16, 32: 32, 48: 64}[size]
     model = {f"train.model.{k}": v for k, v in SMALL[size].items()}
-    made.set(
+    choices.set(
         {"train.image_size": size, "validate.image_size": cache, **model},
         "image size",
         f"{size} x {size} pixels",
         f"the images are {side:.0f} pixels on their shorter side"
         + (", more than a processor can learn from in minutes" if size < side else ""),
     )
-    made.reasons["model"] = {
+    choices.reasons["model"] = {
         "value": "conv-stem ViT, width {embed_dim}, depth {depth}, patch {patch_size}".format(
             **SMALL[size]
         ),
@@ -161,7 +161,7 @@ def _size(made: Choices, survey: Survey) -> None:
     }
 
 
-def _augmentation(made: Choices, survey: Survey) -> None:
+def _augmentation(choices: Choices, survey: Survey) -> None:
     no_up = max(survey.upside_down, survey.quarter) < SAME
     mirrored = survey.mirror < SAME
     shapes = survey.plain > PLAIN and survey.colour < FEW_COLOURED
@@ -171,7 +171,7 @@ def _augmentation(made: Choices, survey: Survey) -> None:
         kind, why = "aerial", "turned copies of the images look like the images: nothing is up"
     else:
         kind, why = "natural", "the images have an up and a down"
-    size = made.params["train"]["image_size"]
+    size = choices.params["train"]["image_size"]
     flips = {
         "train.augment.flip": 0.5 if mirrored else 0.0,
         "train.augment.vertical_flip": 0.5 if no_up else 0.0,
@@ -182,22 +182,22 @@ def _augmentation(made: Choices, survey: Survey) -> None:
         ranges["train.augment.blur_sigma"] = [0.01, size / 16]
         if survey.dark_ground < 0.5:
             ranges["train.augment.padding"] = "reflection"
-    if made.params["dataset"]["channels"] == 1:
+    if choices.params["dataset"]["channels"] == 1:
         ranges |= {f"train.augment.{k}": 0.0 for k in ("saturation", "hue", "grey")}
-    made.set(ranges | flips, "augmentation", kind, why)
-    told = (
+    choices.set(ranges | flips, "augmentation", kind, why)
+    accuracies = (
         f"a linear classifier tells images from mirrored ones {survey.mirror:.0%} of the time, "
         f"from upside-down ones {survey.upside_down:.0%}, from ones turned by a quarter "
         f"{survey.quarter:.0%} (chance 50%)"
     )
     does = [w for w, on in (("mirrored", mirrored), ("turned", no_up)) if on]
-    made.reasons["flips"] = {"value": " and ".join(does) or "none", "why": told}
+    choices.reasons["flips"] = {"value": " and ".join(does) or "none", "why": accuracies}
 
 
-def _optimisation(made: Choices, survey: Survey) -> None:
-    photographs = made.reasons["augmentation"]["value"] != "glyphs"
+def _optimisation(choices: Choices, survey: Survey) -> None:
+    photographs = choices.reasons["augmentation"]["value"] != "glyphs"
     batch = 128 if survey.images >= 256 else max(2, 2 ** int(math.log2(survey.images / 2)))
-    made.set(
+    choices.set(
         {
             "train.batch_size": batch,
             "train.loss.instance_temperature": 0.2 if photographs else 0.5,

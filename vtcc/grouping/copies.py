@@ -32,15 +32,15 @@ def share(files: Sequence[Path], *, seed: int, **decoding: Any) -> float:
     chosen = np.random.default_rng(seed).permutation(len(files))[:LOOKED_AT]
     looked_at = in_threads(lambda i: _corners(files[i], decoding), chosen, batch=1)
     corners = [corners for _, corners in looked_at]
-    found = 0.0
+    highest = 0.0
     for i, at in enumerate(chosen[:REFERENCES]):
         if corners[i] is None:
             continue
         both = [corners[i], _corners(files[at], decoding, mirrored=True)]
         others = [other for j, other in enumerate(corners) if j != i]
-        same = sum(1 for other in others if any(_is_copy(one, other, seed) for one in both))
-        found = max(found, same / max(len(others), 1))
-    return found
+        same = sum(1 for other in others if any(_is_copy(mine, other, seed) for mine in both))
+        highest = max(highest, same / max(len(others), 1))
+    return highest
 
 
 Corners = tuple[np.ndarray, np.ndarray] | None
@@ -66,20 +66,20 @@ def _corners(file: Path, decoding: Mapping[str, Any], mirrored: bool = False) ->
     return places, descriptors
 
 
-def _is_copy(one: Corners, other: Corners, seed: int) -> bool:
-    if one is None or other is None:
+def _is_copy(first: Corners, second: Corners, seed: int) -> bool:
+    if first is None or second is None:
         return False
     from skimage.feature import match_descriptors
     from skimage.measure import ransac
     from skimage.transform import AffineTransform
 
-    pairs = match_descriptors(one[1], other[1], max_ratio=0.85, cross_check=True)
+    pairs = match_descriptors(first[1], second[1], max_ratio=0.85, cross_check=True)
     if len(pairs) < LEAST:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _, inliers = ransac(
-            (one[0][pairs[:, 0]], other[0][pairs[:, 1]]),
+            (first[0][pairs[:, 0]], second[0][pairs[:, 1]]),
             AffineTransform,
             min_samples=3,
             residual_threshold=4,

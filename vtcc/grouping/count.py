@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import kmeans, subsample, unit_rows
-from vtcc.grouping.maps import cosine_map
+from vtcc.analysis.features import kmeans, silhouette, subsample, umap, unit_rows
 
 IMAGES = 3000  # that the criteria are computed on
 SILHOUETTE_IMAGES = 1500
@@ -81,11 +80,11 @@ def tried(N: int, low: int, high: int) -> list[int]:
         N: images. low, high: bounds, inclusive.
     """
     high = max(min(high, N // 5), low)
-    found, k = [], low
+    numbers, k = [], low
     while k <= high:
-        found.append(k)
+        numbers.append(k)
         k += 1 if k < 15 else max(1, round(k * 0.12))
-    return found
+    return numbers
 
 
 def count(
@@ -112,7 +111,7 @@ def count(
     total = count_of_maps + len(numbers)
     maps = []
     for i in range(count_of_maps):
-        maps.append(cosine_map(unit, seed + i, DIMENSIONS, min_dist=0.0))
+        maps.append(umap(unit, seed + i, DIMENSIONS, min_dist=0.0, metric="cosine"))
         on_progress(i + 1, total)
     curve = []
     for k in numbers:
@@ -170,25 +169,23 @@ def _peaks(curve: list[Criteria]) -> list[Criteria]:
 
 
 def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> Criteria:
-    from sklearn.metrics import adjusted_rand_score, silhouette_score
+    from sklearn.metrics import adjusted_rand_score
 
     N = len(maps[0])
-    silhouettes, halves, found = [], [], []
+    silhouettes, halves, partitions = [], [], []
     for i, points in enumerate(maps):
         labels = kmeans(points, k, seed, starts=5).labels_
-        found.append(labels)
+        partitions.append(labels)
         some = np.random.default_rng(seed).permutation(N)[:SILHOUETTE_IMAGES]
-        used = len(np.unique(labels[some]))
-        apart = silhouette_score(points[some], labels[some]) if 1 < used < len(some) else 0.0
-        silhouettes.append(float(apart))
+        silhouettes.append(silhouette(points[some], labels[some]))
         for j in range(HALVES):
             order = np.random.default_rng(seed + 100 * i + j).permutation(N)
-            one, other = (
+            by_first, by_second = (
                 kmeans(points[half], k, seed, starts=3).predict(points)
                 for half in (order[: N // 2], order[N // 2 :])
             )
-            halves.append(adjusted_rand_score(one, other))
-    between = [adjusted_rand_score(a, b) for i, a in enumerate(found) for b in found[:i]]
+            halves.append(adjusted_rand_score(by_first, by_second))
+    between = [adjusted_rand_score(a, b) for i, a in enumerate(partitions) for b in partitions[:i]]
     merged = [m for m in (merge(g, maps[0], k) for g in groups) if m is not None]
     heads = None
     if len(merged) > 1:

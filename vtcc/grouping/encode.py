@@ -49,24 +49,18 @@ def encoded(
         **cache.decoding,
     }
 
-    def blocks(start: int) -> Iterator[np.ndarray]:
-        block: list[np.ndarray] = []
+    def images(start: int) -> Iterator[np.ndarray]:
         for row, (_, image) in enumerate(decoded(files[start:], **how), start):
             if isinstance(image, UnreadableImage):
                 why = image.reason
                 note(f"{cache.paths[row]!r} can no longer be read ({why}): its thumbnail is used")
-                block.append(_enlarged(np.array(cache.images[row]), size))
+                yield _enlarged(np.array(cache.images[row]), size)
             else:
-                block.append(image.pixels)
-            if len(block) == features.BLOCK:
-                yield np.stack(block)
-                block = []
-        if block:
-            yield np.stack(block)
+                yield image.pixels
 
     return features.embed(
         work / "features",
-        blocks,
+        images,
         len(files),
         runtime=runtime.of_encoder(train, channels=cache.channels, kind=section.embed.runtime),
         drawing=features.Drawing(
@@ -95,17 +89,16 @@ def sampled(
     train = config.from_dict(config.Params, params).train
     images = (image for _, image in decoded(files, channels=3, size=size, **decoding))
     pixels = np.stack([i.pixels for i in images if not isinstance(i, UnreadableImage)])
-    step = features.BLOCK
-    made = features.embed(
+    embedded = features.embed(
         work / "sample",
-        lambda start: (pixels[i : i + step] for i in range(start, len(pixels), step)),
+        lambda start: pixels[start:],
         len(pixels),
         runtime=runtime.of_encoder(train, channels=3, kind="auto"),
         drawing=features.Drawing(size, *encoder_constants(encoder), train.augment, views=0, seed=0),
         encoder=encoder_identity(train.model),
         digest=hashlib.sha256(pixels.tobytes()).hexdigest(),
     )
-    return pixels, made.values[:, 0]
+    return pixels, embedded.values[:, 0]
 
 
 def _enlarged(pixels: np.ndarray, size: int) -> np.ndarray:

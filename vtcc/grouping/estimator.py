@@ -101,9 +101,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
                 seed=int(seed),
                 overrides=dict(self.params or {}),
             )
-            heard = contextlib.nullcontext() if self.verbose else _quiet()
+            quiet = contextlib.redirect_stdout(io.StringIO())
             try:
-                with heard:
+                with contextlib.nullcontext() if self.verbose else quiet:
                     out = run.run(options)
             except SystemExit as stop:
                 raise KeyboardInterrupt("stopped by a signal") from stop
@@ -163,12 +163,6 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             embedded[at] = unit_rows(h)
             p[at] = prediction.probabilities
         return labels, embedded, p
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
 
 
 def _number(n: Any) -> int | tuple[int, int]:

@@ -9,7 +9,6 @@ them holds what the projectors have lost. Both scored better on the data that th
 on (docs/design.md). Neither can place tomorrow's images, so a projector learns the groups.
 """
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +22,7 @@ from vtcc.analysis.features import (
     kmeans,
     pca,
     subsample,
+    umap,
     unit_rows,
 )
 from vtcc.engine.model_info import one_head_info
@@ -31,7 +31,6 @@ from vtcc.grouping import head
 from vtcc.grouping.baselines import Simpler
 from vtcc.grouping.choices import Reason
 from vtcc.grouping.clusters import Clusters
-from vtcc.grouping.maps import cosine_map
 from vtcc.grouping.state import Learned
 from vtcc.grouping.training import Material, Trained, embed, project
 from vtcc.progress import report
@@ -68,7 +67,7 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         hog: (N, D) of all images, their `features.gradients`. seed: of map and head.
     """
     main, second, K = learned.main, learned.second, learned.num_clusters
-    frozen = learned.material.reduced is not None
+    frozen = learned.material.features is not None
     independent = grouped(second, K, seed, frozen=frozen)
     N = len(main.h)
     if few(N, K):
@@ -86,7 +85,7 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         value = "instance features"
         what = "the instance features of both trainings and a UMAP of the encoder's features"
         instances = np.concatenate([main.space[rows], second.space[rows]], axis=1)
-        mapped = _features_map(material.features[rows, 0], seed)
+        mapped = _features_map(material.features.values[rows, 0], seed)
         points = np.concatenate([_standardised(instances), _standardised(mapped)], axis=1)
     groups = np.full(N, -1)
     groups[rows] = kmeans(points, K, seed, starts=10).labels_
@@ -115,12 +114,11 @@ def of_features(
     main, K = learned.main, learned.num_clusters
     every = np.arange(len(main.h))
     results: dict[str, Simpler] = {}
-    began = time.monotonic()
     labels = kmeans(main.space, K, seed, starts=5).labels_
-    title, taken = "k-means on what was trained", time.monotonic() - began
-    results["kmeans_embedding"] = Simpler(title, labels, every, main.space, taken)
+    title = "k-means on what was trained"
+    results["kmeans_embedding"] = Simpler(title, labels, every, main.space)
     if learned.material.features is not None:
-        plain = learned.material.features[:, 0]
+        plain = learned.material.features.values[:, 0]
         encoder = main.info["model"]["encoder"]
         results |= on_features(plain, encoder, K, seed=seed, mapped=mapped)
     return results
@@ -137,17 +135,15 @@ def on_features(
     """
     rows = subsample(len(features), MAPPED, seed)
     plain = unit_rows(np.asarray(features[rows], np.float32))
-    began = time.monotonic()
     groups = {"kmeans": ("k-means", kmeans(pca(plain, COMPONENTS, seed), K, seed, 5).labels_)}
     if len(rows) >= UMAP_LEAST_IMAGES:
         mapped = _features_map(features[rows], seed) if mapped is None else mapped
         groups["umap_kmeans"] = ("UMAP + k-means", kmeans(mapped, K, seed, 10).labels_)
-        groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped))
-    taken = time.monotonic() - began
+        groups["umap_hdbscan"] = ("UMAP + HDBSCAN", hdbscan(mapped, len(mapped) // 100))
     results = {}
     for name, (title, labels) in groups.items():
         title = f"{title} on {encoder}'s features"
-        results[f"{name}_features"] = Simpler(title, labels, rows, plain, taken)
+        results[f"{name}_features"] = Simpler(title, labels, rows, plain)
     return results
 
 
@@ -170,7 +166,7 @@ def grouped(trained: Trained, K: int, seed: int, *, frozen: bool) -> np.ndarray:
 
 def _features_map(features: np.ndarray, seed: int) -> np.ndarray:
     plain = unit_rows(np.asarray(features, np.float32))
-    return cosine_map(plain, seed, DIMENSIONS, min_dist=0.0)
+    return umap(plain, seed, DIMENSIONS, min_dist=0.0, metric="cosine")
 
 
 def _standardised(points: np.ndarray) -> np.ndarray:
@@ -181,7 +177,7 @@ def _standardised(points: np.ndarray) -> np.ndarray:
 
 
 def _map(points: np.ndarray, seed: int) -> np.ndarray:
-    return cosine_map(points, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0)
+    return umap(points, seed, DIMENSIONS, neighbors=NEIGHBORS, min_dist=0.0, metric="cosine")
 
 
 def _taught(
@@ -195,7 +191,7 @@ def _taught(
     """The main model with a head that has learned the groups, and its temperature."""
     section = config.from_dict(config.Params, main.params).train
     rows = np.flatnonzero(groups >= 0)
-    if material.reduced is None:
+    if material.features is None:
         cache = material.cache
         normal = PixelViews(section, tuple(main.info["mean"]), tuple(main.info["std"]))
 
@@ -211,13 +207,14 @@ def _taught(
             on_progress=lambda done, total: report("clusters", done, total),
         )
     else:
-        h = torch.from_numpy(material.reduced[rows]).transpose(0, 1)
+        reduced = np.asarray(material.features.reduced[rows], np.float32)
+        h = torch.from_numpy(reduced).transpose(0, 1)
     model = head.teach(main.model, section.model, h, groups[rows], K, seed=seed)
     known = np.flatnonzero(independent >= 0)
     temperature = head.calibrate(model, torch.from_numpy(main.h[known]), independent[known])
     info = one_head_info(main.info, K)
-    if material.reduced is None:
+    if material.features is None:
         embedding, heads = embed(material.cache, model, info)
     else:
-        embedding, heads, _ = project(material.reduced, model)
+        embedding, heads, _ = project(material.features.reduced, model)
     return replace(main, model=model, info=info, h=embedding, heads=heads, chosen=0), temperature

@@ -67,7 +67,7 @@ def _untrained(learned: Learned, gradients: np.ndarray, seed: int) -> np.ndarray
     features = learned.material.features
     if features is None:
         return gradients
-    return pca(unit_rows(np.asarray(features[:, 0], np.float32)), COMPONENTS, seed)
+    return pca(unit_rows(np.asarray(features.values[:, 0], np.float32)), COMPONENTS, seed)
 
 
 def _scores(labels: list[int] | None, clusters: np.ndarray, rows: np.ndarray) -> dict[str, Any]:

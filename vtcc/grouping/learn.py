@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from vtcc import config
+from vtcc.engine.frozen import FrozenFeatures
 from vtcc.grouping import budget, count, training, workdir
 from vtcc.grouping.options import MAIN_SHARE, SCOUT_SHARE, Options
 from vtcc.grouping.state import Learned, Prepared
@@ -22,10 +25,13 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
     material = Material(prepared.cache)
     main_share, scout_share = MAIN_SHARE, SCOUT_SHARE
     if prepared.features is not None:
+        known = prepared.features
         components = prepared.params["train"]["model"]["components"]
-        material = Material.of_features(
-            prepared.cache, prepared.features, components, prepared.digest
+        rows = np.arange(len(known.values))
+        features = FrozenFeatures.of(
+            known.values, known.info["key"], rows=rows, components=components
         )
+        material = Material(prepared.cache, features)
         main_share = scout_share = 0.5  # both go into the map, so both are trained as long
     share = main_share if isinstance(options.clusters, int) else 1 - scout_share
     time_left = None

@@ -1,31 +1,10 @@
-"""Maps of features by cosine distance."""
+"""The map of the images on the page."""
 
 import numpy as np
 
-from vtcc.analysis import features
+from vtcc.analysis.features import subsample, umap
 
-MOST_PLACED = 20_000  # images that UMAP places on the page's map
-
-
-def cosine_map(
-    points: np.ndarray,
-    seed: int,
-    dimensions: int = 2,
-    *,
-    neighbors: int = 15,
-    min_dist: float = 0.1,
-) -> np.ndarray:
-    """A UMAP by cosine distance, (N, dimensions) float32; principal components of a few images.
-
-    Args:
-        points: (N, d) float32. seed, dimensions, neighbors, min_dist: of `features.umap`.
-    """
-    if len(points) < features.UMAP_LEAST_IMAGES:
-        components = features.pca(points, dimensions, seed)
-        return np.pad(components, ((0, 0), (0, dimensions - components.shape[1])))
-    return features.umap(
-        points, seed, dimensions, neighbors=neighbors, min_dist=min_dist, metric="cosine"
-    )
+MOST_PLACED = 20_000  # images that UMAP places
 
 
 def page_map(unit: np.ndarray, seed: int) -> np.ndarray:
@@ -34,8 +13,8 @@ def page_map(unit: np.ndarray, seed: int) -> np.ndarray:
     Args:
         unit: (N, d) float32 unit rows.
     """
-    rows = features.subsample(len(unit), MOST_PLACED, seed)
-    placed = cosine_map(unit[rows], seed)
+    rows = subsample(len(unit), MOST_PLACED, seed)
+    placed = umap(unit[rows], seed, metric="cosine")
     if len(rows) == len(unit):
         return placed
     every = np.empty((len(unit), 2), np.float32)

@@ -63,8 +63,7 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
         return prepared
     from vtcc.grouping.encode import encoded
 
-    made = encoded(prepared.files, cache, params, work)
-    return replace(prepared, features=made.values, digest=made.info["key"])
+    return replace(prepared, features=encoded(prepared.files, cache, params, work))
 
 
 def _set_by_user(chosen: choices.Choices, options: Options) -> None:

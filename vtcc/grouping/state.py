@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.data.cache import Cache
+from vtcc.engine.features import Features
 from vtcc.grouping.choices import Reason
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.count import Count
@@ -24,7 +25,7 @@ class Prepared:
         listed: all files. cache: those that could be read, N of them, as uint8 pixels.
         sketches: (N, 8, 9) float32 of `vtcc.data.duplicates.sketch`.
         errors: name -> why it could not be read.
-        features: (N, V, D) float16 of a pretrained encoder, or None. digest: of the features.
+        features: (N, V, D) of a pretrained encoder, and what names them; or None.
         params: nested, complete. reasons: what was decided -> value and reason in words.
     """
 
@@ -34,8 +35,7 @@ class Prepared:
     errors: dict[str, str]
     params: dict[str, Any]
     reasons: dict[str, Reason]
-    features: np.ndarray | None = None
-    digest: str = ""
+    features: Features | None = None
 
     @property
     def labels(self) -> list[int] | None:

@@ -15,7 +15,7 @@ from vtcc.analysis.selection import Candidate, choose
 from vtcc.atomic import atomic_file
 from vtcc.data.cache import Cache
 from vtcc.engine import checkpoint, kernels, loop
-from vtcc.engine.frozen import Reduction, fit_reduction
+from vtcc.engine.frozen import FrozenFeatures
 from vtcc.engine.model import VTCC, with_frozen_encoder
 from vtcc.engine.model_info import trained_info
 from vtcc.engine.normalization import normalization
@@ -34,47 +34,21 @@ class Material:
     """What trainings read: the images, and their features where the encoder is frozen.
 
     Attributes:
-        cache: N images.
-        features: (N, V, D) float16 of a pretrained encoder, each image as it is first; or None.
-        reduced: (N, V, d) float32, their principal components; or None.
-        reduction: how these are computed; or None.
-        digest: names all of it.
+        cache: N images. features: of them; None where pixels are trained on.
     """
 
     cache: Cache
-    features: np.ndarray | None = None
-    reduced: np.ndarray | None = None
-    reduction: Reduction | None = None
-    digest: str = ""
-
-    @classmethod
-    def of_features(
-        cls, cache: Cache, features: np.ndarray, components: int, digest: str
-    ) -> "Material":
-        """With the components that projectors are trained on.
-
-        Args:
-            features: as above. components: d. digest: of the features.
-        """
-        reduction = fit_reduction(features, np.arange(len(features)), components)
-        return cls(cache, features, reduction(features).numpy(), reduction, digest)
+    features: FrozenFeatures | None = None
 
     @property
     def inputs(self) -> np.ndarray:
-        """What a training takes: (N, V, d) float32 features, or (N, S, S, C) uint8 pixels."""
-        return self.cache.images if self.reduced is None else self.reduced
+        """What a training takes: (N, V, d) features, or (N, S, S, C) uint8 pixels."""
+        return self.cache.images if self.features is None else self.features.reduced
 
     @property
-    def unit(self) -> np.ndarray:
-        """(N, D) float32 unit rows, each the mean of an image's views."""
-        assert self.features is not None
-        mean = [
-            unit_rows(
-                unit_rows(np.asarray(self.features[i : i + _PART], np.float32), axis=2).mean(axis=1)
-            )
-            for i in range(0, len(self.features), _PART)
-        ]
-        return np.concatenate(mean)
+    def digest(self) -> str:
+        """Names what a training takes."""
+        return self.cache.digest if self.features is None else self.features.digest
 
 
 @dataclass(frozen=True)
@@ -151,7 +125,7 @@ def train(
         mean=mean,
         std=std,
         scratch=room / "scratch" / key,
-        digest=material.digest or cache.digest,
+        digest=material.digest,
         deadline=None if limit is None else started + limit,
     )
     best = choose([Candidate(**c) for c in fitted.candidates])
@@ -168,16 +142,16 @@ def train(
         kernels=fitted.kernels,
         processes=1,
     )
-    if material.reduced is None:
+    if material.features is None:
         h, heads = embed(cache, model, info)
         space = unit_rows(h)
     else:
         info["cache_size"] = section.image_size  # files are decoded at the encoder's own size
-        h, heads, space = project(material.reduced, model)
+        h, heads, space = project(material.features.reduced, model)
         model = with_frozen_encoder(
             model,
             section.model,
-            material.reduction,
+            material.features.reduction,
             image_size=section.image_size,
             channels=cache.channels,
         )
@@ -192,8 +166,7 @@ def train(
 def _key(section: config.Train, material: Material) -> str:
     """Names the training: another version, other images or parameters give another one."""
     resolved = vars(kernels.resolve(section))
-    digest = material.digest or material.cache.digest
-    own = checkpoint.training_key(config.to_dict(section), digest, resolved)
+    own = checkpoint.training_key(config.to_dict(section), material.digest, resolved)
     return f"{__version__}-{own}"
 
 
@@ -227,7 +200,7 @@ def project(reduced: np.ndarray, model: VTCC) -> tuple[np.ndarray, np.ndarray, n
     """What projectors trained on features say of the images.
 
     Args:
-        reduced: (N, V, d) float32. model: in eval mode on the CPU.
+        reduced: (N, V, d) of any float type. model: in eval mode on the CPU.
 
     Returns:
         h (N, d) and the probabilities (heads, N, K) of the images as they are; unit rows (N, m),
@@ -236,7 +209,7 @@ def project(reduced: np.ndarray, model: VTCC) -> tuple[np.ndarray, np.ndarray, n
     heads: list[np.ndarray] = []
     space: list[np.ndarray] = []
     for start in range(0, len(reduced), _PART):
-        views = torch.from_numpy(reduced[start : start + _PART])
+        views = torch.from_numpy(np.asarray(reduced[start : start + _PART], np.float32))
         z, p = model.project(views[:, 0])
         heads.append(p.numpy())
         instances = z[:, None] if z.shape[1] else views[:, :1]
@@ -244,7 +217,8 @@ def project(reduced: np.ndarray, model: VTCC) -> tuple[np.ndarray, np.ndarray, n
             others = [model.project(views[:, v])[0] for v in range(1, views.shape[1])]
             instances = torch.stack([z, *others], dim=1)
         space.append(unit_rows(instances.mean(dim=1).numpy()))
-    return np.ascontiguousarray(reduced[:, 0]), np.concatenate(heads, axis=1), np.concatenate(space)
+    h = np.ascontiguousarray(reduced[:, 0], np.float32)
+    return h, np.concatenate(heads, axis=1), np.concatenate(space)
 
 
 def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -260,7 +234,7 @@ def embed(cache: Cache, model: VTCC, info: dict[str, Any]) -> tuple[np.ndarray, 
             x = torch.from_numpy(embedding).to(predictor.device)
             heads.append(
                 np.stack(
-                    [one(x).float().softmax(1).cpu().numpy() for one in model.cluster_projectors]
+                    [head(x).float().softmax(1).cpu().numpy() for head in model.cluster_projectors]
                 )
             )
         report("assign", min(start + _PART, N), N)

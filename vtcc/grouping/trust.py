@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import kmeans, subsample
+from vtcc.analysis.features import kmeans, silhouette, subsample
+from vtcc.analysis.metrics import contingency
+from vtcc.analysis.selection import effective_clusters
 from vtcc.grouping.clusters import Clusters
 
 FOLDS = 4
@@ -91,16 +93,14 @@ def measure(
     from sklearn.metrics import adjusted_rand_score
 
     rows = subsample(len(clusters), IMAGES, seed)
-    sizes = np.bincount(clusters - clusters.min())
-    shares = sizes[sizes > 0] / sizes.sum()
-    K = len(shares)
+    K = len(np.unique(clusters))
     agreed, pairs = None, []
     if other is not None and (other >= 0).any():
         both = np.flatnonzero(other >= 0)
         agreed = float(adjusted_rand_score(clusters[both], other[both]))
         pairs = confused(clusters[both], other[both])
     own, best = _in_reference(reference[rows], clusters[rows], K, seed)
-    made = Trust(
+    measured = Trust(
         seeds=agreed,
         map_silhouette=map_silhouette,
         halves=halves,
@@ -109,14 +109,14 @@ def measure(
         predicted=_predicted(reference[rows], clusters[rows], seed),
         looks=_predicted(_standardised(looks[rows]), clusters[rows], seed),
         confidence=float(confidence.mean()),
-        balance=float(np.exp(-(shares * np.log(shares)).sum()) / max(K, 1)),
+        balance=effective_clusters(clusters) / max(K, 1),
         alike=alike,
         confused=pairs,
         level="",
         verdict="",
     )
-    level, verdict = judge(made, K, len(clusters))
-    return replace(made, level=level, verdict=verdict)
+    level, verdict = judge(measured, K, len(clusters))
+    return replace(measured, level=level, verdict=verdict)
 
 
 def after_edits(measured: dict[str, Any], clusters: Clusters, images: int) -> Trust:
@@ -137,7 +137,7 @@ def after_edits(measured: dict[str, Any], clusters: Clusters, images: int) -> Tr
     return replace(trust, level=level, verdict=verdict)
 
 
-def judge(found: Trust, K: int, images: int) -> tuple[str, str]:
+def judge(trust: Trust, K: int, images: int) -> tuple[str, str]:
     """The level and the verdict in words that the measures of K clusters come to.
 
     The verdict speaks of this K and names the measure that decided.
@@ -145,33 +145,33 @@ def judge(found: Trust, K: int, images: int) -> tuple[str, str]:
     Args:
         images: N.
     """
-    if found.seeds is None:
-        agreed, again = found.halves, f"halves of the images agree by {found.halves:.2f} of 1"
+    if trust.seeds is None:
+        agreed, again = trust.halves, f"halves of the images agree by {trust.halves:.2f} of 1"
     else:
-        agreed, again = found.seeds, f"a second training agrees by {found.seeds:.2f} of 1"
-    if found.alike >= ALIKE:
+        agreed, again = trust.seeds, f"a second training agrees by {trust.seeds:.2f} of 1"
+    if trust.alike >= ALIKE:
         return "one kind", (
-            f"one kind: {found.alike:.0%} of the images look nearly alike or are copies of one, so "
+            f"one kind: {trust.alike:.0%} of the images look nearly alike or are copies of one, so "
             "the clusters divide small differences of one and the same thing"
         )
-    if agreed < CHANCE_SEEDS or (agreed < 2 * CHANCE_SEEDS and found.predicted < CHANCE_PREDICTED):
+    if agreed < CHANCE_SEEDS or (agreed < 2 * CHANCE_SEEDS and trust.predicted < CHANCE_PREDICTED):
         return "chance", (
             f"no better than chance: with {K} clusters {again}; they should not be used. Another "
             "number of clusters may do better: see the curve"
         )
-    pairs = [f"{a} and {b}" for a, b, _ in found.confused[:NAMED]]
+    pairs = [f"{a} and {b}" for a, b, _ in trust.confused[:NAMED]]
     end = f"; clusters {', '.join(pairs)} are confused" if pairs else ""
-    if found.looks >= LOOKS and found.looks > found.predicted:
+    if trust.looks >= LOOKS and trust.looks > trust.predicted:
         return "weak", (
             f"weak structure: the {K} clusters follow brightness and colour, by which alone "
-            f"{found.looks:.0%} of what is beyond chance is foretold, more than by content{end}"
+            f"{trust.looks:.0%} of what is beyond chance is foretold, more than by content{end}"
         )
     failed = []
     if agreed < CLEAR_SEEDS:
         failed.append(f"{again} (clear from {CLEAR_SEEDS:g})")
-    if found.map_silhouette < CLEAR_SILHOUETTE:
+    if trust.map_silhouette < CLEAR_SILHOUETTE:
         failed.append(
-            f"the groups are {found.map_silhouette:.2f} apart in the map (clear from "
+            f"the groups are {trust.map_silhouette:.2f} apart in the map (clear from "
             f"{CLEAR_SILHOUETTE:g})"
         )
     if images < FEW_IMAGES:
@@ -192,17 +192,14 @@ def confused(clusters: np.ndarray, other: np.ndarray) -> list[tuple[int, int, fl
         (one, other, overlap of their distributions over the other clustering, 0-1), from
         `CONFUSED` up.
     """
-    names, a = np.unique(clusters, return_inverse=True)
-    _, b = np.unique(other, return_inverse=True)
-    table = np.zeros((len(names), b.max() + 1))
-    np.add.at(table, (a, b), 1)
-    table /= table.sum(axis=1, keepdims=True)
-    found = [
-        (int(names[i]), int(names[j]), round(float(np.minimum(table[i], table[j]).sum()), 4))
+    counts, names, _ = contingency(clusters, other)
+    table = counts / counts.sum(axis=1, keepdims=True)
+    overlaps = [
+        (names[i], names[j], round(float(np.minimum(table[i], table[j]).sum()), 4))
         for i in range(len(names))
         for j in range(i + 1, len(names))
     ]
-    return sorted((f for f in found if f[2] >= CONFUSED), key=lambda f: (-f[2], f[0], f[1]))
+    return sorted((f for f in overlaps if f[2] >= CONFUSED), key=lambda f: (-f[2], f[0], f[1]))
 
 
 def alike(sketches: np.ndarray) -> float:
@@ -225,16 +222,10 @@ def _in_reference(
     reference: np.ndarray, clusters: np.ndarray, K: int, seed: int
 ) -> tuple[float, float]:
     """Silhouettes in the reference space: of the clusters, and of k-means there."""
-    from sklearn.metrics import silhouette_score
-
-    def of(labels: np.ndarray) -> float:
-        used = len(np.unique(labels))
-        return float(silhouette_score(reference, labels)) if 1 < used < len(labels) else 0.0
-
     if K < 2:
         return 0.0, 0.0
     best = kmeans(reference, K, seed, starts=3).labels_
-    return of(clusters), of(best)
+    return silhouette(reference, clusters), silhouette(reference, best)
 
 
 def _standardised(features: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A command with everything it starts: streamed line by line, and stopped without orphans."""
 
 import contextlib
+import json
 import os
 import re
 import selectors
@@ -8,17 +9,56 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from vtcc.process import groups
+
+Line = Callable[[str], None]
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Reader:
+    """Reads what a command of vtcc says line by line.
+
+    Attributes:
+        error: the last line that began with `error: `, without that; None where none did.
+        last: the last lines that are no progress.
+    """
+
+    def __init__(self, on_line: Line, on_progress: Progress | None = None) -> None:
+        """Reads nothing yet.
+
+        Args:
+            on_line: gets every line with words in it but for progress lines.
+            on_progress: gets the content of `{"progress": {...}}` lines; None drops them.
+        """
+        self.error: str | None = None
+        self.last: deque[str] = deque(maxlen=20)
+        self._on_line, self._on_progress = on_line, on_progress
+
+    def __call__(self, line: str) -> None:
+        """Takes the next line."""
+        if line.startswith('{"progress":'):
+            with contextlib.suppress(ValueError, KeyError):
+                progress = json.loads(line)["progress"]
+                if self._on_progress is not None:
+                    self._on_progress(progress)
+                return
+        if line.startswith("error: "):
+            self.error = line.removeprefix("error: ").strip()
+        if line.strip():
+            self.last.append(line.strip())
+            self._on_line(line)
 
 
 def run(
     command: list[str],
     directory: Path,
     env: Mapping[str, str] | None,
-    watch: Callable[[str], None],
+    watch: Line,
     grace: float = groups.GRACE,
     stopped: Callable[[], bool] | None = None,
 ) -> int:
@@ -112,7 +152,7 @@ def _lines(
         yield rest.decode("utf-8", "replace")
 
 
-def _listen(process: subprocess.Popen, deadline: float, watch: Callable[[str], None]) -> None:
+def _listen(process: subprocess.Popen, deadline: float, watch: Line) -> None:
     """Hands on the last words of a process that was asked to end."""
     for line in _lines(process, deadline):
         # A callback may be what failed; that must not stop the stopping.

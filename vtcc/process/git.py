@@ -31,8 +31,8 @@ def git(directory: Path, *arguments: str) -> str:
     except FileNotFoundError:
         raise VtccError("git: not found; install it, runs with own parameters need it") from None
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise VtccError(f"git {arguments[0]} in {directory}: {said}")
+        message = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise VtccError(f"git {arguments[0]} in {directory}: {message}")
     return done.stdout.strip("\n")
 
 

@@ -19,7 +19,8 @@ from vtcc.errors import VtccError
 from vtcc.process import groups
 
 PROCESSES = "VTCC_PROCESSES"
-RENDEZVOUS = "VTCC_RENDEZVOUS"  # read by vtcc.engine.distributed
+# A file to meet at, so that no port is opened for others to reach.
+RENDEZVOUS = "VTCC_RENDEZVOUS"
 LAUNCHER = "VTCC_LAUNCHER"
 # After a failure the others see it by themselves and end their MLflow run; not on a hung GPU.
 ASK_AFTER, KILL_AFTER = 15.0, 30.0
@@ -48,6 +49,15 @@ def wanted(given: int = 0) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise VtccError(f"{PROCESSES}: found {text!r}; allowed: a number of processes, 1 or more")
     return int(text)
+
+
+def check_batch(images: int, processes: int) -> None:
+    """Raises VtccError where BatchNorm would see fewer than two images in a process."""
+    if processes > 1 and images < 2 * processes:
+        raise VtccError(
+            f"train.batch_size: {images} images for {processes} processes; BatchNorm needs two in "
+            f"each, so use at most {max(1, images // 2)} processes"
+        )
 
 
 def run(command: list[str], processes: int) -> NoReturn:

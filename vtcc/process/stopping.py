@@ -74,8 +74,8 @@ def _marked() -> Iterator[None]:
     mark = None
     with contextlib.suppress(OSError):  # a stage that may not write says so itself
         with locks.abandoned(_MARKS) as left:
-            for one in left:
-                one.remove()
+            for stale in left:
+                stale.remove()
         mark = locks.Mark(_MARKS / f"{uuid.uuid4().hex}.lock")
     try:
         yield

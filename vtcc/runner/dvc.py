@@ -1,21 +1,18 @@
 """One DVC stage as a subprocess: streamed, understood, and stopped without leaving orphans."""
 
-import contextlib
-import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vtcc import yaml_file
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.process import commands
+from vtcc.process.commands import Line, Progress
 from vtcc.process.groups import GRACE
 from vtcc.process.stopping import RUNNER
 from vtcc.runner.locks import release_stale_locks
@@ -28,9 +25,6 @@ CHATTER = (
     "To enable auto staging",
     "\tdvc config core.autostage",
 )
-
-Line = Callable[[str], None]
-Progress = Callable[[dict[str, Any]], None]
 
 
 class StageError(VtccError):
@@ -138,52 +132,38 @@ def _has_source(directory: Path) -> bool:
     return isinstance(stages, dict) and "source" in stages
 
 
-class _Watch:
+class _Watch(commands.Reader):
     """Reads DVC's and the stage's output line by line."""
 
     def __init__(self, stage: str, on_line: Line, on_progress: Progress | None) -> None:
+        super().__init__(
+            lambda line: None if line.startswith(CHATTER) else on_line(line), on_progress
+        )
         self.how, self._stage = "unchanged", stage
         self.busy = False
-        self.error: str | None = None
         self.stage_status: int | None = None
-        self._on_line, self._on_progress = on_line, on_progress
         self._started = False
-        self._last: deque[str] = deque(maxlen=20)
 
     def __call__(self, line: str) -> None:
-        if line.startswith('{"progress":'):
-            with contextlib.suppress(ValueError, KeyError):
-                progress = json.loads(line)["progress"]
-                if self._on_progress is not None:
-                    self._on_progress(progress)
-                return
-        self._read(line)
-        if line.strip() and not line.startswith(CHATTER):
-            self._on_line(line)
-
-    def _read(self, line: str) -> None:
         if line.startswith("Running stage '"):
             self._started = True
             if f"'{self._stage}'" in line:
                 self.how = "ran"
         elif line.startswith(f"Stage '{self._stage}'") and "is cached - skipping run" in line:
             self.how = "restored"
-        elif line.startswith("error: "):
-            self.error = line.removeprefix("error: ").strip()
         elif not self._started and ("Unable to acquire lock" in line or "' is busy, " in line):
             self.busy = True
         elif match := re.search(r"failed to run: .*exited with (-?\d+)", line):
             self.stage_status = int(match[1])
-        if line.strip() and not (self._started and line.startswith("ERROR: failed to reproduce")):
-            self._last.append(line.strip())
+        super().__call__(line)
 
     @property
     def complaint(self) -> str | None:
         """What looks like the reason: the stage's last line, or what DVC said instead."""
-        if self._started and self._last:
-            return self._last[-1]
-        said = " ".join(line.removeprefix("ERROR: ") for line in self._last)
-        return said[:500] or None
+        if not self._started:
+            return " ".join(line.removeprefix("ERROR: ") for line in self.last)[:500] or None
+        own = [line for line in self.last if not line.startswith("ERROR: failed to reproduce")]
+        return own[-1] if own else None
 
 
 def share_cache(project: Path, worktree: Path, env: Mapping[str, str]) -> None:
@@ -193,8 +173,7 @@ def share_cache(project: Path, worktree: Path, env: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     done = subprocess.run(command, cwd=project, env=dict(env), capture_output=True, text=True)
     if done.returncode:
-        said = " ".join(done.stderr.split())
-        raise VtccError(f"{project}: DVC does not know its cache: {said}")
+        raise VtccError(f"{project}: DVC does not know its cache: {' '.join(done.stderr.split())}")
     local = project / ".dvc" / "config.local"
     settings = ConfigObj(str(local) if local.is_file() else None, encoding="utf-8")
     settings.setdefault("cache", {})["dir"] = str((project / done.stdout.strip()).resolve())

@@ -40,8 +40,8 @@ def save(where: Workspace, label: str | None = None) -> str:
         command, cwd=where.directory, env=where.env, capture_output=True, text=True
     )
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise VtccError(f"DVC experiment {experiment}: not saved: {said}")
+        message = " ".join((done.stderr or done.stdout).split())
+        raise VtccError(f"DVC experiment {experiment}: not saved: {message}")
     return experiment
 
 

@@ -40,10 +40,10 @@ def release_stale_locks(directory: Path) -> int:
 def _live(entries: dict[str, Any], written: float) -> dict[str, Any]:
     write = {p: e for p, e in entries.get("write", {}).items() if _may_hold(e["pid"], written)}
     read = {
-        path: [e for e in found if _may_hold(e["pid"], written)]
-        for path, found in entries.get("read", {}).items()
+        path: [e for e in readers if _may_hold(e["pid"], written)]
+        for path, readers in entries.get("read", {}).items()
     }
-    return {"write": write, "read": {p: found for p, found in read.items() if found}}
+    return {"write": write, "read": {p: readers for p, readers in read.items() if readers}}
 
 
 def _count(entries: dict[str, Any]) -> int:

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from vtcc import config, paths, yaml_file
@@ -27,11 +26,6 @@ from vtcc.runner.dvc import share_cache
 # Uncommitted new files that a run may need. Anything else that is new stays where it is:
 # a folder of photos is linked to, not copied.
 CARRIED = ("vtcc", "flows", "data/catalog", "dvc.yaml", "dvc.lock", ".dvc/config", ".dvcignore")
-
-
-def presets(project: Path | None = None) -> list[str]:
-    """Names of the run presets of a project (default: those of the package), sorted."""
-    return compose.names("run", project)
 
 
 def resolve(
@@ -131,7 +125,7 @@ class Workspace:
         self.params = params or resolve(project=self.project)
         current = config.to_dict(config.load(self.project / paths.PARAMS))
         self.in_place = not private and self.params == current
-        self.home = _home(self.project)
+        self.home = paths.home(self.project)
         self.directory = self.project
         self.carried: list[str] = []
         self.env = environment(self.home)
@@ -188,8 +182,8 @@ class Workspace:
         self._link_source()
         mirror = self.params["download"]["mirror"]
         if mirror and "://" not in mirror and not Path(mirror).is_absolute():
-            found = str((self.project / mirror).resolve())
-            self.params = config.override(self.params, {"download.mirror": found})
+            absolute = str((self.project / mirror).resolve())
+            self.params = config.override(self.params, {"download.mirror": absolute})
         text = yaml_file.dump(self.params)
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
 
@@ -204,12 +198,7 @@ class Workspace:
             there.parent.mkdir(parents=True, exist_ok=True)
             there.symlink_to(here.resolve())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
         self.directory = self.project
 
@@ -241,14 +230,3 @@ def _remove(project: Path, worktree: Path) -> None:
     shutil.rmtree(worktree, ignore_errors=True)
     with contextlib.suppress(VtccError):
         git(project, "worktree", "prune")
-
-
-def _home(project: Path) -> Path:
-    """`paths.home()` for a given project: the main checkout its worktrees share."""
-    if os.environ.get("VTCC_HOME"):
-        return paths.home()
-    with contextlib.suppress(VtccError):
-        common = Path(git(project, "rev-parse", "--path-format=absolute", "--git-common-dir"))
-        if common.name == ".git" and (common.parent / paths.PARAMS).is_file():
-            return common.parent
-    return project

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
 
 SHARD = 2048  # files
@@ -185,8 +185,8 @@ def _cluster(address: str) -> Iterator[Any]:
             **({} if address else here),
         )
     except Exception as error:  # ray has many
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise VtccError(f"Ray could not be {'reached' if address else 'started'}: {line}") from None
+        why = in_one_line(error)
+        raise VtccError(f"Ray could not be {'reached' if address else 'started'}: {why}") from None
     try:
         yield ray
     finally:

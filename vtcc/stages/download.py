@@ -12,7 +12,8 @@ import pandas as pd
 from vtcc import config, paths, progress
 from vtcc.atomic import atomic_directory, scratch_directory, sweep
 from vtcc.data import catalog, folder, manifest, mirror, sources
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 
 _CHUNK = 1 << 20
@@ -35,17 +36,17 @@ def run() -> None:
     with scratch_directory(raw.parent / ".download") as scratch:
         if isinstance(origin, catalog.Card):
             place = mirror.configured(params.download.mirror)
-            found = sources.find(origin, sources.Places(place, scratch, paths.downloads()))
-            checked = check_card(origin, found, params.download.allow_missing)
+            images = sources.find(origin, sources.Places(place, scratch, paths.downloads()))
+            checked = check_card(origin, images, params.download.allow_missing)
         else:
             _check_place(origin.path)
             try:
-                found = folder.find(origin.path, scratch)
+                images = folder.find(origin.path, scratch)
             except VtccError as error:
                 raise VtccError(f"dataset.source: {error}") from None
-        for note in found.notes:
+        for note in images.notes:
             progress.note(note)
-        order = sorted(range(len(found.paths)), key=found.paths.__getitem__)
+        order = sorted(range(len(images.paths)), key=images.paths.__getitem__)
         chosen, split = manifest.choose(
             len(order),
             limit=params.dataset.limit,
@@ -54,43 +55,43 @@ def run() -> None:
         )
         rows = [order[i] for i in chosen.tolist()]
         with atomic_directory(labels) as new_labels, atomic_directory(raw) as new_raw:
-            table = _write_images(found, rows, new_raw / paths.IMAGES.name)
+            table = _write_images(images, rows, new_raw / paths.IMAGES.name)
             table["split"] = split
             manifest.write_table(new_raw / paths.MANIFEST.name, table)
-            manifest.write_table(new_labels / paths.LABELS.name, _label_table(found, rows))
-            whole = card is not None and len(rows) == len(found.paths) == card.images
-            facts = {
+            manifest.write_table(new_labels / paths.LABELS.name, _label_table(images, rows))
+            whole = card is not None and len(rows) == len(images.paths) == card.images
+            about = {
                 "name": params.dataset.name,
                 "source": params.dataset.source,
                 "images": len(rows),
-                "classes": len(found.class_names) or None,
+                "classes": len(images.class_names) or None,
                 "digest": manifest.digest(table["path"].tolist(), table["sha256"].tolist()),
                 "expected_images": card.images if card and whole else None,
                 "card": _promises(card, whole=whole, checked=checked) if card else None,
             }
             (new_raw / paths.DATASET.name).write_text(
-                json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+                json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
             )
     held = split.count("holdout")
     apart = f", {held} of them held out" if held else ""
     progress.note(f"{params.dataset.name}: {len(rows)} images in {raw}{apart}")
 
 
-def _write_images(found: Found, rows: list[int], directory: Path) -> pd.DataFrame:
+def _write_images(images: ImageSet, rows: list[int], directory: Path) -> pd.DataFrame:
     directory.mkdir()
     written: list[tuple[str, int, str]] = []
-    made: set[Path] = {directory}
+    folders: set[Path] = {directory}
     for row in progress.track(rows, "download", len(rows)):
-        target = directory / found.paths[row]
-        if target.parent not in made:
+        target = directory / images.paths[row]
+        if target.parent not in folders:
             target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
-        content = found.read(row)
+            folders.add(target.parent)
+        content = images.read(row)
         if isinstance(content, bytes):
             size, sha = _write(content, target)
         else:
-            size, sha = (_move if found.ours else _copy)(content, target)
-        written.append((found.paths[row], size, sha))
+            size, sha = (_move if images.ours else _copy)(content, target)
+        written.append((images.paths[row], size, sha))
     return pd.DataFrame(written, columns=manifest.MANIFEST_COLUMNS[:3])
 
 
@@ -101,8 +102,7 @@ def _write(content: bytes, target: Path) -> tuple[int, str]:
 
 
 def _move(file: Path, target: Path) -> tuple[int, str]:
-    with file.open("rb") as content:
-        sha = hashlib.file_digest(content, "sha256").hexdigest()
+    sha = sha256(file)
     file.rename(target)
     return target.stat().st_size, sha
 
@@ -124,25 +124,25 @@ def _copy(file: Path, target: Path) -> tuple[int, str]:
     return size, sha.hexdigest()
 
 
-def _label_table(found: Found, rows: list[int]) -> pd.DataFrame:
-    if found.labels is None:
+def _label_table(images: ImageSet, rows: list[int]) -> pd.DataFrame:
+    if images.labels is None:
         return pd.DataFrame(columns=manifest.LABEL_COLUMNS)
-    labels = [found.labels[row] for row in rows]
+    labels = [images.labels[row] for row in rows]
     return pd.DataFrame(
         {
-            "path": [found.paths[row] for row in rows],
+            "path": [images.paths[row] for row in rows],
             "label": labels,
-            "class_name": [found.class_names[label] for label in labels],
+            "class_name": [images.class_names[label] for label in labels],
         }
     )
 
 
-def check_card(card: catalog.Card, found: Found, allow_missing: bool) -> bool:
+def check_card(card: catalog.Card, images: ImageSet, allow_missing: bool) -> bool:
     """Holds what was found against the card; a check of severity `warn` prints a note instead.
 
     Args:
         card: of the dataset.
-        found: what its loader has.
+        images: what its loader has.
         allow_missing: go on when images are missing, whatever the card says.
 
     Returns:
@@ -151,7 +151,7 @@ def check_card(card: catalog.Card, found: Found, allow_missing: bool) -> bool:
     Raises:
         VtccError: when a check of severity `fail` is not met.
     """
-    count = len(found.paths)
+    count = len(images.paths)
     if count < card.images and allow_missing:
         progress.note(f"{card.name}: {count} of {card.images} images; going on (allow_missing)")
         return False
@@ -159,7 +159,7 @@ def check_card(card: catalog.Card, found: Found, allow_missing: bool) -> bool:
         _complain(
             card,
             "count",
-            f"expected {card.images} images, found {count}{_some(found.missing)}; run "
+            f"expected {card.images} images, found {count}{_some(images.missing)}; run "
             "`vtcc download` again, or set download.allow_missing",
         )
     if count > card.images:
@@ -169,13 +169,13 @@ def check_card(card: catalog.Card, found: Found, allow_missing: bool) -> bool:
             f"its card promises {card.images} images, found {count}; correct the card, or take out "
             "what does not belong",
         )
-    return _check_classes(card, found)
+    return _check_classes(card, images)
 
 
-def _check_classes(card: catalog.Card, found: Found) -> bool:
-    if found.labels is None or not card.class_counts:
+def _check_classes(card: catalog.Card, images: ImageSet) -> bool:
+    if images.labels is None or not card.class_counts:
         return False
-    counts = Counter(found.class_names[label] for label in found.labels)
+    counts = Counter(images.class_names[label] for label in images.labels)
     absent = [name for name in card.class_counts if not counts[name]]
     if absent:
         _complain(

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,6 @@ from vtcc.progress import note
 from vtcc.stages import resuming
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vtcc.engine.features import Drawing, Features
 
 INFO = "features.json"  # as `engine.features.INFO`, which needs torch
@@ -117,15 +114,15 @@ def opened(want: Wanted) -> "Features":
     """
     from vtcc.engine.features import open_features
 
-    found = present()
-    if found is None or found == _NOT_NEEDED:
+    info = present()
+    if info is None or info == _NOT_NEEDED:
         raise VtccError(
             f"{paths.FEATURES}: no features here, which train.model.frozen needs; run `vtcc embed`"
         )
-    if found["key"] != want.key:
+    if info["key"] != want.key:
         raise VtccError(
             f"{paths.FEATURES}: of other images, weights, views or sizes than params.yaml and "
-            f"{paths.CACHE} now have (there {found['key']}, here {want.key}); run `vtcc embed` "
+            f"{paths.CACHE} now have (there {info['key']}, here {want.key}); run `vtcc embed` "
             "(or `dvc repro -f embed`)"
         )
     return open_features(paths.FEATURES)
@@ -156,23 +153,25 @@ def of_model(info: dict[str, Any], directory: Path = paths.FEATURES) -> "Feature
     from vtcc.engine.features import open_features
 
     key = info.get("features")
-    found = present(directory) if key else None
-    if not found or found.get("key") != key:
+    stored = present(directory) if key else None
+    if not stored or stored.get("key") != key:
         return None
     return open_features(directory)
 
 
 def _embed(params: config.Params, cache: Any, want: Wanted, scratch: Path) -> None:
-    from vtcc.engine import features
+    from vtcc.engine import features, runtime
 
     started, encoder = time.monotonic(), want.encoder
     licence = f", licence {encoder['licence']}" if "licence" in encoder else ""
     note(f"encoder {encoder['name']}: {encoder['source']}{licence}")
-    made = features.embed(
+    embedded = features.embed(
         scratch / "features",
-        blocks(cache.images),
+        lambda start: cache.images[start:],
         len(cache.images),
-        runtime=runtime(params, cache.channels),
+        runtime=runtime.of_encoder(
+            params.train, channels=cache.channels, kind=params.embed.runtime
+        ),
         drawing=want.drawing,
         encoder=encoder,
         digest=cache.digest,
@@ -182,41 +181,10 @@ def _embed(params: config.Params, cache: Any, want: Wanted, scratch: Path) -> No
             _put(scratch / "features" / name, directory / name)
         sync_files(directory)
     resuming.finish(scratch)
-    N, views, D = made.values.shape
+    N, views, D = embedded.values.shape
     note(
         f"{paths.FEATURES}: {N} images, each as it is and in {views - 1} views, {D} features "
         f"({time.monotonic() - started:.0f} s since this start)"
-    )
-
-
-def blocks(images: "np.ndarray") -> Callable[[int], Iterator["np.ndarray"]]:
-    """Images in the blocks that `engine.features.embed` takes.
-
-    Args:
-        images: (N, H, W, C) uint8.
-    """
-    from vtcc.engine.features import BLOCK
-
-    def given(start: int) -> Iterator["np.ndarray"]:
-        for at in range(start, len(images), BLOCK):
-            yield images[at : at + BLOCK]
-
-    return given
-
-
-def runtime(params: config.Params, channels: int, *, pretrained: bool = True) -> Any:
-    """What computes the features here, `engine.runtime.Runtime`.
-
-    Args:
-        channels: of the images. pretrained: False: random weights, which take as long.
-
-    Raises:
-        VtccError: when the weights are not on this machine or do not fit.
-    """
-    from vtcc.engine.runtime import of_encoder
-
-    return of_encoder(
-        params.train, channels=channels, kind=params.embed.runtime, pretrained=pretrained
     )
 
 

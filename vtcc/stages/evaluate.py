@@ -13,6 +13,7 @@ import numpy as np
 
 from vtcc import config, paths
 from vtcc.analysis.labels import Labels, read_labels
+from vtcc.analysis.scores import SCORES
 from vtcc.atomic import sweep
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
@@ -44,7 +45,10 @@ def run() -> None:
     sweep(*_OUTPUTS)
     cache = open_cache(paths.CACHE)
     predictor = clusters.load_predictor(paths.MODEL)
-    _check_fit(cache, predictor)
+    check_fit(str(paths.MODEL), cache, predictor, "run `vtcc train` (or `dvc repro evaluate`)")
+    trained_on = predictor.info.get("dataset", {}).get("digest")
+    if trained_on and trained_on != cache.digest:
+        note(f"{paths.MODEL}: trained on other images than {paths.CACHE} holds now")
     if "DVC_STAGE" in os.environ:  # DVC starts this stage once it has noted the model
         resuming.forget()
     if params.evaluate.baselines and read_labels(paths.LABELS, cache.paths) is None:
@@ -108,17 +112,18 @@ class _Steps:
         report("evaluate", self.names.index(step) + 1, len(self.names), step=step, seconds=seconds)
 
 
-def _check_fit(cache: "Cache", predictor: "Predictor") -> None:
+def check_fit(model: str, cache: "Cache", predictor: "Predictor", remedy: str) -> None:
+    """Refuses images that are not as the model reads them.
+
+    Raises:
+        VtccError: naming the `model`, both shapes and the `remedy`.
+    """
     ours = (cache.image_size, cache.image_size, cache.channels)
     theirs = (predictor.cache_size, predictor.cache_size, predictor.channels)
     if ours != theirs:
         raise VtccError(
-            f"{paths.MODEL}: the model takes images of shape {theirs}, but {paths.CACHE} holds "
-            f"{ours}; run `vtcc train` (or `dvc repro evaluate`)"
+            f"{model}: takes images of shape {theirs}, but {paths.CACHE} holds {ours}; {remedy}"
         )
-    trained_on = predictor.info.get("dataset", {}).get("digest")
-    if trained_on and trained_on != cache.digest:
-        note(f"{paths.MODEL}: trained on other images than {paths.CACHE} holds now")
 
 
 def _predict(
@@ -164,15 +169,15 @@ def _scores(cache: "Cache", labels: Labels | None, applied: Applied) -> dict[str
         rows = rows[applied.cluster[rows] >= 0]
         if not len(rows):
             continue
-        found: dict[str, Any] = {"images": len(rows), **label_free(applied.shares[rows])}
+        figures: dict[str, Any] = {"images": len(rows), **label_free(applied.shares[rows])}
         if labels is not None:
             scored = rows[labels.known[rows]]
-            found["labelled_images"] = len(scored)
+            figures["labelled_images"] = len(scored)
             if len(scored):
-                found["classes"] = len({labels.label[i] for i in scored})
+                figures["classes"] = len({labels.label[i] for i in scored})
                 true = [labels.label[i] for i in scored]
-                found |= clustering_scores(true, applied.cluster[scored])
-        metrics |= {prefix + key: value for key, value in found.items()}
+                figures |= clustering_scores(true, applied.cluster[scored])
+        metrics |= {prefix + key: value for key, value in figures.items()}
     return metrics
 
 
@@ -314,7 +319,7 @@ def _summary(metrics: dict[str, Any]) -> str:
     used = f"{metrics['clusters_used']} of {metrics['num_clusters']} clusters used"
     parts = [used, f"confidence {metrics['confidence']:.3f}"]
     if "acc" in metrics:
-        parts = [f"{s.upper()} {metrics[s]:.3f}" for s in ("acc", "nmi", "ari", "fmi")] + parts
+        parts = [f"{s.upper()} {metrics[s]:.3f}" for s in SCORES] + parts
     if "holdout_acc" in metrics:
         parts.append(f"held-out ACC {metrics['holdout_acc']:.3f}")
     return f"{', '.join(parts)}; look at {paths.GALLERY}"

@@ -57,8 +57,8 @@ def alone(lock: Path, what: str) -> Iterator[None]:
     """
     from vtcc.process import locks
 
-    said = f"the same {what} runs in another process; waiting for it ({lock})"
-    with locks.exclusive(lock, on_wait=lambda: note(said)):
+    waiting = f"the same {what} runs in another process; waiting for it ({lock})"
+    with locks.exclusive(lock, on_wait=lambda: note(waiting)):
         yield
 
 

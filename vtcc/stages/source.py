@@ -5,13 +5,13 @@ name that is not UTF-8, a pipe. This looks at names, sizes and times by the same
 `download`, in each `dvc repro`; `download` depends on the outcome.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
 from vtcc import config, paths
 from vtcc.atomic import write_text
 from vtcc.data import catalog, folder
+from vtcc.digests import sha256
 
 
 def run() -> None:
@@ -24,7 +24,7 @@ def run() -> None:
     origin = catalog.resolve(params.dataset.source)
     if isinstance(origin, catalog.Card):
         card = Path(params.dataset.source)
-        kind, files, digest = "card", [card], hashlib.sha256(card.read_bytes()).hexdigest()
+        kind, files, digest = "card", [card], sha256(card)
     elif origin.path.is_dir():
         kind, names = "folder", folder.listed(origin.path)
         files = [origin.path / name for name in names]
@@ -32,5 +32,5 @@ def run() -> None:
     else:
         kind, files = "archive", [origin.path]
         digest = folder.fingerprint([""], files)
-    found = {"kind": kind, "files": len(files), "digest": digest}
-    write_text(paths.SOURCE, json.dumps(found, indent=2) + "\n")
+    described = {"kind": kind, "files": len(files), "digest": digest}
+    write_text(paths.SOURCE, json.dumps(described, indent=2) + "\n")

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,7 @@ from vtcc.progress import note
 from vtcc.stages import embed, resuming
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from vtcc.engine.frozen import Reduction
+    from vtcc.engine.frozen import FrozenFeatures
 
 _MEASURED = 5000  # training images that centres and limits of the clusters are taken from
 
@@ -57,11 +54,7 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
         _check_cache(params, cache)
         if params.train.model.reads_features:
             embed.opened(embed.wanted(params, cache))
-        if params.train.batch_size < 2 * count:
-            raise VtccError(
-                f"train.batch_size: {params.train.batch_size} images for {count} processes; "
-                f"BatchNorm needs two in each, so use at most {params.train.batch_size // 2}"
-            )
+        launch.check_batch(params.train.batch_size, count)
         again = ["--resume", str(resume)] if resume else []
         launch.run([sys.executable, "-m", "vtcc", "train", *again], count)
     from vtcc.engine import distributed
@@ -84,8 +77,9 @@ def _in_team(params: config.Params, resume: Path | None, team: Any) -> None:
     _check_cache(params, cache)
     kernels = vars(resolve(train))
     # How many processes train is left out: another number goes on from the same checkpoints.
-    data = _data(params, cache)
-    key = checkpoint.training_key(config.to_dict(train), data.digest, kernels)
+    features, encoder = _features(params, cache)
+    digest = features.digest if features else cache.digest
+    key = checkpoint.training_key(config.to_dict(train), digest, kernels)
     lock = paths.scratch() / f"{key}.lock"
     taken = resuming.alone(lock, "training") if team.main else contextlib.nullcontext()
     with resuming.unwritten("the last checkpoint"), taken:
@@ -94,54 +88,35 @@ def _in_team(params: config.Params, resume: Path | None, team: Any) -> None:
                 resuming.forget("features-*")
             sweep(paths.MODEL, paths.RUN, paths.CURVES, paths.TRAINING)
             resuming.check_writable(paths.MODEL.parent, paths.REPORTS, paths.scratch() / key)
-        _train(params, cache, data, paths.scratch() / key, resume, team)
+        tracker = _tracker(params, cache, encoder, main=team.main)
+        _train(params, cache, features, tracker, paths.scratch() / key, resume, team)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What is trained on.
-
-    Attributes:
-        values: (N, S, S, C) uint8 pixels, or (N, V, d) features of a frozen encoder.
-        digest: names them.
-        plain: (N, D) features of the images as they are; None where pixels are trained on.
-        reduction: of those features to the ones trained on, or None.
-        encoder: record of the pretrained encoder, or None.
-    """
-
-    values: "np.ndarray"
-    digest: str
-    plain: "np.ndarray | None" = None
-    reduction: "Reduction | None" = None
-    encoder: dict[str, Any] | None = None
-
-
-def _data(params: config.Params, cache: Any) -> _Data:
-    """Pixels, or what a frozen encoder has made of them.
+def _features(
+    params: config.Params, cache: Any
+) -> tuple["FrozenFeatures | None", dict[str, Any] | None]:
+    """What a frozen encoder has made of the images, or None; and a pretrained encoder's record.
 
     Raises:
         VtccError: when the features are missing or of other parameters.
     """
     from vtcc import encoders
-    from vtcc.engine.frozen import fit_reduction
+    from vtcc.engine.frozen import FrozenFeatures
 
     model = params.train.model
     if not model.reads_features:
-        record = encoders.encoder_record(model.encoder, model.weights)
-        return _Data(cache.images, cache.digest, encoder=record)
+        return None, encoders.encoder_record(model.encoder, model.weights)
     want = embed.wanted(params, cache)
-    values = embed.opened(want).values
-    plain, reduction = values[:, 0], None
-    if model.components:
-        reduction = fit_reduction(values, cache.rows("train"), model.components)
-        values = reduction(values).numpy()
-    return _Data(values, want.key, plain, reduction, want.encoder)
+    values, rows = embed.opened(want).values, cache.rows("train")
+    features = FrozenFeatures.of(values, want.key, rows=rows, components=model.components)
+    return features, want.encoder
 
 
 def _train(
     params: config.Params,
     cache: Any,
-    data: _Data,
+    features: "FrozenFeatures | None",
+    tracker: Any,
     scratch: Path,
     resume: Path | None,
     team: Any,
@@ -154,21 +129,21 @@ def _train(
 
     train = params.train
     mean, std = normalization(train.normalize, cache, train.model.encoder)
+    values = features.reduced if features else cache.images
     if team.world == 1:
-        plan.refuse_large_batch(data.values, cache.rows("train"), train, mean=mean, std=std)
-    tracker = _tracker(params, cache, data.encoder) if team.main else _Untracked()
+        plan.refuse_large_batch(values, cache.rows("train"), train, mean=mean, std=std)
     started = time.monotonic()
     status, artifacts = "FAILED", [paths.PARAMS]
     try:
         fitted = loop.fit(
-            data.values,
+            values,
             cache.rows("train"),
             train,
             mean=mean,
             std=std,
             scratch=scratch,
             callbacks=tracker,
-            digest=data.digest,
+            digest=features.digest if features else cache.digest,
             resume_from=resume,
             team=team,
         )
@@ -176,11 +151,11 @@ def _train(
             return
         chosen = choose([Candidate(**c) for c in fitted.candidates])
         model = fitted.choose(chosen.step, chosen.head)
-        if data.plain is not None:
+        if features:
             model = with_frozen_encoder(
                 model,
                 train.model,
-                data.reduction,
+                features.reduction,
                 image_size=train.image_size,
                 channels=cache.channels,
             )
@@ -194,10 +169,10 @@ def _train(
             epoch=chosen.epoch,
             kernels=fitted.kernels,
             processes=team.world,
-            features=data.digest if data.plain is not None else None,
+            features=features.digest if features else None,
         )
         checkpoint.save_model(paths.MODEL, model, info)
-        _know_clusters(model, info, cache, data.plain)
+        _know_clusters(model, info, cache, features)
         _write_curves(fitted.curves)
         summary = _summary(fitted, chosen)
         _write_json(paths.TRAINING, summary)
@@ -222,7 +197,7 @@ def _train(
 
 
 def _know_clusters(
-    model: Any, info: dict[str, Any], cache: Any, plain: "np.ndarray | None"
+    model: Any, info: dict[str, Any], cache: Any, features: "FrozenFeatures | None"
 ) -> None:
     """Notes names, centres and limits of the clusters beside the weights, by training images."""
     import numpy as np
@@ -234,10 +209,10 @@ def _know_clusters(
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MEASURED])
     predictor = Predictor(model, info)
     blocks = [rows[i : i + 256] for i in range(0, len(rows), 256)]
-    if plain is None:
+    if features is None:
         parts = [predictor.predict(cache.images[block]) for block in blocks]
     else:
-        parts = [predictor.predict_features(plain[block]) for block in blocks]
+        parts = [predictor.predict_features(features.values[block, 0]) for block in blocks]
     Clusters.fit(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.embedding for part in parts]),
@@ -253,29 +228,17 @@ def _check_cache(params: config.Params, cache: Any) -> None:
         )
 
 
-class _Untracked:
-    """Stands in where MLflow is not installed, and in all processes but one."""
+def _tracker(
+    params: config.Params, cache: Any, encoder: dict[str, Any] | None, *, main: bool
+) -> Any:
+    """Callbacks of the training: an MLflow run, in one process, where MLflow is installed."""
+    from vtcc.engine.loop import Silent
 
-    def on_start(self, info: dict[str, Any]) -> str | None:
-        return None
-
-    def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
-        pass
-
-    def on_warning(self, warned: Any) -> None:
-        pass
-
-    def on_end(self, status: str, artifacts: list, model_dir: Any) -> None:
-        pass
-
-    def record(self) -> dict[str, None]:
-        return {"run_id": None, "tracking_uri": None, "experiment": None}
-
-
-def _tracker(params: config.Params, cache: Any, encoder: dict[str, Any] | None) -> Any:
+    if not main:
+        return Silent()
     if not _installed("mlflow"):
         note("MLflow is not installed: this run is not tracked")
-        return _Untracked()
+        return Silent()
     from vtcc.tracking.runs import TrainingRun
 
     return TrainingRun(params=params, cache=cache, encoder=encoder)

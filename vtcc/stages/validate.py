@@ -32,20 +32,20 @@ def run() -> None:
     """
     params = config.load()
     sweep(paths.CACHE, paths.VALIDATION_JSON, paths.VALIDATION_HTML)
-    facts = _dataset_facts()
+    dataset = _dataset_facts()
     table = manifest.read_manifest(paths.MANIFEST)
-    card = Card(facts.get("card") or {})
+    card = Card(dataset.get("card") or {})
     limits = Limits(
         max_unreadable=params.validate.max_unreadable,
         max_duplicates=params.validate.max_duplicates,
-        expected_images=facts.get("expected_images"),
+        expected_images=dataset.get("expected_images"),
         channels=params.dataset.channels,
         card=card,
-        classes=facts.get("classes"),
+        classes=dataset.get("classes"),
     )
     with CacheWriter(
         paths.CACHE,
-        name=facts["name"],
+        name=dataset["name"],
         image_size=params.validate.image_size,
         channels=params.dataset.channels,
         bands=params.validate.bands,
@@ -65,7 +65,7 @@ def run() -> None:
             "failures": [expectations.sentence(o) for o in failures],
             "warnings": [expectations.sentence(o) for o in warnings],
         }
-        page = validation.render(facts, verdict, outcomes, table, writer)
+        page = validation.render(dataset, verdict, outcomes, table, writer)
         for text in _spread(table):
             progress.note(text)
         write_text(paths.VALIDATION_HTML, page)

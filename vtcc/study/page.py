@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtcc import config
+from vtcc.analysis.scores import COMPARED
 from vtcc.pages import svg
 from vtcc.pages.render import render as render_template
 from vtcc.progress import duration
-from vtcc.study import quoted, records, results, summary, tables
+from vtcc.study import quoted, results, summary, tables
 from vtcc.study.plan import Plan, Study
 from vtcc.study.summary import Row
 from vtcc.study.tables import DASH, Cell
@@ -65,7 +66,7 @@ def render(study: Study, rows: Sequence[Row], known: dict[str, list[dict[str, An
     params = next(config.flatten(s.params) for s in study.settings if s.name == reference)
     labels = (
         "Labels score at the end and do nothing else."
-        if main in records.SCORES
+        if main in COMPARED
         else "No labels: figures that need none."
     )
     hint = (
@@ -119,13 +120,13 @@ def _quoted(name: str, entries: list[dict[str, Any]]) -> Section:
     rows = [
         [
             Cell(f"{entry['method']} (quoted)"),
-            *(tables.quoted(entry.get(score)) for score in records.SCORES),
+            *(tables.quoted(entry.get(score)) for score in COMPARED),
             Cell(entry["source"]),
         ]
         for entry in entries
     ]
     hint = "Figures of others, printed elsewhere; not run here."
-    head = ["Method", *records.SCORES, "Source"]
+    head = ["Method", *COMPARED, "Source"]
     return Section(f"Quoted for {name}", hint=hint, head=head, rows=rows)
 
 
@@ -140,7 +141,7 @@ def how(command: str, runs: list[dict[str, Any]], title: str, params: dict[str, 
     """
     rows = [[Cell("Again"), Cell(command, code=True, kind="free")]]
     # The words are written for Markdown.
-    facts = {k: v.replace("`", "") for k, v in results.surroundings(runs).items()} if runs else {}
-    rows += [[Cell(key), Cell(value, kind="free")] for key, value in facts.items()]
+    origin = {k: v.replace("`", "") for k, v in results.surroundings(runs).items()} if runs else {}
+    rows += [[Cell(key), Cell(value, kind="free")] for key, value in origin.items()]
     listed = [[Cell(k, code=True), Cell(str(v), code=True)] for k, v in params.items()]
     return Section("How", rows=rows, below=(title, listed))

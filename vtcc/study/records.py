@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
+from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 
 # Below the project.
 RECORDS = Path("benchmarks/records")
-SCORES = ("acc", "nmi", "ari")
 LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
 # How a run ended, and how its file is called.
 STATES = {"complete": "seed", "pruned": "pruned", "failed": "failed", "running": "begun"}
@@ -64,9 +64,9 @@ class Spread:
 
 def spread(values: Iterable[float]) -> Spread:
     """Summary of at least one value."""
-    found = list(values)
-    std = statistics.stdev(found) if len(found) > 1 else math.nan
-    return Spread(statistics.fmean(found), std, min(found), max(found), len(found))
+    numbers = list(values)
+    std = statistics.stdev(numbers) if len(numbers) > 1 else math.nan
+    return Spread(statistics.fmean(numbers), std, min(numbers), max(numbers), len(numbers))
 
 
 def directory(name: str, root: Path = RECORDS) -> Path:
@@ -170,12 +170,14 @@ def methods(keys: Collection[str]) -> dict[str, str]:
     Args:
         keys: of metrics.
     """
-    found = {"vtcc": "", "vtcc, held-out": "holdout_"}
+    prefixes = {"vtcc": "", "vtcc, held-out": "holdout_"}
     for key in keys:
         name, _, score = key.removeprefix("baseline_").rpartition("_")
-        if key.startswith("baseline_") and score in SCORES:
-            found.setdefault(name, f"baseline_{name}_")
-    return {n: prefix for n, prefix in found.items() if any(prefix + s in keys for s in SCORES)}
+        if key.startswith("baseline_") and score in COMPARED:
+            prefixes.setdefault(name, f"baseline_{name}_")
+    return {
+        n: prefix for n, prefix in prefixes.items() if any(prefix + s in keys for s in COMPARED)
+    }
 
 
 def scores(runs: Iterable[dict[str, Any]], key: str) -> Spread | None:
@@ -188,10 +190,10 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Flat parameters that differ, `train.seed` aside; None stands for a missing one."""
-    keys = sorted((one.keys() | other.keys()) - {"train.seed"})
-    return {k: (one.get(k), other.get(k)) for k in keys if one.get(k) != other.get(k)}
+    keys = sorted((first.keys() | second.keys()) - {"train.seed"})
+    return {k: (first.get(k), second.get(k)) for k in keys if first.get(k) != second.get(k)}
 
 
 def preset_params(preset: str, presets: Path) -> dict[str, Any] | None:

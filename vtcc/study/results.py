@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config, paths
+from vtcc.analysis import baselines
+from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.study import quoted, records, summary, tables
-from vtcc.study.records import SCORES
 from vtcc.study.summary import Row
 from vtcc.study.tables import Cell
 
@@ -31,19 +32,7 @@ and maximum; a figure without ± comes from one seed. Baselines are measured on 
 by the same runs. *Quoted* rows are other people's figures, not measured here.
 """
 # What people call them; anything else is shown as it is named.
-TITLES = {
-    "vtcc": "**VTCC**",
-    "vtcc, held-out": "**VTCC**, held-out images",
-    "kmeans_pixels": "k-means on pixels",
-    "pca_kmeans": "PCA + k-means",
-    "ward": "Ward",
-    "umap_kmeans": "UMAP + k-means",
-    "kmeans_untrained": "k-means on an untrained encoder",
-    "kmeans_embedding": "k-means on the trained embedding",
-    "kmeans_features": "k-means on pretrained features",
-    "umap_kmeans_features": "UMAP + k-means on pretrained features",
-    "umap_hdbscan_features": "UMAP + HDBSCAN on pretrained features, noise one cluster",
-}
+TITLES = {"vtcc": "**VTCC**", "vtcc, held-out": "**VTCC**, held-out images"} | baselines.TITLES
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     except VtccError as error:
         sys.exit(f"error: {error}")
     if given.check:
-        found = page.read_text(encoding="utf-8") if page.is_file() else ""
-        if found != text:
+        written = page.read_text(encoding="utf-8") if page.is_file() else ""
+        if written != text:
             sys.exit(f"error: {page} is not what the records give; run `make results`")
         return
     write_text(page, text)
@@ -93,7 +82,8 @@ def render(project: Path) -> str:
         parts.append(f"## {prefix}\n")
         parts += _note(root / prefix) or _question(study)
         if names == [prefix]:
-            parts += _section(list(loaded[prefix].values()), entries, presets)
+            runs = list(loaded[prefix].values())
+            parts += [_score_table(runs, entries), _facts(runs, presets)]
         else:
             parts += _comparison(loaded, _baseline(loaded, study), entries, root, presets)
     parts += _reference({name: rows for name, rows in known.items() if name not in shown})
@@ -123,29 +113,29 @@ def _baseline(loaded: dict[str, Any], study: dict[str, Any]) -> str:
 
 
 def _question(study: dict[str, Any]) -> list[str]:
-    said = [" ".join(str(study[k]).split()) for k in ("title", "question") if study.get(k)]
-    return [f"{s if s.endswith(('.', '?')) else s + '.'}\n" for s in said]
+    sentences = [" ".join(str(study[k]).split()) for k in ("title", "question") if study.get(k)]
+    return [f"{s if s.endswith(('.', '?')) else s + '.'}\n" for s in sentences]
 
 
 def _literature(
     loaded: dict[str, dict[int, dict[str, Any]]], known: dict[str, list[dict[str, Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
     """What is quoted for the images that were used, by the name it is quoted under."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    quotes: dict[str, list[dict[str, Any]]] = {}
     for runs in loaded.values():
         rows = quoted.of(next(iter(runs.values()))["params"], known)
-        found |= {name: rows for name, others in known.items() if rows and others is rows}
-    return found
+        quotes |= {name: rows for name, others in known.items() if rows and others is rows}
+    return quotes
 
 
 def _reference(known: dict[str, list[dict[str, Any]]]) -> list[str]:
     if not known:
         return []
-    head = ["images", "method (*quoted*)", *(s.upper() for s in SCORES), "source"]
+    head = ["images", "method (*quoted*)", *(s.upper() for s in COMPARED), "source"]
     rows = [
         [
             *(Cell(name), Cell(str(row["method"]))),
-            *(tables.quoted(row.get(s)) for s in SCORES),
+            *(tables.quoted(row.get(s)) for s in COMPARED),
             Cell(str(row["source"])),
         ]
         for name, rows in known.items()
@@ -174,10 +164,6 @@ def _alike(name: str, runs: dict[int, dict[str, Any]]) -> dict[int, dict[str, An
     return runs
 
 
-def _section(runs: list[dict[str, Any]], entries: list[dict[str, Any]], presets: Path) -> list[str]:
-    return [_score_table(runs, entries), _facts(runs, presets)]
-
-
 def _note(folder: Path) -> list[str]:
     file = folder / "note.md"
     return [file.read_text(encoding="utf-8").strip() + "\n"] if file.is_file() else []
@@ -189,22 +175,22 @@ def _quoted(folder: Path) -> list[dict[str, Any]]:
 
 
 def _score_table(runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> str:
-    found = records.methods(_metrics(runs))
-    if not found:
+    methods = records.methods(_metrics(runs))
+    if not methods:
         return _label_free_table(runs)
     rows = []
-    for method, prefix in found.items():
+    for method, prefix in methods.items():
         rows.append(_scores(TITLES.get(method, method), runs, prefix))
     rows += [_of_others(entry) for entry in entries]
-    return tables.markdown(["", *(s.upper() for s in SCORES)], rows)
+    return tables.markdown(["", *(s.upper() for s in COMPARED)], rows)
 
 
 def _scores(title: str, runs: Iterable[dict[str, Any]], prefix: str) -> list[Cell]:
     runs = list(runs)
-    return [Cell(title), *(tables.spread(records.scores(runs, prefix + s)) for s in SCORES)]
+    return [Cell(title), *(tables.spread(records.scores(runs, prefix + s)) for s in COMPARED)]
 
 
-def _of_others(entry: dict[str, Any], columns: Sequence[str] = SCORES) -> list[Cell]:
+def _of_others(entry: dict[str, Any], columns: Sequence[str] = COMPARED) -> list[Cell]:
     title = Cell(f"{entry['method']} (*quoted*: {entry['source']})")
     return [title, *(tables.quoted(entry.get(score)) for score in columns)]
 
@@ -223,13 +209,13 @@ def _label_free_table(runs: list[dict[str, Any]]) -> str:
 
 def _facts(runs: list[dict[str, Any]], presets: Path) -> str:
     first = runs[0]
-    facts = {"Configuration": _configuration(first, first.get("preset"), presets)}
-    facts |= {"Time": _times(runs)} | surroundings(runs) | _again(runs)
-    return _list(facts)
+    items = {"Configuration": _configuration(first, first.get("preset"), presets)}
+    items |= {"Time": _times(runs)} | surroundings(runs) | _again(runs)
+    return _list(items)
 
 
-def _list(facts: dict[str, str]) -> str:
-    return "\n".join(f"- {key}: {value}" for key, value in facts.items()) + "\n"
+def _list(items: dict[str, str]) -> str:
+    return "\n".join(f"- {key}: {value}" for key, value in items.items()) + "\n"
 
 
 def surroundings(runs: list[dict[str, Any]]) -> dict[str, str]:
@@ -348,14 +334,14 @@ def _comparison(
     if measured:
         parts.append(f"Baselines, measured in the runs of `{here}`:\n")
         others = [_scores(TITLES.get(m, m), base, prefix) for m, prefix in measured.items()]
-        parts.append(tables.markdown(["", *(s.upper() for s in SCORES)], others))
+        parts.append(tables.markdown(["", *(s.upper() for s in COMPARED)], others))
     for name, row in zip(loaded, rows, strict=True):
         parts += [f"`{row.name}`: {text}" for text in _note(root / name)]
-    facts = {
+    items = {
         f"Configuration of `{here}`": _configuration(base[0], base[0].get("preset"), presets),
         "Time": "; ".join(f"`{row.name}` {_times(list(row.runs.values()))}" for row in rows),
     }
-    parts.append(_list(facts | surroundings(every) | _again(every)))
+    parts.append(_list(items | surroundings(every) | _again(every)))
     return parts
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config, paths, provenance
+from vtcc.analysis.scores import COMPARED
 from vtcc.engine import cpus
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
@@ -155,12 +156,12 @@ class Trainings(workers.Workers):
         code = provenance.commit(where.directory)
         while not self.stopping:
             with self.lock:
-                one = self.next() if self._begun < self.total else None
-                if one is None:
+                current = self.next() if self._begun < self.total else None
+                if current is None:
                     return
                 self._begun += 1
-                params = config.flatten(one.setting.seeded(one.seed))
-                attempt = Attempt(one, self._begun, where, code, params)
+                params = config.flatten(current.setting.seeded(current.seed))
+                attempt = Attempt(current, self._begun, where, code, params)
             try:
                 self._run(attempt)
             except PrunedError as why:
@@ -169,32 +170,32 @@ class Trainings(workers.Workers):
                 raise
             except VtccError as error:
                 reason = " ".join(str(error).split())
-                self.outcome.failed[one] = reason
+                self.outcome.failed[current] = reason
                 self._end(attempt, "failed", reason=reason)
 
     def _run(self, attempt: Attempt) -> None:
-        one, where = attempt.run, attempt.where
+        current, where = attempt.run, attempt.where
         left = self.left(self.total - attempt.number + 1, self.before)
-        self.say(f"{attempt.number}/{self.total} {self.described(one)}{left}")
+        self.say(f"{attempt.number}/{self.total} {self.described(current)}{left}")
         started = time.monotonic()
-        where.write(config.override(one.setting.seeded(one.seed), self.unrecorded))
+        where.write(config.override(current.setting.seeded(current.seed), self.unrecorded))
         self._look(attempt)
         if known := self.known(attempt):
-            self.outcome.kept.append(one)
-            folder = records.directory(one.setting.record, self.root)
-            self.say(f"  {one}: recorded, in {folder}")
-            self._adopt(one, known)
+            self.outcome.kept.append(current)
+            folder = records.directory(current.setting.record, self.root)
+            self.say(f"  {current}: recorded, in {folder}")
+            self._adopt(current, known)
             return
         self.train(attempt)
         if attempt.done["train"].how == "ran":
             self.seconds.append(time.monotonic() - started)
-        self.outcome.ran.append(one)
+        self.outcome.ran.append(current)
         training, run = (read_json(where.directory / file) for file in (paths.TRAINING, paths.RUN))
         self._end(attempt, "complete", training=training, run_id=run.get("run_id"))
 
-    def described(self, one: Run) -> str:
+    def described(self, run: Run) -> str:
         """The run for the line that says that it begins."""
-        return str(one)
+        return str(run)
 
     def _look(self, attempt: Attempt) -> None:
         """Finds out which images the run sees; fetches them where that is needed."""
@@ -234,35 +235,35 @@ class Trainings(workers.Workers):
             raise
 
     def _end(self, attempt: Attempt, state: str, **more: Any) -> None:
-        one = attempt.run
+        current = attempt.run
         record = self.record(attempt, **more)
         with self.lock:
-            file = records.write(one.setting.record, record, self.root, state)
+            file = records.write(current.setting.record, record, self.root, state)
             if state == "complete":
                 seconds = sum(record["seconds"].values())
-                self.say(f"  {one}: {scores(record['metrics'])} in {seconds:.0f} s -> {file}")
+                self.say(f"  {current}: {scores(record['metrics'])} in {seconds:.0f} s -> {file}")
             else:
-                self.say(f"  {one}: {state}: {record['reason']}")
+                self.say(f"  {current}: {state}: {record['reason']}")
             self.ended(attempt, state, record)
             if state != "failed":
-                self._adopt(one, record)
+                self._adopt(current, record)
 
-    def _adopt(self, one: Run, record: dict[str, Any]) -> None:
+    def _adopt(self, run: Run, record: dict[str, Any]) -> None:
         if self.tracker:
-            label = str(one).removeprefix(f"{self.plan.name} ")
+            label = str(run).removeprefix(f"{self.plan.name} ")
             with self.lock:
-                self.tracker.adopt(one.setting.name, record.get("run_id"), label)
+                self.tracker.adopt(run.setting.name, record.get("run_id"), label)
 
     def record(self, attempt: Attempt, **more: Any) -> dict[str, Any]:
         """A run as it is recorded, whatever became of it; `more` belongs to its state."""
-        one = attempt.run
+        current = attempt.run
         return {
             self.kind: self.plan.name,
-            "setting": one.setting.name,
-            "seed": one.seed,
+            "setting": current.setting.name,
+            "seed": current.seed,
             "command": self._command(),
             "preset": self.plan.preset,
-            "overrides": one.setting.overrides,
+            "overrides": current.setting.overrides,
             "params": attempt.params,
             "seconds": {s: round(d.seconds, 1) for s, d in attempt.done.items()},
             "how": {s: d.how for s, d in attempt.done.items()},
@@ -325,13 +326,11 @@ def run(
     study: Study,
     settings: list[Setting],
     seeds: list[int],
-    *,
     project: Path,
     root: Path,
-    threads: int = 0,
-    jobs: int = 1,
+    *,
     again: bool = False,
-    tracker: StudyRun | None = None,
+    **how: Any,
 ) -> Outcome:
     """Runs what is not recorded yet; a run that fails is remembered and the others go on.
 
@@ -341,8 +340,8 @@ def run(
         seeds: those to run.
         project: directory of `params.yaml`, absolute.
         root: directory of the records.
-        threads, jobs, tracker: as of `Trainings`.
         again: run what is recorded too.
+        **how: jobs, threads and tracker, as of `Trainings`.
 
     Raises:
         VtccError: when no worktree can be made.
@@ -351,7 +350,7 @@ def run(
     runs = [Run(setting, seed) for seed in seeds for setting in settings]
     if not again:
         check_records(runs, root)
-    trainings = _Study(study, runs, root, again, jobs=jobs, threads=threads, tracker=tracker)
+    trainings = _Study(study, runs, root, again, **how)
     params = settings[0].seeded(seeds[0])
     with workers.places(project, params, trainings.jobs, trainings.threads) as places:
         trainings.play(places, trainings.work)
@@ -364,10 +363,10 @@ def check_records(runs: Iterable[Run], root: Path) -> None:
     Raises:
         VtccError: naming the file and the first parameters that differ.
     """
-    for one in runs:
-        if known := records.load(one.setting.record, root).get(one.seed):
-            file = records.directory(one.setting.record, root) / f"seed{one.seed}.json"
-            now = config.flatten(one.setting.seeded(one.seed))
+    for run in runs:
+        if known := records.load(run.setting.record, root).get(run.seed):
+            file = records.directory(run.setting.record, root) / f"seed{run.seed}.json"
+            now = config.flatten(run.setting.seeded(run.seed))
             records.refuse_others(file, known["params"], now, "study")
 
 
@@ -382,7 +381,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def scores(metrics: dict[str, Any]) -> str:
     """The figures that a run is judged by, in one line."""
-    shown = ("objective",) if "objective" in metrics else records.SCORES
+    shown = ("objective",) if "objective" in metrics else COMPARED
     return "  ".join(f"{s} {metrics[s]:.4f}" for s in shown if s in metrics) or (
         "no labels, no scores"
     )

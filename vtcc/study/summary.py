@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
+from vtcc.analysis.scores import COMPARED
 from vtcc.study import records, tables
 from vtcc.study.plan import Study
 from vtcc.study.records import Spread
@@ -48,12 +49,12 @@ def rows(study: Study, root: Path) -> list[Row]:
     """Every setting of a study, best first where all have been scored, else in file order."""
     reference = {s.name: s for s in study.settings}[study.baseline or study.settings[0].name]
     there = config.flatten(reference.params)
-    found = []
+    unsorted = []
     for setting in study.settings:
         here = config.flatten(setting.params)
         runs = records.load(setting.record, root)
         failed = records.load(setting.record, root, "failed")
-        found.append(
+        unsorted.append(
             Row(
                 name=setting.name,
                 note=setting.note,
@@ -63,36 +64,36 @@ def rows(study: Study, root: Path) -> list[Row]:
                 outdated=[s for s, r in runs.items() if changes(r["params"], here)],
             )
         )
-    key = main_score(study, found)
+    key = main_score(study, unsorted)
     order: list[tuple[float, Row]] = []
-    for row in found:
+    for row in unsorted:
         s = row.score(key)
         order.append((-s.mean if s else float("inf"), row))
     return [row for _, row in sorted(order, key=lambda pair: pair[0])]
 
 
-def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def changes(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Parameters of a training that differ, without what is only measured afterwards."""
-    found = records.differences(one, other)
-    return {key: pair for key, pair in found.items() if not key.startswith("evaluate.")}
+    differing = records.differences(first, second)
+    return {key: pair for key, pair in differing.items() if not key.startswith("evaluate.")}
 
 
-def columns(found: Sequence[Row]) -> list[str]:
+def columns(rows: Sequence[Row]) -> list[str]:
     """The metrics to show: scores where there are labels, else what is known without."""
-    present = {key for row in found for run in row.runs.values() for key in run["metrics"]}
-    scored = [s for s in records.SCORES if s in present]
+    present = {key for row in rows for run in row.runs.values() for key in run["metrics"]}
+    scored = [s for s in COMPARED if s in present]
     return scored or [s for s in records.LABEL_FREE if s in present]
 
 
-def main_score(study: Study, found: Sequence[Row]) -> str:
+def main_score(study: Study, rows: Sequence[Row]) -> str:
     """The study's score, or the first figure there is."""
-    present = {key for row in found for run in row.runs.values() for key in run["metrics"]}
-    return study.score if study.score in present else (*columns(found), study.score)[0]
+    present = {key for row in rows for run in row.runs.values() for key in run["metrics"]}
+    return study.score if study.score in present else (*columns(rows), study.score)[0]
 
 
-def difference(found: Sequence[Row], baseline: str | None, row: Row, key: str) -> Spread | None:
+def difference(rows: Sequence[Row], baseline: str | None, row: Row, key: str) -> Spread | None:
     """A setting minus the baseline, seed by seed; None for the baseline and without pairs."""
-    base = next((r for r in found if r.name == baseline), None)
+    base = next((r for r in rows if r.name == baseline), None)
     if base is None or row is base:
         return None
     pairs = [
@@ -104,11 +105,11 @@ def difference(found: Sequence[Row], baseline: str | None, row: Row, key: str) -
     return records.spread(gains) if gains else None
 
 
-def figures(found: Sequence[Row]) -> dict[str, float]:
+def figures(rows: Sequence[Row]) -> dict[str, float]:
     """Mean, sample deviation and count of every shown metric, for a tracking store."""
     flat: dict[str, float] = {}
-    for row in found:
-        for key in columns(found):
+    for row in rows:
+        for key in columns(rows):
             s = row.score(key)
             if s:
                 flat[f"{key}_mean/{row.name}"] = s.mean
@@ -125,14 +126,14 @@ def shown(changed: dict[str, tuple[Any, Any]]) -> str:
 
 
 def table(
-    found: Sequence[Row], baseline: str | None, main: str
+    rows: Sequence[Row], baseline: str | None, main: str
 ) -> tuple[list[str], list[list[Cell]]]:
     """Head and rows of the comparison: scores, and `main` minus that of the baseline."""
-    keys = columns(found)
+    keys = columns(rows)
     head = ["setting", "seeds", *keys]
     head += [f"{main} minus {baseline}, paired"] if baseline else []
     lines = []
-    for row in found:
+    for row in rows:
         failed = f"{len(row.failed)} failed" if row.failed else ""
         count = f"{len(row.runs)} ({failed})" if failed else str(len(row.runs))
         cells = [Cell(row.name, row.note, code=True), Cell(count)]
@@ -140,6 +141,6 @@ def table(
         if row.name == baseline:
             cells.append(Cell("baseline"))
         elif baseline:
-            cells.append(tables.difference(difference(found, baseline, row, main)))
+            cells.append(tables.difference(difference(rows, baseline, row, main)))
         lines.append(cells)
     return head, lines

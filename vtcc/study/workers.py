@@ -35,13 +35,13 @@ def places(
     with contextlib.ExitStack() as stack:
         stack.enter_context(commands.interruptible())
         stack.enter_context(_terminable())
-        found = []
+        workspaces = []
         for _ in range(jobs):
             place = stack.enter_context(Workspace(project=project, private=True, params=params))
             if threads:
                 place.env |= dict.fromkeys(THREADS, str(threads))
-            found.append(place)
-        yield found
+            workspaces.append(place)
+        yield workspaces
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtcc import paths
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 
 if TYPE_CHECKING:
     from vtcc.data.cache import Cache
@@ -79,7 +79,7 @@ def challenge(
         with tempfile.TemporaryDirectory() as room:
             theirs = predict.load(champion(Path(room)), device="cpu")
     except Exception as error:  # whatever a foreign file or a store can raise
-        return False, f"the champion could not be loaded ({_line(error)})", {}
+        return False, f"the champion could not be loaded ({in_one_line(error)})", {}
     ours = predict.load(challenger, device="cpu")
     rows = cache.rows("train")
     keep = np.sort(np.random.default_rng(SEED).permutation(len(rows))[: _most(ours, theirs)])
@@ -87,7 +87,7 @@ def challenge(
     try:
         seen = [_as_seen(cache, rows[keep], images, model) for model in (ours, theirs)]
     except VtccError as error:
-        return False, f"the models decode images differently ({_line(error)})", {}
+        return False, f"the models decode images differently ({in_one_line(error)})", {}
     new, old = (
         scores(model, fixed_views(pixels), images)
         for model, pixels in zip((ours, theirs), seen, strict=True)
@@ -179,8 +179,3 @@ def _fit(images: np.ndarray, predictor: "Predictor") -> np.ndarray:
         x = F.interpolate(x.float(), (size, size), mode="bilinear", antialias=True)
         x = x.clamp(0, 255).round().byte()
     return x.permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__

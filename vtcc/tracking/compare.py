@@ -75,16 +75,16 @@ def read(names: list[str]) -> list[Run]:
     if len(names) < 2:
         raise VtccError("name two runs or more: vtcc compare RUN RUN ...; `make ui` lists them")
     client = store.client()
-    found: list[Run] = []
+    compared: list[Run] = []
     with store.reachable():
         for name in names:
             run = client.get_run(runs.training_of(client, _run_id(client, name)))
-            if any(other.run_id == run.info.run_id for other in found):
+            if any(other.run_id == run.info.run_id for other in compared):
                 raise VtccError(f"{name}: the same run twice ({run.info.run_id})")
             label = run.data.tags.get("mlflow.runName") or run.info.run_id[:8]
-            if any(other.label == label for other in found):
+            if any(other.label == label for other in compared):
                 label = f"{label} ({run.info.run_id[:6]})"
-            found.append(
+            compared.append(
                 Run(
                     run.info.run_id,
                     label,
@@ -94,13 +94,13 @@ def read(names: list[str]) -> list[Run]:
                     _assignments(client, run),
                 )
             )
-    return found
+    return compared
 
 
 def differences(values: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """What is not the same in all, by key; None where one has no such key."""
-    keys = sorted({key for one in values for key in one if not key.startswith(ASIDE)})
-    table = {key: [one.get(key) for one in values] for key in keys}
+    keys = sorted({key for of_run in values for key in of_run if not key.startswith(ASIDE)})
+    table = {key: [of_run.get(key) for of_run in values] for key in keys}
     return {key: row for key, row in table.items() if any(value != row[0] for value in row)}
 
 
@@ -131,10 +131,10 @@ def pair(first: Run, second: Run) -> Pair | None:
     return Pair(len(both), float(adjusted_rand_score(a, b)), table, order, across, moved)
 
 
-def url(found: list[Run]) -> str:
+def url(compared: list[Run]) -> str:
     """The address of the same comparison in MLflow's pages, under `make ui`."""
-    ids = quote(json.dumps([run.run_id for run in found]))
-    experiments = quote(json.dumps(sorted({run.experiment for run in found})))
+    ids = quote(json.dumps([run.run_id for run in compared]))
+    experiments = quote(json.dumps(sorted({run.experiment for run in compared})))
     return f"{store.pages()}/#/compare-runs?runs={ids}&experiments={experiments}"
 
 
@@ -147,14 +147,14 @@ def _run_id(client: "MlflowClient", name: str) -> str:
         raise VtccError(f"{name}: no such run; a beginning needs 6 characters or more")
     everywhere = [e.experiment_id for e in store.every(client.search_experiments)]
     known = store.every(client.search_runs, everywhere, max_results=1000)
-    found = [run.info.run_id for run in known if run.info.run_id.startswith(name)]
-    if len(found) != 1:
-        what = "several runs begin like this" if found else "no such run"
+    matches = [run.info.run_id for run in known if run.info.run_id.startswith(name)]
+    if len(matches) != 1:
+        what = "several runs begin like this" if matches else "no such run"
         raise VtccError(
             f"{name}: {what} in {store.public_uri()}; `make ui` lists them, "
             "models:/NAME@champion names the registered one"
         )
-    return found[0]
+    return matches[0]
 
 
 def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[int, float]]:

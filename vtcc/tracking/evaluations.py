@@ -79,48 +79,36 @@ def log_evaluation(
         VtccError: when the store cannot be reached.
     """
     with store.alone():  # so that two do not log the same
-        return _log(run, params, metrics, artifacts, experiment or run.get("experiment"), directory)
-
-
-def _log(
-    run: Mapping[str, Any],
-    params: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    artifacts: Sequence[Path],
-    experiment: str | None,
-    directory: Path,
-) -> str:
-    client = store.client()
-    with store.reachable():
-        parent = runs.known_run(client, run.get("run_id")) or adopt(
-            client, experiment or "vtcc", run, directory / paths.MODEL
-        )
-        complete(client, parent, directory / paths.CURVES)
-        where = client.get_run(parent).info.experiment_id
-        scores = runs.finite(metrics)
-        fingerprint = _fingerprint([parent, dict(params), scores])
-        same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
-        if client.search_runs([where], same, max_results=1):
-            return parent
-    tags = {
-        runs.PARENT: parent,
-        "mlflow.runName": "evaluate",
-        **provenance.source_tags(runs.EVALUATE),
-    }
-    with _open_run(client, where, tags) as child:
+        client = store.client()
         with store.reachable():
-            runs.log_params(client, child, params)
-            runs.log_scores(client, child, scores)
-            runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
-        step = max(runs.last_steps(client, parent).values(), default=0)
-        for path in artifacts:
-            if path.exists():
-                client.log_artifact(child, str(path))
-                if path.suffix == ".png":
-                    _log_figure(client, child, path, step)
-        # Last, so that an interrupted evaluation is logged again rather than taken for complete.
-        client.set_tag(child, "vtcc.evaluation", fingerprint)
-    return parent
+            parent = runs.known_run(client, run.get("run_id")) or adopt(
+                client, experiment or run.get("experiment") or "vtcc", run, directory / paths.MODEL
+            )
+            complete(client, parent, directory / paths.CURVES)
+            where = client.get_run(parent).info.experiment_id
+            scores = runs.finite(metrics)
+            content = json.dumps([parent, dict(params), scores], sort_keys=True, default=str)
+            fingerprint = hashlib.sha256(content.encode()).hexdigest()
+            same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
+            if client.search_runs([where], same, max_results=1):
+                return parent
+        tags = {
+            runs.PARENT: parent,
+            "mlflow.runName": "evaluate",
+            **provenance.source_tags(runs.EVALUATE),
+        }
+        with _open_run(client, where, tags) as child:
+            with store.reachable():
+                runs.log_params(client, child, params)
+                runs.log_scores(client, child, scores)
+                runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
+            step = max(runs.last_steps(client, parent).values(), default=0)
+            runs.log_files(client, child, artifacts)
+            for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
+                _log_figure(client, child, picture, step)
+            # Last, so that an interrupted evaluation is logged again, not taken for complete.
+            client.set_tag(child, "vtcc.evaluation", fingerprint)
+        return parent
 
 
 def log_assessment(
@@ -158,10 +146,8 @@ def log_assessment(
         where = store.experiment_id(client, dataset)
     with _open_run(client, where, tags) as run_id, store.reachable():
         client.log_param(run_id, "model", model)
-        runs.log_scores(client, run_id, runs.finite(metrics))
-        for path in artifacts:
-            if path.exists():
-                client.log_artifact(run_id, str(path))
+        runs.log_scores(client, run_id, metrics)
+        runs.log_files(client, run_id, artifacts)
     return run_id
 
 
@@ -264,7 +250,3 @@ def _log_figure(client: "MlflowClient", run_id: str, path: Path, step: int) -> N
 
     with Image.open(path) as image:
         client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
-
-
-def _fingerprint(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

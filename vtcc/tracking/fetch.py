@@ -64,14 +64,14 @@ def version(uri: str) -> dict[str, str]:
     with store.reachable():
         _check_exists(client, uri, name, alias, number)
         if alias:
-            found = client.get_model_version_by_alias(name, alias)
+            registered = client.get_model_version_by_alias(name, alias)
         else:
             if number is None or number == "latest":
                 number = str(max(map(int, versions(client, name))))
-            found = client.get_model_version(name, number)
-    number = str(found.version)
+            registered = client.get_model_version(name, number)
+    number = str(registered.version)
     where = f"models:/{name}/{number}"
-    return {"name": name, "version": number, "uri": where, "run_id": found.run_id or ""}
+    return {"name": name, "version": number, "uri": where, "run_id": registered.run_id or ""}
 
 
 def _parts(uri: str) -> tuple[str, str | None, str | None] | None:
@@ -115,8 +115,8 @@ def check_version(client: "MlflowClient", asked: str, name: str, version: str) -
 
 def versions(client: "MlflowClient", name: str) -> list[str]:
     """The numbers of all versions of a registered model."""
-    found = store.every(client.search_model_versions, f"name = '{name}'")
-    return [str(v.version) for v in found]
+    registered = store.every(client.search_model_versions, f"name = '{name}'")
+    return [str(v.version) for v in registered]
 
 
 def download(uri: str, room: Path) -> Path:

@@ -122,12 +122,12 @@ def requirements(info: dict) -> list[str]:
     """
     from vtcc import encoders
 
-    found = [f"{name}=={_version(name)}" for name in _REQUIREMENTS]
+    lines = [f"{name}=={_version(name)}" for name in _REQUIREMENTS]
     name = info.get("encoder", {}).get("name")
     if name and (package := encoders.card(name).package):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # weights of elsewhere
-            found.append(f"{package.distribution}=={_version(package.distribution)}")
-    return found
+            lines.append(f"{package.distribution}=={_version(package.distribution)}")
+    return lines
 
 
 def _version(distribution: str) -> str:

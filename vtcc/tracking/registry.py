@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcc import config, paths, provenance
+from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.tracking import evaluations, fetch, packaging, promotion, runs, store
@@ -175,10 +176,10 @@ def _version(client: "MlflowClient", name: str, run_id: str, model_id: str) -> s
     source = f"models:/{model_id}"
     with contextlib.redirect_stderr(io.StringIO()):  # MLflow tells what we tell below
         try:
-            made = mlflow.register_model(source, name, await_registration_for=60)
+            registered = mlflow.register_model(source, name, await_registration_for=60)
         except MlflowException as error:
             raise VtccError(f"{name}: not registered ({store.reason(error)})") from error
-    return str(made.version)
+    return str(registered.version)
 
 
 def _describe(
@@ -199,7 +200,7 @@ def _describe(
     for key, value in every.items():
         if known.get(key) != str(value):
             client.set_model_version_tag(name, version, key, str(value))
-    shown = [f"{key} {metrics[key]:.3f}" for key in ("acc", "nmi", "ari") if key in metrics]
+    shown = [f"{key} {metrics[key]:.3f}" for key in COMPARED if key in metrics]
     text = f"VTCC clusters of {dataset}" + (f": {', '.join(shown)}" if shown else "")
     client.update_model_version(name, version, description=f"{text}. Run {run_id}.")
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,9 +172,7 @@ class TrainingRun:
         assert self.run_id is not None
         try:
             self._client.log_text(self.run_id, provenance.environment(), "environment.txt")
-            for path in artifacts:
-                if Path(path).exists():
-                    self._client.log_artifact(self.run_id, str(path))
+            log_files(self._client, self.run_id, artifacts)
             if model_dir is not None:
                 digest = provenance.model_digest(model_dir)
                 tags = self._client.get_run(self.run_id).data.tags
@@ -242,13 +240,13 @@ def _monitors() -> "list[BaseMetricsMonitor]":
 
 def _system_figures(monitors: "list[BaseMetricsMonitor]") -> dict[str, float]:
     """What the machine does now, by the names of MLflow's page "System metrics"."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for monitor in monitors:
         with contextlib.suppress(Exception):  # a figure is worth no training
             monitor.collect_metrics()
-            found |= {f"system/{k}": v for k, v in monitor.aggregate_metrics().items()}
+            figures |= {f"system/{k}": v for k, v in monitor.aggregate_metrics().items()}
         monitor.clear_metrics()
-    return found
+    return figures
 
 
 def known_run(client: "MlflowClient", run_id: str | None) -> str | None:
@@ -301,13 +299,22 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -
 def log_scores(
     client: "MlflowClient", run_id: str, scores: Mapping[str, float], model_id: str | None = None
 ) -> None:
-    """Logs figures to a run, and to its model where one is named."""
+    """Logs the finite ones of figures to a run, and to its model where one is named."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    metrics = [Metric(k, v, now, 0, model_id=model_id, run_id=run_id) for k, v in scores.items()]
+    metrics = [
+        Metric(k, v, now, 0, model_id=model_id, run_id=run_id) for k, v in finite(scores).items()
+    ]
     for i in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[i : i + BATCH])
+
+
+def log_files(client: "MlflowClient", run_id: str, files: Iterable[Path]) -> None:
+    """Logs those of the files that exist."""
+    for file in files:
+        if file.exists():
+            client.log_artifact(run_id, str(file))
 
 
 def model_id(client: "MlflowClient", run_id: str) -> str | None:
@@ -321,7 +328,7 @@ def last_steps(client: "MlflowClient", run_id: str) -> dict[str, int]:
     """The last epoch that the run has of each figure."""
     names = client.get_run(run_id).data.metrics
     steps = {name: [m.step for m in client.get_metric_history(run_id, name)] for name in names}
-    return {name: max(found) for name, found in steps.items() if found}
+    return {name: max(epochs) for name, epochs in steps.items() if epochs}
 
 
 def log_figures(

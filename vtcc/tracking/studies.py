@@ -99,7 +99,7 @@ class StudyRun:
         with _noted(f"figures of {run_id} were not delivered"):
             child = runs.known_run(self._client, run_id)
             if child is not None:
-                runs.log_scores(self._client, child, runs.finite(figures))
+                runs.log_scores(self._client, child, figures)
 
     def finish(
         self, status: str, figures: Mapping[str, float], artifacts: Sequence[Path] = ()
@@ -114,10 +114,8 @@ class StudyRun:
         if self.run_id is None:
             return
         with _noted(f"the {self._kind}'s summary was not delivered"):
-            runs.log_scores(self._client, self.run_id, runs.finite(figures))
-            for path in artifacts:
-                if path.exists():
-                    self._client.log_artifact(self.run_id, str(path))
+            runs.log_scores(self._client, self.run_id, figures)
+            runs.log_files(self._client, self.run_id, artifacts)
             self._client.set_terminated(self.run_id, status)
             self._run_lock.release()
 

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcc import config, paths
-from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.stages import evaluate
 from vtcc.verbs import predict
 
 if TYPE_CHECKING:
     from vtcc.data.cache import Cache
-    from vtcc.engine.predict import Predictor
 
 
 def run(model: str) -> None:
@@ -37,25 +35,12 @@ def run(model: str) -> None:
     cache = open_cache(paths.CACHE)
     with tempfile.TemporaryDirectory() as room:
         predictor = predict.load(model, Path(room))
-    check_fit(model, cache, predictor)
+    remedy = (
+        f"set validate.image_size: {predictor.cache_size} and dataset.channels: "
+        f"{predictor.channels} in params.yaml and run `dvc repro validate`"
+    )
+    evaluate.check_fit(model, cache, predictor, remedy)
     evaluate.write_reports(params, cache, predictor, lambda metrics: _track(model, cache, metrics))
-
-
-def check_fit(model: str, cache: "Cache", predictor: "Predictor") -> None:
-    """Refuses images that are not as the model reads them.
-
-    Raises:
-        VtccError: naming the parameters to set.
-    """
-    wanted = {"validate.image_size": predictor.cache_size, "dataset.channels": predictor.channels}
-    found = {"validate.image_size": cache.image_size, "dataset.channels": cache.channels}
-    if wanted != found:
-        told = ", ".join(f"{key} {value}" for key, value in found.items())
-        needed = ", ".join(f"{key} {value}" for key, value in wanted.items())
-        raise VtccError(
-            f"{model}: takes images cached with {needed}; {paths.CACHE} has {told}: set these in "
-            "params.yaml and run `dvc repro validate`"
-        )
 
 
 def _track(model: str, cache: "Cache", metrics: dict[str, Any]) -> None:

@@ -3,11 +3,11 @@
 The images are those of `data/cache`; without one, samples that ship with scikit-learn.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 from vtcc import config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -51,15 +51,12 @@ def _chosen(names: list[str]) -> dict[str, config.Augment]:
     """Title -> ranges."""
     if not names:
         return {paths.PARAMS.name: config.load().train.augment}
-    folder = config.PRESETS / "augment"
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    folder, known = compose.directory("augment"), compose.names("augment")
     if "all" in names:
         names = known
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "there are"
-            raise VtccError(f"--augment {name}: unknown; {hint} ({', '.join(known)}, all)")
+            raise VtccError(config.unknown("--augment", name, [*known, "all"]))
     return {
         name: config.from_dict(config.Augment, config.read_yaml(folder / f"{name}.yaml"), name)
         for name in names

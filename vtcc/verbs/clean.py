@@ -55,9 +55,9 @@ def run(*, confirmed: bool = False) -> None:
     home = paths.home()
     _release_locks()
     close_abandoned(home)
-    found = [*_rooms(home / ".vtcc"), *_temporary()]
-    free = [leftover for leftover in found if not leftover.used]
-    for leftover in found:
+    everything = [*_rooms(home / ".vtcc"), *_temporary()]
+    free = [leftover for leftover in everything if not leftover.used]
+    for leftover in everything:
         print(
             _line(leftover.bytes, leftover.path, "in use, kept" if leftover.used else leftover.what)
         )

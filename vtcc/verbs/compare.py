@@ -35,23 +35,23 @@ def run(names: list[str], out: Path | None = None, console: Console | None = Non
     out = out or PICTURE
     if out.suffix.lower() != ".png":
         raise VtccError(f"--out: {out}: the picture is a PNG; end the name with .png")
-    found = compare.read(names)
-    for i, one in enumerate(found):
-        console.print(f"[bold]{chr(65 + i)}[/]  {escape(one.label)}  [dim]{one.run_id}[/]")
-    _table(console, "parameters", compare.differences([r.params for r in found]), len(found))
-    _table(console, "figures", _figures(found), len(found))
-    pairs = [(other, compare.pair(found[0], other)) for other in found[1:]]
+    runs = compare.read(names)
+    for i, other in enumerate(runs):
+        console.print(f"[bold]{chr(65 + i)}[/]  {escape(other.label)}  [dim]{other.run_id}[/]")
+    _table(console, "parameters", compare.differences([r.params for r in runs]), len(runs))
+    _table(console, "figures", _figures(runs), len(runs))
+    pairs = [(other, compare.pair(runs[0], other)) for other in runs[1:]]
     for i, (other, pair) in enumerate(pairs):
         _overlap(console, f"A and {chr(66 + i)}", other, pair)
-    _draw(out, found, [pair for _, pair in pairs])
+    _draw(out, runs, [pair for _, pair in pairs])
     console.print(f"[bold]picture[/]  {escape(str(out.resolve()))}", soft_wrap=True)
-    console.print(f"[bold]MLflow[/]   {compare.url(found)}  (make ui)", soft_wrap=True)
+    console.print(f"[bold]MLflow[/]   {compare.url(runs)}  (make ui)", soft_wrap=True)
 
 
-def _figures(found: list[Run]) -> dict[str, list[Any]]:
+def _figures(runs: list[Run]) -> dict[str, list[Any]]:
     """Scores first, then what else differs."""
-    every = compare.differences([r.metrics for r in found])
-    same = {s: [r.metrics.get(s) for r in found] for s in SCORES}
+    every = compare.differences([r.metrics for r in runs])
+    same = {s: [r.metrics.get(s) for r in runs] for s in SCORES}
     scores = {s: row for s, row in same.items() if any(v is not None for v in row)}
     return scores | {k: v for k, v in every.items() if k not in scores}
 
@@ -92,7 +92,7 @@ def _overlap(console: Console, title: str, other: Run, pair: Pair | None) -> Non
         )
 
 
-def _draw(out: Path, found: list[Run], pairs: list[Pair | None]) -> None:
+def _draw(out: Path, runs: list[Run], pairs: list[Pair | None]) -> None:
     from vtcc.analysis import plots
 
     known = [(i, pair) for i, pair in enumerate(pairs) if pair is not None]
@@ -104,9 +104,12 @@ def _draw(out: Path, found: list[Run], pairs: list[Pair | None]) -> None:
         with plots.figure_file(out, (4.8 * panels, height)) as figure:
             parts = figure.subfigures(1 + sum(bool(s) for _, _, s in images), 1, squeeze=False)
             axes = parts[0][0].subplots(1, panels, squeeze=False)[0]
-            _bars(axes[0], found)
+            _bars(axes[0], runs)
             for ax, (i, pair) in zip(axes[1:], known, strict=True):
-                _counts(ax, pair, chr(66 + i))
+                plots.counts(ax, pair.table, pair.rows, pair.columns)
+                ax.set_xlabel(f"cluster in {chr(66 + i)}")
+                ax.set_ylabel("cluster in A")
+                ax.set_title(f"A and {chr(66 + i)}: ARI {pair.ari:.3f}")
             row = 1
             for i, pair, shown in images:
                 if shown:
@@ -116,13 +119,13 @@ def _draw(out: Path, found: list[Run], pairs: list[Pair | None]) -> None:
         raise VtccError(f"--out: {out}: {error.strerror or error}") from None
 
 
-def _bars(ax: Any, found: list[Run]) -> None:
+def _bars(ax: Any, runs: list[Run]) -> None:
     from vtcc.analysis import plots
 
-    names = [s for s in SCORES if any(s in run.metrics for run in found)]
-    names = names or [n for n in ("confidence", "entropy") if n in found[0].metrics]
-    width, colours = 0.8 / len(found), plots.palette(len(found))
-    for i, (run, colour) in enumerate(zip(found, colours, strict=True)):
+    names = [s for s in SCORES if any(s in run.metrics for run in runs)]
+    names = names or [n for n in ("confidence", "entropy") if n in runs[0].metrics]
+    width, colours = 0.8 / len(runs), plots.palette(len(runs))
+    for i, (run, colour) in enumerate(zip(runs, colours, strict=True)):
         at = np.arange(len(names)) + i * width
         values = [run.metrics.get(name, np.nan) for name in names]
         ax.bar(at, values, width * 0.92, color=colour, label=chr(65 + i))
@@ -133,22 +136,6 @@ def _bars(ax: Any, found: list[Run]) -> None:
     ax.set_title("scores" if "acc" in names else "label-free figures")
     ax.legend(frameon=False, loc="lower right")
     ax.spines[["top", "right"]].set_visible(False)
-
-
-def _counts(ax: Any, pair: Pair, other: str) -> None:
-    shares = pair.table / np.maximum(pair.table.sum(1, keepdims=True), 1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(len(pair.columns)), pair.columns, fontsize=7)
-    ax.set_yticks(range(len(pair.rows)), pair.rows, fontsize=7)
-    ax.set_xlabel(f"cluster in {other}")
-    ax.set_ylabel("cluster in A")
-    ax.set_title(f"A and {other}: ARI {pair.ari:.3f}")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    if max(pair.table.shape) <= 15:
-        for i, j in zip(*np.nonzero(pair.table), strict=True):
-            ink = "white" if shares[i, j] > 0.55 else "black"
-            ax.text(j, i, pair.table[i, j], ha="center", va="center", color=ink, fontsize=7)
 
 
 def _thumbnails(pair: Pair) -> list[np.ndarray]:

@@ -89,8 +89,8 @@ def _mirror() -> Path | str | None:
 
 def _in_raw(card: Card) -> bool:
     try:
-        facts = json.loads(paths.DATASET.read_text(encoding="utf-8"))
-        return bool(Path(facts["source"]).name == f"{card.name}.yaml")
+        dataset = json.loads(paths.DATASET.read_text(encoding="utf-8"))
+        return bool(Path(dataset["source"]).name == f"{card.name}.yaml")
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

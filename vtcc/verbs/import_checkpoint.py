@@ -1,6 +1,5 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,30 +33,29 @@ def run(
         VtccError: when the file is no such checkpoint, or `out` holds something else.
     """
     check_out("--out", out, {f"{file}, which is to be imported": file}, force=force)
+    from vtcc.digests import sha256
     from vtcc.engine import checkpoint, upstream
     from vtcc.engine.model import parameter_count
     from vtcc.engine.model_info import imported_info, model_info
     from vtcc.engine.normalization import imagenet
 
-    model, facts = upstream.read_upstream(file, num_heads, image_size)
-    mean, std = imagenet(facts.channels)
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    model, architecture = upstream.read_upstream(file, num_heads, image_size)
+    mean, std = imagenet(architecture.channels)
     reading = model_info(
-        model=facts.model,
-        num_clusters=facts.num_clusters,
-        image_size=facts.image_size,
-        cache_size=facts.image_size,
-        channels=facts.channels,
+        model=architecture.model,
+        num_clusters=architecture.num_clusters,
+        image_size=architecture.image_size,
+        cache_size=architecture.image_size,
+        channels=architecture.channels,
         max_pixels=MAX_PIXELS,
         mean=mean,
         std=std,
     )
-    info = imported_info(reading, file=file.name, sha256=digest)
+    info = imported_info(reading, file=file.name, sha256=sha256(file))
     checkpoint.save_model(out, model, info)
     note(
-        f"{out}: {parameter_count(model):,} parameters, K = {facts.num_clusters}, "
-        f"{facts.image_size} px, {num_heads} heads; "
+        f"{out}: {parameter_count(model):,} parameters, K = {architecture.num_clusters}, "
+        f"{architecture.image_size} px, {num_heads} heads; "
         f"try `vtcc predict IMAGES --model {out} --out clusters.csv`"
     )
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from vtcc import config, paths
 from vtcc.config import compose
 from vtcc.errors import VtccError
-from vtcc.stages import embed
 
 if TYPE_CHECKING:
     from vtcc.engine.plan import Plan
@@ -46,11 +45,11 @@ def run(
     """
     values = compose.compose(preset, overrides=overrides)
     params: config.Params = config.from_dict(config.Params, values)
-    found = measure(params, images=images)
+    measured = measure(params, images=images)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(measured, indent=2))
     else:
-        _show(console or Console(highlight=False), params, found)
+        _show(console or Console(highlight=False), params, measured)
 
 
 def measure(
@@ -65,7 +64,7 @@ def measure(
     if params.train.model.reads_features:
         every = len(rows) if source == "synthetic" else len(pixels)  # held-out images as well
         trained_on, embedding = _features(params, pixels, every, mean, std, seconds)
-    made = plan.rehearse(
+    rehearsed = plan.rehearse(
         trained_on,
         rows,
         params.train,
@@ -74,10 +73,10 @@ def measure(
         seconds=seconds,
     )
     around = AROUND[importlib.util.find_spec("mlflow") is not None]
-    found = made.to_dict() | {"pixels": source, **embedding}
-    found["stage_seconds"] = made.total + around
-    found["evaluate_seconds_rough"] = _evaluation(params, made, len(rows))
-    return found
+    measured = rehearsed.to_dict() | {"pixels": source, **embedding}
+    measured["stage_seconds"] = rehearsed.total + around
+    measured["evaluate_seconds_rough"] = _evaluation(params, rehearsed, len(rows))
+    return measured
 
 
 def _features(
@@ -96,15 +95,18 @@ def _features(
     import numpy as np
 
     from vtcc.engine.features import BLOCK, Drawing
+    from vtcc.engine.runtime import of_encoder
 
     train, views = params.train, params.embed.views + 1
     drawing = Drawing(train.image_size, mean, std, train.augment, views - 1, params.embed.seed)
-    compute = embed.runtime(params, pixels.shape[3], pretrained=False)
+    compute = of_encoder(
+        train, channels=pixels.shape[3], kind=params.embed.runtime, pretrained=False
+    )
     block = pixels[:BLOCK]
 
     def embedded(number: int) -> int:
-        made = [compute(x) for x in drawing.of_block(block, number)]
-        return made[0].shape[1]
+        outputs = [compute(x) for x in drawing.of_block(block, number)]
+        return outputs[0].shape[1]
 
     width = embedded(0)  # the first call is slower than those after it
     start, done = time.perf_counter(), 0
@@ -173,7 +175,7 @@ def _noise(params: config.Params, images: int) -> tuple[Any, Any]:
     return rng.integers(0, 256, shape, dtype=np.uint8), np.arange(images) % different
 
 
-def _evaluation(params: config.Params, made: "Plan", images: int) -> float:
+def _evaluation(params: config.Params, plan: "Plan", images: int) -> float:
     """Seconds of stage evaluate: forward passes as measured, the rest by rule of thumb."""
     evaluate = params.evaluate
     passes = 1 + ("kmeans_untrained" in evaluate.baselines)
@@ -184,61 +186,57 @@ def _evaluation(params: config.Params, made: "Plan", images: int) -> float:
     maps = {"umap_kmeans", "umap_kmeans_features", "umap_hdbscan_features"}
     if maps & set(evaluate.baselines) or evaluate.projection == "umap":
         rest += 20 + 40 * some
-    return passes * images / made.images_scored_per_second + rest
+    return passes * images / plan.images_scored_per_second + rest
 
 
-def _embedding(found: dict[str, Any]) -> str:
+def _embedding(plan: dict[str, Any]) -> str:
     from vtcc.engine.memory import readable
     from vtcc.engine.plan import rounds
 
-    if "embed_seconds" not in found:
+    if "embed_seconds" not in plan:
         return ""
     return (
-        f"{rounds(found['embed_seconds'])} before the first training, once for all: "
-        f"{found['embed_images_per_second']:,.3g} images/s with their views, "
-        f"{readable(found['embed_bytes'])} on the disk"
+        f"{rounds(plan['embed_seconds'])} before the first training, once for all: "
+        f"{plan['embed_images_per_second']:,.3g} images/s with their views, "
+        f"{readable(plan['embed_bytes'])} on the disk"
     )
 
 
-def _show(console: Console, params: config.Params, found: dict[str, Any]) -> None:
+def _show(console: Console, params: config.Params, plan: dict[str, Any]) -> None:
     from vtcc.engine.memory import readable
     from vtcc.engine.plan import rounds
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
-    step, seconds = found["step"], found["seconds"]
-    scaled = "" if step["batch"] == found["batch"] else f", scaled from batches of {step['batch']}"
+    step, seconds = plan["step"], plan["seconds"]
+    scaled = "" if step["batch"] == plan["batch"] else f", scaled from batches of {step['batch']}"
     rows = {
-        "images": f"{found['images']:,} of {found['pixels']}, {params.train.image_size} px",
-        "here": f"{found['device']}, {found['precision']}, {found['attention']} attention, "
-        f"{found['threads']} threads",
-        "parameters": f"{found['parameters']:,}, trained {found['trainable']:,}",
-        "FLOPs": f"{found['flops_per_image'] / 1e9:,.3g} G per image trained (two views, "
+        "images": f"{plan['images']:,} of {plan['pixels']}, {params.train.image_size} px",
+        "here": f"{plan['device']}, {plan['precision']}, {plan['attention']} attention, "
+        f"{plan['threads']} threads",
+        "parameters": f"{plan['parameters']:,}, trained {plan['trainable']:,}",
+        "FLOPs": f"{plan['flops_per_image'] / 1e9:,.3g} G per image trained (two views, "
         "forward and backward)",
-        "memory": f"{readable(found['memory'])} for a batch of {found['batch']}, "
-        f"{readable(found['memory_available'])} free; the largest batch is about "
-        f"{found['largest_batch']:,}",
+        "memory": f"{readable(plan['memory'])} for a batch of {plan['batch']}, "
+        f"{readable(plan['memory_available'])} free; the largest batch is about "
+        f"{plan['largest_batch']:,}",
         "step": f"{step['mean']:.3g} s ({step['low']:.3g} to {step['high']:.3g}) over "
-        f"{step['steps']} steps{scaled}: {found['images_per_second']:,.3g} images/s, "
-        f"{found['images_per_second'] * found['flops_per_image'] / 1e9:,.3g} GFLOP/s",
-        "training": f"{rounds(found['training_seconds'])} for {found['epochs']} epochs of "
-        f"{found['steps_per_epoch']} steps ("
+        f"{step['steps']} steps{scaled}: {plan['images_per_second']:,.3g} images/s, "
+        f"{plan['images_per_second'] * plan['flops_per_image'] / 1e9:,.3g} GFLOP/s",
+        "training": f"{rounds(plan['training_seconds'])} for {plan['epochs']} epochs of "
+        f"{plan['steps_per_epoch']} steps ("
         + ", ".join(f"{name.replace('_', '-')} {rounds(s)}" for name, s in seconds.items())
         + ")",
-        "embedding": _embedding(found),
-        "with start and end": f"about {rounds(found['stage_seconds'])}",
-        "evaluate": f"roughly {rounds(found['evaluate_seconds_rough'])}",
+        "embedding": _embedding(plan),
+        "with start and end": f"about {rounds(plan['stage_seconds'])}",
+        "evaluate": f"roughly {rounds(plan['evaluate_seconds_rough'])}",
     }
     for name, text in rows.items():
         if text:
             table.add_row(name, text)
     console.print(table)
-    alone = found["processor_seconds"]
-    if (
-        found["device"] == "cpu"
-        and found["threads"] == 1
-        and alone < 0.8 * found["training_seconds"]
-    ):
+    alone = plan["processor_seconds"]
+    if plan["device"] == "cpu" and plan["threads"] == 1 and alone < 0.8 * plan["training_seconds"]:
         console.print(
             f"Other programs had the processor for much of this time: on a quiet machine the "
             f"training would take about {rounds(alone)}."

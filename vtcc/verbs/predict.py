@@ -66,14 +66,7 @@ def run(
             bad += len(errors)
             clusters |= {row.cluster for row in rows if row.cluster is not None}
             done += len(rows)
-            rate = done / max(time.monotonic() - start, 1e-9)
-            progress.report(
-                "predict",
-                done,
-                max(total, done),
-                images_per_second=round(rate, 1),
-                seconds_left=round(max(total - done, 0) / rate, 1),
-            )
+            progress.report_rate("predict", done, max(total, done), start)
         if bad == done:
             name, why = first[0]
             raise VtccError(

@@ -14,9 +14,10 @@ from rich.table import Table
 from vtcc import config, paths
 from vtcc.analysis.scores import SCORES
 from vtcc.errors import VtccError
+from vtcc.study import records
 
 _COUNTS = ("images", "labelled_images", "classes", "num_clusters")  # said elsewhere
-_LABELS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "fmi": "FMI"}
+_TITLES = {"vtcc": "[bold]VTCC[/]", "vtcc, held-out": "held out"}
 
 
 def run(console: Console | None = None) -> None:
@@ -81,24 +82,11 @@ def _score_table(metrics: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for score in SCORES:
-        table.add_column(_LABELS[score], justify="right")
-    table.add_row("[bold]VTCC[/]", *(f"[bold]{_number(metrics.get(s))}[/]" for s in SCORES))
-    if any(f"holdout_{s}" in metrics for s in SCORES):
-        table.add_row("held out", *(_number(metrics.get(f"holdout_{s}")) for s in SCORES))
-    for name in _baselines(metrics):
-        cells = (_number(metrics.get(f"baseline_{name}_{s}")) for s in SCORES)
-        table.add_row(name.replace("_", " "), *cells)
+        table.add_column(score.upper(), justify="right")
+    for name, prefix in records.methods(metrics).items():
+        title = _TITLES.get(name, name.replace("_", " "))
+        table.add_row(title, *(_number(metrics.get(prefix + s)) for s in SCORES))
     return table
-
-
-def _baselines(metrics: dict[str, Any]) -> list[str]:
-    """Names of the baselines in the order of the file, which is that of params.yaml."""
-    names = []
-    for key in metrics:
-        head, _, score = key.rpartition("_")
-        if head.startswith("baseline_") and score in SCORES:
-            names.append(head.removeprefix("baseline_"))
-    return list(dict.fromkeys(names))
 
 
 def _label_free(metrics: dict[str, Any]) -> dict[str, str]:

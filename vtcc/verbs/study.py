@@ -16,10 +16,9 @@ def start(
     *,
     only: list[str],
     seeds: str | None,
-    threads: int = 0,
-    jobs: int = 1,
     again: bool = False,
     dry_run: bool = False,
+    **how: int,
 ) -> None:
     """Runs what a study file asks for and shows what is recorded.
 
@@ -27,10 +26,9 @@ def start(
         file: the study file.
         only: names of settings; empty for all.
         seeds: instead of the file's, such as `0-2`.
-        threads: processor threads of a stage; 0 leaves it to the libraries.
-        jobs: runs at a time.
         again: run what is recorded too.
         dry_run: check and show the plan, run nothing.
+        **how: jobs and threads, as of `run.Trainings`.
 
     Raises:
         VtccError: on a file that is not right, or at the end when runs failed.
@@ -51,15 +49,7 @@ def start(
     status = "FAILED"
     try:
         outcome = run.run(
-            study,
-            settings,
-            wanted,
-            project=project,
-            root=root,
-            threads=threads,
-            jobs=jobs,
-            again=again,
-            tracker=tracker,
+            study, settings, wanted, project, root, again=again, tracker=tracker, **how
         )
         status = "FAILED" if outcome.failed else "FINISHED"
     except KeyboardInterrupt:

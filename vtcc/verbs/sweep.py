@@ -1,6 +1,7 @@
 """`vtcc sweep FILE`: a search over parameters, shown to a person."""
 
 from pathlib import Path
+from typing import Any
 
 from vtcc import paths
 from vtcc.errors import VtccError
@@ -10,28 +11,13 @@ from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep import results, run
 
 
-def start(
-    file: Path,
-    *,
-    trials: int | None = None,
-    jobs: int = 1,
-    threads: int = 0,
-    write: Path | None = None,
-    register: bool = False,
-    again: bool = False,
-    dry_run: bool = False,
-) -> None:
+def start(file: Path, *, dry_run: bool = False, **how: Any) -> None:
     """Runs what a sweep file asks for and shows what is found.
 
     Args:
         file: the sweep file.
-        trials: how many in the end, instead of the file's.
-        jobs: trials at a time.
-        threads: processor threads of a trial; 0 leaves it to the libraries.
-        write: where the winner's parameters go.
-        register: train the winner in full and register the model.
-        again: forget the trials that there are.
         dry_run: check and show the plan, run nothing.
+        **how: as of `vtcc.study.sweep.run`.
 
     Raises:
         VtccError: on a file that is not right, or at the end when trials failed.
@@ -41,16 +27,7 @@ def start(
         _plan(sweep_file.read(file, project))
         return
     try:
-        outcome = run(
-            file,
-            project=project,
-            trials=trials,
-            jobs=jobs,
-            threads=threads,
-            write=write,
-            register=register,
-            again=again,
-        )
+        outcome = run(file, project=project, **how)
     except KeyboardInterrupt:
         raise VtccError("interrupted; what is found is kept, the same command goes on") from None
     head, rows = results.table(outcome.sweep, outcome.trials)

@@ -6,15 +6,15 @@ with `loader: name`, and nothing else changes.
 """
 
 from vtcc.data.catalog import Card
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.sources import arrays, class_folders, listed
 from vtcc.data.sources.registry import Places, loaders
 from vtcc.errors import VtccError
 
-__all__ = ["Found", "Places", "arrays", "class_folders", "find", "listed", "loaders"]
+__all__ = ["ImageSet", "Places", "arrays", "class_folders", "find", "listed", "loaders"]
 
 
-def find(card: Card, places: Places) -> Found:
+def find(card: Card, places: Places) -> ImageSet:
     """Asks the card's loader what it has.
 
     Raises:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vtcc import bounds
 from vtcc.data.catalog import Card
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.sources import pickles
 from vtcc.data.sources.class_folders import class_folders
 from vtcc.data.sources.registry import Places, reader, source
@@ -29,13 +29,13 @@ Part = tuple[str, np.ndarray, np.ndarray]
 
 
 @source("digits")
-def digits(card: Card, places: Places) -> Found:
+def digits(card: Card, places: Places) -> ImageSet:
     """The handwritten digits inside scikit-learn, 8 x 8, values 0-16 spread over 0-255."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = np.rint(bunch.images * 255 / 16).astype(np.uint8)
-    return Found(
+    return ImageSet(
         paths=[f"digits/{i:05d}.png" for i in range(len(images))],
         read=lambda i: png(images[i]),
         labels=bunch.target.tolist(),
@@ -43,7 +43,7 @@ def digits(card: Card, places: Places) -> Found:
     )
 
 
-def idx(card: Card, tree: Tree) -> Found | None:
+def idx(card: Card, tree: Tree) -> ImageSet | None:
     """MNIST and its relatives: four idx files, raw or gzipped."""
     stems = {"train": "train", "test": "t10k"}
     names = [
@@ -59,20 +59,20 @@ def idx(card: Card, tree: Tree) -> Found | None:
     return _joined(card, tree, parts)
 
 
-def cifar10(card: Card, tree: Tree) -> Found | None:
+def cifar10(card: Card, tree: Tree) -> ImageSet | None:
     """CIFAR-10's six batches, pickles or the binary version."""
     train = [f"data_batch_{i}" for i in range(1, 6)]
     return _cifar(card, tree, train, ["test_batch"], b"labels", columns=1)
 
 
-def cifar100(card: Card, tree: Tree) -> Found | None:
+def cifar100(card: Card, tree: Tree) -> ImageSet | None:
     """CIFAR-100's two batches, pickles or the binary version, labelled by superclass."""
     return _cifar(card, tree, ["train"], ["test"], b"coarse_labels", columns=2)
 
 
 def _cifar(
     card: Card, tree: Tree, train: list[str], test: list[str], key: bytes, *, columns: int
-) -> Found | None:
+) -> ImageSet | None:
     batches = train + test
     parts = []
     if files := _files(card, tree, [f"{name}.bin" for name in batches]):
@@ -122,7 +122,7 @@ def _keys(batch: dict[Any, Any]) -> str:
     return f"{shown}" + (f" and {len(batch) - 8} more" if len(batch) > 8 else "")
 
 
-def stl10(card: Card, tree: Tree) -> Found | None:
+def stl10(card: Card, tree: Tree) -> ImageSet | None:
     """STL-10's labelled images: 96 x 96, stored column by column, labels from 1."""
     files = _files(card, tree, ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"])
     if files is None:
@@ -139,7 +139,7 @@ def stl10(card: Card, tree: Tree) -> Found | None:
     return _joined(card, tree, parts)
 
 
-def svhn(card: Card, tree: Tree) -> Found | None:
+def svhn(card: Card, tree: Tree) -> ImageSet | None:
     """SVHN's cropped digits: X (32, 32, 3, N), y with 10 for the digit 0."""
     files = _files(card, tree, ["train_32x32.mat", "test_32x32.mat"])
     if files is None:
@@ -232,7 +232,7 @@ def _files(
     return [file for file in found.values() if file is not None]
 
 
-def _joined(card: Card, tree: Tree, parts: list[Part]) -> Found:
+def _joined(card: Card, tree: Tree, parts: list[Part]) -> ImageSet:
     """All parts in a row, their labels checked against the card's classes."""
     names = list(card.class_counts or {})
     places: list[tuple[np.ndarray, int]] = []
@@ -258,7 +258,7 @@ def _joined(card: Card, tree: Tree, parts: list[Part]) -> Found:
         block, row = places[i]
         return png(block[row])
 
-    return Found(paths=paths, read=read, labels=targets, class_names=names)
+    return ImageSet(paths=paths, read=read, labels=targets, class_names=names)
 
 
 def read_idx(path: Path, *, dimensions: int) -> np.ndarray:

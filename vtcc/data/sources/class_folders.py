@@ -5,13 +5,13 @@ from pathlib import PurePosixPath
 
 from vtcc.data import folder
 from vtcc.data.catalog import Card, plain
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.sources.registry import reader
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 
 
-def class_folders(card: Card, tree: Tree) -> Found | None:
+def class_folders(card: Card, tree: Tree) -> ImageSet | None:
     """Takes for an image's class the outermost of its folders that is called like one.
 
     Images outside such folders are left out with a note. Where the card does not name the
@@ -42,7 +42,7 @@ def class_folders(card: Card, tree: Tree) -> Found | None:
     return found(tree, kept, labels, names, notes)
 
 
-def _unnamed(card: Card, tree: Tree) -> Found | None:
+def _unnamed(card: Card, tree: Tree) -> ImageSet | None:
     labels, names = folder.first_level(tree.images, folder.wrappers(tree.images))
     if labels is None:
         return None
@@ -57,13 +57,13 @@ def _unnamed(card: Card, tree: Tree) -> Found | None:
 
 def found(
     tree: Tree, files: list[str], labels: list[int], names: list[str], notes: list[str]
-) -> Found:
+) -> ImageSet:
     """Images as files; their paths lose the folders that lie around all of them."""
     paths = folder.readable_names(files)
     depth = folder.wrappers(paths)
     # The folder of a single class is not a wrapper.
     depth -= 1 if depth and len(set(labels)) == 1 else 0
-    return Found(
+    return ImageSet(
         paths=["/".join(PurePosixPath(p).parts[depth:]) for p in paths],
         read=lambda i: tree.root / files[i],
         labels=labels,

@@ -8,7 +8,7 @@ from typing import Any
 
 from vtcc.data import folder
 from vtcc.data.catalog import Card, plain
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.sources.arrays import read_mat
 from vtcc.data.sources.class_folders import class_folders, found
 from vtcc.data.sources.registry import reader
@@ -18,7 +18,7 @@ from vtcc.errors import VtccError
 Listed = list[tuple[str, int]]  # path of an image below the tree's root, label
 
 
-def chaoyang(card: Card, tree: Tree) -> Found | None:
+def chaoyang(card: Card, tree: Tree) -> ImageSet | None:
     """Lists of {name, label} for training and test images."""
     lists = [file for name in ("train.json", "test.json") if (file := tree.named(name))]
     if not lists:
@@ -49,7 +49,7 @@ def _entries(file: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def flowers102(card: Card, tree: Tree) -> Found | None:
+def flowers102(card: Card, tree: Tree) -> ImageSet | None:
     """Photographs numbered from 1; entry i of imagelabels.mat is the class of number i + 1."""
     file = tree.named("imagelabels.mat")
     if file is None:
@@ -66,7 +66,7 @@ def flowers102(card: Card, tree: Tree) -> Found | None:
     return _present(card, tree, listed)
 
 
-def oxford_pets(card: Card, tree: Tree) -> Found | None:
+def oxford_pets(card: Card, tree: Tree) -> ImageSet | None:
     """annotations/list.txt: image, class from 1, species, breed; the image's name has the class."""
     file = tree.named("list.txt")
     if file is None:
@@ -89,7 +89,7 @@ def oxford_pets(card: Card, tree: Tree) -> Found | None:
     return _present(card, tree, listed)
 
 
-def omniglot(card: Card, tree: Tree) -> Found | None:
+def omniglot(card: Card, tree: Tree) -> ImageSet | None:
     """A class for each character of each alphabet: the two folders above a drawing."""
     folders = [p.split("/")[:-1] for p in tree.images]
     if not folders or min(map(len, folders)) < 2:
@@ -105,7 +105,7 @@ def omniglot(card: Card, tree: Tree) -> Found | None:
     return found(tree, tree.images, [number[key] for key in keys], names, [])
 
 
-def _present(card: Card, tree: Tree, listed: Listed) -> Found:
+def _present(card: Card, tree: Tree, listed: Listed) -> ImageSet:
     """Those of the listed images that are there; names of the others."""
     names = list(card.class_counts or {})
     there = set(tree.images)
@@ -120,7 +120,7 @@ def _present(card: Card, tree: Tree, listed: Listed) -> Found:
         raise VtccError(f"{tree.place}: its lists name {twice[0]} twice; get the archive again")
     kept = [(path, label) for path, label in listed if path in there]
     files = [path for path, _ in kept]
-    return Found(
+    return ImageSet(
         paths=folder.readable_names(files),
         read=lambda i: tree.root / files[i],
         labels=[label for _, label in kept],

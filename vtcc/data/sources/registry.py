@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtcc.data.catalog import Card
-from vtcc.data.found import Found
+from vtcc.data.image_set import ImageSet
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 
@@ -25,9 +25,9 @@ class Places:
     downloads: Path
 
 
-Source = Callable[[Card, Places], Found]
+Source = Callable[[Card, Places], ImageSet]
 # Reads the files if they are arranged as it knows them, else None.
-Layout = Callable[[Card, Tree], Found | None]
+Layout = Callable[[Card, Tree], ImageSet | None]
 loaders: dict[str, Source] = {}
 
 
@@ -50,7 +50,7 @@ def reader(name: str, *layouts: Layout, skip: Sequence[str] = ()) -> None:
         skip: names of files and folders that are not unpacked.
     """
 
-    def read(card: Card, places: Places) -> Found:
+    def read(card: Card, places: Places) -> ImageSet:
         from vtcc.data.sources import obtain
 
         tree = obtain.obtain(card, places, frozenset(skip))

@@ -203,10 +203,10 @@ class Draws:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = optuna.importance.get_param_importances(self._study)
+                shares = optuna.importance.get_param_importances(self._study)
         except (ValueError, RuntimeError):  # all objectives alike
             return {}
-        return {k: round(float(v), 4) for k, v in found.items() if np.isfinite(v)}
+        return {k: round(float(v), 4) for k, v in shares.items() if np.isfinite(v)}
 
 
 def _objective(trial: dict[str, Any]) -> float | None:

@@ -151,7 +151,7 @@ def of_checkpoint(yardstick: Yardstick, state: dict[str, Any], info: dict[str, A
         with torch.no_grad():
             points = model.centroid_space(embeddings[-1].to(predictor.device))
             model.centroids.copy_(unit_kmeans(points, predictor.num_clusters))
-    found = []
+    objectives = []
     for head in range(1 if model.has_centroids else len(model.cluster_projectors)):
         model.selected_head.fill_(head)
         with torch.inference_mode():
@@ -160,5 +160,5 @@ def of_checkpoint(yardstick: Yardstick, state: dict[str, Any], info: dict[str, A
                 for h in embeddings
             )
         scored = figures(a, b, own, yardstick.neighbours, predictor.num_clusters)
-        found.append(scored["objective"])
-    return float(np.mean(found))
+        objectives.append(scored["objective"])
+    return float(np.mean(objectives))

@@ -50,7 +50,7 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
         if sweep.preset is None
         else compose.run_text(sweep.preset, project)
     )
-    before = config.flatten(config.to_dict(_parsed(text)))
+    before = config.flatten(config.to_dict(config.from_dict(config.Params, yaml_file.parse(text))))
     now = config.flatten(sweep.full(best["overrides"]))
     changed = {k: v for k, v in now.items() if before[k] != v}
     words = (
@@ -61,10 +61,6 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
         compose.keep_params(project)
     write_text(file, words + config.edit(text, changed))
     return file
-
-
-def _parsed(text: str) -> config.Params:
-    return config.from_dict(config.Params, yaml_file.parse(text))
 
 
 def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -82,7 +78,7 @@ def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     acc = np.array([t["scores"]["acc"] for t in seen])
     objective = np.array([t["metrics"]["objective"] for t in seen])
-    found: dict[str, Any] = {
+    judged: dict[str, Any] = {
         "acc": {
             "chosen": float(acc[objective.argmax()]),
             "best": float(acc.max()),
@@ -92,8 +88,8 @@ def afterwards(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     if len(seen) >= LEAST:
         rho, low, high = spearman(objective, acc)
-        found["spearman"] = {"rho": rho, "low": low, "high": high, "n": len(seen)}
-    return found
+        judged["spearman"] = {"rho": rho, "low": low, "high": high, "n": len(seen)}
+    return judged
 
 
 def spearman(x: Any, y: Any) -> tuple[float, float, float]:
@@ -118,13 +114,13 @@ def spearman(x: Any, y: Any) -> tuple[float, float, float]:
 
 def figures(trials: Sequence[dict[str, Any]]) -> dict[str, float]:
     """What the MLflow run of the sweep carries."""
-    found: dict[str, float] = {
+    counts: dict[str, float] = {
         state: sum(t["state"] == state for t in trials)
         for state in ("complete", "pruned", "failed")
     }
     if best := draws.best(list(trials)):
-        found |= {"best_objective": best["metrics"]["objective"], "best_trial": best["number"]}
-    return found
+        counts |= {"best_objective": best["metrics"]["objective"], "best_trial": best["number"]}
+    return counts
 
 
 def table(sweep: Sweep, trials: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Cell]]]:

@@ -193,8 +193,8 @@ class _Search(Trainings):
         chosen = self.drawn.next()
         return chosen and Run(chosen[1], self.sweep.seed, chosen[0])
 
-    def described(self, one: Run) -> str:
-        return f"{one}: {results.shown(one.setting.overrides)}"
+    def described(self, run: Run) -> str:
+        return f"{run}: {results.shown(run.setting.overrides)}"
 
     def record(self, attempt: Attempt, **more: Any) -> dict[str, Any]:
         """With what the next call needs to go on from it."""
@@ -285,6 +285,6 @@ class _Search(Trainings):
             self.tracker.adopt("winner", run_id, "winner")
 
 
-def _number(one: Run) -> int:
-    assert one.number is not None
-    return one.number
+def _number(run: Run) -> int:
+    assert run.number is not None
+    return run.number

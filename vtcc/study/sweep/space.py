@@ -1,6 +1,5 @@
 """What is searched: a range or choices per parameter, checked against `params.yaml`'s own rules."""
 
-import difflib
 import json
 import random
 from dataclasses import dataclass
@@ -119,9 +118,11 @@ class Dimension:
         if self.choices:
             return {"choices": list(self.choices)}
         bounds = {"low": self.low, "high": self.high}
-        found: dict[str, Any] = {k: int(v) if self.whole else v for k, v in bounds.items()}
+        described: dict[str, Any] = {k: int(v) if self.whole else v for k, v in bounds.items()}
         return (
-            found | ({"log": True} if self.log else {}) | ({"step": self.step} if self.step else {})
+            described
+            | ({"log": True} if self.log else {})
+            | ({"step": self.step} if self.step else {})
         )
 
 
@@ -143,9 +144,10 @@ def _dimension(key: str, bounds: Any) -> Dimension:
     where = f"space.{key}"
     kinds = {row.key: row.kind for row in config.explain(config.Params)}
     if key not in kinds:
-        near = difflib.get_close_matches(key, [k for k in kinds if not fixed(k)], n=1)
-        told = f"did you mean {near[0]!r}?" if near else "see `vtcc params --explain`"
-        raise VtccError(f"{where}: unknown parameter; {told}")
+        hint = schema.nearest(
+            key, (k for k in kinds if not fixed(k)), "see `vtcc params --explain`"
+        )
+        raise VtccError(f"{where}: unknown parameter; {hint}")
     kind = kinds[key]
     if reason := fixed(key):
         raise VtccError(f"{where}: cannot be searched: {reason}")

@@ -84,12 +84,12 @@ class Rungs:
         """The earliest of the kept states after at least so many epochs."""
         from vtcc.engine import checkpoint, scratch
 
-        found = []
+        states = []
         for name in (scratch.PREVIOUS, scratch.STATE):
             state = checkpoint.load_state(self.scratch / name)
             if state is not None and len(state["curves"]) >= epoch:
-                found.append(state)
-        return min(found, key=lambda s: s["step"], default=None)
+                states.append(state)
+        return min(states, key=lambda s: s["step"], default=None)
 
     def run_id(self) -> str | None:
         """The MLflow run of the training, which its checkpoint names."""
@@ -100,21 +100,13 @@ class Rungs:
         remove(self.scratch)
 
     def _info(self) -> dict[str, Any]:
-        from vtcc.engine.model_info import model_info
+        from vtcc.engine.model_info import reading_info
         from vtcc.engine.normalization import normalization
 
         train = self._params.train
         mean, std = normalization(train.normalize, self._cache, train.model.encoder)
-        return model_info(
-            model=train.model,
-            num_clusters=train.num_clusters,
-            image_size=train.image_size,
-            cache_size=self._cache.image_size,
-            channels=self._cache.channels,
-            max_pixels=self._params.validate.max_pixels,
-            mean=mean,
-            std=std,
-        )
+        most = self._params.validate.max_pixels
+        return reading_info(self._cache, train, max_pixels=most, mean=mean, std=std)
 
 
 def judge(directory: Path, yardstick: Yardstick, keep: Path) -> dict[str, float]:
@@ -129,14 +121,14 @@ def judge(directory: Path, yardstick: Yardstick, keep: Path) -> dict[str, float]
     from vtcc.engine import predict
 
     predictor = predict.load(directory / paths.MODEL)
-    found = yardstick.score(predictor)
+    figures = yardstick.score(predictor)
     if known := embed.of_model(predictor.info, directory / paths.FEATURES):
         cluster = predictor.predict_features(known.values[:, 0]).cluster
     else:
         cluster = predictor.predict(open_cache(directory / paths.CACHE).images).cluster
     with atomic_file(keep) as building, building.open("wb") as file:
         np.savez_compressed(file, cluster=cluster.astype(np.uint16))
-    return {k: round(v, 6) for k, v in found.items()}
+    return {k: round(v, 6) for k, v in figures.items()}
 
 
 def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]]:
@@ -162,9 +154,9 @@ def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]
     if not len(rows):
         return {}
     true = [labels.label[i] for i in rows]
-    found = {}
+    by_trial = {}
     for number, file in kept.items():
         with np.load(file) as stored:
             scored = clustering_scores(true, stored["cluster"][rows])
-        found[number] = {k: round(v, 6) for k, v in scored.items()}
-    return found
+        by_trial[number] = {k: round(v, 6) for k, v in scored.items()}
+    return by_trial

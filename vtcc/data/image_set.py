@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a source has.
+class ImageSet:
+    """Images of a source, and their labels where there are any.
 
     Attributes:
         paths: relative POSIX paths the images will have, unique, in any order.
