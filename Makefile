@@ -9,7 +9,7 @@ MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 
-.PHONY: help setup repro test test-slow lint format ui api serve runs seeds study results performance clean
+.PHONY: help setup repro test test-slow fuzz lint format ui api serve runs seeds study results performance clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -37,6 +37,10 @@ test: setup  ## quick tests
 
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow
+
+MINUTES ?= 5
+fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30
+	@python -m benchmarks.fuzz --minutes $(MINUTES)
 
 lint: setup  ## style, types, rules between rooms, dead code, dependencies
 	@ruff check .

@@ -7,7 +7,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from vtcc import cli, config
+from vtcc import bounds, cli, config
 from vtcc.__main__ import main
 from vtcc.config import compose
 from vtcc.errors import TemporaryError, VtccError
@@ -140,7 +140,10 @@ def test_params_explain_shows_value_limits_and_reason(tmp_path, monkeypatch):
     assert "train.model.stem" in shown
     assert "conv | patchify" in shown
     assert " ".join(shown.split()).count("as the paper") == 1
-    assert "train.seed" not in shown
+    assert "train.seed" not in shown and "Bounds" not in shown
+    everything = CliRunner().invoke(cli.app, ["params", "--explain"]).stdout
+    assert all(f"\n{what}:\n" in everything for what, _ in bounds.IN_WORDS)
+    assert "at most 262144 pixels" in " ".join(everything.split())
 
 
 def test_stages_run_from_below_the_project(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.project import make_folder
-from vtcc.data import archive, folder
+from vtcc import bounds
+from vtcc.data import folder
 from vtcc.errors import VtccError
 
 ODD = ["with space.png", "😀 ünï.PNG", "new\nline.jpeg", '\'"quotes,".gif', "a\\b.webp", "-rf.bmp"]
@@ -235,7 +236,7 @@ def test_links_and_devices_in_archives_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.xz"])
 def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(archive, "FREE_BYTES", 1 << 16)
+    monkeypatch.setattr(bounds, "ARCHIVE_FREE_BYTES", 1 << 16)
     source = tmp_path / "in"
     source.mkdir()
     for i in range(4):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vtcc.data import images
 from vtcc.data.images import UnreadableImage, decode, load
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -295,6 +296,20 @@ def test_no_damage_escapes_as_another_error(kind, data):
         assert rgb(bytes(image), 4).shape == (4, 4, 3)
     except UnreadableImage as error:
         assert error.reason and "\n" not in error.reason
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_of_a_picture_of_many_pieces_is_as_of_one(monkeypatch, mode):
+    values = np.random.default_rng(2).integers(0, 256, (30, 20, 4), dtype=np.uint8)
+    image = Image.fromarray(values).convert(mode)
+    options = {"transparency": bytes(range(0, 256))} if mode == "P" else {}
+    data = saved(image, "PNG", **options)
+    shown = Image.open(io.BytesIO(data)).convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
+    expected = np.asarray(flat.resize((20, 20), Image.Resampling.BICUBIC))
+    for piece in (70, 10**6):
+        monkeypatch.setattr(images, "_PIECE_PIXELS", piece)
+        assert (rgb(data, 20) == expected).all()
 
 
 def test_decoder_leaves_the_file_alone(tmp_path):

@@ -71,3 +71,31 @@ def test_missing_and_foreign_tables(tmp_path):
     (tmp_path / "a.csv").write_text("")
     with pytest.raises(VtccError, match="not a readable table"):
         read_labels(tmp_path / "a.csv")
+
+
+ROW = "path,bytes,sha256,split\n{},{},ab,{}\n"
+HOSTILE = {
+    "outside": (ROW.format("../../secret.png", 1, "train"), "no path below the images"),
+    "absolute": (ROW.format("/etc/secret.png", 1, "train"), "no path below the images"),
+    "no name": (ROW.format('"."', 1, "train"), "no path below the images"),
+    "words": (ROW.format("a.png", "many", "train"), "bytes: found 'many', not a whole number"),
+    "a large number": (ROW.format("a.png", "9" * 5000, "train"), "not a whole number"),
+    "another split": (ROW.format("a.png", 1, "test"), "split: found 'test'; allowed: train"),
+    "more cells": ("path,bytes,sha256,split\na\na,b,c,d,e\n", "not a readable table"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_manifest_is_refused_in_one_line(tmp_path, name):
+    text, words = HOSTILE[name]
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(VtccError) as caught:
+        read_manifest(tmp_path / "manifest.csv")
+    assert words in str(caught.value) and "vtcc download" in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_labels_that_are_no_numbers_are_refused(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label,class_name\na.png,-1,cat\n")
+    with pytest.raises(VtccError, match="label: found '-1', not a whole number"):
+        read_labels(tmp_path / "labels.csv")

@@ -2,18 +2,24 @@ import dataclasses
 import gzip
 import io
 import pickle
+import struct
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from tests.data import layouts
 from tests.data.layouts import NAMES, idx, shrink, upstream, write
+from vtcc import bounds
 from vtcc.data import mirror
 from vtcc.data.catalog import Card
 from vtcc.data.image_set import ImageSet
 from vtcc.data.sources import Places, find, pickles
-from vtcc.data.sources.arrays import png, read_idx
+from vtcc.data.sources.arrays import png, read_idx, read_mat
+from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 from vtcc.stages.download import check_card
 
@@ -304,6 +310,106 @@ def test_a_pickle_of_python_2_is_read(tmp_path):
     (tmp_path / "a").write_bytes(text)
     read = pickles.read(tmp_path / "a")
     assert list(read) == [b"data"] and read[b"data"].tolist() == [1, 2, 3]
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
+GREEDY = {
+    "a number of the memo": (b"\x80\x02}r\xff\xff\xff\x7f.", None),
+    "an array by its shape": (
+        b"\x80\x02cnumpy\nndarray\nJ@\x9c\0\0J@\x9c\0\0\x86\x85R.",
+        "not callable",
+    ),
+    "an array of much": (ARRAY + b"K\x01\x85U\x01b\x87R.", "begins with others than no numbers"),
+    "a type of a gigabyte": (
+        b"\x80\x02cnumpy\ndtype\nU\x0bV1000000000K\0K\x01\x87R.",
+        "an array of",
+    ),
+    "text of two gigabytes": (b"\x80\x03B\xff\xff\xff\x7fabc.", "not a readable pickle"),
+    "a frame of all memory": (b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f.", "not a readable pickle"),
+    "an array of bytes": (b"\x80\x05\x96" + b"\xff" * 4 + bytes(4) + b".", "not a readable pickle"),
+    "tuples of tuples as a key": (
+        b"\x80\x02})" + b"q\0h\0\x86" * 60 + b"K\1s.",
+        "a key of type tuple",
+    ),
+    "the same in an old dictionary": (b"((" + b"tp0\ng0\n(g0\ng0\n" * 30 + b"tI1\nd.", "a key of"),
+    "a set of tuples of tuples": (b"\x80\x04\x8f()\x90.", "not a readable pickle"),
+    "functions that are given a state": (b"c_codecs\nencode\n}b.", "with a state"),
+    "lists in lists": (b"]" * 100_000 + b"a" * 99_999 + b".", None),
+}
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_a_tiny_pickle_takes_no_memory_and_no_time(tmp_path, name):
+    data, words = GREEDY[name]
+    (tmp_path / "a").write_bytes(data)
+    tracemalloc.start()
+    start = time.monotonic()
+    if words is None:
+        pickles.read(tmp_path / "a")
+    else:
+        with pytest.raises(VtccError, match=words) as caught:
+            pickles.read(tmp_path / "a")
+        assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 5
+    assert tracemalloc.get_traced_memory()[1] < 30 * bounds.MIB
+    tracemalloc.stop()
+
+
+def test_keys_of_a_wrong_pickle_are_some(places):
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    data = pickle.dumps({("k" * 100 + str(i)): 0 for i in range(1000)}, 2)
+    write({f"cifar10/{name}": data for name in names}, places.mirror)
+    with pytest.raises(VtccError, match="and 992 more") as caught:
+        find(shrink("cifar10"), places)
+    assert len(str(caught.value)) < 700
+
+
+def test_arrays_of_a_pickle_keep_order_and_shape(tmp_path):
+    arrays = {
+        b"rows": np.arange(6, dtype=">i2").reshape(2, 3),
+        b"columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
+    for protocol in (0, 2, 4):
+        (tmp_path / "a").write_bytes(pickle.dumps(arrays, protocol))
+        read = pickles.read(tmp_path / "a")
+        assert all(np.array_equal(read[key], arrays[key]) for key in arrays)
+
+
+def test_compressed_arrays_that_grow_without_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "EXPANDED_BYTES", 1 << 16)
+    head = struct.pack(">4B3I", 0, 0, 8, 3, 10_000, 100, 100)
+    (tmp_path / "claims").write_bytes(gzip.compress(head + bytes(10)))
+    with pytest.raises(VtccError, match=r"claims 95 MiB, more than 100 times its size"):
+        read_idx(tmp_path / "claims", dimensions=3)
+    (tmp_path / "holds").write_bytes(gzip.compress(idx(layouts.pixels(3, 4, 4)) + bytes(10**7)))
+    with pytest.raises(VtccError, match=r"more bytes for the shape \(3, 4, 4\)"):
+        read_idx(tmp_path / "holds", dimensions=3)
+    savemat(tmp_path / "a.mat", {"X": np.zeros((3000, 3000), np.uint8)}, do_compression=True)
+    with pytest.raises(VtccError, match="expands to more than 0 MiB, 100 times its size"):
+        read_mat(tmp_path / "a.mat", "X")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array([[1.0, np.nan]]), "numbers that are not finite"),
+        (np.array([["a"]], dtype=object), "no variable 'X' of numbers"),
+        ({"a": 1}, "no variable 'X' of numbers"),
+        ("text", "no variable 'X' of numbers"),
+    ],
+)
+def test_a_matlab_file_of_other_things_is_refused(tmp_path, value, message):
+    savemat(tmp_path / "a.mat", {"X": value, "y": np.ones(3)})
+    assert read_mat(tmp_path / "a.mat", "y")["y"].tolist() == [[1, 1, 1]]
+    with pytest.raises(VtccError, match=message):
+        read_mat(tmp_path / "a.mat", "X")
+
+
+def test_a_file_of_arrays_that_is_far_too_large_is_refused(places):
+    with (places.scratch / "train.bin").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(VtccError, match="1048576 MiB; allowed: 2048"):
+        Tree(places.scratch, "here").named("train.bin")
 
 
 def test_labels_that_do_not_fit_are_refused(places):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.data.memory import peak
 from vtcc.data.images import UnreadableImage, decode, load
 from vtcc.data.raster import Raster, Wanted, planes
 
@@ -261,9 +262,133 @@ def test_a_hostile_tiff_is_refused_at_once_with_a_reason(name):
     assert time.monotonic() - start < 5
 
 
+def eight_bits(compression, data, photometric=1, bands=1, **more):
+    """A TIFF of 50 x 40 pixels in one part, its data at byte 400."""
+    tags = {f"t{n}": (n, 3, 1, value) for n, value in ((258, 8), (262, photometric))}
+    size = {"width": 50, "height": 40, "bands": bands, "offset": 400, "count": len(data)}
+    return laid_out(basic(**size, compression=compression, **tags, **more)) + data
+
+
+def one_tile(width, length, compression, data, **more):
+    tile = {322: width, 323: length, 324: 400, 325: len(data)}
+    tags = {f"t{n}": (n, 4, 1, value) for n, value in tile.items()}
+    return eight_bits(compression, data, **tags, **more)
+
+
+ZEROS = {
+    "lzw": (5, imagecodecs.lzw_encode(bytes(2000))),
+    "packbits": (32773, b"\x81\0" * 16),
+    "deflate": (8, zlib.compress(bytes(2000))),
+}
+JPEG = imagecodecs.jpeg_encode(np.zeros((64, 64, 3), np.uint8))
+HUGE_TILES = {name: one_tile(30000, 70000, *how) for name, how in ZEROS.items()} | {
+    "jpeg": one_tile(30000, 70000, 7, JPEG, photometric=6, bands=3),
+    "second tag": directory(
+        *[(n, 3, 1, v) for n, v in ((256, 50), (257, 40), (258, 8), (259, 5), (262, 1))],
+        *[(n, 4, 1, v) for n, v in ((322, 30000), (322, 64), (323, 70000), (323, 48))],
+        *[(324, 4, 1, 400), (325, 4, 1, 100)],
+        tail=bytes(600),
+    ),
+}
+
+
+def test_a_small_tiff_of_one_huge_tile_takes_no_memory(tmp_path):
+    for name, data in HUGE_TILES.items():
+        (tmp_path / name).write_bytes(data)
+    refused, mib = peak(
+        f"""
+from pathlib import Path
+from vtcc.data.images import UnreadableImage, load
+baseline = peak_mib()
+for file in sorted(Path({str(tmp_path)!r}).iterdir()):
+    try:
+        load(file, channels=3, max_pixels=10**8, size=8)
+    except UnreadableImage as error:
+        print(file.name, error.reason, sep=": ")
+"""
+    )
+    assert refused == [
+        f"{name}: a tile of 30000 x 70000 pixels, more than validate.max_pixels (100000000)"
+        for name in sorted(HUGE_TILES)
+    ]
+    assert mib < 100
+
+
+@pytest.mark.parametrize("name", ZEROS)
+@pytest.mark.parametrize("rows", [41, 42_000_000, 2**32 - 1])
+def test_more_rows_per_strip_than_the_image_has_are_all_its_rows(name, rows):
+    data = eight_bits(*ZEROS[name], t278=(278, 4, 1, rows))
+    assert (raw(data, 3, 8, max_pixels=2000) == 0).all()
+    bands = tiff(BANDS[..., 0], rowsperstrip=32, compression="zlib")
+    clipped = bands.replace(
+        struct.pack("<HHII", 278, 4, 1, 32), struct.pack("<HHII", 278, 4, 1, 2**32 - 1)
+    )
+    assert clipped != bands and (raw(clipped, 1, 32) == BYTES[..., :1]).all()
+
+
 def test_a_tiff_that_goes_in_circles_is_its_first_picture():
     data = laid_out(basic(), following=8)
     assert (raw(data, 5, 4) == 0).all()
+
+
+def going_in_circles():
+    """Tags that lead back to the directory they stand in, or to formats of many pages."""
+    for code in (330, 34665, 34853, 40965, 34412):
+        yield f"tag {code}", laid_out(basic(**{f"t{code}": (code, 4, 1, 8)}), following=8)
+    text = b"frames.scanimage.SI.hStackManager.framesPerSlice = 1\nstate.configPath\0"
+    tags = basic(
+        t270=(270, 2, len(text), 400), t305=(305, 2, 4, int.from_bytes(b"SI.\0", "little"))
+    )
+    yield "scanimage", laid_out(tags, following=8) + text
+
+
+@pytest.mark.parametrize(("name", "data"), going_in_circles())
+def test_tags_that_go_in_circles_end(name, data):
+    start = time.monotonic()
+    try:
+        assert (raw(data, 5, 4) == 0).all()
+    except UnreadableImage as error:
+        assert "damaged TIFF" in error.reason
+    assert time.monotonic() - start < 1
+
+
+TOO_MUCH = {
+    "a thousand tags of the same megabyte": (
+        directory(*[(270, 2, 1 << 20, 8)] * 1000, tail=bytes(1 << 20)),
+        "a TIFF with more in its tags than 16 MiB of text or 1048576 numbers",
+    ),
+    "two million strips": (
+        laid_out(basic(t273=(273, 3, 2**21, 400))) + bytes(2**22),
+        "a TIFF with more in its tags",
+    ),
+    "planes of MetaMorph": (
+        laid_out(basic(t33628=(33628, 4, 2000, 400))) + bytes(8000),
+        "a TIFF with more in its tags",
+    ),
+    "parts that are the same bytes": (
+        laid_out(basic(t273=(273, 4, 999, 400), t279=(279, 4, 999, 4396), t278=(278, 4, 1, 1)))
+        + struct.pack("<999I", *[9000] * 999)
+        + struct.pack("<999I", *[10**7] * 999)
+        + bytes(10**7),
+        "its parts are the same bytes again and again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_a_tiff_that_multiplies_its_bytes_is_refused(name):
+    data, words = TOO_MUCH[name]
+    start = time.monotonic()
+    assert words in reason(data, 5)
+    assert time.monotonic() - start < 1
+
+
+def test_a_tiff_of_a_jpeg_with_many_scans_is_refused():
+    file = io.BytesIO()
+    Image.new("RGB", (50, 40)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00" * 100 + b"\xff\xd9"
+    image = one_tile(64, 48, 7, data, photometric=6, bands=3)
+    assert "a JPEG whose scans have" in reason(image, max_pixels=4000)
 
 
 def test_deflate_that_grows_without_end_stops_at_the_image():

@@ -1,21 +1,31 @@
 """Unpacking of zip and tar archives that anyone may have made."""
 
+import bz2
+import copy
 import lzma
 import re
-import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, cast
 
+from vtcc import bounds
+from vtcc.data import tars
 from vtcc.errors import VtccError
 
-# Photos hardly compress: an archive that grows a hundredfold is a trap. Small ones may.
-MAX_RATIO = 100
-FREE_BYTES = 1 << 30
+_PIECE_BYTES = 1 << 20
+_SHOWN = 200  # characters of a name or reason
+_CENTRAL_BYTES = 46  # of a member in a zip's central directory, its name not counted
+
+# What zipfile and tarfile raise of damaged archives, RecursionError and UnicodeDecodeError with it.
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, LookupError, ArithmeticError),
+)
 
 Wanted = Callable[[PurePosixPath], str | None]
 
@@ -37,24 +47,18 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
         VtccError: when it is no archive, is damaged or encrypted, holds a path that leads
             outside `target`, or would unpack to far more than its own size.
     """
+    if not path.is_file():
+        raise VtccError(f"{path}: a pipe or a device, not an archive; name a file or a folder")
     try:
         if zipfile.is_zipfile(path):
             return _unzip(path, target, wanted)
-        if tarfile.is_tarfile(path):
-            return _untar(path, target, wanted)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,
-        UnicodeDecodeError,
-        OSError,
-    ) as error:
+        with tars.opened(path) as archive:
+            if archive is not None:
+                return _untar(path, archive, target, wanted)
+    except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise VtccError(
-            f"{path}: cannot be unpacked ({reason}); unpack it by hand and name the folder"
+            f"{path}: cannot be unpacked ({reason[:_SHOWN]}); unpack it by hand and name the folder"
         ) from None
     raise VtccError(
         f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not a zip or "
@@ -64,17 +68,27 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
 
 def known(path: Path) -> bool:
     """Whether a file is a zip or tar by its content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    if not path.is_file():  # a pipe would wait for its writer
+        return False
+    if zipfile.is_zipfile(path):
+        return True
+    try:
+        with tars.opened(path) as archive:
+            return archive is not None
+    except _BROKEN:
+        return False
 
 
 def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
-    room = _Room(path)
+    _check_entries(path)
     with zipfile.ZipFile(path) as archive:
+        room = _Room(path)
+        for member in archive.infolist():  # all, before the first is written
+            room.take(member.file_size)
         for member in archive.infolist():
             # Some Windows programs write backslashes.
             name = _safe(path, member.filename.replace("\\", "/"))
-            room.take(member.file_size)
             if member.is_dir():
                 continue
             kind = member.external_attr >> 16 & 0o170000  # Unix file type, 0 where unknown
@@ -84,29 +98,86 @@ def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
                 continue
             if member.flag_bits & 1:
                 raise VtccError(f"{path}: encrypted; unpack it by hand and name the folder")
-            with archive.open(member) as content:
-                _write(content, target / name)
+            with _open_member(archive, member) as content:
+                checksum = _write(content, target / name, member.file_size)
+            if checksum != member.CRC:
+                raise zipfile.BadZipFile(f"wrong checksum of {member.filename!r}")
     return left_out
 
 
-def _untar(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
+def _check_entries(path: Path) -> None:
+    """Refuses a zip of too many members before zipfile makes an object of each."""
+    with path.open("rb") as file:
+        # The size of the central directory, as zipfile itself finds it: its record of the end.
+        size = zipfile._EndRecData(file)[5]  # type: ignore[attr-defined] # noqa: SLF001
+    if size > bounds.ARCHIVE_ENTRIES * _CENTRAL_BYTES:
+        raise VtccError(
+            f"{path}: lists more than {bounds.ARCHIVE_ENTRIES} files; unpack it by hand and name "
+            "the folder"
+        )
+
+
+def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    """The content, expanded as it is read: zipfile expands 4 KiB of bzip2 or LZMA as a whole."""
+    if member.compress_type not in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        return archive.open(member)
+    stored = copy.copy(member)
+    stored.compress_type, stored.file_size = zipfile.ZIP_STORED, member.compress_size
+    del stored.CRC  # that of the expanded content
+    content = archive.open(stored)
+    if member.compress_type == zipfile.ZIP_BZIP2:
+        return bz2.BZ2File(content)
+    # PKWARE's APPNOTE 5.8.8: version, length of the properties (5), properties.
+    _, length, settings, dictionary = struct.unpack("<HHBI", content.read(9))
+    if length != 5 or settings >= 9 * 5 * 5:
+        raise zipfile.BadZipFile(f"damaged LZMA header of {member.filename!r}")
+    size = max(4096, min(dictionary, member.file_size))  # more is never looked back
+    if size > bounds.DICTIONARY_BYTES:
+        raise zipfile.BadZipFile(
+            f"LZMA with a dictionary of {size >> 20} MiB; allowed: {bounds.DICTIONARY_BYTES >> 20}"
+        )
+    filters = {
+        "id": lzma.FILTER_LZMA1,
+        "dict_size": size,
+        "lc": settings % 9,
+        "lp": settings // 9 % 5,
+        "pb": settings // 45,
+    }
+    return lzma.LZMAFile(content, format=lzma.FORMAT_RAW, filters=[filters])
+
+
+def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
     room = _Room(path)
-    with tarfile.open(path) as archive:
-        for member in archive:
-            name = _safe(path, member.name)
-            room.take(member.size)
-            if member.isdir():
-                continue
-            reason = wanted(name) or (None if member.isreg() else "links and devices")
-            if reason:
-                left_out[reason] += 1
-                continue
-            content = archive.extractfile(member)
-            assert content is not None, member.name  # only for what is not a regular file
-            with content:
-                _write(content, target / name)
+    while (member := archive.next()) is not None:
+        cast(Any, archive).members.clear()  # or it keeps all headers
+        name = _safe(path, member.name)
+        room.take(member.size, member.offset_data - member.offset)
+        # Each member is given all of them: they cost time.
+        common = archive.pax_headers
+        if len(common) > bounds.TAR_COMMON_KEYS:
+            raise tars.HostileHeaderError(f"more than {bounds.TAR_COMMON_KEYS} keys for all files")
+        if sum(map(len, common.values())) > bounds.TAR_HEADER_BYTES:
+            raise tars.HostileHeaderError(
+                f"common headers of more than {bounds.TAR_HEADER_BYTES} bytes"
+            )
+        if member.isdir():
+            continue
+        reason = wanted(name) or _kind_left_out(member)
+        if reason:
+            left_out[reason] += 1
+            continue
+        content = archive.extractfile(member)
+        assert content is not None, member.name  # only for what is not a regular file
+        with content:
+            _write(content, target / name, member.size)
     return left_out
+
+
+def _kind_left_out(member: tarfile.TarInfo) -> str | None:
+    if member.issparse():  # its map may cost hours to follow
+        return "sparse files"
+    return None if member.isreg() else "links and devices"
 
 
 class _Room:
@@ -115,31 +186,57 @@ class _Room:
     def __init__(self, path: Path):
         self.path = path
         self.taken = 0
-        self.limit = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+        self.limit = bounds.unpacked_bytes(path.stat().st_size)
 
-    def take(self, size: int) -> None:
-        self.taken += size
+    def take(self, size: int, header: int = 0) -> None:
+        if size < 0:
+            raise VtccError(f"{self.path}: holds a file of negative size; it is not unpacked")
+        self.taken += max(size + header, bounds.ARCHIVE_ENTRY_BYTES)
         if self.taken > self.limit:
             raise VtccError(
-                f"{self.path}: unpacks to more than {self.limit >> 20} MiB, {MAX_RATIO} times its "
-                "size, as no images do; if you trust it, unpack it by hand and name the folder"
+                f"{self.path}: unpacks to more than {self.limit >> 20} MiB, "
+                f"{bounds.ARCHIVE_RATIO} times its size, as no images do; if you trust it, unpack "
+                "it by hand and name the folder"
             )
 
 
 def _safe(path: Path, name: str) -> PurePosixPath:
+    shown = repr(name[:_SHOWN]) + ("..." if len(name) > _SHOWN else "")
+    if "\0" in name:
+        raise VtccError(f"{path}: holds {shown}, which is no file name; it is not unpacked")
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:[/\\\\]", name):
         raise VtccError(
-            f"{path}: holds {name!r}, a path that leads outside the archive; it is not unpacked"
+            f"{path}: holds {shown}, a path that leads outside the archive; it is not unpacked"
+        )
+    if len(parts.parts) > bounds.ARCHIVE_DEPTH:
+        raise VtccError(
+            f"{path}: holds {shown}, a path of more than {bounds.ARCHIVE_DEPTH} folders; it is not "
+            "unpacked"
         )
     return parts
 
 
-def _write(content: IO[bytes], file: Path) -> None:
+def _write(content: IO[bytes], file: Path, size: int) -> int:
+    """Writes what was declared, bounded whatever comes, and returns its CRC-32."""
     try:
         out = file.open("wb")
     except FileNotFoundError:
         file.parent.mkdir(parents=True, exist_ok=True)
         out = file.open("wb")
+    checksum = 0
     with out:
-        shutil.copyfileobj(content, out, 1 << 20)
+        while size and (data := content.read(min(size, _PIECE_BYTES))):
+            out.write(data)
+            size -= len(data)
+            checksum = zlib.crc32(data, checksum)
+    if size or _has_more(content):
+        raise EOFError(f"{file.name!r} holds {'less' if size else 'more'} than it declares")
+    return checksum
+
+
+def _has_more(content: IO[bytes]) -> bool:
+    try:
+        return bool(content.read(1))
+    except EOFError:  # LZMA in a zip needs no mark of its end
+        return False

@@ -18,7 +18,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from vtcc.data import tiff
+from vtcc import bounds
+from vtcc.data import jpeg, parts, tiff
+from vtcc.data.budget import Share
 from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
@@ -28,9 +30,10 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 # What the suffixes promise and nothing else: each further format is more code open to attack.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _DEEP_RGB = b"\x10\x02"  # in a PNG's header: 16 bits, colour without alpha
-_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112
+_PIECE_PIXELS = 1 << 20
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -116,7 +119,8 @@ def decode(
         source: a file, its bytes, or an open binary file.
         channels: 1 for grey, 3 for colour, 2 or 4 to 16 for that many bands.
         max_pixels: width x height above which the image is refused before it is decoded, at
-            8 bytes for all bands of a pixel; with more bytes the bound is lower.
+            8 bytes for all bands of a pixel; with more bytes the bound is lower. All images that
+            are decoded at a time together have at most so many. `vtcc.bounds` has the others.
         size: side of the result in pixels.
         bands: numbers from 1 of as many bands as channels; none: as a viewer shows the image
             for 1 or 3 channels, else the first.
@@ -135,37 +139,43 @@ def decode(
             mode = source.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe waits for its writer
                 raise UnreadableImage("a pipe or a device, not a file")
-            with source.open("rb") as file:
-                return _decode(file, wanted, max_pixels, size)
+            with source.open("rb") as file, Share(max_pixels) as share:
+                return _decode(file, wanted, share, size)
         except OSError as error:
             raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
     data = source if isinstance(source, bytes | bytearray | memoryview) else source.read()
-    return _decode(io.BytesIO(data), wanted, max_pixels, size)
+    with Share(max_pixels) as share:
+        return _decode(io.BytesIO(data), wanted, share, size)
 
 
-def _decode(file: BinaryIO, wanted: Wanted, max_pixels: int, size: int) -> Decoded:
+def _decode(file: BinaryIO, wanted: Wanted, share: Share, size: int) -> Decoded:
     head = file.read(512)
+    length = file.seek(0, io.SEEK_END)
     file.seek(0)
     if not head:
         raise UnreadableImage("empty file (0 bytes)")
     try:
         if head.startswith(tiff.MAGIC):
-            raster = tiff.read(file, max_pixels=max_pixels, as_shown=wanted.as_shown)
+            raster = tiff.read(
+                file, max_pixels=share.max_pixels, as_shown=wanted.as_shown, hold=share
+            )
             if raster is not None:
                 return _from_raster(raster, wanted, size)
             file.seek(0)
+        elif length > (most := bounds.image_file_bytes(share.max_pixels)):
+            raise UnreadableImage(f"a file of {length >> 20} MiB; allowed: {most >> 20}")
         try:
-            return _from_pillow(file, head, wanted, max_pixels, size)
+            return _from_pillow(file, head, wanted, share, size)
         except UnreadableImage:
             raise
         except Exception:
-            if not head.startswith(_PNG):
+            if not head.startswith(parts.PNG):
                 raise
             file.seek(0)
             whole = file.read()
             if (bare := _without_metadata(whole)) == whole:
                 raise
-            return _from_pillow(io.BytesIO(bare), bare[:512], wanted, max_pixels, size)
+            return _from_pillow(io.BytesIO(bare), bare[:512], wanted, share, size)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -180,7 +190,7 @@ def _without_metadata(png: bytes) -> bytes:
 
     Pillow refuses a picture for a text or profile of more than a megabyte, and for damage there.
     """
-    kept, at = [png[: len(_PNG)]], len(_PNG)
+    kept, at = [png[: len(parts.PNG)]], len(parts.PNG)
     while at + 8 <= len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])
         end = at + 12 + length
@@ -201,12 +211,14 @@ def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
     return Decoded(pixels, width, height, raster.mode)
 
 
-def _from_pillow(
-    file: BinaryIO, head: bytes, wanted: Wanted, max_pixels: int, size: int
-) -> Decoded:
+def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int) -> Decoded:
+    scans = jpeg.check(file) if head.startswith(_JPEG) else 1
+    parts.check(file, head)
     image = _open(file)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
-    check_size(image.width, image.height, max_pixels, len(image.getbands()), 2 if deep else 1)
+    check_size(image.width, image.height, share.max_pixels, len(image.getbands()), 2 if deep else 1)
+    pixels = image.width * image.height
+    jpeg.check_scans(scans * pixels, share.max_pixels)
     mode = image.mode
     width, height = image.size
     box: tuple[float, float, float, float] | None = None
@@ -216,6 +228,9 @@ def _from_pillow(
         # part of the last reduced pixel that is image.
         drafted = image.draft(None, (3 * size, 3 * size))
         box = drafted[1] if drafted else None
+        # Of several scans the whole picture is kept, of one what is drafted.
+        pixels = image.width * image.height if scans == 1 else pixels
+    share(pixels)
     image.load()
     if image.format == "TIFF":
         width, height = image.size  # Pillow turns TIFFs upright by itself
@@ -237,12 +252,12 @@ def _square(
     box: tuple[float, float, float, float] | None,
 ) -> np.ndarray:
     """Pictures of all channels together, resized and turned: (size, size, C) uint8."""
-    parts = []
+    squares = []
     for plane in drawn:
         small = plane.resize((size, size), Image.Resampling.BICUBIC, box)
         small = small if turn is None else small.transpose(turn)
-        parts.append(np.array(small, dtype=np.uint8).reshape(size, size, -1))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        squares.append(np.array(small, dtype=np.uint8).reshape(size, size, -1))
+    return squares[0] if len(squares) == 1 else np.concatenate(squares, axis=2)
 
 
 def _open(file: BinaryIO) -> ImageFile.ImageFile:
@@ -288,9 +303,14 @@ def _drawn(image: Image.Image, wanted: Wanted) -> list[Image.Image]:
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
     """8 bits per channel, opaque, `mode` L or RGB."""
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
+        flat = Image.new("RGB", image.size)
+        rows = max(1, _PIECE_PIXELS // image.width)  # a whole picture would be there four times
+        for top in range(0, image.height, rows):
+            box = (0, top, image.width, min(top + rows, image.height))
+            part = image.crop(box).convert("RGBA")
+            white = Image.new("RGBA", part.size, "white")
+            flat.paste(Image.alpha_composite(white, part).convert("RGB"), box)
+        image = flat
     try:
         return image if image.mode == mode else image.convert(mode)
     except ValueError:
@@ -299,7 +319,7 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
 
 def _what(head: bytes) -> str:
     """Says what a file that Pillow does not know starts like."""
-    if head[:8] == _PNG or head[:3] == b"\xff\xd8\xff" or head[:4] == b"GIF8":
+    if head[:8] == parts.PNG or head[:3] == _JPEG or head[:4] == parts.GIF:
         return "damaged or truncated header"
     if head[4:8] == b"ftyp":
         return "a HEIC, AVIF or video file; convert it to JPEG or PNG"

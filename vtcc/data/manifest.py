@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from vtcc.errors import VtccError
 
 MANIFEST_COLUMNS = ["path", "bytes", "sha256", "split"]
+_SPLITS = ("train", "holdout")
 LABEL_COLUMNS = ["path", "label", "class_name"]
 
 
@@ -57,10 +58,23 @@ def read_manifest(path: Path) -> pd.DataFrame:
         Columns path (str), bytes (int64), sha256 (str), split (str).
 
     Raises:
-        VtccError: when it is missing or has other columns.
+        VtccError: when it is missing, has other columns or values, or names files elsewhere.
     """
-    table = _read(path, MANIFEST_COLUMNS, "vtcc download")
-    return table.astype({"bytes": "int64"})
+    table = _read(path, MANIFEST_COLUMNS, "vtcc download", whole="bytes")
+    for name in table["path"]:
+        parts = PurePosixPath(name)
+        if not parts.parts or parts.is_absolute() or ".." in parts.parts or "\0" in name:
+            raise VtccError(
+                f"{path}: found {name[:200]!r}, which is no path below the images; run "
+                "`vtcc download`"
+            )
+    strange = table.loc[~table["split"].isin(_SPLITS), "split"]
+    if len(strange):
+        raise VtccError(
+            f"{path}: split: found {strange.iloc[0][:200]!r}; allowed: {' | '.join(_SPLITS)}; run "
+            "`vtcc download`"
+        )
+    return table
 
 
 def read_labels(path: Path) -> pd.DataFrame:
@@ -70,23 +84,29 @@ def read_labels(path: Path) -> pd.DataFrame:
         Columns path (str), label (int64), class_name (str).
 
     Raises:
-        VtccError: when it is missing or has other columns.
+        VtccError: when it is missing, or has other columns or values.
     """
-    table = _read(path, LABEL_COLUMNS, "vtcc download")
-    return table.astype({"label": "int64"})
+    return _read(path, LABEL_COLUMNS, "vtcc download", whole="label")
 
 
-def _read(path: Path, columns: list[str], remedy: str) -> pd.DataFrame:
+def _read(path: Path, columns: list[str], remedy: str, *, whole: str) -> pd.DataFrame:
+    """A table of text, but for a column of whole numbers."""
     try:
         # A class called NA or an image called null.png is not a missing value.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
     except FileNotFoundError:
         raise VtccError(f"{path}: no such file; run `{remedy}`") from None
     except (ValueError, pd.errors.ParserError) as error:
-        raise VtccError(f"{path}: not a readable table ({error}); run `{remedy}`") from None
+        reason = " ".join(str(error).split())
+        raise VtccError(f"{path}: not a readable table ({reason}); run `{remedy}`") from None
     if list(table.columns) != columns:
         raise VtccError(
             f"{path}: expected the columns {', '.join(columns)}, found "
             f"{', '.join(table.columns)}; run `{remedy}`"
         )
-    return table
+    strange = table.loc[~table[whole].str.fullmatch(r"[0-9]{1,18}"), whole]
+    if len(strange):
+        raise VtccError(
+            f"{path}: {whole}: found {strange.iloc[0][:200]!r}, not a whole number; run `{remedy}`"
+        )
+    return table.astype({whole: "int64"})

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from vtcc.bounds import BYTES_PER_PIXEL, IMAGE_SIDE
 from vtcc.errors import VtccError
 
-BYTES_PER_PIXEL = 8  # of memory that validate.max_pixels stands for: 16-bit colour with alpha
 _PERCENTILES = (2, 98)
+_PIECE_PIXELS = 1 << 20
 _EXACT = 2**24  # integers up to here are exact in float32
 _FULL_RANGE = {"bool": (0, 1), "uint8": (0, 255), "uint16": (0, 65535)}
 
@@ -71,25 +72,32 @@ class Raster:
         return f"{self.values.shape[2]} x {self.values.dtype.name}"
 
 
-def check_size(width: int, height: int, max_pixels: int, bands: int = 1, size: int = 1) -> None:
+def check_size(
+    width: int, height: int, max_pixels: int, bands: int = 1, size: int = 1, part: str = ""
+) -> None:
     """Refuses an image by its header, before anything is decoded.
 
     Args:
         width: in pixels. height: likewise.
-        max_pixels: `validate.max_pixels`, each of at most `BYTES_PER_PIXEL` bytes.
+        max_pixels: `validate.max_pixels`, each of at most `bounds.BYTES_PER_PIXEL` bytes.
         bands: values per pixel. size: bytes per value.
+        part: what is as large as that, such as `a tile of `; the image itself when empty.
 
     Raises:
         UnreadableImage: when it is too large.
     """
     if width * height > max_pixels:
         raise UnreadableImage(
-            f"{width} x {height} pixels, more than validate.max_pixels ({max_pixels})"
+            f"{part}{width} x {height} pixels, more than validate.max_pixels ({max_pixels})"
         )
     if width * height * bands * size > max_pixels * BYTES_PER_PIXEL:
         raise UnreadableImage(
-            f"{width} x {height} pixels of {bands} bands of {size} bytes, more than "
+            f"{part}{width} x {height} pixels of {bands} bands of {size} bytes, more than "
             f"validate.max_pixels ({max_pixels}) allows at {BYTES_PER_PIXEL} bytes each"
+        )
+    if max(width, height) > IMAGE_SIDE:  # resizing takes memory by the longer side
+        raise UnreadableImage(
+            f"{part}{width} x {height} pixels; a side may have {IMAGE_SIDE} at most"
         )
 
 
@@ -183,6 +191,19 @@ def _percentiles(band: np.ndarray, mask: np.ndarray | None) -> _Limits:
 
 
 def _to_bytes(
+    band: np.ndarray, mask: np.ndarray | None, limits: _Limits, inverted: bool
+) -> np.ndarray:
+    """A band in bytes, some rows at a time: numbers between take eight bytes each."""
+    drawn = np.empty(band.shape, np.uint8)
+    rows = max(1, _PIECE_PIXELS // max(1, band.shape[1]))
+    for at in range(0, len(band), rows):
+        part = slice(at, at + rows)
+        kept = None if mask is None else mask[part]
+        drawn[part] = _rows_to_bytes(band[part], kept, limits, inverted)
+    return drawn
+
+
+def _rows_to_bytes(
     band: np.ndarray, mask: np.ndarray | None, limits: _Limits, inverted: bool
 ) -> np.ndarray:
     low, high = limits

@@ -4,32 +4,51 @@ Read by tifffile and imagecodecs, after checks of what the header claims. Only t
 directory is looked at, so that a file which refers to itself cannot keep us busy.
 """
 
+import io
 import logging
 import re
 import struct
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from vtcc.bounds import BYTES_PER_PIXEL, MIB, TIFF_TAG_BYTES
+from vtcc.data import jpeg
 from vtcc.data.raster import Raster, UnreadableImage, check_size
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _NODATA, _ORIENTATION = 42113, 274
-_JPEG = 7
+_WIDTH, _LENGTH, _BITS, _BANDS, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 258, 277, 322, 323
+_OLD_JPEG, _JPEG = 6, 7
+# tifffile goes through all pages of these, or makes up as many as they claim.
+_NO_FURTHER_PAGES: dict[str, Any] = {"is_lsm": False, "is_scanimage": False, "is_ndpi": False}
+# Of numbers tifffile makes objects; those of MetaMorph's (UIC1, UIC2) lead to more to read each.
+_TEXT_TYPES, _NUMBER_COST, _COSTS = (1, 2, 6, 7), 16, {33628: 1 << 14, 33629: 256}
+_READ_AT_ONCE = frozenset(
+    (
+        *(*range(254, 263), 266, 270, 273, 274, *range(277, 280), 282, 283, 284, 305, 317),
+        *(*range(322, 326), 330, 338, 339, 347, 513, 514, 530, 32997, 32998, 33628, 33629),
+        *(42113, 50838, 50839, 65426, 65432),
+    )
+)
 # None, LZW, JPEG, deflate (twice), PackBits, LZMA and Zstandard. Each further one is more code
 # open to attack, and some decide by themselves how much memory they take.
 _COMPRESSIONS = frozenset({1, 5, _JPEG, 8, 32946, 32773, 34925, 50000})
 
 
-def read(file: BinaryIO, *, max_pixels: int, as_shown: bool) -> Raster | None:
+def read(
+    file: BinaryIO, *, max_pixels: int, as_shown: bool, hold: Callable[[int], None]
+) -> Raster | None:
     """The first picture of a TIFF as numbers.
 
     Args:
         file: at its beginning; left anywhere.
         max_pixels: limit for `raster.check_size`.
         as_shown: leave to Pillow whatever it shows as people expect.
+        hold: waits until so many pixels may be decoded.
 
     Returns:
         None where Pillow should read it, or at least say what is wrong with it.
@@ -41,13 +60,16 @@ def read(file: BinaryIO, *, max_pixels: int, as_shown: bool) -> Raster | None:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
-        with tifffile.TiffFile(file) as tif:
+        _check_tags(file)
+        with tifffile.TiffFile(file, **_NO_FURTHER_PAGES) as tif:
             page: Any = tif.pages.first
+            _check_sizes(page, tif.filehandle.size, max_pixels)
+            if page.compression in (_OLD_JPEG, _JPEG):
+                _check_jpegs(page, tif.filehandle, max_pixels)
+            hold(page.imagewidth * page.imagelength)
             if not _is_ours(page, as_shown):
                 return None
-            _check(page, tif.filehandle.size, max_pixels)
-            if page.compression == _JPEG:
-                _check_jpegs(page, tif.filehandle)
+            _check(page, tif.filehandle.size)
             return _raster(page)
     except UnreadableImage:
         raise
@@ -56,6 +78,28 @@ def read(file: BinaryIO, *, max_pixels: int, as_shown: bool) -> Raster | None:
         if isinstance(error, MemoryError):
             raise
         raise UnreadableImage(f"damaged TIFF ({_words(error)})") from None
+
+
+def _check_tags(file: BinaryIO) -> None:
+    """Refuses a directory whose values are too large, or are the same bytes again and again."""
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = 43 in head[2:4]
+    (at,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
+    file.seek(at)
+    (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+    entry = struct.Struct(order + ("2HQ8x" if big else "2HI4x"))
+    total = 0
+    for _ in range(min(count, 4097)):  # tifffile refuses more than 4,096
+        code, kind, values = entry.unpack(file.read(entry.size))
+        if code in _READ_AT_ONCE:
+            total += values * (1 if kind in _TEXT_TYPES else _COSTS.get(code, _NUMBER_COST))
+    file.seek(0)
+    if total > TIFF_TAG_BYTES:
+        raise UnreadableImage(
+            f"a TIFF with more in its tags than {TIFF_TAG_BYTES // MIB} MiB of text or "
+            f"{TIFF_TAG_BYTES // _NUMBER_COST} numbers"
+        )
 
 
 def _is_ours(page: Any, as_shown: bool) -> bool:
@@ -71,7 +115,31 @@ def _is_ours(page: Any, as_shown: bool) -> bool:
     return not (plain and as_shown)
 
 
-def _check(page: Any, file_size: int, max_pixels: int) -> None:
+def _check_sizes(page: Any, file_size: int, max_pixels: int) -> None:
+    """Refuses an image or tile that takes too many bytes decoded, whoever decodes it.
+
+    Pillow and tifffile cut strips to the image, whatever RowsPerStrip says, but not tiles.
+    """
+    bands = _largest(page, _BANDS)
+    stored = -(-_largest(page, _BITS) // 8)
+    size = max(stored, page.dtype.itemsize if page.dtype is not None else 1)
+    check_size(_largest(page, _WIDTH), _largest(page, _LENGTH), max_pixels, bands, size)
+    width, length = _largest(page, _TILE_WIDTH), _largest(page, _TILE_LENGTH)
+    check_size(width, length, max_pixels, bands, size, part="a tile of ")
+    if sum(min(count, file_size) for count in page.databytecounts) > max(
+        BYTES_PER_PIXEL * max_pixels, file_size
+    ):
+        raise UnreadableImage("damaged TIFF (its parts are the same bytes again and again)")
+
+
+def _largest(page: Any, tag: int) -> int:
+    """The largest value of a tag, 0 without it: readers differ on which of two tags counts."""
+    values = [there.value for there in page.tags.getall(tag, default=[])]
+    flat = [n for value in values for n in (value if isinstance(value, tuple) else (value,))]
+    return max(flat, default=0)
+
+
+def _check(page: Any, file_size: int) -> None:
     """Refuses what the header of a TIFF should not claim."""
     bands = page.samplesperpixel
     if bands < 1 or page.imagewidth < 1 or page.imagelength < 1:
@@ -85,10 +153,6 @@ def _check(page: Any, file_size: int, max_pixels: int) -> None:
             f"values of {page.bitspersample} bits, sample format {page.sampleformat}, are not "
             "supported"
         )
-    size = page.dtype.itemsize
-    check_size(page.imagewidth, page.imagelength, max_pixels, bands, size)
-    if page.is_tiled:
-        check_size(page.tilewidth, page.tilelength, max_pixels, bands, size)
     if page.compression not in _COMPRESSIONS:
         raise UnreadableImage(f"TIFF compression {_named(page.compression)} is not supported")
     ends = zip(page.dataoffsets, page.databytecounts, strict=False)
@@ -96,31 +160,28 @@ def _check(page: Any, file_size: int, max_pixels: int) -> None:
         raise UnreadableImage("truncated: the file ends before the image does")
 
 
-def _check_jpegs(page: Any, handle: Any) -> None:
-    """Refuses JPEG parts that claim to be larger than their place, and the memory for it."""
+def _check_jpegs(page: Any, handle: Any, max_pixels: int) -> None:
+    """Refuses JPEG parts that claim to be larger than their place, or are decoded for too long."""
     width, height = page.imagewidth, page.imagelength
     if page.is_tiled:
         width, height = page.tilewidth, page.tilelength
+    decoded = 0
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         handle.seek(offset)
-        found = _jpeg_size(handle.read(count))
-        if found is not None and (found[0] > width or found[1] > max(height, page.rowsperstrip)):
+        part = io.BytesIO(handle.read(min(count, handle.size)))
+        headers = jpeg.headers(part)
+        if headers is None:
+            columns, rows = width, height
+        else:
+            columns, rows = headers.width, headers.height
+        if columns > width or rows > height:
             raise UnreadableImage(
-                f"damaged TIFF (a JPEG of {found[0]} x {found[1]} pixels in a part of "
+                f"damaged TIFF (a JPEG of {columns} x {rows} pixels in a part of "
                 f"{width} x {height})"
             )
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in a JPEG's frame header, None where there is none."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        kind, (length,) = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return width, height
-        at += 2 + length
-    return None
+        part.seek(0)
+        decoded += jpeg.check(part) * columns * rows
+        jpeg.check_scans(decoded, max_pixels)
 
 
 def _raster(page: Any) -> Raster:

@@ -3,7 +3,7 @@
 import shutil
 import textwrap
 
-from vtcc import config
+from vtcc import bounds, config
 from vtcc.errors import VtccError
 
 
@@ -24,5 +24,13 @@ def run(match: str = "", *, explain: bool = False) -> None:
     for row in rows:
         print(f"{row.key}: {values[row.key]}")
         if explain:
-            text = f"{row.why} [{row.allowed or row.kind}]"
-            print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
+            print(_indented(f"{row.why} [{row.allowed or row.kind}]", width))
+    if explain and not match:
+        print("\nBounds on what others wrote, which no parameter sets (docs/security.md):")
+        for what, most in bounds.IN_WORDS:
+            print(f"{what}:")
+            print(_indented(most, width))
+
+
+def _indented(text: str, width: int) -> str:
+    return textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ")

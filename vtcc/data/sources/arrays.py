@@ -5,13 +5,17 @@ They are written as PNGs, numbered in the order of the files: a name must not te
 
 import gzip
 import io
+import itertools
+import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vtcc import bounds
 from vtcc.data.catalog import Card
 from vtcc.data.image_set import ImageSet
 from vtcc.data.sources import pickles
@@ -104,13 +108,18 @@ def _cifar_pickle(file: Path, key: bytes) -> tuple[np.ndarray, np.ndarray]:
         and images.shape[1] == 3072
         and isinstance(labels, list)
         and len(labels) == len(images)
-        and all(type(label) is int for label in labels)
+        and all(type(label) is int and 0 <= label < 2**31 for label in labels)
     ):
         raise VtccError(
             f"{file}: expected data (N, 3072) in bytes and N {key.decode()}, found "
-            f"{sorted(map(str, batch)) if isinstance(batch, dict) else type(batch).__name__}"
+            f"{_keys(batch) if isinstance(batch, dict) else type(batch).__name__}"
         )
     return images, np.array(labels, dtype=np.int64)
+
+
+def _keys(batch: dict[Any, Any]) -> str:
+    shown = sorted(str(key)[:40] for key in itertools.islice(batch, 8))
+    return f"{shown}" + (f" and {len(batch) - 8} more" if len(batch) > 8 else "")
 
 
 def stl10(card: Card, tree: Tree) -> ImageSet | None:
@@ -152,18 +161,59 @@ def read_mat(file: Path, *keys: str) -> dict[str, np.ndarray]:
     Raises:
         VtccError: when it is damaged or lacks one of them.
     """
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
-        values = loadmat(file, variable_names=keys)
+        _check_expanded(file)
+        kinds = {name: kind for name, _, kind in whosmat(file)}
+        numeric = [key for key in keys if kinds.get(key) in _MAT_NUMBERS]
+        # A cell in a cell in a cell ... would overflow the stack of scipy's reader.
+        values = loadmat(file, variable_names=numeric) if numeric else {}
+    except VtccError:
+        raise
     except Exception as error:
         # scipy raises anything from TypeError to zlib.error on damaged files.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise VtccError(f"{file}: not a readable MATLAB file ({reason}); fetch it again") from None
     for key in keys:
         if key not in values:
-            raise VtccError(f"{file}: holds no variable {key!r}; fetch it again")
+            raise VtccError(f"{file}: holds no variable {key!r} of numbers; fetch it again")
+        if not np.isfinite(values[key]).all():
+            raise VtccError(f"{file}: {key!r} holds numbers that are not finite; fetch it again")
     return values
+
+
+_MAT_NUMBERS = frozenset(
+    (
+        *("double", "single", "logical", "int8", "int16", "int32", "int64"),
+        *("uint8", "uint16", "uint32", "uint64"),
+    )
+)
+_MAT_COMPRESSED = 15
+
+
+def _check_expanded(file: Path) -> None:
+    """Refuses a MATLAB file (level 5) whose compressed elements expand to far more than it has."""
+    most, total = bounds.expanded_bytes(file.stat().st_size), 0
+    with file.open("rb") as content:
+        order = "<" if content.read(128)[126:] == b"IM" else ">"
+        while len(tag := content.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}2I", tag)
+            end = content.tell() + length
+            expand = zlib.decompressobj()
+            while kind == _MAT_COMPRESSED and (left := end - content.tell()) > 0:
+                packed = content.read(min(left, bounds.MIB))
+                if not packed:
+                    return
+                while packed:
+                    total += len(expand.decompress(packed, bounds.MIB))
+                    packed = expand.unconsumed_tail
+                    if total > most:
+                        raise VtccError(
+                            f"{file}: expands to more than {most >> 20} MiB, "
+                            f"{bounds.ARCHIVE_RATIO} times its size; it is not read"
+                        )
+            content.seek(end)
 
 
 def _files(
@@ -224,22 +274,31 @@ def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
     Raises:
         VtccError: when it is damaged, or holds something else.
     """
+    start = 4 + 4 * dimensions
+    most = bounds.expanded_bytes(path.stat().st_size)
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            content = gzip.GzipFile(fileobj=file) if packed else file
+            head = content.read(start)
+            # idx: two zero bytes, 8 for unsigned bytes, the number of dimensions, their lengths.
+            if head[:4] != bytes((0, 0, 8, dimensions)) or len(head) < start:
+                raise VtccError(f"{path}: not an idx file of bytes with {dimensions} dimensions")
+            shape = struct.unpack(f">{dimensions}I", head[4:])
+            size = math.prod(shape)
+            if size > most:
+                raise VtccError(
+                    f"{path}: claims {size >> 20} MiB, more than {bounds.ARCHIVE_RATIO} times its "
+                    "size; fetch it again"
+                )
+            data = content.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise VtccError(f"{path}: cannot be read ({error}); fetch it again") from None
-    start = 4 + 4 * dimensions
-    # idx: two zero bytes, 8 for unsigned bytes, the number of dimensions, then their lengths.
-    if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) < start:
-        raise VtccError(f"{path}: not an idx file of bytes with {dimensions} dimensions")
-    shape = struct.unpack(f">{dimensions}I", data[4:start])
-    if len(data) - start != int(np.prod(shape, dtype=np.int64)):
-        raise VtccError(
-            f"{path}: {len(data) - start} bytes for the shape {shape}; truncated? fetch it again"
-        )
-    return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
+    if len(data) != size:
+        found = f"{len(data)} bytes" if len(data) < size else "more bytes"
+        raise VtccError(f"{path}: {found} for the shape {shape}; truncated? fetch it again")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
 def png(image: np.ndarray) -> bytes:

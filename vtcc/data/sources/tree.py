@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from vtcc import bounds
 from vtcc.data import folder
 from vtcc.data.images import SUFFIXES
+from vtcc.errors import VtccError
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,22 @@ class Tree:
         return [f for f in self.files if PurePosixPath(f).suffix.lower() in SUFFIXES]
 
     def named(self, *names: str) -> Path | None:
-        """The file with one of these names that lies least deep, or None."""
+        """The file with one of these names that lies least deep, or None.
+
+        Raises:
+            VtccError: when it is larger than any that is read as a whole.
+        """
         hits = [f for f in self.files if PurePosixPath(f).name in names]
         best = min(hits, key=lambda f: (f.count("/"), f), default=None)
-        return self.root / best if best is not None else None
+        if best is None:
+            return None
+        file = self.root / best
+        if (size := file.stat().st_size) > bounds.DATASET_FILE_BYTES:
+            raise VtccError(
+                f"{file}: {size >> 20} MiB; allowed: {bounds.DATASET_FILE_BYTES >> 20}; is it the "
+                "file of this data set?"
+            )
+        return file
 
     def summary(self) -> str:
         """What it holds, in a few words: its files by suffix and the first of its folders."""

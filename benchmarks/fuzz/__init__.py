@@ -1,0 +1,1 @@
+"""`python -m benchmarks.fuzz`: damaged and hostile files against the readers."""

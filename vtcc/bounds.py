@@ -1,0 +1,99 @@
+"""What hostile input may take at most: every bound that no parameter sets, in one place.
+
+`vtcc params --explain` states them, docs/security.md says what each one stops. Beside them
+`validate.max_pixels` bounds an image, and options of `vtcc api` bound a request.
+"""
+
+MIB = 1 << 20
+
+# Images
+BYTES_PER_PIXEL = 8  # of all bands: 16-bit colour with alpha
+IMAGE_SIDE = 1 << 18
+IMAGE_FILE_BYTES = 64 * MIB  # or BYTES_PER_PIXEL x max_pixels, where that is more
+IMAGE_PARTS = 16_384
+JPEG_SCANS = 32
+JPEG_EXIF_SEGMENTS = 256
+TIFF_TAG_BYTES = 16 * MIB  # of text; a number counts as 16
+
+# Archives
+ARCHIVE_RATIO = 100
+ARCHIVE_FREE_BYTES = 1024 * MIB
+ARCHIVE_ENTRIES = 2_000_000
+ARCHIVE_ENTRY_BYTES = 4096  # a block of a file system
+ARCHIVE_DEPTH = 64
+TAR_HEADER_BYTES = 1 * MIB
+TAR_HEADERS = 16
+TAR_COMMON_KEYS = 64
+TAR_DIGITS = 256
+DICTIONARY_BYTES = 128 * MIB
+
+# Files of data sets
+DATASET_FILE_BYTES = 2048 * MIB
+EXPANDED_BYTES = 64 * MIB
+
+
+def image_file_bytes(max_pixels: int) -> int:
+    """Bytes that the file of an image may have, where its reader takes it as a whole."""
+    return max(IMAGE_FILE_BYTES, BYTES_PER_PIXEL * max_pixels)
+
+
+def unpacked_bytes(size: int) -> int:
+    """Bytes that an archive may unpack to.
+
+    Args:
+        size: of the archive. Photos hardly compress: one that grows a hundredfold is a trap.
+    """
+    return max(ARCHIVE_FREE_BYTES, ARCHIVE_RATIO * size)
+
+
+def expanded_bytes(size: int) -> int:
+    """Bytes that a compressed file of a data set may hold.
+
+    Args:
+        size: of the file.
+    """
+    return max(EXPANDED_BYTES, ARCHIVE_RATIO * size)
+
+
+IN_WORDS = (
+    (
+        "an image",
+        f"at most validate.max_pixels pixels and {BYTES_PER_PIXEL} bytes per pixel in all bands, "
+        f"of a TIFF's tile too; a side of at most {IMAGE_SIDE} pixels; all images that are decoded "
+        "at a time together have at most validate.max_pixels pixels",
+    ),
+    (
+        "the file of an image",
+        f"at most {IMAGE_FILE_BYTES // MIB} MiB, or {BYTES_PER_PIXEL} x validate.max_pixels where "
+        "that is more; a TIFF may be larger, as only its first picture is read; at most "
+        f"{IMAGE_PARTS} segments, chunks or blocks beside the pixels",
+    ),
+    (
+        "a JPEG",
+        f"at most {JPEG_EXIF_SEGMENTS} segments of EXIF; its scans together have at most "
+        f"{JPEG_SCANS} x validate.max_pixels pixels",
+    ),
+    (
+        "a TIFF",
+        f"at most {TIFF_TAG_BYTES // MIB} MiB of text or {TIFF_TAG_BYTES // 16} numbers in the "
+        f"tags that describe the picture; its parts have at most {BYTES_PER_PIXEL} x "
+        "validate.max_pixels bytes",
+    ),
+    (
+        "an archive",
+        f"unpacks to at most {ARCHIVE_FREE_BYTES // MIB} MiB, or {ARCHIVE_RATIO} times its size "
+        f"where that is more, each file of it counted with at least {ARCHIVE_ENTRY_BYTES} bytes; "
+        f"at most {ARCHIVE_ENTRIES} files in a zip; paths of at most {ARCHIVE_DEPTH} parts; "
+        f"dictionaries of LZMA of at most {DICTIONARY_BYTES // MIB} MiB",
+    ),
+    (
+        "a tar",
+        f"at most {TAR_HEADERS} headers and {TAR_HEADER_BYTES // MIB} MiB of them for a file, "
+        f"numbers of at most {TAR_DIGITS} digits, {TAR_COMMON_KEYS} keys that all files share",
+    ),
+    (
+        "a file of arrays (idx, MATLAB, CIFAR's)",
+        f"at most {DATASET_FILE_BYTES // MIB} MiB; holds at most {EXPANDED_BYTES // MIB} MiB, or "
+        f"{ARCHIVE_RATIO} times its size where that is more",
+    ),
+)

@@ -1,0 +1,58 @@
+"""How many parts the file of an image has beside its pixels: Pillow keeps an object of each."""
+
+import struct
+from typing import BinaryIO
+
+from vtcc import bounds
+from vtcc.data.raster import UnreadableImage
+
+PNG, GIF = b"\x89PNG\r\n\x1a\n", b"GIF8"
+_PICTURES = (b"IDAT", b"fdAT", b"fcTL")
+
+
+def check(file: BinaryIO, head: bytes) -> None:
+    """Refuses a PNG of too many chunks beside pixels, a GIF of too many blocks before them.
+
+    Args:
+        file: at its beginning, and again afterwards. head: its first bytes.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    if head.startswith(PNG):
+        parts = _chunks(file)
+    elif head.startswith(GIF):
+        parts = _blocks(file)
+    else:
+        return
+    file.seek(0)
+    if parts > bounds.IMAGE_PARTS:
+        raise UnreadableImage(f"more than {bounds.IMAGE_PARTS} parts beside its pixels")
+
+
+def _chunks(file: BinaryIO) -> int:
+    file.seek(len(PNG))
+    parts = 0
+    while len(head := file.read(8)) == 8 and parts <= bounds.IMAGE_PARTS:
+        length, kind = struct.unpack(">I4s", head)
+        parts += kind not in _PICTURES
+        file.seek(length + 4, 1)
+    return parts
+
+
+def _blocks(file: BinaryIO) -> int:
+    flags = file.read(13)[10:11]
+    if flags and flags[0] & 0x80:
+        file.seek(3 << ((flags[0] & 7) + 1), 1)
+    parts, inside = 0, False
+    while (byte := file.read(1)) and parts <= bounds.IMAGE_PARTS:
+        parts += 1
+        if inside:
+            inside = byte != b"\0"
+            file.seek(byte[0], 1)
+        elif byte == b"!":  # an extension: its kind, then blocks, each behind its length
+            file.read(1)
+            inside = True
+        elif byte in b",;":
+            break
+    return parts
