@@ -294,6 +294,52 @@ def test_a_wrong_pickle_is_refused(places, data, message):
         find(shrink("cifar10"), places)
 
 
+class Calls:
+    """Pickles as a call of anything."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+def array_of(state):
+    reconstruct = np.zeros(1).__reduce__()[0]
+    return pickle.dumps(Calls(reconstruct, (np.ndarray, (0,), b"b"), state), 2)
+
+
+WIDE = (40_000, 40_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (pickle.dumps(Calls(np.ndarray, (WIDE,)), 2), "not callable"),
+        (array_of((1, WIDE, np.dtype("u1"), False, b"x")), "buffer size does not match"),
+        (array_of((1, WIDE, np.dtype("O"), False, [])), "something other than numbers"),
+        (array_of((1, WIDE, np.dtype("u1"), False, [])), "content is not bytes"),
+        (b"\x80\x02]r\xff\xff\xff\x7f.", "index 2147483647 in a file of 9 bytes"),
+        (b"\x80\x02B\xff\xff\xff\x7f.", "not a readable pickle"),
+        (b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b".", "nested more than 20 deep"),
+        (b"\x80\x02})" + b"\x85" * 500_000 + b"K\x01s.", "nested more than 20 deep"),
+        (b"\x80\x02})" + b"2\x86" * 7 + b"K\x01s.", "a key that is not plain"),
+        (b"\x80\x04\x8f(K\x01\x90.", "a set, or a key that is not plain"),
+    ],
+)
+def test_a_small_pickle_takes_no_more_than_its_size(tmp_path, data, message):
+    import tracemalloc
+
+    (tmp_path / "batch").write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(VtccError, match=message):
+            pickles.read(tmp_path / "batch")
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(data) + 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_pickle_of_python_2_is_read(tmp_path):
     # As cPickle of Python 2 wrote CIFAR: str for keys and for the array's bytes.
     text = (
