@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vtcc.atomic import atomic_file
+from vtcc.atomic import atomic_file, sole_writer
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
 from vtcc.version import __version__
@@ -87,7 +87,7 @@ def write(predictor: Predictor, out: Path) -> dict[str, float]:
         if importlib.util.find_spec(package) is None:
             raise VtccError(f"{package} is not installed; run: pip install 'vtcc[onnx]'")
     try:
-        with atomic_file(out) as building:
+        with sole_writer(out), atomic_file(out) as building:
             _export(predictor, building)
             return _check(predictor, building)
     except OSError as error:
