@@ -122,3 +122,29 @@ def test_two_at_once_are_refused_before_anything_is_looked_at(
             run()
         assert sorted(tmp_path.rglob("*")) == before, verb
     seen.assert_not_called()
+
+
+def test_nobody_else_begins_before_the_work_is_deleted(tmp_path, monkeypatch):
+    photos, out, refused = tmp_path / "photos", tmp_path / "out", []
+    photos.mkdir()
+    for i in range(12):
+        (photos / f"{i}.png").write_bytes(b"")
+
+    def another():
+        try:
+            with sole_writer(out, "busy"):
+                refused.append("")
+        except VtccError as error:
+            refused.append(str(error))
+
+    def work(options, listed, given, work, started):
+        """Stands for all of `_run`, whose last step is to delete its work directory."""
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(cluster, "_run", create_autospec(cluster._run, side_effect=work))
+    assert cluster.run(Options(photos, clusters=3, out=out)) == out
+    another()
+    assert refused == ["busy", ""]
+    assert [p.name for p in tmp_path.iterdir()] == ["photos"]
