@@ -127,6 +127,8 @@ def on_a_full_disk(verb: Verb, size: int) -> int:
         for stream in (1, 2):
             os.dup2(writing, stream)
         os.close(writing)
+        # Those of the parent may have been files, in which Python would look for its place.
+        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     pid = victim.start(verb.room, limit, verb.words)
@@ -328,15 +330,16 @@ def rooms(root: Path) -> tuple[list[Verb], set[str]]:
     edits = {"format": 1, "model": result.digest(model), "edits": [edit]}
     (place / "edits.json").write_text(json.dumps(edits))
 
+    out = place / "results"
+
     def unrefined() -> None:
         """The edits are for a state that is no more once they were applied."""
-        out = place / "results"
         if out.exists() and digest(out) != whole_digest:
             shutil.rmtree(out)
             shutil.copytree(results, out)
 
     line = ["refine", "results", "--edits", "edits.json"]
-    verbs.append(Verb("refine", place, line, place / "results", unrefined, {whole_digest}))
+    verbs.append(Verb("refine", place, line, out, unrefined, {whole_digest}))
 
     place = room("predict", (results / "assignments.csv", "table.csv"))
     line = ["predict", str(images), "--model", str(model), "--out", "table.csv"]
