@@ -8,8 +8,9 @@ export PATH := $(BIN):$(PATH)
 MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
+MINUTES ?= 5
 
-.PHONY: help setup repro test test-slow fuzz lint format ui api serve runs seeds study results performance clean
+.PHONY: help setup repro test test-slow fuzz chaos lint format ui api serve runs seeds study results performance clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -49,6 +50,9 @@ lint: setup  ## style, types, rules between rooms, dead code, dependencies
 	@lint-imports --no-cache --no-logo
 	@vulture
 	@deptry .
+
+chaos: setup  ## kill -9, full disks and two at once in verbs that write: make chaos MINUTES=30
+	@OMP_NUM_THREADS=1 python -m tests.kill.chaos $(MINUTES)
 
 format: setup  ## rewrite files in the project's style
 	@ruff check --fix . && ruff format .

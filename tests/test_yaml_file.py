@@ -111,6 +111,35 @@ def test_params_yaml_takes_what_dvc_writes(tmp_path, monkeypatch):
     assert config.load().train.optimizer.learning_rate == 1e-05
 
 
+def doubled(pair):
+    """Forty lines, each of which holds the one before twice."""
+    return "a0: &a0 {x: 1}\n" + "".join(
+        f"a{i + 1}: &a{i + 1} {pair.format(i)}\n" for i in range(40)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "[" * 400 + "]" * 400, "not valid YAML: nested too deeply"),
+        ("\n".join(" " * i + "a:" for i in range(400)), "not valid YAML: nested too deeply"),
+        ("a: " + "9" * 5000, "line 1, column 4: '9{39}: a number of 5000 digits; allowed: 100"),
+        ("a: 0x" + "f" * 5000, "line 1, column 4: '0xf{37}: a number of 5002 digits"),
+        ("a: 1\nb: 9999-99-99", "line 2, column 4: '9999-99-99': month must be in 1..12"),
+        ("a: !!int x", "line 1, column 4: 'x': invalid literal for int"),
+        ("a: &a [*a]", "line 1: an alias inside of what it stands for"),
+        (doubled("[*a{0}, *a{0}]"), "more than 100000 values, with those that aliases repeat"),
+        (doubled("{{<<: [*a{0}, *a{0}]}}"), "more than 100000 values, with those that aliases"),
+    ],
+)
+def test_values_that_cannot_be_are_one_line(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(VtccError, match=message) as caught:
+        yaml_file.read(tmp_path / "params.yaml")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
 def test_what_is_no_file_is_one_line(tmp_path):
     with pytest.raises(VtccError, match=r"cannot be read \(Is a directory\)"):
         yaml_file.read(tmp_path)

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +32,12 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
     except OSError as error:
-        if error.errno not in _SURROUNDINGS:
+        # copytree gathers (from, to, reason) of each file that it could not copy, without a number.
+        gathered = isinstance(error, shutil.Error) and isinstance(error.args[0], list)
+        if not gathered and error.errno not in _SURROUNDINGS:
             raise
-        print(f"error: {error}; free space or permissions, then re-run", file=sys.stderr)
+        reason = error.args[0][0][-1] if gathered else error
+        print(f"error: {reason}; free space or permissions, then re-run", file=sys.stderr)
         sys.exit(1)
 
 

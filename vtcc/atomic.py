@@ -1,12 +1,69 @@
-"""Files and directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all, replaced by one process at a time."""
 
 import contextlib
 import errno
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from vtcc.errors import VtccError
+
+# File systems that have no locks: there `sole_writer` settles nothing, as others may be at work.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@contextmanager
+def sole_writer(target: Path, busy: str = "") -> Iterator[None]:
+    """Alone with a file or directory that is looked at, and then replaced.
+
+    First it is settled what a killed writer left beside it: a directory that had stepped aside for
+    one that never came is back, and what is half-written is gone. The same thread may enter again.
+
+    Args:
+        target: may be missing; the directory it is in may not.
+        busy: what is said where another process writes it; empty: wait for that one.
+
+    Raises:
+        VtccError: where another process writes it.
+        OSError: when nothing can be written beside it.
+    """
+    from vtcc.process import locks
+
+    target = _named(target)
+    lock = _beside(target, "lock")
+    with contextlib.ExitStack() as held:
+        try:
+            exclusive = locks.exclusive(lock, wait=not busy, nests=True, keep=False)
+            if held.enter_context(exclusive):
+                _settle(target)
+        except locks.BusyError:
+            raise VtccError(busy) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+
+
+@contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """Yields an empty directory beside `target`, for `replace_directory` inside the block.
+
+    Its name is its own: what two processes write could not be mixed even where a file system has
+    no locks. It is deleted where it did not become `target`.
+    """
+    target = _named(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(target):
+        place = _unused(target)
+        place.mkdir()
+        try:
+            yield place
+        finally:
+            remove(place)
 
 
 @contextmanager
@@ -14,32 +71,88 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """Yields an empty directory that becomes `target` when the block ends without an error.
 
     It is built as a hidden sibling, so that the final renaming stays on one file system. An
-    existing `target` is replaced as a whole; after an error it is left as it was. What a killed
-    run left behind is cleared by the next one.
+    existing `target` is replaced as a whole; after an error it is left as it was. Another process
+    that writes `target` is waited for.
     """
-    building = target.with_name(f".{target.name}.building")
-    remove(building)
-    building.mkdir(parents=True)
-    try:
-        yield building
-    except BaseException:
-        remove(building)
-        raise
-    replace_directory(building, target)
+    with building(target) as place:
+        yield place
+        replace_directory(place, target)
 
 
-def replace_directory(building: Path, target: Path) -> None:
-    """Renames `building` to `target` on the same file system, replacing what is there."""
+def replace_directory(place: Path, target: Path) -> None:
+    """Renames `place` to `target` on the same file system, replacing what is there.
+
+    After a kill `sole_writer` brings the former `target` back, after an error it never left.
+    """
+    target = _named(target)
     if os.path.lexists(target):
         # A directory cannot be renamed over one with content: that one steps aside first.
-        old = target.with_name(f".{target.name}.old")
+        old = _beside(target, "old")
         remove(old)
-        target.replace(old)
-        building.replace(target)
-        remove(old)
+        try:
+            target.replace(old)
+            place.replace(target)
+        except BaseException:
+            _bring_back(old, target)
+            raise
+        _discard(old, target)
     else:
-        building.replace(target)
+        place.replace(target)
     sync_directory(target.parent)
+
+
+def restore(target: Path) -> None:
+    """Brings a directory back that a killed writer left aside; a writer at work is waited for.
+
+    For those who only read: without a leftover nothing is touched.
+    """
+    target = _named(target)
+    if not os.path.lexists(target) and os.path.lexists(_beside(target, "old")):
+        with sole_writer(target):
+            pass
+
+
+def _settle(target: Path) -> None:
+    """Ends what killed writers of `target` began; nobody else may be writing it."""
+    old = _beside(target, "old")
+    if os.path.lexists(old):
+        if os.path.lexists(target):
+            _discard(old, target)
+        else:
+            _bring_back(old, target)
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.building")
+    with os.scandir(target.parent) as entries:
+        left = [Path(entry) for entry in entries if ours.fullmatch(entry.name)]
+    for path in left:
+        remove(path)
+
+
+def _bring_back(old: Path, target: Path) -> None:
+    if os.path.lexists(old) and not os.path.lexists(target):
+        old.replace(target)
+
+
+def _discard(old: Path, target: Path) -> None:
+    """Deletes it under another name: what is called .old is whole at any moment."""
+    place = _unused(target)
+    old.replace(place)
+    remove(place)
+
+
+def _named(target: Path) -> Path:
+    """Absolute, so that all who mean it have one name for its lock."""
+    whole = Path(os.path.abspath(target))  # noqa: PTH100 - a link is replaced, not what it means
+    if not whole.name:
+        raise VtccError(f"{target}: cannot be replaced; name a folder or file in it")
+    return whole
+
+
+def _beside(target: Path, ending: str) -> Path:
+    return target.with_name(f".{target.name}.{ending}")
+
+
+def _unused(target: Path) -> Path:
+    return _beside(target, f"{secrets.token_hex(4)}.building")
 
 
 @contextmanager
@@ -48,16 +161,17 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
     After an error `target` is what it was, and nothing else is left.
     """
+    target = _named(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = target.with_name(f".{target.name}.building")
+    place = _unused(target)
     try:
-        yield building
-        with building.open("rb") as file:
+        yield place
+        with place.open("rb") as file:
             os.fsync(file.fileno())
-        building.replace(target)
+        place.replace(target)
         sync_directory(target.parent)
     finally:
-        building.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:
@@ -88,28 +202,17 @@ def leftovers(directory: Path) -> list[Path]:
 
 
 def sweep(*targets: Path) -> None:
-    """Clears what killed writers of these files or directories left beside them.
-
-    A directory whose replacement was cut off between two renamings gets its old content back.
-    """
+    """Settles what killed writers of these files or directories left, as `sole_writer` does."""
     for target in targets:
-        restore(target)
-        for end in ("building", "old"):
-            with contextlib.suppress(NotADirectoryError):
-                remove(target.with_name(f".{target.name}.{end}"))
-
-
-def restore(target: Path) -> None:
-    """Puts a directory back that stepped aside for one that never came."""
-    old = target.with_name(f".{target.name}.old")
-    if os.path.lexists(old) and not os.path.lexists(target):
-        old.replace(target)
+        if target.parent.is_dir():
+            with sole_writer(target):
+                pass
 
 
 def write_text(target: Path, text: str) -> None:
     """Writes a UTF-8 file in one step, making its directory when needed."""
-    with atomic_file(target) as building:
-        building.write_text(text, encoding="utf-8", newline="")
+    with atomic_file(target) as place:
+        place.write_text(text, encoding="utf-8", newline="")
 
 
 def remove(path: Path) -> None:

@@ -31,9 +31,20 @@ _RESOLVERS = (
 )
 _CHANGED = {_TAG + name for name, _, _ in _RESOLVERS}
 
+LONGEST_NUMBER = 100  # digits; no parameter has 20
+MOST_VALUES = 100_000  # in a text, those that aliases repeat counted each time
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's plain values, and an error for a key written twice, of which one would win."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Says where a value stands that is none, such as the date 9999-99-99."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, OverflowError) as error:
+            what = f"{node.value!r:.40}: {error}" if isinstance(node.value, str) else str(error)
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
 
 
 class _Dumper(yaml.SafeDumper):
@@ -51,16 +62,19 @@ for _name, _pattern, _first in _RESOLVERS:
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     digits = loader.construct_scalar(node).replace("_", "").lower()
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits; allowed: {LONGEST_NUMBER}")
     sign, digits = (-1 if digits.startswith("-") else 1), digits.lstrip("+-")
     base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2])
     return sign * (int(digits[2:], base) if base else int(digits))
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(k) for k, _ in node.value if k.tag != _TAG + "merge"]
-    for i, key in enumerate(keys):
-        if key in keys[:i]:
-            raise yaml.YAMLError(f"key {key!r} is written twice{node.start_mark}")
+    seen = set()
+    for key in [loader.construct_object(k) for k, _ in node.value if k.tag != _TAG + "merge"]:
+        if key in seen:
+            raise yaml.YAMLError(f"key {key!r:.40} is written twice{node.start_mark}")
+        seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
@@ -72,12 +86,44 @@ def parse(text: str) -> Any:
     """The plain values in a text.
 
     Raises:
-        yaml.YAMLError: when it is not YAML.
+        yaml.YAMLError: when it is not YAML, or holds more than MOST_VALUES values.
     """
     try:
-        return yaml.load(text, _Loader)
-    except (ValueError, TypeError, RecursionError) as error:  # a date that is none, a list as key
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count(node, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except (ValueError, TypeError) as error:  # a list as key
         raise yaml.YAMLError(str(error)) from None
+
+
+def _count(node: yaml.Node, counts: dict[int, int]) -> int:
+    """How many values a node holds, what aliases stand for counted wherever it stands.
+
+    Some lines of aliases of aliases would else take all memory once they are merged or printed.
+    """
+    if id(node) in counts:
+        if not counts[id(node)]:
+            where = f"line {node.start_mark.line + 1}"
+            raise yaml.YAMLError(f"{where}: an alias inside of what it stands for")
+        return counts[id(node)]
+    counts[id(node)] = 0  # until it is counted
+    count = 1
+    if isinstance(node, yaml.CollectionNode):
+        for entry in node.value:
+            for inner in entry if isinstance(entry, tuple) else (entry,):
+                count += _count(inner, counts)
+    if count > MOST_VALUES:
+        raise yaml.YAMLError(f"more than {MOST_VALUES} values, with those that aliases repeat")
+    counts[id(node)] = count
+    return count
 
 
 def read(path: Path) -> Any:

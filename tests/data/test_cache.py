@@ -109,9 +109,10 @@ def test_an_error_leaves_the_old_cache_and_no_traces(tmp_path):
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path):
-    (tmp_path / ".cache.building").mkdir()
-    (tmp_path / ".cache.building/junk").write_text("x")
+    (tmp_path / ".cache.0123abcd.building").mkdir()
+    (tmp_path / ".cache.0123abcd.building/junk").write_text("x")
     write(tmp_path / "cache")
+    assert [p.name for p in tmp_path.iterdir()] == ["cache"]
     assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == [
         "cache.json",
         "images.npy",

@@ -138,6 +138,9 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
         (json.dumps({"format": 2, "model": "m", "edits": [1]}), "format 2; this vtcc reads 1"),
         (json.dumps({"format": 1, "model": "n", "edits": [1]}), "made for another model"),
         (json.dumps({"format": 1, "model": "m", "edits": []}), "holds no edits"),
+        ("[" * 100_000, "nested more than 50 deep"),
+        ('{"edits": ' + "[" * 500 + "]" * 500 + "}", "nested more than 50 deep"),
+        ('{"format": ' + "9" * 5000 + "}", "not readable as JSON .Exceeds the limit"),
     ],
 )
 def test_files_that_are_no_edits(tmp_path, text, message):

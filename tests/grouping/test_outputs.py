@@ -1,12 +1,14 @@
 """Folders by cluster, and what refine works from."""
 
+import csv
+import json
 import os
 
 import numpy as np
 import pytest
 
 from vtcc.errors import VtccError
-from vtcc.grouping import intake, outputs
+from vtcc.grouping import assignments, intake, outputs
 from vtcc.grouping.clusters import Applied
 
 
@@ -54,6 +56,26 @@ def test_every_image_has_a_place_of_its_own(images, tmp_path, copies):
     assert {"a__b.jpg", "a__b (2).jpg", "A__B (3).jpg", "plain", "%FF.jpg"} < shown
     assert len({name.casefold() for name in shown}) == len(names)
     assert max(len(os.fsencode(name)) for name in shown) <= 204
+
+
+def test_a_csv_holds_no_formulas_and_its_paths_name_the_same_files(tmp_path):
+    beginnings = ["=", "+", "-", "@", "\t", "\r", "\n"]
+    names = [f"{c}a,1.png" for c in beginnings] + ["plain.png", "a/=b.png", "./c.png"]
+    titles = {k: f"{c}HYPERLINK(1)" for k, c in enumerate(beginnings)} | {7: "a=b"}
+    clusters = [*range(7), 7, 7, 7]
+    outputs.tables(tmp_path, assigned(names, clusters, titles))
+    with (tmp_path / "assignments.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["file"] for row in table] == [f"./{n}" for n in names[:7]] + names[7:]
+    assert [row["name"] for row in table] == [f"'{titles[k]}" for k in range(7)] + ["a=b"] * 3
+    cells = [cell for row in table for cell in row.values()]
+    assert not [cell for cell in cells if cell.startswith(tuple(beginnings))]
+    for suffix in assignments.SUFFIXES:
+        read = assignments.read(tmp_path / f"assignments{suffix}")
+        assert [row.file for row in read] == names, suffix
+        assert [row.cluster for row in read] == clusters
+    plain = json.loads((tmp_path / "assignments.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in plain] == [titles[k] for k in clusters]
 
 
 def test_an_earlier_listing_is_found_again(images, tmp_path):

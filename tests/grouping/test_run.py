@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
 from tests.fakes import stand_in
-from vtcc import config
+from vtcc import atomic, config
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, outputs, result, workdir
 from vtcc.grouping import run as cluster
@@ -203,8 +204,9 @@ def test_edits_reach_tables_page_and_model(photos, made, tmp_path):
 
 def test_a_finished_run_is_not_overwritten_by_chance(photos, made):
     with pytest.raises(VtccError, match="there are results already"):
-        workdir.place(Options(photos))
-    assert workdir.place(Options(photos, overwrite=True)) == made
+        workdir.refuse_taken(made, Options(photos))
+    workdir.refuse_taken(made, Options(photos, overwrite=True))
+    assert workdir.place(Options(photos)) == made
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +362,59 @@ def test_a_new_name_moves_no_image(made, renamed):
             for column in rounded:
                 assert float(before[column]) == pytest.approx(float(after[column]), abs=2e-6)
     assert (outputs.Embedding.load(results).base == embedding.base).all()
+
+
+def test_refine_on_a_full_disk_is_one_line_and_the_old_results_stay(renamed, monkeypatch, capsys):
+    from vtcc.__main__ import main
+
+    results, edits = renamed
+    before = {f: f.read_bytes() for f in results.rglob("*") if f.is_file()}
+    monkeypatch.setattr(shutil, "copyfile", lambda source, target, **how: full_disk(source, target))
+    monkeypatch.setattr("sys.argv", ["vtcc", "refine", str(results), "--edits", str(edits)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: [Errno 28] No space left on device; free space or permissions, then re-run\n"
+    )
+    assert {f: f.read_bytes() for f in results.rglob("*") if f.is_file()} == before
+    assert sorted(f.name for f in results.parent.iterdir()) == ["edits.json", "results"]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def test_refine_that_was_killed_between_two_renames_loses_nothing(
+    photos, renamed, monkeypatch, tmp_path
+):
+    results, edits = renamed
+    before, real = rows(results), os.replace
+
+    def replaced(source, target):
+        if Path(target) == results:
+            raise Killed  # the old results have stepped aside, the new ones are not there yet
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", create_autospec(os.replace, side_effect=replaced))
+        for cleaning in ("remove", "_bring_back"):
+            patch.setattr(atomic, cleaning, create_autospec(getattr(atomic, cleaning)))
+        with pytest.raises(Killed):
+            refine.run(results, edits)
+    assert not results.exists()
+    # Who reads has them again, and so has who writes.
+    predict.run([photos / "00.png"], str(results / "model"), out=tmp_path / "p.csv")
+    assert rows(results) == before
+    results.rename(results.with_name(".results.old"))
+    with pytest.raises(VtccError, match="there are results already"):
+        cluster.run(Options(photos, out=results))
+    (results / ".folders.0123abcd.building").mkdir()  # of a run that was killed copying images
+    results.rename(results.with_name(".results.old"))
+    refine.run(results, edits)
+    assert rows(results) == renamed_rows(before)
+    assert not [*results.rglob(".*")]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["edits.json", "p.csv", "results"]
 
 
 def test_results_without_the_kept_assignment_can_be_refined(made, renamed):

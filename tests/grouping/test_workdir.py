@@ -1,12 +1,20 @@
 """What an interrupted `vtcc cluster` keeps, and what of it is used again."""
 
+import threading
+from unittest.mock import create_autospec
+
 import numpy as np
 import pytest
 
 from tests.fakes import stand_in
-from vtcc.grouping import count, learn, workdir
+from vtcc.atomic import sole_writer
+from vtcc.errors import VtccError
+from vtcc.grouping import count, intake, learn, workdir
+from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.grouping.training import Trained
+from vtcc.scale import ray
+from vtcc.verbs import export, predict, refine
 
 H = np.repeat(np.eye(3, 8), 20, axis=0) + np.random.default_rng(0).normal(0, 0.05, (60, 8))
 
@@ -74,3 +82,69 @@ def test_other_options_start_afresh(tmp_path, capsys):
     workdir.resume_or_restart(work, Options(tmp_path, seed=2), "digest")
     assert not (work / "begun").exists()
     assert "starting afresh" in capsys.readouterr().out
+
+
+@pytest.fixture
+def other_writer(tmp_path):
+    """Somebody else is writing OUT and OUT.csv, until the test has ended."""
+    held, done = threading.Event(), threading.Event()
+
+    def write():
+        with sole_writer(tmp_path / "out"), sole_writer(tmp_path / "out.csv"):
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert held.wait(60)
+    yield
+    done.set()
+    thread.join()
+
+
+def test_two_at_once_are_refused_before_anything_is_looked_at(
+    tmp_path, other_writer, monkeypatch, capsys
+):
+    photos, out, table = tmp_path / "photos", tmp_path / "out", tmp_path / "out.csv"
+    photos.mkdir()
+    seen = create_autospec(intake.listed)
+    monkeypatch.setattr(intake, "listed", seen)
+    before = sorted(tmp_path.rglob("*"))
+    verbs = {
+        "cluster": lambda: cluster.run(Options(photos, out=out, overwrite=True)),
+        "refine": lambda: refine.run(out, tmp_path / "edits.json"),
+        "predict": lambda: predict.run([photos], "none", out=table),
+        "predict --ray": lambda: ray.run([photos], "none", out=table),
+        "export": lambda: export.run("none", with_encoder=out),
+    }
+    for verb, run in verbs.items():
+        with pytest.raises(VtccError, match=r"another (`vtcc|process).* wait for it"):
+            run()
+        assert sorted(tmp_path.rglob("*")) == before, verb
+    seen.assert_not_called()
+
+
+def test_nobody_else_begins_before_the_work_is_deleted(tmp_path, monkeypatch):
+    photos, out, refused = tmp_path / "photos", tmp_path / "out", []
+    photos.mkdir()
+    for i in range(12):
+        (photos / f"{i}.png").write_bytes(b"")
+
+    def another():
+        try:
+            with sole_writer(out, "busy"):
+                refused.append("")
+        except VtccError as error:
+            refused.append(str(error))
+
+    def work(options, listed, given, work, started):
+        """Stands for all of `_run`, whose last step is to delete its work directory."""
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(cluster, "_run", create_autospec(cluster._run, side_effect=work))
+    assert cluster.run(Options(photos, clusters=3, out=out)) == out
+    another()
+    assert refused == ["busy", ""]
+    assert [p.name for p in tmp_path.iterdir()] == ["photos"]

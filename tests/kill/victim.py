@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +54,10 @@ def prepare(project: Path) -> None:
         writer.finish()
 
 
-def start(project: Path, before: Callable[[], None] | None = None) -> int:
-    """Forks a process that runs `vtcc train` in `project`; returns its id.
+def start(
+    project: Path, before: Callable[[], None] | None = None, words: Sequence[str] = ("train",)
+) -> int:
+    """Forks a process that runs `vtcc WORDS` in `project`; returns its id.
 
     Args:
         before: called in that process first.
@@ -73,7 +75,7 @@ def start(project: Path, before: Callable[[], None] | None = None) -> int:
         os.dup2(log, 2)
         if before:
             before()
-        sys.argv = ["vtcc", "train"]
+        sys.argv = ["vtcc", *words]
         vtcc_main()
         status = 0
     except SystemExit as ended:

@@ -32,6 +32,10 @@ def body(images):
     return {"dataframe_records": [{"image": base64.b64encode(i).decode()} for i in images]}
 
 
+def asking(**params):
+    return {**body([png(toy.images(1)[0])]), "params": params}
+
+
 @pytest.fixture
 def server(served, client):  # noqa: F811
     model = api.Served(served[0], SETTINGS)
@@ -69,6 +73,15 @@ def large():
         ({"json": {"dataframe_records": [{"image": 7}]}}, 400, ""),
         ({"json": {"dataframe_records": [{"image": "###"}]}}, 400, "row 0"),
         ({"json": body([large()])}, 400, "pixels"),
+        ({"json": asking(batch_size=0)}, 400, "batch_size: found 0; allowed: whole numbers from 1"),
+        ({"json": asking(batch_size=-3)}, 400, "batch_size: found -3; allowed"),
+        ({"json": asking(batch_size=2.5)}, 400, "batch_size: found 2.5; allowed"),
+        ({"json": asking(batch_size=True)}, 400, "batch_size: found True; allowed"),
+        ({"json": asking(batch_size="all")}, 400, "batch_size: found 'all'; allowed"),
+        ({"json": asking(batchsize=8)}, 400, "params: found 'batchsize'; allowed: batch_size"),
+        ({"json": asking(batch_size=10**400)}, 400, "allowed: whole numbers from 1 to 65536"),
+        ({"json": {**body([b"x"]), "params": [1]}}, 400, ""),
+        ({"content": b"[" * 50_000, "headers": {"Content-Type": "application/json"}}, 400, ""),
         ({"json": body([b"x"] * 17)}, 400, "17 images in a request; allowed: 16"),
         ({"content": b"", "headers": {"Content-Type": "application/json"}}, 400, ""),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, ""),
@@ -98,8 +111,14 @@ def test_a_body_of_unknown_length_is_cut_off(server):
     assert answer.status_code == 413
 
 
-def test_a_foreign_name_is_refused(server):
-    assert server.get("/model", headers={"Host": "attacker.example"}).status_code == 400
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
+def test_a_foreign_name_is_refused(server, host):
+    asks = TestClient(api.application(server.model, host, SETTINGS), base_url="http://localhost")
+    status = {
+        name: asks.get("/model", headers={"Host": name}).status_code
+        for name in ("attacker.example", "localhost.attacker.example", "localhost:5002", "[::1]:1")
+    }
+    assert list(status.values()) == [400, 400, 200, 200]
 
 
 def test_an_image_as_the_body_is_answered(server, served):  # noqa: F811
@@ -191,6 +210,13 @@ def test_another_machine_needs_the_token(server, monkeypatch):
     answer = reload(elsewhere)
     assert answer.status_code == 403
     assert "from this machine only; for others set VTCC_API_TOKEN" in answer.json()["error"]
+    named = TestClient(
+        api.application(server.model, "0.0.0.0", SETTINGS),
+        base_url="http://attacker.example",  # whose name was made to mean this machine
+        client=("127.0.0.1", 50000),
+    )
+    answer = reload(named, Origin="http://attacker.example")
+    assert (answer.status_code, "from this machine only" in answer.json()["error"]) == (403, True)
     monkeypatch.setenv("VTCC_API_TOKEN", "secret")
     guarded = api.Settings()
     assert (guarded.token, "secret" in repr(guarded)) == ("secret", False)

@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -99,8 +100,11 @@ def test_wrong_column_and_batch_size_are_named(loaded):
     with pytest.raises(MlflowException, match="expected a column 'image', found photo"):
         model.predict(None, pd.DataFrame({"photo": [b"x"]}))
     frame = pd.DataFrame({"image": [png(toy.images(1)[0])]})
-    with pytest.raises(MlflowException, match="batch_size: found -1; allowed: at least 1"):
-        model.predict(None, frame, {"batch_size": -1})
+    for value in (-1, 0, 2.5, True, "7"):
+        message = re.escape(f"batch_size: found {value!r}; allowed: whole numbers from 1")
+        with pytest.raises(MlflowException, match=message) as caught:
+            model.predict(None, frame, {"batch_size": value})
+        assert caught.value.get_http_status_code() == 400
 
 
 def test_a_model_of_five_bands_takes_tiffs(tmp_path):

@@ -71,6 +71,40 @@ def test_passwords_are_not_shown():
     )
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://ann:secret@host:1/x", "https://host:1/x"),
+        ("https://ann:sec/ret@host:1/x", "https://host:1/x"),
+        ("https://ann:12/34secret@host:1/x", "https://host:1/x"),
+        ("https://ann:sec@ret@host:1/x", "https://host:1/x"),
+        ("https://ann:s/e@c:r/e@t@host:1/x", "https://host:1/x"),
+        ("https://secret@host/x", "https://host/x"),
+        ("https://sec@ret@host/x", "https://host/x"),
+        ("https://ann:secret?x#y@host/x", "https://host/x"),
+        ("postgresql://h:5/db?password=secret", "postgresql://h:5/db?password=***"),
+        (
+            "postgresql://h/db?a=1&sslPassword=se:c@ret&b=2",
+            "postgresql://h/db?a=1&sslPassword=***&b=2",
+        ),
+        ("https://host/x?access_token=secret#top", "https://host/x?access_token=***#top"),
+        ("mysql+pymysql://ann:secret@h/db?ssl_key=secret", "mysql+pymysql://h/db?ssl_key=***"),
+        ("https://host:1/x", "https://host:1/x"),
+        ("https://host/x@champion", "https://host/x@champion"),
+        ("sqlite:////a@b/c.db", "sqlite:////a@b/c.db"),
+        ("file:///a:b@c/d", "file:///a:b@c/d"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_no_form_of_password_is_shown(uri, shown):
+    assert store.public_uri(uri) == shown
+    assert store.reason(OSError(f"GET {uri} failed")) == f"GET {shown} failed"
+
+
+def test_a_password_that_a_long_message_cuts_is_not_shown():
+    assert "secret" not in store.reason(OSError(f"{'x' * 170} http://ann:secret{'t' * 40}@host"))
+
+
 def test_quickly_keeps_what_the_user_set(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)

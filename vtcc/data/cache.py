@@ -3,6 +3,7 @@
 Needs numpy and the standard library only, since a training node may have nothing else.
 """
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.atomic import remove, replace_directory
+from vtcc.atomic import building, replace_directory
 from vtcc.errors import VtccError
 
 IMAGES = "images.npy"
@@ -158,7 +159,7 @@ class CacheWriter:
         self.paths: list[str] = []
         self.split: list[str] = []
         self.quarantined: list[tuple[str, str]] = []
-        self._building = self.directory.with_name(f".{self.directory.name}.building")
+        self._place = contextlib.ExitStack()
         self._sha = hashlib.sha256()
         # Counts of each value per channel: mean and deviation come out exact and order-free.
         self._values = np.zeros((channels, 256), dtype=np.int64)
@@ -166,8 +167,7 @@ class CacheWriter:
         self._pending_train: list[bool] = []
 
     def __enter__(self) -> "CacheWriter":
-        remove(self._building)
-        self._building.mkdir(parents=True)
+        self._building = self._place.enter_context(building(self.directory))
         self._file = (self._building / IMAGES).open("wb")
         self._file.write(b"\0" * _HEADER_BYTES)
         return self
@@ -181,7 +181,7 @@ class CacheWriter:
         try:
             self._file.close()  # writes what is left, which a full disk refuses
         finally:
-            remove(self._building)
+            self._place.close()
 
     def add(self, path: str, split: str, image: np.ndarray) -> None:
         """Appends an image.

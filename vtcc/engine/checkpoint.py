@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vtcc import encoders
+from vtcc import encoders, json_file
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine.model import VTCC, build
@@ -141,18 +141,25 @@ def save_model(
         OSError: when that fails, for example on a full disk; the directory is then what it was.
     """
     with atomic_directory(directory) as fresh:
-        state = model.state_dict()
-        if not with_encoder and _referable(info):
-            state = {k: v for k, v in state.items() if not k.startswith(_BACKBONES)}
-        weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-        try:
-            save_file(weights, fresh / WEIGHTS)
-        except SafetensorError as error:
-            raise OSError(f"{fresh / WEIGHTS}: {error}") from None
-        (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
-        text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
-        (fresh / INFO).write_text(text + "\n", encoding="utf-8")
-        sync_files(fresh)
+        write_model(fresh, model, info, with_encoder=with_encoder)
+
+
+def write_model(
+    fresh: Path, model: VTCC, info: dict[str, Any], *, with_encoder: bool = False
+) -> None:
+    """Writes what `save_model` does into a new directory, beside what else belongs in it."""
+    state = model.state_dict()
+    if not with_encoder and _referable(info):
+        state = {k: v for k, v in state.items() if not k.startswith(_BACKBONES)}
+    weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    try:
+        save_file(weights, fresh / WEIGHTS)
+    except SafetensorError as error:
+        raise OSError(f"{fresh / WEIGHTS}: {error}") from None
+    (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
+    text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
+    (fresh / INFO).write_text(text + "\n", encoding="utf-8")
+    sync_files(fresh)
 
 
 def _referable(info: dict[str, Any]) -> bool:
@@ -169,7 +176,7 @@ def read_info(directory: Path) -> dict[str, Any]:
     """
     file = directory / INFO
     try:
-        info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        info: dict[str, Any] = json_file.parse(file.read_text(encoding="utf-8"))
         missing = {"model", "num_clusters", "image_size", "channels", "cache_size"} - set(info)
     except FileNotFoundError:
         raise VtccError(

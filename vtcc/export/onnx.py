@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vtcc.atomic import atomic_file
+from vtcc.atomic import atomic_file, sole_writer
 from vtcc.engine import onnx_graph
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError, in_one_line
@@ -77,7 +77,7 @@ def write(predictor: Predictor, out: Path) -> dict[str, float]:
     graph = _graph(predictor)
     gaps = _compared(predictor, graph)
     try:
-        with atomic_file(out) as building:
+        with sole_writer(out), atomic_file(out) as building:
             building.write_bytes(graph)
     except OSError as error:
         raise VtccError(f"{out}: cannot be written ({error.strerror or error})") from None

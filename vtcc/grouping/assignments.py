@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vtcc.atomic import atomic_file
+from vtcc.atomic import atomic_file, sole_writer
+from vtcc.data.spreadsheet import path_cell, path_of, text_cell
 from vtcc.errors import VtccError
 from vtcc.grouping.clusters import Applied
 
@@ -116,6 +117,17 @@ def check(out: Path) -> None:
         raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
 
 
+def alone(out: Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody else writes this table meanwhile.
+
+    Raises:
+        VtccError: when another process does.
+    """
+    return sole_writer(
+        out, f"--out: another process is writing {out}; wait for it, or name another"
+    )
+
+
 @contextlib.contextmanager
 def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
     """Yields a table with these columns; it becomes `out` when the block ends without an error.
@@ -155,7 +167,8 @@ class _Csv:
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            self._writer.writerow([_text(v) for v in _record(row, self._columns).values()])
+            record = _record(row, self._columns)
+            self._writer.writerow([_cell(name, value) for name, value in record.items()])
 
     def close(self) -> None:
         self._file.close()
@@ -204,7 +217,9 @@ class _Parquet:
         self._writer.close()
 
 
-def _text(value: object) -> str:
+def _cell(column: str, value: object) -> str:
+    if isinstance(value, str):
+        return path_cell(value) if column in ("file", "path") else text_cell(value)
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -233,6 +248,8 @@ def read(file: Path) -> list[Row]:
     }
     try:
         frame = readers[file.suffix.lower()](file)
+        if file.suffix.lower() == ".csv":
+            frame["file"] = frame["file"].map(path_of)
         return [
             Row(str(f), None if pd.isna(c) else int(c), None if pd.isna(p) else float(p), e or "")
             for f, c, p, e in frame[list(COLUMNS)].itertuples(index=False)

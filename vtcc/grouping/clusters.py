@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vtcc import json_file
 from vtcc.analysis.features import unit_rows
 from vtcc.errors import VtccError
 
@@ -302,7 +303,7 @@ class Clusters:
         if not (directory / FILE).exists():
             return None
         try:
-            said = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            said = json_file.parse((directory / FILE).read_text(encoding="utf-8"))
             if said["format"] != FORMAT:
                 raise VtccError(
                     f"{directory / FILE}: format {said['format']}, and this vtcc reads {FORMAT}; "

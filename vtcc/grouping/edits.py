@@ -1,12 +1,12 @@
 """`edits.json` of the page: checked whole, then applied to clusters and assignments."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vtcc import json_file
 from vtcc.analysis.features import kmeans, unit_rows
 from vtcc.errors import VtccError
 from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
@@ -53,7 +53,7 @@ def read(path: Path, digest: str) -> list[dict[str, Any]]:
         VtccError: when it is no such file, or meant for another model or state.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_file.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VtccError(f"--edits: {path}: no such file; export it from report.html") from None
     except (OSError, ValueError) as error:

@@ -39,6 +39,19 @@ class Listed:
     digest: str
 
 
+def existing(root: Path) -> Path:
+    """The folder of the images, absolute and without links.
+
+    Raises:
+        VtccError: when it is no folder.
+    """
+    if not root.exists():
+        raise VtccError(f"{root}: no such folder; give one with images in it")
+    if not root.is_dir():
+        raise VtccError(f"{root}: a file; give the folder that holds the images (unpack archives)")
+    return root.resolve()
+
+
 def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
     """Finds the images below a folder; sub-folders may be classes, which only describe.
 
@@ -48,11 +61,7 @@ def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
     Raises:
         VtccError: when it is no folder, holds fewer than `least` images, or cannot be read.
     """
-    if not root.exists():
-        raise VtccError(f"{root}: no such folder; give one with images in it")
-    if not root.is_dir():
-        raise VtccError(f"{root}: a file; give the folder that holds the images (unpack archives)")
-    root = root.resolve()
+    root = existing(root)
     found = folder.find(root, least=min(least, 2))
     for line in found.notes:
         note(line)

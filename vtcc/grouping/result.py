@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc import yaml_file
+from vtcc import json_file, yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
 from vtcc.engine import checkpoint, record
@@ -232,5 +232,7 @@ def _number(value: float) -> float | None:
 
 def summary_of(directory: Path) -> dict[str, Any]:
     """Reads summary.json back."""
-    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    summary: dict[str, Any] = json_file.parse(
+        (directory / "summary.json").read_text(encoding="utf-8")
+    )
     return summary

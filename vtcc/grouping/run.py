@@ -29,11 +29,12 @@ def run(options: Options) -> Path:
     from vtcc.grouping import intake, workdir
 
     out = workdir.place(options)
-    listed = intake.listed(options.folder)
-    workdir.refuse_inside(listed.root, out)
-    check_clusters(options.given_clusters, len(listed.names), readable=False)
+    workdir.refuse_inside(intake.existing(options.folder), out)
     work = workdir.beside(out)
-    with workdir.exclusive(work), workdir.interruptible(work):
+    with workdir.alone(out), workdir.interruptible(work):
+        workdir.refuse_taken(out, options)
+        listed = intake.listed(options.folder)
+        check_clusters(options.given_clusters, len(listed.names), readable=False)
         try:
             _run(options, listed, out, work, started)
         except VtccError:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc.atomic import write_text
+from vtcc import json_file
+from vtcc.atomic import sole_writer, write_text
 from vtcc.errors import VtccError
 from vtcc.grouping.options import Options
 from vtcc.progress import note
@@ -17,13 +18,24 @@ from vtcc.version import __version__
 
 
 def place(options: Options) -> Path:
-    """Where the results go, checked before any work.
+    """Where the results go.
 
     Raises:
-        VtccError: when they cannot go there.
+        VtccError: where there is no such place.
     """
     folder = options.folder.absolute()
     out = (options.out or folder.with_name(f"{folder.name}-clusters")).absolute()
+    if not out.parent.is_dir():
+        raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
+    return out
+
+
+def refuse_taken(out: Path, options: Options) -> None:
+    """Refuses to write over anything; nobody else may be writing there.
+
+    Raises:
+        VtccError: where there are results already, or other files.
+    """
     if out.exists() and not out.is_dir():
         raise VtccError(f"--out: {out} is a file; name a folder")
     if out.exists() and any(out.iterdir()):
@@ -36,9 +48,6 @@ def place(options: Options) -> Path:
                 f"{out}: there are results already; look at {out / 'report.html'}, give another "
                 "--out, or --overwrite"
             )
-    if not out.parent.is_dir():
-        raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
-    return out
 
 
 def refuse_inside(root: Path, out: Path) -> None:
@@ -56,28 +65,22 @@ def beside(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def exclusive(work: Path) -> Iterator[None]:
-    """Makes the directory, for this process alone.
+def alone(out: Path) -> Iterator[None]:
+    """No other process writes an output folder, or goes on from its work directory, meanwhile.
 
     Raises:
-        VtccError: when another process works there, or it cannot be written to.
+        VtccError: when another one does, or nothing can be written there.
     """
-    from vtcc.process import locks
-
-    try:
-        work.mkdir(exist_ok=True)
-    except OSError as error:
-        raise VtccError(
-            f"{work.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
-        ) from None
-    lock = work.with_name(f"{work.name}.lock")
-    with contextlib.ExitStack() as stack:
+    busy = (
+        f"{out}: another `vtcc cluster` or `vtcc refine` is at work on it; wait for it, or give "
+        "another --out"
+    )
+    with contextlib.ExitStack() as held:
         try:
-            stack.enter_context(locks.exclusive(lock, wait=False, keep=False))
-        except locks.BusyError:
+            held.enter_context(sole_writer(out, busy))
+        except OSError as error:
             raise VtccError(
-                f"{work}: another `vtcc cluster` is at work on this output; wait for it, or give "
-                "another --out"
+                f"{out.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
             ) from None
         yield
 
@@ -95,7 +98,7 @@ def interruptible(work: Path) -> Iterator[None]:
 
 
 def resume_or_restart(work: Path, options: Options, digest: str) -> None:
-    """Empties the directory where images or options are not those of the interrupted run.
+    """Makes the directory, or empties it: where images or options are not the interrupted run's.
 
     Args:
         digest: of the images (`intake.Listed`).
@@ -110,6 +113,7 @@ def resume_or_restart(work: Path, options: Options, digest: str) -> None:
         "encoder": [options.encoder, str(options.weights or ""), options.finetune],
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    work.mkdir(exist_ok=True)
     file = work / "key"
     known = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     if known == key:
@@ -131,7 +135,7 @@ def remove_if_empty(work: Path) -> None:
 def read_json(file: Path) -> dict[str, Any] | None:
     """What an interrupted run kept; None where there is nothing, or nothing that can be read."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json_file.parse(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

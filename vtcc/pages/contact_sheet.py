@@ -32,12 +32,13 @@ def of_cache(directory: Path) -> bytes:
         OSError: when the assignments are not.
     """
     from vtcc.data.cache import open_cache
+    from vtcc.data.spreadsheet import path_of
 
     cache = open_cache(directory / paths.CACHE)
     row_of = {path: row for row, path in enumerate(cache.paths)}
     with (directory / paths.ASSIGNMENTS).open(encoding="utf-8", newline="") as file:
         assigned = [
-            (int(line["cluster"]), float(line["confidence"]), row_of[line["path"]])
+            (int(line["cluster"]), float(line["confidence"]), row_of[path_of(line["path"])])
             for line in csv.DictReader(file)
             if line["cluster"]  # images of excluded clusters have none
         ]

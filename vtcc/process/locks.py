@@ -27,7 +27,7 @@ def exclusive(
     on_wait: Callable[[], object] = lambda: None,
     nests: bool = False,
     keep: bool = True,
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Holds a lock; its directory is made when needed.
 
     Args:
@@ -36,6 +36,9 @@ def exclusive(
         on_wait: called once before waiting.
         nests: the same thread may enter again.
         keep: leave the file afterwards.
+
+    Yields:
+        Whether this thread did not hold it before.
 
     Raises:
         BusyError: when it is held and `wait` is False.
@@ -51,9 +54,9 @@ def exclusive(
         on_wait()
         lock.acquire()
     try:
-        yield
+        yield lock.lock_counter == 1
     finally:
-        if not keep:
+        if not keep and lock.lock_counter == 1:
             path.unlink(missing_ok=True)  # while it is held: whoever waits makes a new one
         lock.release()
 

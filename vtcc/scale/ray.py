@@ -49,17 +49,32 @@ def run(
             another run.
     """
     from vtcc.grouping import assignments
-    from vtcc.verbs import predict
 
     if importlib.util.find_spec("ray") is None:
         raise VtccError("ray is not installed; run: pip install 'vtcc[ray]'")
     if batch_size < 1 or shard < 1 or workers < 0:
         raise VtccError("--batch-size and --shard have to be at least 1, --workers at least 0")
     assignments.check(out)
-    out = out.absolute()
     for path in paths:
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")
+    with assignments.alone(out):
+        _run(paths, model, out.absolute(), batch_size, shard, workers, address)
+
+
+def _run(
+    paths: list[Path],
+    model: str,
+    out: Path,
+    batch_size: int,
+    shard: int,
+    workers: int,
+    address: str,
+) -> None:
+    """What `run` does, alone with the table and its parts."""
+    from vtcc.grouping import assignments
+    from vtcc.verbs import predict
+
     parts = out.with_name(f"{out.name}.parts")
     with tempfile.TemporaryDirectory() as room:
         predictor = predict.load(model, Path(room), device="cpu")
@@ -85,9 +100,6 @@ def run(
                     seconds_left=round((count - done) * shard * seconds / made, 1),
                 )
     total, unread = _join(parts, count, out, columns)
-    if unread == total:
-        out.unlink()
-        raise VtccError(f"not one readable image in {total} files; nothing written")
     shutil.rmtree(parts)
     note(f"{total - unread} images{f', {unread} unreadable' if unread else ''}: {out}")
 
@@ -264,7 +276,11 @@ class Shards:
 
 
 def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple[int, int]:
-    """All parts in order into one table; how many rows, and how many of them unreadable."""
+    """All parts in order into one table; how many rows, and how many of them unreadable.
+
+    Raises:
+        VtccError: when all are; the table is then what it was.
+    """
     import pyarrow.parquet as pq
 
     from vtcc.grouping import assignments
@@ -278,4 +294,6 @@ def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple
                 total += len(rows)
                 unread += sum(1 for row in rows if row.error)
                 table.write(rows)
+        if unread == total:
+            raise VtccError(f"not one readable image in {total} files; nothing written")
     return total, unread

@@ -15,6 +15,7 @@ from vtcc import config, paths
 from vtcc.analysis.labels import Labels, read_labels
 from vtcc.analysis.scores import SCORES
 from vtcc.atomic import sweep
+from vtcc.data.spreadsheet import text_cell
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 from vtcc.grouping.clusters import Applied, decide
@@ -258,7 +259,7 @@ def _write(
     pairs: list[tuple[str, int]] = []
     if labels is not None and classes is not None:
         known = sorted_rows[labels.known[sorted_rows]]
-        pairs = [(classes[i], int(cluster[i])) for i in known]
+        pairs = [(text_cell(classes[i]), int(cluster[i])) for i in known]
     write_text(paths.CONFUSION, _csv(("class", "cluster"), pairs))
 
     shown = features.subsample(len(sorted_rows), params.plot_points, params.seed)

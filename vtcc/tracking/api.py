@@ -5,9 +5,12 @@ the version that the name or alias means now, without an answer being lost. Who 
 whoever knows the token in VTCC_API_TOKEN, or without one this machine alone.
 """
 
+import contextlib
 import hmac
+import ipaddress
 import logging
 import os
+import re
 import signal
 import threading
 import urllib.error
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from vtcc import quiet
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.tracking import fetch, store, ui
+from vtcc.tracking import fetch, limits, store, ui
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -71,6 +74,10 @@ class Served:
         """What the model says of a DataFrame; called by MLflow, in several threads."""
         from mlflow.exceptions import MlflowException
 
+        try:
+            limits.batch_size(params)  # MLflow leaves out what the model does not know
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
         most = self._settings.max_images
         if len(data) > most:
             raise MlflowException.invalid_parameter_value(
@@ -114,8 +121,6 @@ def application(served: Served, host: str, settings: Settings) -> Any:
     from mlflow.pyfunc import scoring_server
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from vtcc.tracking.limits import PAGES, Limits
-
     # It warns at every mistake of a client's, who is told anyway.
     logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)
     app = scoring_server.init(cast(Any, served))
@@ -133,10 +138,12 @@ def application(served: Served, host: str, settings: Settings) -> Any:
         except VtccError as error:
             return JSONResponse({"message": str(error)}, status_code=500)
 
-    if host in ("127.0.0.1", "localhost"):
+    if _local(host):
         # A page in a browser could else reach this server by a name of its own.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    return Limits(app, settings.max_bytes, hidden=() if settings.docs else PAGES)
+        names = {host, "127.0.0.1", "localhost", "::1", "[::1]"}
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(names))
+    hidden = () if settings.docs else limits.PAGES
+    return limits.Limits(app, settings.max_bytes, hidden=hidden)
 
 
 def refused(request: "Request", token: str) -> str:
@@ -149,10 +156,19 @@ def refused(request: "Request", token: str) -> str:
         given = request.headers.get("authorization", "")
         right = hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
         return "" if right else f"send the header `Authorization: Bearer` with {TOKEN}"
-    if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
+    # The name too: a page could come from a name of its own that means this machine.
+    name = re.sub(r":\d*$", "", request.headers.get("host", ""))
+    if request.client is None or not (_local(request.client.host) and _local(name)):
         return f"from this machine only; for others set {TOKEN} and start the server again"
     kind = request.headers.get("content-type", "").partition(";")[0]
     return "" if kind == "application/json" else "send application/json"
+
+
+def _local(host: str) -> bool:
+    """Whether a name or address means this machine, by itself and not by a name server."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
 
 
 def serve(uri: str, host: str, port: int, settings: Settings) -> None:
@@ -210,7 +226,9 @@ def reload(host: str, port: int) -> None:
     """
     import json
 
-    url = f"http://{host}:{port}/reload"
+    # A server of all addresses answers to those of this machine.
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://{f'[{here}]' if ':' in here else here}:{port}/reload"
     headers = {"Content-Type": "application/json"}
     if token := os.environ.get(TOKEN):
         headers["Authorization"] = f"Bearer {token}"

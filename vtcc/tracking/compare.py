@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from vtcc.data.spreadsheet import path_of
 from vtcc.errors import VtccError
 from vtcc.tracking import fetch, runs, store
 
@@ -173,6 +174,8 @@ def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[in
             text = Path(where).read_text(encoding="utf-8")
         rows = csv.DictReader(io.StringIO(text, newline=""))
         return {
-            r["path"]: (int(r["cluster"]), float(r["confidence"])) for r in rows if r["cluster"]
+            path_of(r["path"]): (int(r["cluster"]), float(r["confidence"]))
+            for r in rows
+            if r["cluster"]
         }
     return {}

@@ -8,7 +8,8 @@ the whole input and a traceback.
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from numbers import Integral
 from typing import Any
 
 Message = dict[str, Any]
@@ -18,7 +19,35 @@ Send = Callable[[Message], Awaitable[None]]
 # That describe the routes.
 PAGES = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
 _LONGEST = 500  # characters of an error
+_LARGEST_BATCH = 1 << 16  # images of a forward pass
 _DRAINED = 256 << 20  # bytes read and dropped, so that a client hears why it was refused
+
+
+def batch_size(params: Mapping[str, Any] | None, default: int = 512) -> int:
+    """The only parameter of a prediction: images per forward pass.
+
+    Raises:
+        ValueError: on another parameter, or a value that is no whole number from 1 to 65536.
+    """
+    asked = dict(params or {})
+    size = asked.pop("batch_size", None)
+    if asked:
+        raise ValueError(f"params: found {next(iter(asked))!r:.100}; allowed: batch_size")
+    if size is None:
+        return default
+    whole = isinstance(size, Integral) and not isinstance(size, bool)
+    if not whole or not 1 <= size <= _LARGEST_BATCH:
+        raise ValueError(
+            f"batch_size: found {_shown(size)}; allowed: whole numbers from 1 to {_LARGEST_BATCH}"
+        )
+    return int(size)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.100}"
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of thousands of digits"
 
 
 class TooLargeError(Exception):

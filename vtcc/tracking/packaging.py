@@ -3,11 +3,11 @@
 import contextlib
 import importlib.metadata
 import io
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtcc import json_file
 from vtcc.errors import VtccError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def model_info(model_dir: Path) -> dict:
     """
     path = Path(model_dir) / "model.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_file.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VtccError(f"{path}: not found; run `dvc repro train` (or `dvc pull`) first") from None
     except ValueError as error:

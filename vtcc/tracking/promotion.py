@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from vtcc import json_file
 from vtcc.errors import VtccError
 from vtcc.tracking import fetch, store
 
@@ -47,7 +48,7 @@ def history(client: "MlflowClient", name: str) -> list[Move]:
     """The moves of the alias, the latest last; what cannot be read counts as none."""
     text = client.get_registered_model(name).tags.get(HISTORY, "[]")
     try:
-        return [Move(**entry) for entry in json.loads(text)]
+        return [Move(**entry) for entry in json_file.parse(text)]
     except (ValueError, TypeError):
         return []
 

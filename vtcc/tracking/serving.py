@@ -46,11 +46,13 @@ class ClusterImages(PythonModel):
 
         from vtcc.data import images
         from vtcc.grouping.clusters import decide
+        from vtcc.tracking import limits
 
         p = self.predictor
-        batch_size = int((params or {}).get("batch_size") or 512)
-        if batch_size < 1:
-            raise _bad(f"batch_size: found {batch_size}; allowed: at least 1")
+        try:
+            batch_size = limits.batch_size(params)
+        except ValueError as error:
+            raise _bad(str(error)) from None
         if "image" not in model_input:
             raise _bad(f"expected a column 'image', found {', '.join(map(str, model_input))}")
         column = list(model_input["image"])

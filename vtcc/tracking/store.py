@@ -58,9 +58,17 @@ def _absolute(path: str) -> Path:
     return (paths.home() / Path(path).expanduser()).resolve()
 
 
+_SECRET = re.compile(
+    r"([?&;][^=&;#\s]*(?:pass|pwd|user|token|secret|key|credential|sig)[^=&;#\s]*=)[^&;#\s]*", re.I
+)
+# A colon before an @ makes a password of what is between, with any number of / and @ in it;
+# `sqlite:////a@b/c.db` has neither user nor host.
+_USER = re.compile(r"://(?:[^/\s]\S*:\S*@|[^/\s@]*@(?:[^/\s]*@)?)")
+
+
 def public_uri(uri: str | None = None) -> str:
     """The address without user and password, fit for messages and files."""
-    return re.sub(r"://[^/@]*@", "://", uri or tracking_uri())
+    return _USER.sub("://", _SECRET.sub(r"\1***", uri or tracking_uri()))
 
 
 @contextlib.contextmanager
@@ -121,7 +129,9 @@ def reason(error: BaseException) -> str:
     """The first line of an error, short enough for one line and without passwords."""
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else type(error).__name__
-    return public_uri(text if len(text) <= 200 else text[:197] + "...")
+    # Before it is cut: a password without its @ would not be known for one.
+    text = public_uri(text[:2000]) if text else ""
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def client() -> "MlflowClient":
@@ -158,7 +168,7 @@ def client() -> "MlflowClient":
     return made
 
 
-def alone() -> contextlib.AbstractContextManager[None]:
+def alone() -> contextlib.AbstractContextManager[object]:
     """Inside, no other process of this project changes what this one has just looked up. Nests.
 
     Two that create the same SQLite database at once would break each other; two that register

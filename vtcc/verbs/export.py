@@ -1,9 +1,11 @@
 """`vtcc export`: a model for programs without torch, or for machines without its encoder."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from vtcc.atomic import atomic_directory, sole_writer
 from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.verbs.import_checkpoint import check_out
@@ -24,9 +26,12 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
         raise VtccError("nothing to write; give --onnx FILE.onnx or --with-encoder DIR")
     if onnx is not None and onnx.suffix.lower() != ".onnx":
         raise VtccError(f"--onnx: {onnx}: the name has to end with .onnx")
-    if with_encoder is not None:
-        check_out("--with-encoder", with_encoder, {"the model": Path(model)})
-    with tempfile.TemporaryDirectory() as room:
+    with contextlib.ExitStack() as held:
+        if with_encoder is not None:
+            busy = f"--with-encoder: another process is writing {with_encoder}; wait for it"
+            held.enter_context(sole_writer(with_encoder, busy))
+            check_out("--with-encoder", with_encoder, {"the model": Path(model)})
+        room = held.enter_context(tempfile.TemporaryDirectory())
         predictor = load(model, Path(room), device="cpu")
         if with_encoder is not None:
             _write_whole(predictor, with_encoder)
@@ -39,9 +44,10 @@ def _write_whole(predictor: Any, out: Path) -> None:
     from vtcc.engine import checkpoint
 
     try:
-        checkpoint.save_model(out, predictor.model, predictor.info, with_encoder=True)
-        if predictor.clusters is not None:
-            predictor.clusters.write(out)
+        with atomic_directory(out) as fresh:
+            checkpoint.write_model(fresh, predictor.model, predictor.info, with_encoder=True)
+            if predictor.clusters is not None:
+                predictor.clusters.write(fresh)
     except OSError as error:
         raise VtccError(f"{out}: cannot be written ({error.strerror or error})") from None
     size = (out / checkpoint.WEIGHTS).stat().st_size

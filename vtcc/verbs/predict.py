@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcc import paths as project_paths
 from vtcc import progress
+from vtcc.atomic import restore
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 
@@ -50,6 +51,12 @@ def run(
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     out = Path(out)
     assignments.check(out)
+    with assignments.alone(out):
+        _predict(paths, model, out, batch_size)
+
+
+def _predict(paths: list[Path], model: str, out: Path, batch_size: int) -> None:
+    """What `run` does, alone with the table."""
     left_out: Counter[str] = Counter()
     total = _count(paths, left_out)
     with tempfile.TemporaryDirectory() as room:
@@ -108,6 +115,9 @@ def directory_of(model: str, room: Path) -> Path:
     if re.match(r"[a-z][a-z0-9+.-]+:/", model):
         return fetch.fetch(model, room)
     directory = Path(model)
+    for place in (directory, directory.parent):  # RESULTS or RESULTS/model, cut off in `refine`
+        if place.name:
+            restore(place)
     if not directory.is_absolute() and not directory.exists():
         directory = project_paths.project() / model
     if not directory.exists():

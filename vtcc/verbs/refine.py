@@ -1,5 +1,7 @@
 """`vtcc refine`: the edits made in the page, applied to tables, page and model."""
 
+import contextlib
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -24,17 +26,36 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
+    from vtcc.grouping import workdir
+
+    if not results.parent.is_dir():
+        raise _no_results(results)
+    with contextlib.ExitStack() as held:
+        # Where nothing can be written beside results that are only read, nobody replaces them.
+        if out is None or os.access(results.parent, os.W_OK):
+            held.enter_context(workdir.alone(results))
+        if not (results / "summary.json").exists():
+            raise _no_results(results)
+        if out is not None:
+            held.enter_context(workdir.alone(out))
+        _refine(results, edits, out)
+
+
+def _no_results(results: Path) -> VtccError:
+    return VtccError(
+        f"{results}: no results of `vtcc cluster` (summary.json expected); give the folder that "
+        "holds report.html"
+    )
+
+
+def _refine(results: Path, edits: Path, out: Path | None) -> None:
+    """What `run` does, alone with both folders."""
     from vtcc.atomic import atomic_directory
     from vtcc.grouping import attention, intake, outputs, result, trust
     from vtcc.grouping import edits as changes
     from vtcc.pages.clusters import SPRITES
     from vtcc.pages.thumbnails import sprite_reader
 
-    if not (results / "summary.json").exists():
-        raise VtccError(
-            f"{results}: no results of `vtcc cluster` (summary.json expected); give the folder "
-            "that holds report.html"
-        )
     if out is not None and out.exists():
         raise VtccError(f"--out: {out} is there already; name a new folder")
     model = results / result.MODEL
@@ -103,8 +124,12 @@ def _with(applied: Applied, moved: dict[str, int], rows: dict[str, int]) -> np.n
 
 
 def _but(left_out: Path) -> Callable[[str, list[str]], list[str]]:
+    """All but a directory, and what a killed writer of it left."""
+
     def ignored(directory: str, names: list[str]) -> list[str]:
-        return [left_out.name] if Path(directory) == left_out.parent else []
+        own = (left_out.name, f".{left_out.name}.")
+        here = Path(directory) == left_out.parent
+        return [name for name in names if here and (name == own[0] or name.startswith(own[1]))]
 
     return ignored
 

@@ -114,7 +114,7 @@ def _cifar_pickle(file: Path, key: bytes) -> tuple[np.ndarray, np.ndarray]:
             f"{file}: expected data (N, 3072) in bytes and N {key.decode()}, found "
             f"{_keys(batch) if isinstance(batch, dict) else type(batch).__name__}"
         )
-    return images, np.array(labels, dtype=np.int64)
+    return np.asarray(images), np.array(labels, dtype=np.int64)
 
 
 def _keys(batch: dict[Any, Any]) -> str:

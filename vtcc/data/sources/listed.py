@@ -1,11 +1,11 @@
 """Images whose classes stand in a list beside them: Chaoyang, Oxford flowers and pets, Omniglot."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vtcc import json_file
 from vtcc.data import folder
 from vtcc.data.catalog import Card, plain
 from vtcc.data.image_set import ImageSet
@@ -37,7 +37,7 @@ def chaoyang(card: Card, tree: Tree) -> ImageSet | None:
 
 def _entries(file: Path) -> list[dict[str, Any]]:
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = json_file.parse(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise VtccError(f"{file}: not JSON ({error}); fetch it again") from None
     fits = isinstance(entries, list) and all(
