@@ -79,8 +79,13 @@ def case(prepared: Prepared, options: Options, K: int, seed: int, room: Path) ->
         "seed": seed,
         "found": learned.num_clusters,
         "range": [count.low, count.high],
-        "peaks": [
-            [c.clusters, round(c.score, 3)] for c in sorted(count.curve, key=lambda c: -c.score)[:4]
+        "curve": [
+            [c.clusters]
+            + [
+                None if part is None else round(part, 3)
+                for part in (c.silhouette, c.stability, c.maps, c.heads, c.score)
+            ]
+            for c in count.curve
         ],
         "scores": {k: round(scores[k], 4) for k in ("nmi", "ari", "acc")} if scores else None,
         "confidence": round(trust.confidence, 4),
