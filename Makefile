@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 # No telemetry, no network: vtcc/quiet.py has the switches, which vtcc, flows and tests apply.
+# Containers often forbid to keep compiled modules: each process would then compile all that it
+# imports, half of the time that a command takes.
+unexport PYTHONDONTWRITEBYTECODE
 MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
