@@ -36,7 +36,7 @@ repro: setup  ## the pipeline: download, validate, embed, train, evaluate; regis
 
 # Two workers with one thread each: more threads than cores only wait for each other.
 test: setup  ## quick tests
-	@OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow

@@ -133,8 +133,9 @@ def replace(text: str, values: Mapping[str, Any], changed: Any) -> str:
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _Loader)):
         return dump(changed)
     spans = {}
+    root: Any = yaml.compose(text, _Loader)
     for key, value in values.items():
-        node: Any = yaml.compose(text, _Loader)
+        node = root
         for part in key.split("."):
             node = next((v for k, v in node.value if k.value == part), None)
             if node is None:
