@@ -24,6 +24,14 @@ SMALL = {
     "train.device": "cpu",
 }
 
+FEW = {
+    "train.epochs": 1,
+    "train.image_size": 16,
+    "validate.image_size": 16,
+    "train.model.depth": 1,
+    "train.batch_size": 32,
+}
+
 
 def photographs(n):
     """n colour images of 96 pixels: waves, checks or discs in changing colours; by i % 3."""
@@ -55,7 +63,8 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(photos):
-    options = Options(photos, clusters=3, minutes=1.0, encoder="lite0", overrides=SMALL)
+    short = SMALL | {"train.epochs": 150}
+    options = Options(photos, clusters=3, minutes=1.0, encoder="lite0", overrides=short)
     return cluster.run(options)
 
 
@@ -108,9 +117,8 @@ def test_the_summary_says_how_confidence_was_softened(results):
 
 
 def test_from_scratch_when_asked(photos, tmp_path):
-    few = {"train.epochs": 1, "train.model.depth": 1, "train.batch_size": 32}
     options = Options(
-        photos, tmp_path / "out", clusters=3, minutes=0.1, encoder="none", overrides=few
+        photos, tmp_path / "out", clusters=3, minutes=0.1, encoder="none", overrides=FEW
     )
     out = cluster.run(options)
     summary = json.loads((out / "summary.json").read_text())
@@ -124,8 +132,7 @@ def test_without_any_weights_it_says_so_once_and_trains_from_scratch(
     from vtcc import encoders
 
     stand_in(monkeypatch, encoders, "available", lambda card: None)
-    few = {"train.epochs": 1, "train.model.depth": 1, "train.batch_size": 32}
-    cluster.run(Options(photos, tmp_path / "out", clusters=3, minutes=0.1, overrides=few))
+    cluster.run(Options(photos, tmp_path / "out", clusters=3, minutes=0.1, overrides=FEW))
     said = capsys.readouterr().out
     assert said.count("no weights of a pretrained encoder are on this machine") == 2  # and why
     assert "from scratch" in said
