@@ -82,7 +82,7 @@ class Project:
 def project(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("clone with a space") / "vtcc")
     project.use()
-    project("git commit -qam tiny")
+    project("git add -A && git commit -qm tiny")
     project("dvc repro")
     return project
 

@@ -13,6 +13,7 @@ from tests.fakes import stand_in
 from vtcc.cli import app
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
+from vtcc.grouping import copies
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.verbs import predict
@@ -116,7 +117,13 @@ def test_the_summary_says_how_confidence_was_softened(results):
     assert "softened by" in summary["choices"]["clusters by"]["why"]
 
 
-def test_from_scratch_when_asked(photos, tmp_path):
+@pytest.fixture
+def no_copies(monkeypatch):
+    """Looking for copies takes longest of a small run, and is tested by itself."""
+    stand_in(monkeypatch, copies, "share", lambda files, **how: 0.0)
+
+
+def test_from_scratch_when_asked(photos, tmp_path, no_copies):
     options = Options(
         photos, tmp_path / "out", clusters=3, minutes=0.1, encoder="none", overrides=FEW
     )
@@ -127,7 +134,7 @@ def test_from_scratch_when_asked(photos, tmp_path):
 
 
 def test_without_any_weights_it_says_so_once_and_trains_from_scratch(
-    photos, tmp_path, monkeypatch, capsys
+    photos, tmp_path, monkeypatch, capsys, no_copies
 ):
     from vtcc import encoders
 
