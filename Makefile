@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 # No telemetry, no network: vtcc/quiet.py has the switches, which vtcc, flows and tests apply.
+# Containers often forbid to keep compiled modules: each process would then compile all that it
+# imports, half of the time that a command takes.
+unexport PYTHONDONTWRITEBYTECODE
 MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
@@ -34,7 +37,7 @@ repro: setup  ## the pipeline: download, validate, embed, train, evaluate; regis
 
 # Two workers with one thread each: more threads than cores only wait for each other.
 test: setup  ## quick tests
-	@OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow

@@ -1,11 +1,26 @@
 """Tests run alike, however they are started."""
 
 import signal
+from pathlib import Path
+
+import pytest
 
 from vtcc import quiet
 
 # Before any library is imported, as in `vtcc` and `flows`.
 quiet.apply()
+
+HERE = Path(__file__).parent
+# Begun last, one of them would go on alone when the other workers have nothing left to do.
+LONGEST = (
+    "test_pipeline.py",
+    "flows/test_train_flow.py",
+    "grouping/test_run.py",
+    "grouping/test_run_encoder.py",
+    "runner/test_dvc.py",
+    "kill/test_kill.py",
+    "tracking/test_registry.py",
+)
 
 
 def pytest_configure() -> None:
@@ -14,3 +29,9 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first; workers take files in this order."""
+    place = {HERE / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))

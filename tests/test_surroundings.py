@@ -174,3 +174,17 @@ def test_a_project_whose_path_is_not_utf8_is_its_own_home(tmp_path, monkeypatch)
     monkeypatch.delenv("VTCC_HOME", raising=False)
     monkeypatch.chdir(place)
     assert paths.home() == place
+
+
+def test_make_keeps_compiled_modules_whatever_the_surroundings_say():
+    command = ["make", "-s", "--eval", "show:;@env", "show"]
+    said = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "PATH=" in said
+    assert "PYTHONDONTWRITEBYTECODE" not in said

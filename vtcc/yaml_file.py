@@ -176,11 +176,13 @@ def replace(text: str, values: Mapping[str, Any], changed: Any) -> str:
         changed: all the values it then has, written anew where a replaced one has no place of its
             own (anchors and merge keys stand for several).
     """
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _Loader)):
+    events = yaml.parse(text, _Loader) if "*" in text else ()
+    if any(isinstance(event, yaml.AliasEvent) for event in events):
         return dump(changed)
     spans = {}
+    root: Any = yaml.compose(text, _Loader)
     for key, value in values.items():
-        node: Any = yaml.compose(text, _Loader)
+        node = root
         for part in key.split("."):
             node = next((v for k, v in node.value if k.value == part), None)
             if node is None:

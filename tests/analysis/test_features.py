@@ -1,5 +1,7 @@
 """Features, maps and k-means that baselines, plots and grouping share."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,15 @@ def test_umap_of_few_and_of_equal_images_is_finite():
     x = np.zeros((10, 4), np.float32)
     assert np.isfinite(features.umap(x, 0)).all()
     assert features.umap(np.eye(12, dtype=np.float32), 0).shape == (12, 2)
+
+
+def test_what_umap_compiles_is_kept_for_the_next_process():
+    from umap import layouts
+
+    features.umap(np.eye(12, dtype=np.float32), 0)
+    compiled = layouts._nb_optimize_layout_euclidean_single_epoch
+    (kept, *_) = Path(compiled.stats.cache_path).glob("layouts._optimize_layout_euclidean*.nbi")
+    assert kept.is_file()
 
 
 def test_small_images_keep_every_pixel():

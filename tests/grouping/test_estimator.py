@@ -7,8 +7,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import vtcc
+from tests.fakes import stand_in
 from tests.grouping.test_run import SMALL, pictures
 from vtcc.errors import VtccError
+from vtcc.grouping import copies
 
 FAST = SMALL | {"train.epochs": 4}
 
@@ -18,8 +20,16 @@ def images():
     return np.stack(list(pictures(60)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_copies():
+    """Looking for copies takes longest of a small run, and is tested by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch, copies, "share", lambda files, **how: 0.0)
+        yield
+
+
 @pytest.fixture(scope="module")
-def fitted(images):
+def fitted(images, no_copies):
     how = {"minutes": 0.1, "random_state": 1, "encoder": "none", "params": FAST}
     return vtcc.ImageClusterer(3, **how).fit(images)
 

@@ -13,6 +13,7 @@ from tests.fakes import stand_in
 from vtcc.cli import app
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
+from vtcc.grouping import copies
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.verbs import predict
@@ -22,6 +23,14 @@ SMALL = {
     "validate.image_size": 64,
     "train.batch_size": 32,
     "train.device": "cpu",
+}
+
+FEW = {
+    "train.epochs": 1,
+    "train.image_size": 16,
+    "validate.image_size": 16,
+    "train.model.depth": 1,
+    "train.batch_size": 32,
 }
 
 
@@ -55,7 +64,8 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(photos):
-    options = Options(photos, clusters=3, minutes=1.0, encoder="lite0", overrides=SMALL)
+    short = SMALL | {"train.epochs": 150}
+    options = Options(photos, clusters=3, minutes=1.0, encoder="lite0", overrides=short)
     return cluster.run(options)
 
 
@@ -107,10 +117,15 @@ def test_the_summary_says_how_confidence_was_softened(results):
     assert "softened by" in summary["choices"]["clusters by"]["why"]
 
 
-def test_from_scratch_when_asked(photos, tmp_path):
-    few = {"train.epochs": 1, "train.model.depth": 1, "train.batch_size": 32}
+@pytest.fixture
+def no_copies(monkeypatch):
+    """Looking for copies takes longest of a small run, and is tested by itself."""
+    stand_in(monkeypatch, copies, "share", lambda files, **how: 0.0)
+
+
+def test_from_scratch_when_asked(photos, tmp_path, no_copies):
     options = Options(
-        photos, tmp_path / "out", clusters=3, minutes=0.1, encoder="none", overrides=few
+        photos, tmp_path / "out", clusters=3, minutes=0.1, encoder="none", overrides=FEW
     )
     out = cluster.run(options)
     summary = json.loads((out / "summary.json").read_text())
@@ -119,13 +134,12 @@ def test_from_scratch_when_asked(photos, tmp_path):
 
 
 def test_without_any_weights_it_says_so_once_and_trains_from_scratch(
-    photos, tmp_path, monkeypatch, capsys
+    photos, tmp_path, monkeypatch, capsys, no_copies
 ):
     from vtcc import encoders
 
     stand_in(monkeypatch, encoders, "available", lambda card: None)
-    few = {"train.epochs": 1, "train.model.depth": 1, "train.batch_size": 32}
-    cluster.run(Options(photos, tmp_path / "out", clusters=3, minutes=0.1, overrides=few))
+    cluster.run(Options(photos, tmp_path / "out", clusters=3, minutes=0.1, overrides=FEW))
     said = capsys.readouterr().out
     assert said.count("no weights of a pretrained encoder are on this machine") == 2  # and why
     assert "from scratch" in said

@@ -27,6 +27,10 @@ from vtcc.__main__ import main as vtcc_main
 from vtcc.atomic import leftovers
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
+from vtcc.engine import loop as loop  # so that no fork imports what the stage imports itself
+from vtcc.engine import plan as plan
+from vtcc.engine import predict as predict
+from vtcc.grouping import clusters as clusters
 from vtcc.stages import train as train
 
 BATCH = 8

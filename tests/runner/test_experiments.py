@@ -4,22 +4,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.runner import toy
 from vtcc.runner import dvc, experiments
 from vtcc.runner.workspace import Workspace, resolve
 
 
-def test_the_project_lists_it_and_stays_as_it_is(project: Path) -> None:
+@pytest.mark.parametrize("worktrees", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_project_lists_it_and_stays_as_it_is(project: Path, worktrees: int) -> None:
+    """The same again, from the same worktree or another, is the same experiment."""
     (project / "vtcc" / "new.py").write_text("# new\n")
     status = toy.git(project, "status", "--short")
     names = []
-    for _ in range(2):  # the same again is the same experiment
+    for _ in range(worktrees):
         with Workspace(
             resolve(None, {"train.epochs": 5}, 3, project=project), project=project
         ) as where:
             for stage in ("download", "train"):
                 dvc.run_stage(stage, where.directory, env=where.env)
-            names.append(experiments.save(where, "a b/c"))
+            names += [experiments.save(where, "a b/c") for _ in range(3 - worktrees)]
     assert names[0] == names[1]
     assert names[0].startswith("digits-a-b-c-seed3-")
     command = [sys.executable, "-m", "dvc", "exp", "list", "--name-only"]

@@ -91,6 +91,13 @@ def test_an_existing_cache_setting_is_respected(project: Path, tmp_path: Path) -
     assert (project / ".dvc" / "config.local").read_text() == local
 
 
+def test_a_wrong_setting_of_dvc_is_one_line_and_leaves_no_worktree(project: Path) -> None:
+    (project / ".dvc" / "config.local").write_text("[cache]\n    directory = x\n")
+    with pytest.raises(VtccError, match=r"project: DVC does not know its cache: .*directory"):
+        Workspace(project=project, private=True).__enter__()
+    assert not list((project / ".vtcc" / "worktrees").iterdir())
+
+
 def test_it_goes_away_after_an_error(project: Path) -> None:
     with (
         pytest.raises(RuntimeError),

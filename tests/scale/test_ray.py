@@ -1,5 +1,6 @@
 """`vtcc predict --ray`: the rows of `vtcc predict`; nothing lost and nothing twice."""
 
+import contextlib
 import csv
 import json
 import os
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc.errors import VtccError
 from vtcc.scale import ray as scaled
@@ -40,7 +42,20 @@ def rows(file):
         return list(csv.DictReader(table))
 
 
-def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path):
+@contextlib.contextmanager
+def no_cluster(address):
+    yield None
+
+
+def answers_here(ray, waiting, settings, workers):
+    """What Ray's workers answer, made in this process."""
+    worker = scaled.Shards(**settings)
+    for number in waiting:
+        yield worker({"shard": np.array([number])})
+
+
+@pytest.mark.parametrize("by_ray", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path, monkeypatch, by_ray):
     predict.run([photos], str(model), out=tmp_path / "one.csv")
     out = tmp_path / "many.csv"
     parts = tmp_path / "many.csv.parts"
@@ -57,15 +72,17 @@ def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path):
     with pytest.raises(VtccError, match="is of another run"):
         scaled.run(*asked, out=out, shard=10)
     seen = []
-    original = scaled._join
-    scaled._join = lambda *given: (
-        seen.append((parts / "rows-000000.parquet").stat().st_mtime_ns),
-        original(*given),
-    )[1]
-    try:
-        scaled.run(*asked, out=out, shard=20, workers=1, batch_size=7)
-    finally:
-        scaled._join = original
+    join = scaled._join
+
+    def joined(parts, count, out, columns):
+        seen.append((parts / "rows-000000.parquet").stat().st_mtime_ns)
+        return join(parts, count, out, columns)
+
+    stand_in(monkeypatch, scaled, "_join", joined)
+    if not by_ray:
+        stand_in(monkeypatch, scaled, "_cluster", no_cluster)
+        stand_in(monkeypatch, scaled, "_answers", answers_here)
+    scaled.run(*asked, out=out, shard=20, workers=1, batch_size=7)
     assert seen == [made]
     for row, want in zip(rows(out), rows(tmp_path / "one.csv"), strict=True):
         far = abs(float(row.pop("confidence") or 0) - float(want.pop("confidence") or 0))

@@ -1,5 +1,6 @@
 """A project with 64 small images and models that need no training, for tests."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -52,20 +53,9 @@ def model(directory: Path, seed: int = 0, *, able: bool = True, channels: int = 
         channels: of the images it takes.
         more: goes into model.json.
     """
-    import torch
-
     from vtcc.engine import checkpoint
-    from vtcc.engine.model import build
 
     p = params()
-    torch.manual_seed(seed)
-    net = build(p.train.model, K, image_size=SIZE, channels=channels)
-    if able:
-        x = torch.from_numpy(images()).permute(0, 3, 1, 2).float() / 255
-        x = ((x - 0.3) / 0.3).expand(-1, channels, -1, -1)
-        with torch.no_grad():
-            for _ in range(60):
-                net.train()(x, x)
     info = {
         "model": config.to_dict(p.train.model),
         "num_clusters": K,
@@ -79,5 +69,22 @@ def model(directory: Path, seed: int = 0, *, able: bool = True, channels: int = 
         "epoch": 2,
         **more,
     }
-    checkpoint.save_model(directory, net.eval(), info)
+    checkpoint.save_model(directory, _network(seed, able, channels), info)
     return directory
+
+
+@functools.cache
+def _network(seed: int, able: bool, channels: int):
+    import torch
+
+    from vtcc.engine.model import build
+
+    torch.manual_seed(seed)
+    net = build(params().train.model, K, image_size=SIZE, channels=channels)
+    if able:
+        x = torch.from_numpy(images()).permute(0, 3, 1, 2).float() / 255
+        x = ((x - 0.3) / 0.3).expand(-1, channels, -1, -1)
+        with torch.no_grad():
+            for _ in range(60):
+                net.train()(x, x)
+    return net.eval()

@@ -4,6 +4,7 @@ One of each: scikit-learn's k-means and principal components, umap-learn's UMAP,
 histograms of oriented gradients. All are imported where they are called.
 """
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -109,6 +110,7 @@ def umap(
         warnings.simplefilter("ignore")
         from umap import UMAP
 
+        _keep_compiled()
         model = UMAP(
             n_neighbors=min(neighbors, n - 1),
             n_components=min(dimensions, n - 2),
@@ -121,6 +123,23 @@ def umap(
         points: np.ndarray = model.fit_transform(features)
     # Points without any neighbour are left undefined; they go to the middle.
     return np.asarray(np.nan_to_num(points, nan=0.0), dtype=np.float32)
+
+
+@functools.cache
+def _keep_compiled() -> None:
+    """Has numba keep what it compiles of umap-learn, which took 20 s of the first map of a process.
+
+    umap-learn asks for it for one function alone. Where they are kept is numba's choice: beside
+    the module, or in NUMBA_CACHE_DIR.
+    """
+    from numba.core.registry import CPUDispatcher
+    from umap import layouts, umap_, utils
+
+    for module in (layouts, umap_, utils):
+        for function in vars(module).values():
+            # What has a signature was compiled by the import.
+            if isinstance(function, CPUDispatcher) and not function.signatures:
+                function.enable_caching()
 
 
 def hog(grey: np.ndarray, cell: int) -> np.ndarray:

@@ -166,7 +166,7 @@ class Workspace:
             target = self.directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self.project / name, target)
-        share_cache(self.project, self.directory, self.env)
+        share_cache(self.project, self.directory)
         self.write(self.params)
 
     def write(self, params: dict[str, Any]) -> None:
