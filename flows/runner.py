@@ -43,7 +43,11 @@ def main() -> None:
     }
     served: list[UUID] = []
     for known in deployments.known():
-        made = known.flow.to_deployment(known.name, description=f"{known.description} ({home})")
+        made = known.flow.to_deployment(
+            known.name,
+            description=f"{known.description} ({home})",
+            schedules=known.schedules or None,
+        )
         served.append(cast(UUID, runners[known.trains].add_deployment(made)))
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(locks.BusyError):  # another runner would lose its runs

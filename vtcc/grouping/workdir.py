@@ -62,22 +62,40 @@ def exclusive(work: Path) -> Iterator[None]:
     Raises:
         VtccError: when another process works there, or it cannot be written to.
     """
-    from vtcc.process import locks
-
     try:
         work.mkdir(exist_ok=True)
     except OSError as error:
         raise VtccError(
             f"{work.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
         ) from None
-    lock = work.with_name(f"{work.name}.lock")
+    with locked(work):
+        yield
+
+
+@contextlib.contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """Inside, no other process writes the results that belong to a work directory.
+
+    Args:
+        work: of `beside`; need not be there.
+
+    Raises:
+        VtccError: when another process does, or the directory cannot be written to.
+    """
+    from vtcc.process import locks
+
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locks.exclusive(lock, wait=False, keep=False))
+            lock = locks.exclusive(work.with_name(f"{work.name}.lock"), wait=False, keep=False)
+            stack.enter_context(lock)
         except locks.BusyError:
             raise VtccError(
-                f"{work}: another `vtcc cluster` is at work on this output; wait for it, or give "
-                "another --out"
+                f"{work}: another vtcc is at work on these results; wait for it, or give another "
+                "--out"
+            ) from None
+        except OSError as error:
+            raise VtccError(
+                f"{work.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
             ) from None
         yield
 
