@@ -1,5 +1,6 @@
 """`vtcc refine`: the edits made in the page, applied to tables, page and model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vtcc.progress import note
@@ -16,8 +17,6 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
-    from dataclasses import replace
-
     from vtcc.engine import predict
     from vtcc.grouping import edits as changes
     from vtcc.grouping import reopen, result, trust
