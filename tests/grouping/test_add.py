@@ -317,7 +317,7 @@ def test_ordinary_images_are_no_group_however_many():
     new, _ = blobs(rng, [0, 1, 2], 400)
     h, known = np.concatenate([old, new]), np.arange(1500) < 300
     cluster = np.concatenate([k, np.repeat([0, 1, 2], 400)])
-    found = novelty.find(h, known, ~known, cluster, seed=0)
+    found = novelty.find(h, known, ~known, cluster, copies=known & ~known, seed=0)
     assert found.groups == []
     assert (found.score[known] > 1).mean() == pytest.approx(0.05, abs=0.01)
     assert (found.score[~known] > 1).mean() == pytest.approx(0.05, abs=0.04)
@@ -329,12 +329,13 @@ def test_two_new_kinds_are_two_groups():
     new, kind = blobs(rng, [3, 4, 0], 30)
     known = np.arange(390) < 300
     cluster = np.concatenate([k, np.zeros(90, int)])
-    found = novelty.find(np.concatenate([old, new]), known, ~known, cluster, seed=0)
+    h, none = np.concatenate([old, new]), np.zeros(390, bool)
+    found = novelty.find(h, known, ~known, cluster, copies=none, seed=0)
     assert [sorted(set(kind[g - 300].tolist())) for g in found.groups] in ([[0], [1]], [[1], [0]])
     assert all(len(g) >= 28 for g in found.groups)
 
 
-def drifted(now_cluster, now_confidence, now_novel, proposed=()):
+def drifted(now_cluster, now_confidence, now_novel, grouped=()):
     before, now = np.arange(300) < 200, np.arange(300) >= 200
     cluster = np.concatenate([np.arange(200) % 2, now_cluster])
     confidence = np.concatenate([np.full(200, 0.9), np.full(100, now_confidence)])
@@ -346,7 +347,7 @@ def drifted(now_cluster, now_confidence, now_novel, proposed=()):
         before=before,
         now=now,
         names={0: "boats", 1: "cars"},
-        proposed=proposed,
+        grouped=dict(grouped),
     )
 
 
@@ -362,9 +363,12 @@ def test_the_verdict_of_drift():
     assert moved.level == "look here"
     assert "'cars' has 80% of the new images (before 50%)" in moved.verdict
     unsure = drifted(even, 0.75, 5)
-    assert unsure.verdict == "look here: confidence is 0.75 (before 0.90)"
-    grown = drifted(even, 0.9, 5, proposed=[(7, 12)])
-    assert grown.verdict == "look here: 12 in the proposed cluster 7"
+    assert unsure.verdict == (
+        "look here: mean confidence of the new images is 0.75 (before 0.90)"
+    )
+    grown = drifted(even, 0.9, 5, grouped={7: np.arange(200, 220)})
+    assert grown.verdict == "look here: 20 new images may be a cluster of their own (7)"
+    assert grown.lines[-1].novel_now == 0.2
     again = drifted(even, 0.9, 60)
     assert again.level == "cluster again"
     assert "60% of the new images are novel (before 5%)" in again.verdict

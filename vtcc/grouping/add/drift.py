@@ -20,7 +20,8 @@ class Line:
         cluster: its id, None for all. name: of it.
         images_before, images_now: of the clustering, and of those just added.
         share_before, share_now: of the images. confidence_before, confidence_now: mean, 0-1.
-        novel_before, novel_now: shares beyond the limit of `novelty`. None where there is no image.
+        novel_before, novel_now: shares far from what the clusters were made of, or in a group that is
+            proposed (`novelty`). None where there is no image.
     """
 
     cluster: int | None
@@ -78,18 +79,21 @@ def measure(
     before: np.ndarray,
     now: np.ndarray,
     names: Mapping[int, str],
-    proposed: Sequence[tuple[int, int]],
+    grouped: Mapping[int, np.ndarray],
 ) -> Drift:
     """Compares the images that were just added with those that the clusters were made of.
 
     Args:
         cluster: (N,) ids, -1 for excluded. confidence: (N,). novel: (N,) bool.
         before, now: (N,) bool, the two sets. names: id -> name.
-        proposed: (id, images) of each group that may be a cluster.
+        grouped: proposed id -> rows, of each group that may be a cluster.
     """
+    free = np.ones(len(cluster), bool)
+    for rows in grouped.values():
+        free[rows] = False
+    novel = novel | ~free
 
-    def line(k: int | None, name: str) -> Line:
-        mine = np.ones(len(cluster), bool) if k is None else cluster == k
+    def line(k: int | None, name: str, mine: np.ndarray) -> Line:
         figures: dict[str, Any] = {}
         for when, those in (("before", before), ("now", now)):
             rows = mine & those
@@ -100,44 +104,46 @@ def measure(
             figures[f"novel_{when}"] = round(float(novel[rows].mean()), 4) if n else None
         return Line(cluster=k, name=name, **figures)
 
-    lines = [line(k, names[k]) for k in sorted(names)]
-    every = line(None, "all")
-    level, verdict = judge(lines, every, proposed)
+    lines = [line(k, names[k], cluster == k) for k in sorted(names)]
+    every = line(None, "all", np.ones(len(cluster), bool))
+    rest = line(None, "all but proposed ones", free)
+    level, verdict = judge(lines, rest, {k: int(now[rows].sum()) for k, rows in grouped.items()})
     return Drift([*lines, every], level, verdict)
 
 
-def judge(
-    lines: Sequence[Line], every: Line, proposed: Sequence[tuple[int, int]]
-) -> tuple[str, str]:
+def judge(lines: Sequence[Line], rest: Line, proposed: Mapping[int, int]) -> tuple[str, str]:
     """The level, and the verdict that names what moved.
 
     Args:
-        lines: of each cluster. every: of all. proposed: as of `measure`.
+        lines: of each cluster. rest: of all images that are in no proposed group.
+        proposed: id -> images just added, of each group that may be a cluster.
     """
-    n = every.images_now
+    grown = [f"{count} new images may be a cluster of their own ({k})" for k, count in proposed.items()]
+    n = rest.images_now
     if not n:
-        return "fine", "fine: no image was added"
-    assert every.confidence_now is not None and every.novel_now is not None
-    lost = (every.confidence_before or 0.0) - every.confidence_now
-    strange = every.novel_now - (every.novel_before or 0.0)
-    grown = [f"{count} in the proposed cluster {k}" for k, count in proposed]
-    if n >= FEW and (strange >= AGAIN_NOVEL + _error(every.novel_now, n) or lost >= AGAIN_CONFIDENCE):
-        why = [f"{every.novel_now:.0%} of the new images are novel (before {_percent(every.novel_before)})"]
-        why += [f"their mean confidence is {every.confidence_now:.2f} (before {_number(every.confidence_before)})"]
-        return "cluster again", "cluster again: " + ", ".join([*why, *grown])
+        verdict = ", ".join(grown)
+        return ("look here", f"look here: {verdict}") if grown else ("fine", "fine: none was added")
+    assert rest.confidence_now is not None and rest.novel_now is not None
+    lost = (rest.confidence_before or 0.0) - rest.confidence_now
+    strange = rest.novel_now - (rest.novel_before or 0.0)
+    others = " of the others" if grown else " of the new images"
+    novel = f"{rest.novel_now:.0%}{others} are novel (before {_percent(rest.novel_before)})"
+    unsure = (
+        f"mean confidence{others} is {rest.confidence_now:.2f} (before "
+        f"{_number(rest.confidence_before)})"
+    )
+    chance = _error(rest.novel_now, n)
+    if n >= FEW and (strange >= AGAIN_NOVEL + chance or lost >= AGAIN_CONFIDENCE):
+        return "cluster again", "cluster again: " + ", ".join([novel, unsure, *grown])
     moved = [*grown]
-    if strange >= NOVEL and strange >= _error(every.novel_now, n):
-        moved.append(
-            f"{every.novel_now:.0%} of the new images are novel (before {_percent(every.novel_before)})"
-        )
-    if lost >= CONFIDENCE and n >= FEW:
-        moved.append(
-            f"confidence is {every.confidence_now:.2f} (before {_number(every.confidence_before)})"
-        )
+    if strange >= max(NOVEL, chance):
+        moved.append(novel)
+    if n >= FEW and lost >= CONFIDENCE:
+        moved.append(unsure)
     for line in lines:
-        was, is_ = line.share_before or 0.0, line.share_now or 0.0
-        if abs(is_ - was) >= max(SHARE, _error(max(was, 1 / n), n)) and n >= FEW:
-            moved.append(f"{line.name!r} has {is_:.0%} of the new images (before {was:.0%})")
+        was, share = line.share_before or 0.0, line.share_now or 0.0
+        if n >= FEW and abs(share - was) >= max(SHARE, _error(max(was, 1 / n), n)):
+            moved.append(f"{line.name!r} has {share:.0%} of the new images (before {was:.0%})")
     if moved:
         return "look here", "look here: " + ", ".join(moved)
     return "fine", f"fine: {n} images as those before"

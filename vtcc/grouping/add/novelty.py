@@ -1,4 +1,11 @@
-"""Groups of added images that are unlike all that the clusters were made of; no label is read."""
+"""Groups of added images that are unlike all that the clusters were made of; no label is read.
+
+Two measures. Far: the distance of one image to what the clusters were made of, beyond what is usual among
+these; it sees what lies outside of everything, and little of a new kind that lies between the old ones.
+Crowded: the nearest neighbours of an added image are added ones far more often than by chance (the test of
+two samples by nearest neighbours of Schilling 1986 and Henze 1988, for one image); it sees a new kind
+wherever it lies, and takes several of its images. Groups come from the second; docs/design.md has figures.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +14,13 @@ import numpy as np
 
 from vtcc.analysis.features import subsample, unit_rows
 
-NEIGHBORS = 5  # the distance to the fifth nearest decides
+NEIGHBORS = 5  # the distance to the fifth nearest decides what is far
 WITHIN = 0.95  # of the images that the clusters were made of are within the limit
-LEAST = 5  # images of a group
-MORE = 3.0  # times as many added images as their share of all would make, or a group says nothing new
+CROWDS, CHANCE = (5, 15), 1e-3  # neighbours, of which added ones are as many once in 1/CHANCE by chance
+WIDER = 1.3  # times as wide as a cluster may a group be
+LEAST, PART, FAR = 5, 0.2, 0.2  # images of a group; of a middle cluster's size, or of them far away
 ROUNDS = 5  # in which groups take in what is beside them
-MOST_KNOWN, MOST_FAR = 20_000, 4000  # images that are compared with, and that are grouped
+MOST_KNOWN, MOST_LINKED = 20_000, 4000  # images that are compared with, and that are grouped
 _BLOCK = 1024
 
 
@@ -22,7 +30,7 @@ class Novelty:
 
     Attributes:
         score: (N,) float32, distance to what the clusters were made of over the limit; above 1 is
-            novel. groups: rows of added images, the largest group first.
+            far. groups: rows of added images, the largest group first.
     """
 
     score: np.ndarray
@@ -30,34 +38,67 @@ class Novelty:
 
 
 def find(
-    h: np.ndarray, known: np.ndarray, added: np.ndarray, cluster: np.ndarray, *, seed: int
+    h: np.ndarray,
+    known: np.ndarray,
+    added: np.ndarray,
+    cluster: np.ndarray,
+    *,
+    copies: np.ndarray,
+    seed: int,
 ) -> Novelty:
-    """Measures images and groups the added ones that are novel.
+    """Measures images and groups the added ones that are a kind of their own.
 
     Args:
         h: (N, d) embedding. known: (N,) bool, what the clusters were made of.
         added: (N,) bool, the others that may be grouped. cluster: (N,) ids, -1 for none.
+        copies: (N,) bool, looks like an earlier image: many copies of one picture are no kind.
         seed: of subsamples.
     """
     unit = unit_rows(h.astype(np.float32))
     rows = np.flatnonzero(known)
+    if len(rows) < 2 or not added.any():
+        return Novelty(np.zeros(len(unit), np.float32), [])
     reference = rows[subsample(len(rows), MOST_KNOWN, seed)]
-    k = min(NEIGHBORS, max(len(reference) - 1, 1))
-    away = _kth(unit, unit[reference], k, without=_place(len(unit), reference))
+    k = min(NEIGHBORS, len(reference) - 1)
+    away = 1 - _nearest(unit, unit[reference], k, _place(len(unit), reference))[:, -1]
     limit = max(float(np.quantile(away[reference], WITHIN)), 1e-6)
     score = (away / limit).astype(np.float32)
-    far = np.flatnonzero((score > 1) & (known | added))
-    far = far[subsample(len(far), MOST_FAR, seed)]
-    if added[far].sum() < LEAST:
-        return Novelty(score, [])
-    groups = []
-    expected = float(added.sum() / (added.sum() + known.sum()))
-    for group in _linked(unit, far, _width(unit, cluster, known)):
-        fresh = group[added[group]]
-        if len(fresh) >= LEAST and _more(len(fresh), len(group), expected):
-            groups.append(fresh)
+    crowded = _crowded(unit, reference, np.flatnonzero(added & ~copies), seed)
+    crowded = crowded[subsample(len(crowded), MOST_LINKED, seed)]
+    width, middle = _clusters(unit, cluster, known)
+    groups = [g for g in _linked(unit, crowded, WIDER * width) if len(g) >= LEAST]
     groups = _grown(unit, groups, np.flatnonzero(added), unit[reference])
+    groups = [g for g in groups if len(g) >= PART * middle or (score[g] > 1).mean() >= FAR]
     return Novelty(score, sorted(groups, key=lambda g: (-len(g), g[0])))
+
+
+def _crowded(unit: np.ndarray, reference: np.ndarray, added: np.ndarray, seed: int) -> np.ndarray:
+    """Those of some rows among whose nearest images there are far more of these rows than by chance.
+
+    Of more rows than there is reference, parts are taken in turn: among so many the reference could not
+    be seen.
+
+    Args:
+        reference: rows of the images to compare with. added: the rows. seed: of the parts.
+    """
+    from scipy.stats import binom
+
+    parts = -(-len(added) // max(len(reference), 1))
+    shuffled = np.random.default_rng(seed).permutation(added)
+    found = [np.empty(0, np.int64)]
+    for part in range(parts):
+        rows = np.sort(shuffled[part::parts])
+        pool = np.concatenate([reference, rows])
+        own = np.arange(len(reference), len(pool))
+        share = (len(rows) - 1) / (len(pool) - 1)
+        near = _neighbors(unit[rows], unit[pool], min(max(CROWDS), len(pool) - 1), own)
+        fresh = near >= len(reference)
+        crowd = np.zeros(len(rows), bool)
+        for k in CROWDS:
+            count = fresh[:, :k].sum(axis=1)
+            crowd |= binom.sf(count - 1, min(k, near.shape[1]), share) < CHANCE
+        found.append(rows[crowd])
+    return np.sort(np.concatenate(found))
 
 
 def _place(n: int, rows: np.ndarray) -> np.ndarray:
@@ -67,54 +108,66 @@ def _place(n: int, rows: np.ndarray) -> np.ndarray:
     return place
 
 
-def _kth(
-    unit: np.ndarray, others: np.ndarray, k: int, without: np.ndarray | None = None
-) -> np.ndarray:
-    """(n,) cosine distance to the k-th nearest of (m, d) others.
+def _neighbors(unit: np.ndarray, others: np.ndarray, k: int, own: np.ndarray) -> np.ndarray:
+    """(n, k) the nearest of (m, d) others by cosine, the nearest first.
 
     Args:
-        without: (n,) the row of `others` that is the image itself, -1 where none is.
+        own: (n,) the row of `others` that is the image itself, -1 where none is.
     """
-    away = np.empty(len(unit), np.float32)
+    found = np.empty((len(unit), k), np.int64)
     for start in range(0, len(unit), _BLOCK):
         part = slice(start, start + _BLOCK)
-        near = unit[part] @ others.T
-        if without is not None:
-            own = without[part]
-            near[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf
-        away[part] = 1 - np.partition(near, -k, axis=1)[:, -k]
-    return away
+        near = _similar(unit[part], others, own[part])
+        best = np.argpartition(near, -k, axis=1)[:, -k:]
+        order = np.argsort(-np.take_along_axis(near, best, axis=1), axis=1, kind="stable")
+        found[part] = np.take_along_axis(best, order, axis=1)
+    return found
 
 
-def _more(fresh: int, all_: int, expected: float) -> bool:
-    """Whether a group has markedly more added images than their share of all would make."""
-    usual = expected / max(1 - expected, 1e-9)
-    return fresh > MORE * usual * (all_ - fresh)
+def _nearest(unit: np.ndarray, others: np.ndarray, k: int, own: np.ndarray) -> np.ndarray:
+    """(n, k) float32 cosine similarity to the nearest of (m, d) others, descending.
+
+    Args:
+        own: as of `_neighbors`.
+    """
+    found = np.empty((len(unit), k), np.float32)
+    for start in range(0, len(unit), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        near = np.partition(_similar(unit[part], others, own[part]), -k, axis=1)[:, -k:]
+        found[part] = -np.sort(-near, axis=1)
+    return found
 
 
-def _width(unit: np.ndarray, cluster: np.ndarray, known: np.ndarray) -> float:
-    """Mean cosine distance between two images of a cluster, of the middle image's cluster."""
+def _similar(unit: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
+    near: np.ndarray = unit @ others.T
+    there = np.flatnonzero(own >= 0)
+    near[there, own[there]] = -np.inf
+    return near
+
+
+def _clusters(unit: np.ndarray, cluster: np.ndarray, known: np.ndarray) -> tuple[float, float]:
+    """Of the middle image's cluster: the mean cosine distance of two images; and the middle size."""
     widths = np.full(len(unit), np.nan)
+    sizes = []
     for k in np.unique(cluster[known]):
         rows = known & (cluster == k)
         mean = unit[rows].mean(axis=0)
         widths[rows] = 1 - mean @ mean
-    return float(np.nanmedian(widths))
+        sizes.append(int(rows.sum()))
+    return float(np.nanmedian(widths)), float(np.median(sizes))
 
 
-def _linked(unit: np.ndarray, far: np.ndarray, width: float) -> list[np.ndarray]:
-    """Rows that average linkage joins before the groups become wider than a cluster is.
-
-    Args:
-        far: the rows to group. width: of a cluster.
-    """
+def _linked(unit: np.ndarray, rows: np.ndarray, width: float) -> list[np.ndarray]:
+    """Groups of rows that average linkage joins before they become wider than that."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
-    apart = np.clip(1 - unit[far] @ unit[far].T, 0, None)
+    if len(rows) < LEAST:
+        return []
+    apart = np.clip(1 - unit[rows] @ unit[rows].T, 0, None)
     tree = linkage(squareform(apart, checks=False), "average")
     labels = fcluster(tree, t=width, criterion="distance")
-    return [far[labels == k] for k in np.unique(labels)]
+    return [rows[labels == k] for k in np.unique(labels)]
 
 
 def _grown(
@@ -145,8 +198,4 @@ def _grown(
 def _beside(unit: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(n,) mean cosine similarity to the nearest of (m, d) others."""
     k = min(NEIGHBORS, len(others))
-    near = np.empty(len(unit), np.float32)
-    for start in range(0, len(unit), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        near[part] = np.partition(unit[part] @ others.T, -k, axis=1)[:, -k:].mean(axis=1)
-    return near
+    return _nearest(unit, others, k, np.full(len(unit), -1)).mean(axis=1)

@@ -81,7 +81,12 @@ def updated(
     now = np.arange(len(embedding.paths)) >= stays.sum()
     candidates = ~embedding.known & (applied.cluster != EXCLUDED)
     seen = novelty.find(
-        embedding.h, embedding.known, candidates, applied.cluster, seed=int(summary["seed"])
+        embedding.h,
+        embedding.known,
+        candidates,
+        applied.cluster,
+        copies=embedding.first != np.arange(len(now)),
+        seed=int(summary["seed"]),
     )
     summary["proposals"] = _proposals(before, embedding.paths, seen.groups, applied)
     drift = measure(
@@ -91,7 +96,7 @@ def updated(
         before=embedding.known,
         now=now,
         names=before.clusters.names,
-        proposed=[(p["id"], len(p["files"])) for p in summary["proposals"]],
+        grouped={p["id"]: g for p, g in zip(summary["proposals"], seen.groups, strict=True)},
     )
     return Updated(summary, embedding, applied, images, tiles, drift)
 
