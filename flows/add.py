@@ -1,4 +1,4 @@
-"""The deployment `vtcc/add`: results of `vtcc cluster` follow their folder, on a schedule or not."""
+"""The deployment `vtcc/add`: results of `vtcc cluster` follow their folder, once or by schedule."""
 
 import json
 from pathlib import Path

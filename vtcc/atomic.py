@@ -32,8 +32,9 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 def replace_directory(building: Path, target: Path) -> None:
     """Renames `building` to `target` on the same file system, replacing what is there.
 
-    On Linux the two change places in one step, so that there is a whole `target` at any moment; elsewhere
-    the old one steps aside first, and `restore` puts it back should this process be killed between.
+    On Linux the two change places in one step, so that there is a whole `target` at any moment;
+    elsewhere the old one steps aside first, and `restore` puts it back should this process be
+    killed in between.
     """
     if os.path.lexists(target):
         # A directory cannot be renamed over one with content.
@@ -51,7 +52,7 @@ def replace_directory(building: Path, target: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Whether two paths have changed places in one step: Linux has a call for it, most file systems too."""
+    """Whether two paths have changed places in one step, for which Linux has a call."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,10 +89,8 @@ def test_an_added_image_is_where_predict_puts_it(place, tmp_path):
     (more / "broken.png").write_bytes(b"no image")
     add.run(results, [more])
     predict.run([more], str(results / "model"), out=tmp_path / "p.parquet")
-    told = {os.path.basename(f): row for f, row in table(results).items() if f.startswith("../")}
-    predicted = {
-        os.path.basename(row.file): row for row in assignments.read(tmp_path / "p.parquet")
-    }
+    told = {Path(f).name: row for f, row in table(results).items() if f.startswith("../")}
+    predicted = {Path(row.file).name: row for row in assignments.read(tmp_path / "p.parquet")}
     assert set(told) == {"0.png", "1.png", "2.png", "broken.png"} == set(predicted)
     for name, row in told.items():
         assert (row.cluster, row.name, row.error) == (
@@ -363,9 +362,7 @@ def test_the_verdict_of_drift():
     assert moved.level == "look here"
     assert "'cars' has 80% of the new images (before 50%)" in moved.verdict
     unsure = drifted(even, 0.75, 5)
-    assert unsure.verdict == (
-        "look here: mean confidence of the new images is 0.75 (before 0.90)"
-    )
+    assert unsure.verdict == ("look here: mean confidence of the new images is 0.75 (before 0.90)")
     grown = drifted(even, 0.9, 5, grouped={7: np.arange(200, 220)})
     assert grown.verdict == "look here: 20 new images may be a cluster of their own (7)"
     assert grown.lines[-1].novel_now == 0.2

@@ -55,7 +55,8 @@ def test_sevens_that_come_later_become_a_cluster(tmp_path, capsys):
     with capsys.disabled():
         print(
             f"\n{clustering:.0f} s, {adding:.1f} s; sevens {max(sevens)} of {len(late)} in one of "
-            f"{[len(p['files']) for p in proposals]}; {summary['additions'][-1]['drift']['verdict']}"
+            f"{[len(p['files']) for p in proposals]}",
+            summary["additions"][-1]["drift"]["verdict"],
         )
     assert max(sevens) >= 0.8 * len(late)
     assert max(sevens) >= 0.9 * len(best["files"])

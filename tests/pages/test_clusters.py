@@ -302,7 +302,11 @@ def with_addition(given):
     """A page after `vtcc add`: the last twelve images may be a cluster."""
     lines = [
         {"cluster": k, "name": name, "images_before": 50, "images_now": 5}
-        | {f"{what}_{when}": 0.5 for what in ("share", "confidence", "novel") for when in ("before", "now")}
+        | {
+            f"{what}_{when}": 0.5
+            for what in ("share", "confidence", "novel")
+            for when in ("before", "now")
+        }
         for k, name in ((0, "cluster 0"), (None, "all"))
     ]
     addition = {
@@ -354,7 +358,8 @@ CONFIRMED = """(() => {
   const p = document.querySelector('.proposal');
   p.querySelector('input').value = 'sevens'; p.querySelector('.confirm').click();
   out.left = document.querySelectorAll('.proposal').length;
-  out.edits = JSON.parse(vtcc.exported()).edits; out.list = document.getElementById('edits').textContent;
+  out.edits = JSON.parse(vtcc.exported()).edits;
+  out.list = document.getElementById('edits').textContent;
   out.size = vtcc.state().clusters.find(c => c.name === 'sevens').size;
   document.getElementById('undo').click();
   document.querySelector('.proposal .decline').click();

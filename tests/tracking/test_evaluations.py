@@ -1,6 +1,7 @@
 """What is logged beside trainings: here an addition to results."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,5 @@ def test_an_addition_is_a_run_of_its_own(client, tmp_path):
     assert run.data.metrics["cluster_0.share_now"] == 0.5
     assert "cluster_0.confidence_now" not in run.data.metrics
     assert (run.data.metrics["new"], run.data.metrics["proposed"]) == (4, 1)
-    kept = client.download_artifacts(run_id, "addition.json", str(tmp_path))
-    with open(kept, encoding="utf-8") as file:
-        assert json.load(file) == made
+    kept = Path(client.download_artifacts(run_id, "addition.json", str(tmp_path)))
+    assert json.loads(kept.read_text(encoding="utf-8")) == made

@@ -15,7 +15,7 @@ from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
 FORMAT = 1
 LONGEST = 100  # characters of a name
 MOST_PARTS = 50  # of a split
-# A cluster that is confirmed is told from one that lost images to it by the centres of a few parts of both.
+# Parts by whose centres a confirmed cluster is told from those its images were in.
 CENTRES, EACH = 8, 10  # at most, and images for each of them
 
 
@@ -258,8 +258,8 @@ def _split(state: State, edit: dict[str, Any]) -> None:
 def _new(state: State, edit: dict[str, Any]) -> None:
     """A proposal becomes a cluster, in the model too.
 
-    Its number is the proposed one, or the next above all there are. Where the head's clusters of its
-    images have others too, the nearest of some centres of both says which of the two an image
+    Its number is the proposed one, or the next above all there are. Where the head's clusters of
+    its images have others too, the nearest of some centres of both says which of the two an image
     belongs to. Images that are not named stay.
     """
     rows, name = _rows(state, edit["files"]), _text(edit["name"])
@@ -319,7 +319,7 @@ def _centres(unit: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _decline(state: State, edit: dict[str, Any]) -> None:
-    """A proposal is none: its images count as what the clusters hold, and are not proposed again."""
+    """A proposal is none: its images count as what the clusters are made of."""
     if edit["cluster"] not in state.proposed:
         raise _Refused(
             f"no cluster {edit['cluster']!r} is proposed; there are {sorted(state.proposed)}"

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import os
 import secrets
 import shutil
@@ -150,7 +149,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         labels = np.full(N, -1, np.int64)
         embedded = np.zeros((N, self.embedding_.shape[1]), np.float32)
         p = np.zeros((N, K), np.float32)
-        for block in blocks(enumerate(items), predictor, batch_size=_PART, source=lambda x: _png(x[1])):
+        for block in blocks(
+            enumerate(items), predictor, batch_size=_PART, source=lambda x: _png(x[1])
+        ):
             if block.prediction is None:
                 continue
             at = np.array([row for row, _ in block.readable])

@@ -149,8 +149,8 @@ class Embedding:
         map: (N, 2) float32. tile: (N,) places in the page's sprites.
         first: (N,) the first of the images that look alike. looks: (N, 6) of `describe.looks`.
         paths: N names.
-        known: (N,) bool, whether the clusters were made of the image, or have been confirmed to hold
-            it; False for those that were added since.
+        known: (N,) bool, whether the clusters were made of the image, or have been confirmed to
+            hold it; False for those that were added since.
     """
 
     h: np.ndarray

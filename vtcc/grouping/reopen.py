@@ -71,7 +71,9 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
     with workdir.locked(workdir.beside(target)):
         clusters = Clusters.load(results / result.MODEL)
         if clusters is None:
-            raise VtccError(f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again")
+            raise VtccError(
+                f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again"
+            )
         try:
             summary = result.summary_of(results)
             embedding = outputs.Embedding.load(results)
@@ -83,9 +85,7 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
         yield Opened(results, target, summary, clusters, embedding)
 
 
-def decided(
-    clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str, int]
-) -> Applied:
+def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str, int]) -> Applied:
     """What the clusters say of the images, those put by hand as they were put.
 
     Args:

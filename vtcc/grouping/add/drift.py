@@ -20,8 +20,8 @@ class Line:
         cluster: its id, None for all. name: of it.
         images_before, images_now: of the clustering, and of those just added.
         share_before, share_now: of the images. confidence_before, confidence_now: mean, 0-1.
-        novel_before, novel_now: shares far from what the clusters were made of, or in a group that is
-            proposed (`novelty`). None where there is no image.
+        novel_before, novel_now: shares far from what the clusters were made of, or in a group that
+            is proposed (`novelty`). None where there is no image.
     """
 
     cluster: int | None
@@ -118,7 +118,9 @@ def judge(lines: Sequence[Line], rest: Line, proposed: Mapping[int, int]) -> tup
         lines: of each cluster. rest: of all images that are in no proposed group.
         proposed: id -> images just added, of each group that may be a cluster.
     """
-    grown = [f"{count} new images may be a cluster of their own ({k})" for k, count in proposed.items()]
+    grown = [
+        f"{count} new images may be a cluster of their own ({k})" for k, count in proposed.items()
+    ]
     n = rest.images_now
     if not n:
         verdict = ", ".join(grown)

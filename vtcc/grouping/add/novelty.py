@@ -1,10 +1,11 @@
 """Groups of added images that are unlike all that the clusters were made of; no label is read.
 
-Two measures. Far: the distance of one image to what the clusters were made of, beyond what is usual among
-these; it sees what lies outside of everything, and little of a new kind that lies between the old ones.
-Crowded: the nearest neighbours of an added image are added ones far more often than by chance (the test of
-two samples by nearest neighbours of Schilling 1986 and Henze 1988, for one image); it sees a new kind
-wherever it lies, and takes several of its images. Groups come from the second; docs/design.md has figures.
+Two measures. Far: the distance of one image to what the clusters were made of, beyond what is usual
+among these; it sees what lies outside of everything, and little of a new kind that lies between the
+old ones. Crowded: the nearest neighbours of an added image are added ones far more often than by
+chance (the test of two samples by nearest neighbours, Schilling 1986 and Henze 1988, for one image);
+it sees a new kind wherever it lies, and takes several of its images. Groups come from the second;
+docs/design.md has figures.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ from vtcc.analysis.features import subsample, unit_rows
 
 NEIGHBORS = 5  # the distance to the fifth nearest decides what is far
 WITHIN = 0.95  # of the images that the clusters were made of are within the limit
-CROWDS, CHANCE = (5, 15), 1e-3  # neighbours, of which added ones are as many once in 1/CHANCE by chance
+CROWDS, CHANCE = (
+    (5, 15),
+    1e-3,
+)  # neighbours, of which added ones are as many once in 1/CHANCE by chance
 WIDER = 1.3  # times as wide as a cluster may a group be
 LEAST, PART, FAR = 5, 0.2, 0.2  # images of a group; of a middle cluster's size, or of them far away
 ROUNDS = 5  # in which groups take in what is beside them
@@ -73,10 +77,10 @@ def find(
 
 
 def _crowded(unit: np.ndarray, reference: np.ndarray, added: np.ndarray, seed: int) -> np.ndarray:
-    """Those of some rows among whose nearest images there are far more of these rows than by chance.
+    """Those of some rows that have far more of these rows among their nearest images than by chance.
 
-    Of more rows than there is reference, parts are taken in turn: among so many the reference could not
-    be seen.
+    Where there are more rows than reference, parts of them are taken in turn: among so many others
+    the reference could not be seen.
 
     Args:
         reference: rows of the images to compare with. added: the rows. seed: of the parts.
@@ -146,7 +150,7 @@ def _similar(unit: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarra
 
 
 def _clusters(unit: np.ndarray, cluster: np.ndarray, known: np.ndarray) -> tuple[float, float]:
-    """Of the middle image's cluster: the mean cosine distance of two images; and the middle size."""
+    """Mean cosine distance of two images in the middle image's cluster; the middle size."""
     widths = np.full(len(unit), np.nan)
     sizes = []
     for k in np.unique(cluster[known]):

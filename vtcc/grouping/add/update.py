@@ -255,7 +255,9 @@ def _proposals(
                 "files": files,
                 "now_in": {
                     str(j): int(n)
-                    for j, n in sorted(zip(clusters.tolist(), counts.tolist(), strict=True), key=lambda x: -x[1])
+                    for j, n in sorted(
+                        zip(clusters.tolist(), counts.tolist(), strict=True), key=lambda x: -x[1]
+                    )
                 },
             }
         )
