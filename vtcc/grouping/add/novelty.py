@@ -3,7 +3,7 @@
 Two measures. Far: the distance of one image to what the clusters were made of, beyond what is usual
 among these; it sees what lies outside of everything, and little of a new kind that lies between the
 old ones. Crowded: the nearest neighbours of an added image are added ones far more often than by
-chance (the test of two samples by nearest neighbours, Schilling 1986 and Henze 1988, for one image);
+chance (the test of two samples by nearest neighbours, Schilling 1986, Henze 1988, for one image);
 it sees a new kind wherever it lies, and takes several of its images. Groups come from the second;
 docs/design.md has figures.
 """
@@ -77,7 +77,7 @@ def find(
 
 
 def _crowded(unit: np.ndarray, reference: np.ndarray, added: np.ndarray, seed: int) -> np.ndarray:
-    """Those of some rows that have far more of these rows among their nearest images than by chance.
+    """Those of some rows that have far more of them among their nearest images than by chance.
 
     Where there are more rows than reference, parts of them are taken in turn: among so many others
     the reference could not be seen.
