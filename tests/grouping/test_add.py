@@ -123,6 +123,20 @@ def test_files_that_changed_or_are_gone(place, capsys):
     assert contents(results) == state
 
 
+def test_results_of_before_there_were_stamps_learn_them(place):
+    results, photos = place / "results", place / "photos"
+    file = results / "summary.json"
+    older = {k: v for k, v in json.loads(file.read_text()).items() if k != "stamps"}
+    file.write_text(json.dumps(older))
+    toy_results.draw(photos / "0-99.png", 0, 77)
+    add.run(results, [photos])
+    (record,) = summary_of(results)["additions"]
+    assert (record["new"], record["changed"], record["gone"]) == (1, 0, 0)
+    toy_results.draw(photos / "0-00.png", 2, 1234)
+    add.run(results, [photos])
+    assert summary_of(results)["additions"][1]["files"]["changed"] == ["0-00.png"]
+
+
 def test_a_disk_that_is_not_there_takes_no_rows_away(place):
     results, photos = place / "results", place / "photos"
     state = contents(results)

@@ -1,6 +1,7 @@
 """Results of `vtcc cluster` that are there, opened to be changed by `vtcc refine` or `vtcc add`."""
 
 import contextlib
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +68,7 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
         )
     if out is not None and out.exists():
         raise VtccError(f"--out: {out} is there already; name a new folder")
-    target = (out or results).absolute()
+    target = Path(os.path.abspath(out or results))  # noqa: PTH100 - a link stays one
     with workdir.locked(workdir.beside(target)):
         clusters = Clusters.load(results / result.MODEL)
         if clusters is None:

@@ -20,7 +20,8 @@ class Changes:
 
     Attributes:
         new, changed, gone: names as in the tables, in the order of their files.
-        files: name -> where it is, and stamps: name -> `folder.stamp`, of new and changed ones.
+        files: name -> where it is, of new and changed ones.
+        stamps: name -> `folder.stamp`, of all that were found.
         classes: name -> the sub-folder that is its class, where the given folder has classes.
     """
 
@@ -51,11 +52,11 @@ def find(more: Sequence[Path], summary: dict[str, Any], results: Path) -> Change
     """
     root = Path(summary["root"])
     listed, classes, searched = _listed(more, root, results)
-    known = dict(zip(summary["files"], _stamps_of(summary), strict=True))
+    known = stamps_of(summary)
     places = located(root, summary["files"])
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
     new = [name for name in listed if name not in known]
-    changed = [n for n in listed if known.get(n) is not None and known[n] != stamps[n]]
+    changed = [name for name in listed if known.get(name) and known[name] != stamps[name]]
     gone = [
         name
         for name, file in places.items()
@@ -67,7 +68,7 @@ def find(more: Sequence[Path], summary: dict[str, Any], results: Path) -> Change
         changed=changed,
         gone=gone,
         files={name: listed[name] for name in read},
-        stamps={name: stamps[name] for name in read},
+        stamps=stamps,
         classes={name: classes[name] for name in read if name in classes},
     )
 
@@ -114,6 +115,7 @@ def _below(file: Path, top: Path) -> bool:
     return Path(os.path.normpath(file)).is_relative_to(top)
 
 
-def _stamps_of(summary: dict[str, Any]) -> list[str | None]:
-    """Of each file; None in results of before they were kept, whose changes go unseen."""
-    return summary.get("stamps") or [None] * len(summary["files"])
+def stamps_of(summary: dict[str, Any]) -> dict[str, str]:
+    """Name -> stamp of each file; empty in results of before they were kept: changes go unseen."""
+    unknown = [""] * len(summary["files"])
+    return dict(zip(summary["files"], summary.get("stamps") or unknown, strict=True))

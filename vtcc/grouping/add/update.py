@@ -11,7 +11,7 @@ from vtcc.data import duplicates
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, outputs, reopen
 from vtcc.grouping.add import novelty, reading
-from vtcc.grouping.add.changes import Changes
+from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
 from vtcc.grouping.clusters import EXCLUDED, Applied
 from vtcc.pages.clusters import SPRITES
@@ -126,11 +126,11 @@ def _summary(
 ) -> dict[str, Any]:
     """Files, their stamps, errors, labels and what was put by hand, as they are now."""
     old, gone = before.summary, set(found.gone)
+    left = gone | set(found.to_read)
     summary = dict(old)
-    stamps = dict(zip(old["files"], old.get("stamps") or [""] * len(old["files"]), strict=True))
-    stamps = {name: seen for name, seen in stamps.items() if name not in gone} | found.stamps
+    stamps = {n: seen for n, seen in stamps_of(old).items() if n not in gone} | found.stamps
     summary["files"], summary["stamps"] = list(stamps), list(stamps.values())
-    errors = {n: why for n, why in old["errors"].items() if n not in gone and n not in found.stamps}
+    errors = {name: why for name, why in old["errors"].items() if name not in left}
     summary["errors"] = errors | images.errors
     there = {p for p, stay in zip(before.embedding.paths, stays, strict=True) if stay}
     there |= set(images.names)
