@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tests.tracking import toy
 from vtcc.data import folder, images
-from vtcc.engine import predict
+from vtcc.engine import checkpoint, predict
 from vtcc.grouping import describe, outputs, result
 from vtcc.grouping.clusters import Clusters
 from vtcc.pages import clusters as page
@@ -35,7 +36,7 @@ def draw(file: Path, kind: int, seed: int) -> None:
     """A picture that is bright in one quadrant."""
     rng = np.random.default_rng(seed)
     side, half = toy.SIZE, toy.SIZE // 2
-    pixels = rng.integers(0, 40, (side, side))
+    pixels = rng.integers(0, 10, (side, side))
     y, x = divmod(kind, 2)
     pixels[y * half : (y + 1) * half, x * half : (x + 1) * half] += 180
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -49,12 +50,28 @@ def folder_of(root: Path, each: int = 20) -> None:
             draw(root / f"{kind}-{i:02d}.png", kind, 100 * kind + i)
 
 
+@torch.no_grad()
+def teach(predictor: predict.Predictor, pixels: np.ndarray, kinds: np.ndarray) -> None:
+    """Sets the last layer of the head: an image is in the cluster of the nearest mean of a kind."""
+    h = torch.from_numpy(predictor.predict(pixels).embedding)
+    head = predictor.model.cluster_projectors[0]
+    z = head[:-1](h)
+    means = torch.stack([z[kinds == k].mean(dim=0) for k in range(3)])
+    scale = 20 / torch.cdist(means, means).max() ** 2
+    head[-1].weight[:3] = scale * means
+    head[-1].bias[:3] = -scale * (means**2).sum(dim=1) / 2
+    head[-1].weight[3] = 0
+    head[-1].bias[3] = -1000
+
+
 def write(root: Path, results: Path) -> None:
-    """Results of the images in `root`, in three clusters and one that is empty."""
+    """Results of the images in `root`, a cluster for each kind and one that is empty."""
     model = toy.model(results / result.MODEL, 0)
     predictor = predict.load(model, "cpu")
     names = sorted(p.name for p in root.iterdir())
     pixels = np.stack([images.load(root / n, **predictor.decoding) for n in names])
+    teach(predictor, pixels, np.array([int(name[0]) for name in names]))
+    checkpoint.save_model(model, predictor.model, predictor.info)
     found = predictor.predict(pixels)
     clusters = Clusters.fit(found.probabilities, found.embedding)
     clusters.write(model)

@@ -58,9 +58,9 @@ class Drift:
         for line in self.lines:
             before_now = (
                 f"{line.images_before} {line.images_now:+d}",
-                f"{_percent(line.share_before)} {_percent(line.share_now)}",
-                f"{_number(line.confidence_before)} {_number(line.confidence_now)}",
-                f"{_percent(line.novel_before)} {_percent(line.novel_now)}",
+                f"{_percent(line.share_before)} -> {_percent(line.share_now)}",
+                f"{_number(line.confidence_before)} -> {_number(line.confidence_now)}",
+                f"{_percent(line.novel_before)} -> {_percent(line.novel_now)}",
             )
             rows.append((line.name[:30], *before_now))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -93,9 +93,10 @@ def measure(
         free[rows] = False
     novel = novel | ~free
 
-    def line(k: int | None, name: str, mine: np.ndarray) -> Line:
+    def line(k: int | None, name: str, of: np.ndarray) -> Line:
+        mine = of if k is None else of & (cluster == k)
         figures: dict[str, Any] = {}
-        for when, those in (("before", before), ("now", now)):
+        for when, those in (("before", before & of), ("now", now & of)):
             rows = mine & those
             n, total = int(rows.sum()), int(those.sum())
             figures[f"images_{when}"] = n
@@ -104,20 +105,22 @@ def measure(
             figures[f"novel_{when}"] = round(float(novel[rows].mean()), 4) if n else None
         return Line(cluster=k, name=name, **figures)
 
-    lines = [line(k, names[k], cluster == k) for k in sorted(names)]
-    every = line(None, "all", np.ones(len(cluster), bool))
-    rest = line(None, "all but proposed ones", free)
-    level, verdict = judge(lines, rest, {k: int(now[rows].sum()) for k, rows in grouped.items()})
-    return Drift([*lines, every], level, verdict)
+    def table(of: np.ndarray) -> list[Line]:
+        return [*(line(k, names[k], of) for k in sorted(names)), line(None, "all", of)]
+
+    # What a proposal holds is explained by it.
+    level, verdict = judge(table(free), {k: int(now[rows].sum()) for k, rows in grouped.items()})
+    return Drift(table(np.ones(len(cluster), bool)), level, verdict)
 
 
-def judge(lines: Sequence[Line], rest: Line, proposed: Mapping[int, int]) -> tuple[str, str]:
+def judge(lines: Sequence[Line], proposed: Mapping[int, int]) -> tuple[str, str]:
     """The level, and the verdict that names what moved.
 
     Args:
-        lines: of each cluster. rest: of all images that are in no proposed group.
+        lines: of the images that are in no proposed group, all clusters last.
         proposed: id -> images just added, of each group that may be a cluster.
     """
+    *lines, rest = lines
     grown = [
         f"{count} new images may be a cluster of their own ({k})" for k, count in proposed.items()
     ]
