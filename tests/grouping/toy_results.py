@@ -33,12 +33,13 @@ TRUST = {
 
 
 def draw(file: Path, kind: int, seed: int) -> None:
-    """A picture that is bright in one quadrant."""
+    """A picture that is bright in one quadrant; those of the new kind are more alike."""
     rng = np.random.default_rng(seed)
     side, half = toy.SIZE, toy.SIZE // 2
     pixels = rng.integers(0, 10, (side, side))
     y, x = divmod(kind, 2)
-    pixels[y * half : (y + 1) * half, x * half : (x + 1) * half] += 180
+    light = 180 + (0 if kind == NEW_KIND else rng.integers(-40, 40))
+    pixels[y * half : (y + 1) * half, x * half : (x + 1) * half] += light
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
 
