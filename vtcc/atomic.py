@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,39 +29,17 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 
 def replace_directory(building: Path, target: Path) -> None:
-    """Renames `building` to `target` on the same file system, replacing what is there.
-
-    On Linux the two change places in one step, so that there is a whole `target` at any moment;
-    elsewhere the old one steps aside first, and `restore` puts it back should this process be
-    killed in between.
-    """
+    """Renames `building` to `target` on the same file system, replacing what is there."""
     if os.path.lexists(target):
-        # A directory cannot be renamed over one with content.
+        # A directory cannot be renamed over one with content: that one steps aside first.
         old = target.with_name(f".{target.name}.old")
         remove(old)
-        if _exchanged(building, target):
-            building.replace(old)
-        else:
-            target.replace(old)
-            building.replace(target)
+        target.replace(old)
+        building.replace(target)
         remove(old)
     else:
         building.replace(target)
     sync_directory(target.parent)
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    """Whether two paths have changed places in one step, for which Linux has a call."""
-    if not sys.platform.startswith("linux"):
-        return False
-    import ctypes
-
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <linux/fs.h>
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):  # another C library, or an old one
-        return False
-    return bool(call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 @contextmanager
