@@ -69,7 +69,7 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
     if out is not None and out.exists():
         raise VtccError(f"--out: {out} is there already; name a new folder")
     target = Path(os.path.abspath(out or results))  # noqa: PTH100 - a link stays one
-    with workdir.locked(workdir.beside(target)):
+    with workdir.alone(target):
         clusters = Clusters.load(results / result.MODEL)
         if clusters is None:
             raise VtccError(

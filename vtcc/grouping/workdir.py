@@ -68,34 +68,38 @@ def exclusive(work: Path) -> Iterator[None]:
         raise VtccError(
             f"{work.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
         ) from None
-    with locked(work):
+    with _locked(work):
         yield
 
 
 @contextlib.contextmanager
-def locked(work: Path) -> Iterator[None]:
-    """Inside, no other process writes the results that belong to a work directory.
-
-    Args:
-        work: of `beside`; need not be there.
+def alone(out: Path) -> Iterator[None]:
+    """No other process writes an output folder, or goes on from its work directory, meanwhile.
 
     Raises:
-        VtccError: when another process does, or the directory cannot be written to.
+        VtccError: when another one does, or nothing can be written there.
     """
+    try:
+        with _locked(beside(out)):
+            yield
+    except PermissionError as error:
+        raise VtccError(
+            f"{out.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(work: Path) -> Iterator[None]:
     from vtcc.process import locks
 
+    lock = work.with_name(f"{work.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
-            lock = locks.exclusive(work.with_name(f"{work.name}.lock"), wait=False, keep=False)
-            stack.enter_context(lock)
+            stack.enter_context(locks.exclusive(lock, wait=False, keep=False))
         except locks.BusyError:
             raise VtccError(
-                f"{work}: another vtcc is at work on these results; wait for it, or give another "
-                "--out"
-            ) from None
-        except OSError as error:
-            raise VtccError(
-                f"{work.parent}: cannot be written to ({error.strerror}); give --out elsewhere"
+                f"{work}: another vtcc is at work on this output; wait for it, or give "
+                "another --out"
             ) from None
         yield
 
