@@ -34,6 +34,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
             proposed={p["id"]: p["files"] for p in summary.get("proposals", [])},
         )
         state = changes.apply(state, wanted, seed=int(summary["seed"]))
+        assert state.known is not None
         summary["moved"] = state.moved
         summary["proposals"] = [
             p for p in summary.get("proposals", []) if p["id"] in state.proposed

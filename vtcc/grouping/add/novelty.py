@@ -202,4 +202,5 @@ def _grown(
 def _beside(unit: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(n,) mean cosine similarity to the nearest of (m, d) others."""
     k = min(NEIGHBORS, len(others))
-    return _nearest(unit, others, k, np.full(len(unit), -1)).mean(axis=1)
+    near: np.ndarray = _nearest(unit, others, k, np.full(len(unit), -1)).mean(axis=1)
+    return near
