@@ -115,6 +115,8 @@ def append_sprites(directory: Path, images: np.ndarray, tiles: int, side: int) -
     Args:
         images: (n, S, S, C) uint8. tiles: how many there are. side: of each.
     """
+    if not len(images):
+        return
     per = COLUMNS * COLUMNS
     first = tiles // per * per
     row = np.arange(first, tiles)
