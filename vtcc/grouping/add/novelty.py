@@ -17,11 +17,12 @@ from vtcc.analysis.features import subsample, unit_rows
 
 NEIGHBORS = 5  # the distance to the fifth nearest decides what is far
 WITHIN = 0.95  # of the images that the clusters were made of are within the limit
-CROWDS, CHANCE = (
-    (5, 15),
+CROWDS = (5, 10, 20, 40)  # neighbours among which added images are counted
+CHANCE = 1e-3  # what happens by chance as seldom as that has another reason
     1e-3,
 )  # neighbours, of which added ones are as many once in 1/CHANCE by chance
 WIDER = 1.3  # times as wide as a cluster may a group be
+APART = 0.6  # share of its cluster's images that are nearer to others than an image of a group is
 LEAST, PART, FAR = 5, 0.2, 0.2  # images of a group; of a middle cluster's size, or of them far away
 ROUNDS = 5  # in which groups take in what is beside them
 MOST_KNOWN, MOST_LINKED = 20_000, 4000  # images that are compared with, and that are grouped
@@ -67,23 +68,28 @@ def find(
     away = 1 - _nearest(unit, unit[reference], k, _place(len(unit), reference))[:, -1]
     limit = max(float(np.quantile(away[reference], WITHIN)), 1e-6)
     score = (away / limit).astype(np.float32)
-    crowded = _crowded(unit, reference, np.flatnonzero(added & ~copies), seed)
+    crowded = _crowded(unit, reference, np.flatnonzero(added & ~copies), cluster, seed)
     crowded = crowded[subsample(len(crowded), MOST_LINKED, seed)]
     width, middle = _clusters(unit, cluster, known)
     groups = [g for g in _linked(unit, crowded, WIDER * width) if len(g) >= LEAST]
     groups = _grown(unit, groups, np.flatnonzero(added), unit[reference])
     groups = [g for g in groups if len(g) >= PART * middle or (score[g] > 1).mean() >= FAR]
+    groups = [g for g in groups if _rank(away, cluster, known, g) >= APART]
     return Novelty(score, sorted(groups, key=lambda g: (-len(g), g[0])))
 
 
-def _crowded(unit: np.ndarray, reference: np.ndarray, added: np.ndarray, seed: int) -> np.ndarray:
+def _crowded(
+    unit: np.ndarray, reference: np.ndarray, added: np.ndarray, cluster: np.ndarray, seed: int
+) -> np.ndarray:
     """Those of some rows that have far more of them among their nearest images than by chance.
 
     Where there are more rows than reference, parts of them are taken in turn: among so many others
     the reference could not be seen.
 
     Args:
-        reference: rows of the images to compare with. added: the rows. seed: of the parts.
+        reference: rows of the images to compare with. added: the rows.
+        cluster: (N,) ids; chance is the share of the rows in an image's own cluster, so that more
+            images of a kind that is there are no crowd. seed: of the parts.
     """
     from scipy.stats import binom
 
@@ -94,15 +100,46 @@ def _crowded(unit: np.ndarray, reference: np.ndarray, added: np.ndarray, seed: i
         rows = np.sort(shuffled[part::parts])
         pool = np.concatenate([reference, rows])
         own = np.arange(len(reference), len(pool))
-        share = (len(rows) - 1) / (len(pool) - 1)
+        share = _shares(cluster[pool], own)
         near = _neighbors(unit[rows], unit[pool], min(max(CROWDS), len(pool) - 1), own)
         fresh = near >= len(reference)
         crowd = np.zeros(len(rows), bool)
         for k in CROWDS:
             count = fresh[:, :k].sum(axis=1)
-            crowd |= binom.sf(count - 1, min(k, near.shape[1]), share) < CHANCE
+            crowd |= (k <= near.shape[1]) & (binom.sf(count - 1, k, share) < CHANCE)
         found.append(rows[crowd])
     return np.sort(np.concatenate(found))
+
+
+def _shares(cluster: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """(n,) the share of some images in the cluster each is in, without itself, or in all.
+
+    Args:
+        cluster: (m,) ids of all images. own: (n,) rows of the some.
+    """
+    ids, of = np.unique(cluster, return_inverse=True)
+    every = np.bincount(of, minlength=len(ids))
+    some = np.bincount(of[own], minlength=len(ids))
+    local = (some[of[own]] - 1) / np.maximum(every[of[own]] - 1, 1)
+    shares: np.ndarray = np.maximum(local, (len(own) - 1) / max(len(cluster) - 1, 1))
+    return shares
+
+
+def _rank(away: np.ndarray, cluster: np.ndarray, known: np.ndarray, group: np.ndarray) -> float:
+    """Mean share of their cluster's known images that are nearer to the clusters than a group's.
+
+    0.5 where the group is more of what a cluster has already.
+
+    Args:
+        away: (N,) distance to what the clusters were made of. cluster: (N,). known: (N,) bool.
+        group: rows.
+    """
+    ranks = []
+    for k in np.unique(cluster[group]):
+        usual = np.sort(away[known & (cluster == k)])
+        of = away[group[cluster[group] == k]]
+        ranks.append(np.searchsorted(usual, of) / len(usual) if len(usual) else np.ones(len(of)))
+    return float(np.concatenate(ranks).mean())
 
 
 def _place(n: int, rows: np.ndarray) -> np.ndarray:
