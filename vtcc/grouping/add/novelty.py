@@ -19,8 +19,6 @@ NEIGHBORS = 5  # the distance to the fifth nearest decides what is far
 WITHIN = 0.95  # of the images that the clusters were made of are within the limit
 CROWDS = (5, 10, 20, 40)  # neighbours among which added images are counted
 CHANCE = 1e-3  # what happens by chance as seldom as that has another reason
-    1e-3,
-)  # neighbours, of which added ones are as many once in 1/CHANCE by chance
 WIDER = 1.3  # times as wide as a cluster may a group be
 APART = 0.6  # share of its cluster's images that are nearer to others than an image of a group is
 LEAST, PART, FAR = 5, 0.2, 0.2  # images of a group; of a middle cluster's size, or of them far away
