@@ -57,8 +57,8 @@ def contents(results):
     }
 
 
-def new_kind(folder, n=12):
-    for i in range(n):
+def new_kind(folder, n=12, first=0):
+    for i in range(first, n):
         toy_results.draw(folder / f"new-{i:02d}.png", toy_results.NEW_KIND, 900 + i)
 
 
@@ -173,7 +173,7 @@ def test_a_new_kind_is_proposed_confirmed_and_spoken(place, tmp_path, capsys):
     assert {after[file].name for file in proposal["files"]} == {"sevens"}
     assert {f: after[f].cluster for f in before} == {f: r.cluster for f, r in before.items()}
     assert summary_of(results)["proposals"] == []
-    new_kind(place / "again", 20)
+    new_kind(place / "again", 32, first=12)
     predict.run([place / "again"], str(results / "model"), out=tmp_path / "p.parquet")
     spoken = [row.name for row in assignments.read(tmp_path / "p.parquet")]
     assert spoken.count("sevens") >= 18
@@ -205,7 +205,7 @@ def test_a_declined_group_is_not_proposed_again(place, tmp_path):
     add.run(results, [more])
     confirmed(results, tmp_path / "edits.json", "decline")
     assert 4 not in {row.cluster for row in table(results).values()}
-    new_kind(more, 20)
+    new_kind(more, 16, first=12)
     add.run(results, [more])
     assert summary_of(results)["proposals"] == []
 
@@ -335,6 +335,17 @@ def test_ordinary_images_are_no_group_however_many():
     assert found.groups == []
     assert (found.score[known] > 1).mean() == pytest.approx(0.05, abs=0.01)
     assert (found.score[~known] > 1).mean() == pytest.approx(0.05, abs=0.04)
+
+
+def test_more_of_a_kind_that_is_there_is_no_new_kind():
+    rng = np.random.default_rng(0)
+    old, k = blobs(rng, [0, 1, 2], 100)
+    more, _ = blobs(rng, [1], 300)
+    known = np.arange(600) < 300
+    cluster = np.concatenate([k, np.ones(300, int)])
+    none = np.zeros(600, bool)
+    found = novelty.find(np.concatenate([old, more]), known, ~known, cluster, copies=none, seed=0)
+    assert found.groups == []
 
 
 def test_two_new_kinds_are_two_groups():
