@@ -17,7 +17,7 @@ from vtcc.analysis.features import subsample, unit_rows
 
 NEIGHBORS = 5  # the distance to the fifth nearest decides what is far
 WITHIN = 0.95  # of the images that the clusters were made of are within the limit
-CROWDS = (5, 10, 20, 40)  # neighbours among which added images are counted
+CROWDS = (5, 7, 10, 14, 20, 28, 40)  # neighbours among which added images are counted
 CHANCE = 1e-3  # what happens by chance as seldom as that has another reason
 WIDER = 1.3  # times as wide as a cluster may a group be
 APART = 0.6  # share of its cluster's images that are nearer to others than an image of a group is
