@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefect.schedules import Schedule
+
 from vtcc import yaml_file
 
 FILE = Path(__file__).parents[1] / "prefect.yaml"
@@ -20,12 +22,14 @@ class Deployment:
         flow: the flow function.
         description: one line; the flow's docstring describes its parameters.
         trains: whether its runs hold a place of the limit.
+        schedules: when it runs by itself; empty: those that the server has stay.
     """
 
     name: str
     flow: Any
     description: str
     trains: bool
+    schedules: list[Schedule]
 
 
 def known() -> list[Deployment]:
@@ -36,5 +40,6 @@ def known() -> list[Deployment]:
         name = module.removesuffix(".py").replace("/", ".")
         flow = getattr(importlib.import_module(name), function)
         trains = TRAINS in entry.get("tags", ())
-        deployments.append(Deployment(entry["name"], flow, entry["description"], trains))
+        schedules = [Schedule(**when) for when in entry.get("schedules", ())]
+        deployments.append(Deployment(entry["name"], flow, entry["description"], trains, schedules))
     return deployments

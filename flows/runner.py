@@ -44,7 +44,9 @@ def main() -> None:
     served: list[UUID] = []
     for known in deployments.known():
         deployment = known.flow.to_deployment(
-            known.name, description=f"{known.description} ({home})"
+            known.name,
+            description=f"{known.description} ({home})",
+            schedules=known.schedules or None,
         )
         served.append(cast(UUID, runners[known.trains].add_deployment(deployment)))
     with contextlib.ExitStack() as stack:

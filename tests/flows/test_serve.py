@@ -96,6 +96,7 @@ def test_prefect_yaml_has_the_deployments_that_are_served() -> None:
     found = {d["name"]: d for d in written["deployments"]}
     served = deployments.known()
     trains = {"train": True, "evaluate": False, "study": True, "sweep": True, "assign": False}
+    trains["add"] = False
     assert {one.name: one.trains for one in served} == trains
     for one in served:
         entry = found[one.name]

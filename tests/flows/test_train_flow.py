@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows import assign, deployments, evaluate, limits, records, recover, study, sweep
+from flows import add, assign, deployments, evaluate, limits, records, recover, study, sweep
 from flows import stages as tasks
 from flows import train as flow_module
 from tests.fakes import stand_in
@@ -366,6 +366,7 @@ def test_the_other_deployments_refuse_wrong_parameters_too(server: None) -> None
             ({"folder": "a", "out": "a.txt"}, "does not match"),
             ({"folder": "a", "batch_size": 0}, "less than the minimum of 1"),
         ],
+        "add": [({}, "'results' is a required property")],
     }
     right = {"evaluate": {"dataset": "digits"}, "study": {"file": "a.yaml", "seeds": "0-2, 7"}}
     with get_client(sync_client=True) as client:
@@ -412,6 +413,40 @@ def test_a_folder_is_assigned(server: None, project: Path, monkeypatch: pytest.M
     assert "folder nowhere: no such directory" in state.message
     state = assign.assign("photos", version=3, alias="champion", return_state=True)
     assert state.message == "version 3 and alias 'champion': give one of them"
+
+
+def test_results_follow_their_folder(
+    server: None, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, given = project / "photos-clusters", []
+    line = {"cluster": None, "name": "all", "images_now": 3, "share_now": 1.0}
+    drift = {"level": "fine", "verdict": "fine: 3 images as those before", "lines": [line]}
+    record = {"new": 3, "drift": drift, "proposed": [], "files": {"new": ["a", "b", "c"]}}
+
+    def verb(arguments: list[str], directory: Path, **more: Any) -> None:
+        given.append(arguments)
+        if len(given) == 1:
+            (results / "summary.json").write_text(json.dumps(summary | {"additions": [record]}))
+
+    monkeypatch.chdir(project)
+    stand_in(monkeypatch, "flows.verbs", "run", verb)
+    logged = stand_in(
+        monkeypatch, "vtcc.tracking.evaluations", "log_addition", lambda *given: "run 1"
+    )
+    results.mkdir()
+    summary = {"title": "photos", "root": "/photos"}
+    (results / "summary.json").write_text(json.dumps(summary))
+    state = add.add("photos-clusters", return_state=True)
+    assert state.result() == {"new": 3, "drift": drift, "proposed": []}
+    assert given == [["add", str(results), "/photos", "--batch-size", "512"]]
+    logged.assert_called_once_with("photos", record, results)
+    assert run_name(state) == "add to photos-clusters"
+    assert json.loads(artifacts("table")["vtcc-drift"]["data"]) == [line]
+    state = add.add("photos-clusters", folder="more", allow_gone=True, return_state=True)
+    assert state.result() is None  # nothing had changed
+    assert given[1][2:] == [str(project / "more"), "--batch-size", "512", "--allow-gone"]
+    state = add.add("nowhere", return_state=True)
+    assert "no results of `vtcc cluster`" in state.message
 
 
 def test_a_registered_model_is_evaluated_elsewhere(

@@ -149,3 +149,50 @@ def test_files_that_are_no_edits(tmp_path, text, message):
         edits.read(tmp_path / "e.json", "m")
     with pytest.raises(VtccError, match="no such file"):
         edits.read(tmp_path / "none.json", "m")
+
+
+def test_a_proposal_becomes_a_cluster_that_the_model_knows(state):
+    """Half of a group lies apart, as images of a kind that came later do."""
+    late = [f"f{i}.png" for i in range(70, 80)]
+    before = state.clusters
+    state.known = np.arange(K * EACH) < 70
+    state.proposed = {9: late}
+    after = edits.apply(state, [{"do": "new", "cluster": 9, "name": "late", "files": late}])
+    assert after.clusters.names == before.names | {9: "late"}
+    assert after.cluster.tolist() == [0] * 20 + [1] * 20 + [2] * 20 + [3] * 10 + [9] * 10
+    assert predicted(state, after).tolist() == after.cluster.tolist()
+    assert after.known.all()
+    assert after.proposed == {}
+    assert 9 in after.clusters.centres
+    assert len(after.clusters.means) == len(before.means) + 1
+    assert not after.clusters.apply(state.p, state.h).novel[70:].any()
+    again = edits.apply(after, [{"do": "split", "cluster": 9, "into": 2}])
+    assert set(again.cluster[70:].tolist()) == {9, 10}
+
+
+def test_numbers_of_proposals_are_never_taken_twice(state):
+    late, other = [f"f{i}.png" for i in range(70, 75)], [f"f{i}.png" for i in range(75, 80)]
+    state.proposed = {4: late, 5: other}
+    after = edits.apply(
+        state,
+        [
+            {"do": "split", "cluster": 0, "into": 2},  # takes 4
+            {"do": "new", "cluster": 5, "name": "other", "files": other},
+            {"do": "new", "cluster": 4, "name": "late", "files": late},
+        ],
+    )
+    assert after.clusters.names[5] == "other"
+    assert after.clusters.names[6] == "late"
+    assert set(after.cluster[:20].tolist()) == {0, 4}
+    assert after.cluster[70:].tolist() == [6] * 5 + [5] * 5
+
+
+def test_a_declined_proposal_counts_as_known(state):
+    state.known = np.arange(K * EACH) < 70
+    state.proposed = {4: [f"f{i}.png" for i in range(70, 80)]}
+    after = edits.apply(state, [{"do": "decline", "cluster": 4}])
+    assert after.known.all()
+    assert after.proposed == {}
+    assert after.clusters.names == state.clusters.names
+    with pytest.raises(VtccError, match=r"no cluster 4 is proposed; there are \[\]"):
+        edits.apply(after, [{"do": "decline", "cluster": 4}])

@@ -296,3 +296,90 @@ def test_what_an_edit_changes_is_seen_at_once(tmp_path):
         assert not any(shown["halved"][what] for what in ("exclude", "split", "choose"))
         assert shown["targets"] == sorted([shown["into"], 3])
         assert shown["confused"] == "Confused: cluster 2 and cluster 3 (55 % alike)"
+
+
+def with_addition(given):
+    """A page after `vtcc add`: the last twelve images may be a cluster."""
+    lines = [
+        {"cluster": k, "name": name, "images_before": 50, "images_now": 5}
+        | {
+            f"{what}_{when}": 0.5
+            for what in ("share", "confidence", "novel")
+            for when in ("before", "now")
+        }
+        for k, name in ((0, "cluster 0"), (None, "all"))
+    ]
+    addition = {
+        "at": "2026-11-26T12:00:00Z",
+        "new": 12,
+        "changed": 0,
+        "gone": 1,
+        "unreadable": 0,
+        "images": 120,
+        "drift": {"level": "look here", "verdict": "look here: <b>twelve</b>", "lines": lines},
+        "files": {"new": given.files[-12:]},
+    }
+    proposal = {"id": 6, "name": "cluster 6", "files": given.files[-12:], "now_in": {"1": 12}}
+    return replace(given, additions=[addition], proposals=[proposal], tiles=130)
+
+
+def test_what_was_added_is_in_the_page(tmp_path):
+    given = with_addition(page(120, 4))
+    write(tmp_path, given)
+    found = data((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert found["tiles"] == 130
+    assert found["proposals"] == [dict(given.proposals[0])]
+    (addition,) = found["additions"]
+    assert addition["drift"]["verdict"] == "look here: <b>twelve</b>"
+    assert "files" not in addition  # they may be many
+    assert data_of(tmp_path / "plain", page(60, 4))["tiles"] == 60
+
+
+def data_of(out, given):
+    write(out, given)
+    return data((out / "report.html").read_text(encoding="utf-8"))
+
+
+def test_tiles_are_added_behind_those_there_are(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, 300)
+    images = np.broadcast_to(levels[:, None, None, None], (300, 16, 16, 1)).astype(np.uint8)
+    thumbnails.write_sprites(tmp_path, lambda rows: images[rows], np.arange(260))
+    full = (tmp_path / "s0.jpg").read_bytes()
+    thumbnails.append_sprites(tmp_path, images[260:], 260, 16)
+    assert (tmp_path / "s0.jpg").read_bytes() == full
+    read = thumbnails.sprite_reader(tmp_path, np.arange(300), 16)
+    shown = read(np.arange(300))[:, 8, 8, 0]
+    assert np.abs(shown.astype(int) - levels).max() < 12
+
+
+CONFIRMED = """(() => {
+  const out = {shown: document.querySelectorAll('.proposal').length};
+  out.drift = document.getElementById('drift').textContent;
+  const p = document.querySelector('.proposal');
+  p.querySelector('input').value = 'sevens'; p.querySelector('.confirm').click();
+  out.left = document.querySelectorAll('.proposal').length;
+  out.edits = JSON.parse(vtcc.exported()).edits;
+  out.list = document.getElementById('edits').textContent;
+  out.size = vtcc.state().clusters.find(c => c.name === 'sevens').size;
+  document.getElementById('undo').click();
+  document.querySelector('.proposal .decline').click();
+  out.declined = JSON.parse(vtcc.exported()).edits;
+  return JSON.stringify(out);
+})()"""
+
+
+@pytest.mark.slow
+def test_a_proposal_is_confirmed_in_the_page(tmp_path):
+    given = with_addition(page(120, 4))
+    pixels = np.zeros((120, 16, 16, 1), np.uint8)
+    thumbnails.write_sprites(tmp_path / "report", lambda rows: pixels[rows], given.place)
+    write(tmp_path, given)
+    with Browser(tmp_path / "shots", 1200, 900) as browser:
+        browser.look(f"file://{tmp_path}/report.html", "page", ("Added since", "Make it a cluster"))
+        shown = json.loads(browser.evaluate(CONFIRMED))
+    files = list(given.files[-12:])
+    assert shown["edits"] == [{"do": "new", "cluster": 6, "name": "sevens", "files": files}]
+    assert (shown["shown"], shown["left"], shown["size"]) == (1, 0, 12)
+    assert shown["drift"] == "look here: <b>twelve</b>"
+    assert shown["list"] == 'make 12 added images the cluster "sevens"'
+    assert shown["declined"] == [{"do": "decline", "cluster": 6}]

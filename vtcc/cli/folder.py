@@ -89,3 +89,25 @@ def refine(
 
     with stopping.obeyed("refine", marked=False):
         verb.run(results, edits, out)
+
+
+@app.command()
+def add(
+    results: Annotated[Path, typer.Argument(help="Folder that `vtcc cluster` wrote.")],
+    more: Annotated[
+        list[Path], typer.Argument(metavar="MORE...", help="Folders and images; the same one too.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder; else the results are replaced.")
+    ] = None,
+    allow_gone: Annotated[
+        bool, typer.Option("--allow-gone", help="Though more than half of the images are gone.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
+) -> None:
+    """Bring results up to date with new, changed and gone images; propose new clusters."""
+    from vtcc.process import stopping
+    from vtcc.verbs import add as verb
+
+    with stopping.obeyed("add", marked=False):
+        verb.run(results, more, out, allow_gone=allow_gone, batch_size=batch_size)

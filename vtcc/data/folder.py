@@ -85,20 +85,29 @@ def listed(
     return sorted(files)
 
 
-def fingerprint(names: Sequence[str], files: Sequence[Path]) -> str:
+def fingerprint(names: Sequence[str], stamps: Sequence[str]) -> str:
     """Of names, sizes and times of change: whether files are what they were, unread.
 
-    A file that went away since it was listed counts as another.
+    Args:
+        names: of N files. stamps: `stamp` of each.
     """
     sha = hashlib.sha256()
-    for name, file in zip(names, files, strict=True):
-        try:
-            status = file.stat()
-            seen = f"{status.st_size}\0{status.st_mtime_ns}"
-        except OSError:
-            seen = "gone"
-        sha.update(f"{as_text(name)}\0{seen}\n".encode())
+    for name, seen in zip(names, stamps, strict=True):
+        parts = "\0".join([as_text(name), *seen.split()])
+        sha.update(f"{parts}\n".encode())
     return sha.hexdigest()
+
+
+def stamp(file: Path) -> str:
+    """Size in bytes and time of change in nanoseconds: another one once a file has changed.
+
+    A file that is not there has one of its own.
+    """
+    try:
+        status = file.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def readable_names(files: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from vtcc.atomic import atomic_file, sole_writer
 from vtcc.data.spreadsheet import path_cell, path_of, text_cell
@@ -87,6 +87,9 @@ NAMED = (
     "novel",
     "error",
 )  # of models that know their clusters' names, centres and limits
+
+
+_TEXTS, _FLAGS, _NUMBERS = ("file", "name", "error"), ("outlier", "novel"), ("cluster", "second")
 
 
 class Table(Protocol):
@@ -201,9 +204,9 @@ class _Parquet:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds = dict.fromkeys(("cluster", "second"), pa.int64())
+        kinds = dict.fromkeys(_NUMBERS, pa.int64())
         kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
-        kinds |= dict.fromkeys(("outlier", "novel"), pa.bool_())
+        kinds |= dict.fromkeys(_FLAGS, pa.bool_())
         self._columns = columns
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
         self._table = pa.Table
@@ -228,31 +231,38 @@ def _cell(column: str, value: object) -> str:
 
 
 def read(file: Path) -> list[Row]:
-    """The rows of a table that `writing` wrote.
+    """The rows of a table that `writing` wrote, with the columns it has.
 
     Raises:
         VtccError: when it is no such table.
     """
     import pandas as pd
 
-    readers: dict[str, Callable[..., pd.DataFrame]] = {
-        # A file called NA is one, and so is one called 7.
-        ".csv": lambda path: pd.read_csv(
-            path,
-            dtype={"file": str, "error": str},
-            keep_default_na=False,
-            na_values={"cluster": [""], "confidence": [""]},
-        ),
-        ".json": pd.read_json,
+    # A file called NA is one, and so is one called 7.
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
+        ".json": lambda path: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
         ".parquet": pd.read_parquet,
     }
     try:
         frame = readers[file.suffix.lower()](file)
         if file.suffix.lower() == ".csv":
             frame["file"] = frame["file"].map(path_of)
-        return [
-            Row(str(f), None if pd.isna(c) else int(c), None if pd.isna(p) else float(p), e or "")
-            for f, c, p, e in frame[list(COLUMNS)].itertuples(index=False)
-        ]
-    except (OSError, ValueError, KeyError) as error:
+        if missing := set(COLUMNS) - set(frame.columns):
+            raise KeyError(min(missing))
+        columns = [name for name in NAMED if name in frame.columns]
+        values = [[_value(name, v) for v in frame[name].tolist()] for name in columns]
+        return [Row(**dict(zip(columns, row, strict=True))) for row in zip(*values, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error
+
+
+def _value(column: str, value: Any) -> Any:
+    """A cell as `Row` has it."""
+    if column in _TEXTS:
+        return "" if value is None or value != value else str(value)
+    if value is None or value == "" or value != value:  # NaN is not itself
+        return None
+    if column in _FLAGS:
+        return value if isinstance(value, bool) else str(value).lower() == "true"
+    return int(value) if column in _NUMBERS else float(value)

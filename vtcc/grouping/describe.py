@@ -72,7 +72,7 @@ def summaries(
         first: (N,) of `duplicates.groups`: the first of the images that look alike.
         looks: (N, 6) of the function `looks`.
         read: rows -> (n, S, S, C) uint8. attention: the same images -> (n, g, g) or None.
-        labels: (N,) class numbers, only described. classes: their names.
+        labels: (N,) class numbers, -1 where there is none, only described. classes: their names.
     """
     scale = np.maximum(looks.std(axis=0), 1e-6)
     overall = looks.mean(axis=0)
@@ -140,6 +140,7 @@ def _labels(
 ) -> list[tuple[str, float]]:
     if labels is None:
         return []
-    counts = np.bincount(np.asarray(labels)[rows], minlength=len(classes))
+    known = np.asarray(labels)[rows]
+    counts = np.bincount(known[known >= 0], minlength=len(classes))
     largest = np.argsort(-counts, kind="stable")[:3]
     return [(classes[i], counts[i] / len(rows)) for i in largest if counts[i]]

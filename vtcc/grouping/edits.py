@@ -1,6 +1,7 @@
 """`edits.json` of the page: checked whole, then applied to clusters and assignments."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
 FORMAT = 1
 LONGEST = 100  # characters of a name
 MOST_PARTS = 50  # of a split
+# Parts by whose centres a confirmed cluster is told from those its images were in.
+CENTRES, EACH = 8, 10  # at most, and images for each of them
 
 
 @dataclass
@@ -23,6 +26,8 @@ class State:
     Attributes:
         clusters: of the model. files: name -> row. h: (N, d) embedding.
         cluster: (N,) ids as they stand. moved: file -> id, for those moved by name.
+        known: (N,) bool, whether the clusters are made of the image; None: all are.
+        proposed: id -> files of the added images that may be a cluster.
         next: id of the next new cluster, above all that these edits ever knew.
         unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
             are in them. seed: of that k-means.
@@ -33,6 +38,8 @@ class State:
     h: np.ndarray
     cluster: np.ndarray
     moved: dict[str, int]
+    known: np.ndarray | None = None
+    proposed: Mapping[int, Sequence[str]] = field(default_factory=dict)
     next: int = 0
     unseen: frozenset[int] = frozenset()
     seed: int = 0
@@ -83,7 +90,8 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
         VtccError: on the first edit that is not possible, with its number; nothing has changed.
     """
     highest = max(*state.clusters.names, int(state.cluster.max()))
-    state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved))
+    known = np.ones(len(state.cluster), bool) if state.known is None else state.known.copy()
+    state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved), known=known)
     state.next, state.unseen, state.seed = highest + 1, frozenset(), seed
     for number, edit in enumerate(edits, 1):
         try:
@@ -91,9 +99,8 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
         except (_Refused, KeyError, TypeError, ValueError) as error:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
-    state.clusters = replace(
-        state.clusters.measured(state.h, state.cluster), edits=[*state.clusters.edits, *edits]
-    )
+    measured = state.clusters.measured(state.h[state.known], state.cluster[state.known])
+    state.clusters = replace(measured, edits=[*state.clusters.edits, *edits])
     return state
 
 
@@ -109,6 +116,8 @@ def _apply_one(state: State, edit: dict[str, Any]) -> None:
         "exclude": _exclude,
         "exclude_files": _exclude_files,
         "move": _move,
+        "new": _new,
+        "decline": _decline,
     }
     if not isinstance(edit, dict) or edit.get("do") not in kinds:
         raise _Refused(f"unknown; known are {', '.join(kinds)}")
@@ -244,6 +253,80 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         state.moved = {
             f: int(state.cluster[state.files[f]]) if j == k else j for f, j in state.moved.items()
         }
+
+
+def _new(state: State, edit: dict[str, Any]) -> None:
+    """A proposal becomes a cluster, in the model too.
+
+    Its number is the proposed one, or the next above all there are. Where the head's clusters of
+    its images have others too, the nearest of some centres of both says which of the two an image
+    belongs to. Images that are not named stay.
+    """
+    rows, name = _rows(state, edit["files"]), _text(edit["name"])
+    wish = edit.get("cluster", state.next)
+    if not isinstance(wish, int) or isinstance(wish, bool):
+        raise _Refused(f"found cluster {wish!r}; allowed: a number")
+    k = max(wish, state.next)
+    state.next = k + 1
+    assert state.known is not None
+    unit = state.unit
+    ours = _centres(unit[rows], state.seed)
+    taken = np.isin(np.arange(len(unit)), rows)
+    splits = dict(state.clusters.splits)
+    by_row = {row: file for file, row in state.files.items()}
+    for j in sorted(set(state.cluster[rows].tolist()) - {EXCLUDED}):
+        rest = np.flatnonzero((state.cluster == j) & ~taken)
+        known = rest[state.known[rest]]
+        theirs = _centres(unit[known], state.seed)
+        if not len(known) and j in state.clusters.centres:
+            theirs = state.clusters.centres[j][None]
+        for base, of in enumerate(state.clusters.of_base):
+            before = splits.get(base)
+            if before is not None and j in before.ids:
+                keep = [i for i, other in enumerate(before.ids) if other != j]
+                ids, centres = [before.ids[i] for i in keep], [before.centres[keep]]
+                mine = k not in ids
+            elif before is None and of == j:
+                ids, centres, mine = [], [], True
+            else:
+                continue
+            ids += [j] * len(theirs) + [k] * len(ours) * mine
+            centres += [theirs, ours] if mine else [theirs]
+            splits[base] = Split(tuple(ids), np.concatenate(centres).astype(np.float32))
+        # What is not named stays, wherever the centres would have it.
+        far = (unit[rest] @ theirs.T).max(axis=1, initial=-np.inf)
+        nearer = (unit[rest] @ ours.T).max(axis=1) > far
+        state.moved |= {by_row[int(r)]: j for r in rest[nearer]}
+    mean = state.h[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
+    state.clusters = replace(
+        state.clusters,
+        names=state.clusters.names | {k: name},
+        splits=splits,
+        means=np.concatenate([state.clusters.means, mean[None]]),
+    )
+    state.cluster[rows] = k
+    state.known[rows] = True
+    state.moved |= {by_row[int(r)]: k for r in rows}
+    state.proposed = {i: files for i, files in state.proposed.items() if i != wish}
+
+
+def _centres(unit: np.ndarray, seed: int) -> np.ndarray:
+    """(m, d) unit centres of some parts of (n, d) unit rows, m at least 1 where n is."""
+    if not len(unit):
+        return np.empty((0, unit.shape[1]), np.float32)
+    parts = min(CENTRES, max(len(unit) // EACH, 1))
+    return unit_rows(kmeans(unit, parts, seed, starts=3).cluster_centers_.astype(np.float32))
+
+
+def _decline(state: State, edit: dict[str, Any]) -> None:
+    """A proposal is none: its images count as what the clusters are made of."""
+    if edit["cluster"] not in state.proposed:
+        raise _Refused(
+            f"no cluster {edit['cluster']!r} is proposed; there are {sorted(state.proposed)}"
+        )
+    assert state.known is not None
+    state.known[_rows(state, list(state.proposed[edit["cluster"]]))] = True
+    state.proposed = {i: f for i, f in state.proposed.items() if i != edit["cluster"]}
 
 
 def _exclude_files(state: State, edit: dict[str, Any]) -> None:

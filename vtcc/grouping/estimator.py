@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import os
 import secrets
 import shutil
@@ -141,8 +140,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         return self._of_images(X)[2]
 
     def _of_images(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        from vtcc.data.decoding import decoded
-        from vtcc.data.images import Decoded
+        from vtcc.grouping.predicting import blocks
 
         check_is_fitted(self, "predictor_")
         predictor = self.predictor_
@@ -151,17 +149,15 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         labels = np.full(N, -1, np.int64)
         embedded = np.zeros((N, self.embedding_.shape[1]), np.float32)
         p = np.zeros((N, K), np.float32)
-        images = enumerate(decoded(items, _png, **predictor.decoding))
-        while part := list(itertools.islice(images, _PART)):
-            read = [(row, x.pixels) for row, (_, x) in part if isinstance(x, Decoded)]
-            if not read:
+        for block in blocks(
+            enumerate(items), predictor, batch_size=_PART, source=lambda x: _png(x[1])
+        ):
+            if block.prediction is None:
                 continue
-            at = np.array([row for row, _ in read])
-            prediction = predictor.predict(np.stack([pixels for _, pixels in read]))
-            h = prediction.embedding
-            labels[at] = decide(predictor, prediction).cluster
-            embedded[at] = unit_rows(h)
-            p[at] = prediction.probabilities
+            at = np.array([row for row, _ in block.readable])
+            labels[at] = decide(predictor, block.prediction).cluster
+            embedded[at] = unit_rows(block.prediction.embedding)
+            p[at] = block.prediction.probabilities
         return labels, embedded, p
 
 

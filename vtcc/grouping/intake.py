@@ -29,6 +29,7 @@ class Listed:
         root: the folder, absolute. names: N relative POSIX paths, as tables show them.
         files: where they are. labels: N class numbers by sub-folder, or None. classes: names.
         digest: of names, sizes and times of change: whether a run can go on.
+        stamps: N sizes and times of change, by which `vtcc add` knows what has changed.
     """
 
     root: Path
@@ -37,6 +38,7 @@ class Listed:
     labels: list[int] | None
     classes: list[str]
     digest: str
+    stamps: list[str]
 
 
 def existing(root: Path) -> Path:
@@ -73,8 +75,9 @@ def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
     files = [Path(os.fspath(found.read(i))) for i in range(len(found.paths))]  # type: ignore[arg-type]
     labels = None if found.labels is None else list(found.labels)
     names = list(found.paths)
-    digest = folder.fingerprint(names, files)
-    return Listed(root, names, files, labels, list(found.class_names), digest)
+    stamps = [folder.stamp(file) for file in files]
+    digest = folder.fingerprint(names, stamps)
+    return Listed(root, names, files, labels, list(found.class_names), digest, stamps)
 
 
 def located(root: Path, names: Sequence[str]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""What `vtcc cluster` and `vtcc refine` leave: tables, links by cluster, the embedding."""
+"""What `vtcc cluster`, `refine` and `add` leave: tables, links by cluster, the embedding."""
 
 import re
 import shutil
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vtcc.analysis.features import unit_rows
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
@@ -81,7 +80,7 @@ def write_folders(
                     gone += 1
                     continue
                 folder = folders[int(cluster[row])]
-                place = building / folder / unused_name(name.replace("/", "__"), taken[folder])
+                place = building / folder / unused_name(_flat(name), taken[folder])
                 place.parent.mkdir(exist_ok=True)
                 if copies:
                     shutil.copy2(source, place)
@@ -99,6 +98,11 @@ def write_folders(
             f"{directory / 'folders'}: without {gone} images that are no longer where they were; "
             "tables and page have them"
         )
+
+
+def _flat(name: str) -> str:
+    """A file's name with its folders in it; those above the images' folder would hide it."""
+    return name.replace("../", "").replace("/", "__")
 
 
 def unused_name(name: str, taken: set[str]) -> str:
@@ -136,7 +140,7 @@ def folder_names(names: Mapping[int, str]) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Embedding:
-    """What `vtcc refine` works from: N images as the model and the page have them.
+    """What `vtcc refine` and `vtcc add` work from: N images as the model and the page have them.
 
     Attributes:
         h: (N, d) float32 embedding. p: (N, K) float32 probabilities of the model's head.
@@ -145,6 +149,8 @@ class Embedding:
         map: (N, 2) float32. tile: (N,) places in the page's sprites.
         first: (N,) the first of the images that look alike. looks: (N, 6) of `describe.looks`.
         paths: N names.
+        known: (N,) bool, whether the clusters were made of the image, or have been confirmed to
+            hold it; False for those that were added since.
     """
 
     h: np.ndarray
@@ -155,15 +161,15 @@ class Embedding:
     first: np.ndarray
     looks: np.ndarray
     paths: list[str]
+    known: np.ndarray
 
     def save(self, directory: Path) -> None:
-        """Writes `embedding.npz`, which holds plain arrays only, `h` as unit rows and norms."""
+        """Writes `embedding.npz`, which holds plain arrays only."""
         base = self.p.argmax(axis=1) if self.base is None else self.base
         with (directory / EMBEDDING).open("wb") as file:
             np.savez_compressed(
                 file,
-                h=unit_rows(self.h),
-                norm=np.linalg.norm(self.h, axis=1).astype(np.float32),
+                h=self.h.astype(np.float32),
                 p=self.p.astype(np.float32),
                 base=base.astype(np.int32),
                 map=self.map,
@@ -171,6 +177,7 @@ class Embedding:
                 first=self.first,
                 looks=self.looks.astype(np.float16),
                 files=np.array([path.encode() for path in self.paths], dtype=bytes),
+                known=self.known,
             )
 
     @classmethod
@@ -181,8 +188,11 @@ class Embedding:
             OSError, ValueError, KeyError, zipfile.BadZipFile: when it is damaged.
         """
         with np.load(directory / EMBEDDING, allow_pickle=False) as saved:
+            h = saved["h"].astype(np.float32)
+            if "norm" in saved.files:  # of before `vtcc add`: unit rows and their lengths
+                h *= saved["norm"][:, None]
             return cls(
-                h=saved["h"].astype(np.float32) * saved["norm"][:, None],
+                h=h,
                 p=saved["p"].astype(np.float32),
                 base=saved["base"] if "base" in saved.files else None,
                 map=saved["map"],
@@ -190,4 +200,5 @@ class Embedding:
                 first=saved["first"],
                 looks=saved["looks"].astype(np.float32),
                 paths=[bytes(name).decode() for name in saved["files"]],
+                known=saved["known"] if "known" in saved.files else np.ones(len(h), bool),
             )

@@ -1,4 +1,4 @@
-"""The output folder of `vtcc cluster`, and the page, which `vtcc refine` writes again."""
+"""The output folder of `vtcc cluster`, and the page, which `refine` and `add` write again."""
 
 import hashlib
 import json
@@ -67,6 +67,7 @@ def write(
         first=judged.first,
         looks=judged.looks,
         paths=cache.paths,
+        known=np.ones(len(place), bool),
     )
     embedding.save(directory)
     summary = {
@@ -74,6 +75,7 @@ def write(
         "title": options.title,
         "root": str(prepared.listed.root),
         "files": prepared.listed.names,
+        "stamps": prepared.listed.stamps,
         "errors": prepared.errors,
         "labels": prepared.labels,
         "classes": prepared.listed.classes,
@@ -195,6 +197,7 @@ def finish(
             outlier=applied.outlier,
             map=embedding.map,
             place=embedding.tile,
+            tiles=summary.get("tiles", len(embedding.paths)),
             thumb=summary["thumb"],
             clusters=shown,
             digest=digest(directory / MODEL),
@@ -203,6 +206,8 @@ def finish(
             choices=summary["choices"],
             baselines=summary["baselines"],
             edits=clusters.edits,
+            proposals=summary.get("proposals", []),
+            additions=summary.get("additions", []),
         ),
     )
     return assigned

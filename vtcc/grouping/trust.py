@@ -132,7 +132,7 @@ def after_edits(measured: dict[str, Any], clusters: Clusters, images: int) -> Tr
     pairs = [(a, b, s) for a, b, s in trust.confused if {a, b} <= clusters.names.keys()]
     trust, K = replace(trust, confused=pairs), len(clusters.of_base)
     level, verdict = judge(trust, K, images)
-    if any(edit["do"] != "rename" for edit in clusters.edits):
+    if any(edit["do"] not in ("rename", "decline") for edit in clusters.edits):
         verdict += f" (measured on the {K} clusters before they were edited)"
     return replace(trust, level=level, verdict=verdict)
 

@@ -65,6 +65,9 @@ class ClustersPage:
             for edits.
         trust, count, choices, baselines: as in summary.json; empty where there is nothing.
         edits: those that were applied already.
+        tiles: in the sprite files, some without an image after one has gone; 0: as many as images.
+        proposals: `id, name, files` of each group of added images that may be a cluster.
+        additions: records of `vtcc add`, as in summary.json; the last one's drift is shown.
     """
 
     title: str
@@ -85,6 +88,9 @@ class ClustersPage:
     choices: Json = field(default_factory=dict)
     baselines: Sequence[Json] = ()
     edits: Sequence[Json] = ()
+    tiles: int = 0
+    proposals: Sequence[Json] = ()
+    additions: Sequence[Json] = ()
 
 
 def write(out: Path, page: ClustersPage) -> None:
@@ -125,7 +131,15 @@ def page_data(page: ClustersPage) -> dict[str, object]:
         "choices": _plain(page.choices),
         "baselines": _plain(page.baselines),
         "applied": _plain(page.edits),
+        "tiles": page.tiles or len(page.files),
+        "proposals": _plain(page.proposals),
+        "additions": [_plain(_brief(addition)) for addition in page.additions],
     }
+
+
+def _brief(addition: Json) -> Json:
+    """Without the names of its files, which may be many."""
+    return {key: value for key, value in addition.items() if key != "files"}
 
 
 def _cluster_data(cluster: ClusterSummary) -> dict[str, object]:

@@ -39,6 +39,11 @@ def thumbnail(pixels: np.ndarray, side: int) -> "Image.Image":
     return picture
 
 
+def tile(pixels: np.ndarray, side: int) -> np.ndarray:
+    """(S, S, C) uint8 -> (side, side, 3) uint8, as a sprite shows it."""
+    return np.asarray(thumbnail(pixels, side).convert("RGB"))
+
+
 def sprite(images: Iterable[np.ndarray], count: int, side: int, columns: int) -> "Image.Image":
     """Images side by side in rows, from left to right and from top to bottom.
 
@@ -99,12 +104,34 @@ def write_sprites(
     for number, start in enumerate(range(0, len(row_at), per)):
         images = read(row_at[start : start + per])
         side = min(images.shape[1], LARGEST)
-        # Not optimized: Pillow's buffer is too small for that where the images are noise.
-        sprite(images, len(images), side, COLUMNS).save(
-            directory / f"s{number}.jpg", "JPEG", quality=QUALITY, subsampling=0
-        )
+        _save(directory, number, images, side)
         on_progress(min(start + per, len(row_at)), len(row_at))
     return side
+
+
+def append_sprites(directory: Path, images: np.ndarray, tiles: int, side: int) -> None:
+    """Adds images behind the tiles of `write_sprites`; those in full files stay as they are.
+
+    Args:
+        images: (n, S, S, C) uint8. tiles: how many there are. side: of each.
+    """
+    if not len(images):
+        return
+    per = COLUMNS * COLUMNS
+    first = tiles // per * per
+    row = np.arange(first, tiles)
+    if len(row):
+        before = sprite_reader(directory, np.arange(tiles), side)(row)
+        images = np.concatenate([before, np.stack([tile(x, side) for x in images])])
+    for start in range(0, len(images), per):
+        _save(directory, (first + start) // per, images[start : start + per], side)
+
+
+def _save(directory: Path, number: int, images: np.ndarray, side: int) -> None:
+    # Not optimized: Pillow's buffer is too small for that where the images are noise.
+    sprite(images, len(images), side, COLUMNS).save(
+        directory / f"s{number}.jpg", "JPEG", quality=QUALITY, subsampling=0
+    )
 
 
 def sprite_reader(

@@ -28,9 +28,9 @@ def run() -> None:
     elif origin.path.is_dir():
         kind, names = "folder", folder.listed(origin.path)
         files = [origin.path / name for name in names]
-        digest = folder.fingerprint(names, files)
+        digest = folder.fingerprint(names, [folder.stamp(file) for file in files])
     else:
         kind, files = "archive", [origin.path]
-        digest = folder.fingerprint([""], files)
+        digest = folder.fingerprint([""], [folder.stamp(origin.path)])
     described = {"kind": kind, "files": len(files), "digest": digest}
     write_text(paths.SOURCE, json.dumps(described, indent=2) + "\n")

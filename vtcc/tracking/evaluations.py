@@ -21,7 +21,7 @@ from vtcc.tracking import run_locks, runs, store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-KIND = "assessment"
+KIND, ADDITION = "assessment", "addition"
 _FILES = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY)
 
 
@@ -148,6 +148,46 @@ def log_assessment(
         client.log_param(run_id, "model", model)
         runs.log_scores(client, run_id, metrics)
         runs.log_files(client, run_id, artifacts)
+    return run_id
+
+
+def log_addition(title: str, made: Mapping[str, Any], results: Path) -> str:
+    """Logs what `vtcc add` brought to results: a run of its own.
+
+    Args:
+        title: of the results, and name of the experiment.
+        made: the record, as `additions` in summary.json has it. results: their folder.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        VtccError: when the store cannot be reached.
+    """
+    client, drift = store.client(), made["drift"]
+    tags = {
+        "mlflow.runName": f"add to {results.name}",
+        "vtcc.kind": ADDITION,
+        "vtcc.verdict": drift["verdict"],
+        "vtcc.drift": drift["level"],
+        "vtcc.dataset": title,
+        **provenance.source_tags("vtcc add"),
+    }
+    figures = {k: made[k] for k in ("new", "changed", "gone", "unreadable", "images", "seconds")}
+    figures["proposed"] = len(made["proposed"])
+    for line in drift["lines"]:
+        name = "all" if line["cluster"] is None else f"cluster_{line['cluster']}"
+        figures |= {
+            f"{name}.{key}": value
+            for key, value in line.items()
+            if key not in ("cluster", "name") and value is not None
+        }
+    with store.reachable():
+        where = store.experiment_id(client, title)
+    with _open_run(client, where, tags) as run_id, store.reachable():
+        client.log_param(run_id, "results", str(results))
+        runs.log_scores(client, run_id, runs.finite(figures))
+        client.log_dict(run_id, dict(made), "addition.json")
     return run_id
 
 

@@ -22,7 +22,6 @@ from vtcc.grouping import assignments
 if TYPE_CHECKING:
     from vtcc.data.walk import Entry
 
-_CHUNK_BYTES = 256 << 20
 _NAMED = 10  # unreadable files told by name; all are in the table
 
 
@@ -174,38 +173,24 @@ def answers(
         files: read as rows are asked for. predictor: of `load`. batch_size: images per forward
             pass, fewer where they are large.
     """
-    from vtcc.data.decoding import decoded
     from vtcc.data.images import UnreadableImage
+    from vtcc.data.walk import as_text
+    from vtcc.grouping.clusters import decide
+    from vtcc.grouping.predicting import blocks
 
     def source(entry: "Entry") -> Path:
         if entry.error:
             raise UnreadableImage(entry.error)
         return Path(entry.path)
 
-    size = max(1, min(batch_size, _CHUNK_BYTES // (predictor.cache_size**2 * predictor.channels)))
-    images = decoded(files, source, **predictor.decoding)
-    while chunk := list(itertools.islice(images, size)):
-        yield _rows(chunk, predictor, batch_size)
-
-
-def _rows(
-    chunk: list[tuple["Entry", Any]], predictor: Any, batch_size: int
-) -> list[assignments.Row]:
-    import numpy as np
-
-    from vtcc.data.images import Decoded, UnreadableImage
-    from vtcc.data.walk import as_text
-    from vtcc.grouping.clusters import decide
-
-    pixels = [image.pixels for _, image in chunk if isinstance(image, Decoded)]
-    prediction = predictor.predict(np.stack(pixels), batch_size=batch_size) if pixels else None
-    applied = decide(predictor, prediction) if prediction else None
-    rows, number = [], itertools.count()
-    for entry, image in chunk:
-        name = as_text(entry.path)
-        if isinstance(image, UnreadableImage):
-            rows.append(assignments.Row(name, None, None, image.reason))
-        else:
-            assert applied is not None
-            rows.append(assignments.Row.of(name, applied, next(number)))
-    return rows
+    for block in blocks(files, predictor, batch_size=batch_size, source=source):
+        applied = decide(predictor, block.prediction) if block.prediction else None
+        rows, number = [], itertools.count()
+        for i, entry in enumerate(block.items):
+            name = as_text(entry.path)
+            if i in block.errors:
+                rows.append(assignments.Row(name, None, None, block.errors[i]))
+            else:
+                assert applied is not None
+                rows.append(assignments.Row.of(name, applied, next(number)))
+        yield rows

@@ -1,17 +1,8 @@
 """`vtcc refine`: the edits made in the page, applied to tables, page and model."""
 
-import contextlib
-import os
-import shutil
-import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from vtcc.errors import VtccError
-from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.progress import note
 
 
@@ -26,127 +17,40 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
-    from vtcc.grouping import workdir
-
-    if not results.parent.is_dir():
-        raise _no_results(results)
-    with contextlib.ExitStack() as held:
-        # Where nothing can be written beside results that are only read, nobody replaces them.
-        if out is None or os.access(results.parent, os.W_OK):
-            held.enter_context(workdir.alone(results))
-        if not (results / "summary.json").exists():
-            raise _no_results(results)
-        if out is not None:
-            held.enter_context(workdir.alone(out))
-        _refine(results, edits, out)
-
-
-def _no_results(results: Path) -> VtccError:
-    return VtccError(
-        f"{results}: no results of `vtcc cluster` (summary.json expected); give the folder that "
-        "holds report.html"
-    )
-
-
-def _refine(results: Path, edits: Path, out: Path | None) -> None:
-    """What `run` does, alone with both folders."""
-    from vtcc.atomic import atomic_directory
-    from vtcc.grouping import attention, intake, outputs, result, trust
-    from vtcc.grouping import edits as changes
-    from vtcc.pages.clusters import SPRITES
-    from vtcc.pages.thumbnails import sprite_reader
-
-    if out is not None and out.exists():
-        raise VtccError(f"--out: {out} is there already; name a new folder")
-    model = results / result.MODEL
-    clusters = Clusters.load(model)
-    if clusters is None:
-        raise VtccError(f"{model}: without clusters.json; run `vtcc cluster` again")
-    wanted = changes.read(edits, result.digest(model))
-    try:
-        summary = result.summary_of(results)
-        embedding = outputs.Embedding.load(results)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise VtccError(
-            f"{results}: summary.json or {outputs.EMBEDDING} is damaged ({error}); run "
-            "`vtcc cluster` again"
-        ) from None
-    h, p, base = embedding.h, embedding.p, embedding.base
-    rows = {path: i for i, path in enumerate(embedding.paths)}
-    moved = {f: int(k) for f, k in summary.get("moved", {}).items()}
-    before = _with(clusters.apply(p, h, base), moved, rows)
-    state = changes.State(clusters, rows, h, before, moved)
-    state = changes.apply(state, wanted, seed=int(summary["seed"]))
-    applied = state.clusters.apply(p, h, base)
-    cluster = _with(applied, state.moved, rows)
-    distance = state.clusters.distances(h, cluster)
-    fence = np.array([state.clusters.fences.get(int(k), np.inf) for k in cluster])
-    by_hand = cluster != applied.cluster
-    applied = replace(
-        applied,
-        cluster=cluster,
-        confidence=np.where(by_hand, 1.0, applied.confidence).astype(np.float32),
-        second=np.where(applied.second == cluster, applied.cluster, applied.second),
-        distance=distance,
-        outlier=distance > fence,
-    )
-    summary["moved"] = state.moved
-    measured = trust.after_edits(summary["trust"], state.clusters, len(embedding.paths))
-    summary["trust"] = measured.to_dict()
-    target = out or results
-    with atomic_directory(target) as building:
-        shutil.copytree(
-            results, building, dirs_exist_ok=True, ignore=_but(results / "folders"), symlinks=True
-        )
-        state.clusters.write(building / result.MODEL)
-        assigned = result.finish(
-            building,
-            summary,
-            embedding=embedding,
-            applied=applied,
-            clusters=state.clusters,
-            read=sprite_reader(results / SPRITES, embedding.tile, summary["thumb"]),
-            attention_of=_looks(model, attention.of),
-            final=target.absolute(),
-        )
-    note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {target}")
-    if mode := summary.get("folders"):
-        files = intake.located(Path(summary["root"]), summary["files"])
-        outputs.write_folders(target, assigned, files, copies=mode == "copies")
-
-
-def _with(applied: Applied, moved: dict[str, int], rows: dict[str, int]) -> np.ndarray:
-    """(N,) ids, those of files moved by hand as they were put."""
-    cluster = applied.cluster.copy()
-    for file, k in moved.items():
-        cluster[rows[file]] = k
-    return cluster
-
-
-def _but(left_out: Path) -> Callable[[str, list[str]], list[str]]:
-    """All but a directory, and what a killed writer of it left."""
-
-    def ignored(directory: str, names: list[str]) -> list[str]:
-        own = (left_out.name, f".{left_out.name}.")
-        here = Path(directory) == left_out.parent
-        return [name for name in names if here and (name == own[0] or name.startswith(own[1]))]
-
-    return ignored
-
-
-def _looks(
-    model: Path, of: Callable[..., np.ndarray | None]
-) -> Callable[[np.ndarray], np.ndarray | None]:
-    """Attention over tiles, where these are what the model reads."""
     from vtcc.engine import predict
+    from vtcc.grouping import edits as changes
+    from vtcc.grouping import reopen, result, trust
 
-    predictor = predict.load(model, "cpu")
-
-    def looked(images: np.ndarray) -> np.ndarray | None:
-        if images.shape[1] != predictor.cache_size or predictor.channels not in (1, 3):
-            return None
-        if predictor.channels == 1:
-            images = images[..., :1]
-        return of(predictor, images)
-
-    return looked
+    with reopen.opened(results, out) as before:
+        summary, embedding = before.summary, before.embedding
+        wanted = changes.read(edits, result.digest(before.model))
+        state = changes.State(
+            before.clusters,
+            {path: i for i, path in enumerate(embedding.paths)},
+            embedding.h,
+            reopen.decided(before.clusters, embedding, before.moved).cluster,
+            before.moved,
+            known=embedding.known,
+            proposed={p["id"]: p["files"] for p in summary.get("proposals", [])},
+        )
+        state = changes.apply(state, wanted, seed=int(summary["seed"]))
+        assert state.known is not None
+        summary["moved"] = state.moved
+        summary["proposals"] = [
+            p for p in summary.get("proposals", []) if p["id"] in state.proposed
+        ]
+        measured = trust.after_edits(summary["trust"], state.clusters, len(embedding.paths))
+        summary["trust"] = measured.to_dict()
+        with reopen.rewriting(before) as building:
+            state.clusters.write(building / result.MODEL)
+            assigned = reopen.finish(
+                building,
+                before,
+                summary,
+                embedding=replace(embedding, known=state.known),
+                applied=reopen.decided(state.clusters, embedding, state.moved),
+                clusters=state.clusters,
+                predictor=predict.load(before.model, "cpu"),
+            )
+        note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {out or results}")
+        reopen.folders(before, assigned, summary)

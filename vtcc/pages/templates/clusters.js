@@ -43,6 +43,7 @@ function apply() {
     else if (e.do === "exclude") { cluster.forEach((k, i) => { if (k === e.cluster) cluster[i] = EXCLUDED; }); names.delete(e.cluster); }
     else if (e.do === "exclude_files") move(e.files, EXCLUDED);
     else if (e.do === "move") move(e.files, e.to);
+    else if (e.do === "new") { next = Math.max(e.cluster, next); names.set(next, e.name); move(e.files, next++); }
   }
   const rows = new Map([...names.keys()].map(id => [id, []]));
   cluster.forEach((k, i) => rows.get(k)?.push(i));
@@ -66,15 +67,15 @@ function edit(e) { edits.push(e); changed(); }
 function changed() {
   try { sessionStorage.setItem(KEPT, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
   apply(); chosenClusters.clear();
-  showClusters(); fillClusters(); filter(); draw(); showConfused(); showEdits();
+  showClusters(); showProposals(); fillClusters(); filter(); draw(); showConfused(); showEdits();
 }
 
 // Tiles.
 const per = D.columns * D.columns, pixelated = D.thumb <= 32;
 function dress(e, i, side) {
   const t = D.tile[i], at = t % per, x = at % D.columns, y = Math.floor(at / D.columns), scale = side / D.thumb;
-  const last = Math.floor((N - 1) / per), in_last = Math.floor(t / per) === last;
-  const lines = in_last ? Math.ceil((N - last * per) / D.columns) : D.columns;
+  const last = Math.floor((D.tiles - 1) / per), in_last = Math.floor(t / per) === last;
+  const lines = in_last ? Math.ceil((D.tiles - last * per) / D.columns) : D.columns;
   e.style.width = e.style.height = side + "px";
   e.style.backgroundImage = `url("${D.sprites}/s${Math.floor(t / per)}.jpg")`;
   e.style.backgroundSize = `${D.columns * D.thumb * scale}px ${lines * D.thumb * scale}px`;
@@ -305,7 +306,7 @@ function showTrust() {
   add("predictable", t.predicted, "how well the clusters are foretold from those gradients: 0 as by chance, 1 always");
   add("confidence", t.confidence, "mean probability of the cluster given");
   add("balance", t.balance, "1: all clusters of one size");
-  const again = D.applied.some(e => e.do !== "rename") ? [make("p", { class: "hint" }, "Measured on the clusters before they were edited.")] : [];
+  const again = D.applied.some(e => e.do !== "rename" && e.do !== "decline") ? [make("p", { class: "hint" }, "Measured on the clusters before they were edited.")] : [];
   $("measures").replaceChildren(...again, table(["", "", "what it says"], rows, [0, 2]), make("p", { id: "confused" }));
   showConfused();
   const n = D.count;
@@ -337,12 +338,41 @@ function curve(n) {
   return g;
 }
 
+// What `vtcc add` brought: groups that may be clusters, and what comes in beside what was there.
+function showProposals() {
+  const settled = new Set(edits.filter(e => e.do === "new" || e.do === "decline").map(e => e.cluster));
+  $("proposals").replaceChildren(...D.proposals.filter(p => !settled.has(p.id)).map(proposal));
+}
+function proposal(p) {
+  const rows = p.files.map(f => rowOf.get(f)).filter(i => i !== undefined), name = make("input", { type: "text", value: p.name, "aria-label": "Name of the proposed cluster", maxlength: 100 });
+  const now = Object.entries(p.now_in).map(([k, n]) => `${n} in ${names.get(+k) ?? original.get(+k)?.name ?? "excluded"}`).join(", ");
+  return make("article", { class: "cluster proposal", "data-id": p.id }, make("div", { class: "head" }, make("h3", { class: "editable" }, name)),
+    make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),
+    make("div", { class: "controls" },
+      make("button", { class: "push confirm", onclick: () => edit({ do: "new", cluster: p.id, name: name.value.trim() || p.name, files: p.files }) }, "Make it a cluster"),
+      make("button", { class: "push decline", onclick: () => edit({ do: "decline", cluster: p.id }) }, "Not a cluster")));
+}
+function showAdded() {
+  const last = D.additions.at(-1);
+  $("added").hidden = $("added-link").hidden = !last;
+  if (!last) return;
+  const d = last.drift, both = (a, b, show) => `${show(a)} → ${show(b)}`;
+  $("drift").textContent = d.verdict;
+  $("drift").classList.add({ fine: "good", "look here": "warn" }[d.level] || "bad");
+  $("drift-table").replaceChildren(table(["", "images", "share", "confidence", "novel"], d.lines.map(l => [l.name, `${l.images_before} + ${l.images_now}`,
+    both(l.share_before, l.share_now, percent), both(l.confidence_before, l.confidence_now, number), both(l.novel_before, l.novel_now, percent)]), [0]));
+  $("additions").replaceChildren(table(["", "new", "changed", "gone", "unreadable", "images", "verdict"], D.additions.map(a => [a.at.replace("T", " ").replace("Z", ""),
+    ...[a.new, a.changed, a.gone, a.unreadable, a.images].map(String), a.drift.verdict]), [0, 6]));
+}
+
 // Edits.
 const inWords = e => {
   const n = k => names.get(k) ?? original.get(k)?.name ?? `cluster ${k}`;
   return { rename: () => `rename ${original.get(e.cluster)?.name ?? `cluster ${e.cluster}`} to "${e.name}"`, merge: () => `merge ${e.clusters.map(n).join(", ")} into ${n(e.into)}`,
     split: () => e.files ? `split ${e.files[1].length} images off ${n(e.cluster)}` : `split ${n(e.cluster)} in ${e.into}: refine finds the parts`, exclude: () => `exclude ${n(e.cluster)}`,
-    exclude_files: () => `exclude ${e.files.length} images`, move: () => `move ${e.files.length} images to ${n(e.to)}` }[e.do]();
+    exclude_files: () => `exclude ${e.files.length} images`, move: () => `move ${e.files.length} images to ${n(e.to)}`,
+    new: () => `make ${e.files.length} added images the cluster "${e.name}"`, decline: () => `no cluster of the proposed ${e.cluster}` }[e.do]();
 };
 function showEdits() {
   $("edits").replaceChildren(...edits.map(e => make("li", {}, inWords(e))));
@@ -357,6 +387,6 @@ $("export").addEventListener("click", () => {
 });
 window.vtcc = { exported, state: () => ({ cluster, names: [...names], clusters, shown: shown.length }) };
 
-apply(); showTrust(); showClusters(); fillClusters(); filter(); showEdits(); withChosen();
+apply(); showTrust(); showAdded(); showClusters(); showProposals(); fillClusters(); filter(); showEdits(); withChosen();
 requestAnimationFrame(draw);
 })();

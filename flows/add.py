@@ -1,0 +1,93 @@
+"""The deployment `vtcc/add`: results of `vtcc cluster` follow their folder, once or by schedule."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Failed
+
+from flows import artifacts, session, stages, verbs
+from flows.parameters import BatchSize, Folder
+from vtcc import paths
+from vtcc.errors import VtccError
+
+SUMMARY = "summary.json"
+
+
+def run_name() -> str:
+    """The results, and what is added."""
+    given = flow_run.parameters
+    return f"add to {Path(str(given.get('results') or '?')).name}"
+
+
+@flow(**session.OPTIONS, flow_run_name=run_name)
+def add(
+    results: Folder,
+    folder: Folder | None = None,
+    allow_gone: bool = False,
+    batch_size: BatchSize = 512,
+) -> Any:
+    """Brings results up to date with the images of a folder, and logs what moved to MLflow.
+
+    Args:
+        results: of `vtcc cluster`, relative to the project.
+        folder: images, relative to the project; without it the folder that was clustered.
+        allow_gone: go on though more than half of the images have gone.
+        batch_size: images per forward pass.
+
+    Returns:
+        The record of this addition, with its verdict; None where nothing had changed.
+
+    Raises:
+        VtccError: when there are no such results or images.
+    """
+    return session.explained(lambda: _add(results, folder, allow_gone, batch_size))
+
+
+def _add(results: str, folder: str | None, allow_gone: bool, batch_size: int) -> Any:
+    project = paths.project()
+    where = project / results
+    before = summary_of(where)
+    source = str(project / folder) if folder else before["root"]
+    with session.session(trains=False):
+        command = ["add", str(where), source, "--batch-size", str(batch_size)]
+        verbs.run_task("add", command + ["--allow-gone"] * allow_gone, project)
+        after = summary_of(where)
+        if len(after.get("additions", [])) == len(before.get("additions", [])):
+            get_run_logger().info("%s: nothing is new, changed or gone", where)
+            return None
+        made: dict[str, Any] = after["additions"][-1]
+        drift = made["drift"]
+        told = f"- {drift['verdict']}\n- page: `{where / 'report.html'}`\n- images: `{source}`"
+        artifacts.table("vtcc-drift", drift["lines"], told)
+        run_id = stages.done(log(where, after["title"], made))
+        get_run_logger().info("%s (MLflow run %s)", drift["verdict"], run_id)
+    return {key: value for key, value in made.items() if key != "files"}
+
+
+@task(name="log", cache_policy=NO_CACHE)
+def log(where: Path, title: str, made: dict[str, Any]) -> Any:
+    """An MLflow run of its own in the experiment named like the images."""
+    from vtcc.tracking import evaluations
+
+    try:
+        return evaluations.log_addition(title, made, where)
+    except VtccError as error:
+        return Failed(message=str(error), data=error)
+
+
+def summary_of(where: Path) -> dict[str, Any]:
+    """The results' summary.json.
+
+    Raises:
+        VtccError: when there is none.
+    """
+    try:
+        found: dict[str, Any] = json.loads((where / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VtccError(f"results {where}: no results of `vtcc cluster` ({error})") from None
+    return found

@@ -1,0 +1,399 @@
+"""`vtcc add` on toy results: what stays, what comes, what is proposed, what is kept when killed."""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.fakes import stand_in
+from tests.grouping import toy_results
+from vtcc import atomic
+from vtcc.errors import VtccError
+from vtcc.grouping import assignments, outputs, result
+from vtcc.grouping.add import drift, novelty, update
+from vtcc.verbs import add, predict, refine
+
+pytestmark = pytest.mark.xdist_group("tracking")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of 60 images of three kinds, and its results."""
+    root = tmp_path_factory.mktemp("grows") / "photos"
+    toy_results.folder_of(root)
+    toy_results.write(root, root.with_name("results"))
+    return root.parent
+
+
+@pytest.fixture
+def place(made, tmp_path):
+    """A copy of both, with the times of change."""
+    shutil.copytree(made, tmp_path / "here")
+    here = tmp_path / "here"
+    file = here / "results" / "summary.json"
+    summary = json.loads(file.read_text())
+    file.write_text(json.dumps(summary | {"root": str((here / "photos").resolve())}))
+    return here
+
+
+def table(results):
+    return {row.file: row for row in assignments.read(results / "assignments.parquet")}
+
+
+def summary_of(results):
+    return json.loads((results / "summary.json").read_text())
+
+
+def contents(results):
+    return {
+        str(file.relative_to(results)): file.read_bytes()
+        for file in sorted(results.rglob("*"))
+        if file.is_file()
+    }
+
+
+def new_kind(folder, n=12, first=0):
+    for i in range(first, n):
+        toy_results.draw(folder / f"new-{i:02d}.png", toy_results.NEW_KIND, 900 + i)
+
+
+def test_what_was_there_stays_to_the_last_bit(place):
+    results, photos = place / "results", place / "photos"
+    before, model = table(results), contents(results / "model")
+    embedding = outputs.Embedding.load(results)
+    for kind in range(3):
+        toy_results.draw(photos / "sub" / f"{kind}.png", kind, 500 + kind)
+    add.run(results, [photos])
+    after = table(results)
+    assert {file: after[file] for file in before} == before
+    assert set(after) - set(before) == {"sub/0.png", "sub/1.png", "sub/2.png"}
+    assert contents(results / "model") == model
+    now = outputs.Embedding.load(results)
+    for name in ("h", "p", "base", "map", "tile", "looks", "known"):
+        np.testing.assert_array_equal(getattr(now, name)[:60], getattr(embedding, name))
+    assert now.known.tolist() == [True] * 60 + [False] * 3
+    assert now.tile[60:].tolist() == [60, 61, 62]
+    csv = (results / "assignments.csv").read_text().splitlines()
+    assert len(csv) == 64
+
+
+def test_an_added_image_is_where_predict_puts_it(place, tmp_path):
+    results, more = place / "results", place / "more"
+    for kind in range(3):
+        toy_results.draw(more / f"{kind}.png", kind, 700 + kind)
+    (more / "broken.png").write_bytes(b"no image")
+    add.run(results, [more])
+    predict.run([more], str(results / "model"), out=tmp_path / "p.parquet")
+    told = {Path(f).name: row for f, row in table(results).items() if f.startswith("../")}
+    predicted = {Path(row.file).name: row for row in assignments.read(tmp_path / "p.parquet")}
+    assert set(told) == {"0.png", "1.png", "2.png", "broken.png"} == set(predicted)
+    for name, row in told.items():
+        assert (row.cluster, row.name, row.error) == (
+            predicted[name].cluster,
+            predicted[name].name,
+            predicted[name].error,
+        )
+    assert summary_of(results)["errors"].keys() == {"../more/broken.png"}
+
+
+def test_files_that_changed_or_are_gone(place, capsys):
+    results, photos = place / "results", place / "photos"
+    before = table(results)
+    toy_results.draw(photos / "0-00.png", 2, 1234)
+    (photos / "0-01.png").unlink()
+    add.run(results, [photos])
+    after = table(results)
+    assert "0 new, 1 changed, 1 gone" in capsys.readouterr().out
+    assert set(before) - set(after) == {"0-01.png"}
+    assert after["0-00.png"].cluster == before["2-00.png"].cluster
+    assert {f: r for f, r in after.items() if f != "0-00.png"} == {
+        f: r for f, r in before.items() if f not in ("0-00.png", "0-01.png")
+    }
+    (record,) = summary_of(results)["additions"]
+    assert record["files"] == {"new": [], "changed": ["0-00.png"], "gone": ["0-01.png"]}
+    assert (record["images"], record["changed"], record["gone"]) == (59, 1, 1)
+    state = contents(results)
+    add.run(results, [photos])
+    assert "nothing is new, changed or gone" in capsys.readouterr().out
+    assert contents(results) == state
+
+
+def test_results_of_before_there_were_stamps_learn_them(place):
+    results, photos = place / "results", place / "photos"
+    file = results / "summary.json"
+    older = {k: v for k, v in json.loads(file.read_text()).items() if k != "stamps"}
+    file.write_text(json.dumps(older))
+    toy_results.draw(photos / "0-99.png", 0, 77)
+    add.run(results, [photos])
+    (record,) = summary_of(results)["additions"]
+    assert (record["new"], record["changed"], record["gone"]) == (1, 0, 0)
+    toy_results.draw(photos / "0-00.png", 2, 1234)
+    add.run(results, [photos])
+    assert summary_of(results)["additions"][1]["files"]["changed"] == ["0-00.png"]
+
+
+def test_a_disk_that_is_not_there_takes_no_rows_away(place):
+    results, photos = place / "results", place / "photos"
+    state = contents(results)
+    for file in photos.glob("[01]-*.png"):
+        file.unlink()
+    with pytest.raises(VtccError, match=r"40 of 60 images .* --allow-gone"):
+        add.run(results, [photos])
+    assert contents(results) == state
+    add.run(results, [photos], allow_gone=True)
+    assert len(table(results)) == 20
+
+
+def confirmed(results, edits, kind="new", name="sevens"):
+    (proposal,) = summary_of(results)["proposals"]
+    edit = {"do": kind, "cluster": proposal["id"]}
+    if kind == "new":
+        edit |= {"name": name, "files": proposal["files"]}
+    content = {"format": 1, "model": result.digest(results / "model"), "edits": [edit]}
+    edits.write_text(json.dumps(content))
+    refine.run(results, edits)
+    return proposal
+
+
+def test_a_new_kind_is_proposed_confirmed_and_spoken(place, tmp_path, capsys):
+    results, more = place / "results", place / "more"
+    before = table(results)
+    new_kind(more)
+    add.run(results, [more])
+    proposal = confirmed(results, tmp_path / "edits.json")
+    assert sorted(proposal["files"]) == [f"../more/new-{i:02d}.png" for i in range(12)]
+    assert proposal["id"] == 4
+    assert "proposed: cluster 4, 12 images unlike the others" in capsys.readouterr().out
+    after = table(results)
+    assert {after[file].name for file in proposal["files"]} == {"sevens"}
+    assert {f: after[f].cluster for f in before} == {f: r.cluster for f, r in before.items()}
+    assert summary_of(results)["proposals"] == []
+    new_kind(place / "again", 32, first=12)
+    predict.run([place / "again"], str(results / "model"), out=tmp_path / "p.parquet")
+    spoken = [row.name for row in assignments.read(tmp_path / "p.parquet")]
+    assert spoken.count("sevens") >= 18
+    # What the clusters hold now is not novel any more.
+    add.run(results, [place / "again"])
+    assert summary_of(results)["proposals"] == []
+
+
+def test_few_today_and_more_tomorrow_become_a_group(place):
+    results, more = place / "results", place / "more"
+    new_kind(more, 3)
+    add.run(results, [more])
+    assert summary_of(results)["proposals"] == []
+    new_kind(more, 6)
+    add.run(results, [more])
+    (first,) = summary_of(results)["proposals"]
+    assert len(first["files"]) == 6
+    new_kind(more, 8)
+    add.run(results, [more])
+    (second,) = summary_of(results)["proposals"]
+    assert second["id"] == first["id"]
+    assert len(second["files"]) == 8
+    assert [a["proposed"] for a in summary_of(results)["additions"]] == [[], [4], [4]]
+
+
+def test_a_declined_group_is_not_proposed_again(place, tmp_path):
+    results, more = place / "results", place / "more"
+    new_kind(more)
+    add.run(results, [more])
+    confirmed(results, tmp_path / "edits.json", "decline")
+    assert 4 not in {row.cluster for row in table(results).values()}
+    new_kind(more, 16, first=12)
+    add.run(results, [more])
+    assert summary_of(results)["proposals"] == []
+
+
+def test_edits_of_before_apply_to_what_comes(place, tmp_path):
+    results = place / "results"
+    clusters = sorted({row.cluster for row in table(results).values()})
+    edits = tmp_path / "edits.json"
+    content = {
+        "format": 1,
+        "model": result.digest(results / "model"),
+        "edits": [
+            {"do": "merge", "clusters": clusters[:2], "into": clusters[0], "name": "both"},
+            {"do": "move", "files": ["2-00.png"], "to": clusters[0]},
+        ],
+    }
+    edits.write_text(json.dumps(content))
+    refine.run(results, edits)
+    before = table(results)
+    assert before["2-00.png"].name == "both"
+    for kind in range(3):
+        toy_results.draw(place / "more" / f"{kind}.png", kind, 700 + kind)
+    add.run(results, [place / "more"], tmp_path / "out")
+    after = table(tmp_path / "out")
+    assert {f: after[f] for f in before} == before
+    assert table(results) == before
+    for kind in range(3):
+        assert after[f"../more/{kind}.png"].cluster == before[f"{kind}-05.png"].cluster
+
+
+WRITES = (
+    (os, "replace"),
+    (os, "mkdir"),
+    (os, "fsync"),
+    (shutil, "copyfile"),
+    (np, "savez_compressed"),
+    (Image.Image, "save"),
+)
+
+
+class Killed(BaseException):
+    """As `kill -9`: what would clear up after it does nothing."""
+
+
+def test_a_killed_add_leaves_the_old_or_the_new_results(place, monkeypatch):
+    results, more = place / "results", place / "more"
+    new_kind(more)
+    made = []
+    real = update.updated
+    stand_in(monkeypatch, update, "updated", lambda *a, **k: made.append(real(*a, **k)) or made[0])
+    calls, at = [], [0]
+    cleared = atomic.remove
+    stand_in(monkeypatch, atomic, "remove", lambda path: None if at[0] < 0 else cleared(path))
+    for owner, name in WRITES:
+        monkeypatch.setattr(owner, name, killing(getattr(owner, name), calls, at))
+    add.run(results, [more], place / "trial")
+    writes, new = len(calls), set(contents(place / "trial"))
+    assert writes > 20
+    stand_in(monkeypatch, update, "updated", lambda *a, **k: copy.deepcopy(made[0]))
+    made[0].summary["additions"] = []
+    state, moment = contents(results), 0
+    while contents(results) == state:
+        moment += 1
+        calls.clear()
+        at[0] = moment
+        with pytest.raises(Killed):
+            add.run(results, [more])
+        at[0] = 0
+        atomic.restore(results)  # as the next command does first
+    assert moment > writes - 5  # until the two changed places, it was as it had been
+    assert set(contents(results)) == new
+    assert len(table(results)) == 72
+    stand_in(monkeypatch, update, "updated", real)
+    (more / "new-00.png").unlink()
+    add.run(results, [more])
+    assert sorted(p.name for p in place.iterdir()) == ["more", "photos", "results", "trial"]
+
+
+def killing(real, calls, at):
+    def call(*given, **named):
+        calls.append(real)
+        if len(calls) == at[0] or at[0] < 0:
+            at[0] = -1
+            raise Killed
+        return real(*given, **named)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("none", "no such file or folder"),
+        (".", "holds the results themselves"),
+        ("empty", "not one readable image in 1 files"),
+    ],
+)
+def test_mistakes_leave_the_results_as_they_were(place, more, message):
+    (place / "empty").mkdir()
+    (place / "empty" / "broken.png").write_bytes(b"no image")
+    state = contents(place / "results")
+    with pytest.raises(VtccError, match=message):
+        add.run(place / "results", [place / more])
+    assert contents(place / "results") == state
+    assert sorted(p.name for p in place.iterdir()) == ["empty", "photos", "results"]
+
+
+def test_results_that_are_none(place, tmp_path):
+    with pytest.raises(VtccError, match="no results of `vtcc cluster`"):
+        add.run(place / "photos", [place / "photos"])
+    with pytest.raises(VtccError, match="is there already"):
+        add.run(place / "results", [place / "photos"], tmp_path)
+
+
+def blobs(rng, means, each, spread=0.15):
+    rows = np.repeat(np.arange(len(means)), each)
+    return np.eye(8)[means][rows] + rng.normal(0, spread, (len(rows), 8)), rows
+
+
+def test_ordinary_images_are_no_group_however_many():
+    rng = np.random.default_rng(0)
+    old, k = blobs(rng, [0, 1, 2], 100)
+    new, _ = blobs(rng, [0, 1, 2], 400)
+    h, known = np.concatenate([old, new]), np.arange(1500) < 300
+    cluster = np.concatenate([k, np.repeat([0, 1, 2], 400)])
+    found = novelty.find(h, known, ~known, cluster, copies=known & ~known, seed=0)
+    assert found.groups == []
+    assert (found.score[known] > 1).mean() == pytest.approx(0.05, abs=0.01)
+    assert (found.score[~known] > 1).mean() == pytest.approx(0.05, abs=0.04)
+
+
+def test_more_of_a_kind_that_is_there_is_no_new_kind():
+    rng = np.random.default_rng(0)
+    old, k = blobs(rng, [0, 1, 2], 100)
+    more, _ = blobs(rng, [1], 300)
+    known = np.arange(600) < 300
+    cluster = np.concatenate([k, np.ones(300, int)])
+    none = np.zeros(600, bool)
+    found = novelty.find(np.concatenate([old, more]), known, ~known, cluster, copies=none, seed=0)
+    assert found.groups == []
+
+
+def test_two_new_kinds_are_two_groups():
+    rng = np.random.default_rng(1)
+    old, k = blobs(rng, [0, 1, 2], 100)
+    new, kind = blobs(rng, [3, 4, 0], 30)
+    known = np.arange(390) < 300
+    cluster = np.concatenate([k, np.zeros(90, int)])
+    h, none = np.concatenate([old, new]), np.zeros(390, bool)
+    found = novelty.find(h, known, ~known, cluster, copies=none, seed=0)
+    assert [sorted(set(kind[g - 300].tolist())) for g in found.groups] in ([[0], [1]], [[1], [0]])
+    assert all(len(g) >= 28 for g in found.groups)
+
+
+def drifted(now_cluster, now_confidence, now_novel, grouped=()):
+    before, now = np.arange(300) < 200, np.arange(300) >= 200
+    cluster = np.concatenate([np.arange(200) % 2, now_cluster])
+    confidence = np.concatenate([np.full(200, 0.9), np.full(100, now_confidence)])
+    novel = np.concatenate([np.arange(200) < 10, np.arange(100) < now_novel])
+    return drift.measure(
+        cluster=cluster,
+        confidence=confidence,
+        novel=novel,
+        before=before,
+        now=now,
+        names={0: "boats", 1: "cars"},
+        grouped=dict(grouped),
+    )
+
+
+def test_the_verdict_of_drift():
+    even = np.arange(100) % 2
+    fine = drifted(even, 0.9, 5)
+    assert (fine.level, fine.verdict) == ("fine", "fine: 100 images as those before")
+    boats, cars, every = fine.lines
+    assert (boats.images_before, boats.images_now, boats.share_now) == (100, 50, 0.5)
+    assert (every.novel_before, every.novel_now, every.confidence_now) == (0.05, 0.05, 0.9)
+    assert cars.name == "cars"
+    moved = drifted((np.arange(100) < 80).astype(int), 0.9, 5)
+    assert moved.level == "look here"
+    assert "'cars' has 80% of the new images (before 50%)" in moved.verdict
+    unsure = drifted(even, 0.75, 5)
+    assert unsure.verdict == ("look here: mean confidence of the new images is 0.75 (before 0.90)")
+    grown = drifted(even, 0.9, 5, grouped={7: np.arange(200, 220)})
+    assert grown.verdict == "look here: 20 new images may be a cluster of their own (7)"
+    assert grown.lines[-1].novel_now == 0.2
+    again = drifted(even, 0.9, 60)
+    assert again.level == "cluster again"
+    assert "60% of the new images are novel (before 5%)" in again.verdict
+    assert fine.text()[-1] == fine.verdict
+    assert fine.text()[0].split() == ["cluster", "images", "share", "confidence", "novel"]

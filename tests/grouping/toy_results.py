@@ -1,0 +1,120 @@
+"""Results as `vtcc cluster` writes them, of a toy model that needs no training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.tracking import toy
+from vtcc.data import folder, images
+from vtcc.engine import checkpoint, predict
+from vtcc.grouping import describe, outputs, result
+from vtcc.grouping.clusters import Clusters
+from vtcc.pages import clusters as page
+from vtcc.pages import thumbnails
+
+NEW_KIND = 3  # the quadrant that is bright in images the clusters never saw
+TRUST = {
+    "seeds": 0.9,
+    "map_silhouette": 0.6,
+    "halves": 0.9,
+    "reference_silhouette": 0.3,
+    "reference_kmeans": 0.3,
+    "predicted": 0.9,
+    "looks": 0.2,
+    "confidence": 0.9,
+    "balance": 1.0,
+    "alike": 0.1,
+    "confused": [],
+    "level": "clear",
+    "verdict": "clear structure",
+}
+
+
+def draw(file: Path, kind: int, seed: int) -> None:
+    """A picture that is bright in one quadrant; those of the new kind are more alike."""
+    rng = np.random.default_rng(seed)
+    side, half = toy.SIZE, toy.SIZE // 2
+    pixels = rng.integers(0, 10, (side, side))
+    y, x = divmod(kind, 2)
+    light = 180 + (0 if kind == NEW_KIND else rng.integers(-40, 40))
+    pixels[y * half : (y + 1) * half, x * half : (x + 1) * half] += light
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+
+
+def folder_of(root: Path, each: int = 20) -> None:
+    """Images of three kinds, `0-00.png` and so on."""
+    for kind in range(3):
+        for i in range(each):
+            draw(root / f"{kind}-{i:02d}.png", kind, 100 * kind + i)
+
+
+@torch.no_grad()
+def teach(predictor: predict.Predictor, pixels: np.ndarray, kinds: np.ndarray) -> None:
+    """Sets the last layer of the head: an image is in the cluster of the nearest mean of a kind."""
+    h = torch.from_numpy(predictor.predict(pixels).embedding)
+    head = predictor.model.cluster_projectors[0]
+    z = head[:-1](h)
+    means = torch.stack([z[kinds == k].mean(dim=0) for k in range(3)])
+    scale = 20 / torch.cdist(means, means).max() ** 2
+    head[-1].weight[:3] = scale * means
+    head[-1].bias[:3] = -scale * (means**2).sum(dim=1) / 2
+    head[-1].weight[3] = 0
+    head[-1].bias[3] = -1000
+
+
+def write(root: Path, results: Path) -> None:
+    """Results of the images in `root`, a cluster for each kind and one that is empty."""
+    model = toy.model(results / result.MODEL, 0)
+    predictor = predict.load(model, "cpu")
+    names = sorted(p.name for p in root.iterdir())
+    pixels = np.stack([images.load(root / n, **predictor.decoding) for n in names])
+    teach(predictor, pixels, np.array([int(name[0]) for name in names]))
+    checkpoint.save_model(model, predictor.model, predictor.info)
+    found = predictor.predict(pixels)
+    clusters = Clusters.fit(found.probabilities, found.embedding)
+    clusters.write(model)
+    applied = clusters.apply(found.probabilities, found.embedding)
+    place = thumbnails.places(applied.cluster, applied.confidence)
+    thumb = thumbnails.write_sprites(results / page.SPRITES, lambda rows: pixels[rows], place)
+    embedding = outputs.Embedding(
+        h=found.embedding,
+        p=found.probabilities,
+        base=applied.cluster.astype(np.int32),
+        map=np.random.default_rng(0).random((len(names), 2)).astype(np.float32),
+        tile=place,
+        first=np.arange(len(names)),
+        looks=describe.looks(pixels),
+        paths=names,
+        known=np.ones(len(names), bool),
+    )
+    embedding.save(results)
+    summary = {
+        "format": 1,
+        "title": root.name,
+        "root": str(root.resolve()),
+        "files": names,
+        "stamps": [folder.stamp(root / n) for n in names],
+        "errors": {},
+        "labels": None,
+        "classes": [],
+        "thumb": thumb,
+        "choices": {},
+        "count": {},
+        "trust": TRUST,
+        "baselines": [],
+        "seed": 0,
+        "folders": "",
+    }
+    result.finish(
+        results,
+        summary,
+        embedding=embedding,
+        applied=applied,
+        clusters=clusters,
+        read=lambda rows: pixels[rows],
+        attention_of=lambda shown: None,
+        final=results,
+    )

@@ -1,0 +1,1 @@
+"""`vtcc add`: results that follow their folder, without clustering again."""

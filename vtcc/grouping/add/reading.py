@@ -1,0 +1,96 @@
+"""Files that are added: embedded once by the results' own model, with a small picture of each."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vtcc.data import duplicates
+from vtcc.grouping import describe
+from vtcc.grouping.predicting import blocks
+from vtcc.pages.thumbnails import tile
+from vtcc.progress import note, report
+
+if TYPE_CHECKING:
+    from vtcc.engine.predict import Predictor
+
+_NAMED = 10  # unreadable files named; all are in the table
+
+
+@dataclass(frozen=True)
+class Images:
+    """The n readable ones of some files.
+
+    Attributes:
+        names: n. h: (n, d) float32 and p: (n, K) float32, as of `engine.predict.Prediction`.
+        tiles: (n, s, s, 3) uint8. looks: (n, 6) of `describe.looks`.
+        sketches: (n, 8, 9) of `duplicates.sketch`, of the tiles.
+        errors: name -> why it could not be read, of the others.
+    """
+
+    names: list[str]
+    h: np.ndarray
+    p: np.ndarray
+    tiles: np.ndarray
+    looks: np.ndarray
+    sketches: np.ndarray
+    errors: dict[str, str]
+
+
+def read(
+    files: Mapping[str, Path], predictor: "Predictor", *, side: int, batch_size: int
+) -> Images:
+    """Decodes and embeds each file once.
+
+    Args:
+        files: name -> where it is. side: of a tile in pixels.
+        batch_size: images per forward pass.
+    """
+    d = int(predictor.model.encoder.embed_dim)  # type: ignore[arg-type]
+    names: list[str] = []
+    errors: dict[str, str] = {}
+    h = [np.empty((0, d), np.float32)]
+    p = [np.empty((0, predictor.num_clusters), np.float32)]
+    tiles = [np.empty((0, side, side, 3), np.uint8)]
+    began, total, done = time.monotonic(), len(files), 0
+    for block in blocks(
+        files.items(), predictor, batch_size=batch_size, source=lambda item: item[1]
+    ):
+        names += [name for name, _ in block.readable]
+        errors |= {block.items[i][0]: why for i, why in block.errors.items()}
+        if block.prediction is not None:
+            h.append(block.prediction.embedding)
+            p.append(block.prediction.probabilities)
+            tiles.append(np.stack([tile(pixels, side) for pixels in block.pixels]))
+        done += len(block.items)
+        rate = done / max(time.monotonic() - began, 1e-9)
+        report(
+            "add",
+            done,
+            total,
+            images_per_second=round(rate, 1),
+            seconds_left=round((total - done) / rate, 1),
+        )
+    for name, why in list(errors.items())[:_NAMED]:
+        note(f"unreadable: {name!r}: {why}")
+    if len(errors) > _NAMED:
+        note(f"unreadable: {len(errors) - _NAMED} more, see the column error")
+    pictures = np.concatenate(tiles)
+    return Images(
+        names=names,
+        h=np.concatenate(h),
+        p=np.concatenate(p),
+        tiles=pictures,
+        looks=describe.looks(pictures) if names else np.empty((0, len(describe.LOOKS))),
+        sketches=sketches(pictures),
+        errors=errors,
+    )
+
+
+def sketches(tiles: np.ndarray) -> np.ndarray:
+    """(n, s, s, 3) uint8 -> (n, 8, 9) float32."""
+    each = [duplicates.sketch(pixels) for pixels in tiles]
+    return np.stack(each) if each else np.empty((0, 8, 9), np.float32)

@@ -1,0 +1,51 @@
+"""What is kept, and said, of an addition."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vtcc.grouping.add.changes import Changes
+from vtcc.grouping.add.update import Updated
+from vtcc.progress import duration
+from vtcc.version import __version__
+
+
+def of(after: Updated, found: Changes, *, began: float) -> dict[str, Any]:
+    """One record of `additions` in summary.json.
+
+    Args:
+        after: the results as they will be. found: what became of the files.
+        began: on `time.monotonic`'s clock.
+    """
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "version": __version__,
+        "images": len(after.embedding.paths),
+        "new": len(found.new),
+        "changed": len(found.changed),
+        "gone": len(found.gone),
+        "unreadable": len(after.images.errors),
+        "proposed": [p["id"] for p in after.summary["proposals"]],
+        "drift": after.drift.to_dict(),
+        "seconds": round(time.monotonic() - began, 1),
+        "files": {"new": found.new, "changed": found.changed, "gone": found.gone},
+    }
+
+
+def lines(after: Updated, made: dict[str, Any], target: Path) -> Sequence[str]:
+    """The end of what `vtcc add` prints.
+
+    Args:
+        made: of `of`. target: where the results are.
+    """
+    said = after.drift.text()
+    for proposal in after.summary["proposals"]:
+        names = {str(k): name for k, name in after.applied.names.items()}
+        places = [f"{n} in {names.get(k, k)}" for k, n in list(proposal["now_in"].items())[:3]]
+        said.append(
+            f"proposed: {proposal['name']}, {len(proposal['files'])} images unlike the others, now "
+            f"{', '.join(places)}; confirm it in the page, then `vtcc refine`"
+        )
+    page = target / "report.html"
+    return [*said, f"{made['images']} images, {duration(made['seconds'])}: {page}"]

@@ -1,0 +1,264 @@
+"""The results as they are with the files that changed."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vtcc.analysis.features import unit_rows
+from vtcc.data import duplicates
+from vtcc.errors import VtccError
+from vtcc.grouping import assignments, outputs, reopen
+from vtcc.grouping.add import novelty, reading
+from vtcc.grouping.add.changes import Changes, stamps_of
+from vtcc.grouping.add.drift import Drift, measure
+from vtcc.grouping.clusters import EXCLUDED, Applied
+from vtcc.pages.clusters import SPRITES
+from vtcc.pages.thumbnails import append_sprites, sprite_reader
+
+if TYPE_CHECKING:
+    from vtcc.engine.predict import Predictor
+
+TABLE = "assignments.parquet"  # of the three the one without rounding
+BESIDE = 3  # nearest images, in whose middle an added one is placed on the page's map
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What is to be written.
+
+    Attributes:
+        summary: of summary.json. embedding: of the N images, those that stay first.
+        applied: what is in the table. images: that were read. tiles: in the sprites before them.
+        drift: of the images that were read.
+    """
+
+    summary: dict[str, Any]
+    embedding: outputs.Embedding
+    applied: Applied
+    images: reading.Images
+    tiles: int
+    drift: Drift
+
+
+def updated(
+    before: reopen.Opened, found: Changes, predictor: "Predictor", *, batch_size: int
+) -> Updated:
+    """Reads what is new or changed and puts it beside what stays.
+
+    Args:
+        before: the results. found: what became of their files. predictor: their model.
+        batch_size: images per forward pass.
+
+    Raises:
+        VtccError: when the results are damaged, or none of several files can be read.
+    """
+    old, side = before.embedding, int(before.summary["thumb"])
+    table = {row.file: row for row in assignments.read(before.directory / TABLE)}
+    if missing := [path for path in old.paths if path not in table]:
+        raise VtccError(
+            f"{before.directory / TABLE}: without {missing[0]!r}, which the embedding has; run "
+            "`vtcc cluster` again"
+        )
+    images = reading.read(found.files, predictor, side=side, batch_size=batch_size)
+    if found.to_read and not images.names:
+        name, why = next(iter(images.errors.items()))
+        raise VtccError(
+            f"not one readable image in {len(found.to_read)} files (first: {name!r}: {why}); the "
+            "results stay as they are"
+        )
+    left = set(found.gone) | set(found.changed)
+    stays = np.array([path not in left for path in old.paths], bool)
+    if not stays.any() and not images.names:
+        raise VtccError("no image would be left; the results stay as they are")
+    tiles = int(before.summary.get("tiles", len(old.paths)))
+    summary = _summary(before, found, images, stays)
+    embedding = _embedding(before, images, stays, tiles)
+    applied = reopen.decided(before.clusters, embedding, summary["moved"])
+    applied = _as_before(applied, [table[path] for path in old.paths if path not in left])
+    now = np.arange(len(embedding.paths)) >= stays.sum()
+    candidates = ~embedding.known & (applied.cluster != EXCLUDED)
+    seen = novelty.find(
+        embedding.h,
+        embedding.known,
+        candidates,
+        applied.cluster,
+        copies=embedding.first != np.arange(len(now)),
+        seed=int(summary["seed"]),
+    )
+    summary["proposals"] = _proposals(before, embedding.paths, seen.groups, applied)
+    drift = measure(
+        cluster=applied.cluster,
+        confidence=applied.confidence,
+        novel=seen.score > 1,
+        before=embedding.known,
+        now=now,
+        names=before.clusters.names,
+        grouped={p["id"]: g for p, g in zip(summary["proposals"], seen.groups, strict=True)},
+    )
+    return Updated(summary, embedding, applied, images, tiles, drift)
+
+
+def write(
+    building: Path, before: reopen.Opened, after: Updated, predictor: "Predictor"
+) -> outputs.Assigned:
+    """Writes the results.
+
+    Args:
+        building: of `reopen.rewriting`. before: the results. predictor: their model.
+    """
+    append_sprites(building / SPRITES, after.images.tiles, after.tiles, after.summary["thumb"])
+    return reopen.finish(
+        building,
+        before,
+        after.summary,
+        embedding=after.embedding,
+        applied=after.applied,
+        clusters=before.clusters,
+        predictor=predictor,
+    )
+
+
+def _summary(
+    before: reopen.Opened, found: Changes, images: reading.Images, stays: np.ndarray
+) -> dict[str, Any]:
+    """Files, their stamps, errors, labels and what was put by hand, as they are now."""
+    old, gone = before.summary, set(found.gone)
+    left = gone | set(found.to_read)
+    summary = dict(old)
+    stamps = {n: seen for n, seen in stamps_of(old).items() if n not in gone} | found.stamps
+    summary["files"], summary["stamps"] = list(stamps), list(stamps.values())
+    errors = {name: why for name, why in old["errors"].items() if name not in left}
+    summary["errors"] = errors | images.errors
+    there = {p for p, stay in zip(before.embedding.paths, stays, strict=True) if stay}
+    there |= set(images.names)
+    summary["moved"] = {file: k for file, k in before.moved.items() if file in there}
+    summary["tiles"] = int(old.get("tiles", len(stays))) + len(images.names)
+    if old["labels"] is not None:
+        classes = list(old["classes"])
+        classes += sorted(set(found.classes.values()) - set(classes))
+        number = {name: i for i, name in enumerate(classes)}
+        kept = [label for label, stay in zip(old["labels"], stays, strict=True) if stay]
+        fresh = [number.get(found.classes.get(name, ""), -1) for name in images.names]
+        summary["labels"], summary["classes"] = kept + fresh, classes
+    return summary
+
+
+def _embedding(
+    before: reopen.Opened, images: reading.Images, stays: np.ndarray, tiles: int
+) -> outputs.Embedding:
+    """Those that stay as they are, then those that were read."""
+    old, n = before.embedding, len(images.names)
+    base = old.p.argmax(axis=1) if old.base is None else old.base
+    h = np.concatenate([old.h[stays], images.h])
+    read = sprite_reader(before.directory / SPRITES, old.tile, before.summary["thumb"])
+    drawn = read(np.flatnonzero(stays)) if stays.any() else images.tiles[:0]
+    sketches = np.concatenate([reading.sketches(drawn), images.sketches])
+    earlier = duplicates.nearest_earlier(sketches, 2)
+    return outputs.Embedding(
+        h=h,
+        p=np.concatenate([old.p[stays], images.p]),
+        base=np.concatenate([base[stays], images.p.argmax(axis=1)]).astype(np.int32),
+        map=_placed(old.map[stays], unit_rows(h)),
+        tile=np.concatenate([old.tile[stays], np.arange(tiles, tiles + n)]),
+        first=_first(old.first, stays, earlier),
+        looks=np.concatenate([old.looks[stays], images.looks]).astype(np.float32),
+        paths=[p for p, stay in zip(old.paths, stays, strict=True) if stay] + images.names,
+        known=np.concatenate([old.known[stays], np.zeros(n, bool)]),
+    )
+
+
+def _placed(places: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """(N, 2) places on the map: those there are, and the others in the middle of their nearest.
+
+    Args:
+        places: (n, 2) of the first n images. unit: (N, d) unit rows of all.
+    """
+    n = len(places)
+    if not n:
+        return np.zeros((len(unit), 2), np.float32)
+    found = [places.astype(np.float32)]
+    for start in range(n, len(unit), BLOCK):
+        near = unit[start : start + BLOCK] @ unit[:n].T
+        k = min(BESIDE, n)
+        nearest = np.argpartition(near, -k, axis=1)[:, -k:]
+        found.append(places[nearest].mean(axis=1).astype(np.float32))
+    return np.concatenate(found)
+
+
+def _first(first: np.ndarray, stays: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+    """(N,) the first of the images that look alike, by the rows there are now.
+
+    Args:
+        first: of the images before. stays: which of them stay.
+        earlier: (N,) of `duplicates.nearest_earlier`, of all images there are now.
+    """
+    rows = np.flatnonzero(stays)
+    old = first[rows]
+    groups: dict[int, int] = {}
+    kept = [groups.setdefault(int(group), row) for row, group in enumerate(old)]
+    joined = earlier.copy()
+    joined[: len(rows)] = np.where(np.array(kept, int) == np.arange(len(rows)), -1, kept)
+    return duplicates.groups(joined)
+
+
+def _as_before(applied: Applied, rows: list[assignments.Row]) -> Applied:
+    """With the first images as the table has them, to the last bit."""
+    n = len(rows)
+
+    def put(values: np.ndarray, before: list[Any]) -> np.ndarray:
+        values = values.copy()
+        values[:n] = before
+        return values
+
+    nan = float("nan")
+    return replace(
+        applied,
+        cluster=put(applied.cluster, [_or(row.cluster, EXCLUDED) for row in rows]),
+        confidence=put(applied.confidence, [row.confidence for row in rows]),
+        second=put(applied.second, [_or(row.second, -1) for row in rows]),
+        distance=put(applied.distance, [_or(row.distance, nan) for row in rows]),
+        outlier=put(applied.outlier, [row.outlier for row in rows]),
+        novelty=put(applied.novelty, [row.novelty for row in rows]),
+        novel=put(applied.novel, [row.novel for row in rows]),
+    )
+
+
+def _or(value: Any, other: Any) -> Any:
+    return other if value is None else value
+
+
+def _proposals(
+    before: reopen.Opened, paths: list[str], groups: list[np.ndarray], applied: Applied
+) -> list[dict[str, Any]]:
+    """The groups with a number each: that of an earlier proposal which is now part of it."""
+    earlier = {p["id"]: set(p["files"]) for p in before.summary.get("proposals", [])}
+    used = [*before.clusters.names, *earlier, int(applied.cluster.max()), -1]
+    used += [p for a in before.summary.get("additions", []) for p in a["proposed"]]
+    following = max(used) + 1
+    proposals = []
+    for rows in groups:
+        files = [paths[row] for row in rows]
+        same = [k for k, those in earlier.items() if 2 * len(those & set(files)) > len(those)]
+        if same:
+            k = max(same, key=lambda k: len(earlier[k] & set(files)))
+            earlier.pop(k)
+        else:
+            k, following = following, following + 1
+        clusters, counts = np.unique(applied.cluster[rows], return_counts=True)
+        proposals.append(
+            {
+                "id": k,
+                "name": f"cluster {k}",
+                "files": files,
+                "now_in": {
+                    str(j): int(n)
+                    for j, n in sorted(
+                        zip(clusters.tolist(), counts.tolist(), strict=True), key=lambda x: -x[1]
+                    )
+                },
+            }
+        )
+    return proposals

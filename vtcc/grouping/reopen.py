@@ -1,0 +1,193 @@
+"""Results of `vtcc cluster` that are there, opened to be changed by `vtcc refine` or `vtcc add`."""
+
+import contextlib
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vtcc.atomic import atomic_directory
+from vtcc.errors import VtccError
+from vtcc.grouping import attention, intake, outputs, result, workdir
+from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.pages.clusters import SPRITES
+from vtcc.pages.thumbnails import sprite_reader
+
+if TYPE_CHECKING:
+    from vtcc.engine.predict import Predictor
+
+FOLDERS = "folders"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Results as they are.
+
+    Attributes:
+        directory: where they are. target: where they go once they are changed.
+        summary: of summary.json. clusters: of the model. embedding: of the N images.
+    """
+
+    directory: Path
+    target: Path
+    summary: dict[str, Any]
+    clusters: Clusters
+    embedding: outputs.Embedding
+
+    @property
+    def model(self) -> Path:
+        """The directory of the model."""
+        return self.directory / result.MODEL
+
+    @property
+    def moved(self) -> dict[str, int]:
+        """File -> id, of those that were put by hand; -1 where one was excluded."""
+        return {f: int(k) for f, k in self.summary.get("moved", {}).items()}
+
+
+@contextlib.contextmanager
+def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
+    """Opens results for this process alone.
+
+    Args:
+        results: their folder. out: a new folder for what becomes of them; None: they are replaced.
+
+    Raises:
+        VtccError: when they are none, or damaged, another process changes them, or `out` exists.
+    """
+    if not results.parent.is_dir():
+        raise _no_results(results)
+    target = Path(os.path.abspath(out or results))  # noqa: PTH100 - a link stays one
+    with contextlib.ExitStack() as held:
+        # Where nothing can be written beside results that are only read, nobody replaces them.
+        if out is None or os.access(results.parent, os.W_OK):
+            held.enter_context(workdir.alone(results))
+        if not (results / "summary.json").exists():
+            raise _no_results(results)
+        if out is not None:
+            held.enter_context(workdir.alone(target))
+            if out.exists():
+                raise VtccError(f"--out: {out} is there already; name a new folder")
+        clusters = Clusters.load(results / result.MODEL)
+        if clusters is None:
+            raise VtccError(
+                f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again"
+            )
+        try:
+            summary = result.summary_of(results)
+            embedding = outputs.Embedding.load(results)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise VtccError(
+                f"{results}: summary.json or {outputs.EMBEDDING} is damaged ({error}); run "
+                "`vtcc cluster` again"
+            ) from None
+        yield Opened(results, target, summary, clusters, embedding)
+
+
+def _no_results(results: Path) -> VtccError:
+    return VtccError(
+        f"{results}: no results of `vtcc cluster` (summary.json expected); give the folder that "
+        "holds report.html"
+    )
+
+
+def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str, int]) -> Applied:
+    """What the clusters say of the images, those put by hand as they were put.
+
+    Args:
+        moved: name -> id; -1 where it is excluded.
+    """
+    applied = clusters.apply(embedding.p, embedding.h, embedding.base)
+    cluster = applied.cluster.copy()
+    row = {path: i for i, path in enumerate(embedding.paths)}
+    for file, k in moved.items():
+        cluster[row[file]] = k
+    by_hand = cluster != applied.cluster
+    distance = clusters.distances(embedding.h, cluster)
+    fence = np.array([clusters.fences.get(int(k), np.inf) for k in cluster])
+    return replace(
+        applied,
+        cluster=cluster,
+        confidence=np.where(by_hand, 1.0, applied.confidence).astype(np.float32),
+        second=np.where(applied.second == cluster, applied.cluster, applied.second),
+        distance=distance,
+        outlier=distance > fence,
+    )
+
+
+@contextlib.contextmanager
+def rewriting(before: Opened) -> Iterator[Path]:
+    """Yields a copy of the results without the folders by cluster; it takes their place.
+
+    When the block does not end well, or the process is killed, they are as they were.
+    """
+
+    def folders(directory: str, names: list[str]) -> list[str]:
+        """Those folders, and what a killed writer of them left."""
+        here = Path(directory) == before.directory
+        left = f".{FOLDERS}."
+        return [name for name in names if here and (name == FOLDERS or name.startswith(left))]
+
+    with atomic_directory(before.target) as building:
+        shutil.copytree(
+            before.directory, building, dirs_exist_ok=True, ignore=folders, symlinks=True
+        )
+        yield building
+
+
+def finish(
+    building: Path,
+    before: Opened,
+    summary: dict[str, Any],
+    *,
+    embedding: outputs.Embedding,
+    applied: Applied,
+    clusters: Clusters,
+    predictor: "Predictor",
+) -> outputs.Assigned:
+    """All but the model, the sprites and the folders; as `result.finish`, by pictures of the page.
+
+    Args:
+        building: of `rewriting`, with sprites and model in place. before: what it was.
+        summary, embedding, applied, clusters: as they shall be. predictor: of the model.
+    """
+    embedding.save(building)
+    return result.finish(
+        building,
+        summary,
+        embedding=embedding,
+        applied=applied,
+        clusters=clusters,
+        read=sprite_reader(building / SPRITES, embedding.tile, summary["thumb"]),
+        attention_of=_looks(predictor),
+        final=before.target,
+    )
+
+
+def folders(before: Opened, assigned: outputs.Assigned, summary: dict[str, Any]) -> None:
+    """The folders by cluster of the finished results, where these have any.
+
+    Raises:
+        VtccError: as `outputs.write_folders`.
+    """
+    if mode := summary.get("folders"):
+        files = intake.located(Path(summary["root"]), summary["files"])
+        outputs.write_folders(before.target, assigned, files, copies=mode == "copies")
+
+
+def _looks(predictor: "Predictor") -> Callable[[np.ndarray], np.ndarray | None]:
+    """Attention over tiles, where these are what the model reads."""
+
+    def looked(images: np.ndarray) -> np.ndarray | None:
+        if images.shape[1] != predictor.cache_size or predictor.channels not in (1, 3):
+            return None
+        if predictor.channels == 1:
+            images = images[..., :1]
+        return attention.of(predictor, images)
+
+    return looked

@@ -1,0 +1,61 @@
+"""`vtcc add`: results that follow their folder, without clustering again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vtcc.progress import note
+
+
+def run(
+    results: Path,
+    more: Sequence[Path],
+    out: Path | None = None,
+    *,
+    allow_gone: bool = False,
+    batch_size: int = 512,
+) -> None:
+    """Brings results up to date with files that are new, changed or gone.
+
+    Model, ids, names, edits and the rows of all other images stay to the last bit.
+
+    Args:
+        results: folder of the results. more: folders, searched through, and files.
+        out: a new folder for the results; None: they take the place of the old ones.
+        allow_gone: take it that more than half of the images have gone.
+        batch_size: images per forward pass.
+
+    Raises:
+        VtccError: on a user's mistake, and nothing has changed then; or when the folders by
+            cluster could not be written, with all other results in their place.
+    """
+    import time
+
+    from vtcc.errors import VtccError
+    from vtcc.grouping import reopen
+    from vtcc.grouping.add import changes, record, update
+    from vtcc.grouping.clusters import load_predictor
+
+    began = time.monotonic()
+    if batch_size < 1:
+        raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
+    with reopen.opened(results, out) as before:
+        found = changes.find(more, before.summary, results)
+        there = len(before.summary["files"])
+        if 2 * len(found.gone) > there and not allow_gone:
+            raise VtccError(
+                f"{len(found.gone)} of {there} images are no longer where they were (first: "
+                f"{found.gone[0]!r}); is the disk there? --allow-gone if they have gone for good"
+            )
+        if not (found.to_read or found.gone):
+            note(f"nothing is new, changed or gone: {results} stays as it is")
+            return
+        note(f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone")
+        predictor = load_predictor(before.model)
+        after = update.updated(before, found, predictor, batch_size=batch_size)
+        made = record.of(after, found, began=began)
+        after.summary["additions"] = [*after.summary.get("additions", []), made]
+        with reopen.rewriting(before) as building:
+            assigned = update.write(building, before, after, predictor)
+        for line in record.lines(after, made, before.target):
+            note(line)
+        reopen.folders(before, assigned, after.summary)
