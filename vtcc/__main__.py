@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vtcc import quiet
-from vtcc.errors import VtccError
+from vtcc import extras, quiet
+from vtcc.errors import ERROR, VtccError
 
 
 def main() -> None:
@@ -30,11 +30,17 @@ def main() -> None:
     except VtccError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
+    except ModuleNotFoundError as error:
+        lacking = extras.explained(error)
+        if lacking is None:
+            raise
+        print(f"error: {lacking}", file=sys.stderr)
+        sys.exit(lacking.status)
     except OSError as error:
         if error.errno not in _SURROUNDINGS:
             raise
         print(f"error: {error}; free space or permissions, then re-run", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(ERROR)
 
 
 def _have_streams() -> None:

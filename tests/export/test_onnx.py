@@ -8,6 +8,7 @@ from tests.tracking import toy
 from vtcc.engine import predict
 from vtcc.errors import VtccError
 from vtcc.export import onnx as export
+from vtcc.extras import MissingExtra
 from vtcc.verbs import export as stage
 
 
@@ -92,6 +93,7 @@ def test_mistakes_are_one_line(made, tmp_path, monkeypatch):
     with pytest.raises(VtccError, match="cannot be written"):
         export.write(predict.load(made[0], "cpu"), tmp_path / "file" / "m.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(VtccError, match=r"onnx is not installed; run: pip install 'vtcc\[onnx\]'"):
+    with pytest.raises(
+        MissingExtra, match=r"--onnx` needs onnxscript, which .*: pip install 'vtcc\[onnx\]'"
+    ):
         export.write(predict.load(made[0], "cpu"), tmp_path / "m.onnx")

@@ -4,7 +4,6 @@ Needs the extra `vtcc[onnx]`.
 """
 
 import contextlib
-import importlib.util
 import io
 import json
 import logging
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vtcc import extras
 from vtcc.atomic import atomic_file
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
@@ -25,7 +25,6 @@ from vtcc.version import __version__
 OPSET = 18
 OUTPUTS = ("cluster", "confidence", "probabilities", "embedding")
 TOLERANCE = 1e-4  # of probabilities, and of the embedding relative to its largest number
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _BATCHES = (1, 3, 16)
 
 
@@ -83,9 +82,7 @@ def write(predictor: Predictor, out: Path) -> dict[str, float]:
         VtccError: when a package is missing, the model cannot be expressed, the two differ by
             more than 1e-4, or the file cannot be written.
     """
-    for package in _PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise VtccError(f"{package} is not installed; run: pip install 'vtcc[onnx]'")
+    extras.need("`vtcc export --onnx`", *extras.PACKAGES["onnx"])
     try:
         with atomic_file(out) as building:
             _export(predictor, building)

@@ -19,6 +19,7 @@ from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned, Prepared
+from vtcc.grouping.summary import FILE
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
 from vtcc.progress import duration, note, report
@@ -181,7 +182,7 @@ def finish(
         for cluster in shown
     ]
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(directory / "summary.json", text.encode("utf-8", "backslashreplace").decode() + "\n")
+    write_text(directory / FILE, text.encode("utf-8", "backslashreplace").decode() + "\n")
     page.write(
         directory,
         page.ClustersPage(
@@ -219,18 +220,12 @@ def relative(root: Path, final: Path) -> str:
 def digest(model: Path) -> str:
     """Of the model's weights and clusters: the state that edits are meant for."""
     from vtcc.engine.checkpoint import WEIGHTS
-    from vtcc.grouping.clusters import FILE
+    from vtcc.grouping import clusters
 
     sha = hashlib.sha256((model / WEIGHTS).read_bytes())
-    sha.update((model / FILE).read_bytes())
+    sha.update((model / clusters.FILE).read_bytes())
     return sha.hexdigest()[:16]
 
 
 def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
-
-
-def summary_of(directory: Path) -> dict[str, Any]:
-    """Reads summary.json back."""
-    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    return summary

@@ -5,36 +5,37 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vtcc.errors import VtccError
+from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.progress import note
 
 
-def run(results: Path, edits: Path, out: Path | None = None) -> None:
+def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     """Applies edits to the results of `vtcc cluster`.
 
     Args:
         results: folder of the results. edits: the file exported from its page.
         out: a new folder for the refined results; None: they take the place of the old ones.
 
+    Returns:
+        As `vtcc.grouping.summary.headline`.
+
     Raises:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
+    summary = summaries.read(results)
     from vtcc.atomic import atomic_directory
     from vtcc.grouping import attention, intake, outputs, result, trust
     from vtcc.grouping import edits as changes
     from vtcc.pages.clusters import SPRITES
     from vtcc.pages.thumbnails import sprite_reader
 
-    if not (results / "summary.json").exists():
-        raise VtccError(
-            f"{results}: no results of `vtcc cluster` (summary.json expected); give the folder "
-            "that holds report.html"
-        )
     if out is not None and out.exists():
         raise VtccError(f"--out: {out} is there already; name a new folder")
     model = results / result.MODEL
@@ -43,12 +44,10 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
         raise VtccError(f"{model}: without clusters.json; run `vtcc cluster` again")
     wanted = changes.read(edits, result.digest(model))
     try:
-        summary = result.summary_of(results)
         embedding = outputs.Embedding.load(results)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise VtccError(
-            f"{results}: summary.json or {outputs.EMBEDDING} is damaged ({error}); run "
-            "`vtcc cluster` again"
+            f"{results / outputs.EMBEDDING}: damaged ({error}); run `vtcc cluster` again"
         ) from None
     h, p, base = embedding.h, embedding.p, embedding.base
     rows = {path: i for i, path in enumerate(embedding.paths)}
@@ -92,6 +91,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
     if mode := summary.get("folders"):
         files = intake.located(Path(summary["root"]), summary["files"])
         outputs.write_folders(target, assigned, files, copies=mode == "copies")
+    return summaries.headline(target)
 
 
 def _with(applied: Applied, moved: dict[str, int], rows: dict[str, int]) -> np.ndarray:
