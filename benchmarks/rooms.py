@@ -18,6 +18,7 @@ START, END = "<!-- rooms: python -m benchmarks.rooms --write -->\n", "<!-- end o
 LEFT_OUT = {
     "bounds",
     "errors",
+    "extras",
     "version",
     "atomic",
     "paths",

@@ -1,6 +1,7 @@
 """Fakes of our own functions that keep the signature of what they stand in for."""
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import create_autospec
@@ -32,3 +33,26 @@ def stand_in(
     fake.stands_in_for = real
     patch.setattr(owner, name, fake)
     return fake
+
+
+class _Without:
+    """A finder that finds nothing of some packages, and the rest as another finder does."""
+
+    def __init__(self, finder: Any, packages: tuple[str, ...]) -> None:
+        self._finder, self._packages = finder, packages
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name.partition(".")[0] in self._packages:
+            return None
+        return self._finder.find_spec(name, path, target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+
+def uninstall(patch: pytest.MonkeyPatch, *packages: str) -> None:
+    """Lets packages look as if they were not installed, imported ones too, for a test."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in packages:
+            patch.delitem(sys.modules, name)
+    patch.setattr(sys, "meta_path", [_Without(finder, packages) for finder in sys.meta_path])

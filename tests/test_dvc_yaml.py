@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.imports import imported
 from vtcc import config, schema
 
 TOP = Path(__file__).parents[1]
@@ -29,38 +30,6 @@ NO_RESULT = {
 NAMES_ONLY = {("vtcc/config/together.py", "vtcc/encoders"): "which encoders there are"}
 # Changes no weight (`engine.checkpoint.training_key` leaves them out too).
 NO_WEIGHT = {"train.checkpoint_minutes", "train.collapse"}
-
-
-def file_of(module: str) -> Path | None:
-    place = TOP.joinpath(*module.split("."))
-    for file in (place / "__init__.py", place.with_suffix(".py")):
-        if file.is_file():
-            return file.relative_to(TOP)
-    return None
-
-
-@cache
-def imported(file: Path) -> set[Path]:
-    """The project's files that a file imports, anywhere in it but for type checkers."""
-    tree = ast.parse((TOP / file).read_text(encoding="utf-8"))
-    for_types = {
-        id(inside)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inside in ast.walk(node)
-    }
-    modules = set()
-    for node in ast.walk(tree):
-        if id(node) in for_types:
-            continue
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{file}: relative import"
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    parts = [m.split(".") for m in modules if m.split(".")[0] == "vtcc"]
-    packages = {".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
-    return {file for package in packages if (file := file_of(package))}
 
 
 def is_below(file: Path, places) -> bool:

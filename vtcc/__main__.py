@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vtcc import quiet
-from vtcc.errors import VtccError
+from vtcc import extras, quiet
+from vtcc.errors import ERROR, VtccError
 
 
 def main() -> None:
@@ -31,6 +31,12 @@ def main() -> None:
     except VtccError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
+    except ModuleNotFoundError as error:
+        lacking = extras.explained(error)
+        if lacking is None:
+            raise
+        print(f"error: {lacking}", file=sys.stderr)
+        sys.exit(lacking.status)
     except OSError as error:
         # copytree gathers (from, to, reason) of each file that it could not copy, without a number.
         gathered = isinstance(error, shutil.Error) and isinstance(error.args[0], list)
@@ -38,7 +44,7 @@ def main() -> None:
             raise
         reason = error.args[0][0][-1] if gathered else error
         print(f"error: {reason}; free space or permissions, then re-run", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(ERROR)
 
 
 def _have_streams() -> None:

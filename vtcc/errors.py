@@ -1,4 +1,16 @@
-"""The one exception a user is meant to see."""
+"""The exception a user is meant to see, and the exit statuses of every command."""
+
+# The one table of them (docs/commands.md prints it). 1 is where a user has something to do, 75
+# where trying again may be enough.
+OK, ERROR, USAGE, BELOW, TEMPORARY, SIGNAL = 0, 1, 2, 3, 75, 128
+STATUS = {
+    str(OK): "done",
+    str(ERROR): "`error: ...` on stderr says what is wrong and what to do",
+    str(USAGE): "the command line is wrong: unknown verb or option, missing argument",
+    str(BELOW): "`vtcc check`: the results are less clear than required",
+    str(TEMPORARY): "something that may pass by itself, such as a network failure: try again",
+    f"{SIGNAL} + n": "ended by signal n (130: Ctrl-C, 143: SIGTERM); the same command goes on",
+}
 
 
 class VtccError(Exception):
@@ -8,13 +20,13 @@ class VtccError(Exception):
     as `error: ...` on stderr and exits with `status`, without a traceback.
     """
 
-    status = 1
+    status = ERROR
 
 
 class TemporaryError(VtccError):
     """One that may pass by itself, such as a network failure; the flow tries again."""
 
-    status = 75  # EX_TEMPFAIL of sysexits.h
+    status = TEMPORARY
 
 
 def in_one_line(error: BaseException, most: int = 200) -> str:

@@ -1,6 +1,6 @@
 """The version of vtcc, and those of what it runs with; the standard library alone."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
-from tests.fakes import stand_in
-from vtcc import atomic, config
+from tests.fakes import stand_in, uninstall
+from vtcc import atomic, config, extras
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, copies, outputs, result, workdir
 from vtcc.grouping import run as cluster
@@ -71,10 +71,14 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(photos):
-    """The results of one run, and what was in them."""
-    return cluster.run(
-        Options(photos, clusters=3, minutes=0.1, encoder="none", overrides=SMALL, folders="copies")
-    )
+    """The results of one run, and what was in them; `pip install vtcc` is enough for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        uninstall(patch, *extras.PACKAGES["pipeline"])
+        return cluster.run(
+            Options(
+                photos, clusters=3, minutes=0.1, encoder="none", overrides=SMALL, folders="copies"
+            )
+        )
 
 
 def rows(directory):

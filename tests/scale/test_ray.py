@@ -18,6 +18,7 @@ from PIL import Image
 from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc.errors import VtccError
+from vtcc.extras import MissingExtra
 from vtcc.scale import ray as scaled
 from vtcc.verbs import predict
 
@@ -97,8 +98,10 @@ def test_mistakes_are_one_line(photos, model, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VtccError, match="no image in"):
         scaled.run([tmp_path / "empty"], str(model), out=tmp_path / "o.csv")
-    monkeypatch.setattr(scaled.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(VtccError, match=r"ray is not installed; run: pip install 'vtcc\[ray\]'"):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        MissingExtra, match=r"--ray` needs ray, which .*: pip install 'vtcc\[ray\]'"
+    ):
         scaled.run([photos], str(model), out=tmp_path / "o.csv")
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 

@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
+from vtcc.cli.output import AsJson, Quiet, answering
+
 app = typer.Typer(no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)
-def encoders(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+def encoders(context: typer.Context, as_json: AsJson = False) -> None:
     """List the pretrained encoders and where their weights are."""
     if context.invoked_subcommand is None:
         from vtcc.verbs import encoders as verb
@@ -26,8 +25,11 @@ def fetch(
         list[str] | None,
         typer.Option(metavar="NAME", help="Encoder whose licence you have read and accept."),
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download an encoder's weights, so that this machine can go offline."""
     from vtcc.verbs import encoders as verb
 
-    verb.fetch(name, accept_licence=accept_licence or [])
+    with answering(as_json, quiet) as answer:
+        answer(verb.fetch(name, accept_licence=accept_licence or []))

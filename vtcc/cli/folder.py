@@ -1,4 +1,4 @@
-"""Commands about a folder of images."""
+"""Commands about a folder of images: what `pip install vtcc` is for."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 from vtcc.cli.options import Seed
+from vtcc.cli.output import AsJson, Quiet, answering
+from vtcc.cli.verbs import variables
+from vtcc.errors import BELOW, ERROR, VtccError
 
 app = typer.Typer()
 
@@ -51,6 +54,8 @@ def cluster(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a choice: train.epochs=20."),
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Group a folder of images without labels: tables, a page to look at, a model."""
     from vtcc.process import stopping
@@ -71,8 +76,8 @@ def cluster(
         folders=folders,
         overwrite=overwrite,
     )
-    with stopping.obeyed("cluster", marked=False):
-        verb.run(options)
+    with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
+        answer(verb.run(options))
 
 
 @app.command()
@@ -82,13 +87,15 @@ def refine(
     out: Annotated[
         Path | None, typer.Option(help="A new folder; else the results are replaced.")
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Apply the edits made in the page to tables, page and model."""
     from vtcc.process import stopping
     from vtcc.verbs import refine as verb
 
-    with stopping.obeyed("refine", marked=False):
-        verb.run(results, edits, out)
+    with answering(as_json, quiet) as answer, stopping.obeyed("refine", marked=False):
+        answer(verb.run(results, edits, out))
 
 
 @app.command()
@@ -104,10 +111,101 @@ def add(
         bool, typer.Option("--allow-gone", help="Though more than half of the images are gone.")
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Bring results up to date with new, changed and gone images; propose new clusters."""
     from vtcc.process import stopping
     from vtcc.verbs import add as verb
 
-    with stopping.obeyed("add", marked=False):
-        verb.run(results, more, out, allow_gone=allow_gone, batch_size=batch_size)
+    with answering(as_json, quiet) as answer, stopping.obeyed("add", marked=False):
+        answer(verb.run(results, more, out, allow_gone=allow_gone, batch_size=batch_size))
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
+    out: Annotated[Path, typer.Option(help="Written: .csv, .parquet or .json.")],
+    model: Annotated[
+        str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
+    ] = "models/model",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Of --ray; 0: a core each.")] = 0,
+    shard: Annotated[int, typer.Option(min=0, help="Files a task of --ray; 0: 2048.")] = 0,
+    ray_address: Annotated[str, typer.Option(help="Of a Ray cluster; else one is started.")] = "",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sort images into the clusters of a trained model."""
+    if not ray and (workers or shard or ray_address):
+        raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
+    with answering(as_json, quiet) as answer:
+        if ray:
+            from vtcc.scale import ray as scaled
+
+            answer(
+                scaled.run(
+                    inputs,
+                    model,
+                    out=out,
+                    batch_size=batch_size,
+                    shard=shard or scaled.SHARD,
+                    workers=workers,
+                    address=ray_address,
+                )
+            )
+            return
+        from vtcc.verbs import predict as verb
+
+        answer(verb.run(inputs, model=model, out=out, batch_size=batch_size))
+
+
+@app.command()
+def check(
+    results: Annotated[Path, typer.Argument(help="Folder that `vtcc cluster` wrote.")],
+    require: Annotated[
+        str, typer.Option(metavar="LEVEL", help="clear, or weak: anything better than chance.")
+    ] = "clear",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Exit with status 3 where results are less clear than required: for scripts and CI."""
+    from vtcc.verbs import check as verb
+
+    with answering(as_json, quiet) as answer:
+        checked = verb.run(results, require)
+        answer(checked)
+    if not checked["passed"]:
+        raise typer.Exit(BELOW)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Written: the tiles and their clusters.")] = Path(
+        "vtcc-demo"
+    ),
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="The page, in a browser.")
+    ] = True,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Group tiles of two photographs that come with scikit-learn: a minute or two, offline."""
+    from vtcc.process import stopping
+    from vtcc.verbs import demo as verb
+
+    with answering(as_json, quiet) as answer, stopping.obeyed("demo", marked=False):
+        answer(verb.run(out, open_page=open_page))
+
+
+@app.command()
+def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+    """Look at this installation: versions, device, memory, disk, weights, what is wrong."""
+    from vtcc.verbs import doctor as verb
+
+    examined = verb.run(variables(context.find_root().command), as_json=as_json)
+    if any(problem["severity"] == "error" for problem in examined["problems"]):
+        raise typer.Exit(ERROR)

@@ -1,364 +1,47 @@
-"""The stages, and the commands about parameters and projects."""
+"""`vtcc` itself: the options that come before a verb, and all verbs."""
 
-import contextlib
-import importlib
-import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vtcc import paths
-from vtcc.cli import encoders, folder, models
-from vtcc.cli.options import Seed, Set, enter_project
-from vtcc.errors import VtccError
-from vtcc.progress import note
+from vtcc.cli import encoders, folder, models, project
+from vtcc.cli.verbs import Verbs
+from vtcc.errors import STATUS
 from vtcc.version import __version__
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Deep clustering of images without labels (VTCC, arXiv 2206.12925).",
+    epilog="Exit statuses: " + "; ".join(f"{n} {meaning}" for n, meaning in STATUS.items()) + ".",
 )
+for group in (folder.app, models.app, project.app):
+    app.add_typer(group)
+app.add_typer(encoders.app, name="encoders")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(__version__)
+        from vtcc.verbs import doctor
+
+        print(f"vtcc {__version__} ({doctor.around()})")
         raise typer.Exit
 
 
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print it, with torch's and the device.",
+        ),
     ] = False,
 ) -> None:
     from vtcc.process import stopping
 
     stopping.follow_runner()
-
-
-def _stage(name: str, **given: object) -> None:
-    """Runs a stage and says how long it took, its imports included."""
-    from vtcc.process import stopping
-
-    started = time.monotonic()
-    enter_project()
-    with stopping.obeyed(name):
-        importlib.import_module(f"vtcc.stages.{name}").run(**given)
-    note(f"{name}: done in {time.monotonic() - started:.0f} s")
-
-
-@app.command()
-def source() -> None:
-    """Look at what dataset.source holds now, so that DVC notices new images."""
-    _stage("source")
-
-
-@app.command()
-def download() -> None:
-    """Stage 1: fetch images, write manifest and labels."""
-    _stage("download")
-
-
-@app.command()
-def validate() -> None:
-    """Stage 2: decode every image once, check expectations, write the cache."""
-    _stage("validate")
-
-
-@app.command()
-def embed() -> None:
-    """Stage 3: features of a frozen encoder, made once; without one nothing to do."""
-    _stage("embed")
-
-
-@app.command()
-def train(
-    resume: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A checkpoint, e.g. of another machine.")
-    ] = None,
-    processes: Annotated[
-        int, typer.Option(min=0, help="On this machine; 0: as VTCC_PROCESSES says, else 1.")
-    ] = 0,
-) -> None:
-    """Stage 4: train VTCC without labels; resumes an interrupted training by itself."""
-    _stage("train", resume=resume.absolute() if resume else None, processes=processes)
-
-
-@app.command()
-def plan(
-    preset: Annotated[
-        str | None, typer.Option(metavar="PRESET", help="Plan for it instead of params.yaml.")
-    ] = None,
-    assignments: Set = None,
-    images: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Synthetic images, instead of the cache.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Time, memory and FLOPs of a training here, measured over a few steps of it."""
-    from vtcc.verbs import plan as verb
-    from vtcc.yaml_file import assignments as parsed
-
-    enter_project()
-    overrides = parsed(assignments or [])
-    verb.run(preset=preset, overrides=overrides, images=images, as_json=as_json)
-
-
-@app.command()
-def evaluate() -> None:
-    """Stage 5: scores, baselines, plots, gallery."""
-    _stage("evaluate")
-
-
-@app.command()
-def predict(
-    inputs: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
-    out: Annotated[Path, typer.Option(help="Written: .csv, .parquet or .json.")],
-    model: Annotated[
-        str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
-    ] = "models/model",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
-    ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Of --ray; 0: a core each.")] = 0,
-    shard: Annotated[int, typer.Option(min=0, help="Files a task of --ray; 0: 2048.")] = 0,
-    ray_address: Annotated[str, typer.Option(help="Of a Ray cluster; else one is started.")] = "",
-) -> None:
-    """Sort images into the clusters of a trained model."""
-    if not ray and (workers or shard or ray_address):
-        raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
-    if ray:
-        from vtcc.scale import ray as scaled
-
-        scaled.run(
-            inputs,
-            model,
-            out=out,
-            batch_size=batch_size,
-            shard=shard or scaled.SHARD,
-            workers=workers,
-            address=ray_address,
-        )
-        return
-    from vtcc.verbs import predict as verb
-
-    verb.run(inputs, model=model, out=out, batch_size=batch_size)
-
-
-@app.command()
-def assess(
-    model: Annotated[
-        str, typer.Argument(help="models:/vtcc-NAME@champion, or a model directory.")
-    ] = "models/model",
-) -> None:
-    """Score any model on the images of data/cache; without labels, assign them."""
-    from vtcc.process import stopping
-    from vtcc.verbs import assess as verb
-
-    enter_project()
-    with stopping.obeyed("assess"):
-        verb.run(model)
-
-
-@app.command("import-checkpoint")
-def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="Of the authors' code, or safetensors.")],
-    out: Annotated[Path, typer.Option(help="Model directory to write.")],
-    num_heads: Annotated[int, typer.Option(min=1, help="Attention heads; the file is mute.")] = 12,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels; else by the file's positions, or 224.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace whatever is in --out.")] = False,
-) -> None:
-    """Turn a checkpoint of the paper's authors into a model for `vtcc predict`."""
-    from vtcc.process import stopping
-    from vtcc.verbs import import_checkpoint as verb
-
-    # Where a project is, `vtcc clean` asks whether anything is being written.
-    here = paths.PARAMS.is_file()
-    with stopping.obeyed("import-checkpoint") if here else contextlib.nullcontext():
-        verb.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
-
-
-@app.command()
-def show() -> None:
-    """What the last evaluation found, and where to look next."""
-    from vtcc.verbs import show as verb
-
-    enter_project()
-    verb.run()
-
-
-@app.command()
-def datasets(
-    name: Annotated[str | None, typer.Argument(help="One of them, for all of its card.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """List the known datasets and how each is got."""
-    from vtcc.verbs import datasets as verb
-
-    enter_project()
-    verb.run(name, as_json=as_json)
-
-
-@app.command()
-def study(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="See docs/studies.md.")],
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="SETTING", help="Run this one; repeatable.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Instead of the file's, e.g. 0-2.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Of a stage; 0: up to the libraries.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
-    again: Annotated[bool, typer.Option("--again", help="Run what is recorded too.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
-) -> None:
-    """Run settings x seeds, record and compare them; the same command goes on."""
-    from vtcc.verbs import study as verb
-
-    verb.start(
-        file,
-        only=only or [],
-        seeds=seeds,
-        threads=threads,
-        jobs=jobs,
-        again=again,
-        dry_run=dry_run,
-    )
-
-
-@app.command()
-def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="See docs/sweeps.md.")],
-    trials: Annotated[
-        int | None, typer.Option(metavar="N", help="In the end, instead of the file's number.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
-    threads: Annotated[int, typer.Option(min=0, help="Of a trial; 0: up to the libraries.")] = 0,
-    write: Annotated[
-        Path | None, typer.Option(help="The winner's parameters go there, e.g. params.yaml.")
-    ] = None,
-    register: Annotated[
-        bool, typer.Option("--register", help="Train the winner in full and register it.")
-    ] = False,
-    again: Annotated[bool, typer.Option("--again", help="Forget the trials there are.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
-) -> None:
-    """Search parameters by an objective without labels; the same command goes on."""
-    from vtcc.verbs import sweep as verb
-
-    verb.start(
-        file,
-        trials=trials,
-        jobs=jobs,
-        threads=threads,
-        write=write,
-        register=register,
-        again=again,
-        dry_run=dry_run,
-    )
-
-
-@app.command()
-def presets() -> None:
-    """List what `vtcc use` takes: run, model and augmentation presets, dataset cards."""
-    from vtcc.verbs import presets as verb
-
-    verb.run()
-
-
-@app.command("augment-preview")
-def augment_preview(
-    augment: Annotated[
-        list[str] | None,
-        typer.Option(help="Augmentation presets, or all; by default train.augment."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="PNG to write, else reports/augment-preview.png.")
-    ] = None,
-    images: Annotated[int, typer.Option(min=1, max=50, help="Rows per preset.")] = 4,
-    size: Annotated[
-        int | None, typer.Option(min=8, max=1024, help="Pixels; by default train.image_size.")
-    ] = None,
-    seed: Seed = 0,
-) -> None:
-    """Picture random views of the cached images, or of samples that ship with scikit-learn."""
-    from vtcc.process import stopping
-    from vtcc.verbs import augment_preview as verb
-
-    out = out.absolute() if out else None
-    enter_project()
-    picture = out or paths.REPORTS / "augment-preview.png"
-    with stopping.obeyed("augment-preview"):
-        verb.run(augment or [], out=picture, images=images, size=size, seed=seed)
-
-
-@app.command()
-def use(
-    name: Annotated[str, typer.Argument(help="A preset or a dataset: see `vtcc presets`.")],
-    dataset: Annotated[str | None, typer.Option(metavar="CARD", help="Of data/catalog.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="PRESET", help="Sizes of the model.")] = None,
-    augment: Annotated[str | None, typer.Option(metavar="PRESET", help="Ranges of views.")] = None,
-    encoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Pretrained, frozen: see `vtcc encoders`.")
-    ] = None,
-    assignments: Set = None,
-) -> None:
-    """Write params.yaml from a preset; an edited one is kept in .vtcc/params."""
-    from vtcc.verbs import use as verb
-
-    verb.run(
-        name,
-        dataset=dataset,
-        model=model,
-        augment=augment,
-        encoder=encoder,
-        assignments=assignments or [],
-    )
-
-
-@app.command()
-def params(
-    explain: Annotated[bool, typer.Option("--explain", help="Reasons and allowed values.")] = False,
-    match: Annotated[str, typer.Argument(help="Only keys that contain this.")] = "",
-) -> None:
-    """Check params.yaml and print it; --explain says why each value is what it is."""
-    from vtcc.verbs import params as verb
-
-    enter_project()
-    verb.run(match, explain=explain)
-
-
-@app.command()
-def ui(
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, envvar="MLFLOW_PORT", help="On 127.0.0.1.")
-    ] = 5000,
-) -> None:
-    """Open the MLflow UI of this project's store."""
-    from vtcc.tracking import ui as mlflow_ui
-
-    enter_project()
-    mlflow_ui.launch(port)
-
-
-@app.command()
-def clean(
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
-) -> None:
-    """Show what unfinished trainings, worktrees, downloads and killed runs left, and delete it."""
-    from vtcc.verbs import clean as verb
-
-    enter_project()
-    verb.run(confirmed=yes)
-
-
-app.add_typer(encoders.app, name="encoders")
-app.add_typer(folder.app)
-app.add_typer(models.app)

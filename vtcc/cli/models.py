@@ -1,16 +1,56 @@
-"""Commands about runs and models in MLflow."""
+"""Commands about models, and about runs and models in MLflow."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vtcc import paths
 from vtcc.cli.options import enter_project
+from vtcc.cli.verbs import Pipeline
 
 app = typer.Typer()
 
 
 @app.command()
+def export(
+    onnx: Annotated[Path | None, typer.Option(help="Written: FILE.onnx.")] = None,
+    with_encoder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Written: a model directory that needs nothing else."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
+    ] = "models/model",
+) -> None:
+    """Write a model as ONNX, for programs without torch, or whole, with its frozen encoder."""
+    from vtcc.verbs import export as verb
+
+    verb.run(model, onnx=onnx, with_encoder=with_encoder)
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Of the authors' code, or safetensors.")],
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    num_heads: Annotated[int, typer.Option(min=1, help="Attention heads; the file is mute.")] = 12,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels; else by the file's positions, or 224.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace whatever is in --out.")] = False,
+) -> None:
+    """Turn a checkpoint of the paper's authors into a model for `vtcc predict`."""
+    from vtcc.process import stopping
+    from vtcc.verbs import import_checkpoint as verb
+
+    # Where a project is, `vtcc clean` asks whether anything is being written.
+    here = paths.PARAMS.is_file()
+    with stopping.obeyed("import-checkpoint") if here else contextlib.nullcontext():
+        verb.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
+
+
+@app.command(cls=Pipeline)
 def api(
     model: Annotated[
         str, typer.Option(help="models:/NAME@ALIAS or /VERSION; else the project's champion.")
@@ -40,7 +80,7 @@ def api(
     server.serve(model or f"models:/{registry.of_project()}@champion", host, port, settings)
 
 
-@app.command()
+@app.command(cls=Pipeline)
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Ids of runs, or models:/NAME@champion.")],
     out: Annotated[
@@ -55,24 +95,7 @@ def compare(
     verb.run(runs, out)
 
 
-@app.command()
-def export(
-    onnx: Annotated[Path | None, typer.Option(help="Written: FILE.onnx.")] = None,
-    with_encoder: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Written: a model directory that needs nothing else."),
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
-    ] = "models/model",
-) -> None:
-    """Write a model as ONNX, for programs without torch, or whole, with its frozen encoder."""
-    from vtcc.verbs import export as verb
-
-    verb.run(model, onnx=onnx, with_encoder=with_encoder)
-
-
-@app.command()
+@app.command(cls=Pipeline)
 def register() -> None:
     """Log the evaluation and register the model in models/; the same again changes nothing."""
     from vtcc.progress import note
@@ -83,7 +106,7 @@ def register() -> None:
     note(f"{made.name}: version {made.version}, {made.reason}")
 
 
-@app.command()
+@app.command(cls=Pipeline)
 def promote(
     version: Annotated[str, typer.Argument(help="Number of a registered version.")],
     model: Annotated[str, typer.Option(help="Registered name; else the project's.")] = "",
@@ -99,7 +122,7 @@ def promote(
     note(f"{name}: champion is version {moved.version}, before it {moved.before or 'none'}")
 
 
-@app.command()
+@app.command(cls=Pipeline)
 def rollback(
     model: Annotated[str, typer.Option(help="Registered name; else the project's.")] = "",
 ) -> None:

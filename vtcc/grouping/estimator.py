@@ -76,6 +76,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             VtccError: on images or parameters that cannot be used.
         """
         from vtcc.grouping import outputs, result, run
+        from vtcc.grouping import summary as summaries
         from vtcc.grouping.options import LEAST_IMAGES, Options
 
         seed = self.random_state
@@ -107,7 +108,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             except SystemExit as stop:
                 raise KeyboardInterrupt("stopped by a signal") from stop
             self.predictor_ = load_predictor(out / result.MODEL)
-            summary = result.summary_of(out)
+            summary = summaries.read(out)
             embedding = outputs.Embedding.load(out)
         known = self.predictor_.clusters
         h = unit_rows(embedding.h)

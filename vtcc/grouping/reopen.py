@@ -14,6 +14,7 @@ import numpy as np
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
 from vtcc.grouping import attention, intake, outputs, result, workdir
+from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import sprite_reader
@@ -61,14 +62,13 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
         VtccError: when they are none, or damaged, another process changes them, or `out` exists.
     """
     if not results.parent.is_dir():
-        raise _no_results(results)
+        summaries.read(results)  # refuses
     target = Path(os.path.abspath(out or results))  # noqa: PTH100 - a link stays one
     with contextlib.ExitStack() as held:
         # Where nothing can be written beside results that are only read, nobody replaces them.
         if out is None or os.access(results.parent, os.W_OK):
             held.enter_context(workdir.alone(results))
-        if not (results / "summary.json").exists():
-            raise _no_results(results)
+        summary = summaries.read(results)
         if out is not None:
             held.enter_context(workdir.alone(target))
             if out.exists():
@@ -79,21 +79,12 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
                 f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again"
             )
         try:
-            summary = result.summary_of(results)
             embedding = outputs.Embedding.load(results)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise VtccError(
-                f"{results}: summary.json or {outputs.EMBEDDING} is damaged ({error}); run "
-                "`vtcc cluster` again"
+                f"{results / outputs.EMBEDDING}: damaged ({error}); run `vtcc cluster` again"
             ) from None
         yield Opened(results, target, summary, clusters, embedding)
-
-
-def _no_results(results: Path) -> VtccError:
-    return VtccError(
-        f"{results}: no results of `vtcc cluster` (summary.json expected); give the folder that "
-        "holds report.html"
-    )
 
 
 def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str, int]) -> Applied:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc import json_file, yaml_file
+from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
 from vtcc.engine import checkpoint, record
@@ -19,6 +19,7 @@ from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned, Prepared
+from vtcc.grouping.summary import FILE
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
 from vtcc.progress import duration, note, report
@@ -183,7 +184,7 @@ def finish(
         for cluster in shown
     ]
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(directory / "summary.json", text.encode("utf-8", "backslashreplace").decode() + "\n")
+    write_text(directory / FILE, text.encode("utf-8", "backslashreplace").decode() + "\n")
     page.write(
         directory,
         page.ClustersPage(
@@ -224,20 +225,12 @@ def relative(root: Path, final: Path) -> str:
 def digest(model: Path) -> str:
     """Of the model's weights and clusters: the state that edits are meant for."""
     from vtcc.engine.checkpoint import WEIGHTS
-    from vtcc.grouping.clusters import FILE
+    from vtcc.grouping import clusters
 
     sha = hashlib.sha256((model / WEIGHTS).read_bytes())
-    sha.update((model / FILE).read_bytes())
+    sha.update((model / clusters.FILE).read_bytes())
     return sha.hexdigest()[:16]
 
 
 def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
-
-
-def summary_of(directory: Path) -> dict[str, Any]:
-    """Reads summary.json back."""
-    summary: dict[str, Any] = json_file.parse(
-        (directory / "summary.json").read_text(encoding="utf-8")
-    )
-    return summary

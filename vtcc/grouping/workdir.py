@@ -11,8 +11,9 @@ from typing import Any
 
 from vtcc import json_file
 from vtcc.atomic import sole_writer, write_text
-from vtcc.errors import VtccError
+from vtcc.errors import SIGNAL, VtccError
 from vtcc.grouping.options import Options
+from vtcc.grouping.summary import FILE
 from vtcc.progress import note
 from vtcc.version import __version__
 
@@ -39,7 +40,7 @@ def refuse_taken(out: Path, options: Options) -> None:
     if out.exists() and not out.is_dir():
         raise VtccError(f"--out: {out} is a file; name a folder")
     if out.exists() and any(out.iterdir()):
-        if not (out / "summary.json").exists():
+        if not (out / FILE).exists():
             raise VtccError(
                 f"--out: {out} holds other files; name a new folder, or empty this one yourself"
             )
@@ -94,7 +95,7 @@ def interruptible(work: Path) -> Iterator[None]:
         yield
     except Interrupted as stop:
         note(f"{stop}; the same command goes on from here ({work})")
-        sys.exit(128 + stop.signum)
+        sys.exit(SIGNAL + stop.signum)
 
 
 def resume_or_restart(work: Path, options: Options, digest: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcc.errors import SIGNAL
 from vtcc.process import launch
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def obeyed(stage: str, *, marked: bool = True) -> Iterator[None]:
             yield
     except Stopped as stop:
         print(f"{stage}: {stop}; run it again", file=sys.stderr)
-        sys.exit(128 + stop.signum)
+        sys.exit(SIGNAL + stop.signum)
 
 
 def stage_runs(directory: Path = Path()) -> bool:
@@ -140,7 +141,7 @@ def _watch(pids: list[int]) -> None:
             print(f"process {gone}, which started this one, is gone: stopping", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_PATIENCE)
-    os._exit(128 + signal.SIGTERM)
+    os._exit(SIGNAL + signal.SIGTERM)
 
 
 def _stops_already() -> bool:

@@ -8,7 +8,6 @@ the files, the model and OUT must be on storage that all of them reach by the sa
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vtcc import extras
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
 
@@ -35,7 +35,7 @@ def run(
     shard: int = SHARD,
     workers: int = 0,
     address: str = "",
-) -> None:
+) -> dict[str, Any]:
     """Predicts every image below `paths` into the table `out`.
 
     Args:
@@ -44,14 +44,16 @@ def run(
         workers: processes; 0: one per core of the cluster.
         address: of a Ray cluster; empty: one is started here, for this run.
 
+    Returns:
+        As `vtcc.verbs.predict.run`.
+
     Raises:
         VtccError: as `vtcc.verbs.predict.run`; when Ray is not installed; when `OUT.parts` is of
             another run.
     """
     from vtcc.grouping import assignments
 
-    if importlib.util.find_spec("ray") is None:
-        raise VtccError("ray is not installed; run: pip install 'vtcc[ray]'")
+    extras.need("`vtcc predict --ray`", "ray")
     if batch_size < 1 or shard < 1 or workers < 0:
         raise VtccError("--batch-size and --shard have to be at least 1, --workers at least 0")
     assignments.check(out)
@@ -99,9 +101,10 @@ def _run(
                     images_per_second=round(made / seconds, 1),
                     seconds_left=round((count - done) * shard * seconds / made, 1),
                 )
-    total, unread = _join(parts, count, out, columns)
+    total, unread, clusters = _join(parts, count, out, columns)
     shutil.rmtree(parts)
     note(f"{total - unread} images{f', {unread} unreadable' if unread else ''}: {out}")
+    return predict.answer(out, total - unread, unread, clusters)
 
 
 def _local(model: str, parts: Path, room: Path) -> Path:
@@ -275,17 +278,20 @@ class Shards:
         return {"shard": [number], "files": [len(files)], "bad": [bad]}
 
 
-def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple[int, int]:
-    """All parts in order into one table; how many rows, and how many of them unreadable.
+def _join(
+    parts: Path, count: int, out: Path, columns: tuple[str, ...]
+) -> tuple[int, int, set[int]]:
+    """All parts in order into one table; rows, unreadable ones of them, clusters in use.
 
     Raises:
-        VtccError: when all are; the table is then what it was.
+        VtccError: when all are unreadable; the table is then what it was.
     """
     import pyarrow.parquet as pq
 
     from vtcc.grouping import assignments
 
     total = unread = 0
+    clusters: set[int] = set()
     with assignments.writing(out, columns) as table:
         for number in range(count):
             file = pq.ParquetFile(_part(parts, number))
@@ -293,7 +299,8 @@ def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> tuple
                 rows = [assignments.Row(**values) for values in batch.to_pylist()]
                 total += len(rows)
                 unread += sum(1 for row in rows if row.error)
+                clusters |= {row.cluster for row in rows if row.cluster is not None}
                 table.write(rows)
         if unread == total:
             raise VtccError(f"not one readable image in {total} files; nothing written")
-    return total, unread
+    return total, unread, clusters

@@ -24,9 +24,9 @@ def fetch(uri: str, room: Path) -> Path:
     Raises:
         VtccError: when there is no such model, version or alias.
     """
+    client = store.client()
     from mlflow.exceptions import MlflowException
 
-    client = store.client()
     try:
         with store.quickly():
             if parts := _parts(uri):

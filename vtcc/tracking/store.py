@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import paths, quiet
+from vtcc import extras, paths, quiet
 from vtcc.errors import VtccError
 from vtcc.process import locks
 from vtcc.progress import note
@@ -143,12 +143,8 @@ def client() -> "MlflowClient":
         VtccError: when the store cannot be opened or reached.
     """
     quiet.apply()
-    try:
-        import mlflow
-    except ModuleNotFoundError as error:
-        if error.name != "mlflow":
-            raise
-        raise VtccError("MLflow is not installed; run: pip install mlflow") from None
+    extras.need("a model or run in MLflow", "mlflow")
+    import mlflow
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

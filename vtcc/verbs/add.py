@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vtcc.progress import note
 
@@ -13,7 +14,7 @@ def run(
     *,
     allow_gone: bool = False,
     batch_size: int = 512,
-) -> None:
+) -> dict[str, Any]:
     """Brings results up to date with files that are new, changed or gone.
 
     Model, ids, names, edits and the rows of all other images stay to the last bit.
@@ -24,6 +25,9 @@ def run(
         allow_gone: take it that more than half of the images have gone.
         batch_size: images per forward pass.
 
+    Returns:
+        As `summary.headline`, and `addition`: the record of what was added; None where nothing was.
+
     Raises:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
@@ -32,6 +36,7 @@ def run(
 
     from vtcc.errors import VtccError
     from vtcc.grouping import reopen
+    from vtcc.grouping import summary as summaries
     from vtcc.grouping.add import changes, record, update
     from vtcc.grouping.clusters import load_predictor
 
@@ -48,7 +53,7 @@ def run(
             )
         if not (found.to_read or found.gone):
             note(f"nothing is new, changed or gone: {results} stays as it is")
-            return
+            return summaries.headline(results) | {"addition": None}
         note(f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone")
         predictor = load_predictor(before.model)
         after = update.updated(before, found, predictor, batch_size=batch_size)
@@ -59,3 +64,4 @@ def run(
         for line in record.lines(after, made, before.target):
             note(line)
         reopen.folders(before, assigned, after.summary)
+    return summaries.headline(out or results) | {"addition": made}

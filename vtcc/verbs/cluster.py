@@ -6,9 +6,17 @@ from typing import Any
 from vtcc import config
 from vtcc.errors import VtccError
 from vtcc.grouping.options import Options, parse_clusters, unused
-from vtcc.grouping.run import run
+from vtcc.grouping.run import run as cluster
+from vtcc.grouping.summary import headline
 
-__all__ = ["options", "run"]
+
+def run(asked: Options) -> dict[str, Any]:
+    """Groups the images; `vtcc.grouping.run.run` says how.
+
+    Returns:
+        As `vtcc.grouping.summary.headline`.
+    """
+    return headline(cluster(asked))
 
 
 def options(

@@ -41,8 +41,11 @@ def run(*, as_json: bool) -> None:
     print("use one: `train.model.encoder: NAME` with `train.normalize: encoder`")
 
 
-def fetch(name: str, *, accept_licence: Sequence[str] = ()) -> None:
+def fetch(name: str, *, accept_licence: Sequence[str] = ()) -> dict[str, str]:
     """Has the weights of an encoder on this machine, from the hub where they are nowhere else.
+
+    Returns:
+        `name`, `file`, `digest`, `licence`, `source`.
 
     Raises:
         VtccError: on an unknown name, a licence that is not accepted, or a failed download.
@@ -51,6 +54,13 @@ def fetch(name: str, *, accept_licence: Sequence[str] = ()) -> None:
         encoders.card(accepted)
     resolved = encoders.resolve(name, may_download=True, accept_licence=accept_licence)
     note(f"{name}: {resolved.file} (digest {resolved.digest})")
+    return {
+        "name": name,
+        "file": str(resolved.file),
+        "digest": resolved.digest,
+        "licence": resolved.card.licence,
+        "source": resolved.source,
+    }
 
 
 def _row(card: EncoderCard) -> dict[str, Any]:

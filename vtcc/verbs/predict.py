@@ -27,7 +27,7 @@ _NAMED = 10  # unreadable files told by name; all are in the table
 
 def run(
     paths: list[Path], model: str = "models/model", *, out: Path, batch_size: int = 512
-) -> None:
+) -> dict[str, Any]:
     """Predicts every image and writes the table `out` in one step at the end.
 
     Columns: `file` (as given, folders with what is below them), `cluster`, `confidence`
@@ -41,6 +41,9 @@ def run(
             directory (vtcc's own or MLflow's).
         out: the suffix chooses the format: .csv, .parquet or .json.
         batch_size: images per forward pass.
+
+    Returns:
+        `out` (absolute path), `images`, `unreadable`, `clusters` (that images are in).
 
     Raises:
         VtccError: when there is nothing to predict, no such model, no place to write, or not
@@ -86,6 +89,17 @@ def _predict(paths: list[Path], model: str, out: Path, batch_size: int) -> None:
     K = predictor.num_clusters if known is None else len(known.names)
     unread = f", {bad} unreadable" if bad else ""
     progress.note(f"{done - bad} images, {len(clusters)} of {K} clusters{unread}: {out}")
+    return answer(out, done - bad, bad, clusters)
+
+
+def answer(out: Path, images: int, unreadable: int, clusters: set[int]) -> dict[str, Any]:
+    """What `run` returns, and `vtcc predict --json` prints."""
+    return {
+        "out": str(out.absolute()),
+        "images": images,
+        "unreadable": unreadable,
+        "clusters": sorted(clusters),
+    }
 
 
 def load(model: str, room: Path, device: str = "auto") -> Any:

@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vtcc.progress import note
 
 
-def run(results: Path, edits: Path, out: Path | None = None) -> None:
+def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     """Applies edits to the results of `vtcc cluster`.
 
     Args:
         results: folder of the results. edits: the file exported from its page.
         out: a new folder for the refined results; None: they take the place of the old ones.
+
+    Returns:
+        As `vtcc.grouping.summary.headline`.
 
     Raises:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
@@ -20,6 +24,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
     from vtcc.engine import predict
     from vtcc.grouping import edits as changes
     from vtcc.grouping import reopen, result, trust
+    from vtcc.grouping import summary as summaries
 
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
@@ -54,3 +59,4 @@ def run(results: Path, edits: Path, out: Path | None = None) -> None:
             )
         note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {out or results}")
         reopen.folders(before, assigned, summary)
+    return summaries.headline(out or results)

@@ -1,0 +1,41 @@
+"""What a verb says, and where: stdout is for a person, or for one JSON document alone."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="For programs: JSON alone on stdout, notes on stderr.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone; no progress, no notes.")]
+
+
+@contextlib.contextmanager
+def answering(as_json: bool, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Sends what is printed inside where it belongs.
+
+    Args:
+        as_json: stdout is kept for the answer; all else goes to stderr.
+        quiet: nothing is printed but the answer, where it is asked for, and errors.
+
+    Yields:
+        A function that takes the verb's answer and prints it as JSON if `as_json`.
+    """
+    stdout = sys.stdout
+
+    def answer(result: dict[str, Any]) -> None:
+        if as_json:
+            print(json.dumps(result, indent=2, ensure_ascii=False), file=stdout, flush=True)
+
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        elif as_json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield answer

@@ -1,0 +1,57 @@
+"""summary.json of the results of `vtcc cluster`, for those who only read it: nothing heavy."""
+
+from pathlib import Path
+from typing import Any
+
+from vtcc import json_file
+from vtcc.errors import VtccError
+
+FILE = "summary.json"
+# Of `vtcc.grouping.trust`, from the least to the most that can be said of clusters.
+LEVELS = ("chance", "one kind", "weak", "clear")
+
+
+def read(results: Path) -> dict[str, Any]:
+    """The summary of a folder of results.
+
+    Raises:
+        VtccError: when there is none, or it is damaged.
+    """
+    try:
+        summary = json_file.parse((results / FILE).read_text(encoding="utf-8"))
+        if not isinstance(summary, dict) or not {"trust", "clusters", "files"} <= summary.keys():
+            raise ValueError("not a summary of `vtcc cluster`")
+    except (FileNotFoundError, NotADirectoryError):
+        raise VtccError(
+            f"{results}: no results of `vtcc cluster` ({FILE} expected); give the folder that "
+            "holds report.html"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise VtccError(f"{results / FILE}: damaged ({error}); run `vtcc cluster` again") from None
+    return summary
+
+
+def headline(results: Path) -> dict[str, Any]:
+    """What `--json` prints of results: where they are, how many, how far to trust them.
+
+    Returns:
+        `results`, `report`, `model` (absolute paths), `images`, `unreadable`, `clusters` (each
+        with id, name, size, spread, confidence, nearest), `level` (of `LEVELS`), `verdict`,
+        `seconds`.
+
+    Raises:
+        VtccError: as `read`.
+    """
+    summary = read(results)
+    place = results.absolute()
+    return {
+        "results": str(place),
+        "report": str(place / "report.html"),
+        "model": str(place / "model"),
+        "images": len(summary["files"]) - len(summary["errors"]),
+        "unreadable": len(summary["errors"]),
+        "clusters": summary["clusters"],
+        "level": summary["trust"]["level"],
+        "verdict": summary["trust"]["verdict"],
+        "seconds": summary["seconds"],
+    }
