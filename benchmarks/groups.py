@@ -83,7 +83,7 @@ def case(prepared: Prepared, options: Options, K: int, seed: int, room: Path) ->
             [c.clusters]
             + [
                 None if part is None else round(part, 3)
-                for part in (c.silhouette, c.stability, c.maps, c.heads, c.score)
+                for part in (c.silhouette, c.stability, c.maps, c.score)
             ]
             for c in count.curve
         ],

@@ -47,7 +47,7 @@ def counts(monkeypatch):
 
     def instead(h, heads, *, low, high, seed, on_progress):
         calls.append((low, high))
-        return count.recommend([count.Criteria(k, 0.5, 0.5, 0.5, None, 1 / k) for k in (2, 3)])
+        return count.recommend([count.Criteria(k, 0.5, 0.5, 0.5, 1 / k) for k in (2, 3)])
 
     stand_in(monkeypatch, count, "count", instead)
     return calls

@@ -70,7 +70,7 @@ def page(N, K, names=None, thumb=16):
             "high": 5,
             "reasons": ["because"],
             "curve": [
-                {"clusters": k, "silhouette": 0.5, "stability": 0.9, "maps": 0.9, "heads": None}
+                {"clusters": k, "silhouette": 0.5, "stability": 0.9, "maps": 0.9}
                 | {"score": 0.5 + 0.1 * (k == 4)}
                 for k in range(2, 8)
             ],

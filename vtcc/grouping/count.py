@@ -1,7 +1,4 @@
-"""How many clusters: four criteria per K, combined; docs/cluster.md explains them.
-
-Everything is computed on the embedding of a training whose heads over-cluster.
-"""
+"""How many clusters: three criteria per K, combined; docs/cluster.md explains them."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,16 +27,13 @@ class Criteria:
         silhouette: of k-means in the maps, the mean over them.
         stability: adjusted Rand index between k-means fitted to either half of the images.
         maps: the same between maps made with different seeds; 1 where there is one map.
-        heads: mean adjusted Rand index between the heads, each merged down to K; None where a
-            head has no more than K clusters.
-        score: the geometric mean of the first three (and of `heads` where there is one).
+        score: the geometric mean of these three.
     """
 
     clusters: int
     silhouette: float
     stability: float
     maps: float
-    heads: float | None
     score: float
 
 
@@ -89,7 +83,6 @@ def tried(N: int, low: int, high: int) -> list[int]:
 
 def count(
     h: np.ndarray,
-    heads: np.ndarray,
     *,
     low: int,
     high: int,
@@ -99,12 +92,11 @@ def count(
     """Recommends a number of clusters between `low` and `high`.
 
     Args:
-        h: (N, d) embedding. heads: (heads, N, K0) probabilities of over-clustering heads.
-        seed: of subsamples and starts. on_progress: called with steps done and their number.
+        h: (N, d) embedding. seed: of subsamples and starts.
+        on_progress: called with steps done and their number.
     """
     rows = subsample(len(h), IMAGES, seed)
     unit = unit_rows(h[rows])
-    groups = heads[:, rows].argmax(axis=2)
     numbers = tried(len(rows), low, high)
     # Where K is given, a second map would compare with nothing.
     count_of_maps = MAPS if len(numbers) > 1 else 1
@@ -115,20 +107,23 @@ def count(
         on_progress(i + 1, total)
     curve = []
     for k in numbers:
-        curve.append(_criteria(k, maps, groups, seed))
+        curve.append(_criteria(k, maps, seed))
         on_progress(count_of_maps + len(curve), total)
     return recommend(curve)
 
 
 def recommend(curve: list[Criteria]) -> Count:
-    """The middle of the best range: of the neighbours of the best K that score nearly as well.
+    """The middle of a range of K that score nearly as well as the best, round the finest peak.
 
-    K weighs by exp of how far it is below the best, a hundredth of the best's score being 1: where
-    scores are nearly level, one of them is best by chance.
+    Of a coarser and a finer structure that are about as clear the finer one is taken: clusters are
+    merged more easily than divided. In the range K weighs by exp of how far it is below its best,
+    a hundredth of the best's score being 1: where scores are nearly level, one of them is best by
+    chance.
     """
-    at = max(range(len(curve)), key=lambda i: curve[i].score)
-    best = curve[at]
+    best = max(curve, key=lambda c: c.score)
     good = [c for c in curve if c.score >= best.score * (1 - TOLERANCE)]
+    finest = max((c for c in [best, *_peaks(curve)] if c in good), key=lambda c: c.clusters)
+    at = curve.index(finest)
     # Neighbours alone: a far K that happens to score as well is another structure.
     low = high = at
     while low > 0 and any(c in good for c in curve[max(low - 2, 0) : low]):
@@ -136,17 +131,17 @@ def recommend(curve: list[Criteria]) -> Count:
     while any(c in good for c in curve[high + 1 : high + 3]):
         high += 1
     within = [c for c in curve[low : high + 1] if c in good]
-    fall = SHARPNESS * max(best.score, 1e-9)
-    weights = np.exp([(c.score - best.score) / fall for c in within])
+    top = max(c.score for c in within)
+    weights = np.exp([(c.score - top) / (SHARPNESS * max(best.score, 1e-9)) for c in within])
     middle = float(np.average([c.clusters for c in within], weights=weights))
     chosen = min(curve[low : high + 1], key=lambda c: (abs(c.clusters - middle), c.clusters))
+    finer = f"; K = {finest.clusters} is finer and about as clear" if finest is not best else ""
     reasons = [
-        f"K = {best.clusters} scores best ({best.score:.2f} of 1); from {within[0].clusters} to "
-        f"{within[-1].clusters} the score is within {TOLERANCE:.0%} of that, and its middle, "
-        f"weighted by the scores, is {chosen.clusters}",
+        f"K = {best.clusters} scores best ({best.score:.2f} of 1){finer}; from "
+        f"{within[0].clusters} to {within[-1].clusters} the score is within {TOLERANCE:.0%} of the "
+        f"best, and the middle, weighted by the scores, is {chosen.clusters}",
         f"at K = {chosen.clusters} the silhouette is {chosen.silhouette:.2f}, halves of the images "
-        f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}"
-        + ("" if chosen.heads is None else f", heads by {chosen.heads:.2f}"),
+        f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}",
     ]
     others = [c for c in _peaks(curve) if c not in within][:PEAKS]
     if others:
@@ -168,7 +163,7 @@ def _peaks(curve: list[Criteria]) -> list[Criteria]:
     return sorted(tops, key=lambda c: -c.score)
 
 
-def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> Criteria:
+def _criteria(k: int, maps: list[np.ndarray], seed: int) -> Criteria:
     from sklearn.metrics import adjusted_rand_score
 
     N = len(maps[0])
@@ -186,32 +181,7 @@ def _criteria(k: int, maps: list[np.ndarray], groups: np.ndarray, seed: int) -> 
             )
             halves.append(adjusted_rand_score(by_first, by_second))
     between = [adjusted_rand_score(a, b) for i, a in enumerate(partitions) for b in partitions[:i]]
-    merged = [m for m in (merge(g, maps[0], k) for g in groups) if m is not None]
-    heads = None
-    if len(merged) > 1:
-        pairs = [adjusted_rand_score(a, b) for i, a in enumerate(merged) for b in merged[:i]]
-        heads = float(np.mean(pairs))
     agreement = float(np.mean(between)) if between else 1.0
     parts = [float(np.mean(silhouettes)), float(np.mean(halves)), agreement]
-    all_of_them = parts + ([] if heads is None else [heads])
-    score = float(np.prod(np.clip(all_of_them, 0, 1)) ** (1 / len(all_of_them)))
-    return Criteria(k, parts[0], parts[1], parts[2], heads, score)
-
-
-def merge(clusters: np.ndarray, points: np.ndarray, k: int) -> np.ndarray | None:
-    """Merges clusters by average linkage of their centres until k are left.
-
-    Args:
-        clusters: (N,) integers. points: (N, d). k: wanted.
-
-    Returns:
-        (N,) integers, or None where there are no more than k to begin with.
-    """
-    from scipy.cluster.hierarchy import fcluster, linkage
-
-    used, index = np.unique(clusters, return_inverse=True)
-    if len(used) <= k:
-        return None
-    centres = np.stack([points[index == i].mean(axis=0) for i in range(len(used))])
-    merged: np.ndarray = fcluster(linkage(centres, "average"), k, "maxclust")[index]
-    return merged
+    score = float(np.prod(np.clip(parts, 0, 1)) ** (1 / len(parts)))
+    return Criteria(k, parts[0], parts[1], parts[2], score)

@@ -85,7 +85,6 @@ def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> cou
     note("judging groups" if low == high else f"how many clusters, from {low} to {high}")
     recommended = count.count(
         trained.space,
-        trained.heads,
         low=low,
         high=high,
         seed=seed,

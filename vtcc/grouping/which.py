@@ -121,8 +121,7 @@ def clearness(files: Sequence[Path], name: str, work: Path, options: Options) ->
     best: list[count.Criteria] = []
     for space in spaces:
         points = pca(space, COMPONENTS, seed)
-        no_heads = np.zeros((0, len(points), 2), np.float32)
-        curve = count.count(points, no_heads, low=2, high=MOST_GROUPS, seed=seed).curve
+        curve = count.count(points, low=2, high=MOST_GROUPS, seed=seed).curve
         best.append(max(curve, key=lambda c: c.score))
     result = Clearness(best[0].score, best[0].clusters, best[1].score, best[1].clusters)
     workdir.write_json(kept, asdict(result))

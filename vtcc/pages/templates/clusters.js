@@ -313,7 +313,7 @@ function showTrust() {
   if (n.curve?.length) {
     $("count").replaceChildren(make("h2", {}, `How many clusters: ${n.clusters} (${n.low} to ${n.high})`), curve(n),
       make("ul", {}, ...n.reasons.map(r => make("li", {}, r))),
-      make("details", {}, make("summary", {}, "Figures"), table(["K", "score", "silhouette", "halves", "maps", "heads"], n.curve.map(c => [String(c.clusters), number(c.score), number(c.silhouette), number(c.stability), number(c.maps), number(c.heads)]))));
+      make("details", {}, make("summary", {}, "Figures"), table(["K", "score", "silhouette", "halves", "maps"], n.curve.map(c => [String(c.clusters), number(c.score), number(c.silhouette), number(c.stability), number(c.maps)]))));
   }
   if (D.baselines.length) $("baselines").replaceChildren(make("h2", {}, "Beside simpler methods"), table(["method", "agreement with these clusters", ...(D.baselines.some(b => b.nmi !== undefined) ? ["NMI with the sub-folders", "ACC"] : [])],
     D.baselines.map(b => [b.title, number(b.agreement), ...(b.nmi !== undefined ? [number(b.nmi, 3), number(b.acc, 3)] : [])]), [0]));
@@ -331,7 +331,7 @@ function curve(n) {
   const g = s("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `score by number of clusters, best from ${n.low} to ${n.high}`, style: "max-width:560px;width:100%" });
   g.append(s("rect", { x: x(n.low) - 4, y: m / 2, width: x(n.high) - x(n.low) + 8, height: h - 1.5 * m, fill: "var(--accent)", opacity: .15 }));
   const line = (f, c, o) => g.append(s("polyline", { points: n.curve.filter(p => f(p) !== null).map(p => `${x(p.clusters)},${y(f(p))}`).join(" "), fill: "none", stroke: c, "stroke-width": o, opacity: o > 1 ? 1 : .5 }));
-  line(p => p.silhouette, "#c77", 1); line(p => p.stability, "#7a7", 1); line(p => p.maps, "#77c", 1); line(p => p.heads, "#a7a", 1); line(p => p.score, "var(--ink)", 2.5);
+  line(p => p.silhouette, "#c77", 1); line(p => p.stability, "#7a7", 1); line(p => p.maps, "#77c", 1); line(p => p.score, "var(--ink)", 2.5);
   for (const k of [lo, n.clusters, hi]) g.append(s("text", { x: x(k), y: h - m / 2 + 4, "text-anchor": "middle" }, String(k)));
   g.append(s("line", { x1: x(n.clusters), x2: x(n.clusters), y1: m / 2, y2: h - m, stroke: "var(--accent)", "stroke-dasharray": "4 3" }));
   g.append(s("text", { x: 4, y: y(1) + 4 }, "1"), s("text", { x: 4, y: y(0) + 4 }, "0"), s("text", { x: w / 2, y: h - 2, "text-anchor": "middle" }, "number of clusters"));
