@@ -109,5 +109,5 @@ def test_another_deployment_is_a_flow_and_an_entry_of_prefect_yaml(copy):
     )
     assert lines[-1] == "count vtcc False ['folder'] files of a folder"
     assert [line.split()[0] for line in lines] == [
-        "train", "evaluate", "study", "sweep", "assign", "count",
+        "train", "evaluate", "study", "sweep", "assign", "add", "count",
     ]  # fmt: skip

@@ -35,7 +35,7 @@ BESIDE = {
     "vtcc/grouping/assignments.py": {"pandas"},  # `read`: a table, for the flow `assign`
 }
 # Comes with a dependency, whose part it is.
-WITHIN = {"tqdm": "huggingface_hub", "markupsafe": "jinja2"}
+WITHIN = {"tqdm": "huggingface_hub", "markupsafe": "jinja2", "numba": "umap"}
 
 WITHOUT = (*extras.PACKAGES["pipeline"], "ray")
 COMMAND = get_command(app)

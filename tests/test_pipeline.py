@@ -62,7 +62,10 @@ class Project:
 
     def edit(self, *assignments: str) -> None:
         """The same without a process of its own."""
-        text = config.edit(config.preset_text("tiny"), config.parse_assignments([*assignments]))
+        text = config.edit(
+            (config.PRESETS / "tiny.yaml").read_text(encoding="utf-8"),
+            config.parse_assignments([*assignments]),
+        )
         (self.directory / "params.yaml").write_text(text)
 
     def json(self, path: str) -> dict:

@@ -49,7 +49,7 @@ def test_recommends_the_middle_of_the_best_range(scores, chosen, low, high):
 def test_names_a_finer_structure_that_does_as_well():
     reasons = count.recommend(curve(0.9, 0.2, 0.2, 0.2, 0.89)).reasons
     assert "K = 2 scores best (0.90 of 1); K = 6 is finer and about as clear" in reasons[0]
-    assert reasons[-1] == "other peaks of the curve, a coarser or finer structure: 2 (0.90)"
+    assert "other peaks of the curve, a coarser or finer structure: 2 (0.90)" in reasons
     # A lower peak is another structure as well; a slope is none.
     reasons = count.recommend(curve(0.2, 0.9, 0.2, 0.3, 0.5, 0.4)).reasons
     assert reasons[-1].endswith("finer structure: 6 (0.50)")

@@ -126,6 +126,7 @@ def embedding():
         tile=np.arange(5),
         first=np.arange(5),
         looks=np.zeros((5, 6), np.float32),
+        known=np.ones(5, bool),
         paths=["a", "\N{CAMERA}", "c", "d", "e"],
     )
 

@@ -45,7 +45,7 @@ def counts(monkeypatch):
     """The criteria without their maps, and how often they were computed."""
     calls = []
 
-    def instead(h, heads, *, low, high, seed, on_progress):
+    def instead(h, *, low, high, seed, on_progress):
         calls.append((low, high))
         return count.recommend([count.Criteria(k, 0.5, 0.5, 0.5, 1 / k) for k in (2, 3)])
 

@@ -104,6 +104,7 @@ def write(root: Path, results: Path) -> None:
         "choices": {},
         "count": {},
         "trust": TRUST,
+        "seconds": 1.0,
         "baselines": [],
         "seed": 0,
         "folders": "",

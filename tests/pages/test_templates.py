@@ -23,7 +23,7 @@ HOSTILE = (
 PLAIN = "boats"
 HTML = sorted(path.name for path in TEMPLATES.glob("*.html"))
 # Not pages: what others extend or import.
-PARTS = {"base.html", "plots.html"}
+PARTS = {"base.html", "plots.html", "zoom.html"}
 
 
 def gallery_page(text, _):

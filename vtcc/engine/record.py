@@ -45,7 +45,9 @@ def describe(params: Train, digest: str, kernels: Kernels) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of what a model's numbers depend on."""
-    return {"vtcc": version.__version__, **version.versions("torch", "timm", "numpy")}
+    # torch says which build it is (2.15.0+cu132), its metadata do not.
+    others = version.versions("timm", "numpy")
+    return {"vtcc": version.__version__, **others, "torch": str(torch.__version__)}
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -58,7 +58,8 @@ def log_model(run_id: str, model_dir: Path, step: int = 0) -> "ModelInfo":
     model = client.create_logged_model(
         run.info.experiment_id, name="model", source_run_id=run_id, params=run.data.params
     )
-    path = list(sys.path)
+    path, writes = list(sys.path), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     try:
         return Model.log(
             artifact_path=None,
@@ -75,8 +76,9 @@ def log_model(run_id: str, model_dir: Path, step: int = 0) -> "ModelInfo":
             pip_requirements=requirements(info),
         )
     finally:
-        # MLflow tries the model in this process and leaves the copy's code on the path.
-        sys.path[:] = path
+        # MLflow tries the model in this process, where bytecode would go into the artifacts, and
+        # leaves the copy's code on the path.
+        sys.path[:], sys.dont_write_bytecode = path, writes
 
 
 def model_info(model_dir: Path) -> dict:

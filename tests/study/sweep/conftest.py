@@ -78,7 +78,9 @@ def world(project: Path, ran: list, monkeypatch: pytest.MonkeyPatch) -> World:
     """The fakes: no stage runs, no model is read, no store is opened."""
     made = World()
     images = np.zeros((4, 16, 16, 1), np.uint8)
-    cache = SimpleNamespace(digest="abc", image_size=16, channels=1, mean=[0.5], std=[0.3])
+    cache = SimpleNamespace(
+        digest="abc", image_size=16, channels=1, mean=[0.5], std=[0.3], decoding={}
+    )
     yardstick = SimpleNamespace(images=images, digest="abc")
 
     def train_section(directory: Path) -> dict[str, Any]:
