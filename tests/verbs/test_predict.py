@@ -64,8 +64,12 @@ def expected(photos, model):
 
 @pytest.mark.parametrize("batch_size", [1, 5, 512])
 def test_folder_gives_what_the_engine_gives(photos, model, place, batch_size):
-    predict.run([photos], str(model), out=place / "out.csv", batch_size=batch_size)
+    answer = predict.run([photos], str(model), out=place / "out.csv", batch_size=batch_size)
     rows = read(place / "out.csv")
+    used = sorted({int(row["cluster"]) for row in rows})
+    assert answer == {
+        "out": str(place / "out.csv"), "images": 12, "unreadable": 0, "clusters": used,
+    }  # fmt: skip
     want = expected(photos, model)
     assert {row["file"] for row in rows} == set(want)
     assert len(rows) == len(want) == 12

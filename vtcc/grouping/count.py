@@ -15,7 +15,7 @@ MAPS = 2  # UMAPs, by seed
 DIMENSIONS = 10
 SHARPNESS = 0.01  # of the best score, below it a weight falls to 1/e
 PEAKS = 3  # other peaks of the curve that are named
-TOLERANCE = 0.04  # of the best score: what is within is the range
+TOLERANCE = 0.03  # of the best score: what is within is the range
 
 
 @dataclass(frozen=True)

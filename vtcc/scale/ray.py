@@ -61,7 +61,7 @@ def run(
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")
     with assignments.alone(out):
-        _run(paths, model, out.absolute(), batch_size, shard, workers, address)
+        return _run(paths, model, out.absolute(), batch_size, shard, workers, address)
 
 
 def _run(
@@ -72,7 +72,7 @@ def _run(
     shard: int,
     workers: int,
     address: str,
-) -> None:
+) -> dict[str, Any]:
     """What `run` does, alone with the table and its parts."""
     from vtcc.grouping import assignments
     from vtcc.verbs import predict

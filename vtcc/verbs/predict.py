@@ -54,10 +54,10 @@ def run(
     out = Path(out)
     assignments.check(out)
     with assignments.alone(out):
-        _predict(paths, model, out, batch_size)
+        return _predict(paths, model, out, batch_size)
 
 
-def _predict(paths: list[Path], model: str, out: Path, batch_size: int) -> None:
+def _predict(paths: list[Path], model: str, out: Path, batch_size: int) -> dict[str, Any]:
     """What `run` does, alone with the table."""
     left_out: Counter[str] = Counter()
     total = _count(paths, left_out)
