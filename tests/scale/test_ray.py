@@ -84,7 +84,8 @@ def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path, monkey
         stand_in(monkeypatch, scaled, "_cluster", no_cluster)
         stand_in(monkeypatch, scaled, "_answers", answers_here)
     answer = scaled.run(*asked, out=out, shard=20, workers=1, batch_size=7)
-    assert (answer["out"], answer["images"]) == (str(out), len(rows(tmp_path / "one.csv")))
+    read = answer["images"] + answer["unreadable"]
+    assert (answer["out"], read) == (str(out), len(rows(tmp_path / "one.csv")))
     assert seen == [made]
     for row, want in zip(rows(out), rows(tmp_path / "one.csv"), strict=True):
         far = abs(float(row.pop("confidence") or 0) - float(want.pop("confidence") or 0))
