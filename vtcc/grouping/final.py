@@ -1,8 +1,9 @@
 """The final clusters: groups in what was learned, taught to a head of the model.
 
 A head that was trained along with the encoder cuts the embedding at once. After a training from
-scratch, k-means in a UMAP of the embedding cuts it where it is thin, and a little of the images'
-gradients in the map adds what minutes of training have not learned. On a frozen encoder, whose
+scratch, k-means in a UMAP of the embedding cuts it where it is thin, and, where two trainings do
+not agree on clear groups, a little of the images' gradients in the map adds what minutes of
+training have not learned. On a frozen encoder, whose
 instance features pull an image and its neighbours together, k-means on these features themselves
 does as well as in a map of them, and more steadily; a UMAP of the encoder's own features beside
 them holds what the projectors have lost. Both scored better on the data that the choices were made
@@ -33,6 +34,7 @@ from vtcc.grouping.choices import Reason
 from vtcc.grouping.clusters import Clusters
 from vtcc.grouping.state import Learned
 from vtcc.grouping.training import Material, Trained, embed, project
+from vtcc.grouping.trust import CLEAR_SEEDS
 from vtcc.progress import report
 
 MAPPED = 10_000  # images in the map; the projector places the others
@@ -77,9 +79,11 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
     rows = subsample(N, MAPPED, seed)
     material, mapped = learned.material, None
     if material.features is None:
-        value, what = "a map of what was learned", "a UMAP of both trainings' embeddings and HOG"
-        components = pca(hog[rows], COMPONENTS, seed)
-        parts = [main.space[rows], SECOND * second.space[rows], GRADIENTS * unit_rows(components)]
+        value, what = "a map of what was learned", "a UMAP of both trainings' embeddings"
+        parts = [main.space[rows], SECOND * second.space[rows]]
+        if _agreement(main.space[rows], independent[rows], K, seed) < CLEAR_SEEDS:
+            what += " and HOG"
+            parts.append(GRADIENTS * unit_rows(pca(hog[rows], COMPONENTS, seed)))
         points = _map(np.concatenate(parts, axis=1), seed)
     else:
         value = "instance features"
@@ -162,6 +166,15 @@ def grouped(trained: Trained, K: int, seed: int, *, frozen: bool) -> np.ndarray:
     points = trained.space[rows] if frozen else _map(trained.space[rows], seed)
     groups[rows] = kmeans(points, K, seed, starts=5).labels_
     return groups
+
+
+def _agreement(space: np.ndarray, other: np.ndarray, K: int, seed: int) -> float:
+    """Adjusted Rand index of k-means in a space with other groups; rows of -1 do not count."""
+    from sklearn.metrics import adjusted_rand_score
+
+    both = other >= 0
+    own = kmeans(space[both], K, seed, starts=5).labels_ if both.sum() > K else other[both]
+    return float(adjusted_rand_score(own, other[both]))
 
 
 def _features_map(features: np.ndarray, seed: int) -> np.ndarray:
