@@ -81,7 +81,7 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
     if material.features is None:
         value, what = "a map of what was learned", "a UMAP of both trainings' embeddings"
         parts = [main.space[rows], SECOND * second.space[rows]]
-        if _agreement(main.space[rows], independent[rows], K, seed) < CLEAR_SEEDS:
+        if agreement(main.space[rows], independent[rows], K, seed) < CLEAR_SEEDS:
             what += " and HOG"
             parts.append(GRADIENTS * unit_rows(pca(hog[rows], COMPONENTS, seed)))
         points = _map(np.concatenate(parts, axis=1), seed)
@@ -168,7 +168,7 @@ def grouped(trained: Trained, K: int, seed: int, *, frozen: bool) -> np.ndarray:
     return groups
 
 
-def _agreement(space: np.ndarray, other: np.ndarray, K: int, seed: int) -> float:
+def agreement(space: np.ndarray, other: np.ndarray, K: int, seed: int) -> float:
     """Adjusted Rand index of k-means in a space with other groups; rows of -1 do not count."""
     from sklearn.metrics import adjusted_rand_score
 
