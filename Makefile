@@ -42,7 +42,6 @@ test: setup  ## quick tests
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow
 
-MINUTES ?= 5
 fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30
 	@python -m benchmarks.fuzz --minutes $(MINUTES)
 

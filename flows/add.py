@@ -1,6 +1,5 @@
 """The deployment `vtcc/add`: results of `vtcc cluster` follow their folder, once or by schedule."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from flows import artifacts, session, stages, verbs
 from flows.parameters import BatchSize, Folder
 from vtcc import paths
 from vtcc.errors import VtccError
-
-SUMMARY = "summary.json"
+from vtcc.grouping import summary
 
 
 def run_name() -> str:
@@ -51,12 +49,12 @@ def add(
 def _add(results: str, folder: str | None, allow_gone: bool, batch_size: int) -> Any:
     project = paths.project()
     where = project / results
-    before = summary_of(where)
+    before = summary.read(where)
     source = str(project / folder) if folder else before["root"]
     with session.session(trains=False):
         command = ["add", str(where), source, "--batch-size", str(batch_size)]
         verbs.run_task("add", command + ["--allow-gone"] * allow_gone, project)
-        after = summary_of(where)
+        after = summary.read(where)
         if len(after.get("additions", [])) == len(before.get("additions", [])):
             get_run_logger().info("%s: nothing is new, changed or gone", where)
             return None
@@ -78,16 +76,3 @@ def log(where: Path, title: str, made: dict[str, Any]) -> Any:
         return evaluations.log_addition(title, made, where)
     except VtccError as error:
         return Failed(message=str(error), data=error)
-
-
-def summary_of(where: Path) -> dict[str, Any]:
-    """The results' summary.json.
-
-    Raises:
-        VtccError: when there is none.
-    """
-    try:
-        found: dict[str, Any] = json.loads((where / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VtccError(f"results {where}: no results of `vtcc cluster` ({error})") from None
-    return found

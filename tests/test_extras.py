@@ -32,7 +32,6 @@ OF_PIPELINE = {"assess", "augment_preview", "clean", "compare", "study", "sweep"
 # Imported by the core's files, in functions that only others call.
 BESIDE = {
     "vtcc/analysis/plots.py": {"matplotlib"},  # the core takes colours from it
-    "vtcc/grouping/assignments.py": {"pandas"},  # `read`: a table, for the flow `assign`
 }
 # Comes with a dependency, whose part it is.
 WITHIN = {"tqdm": "huggingface_hub", "markupsafe": "jinja2", "numba": "umap"}

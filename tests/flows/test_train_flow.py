@@ -434,7 +434,7 @@ def test_results_follow_their_folder(
         monkeypatch, "vtcc.tracking.evaluations", "log_addition", lambda *given: "run 1"
     )
     results.mkdir()
-    summary = {"title": "photos", "root": "/photos"}
+    summary = {"title": "photos", "root": "/photos", "trust": {}, "clusters": [], "files": []}
     (results / "summary.json").write_text(json.dumps(summary))
     state = add.add("photos-clusters", return_state=True)
     assert state.result() == {"new": 3, "drift": drift, "proposed": []}

@@ -196,3 +196,12 @@ def test_a_declined_proposal_counts_as_known(state):
     assert after.clusters.names == state.clusters.names
     with pytest.raises(VtccError, match=r"no cluster 4 is proposed; there are \[\]"):
         edits.apply(after, [{"do": "decline", "cluster": 4}])
+
+
+def test_a_number_that_nobody_proposed_is_refused(state):
+    late = [f"f{i}.png" for i in range(70, 80)]
+    state.known = np.arange(K * EACH) < 70
+    state.proposed = {4: late}
+    for number in (10**9, 10**30):
+        with pytest.raises(VtccError, match="neither proposed nor the next number"):
+            edits.apply(state, [{"do": "new", "cluster": number, "name": "x", "files": late}])

@@ -55,3 +55,11 @@ def test_a_folder_of_something_else_is_left_alone(grouped, tmp_path):
     with pytest.raises(VtccError, match="holds something else"):
         demo.run(tmp_path / "thesis.txt")
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_tiles_of_somebody_else_are_left_alone(grouped, tmp_path):
+    (tmp_path / "tiles").mkdir()
+    (tmp_path / "tiles" / "bathroom.png").write_text("mine")
+    with pytest.raises(VtccError, match="holds something else; name a new folder"):
+        demo.run(tmp_path)
+    assert (tmp_path / "tiles" / "bathroom.png").read_text() == "mine"

@@ -236,25 +236,39 @@ def read(file: Path) -> list[Row]:
     Raises:
         VtccError: when it is no such table.
     """
-    import pandas as pd
-
-    # A file called NA is one, and so is one called 7.
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
-        ".json": lambda path: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
-        ".parquet": pd.read_parquet,
-    }
     try:
-        frame = readers[file.suffix.lower()](file)
-        if file.suffix.lower() == ".csv":
-            frame["file"] = frame["file"].map(path_of)
-        if missing := set(COLUMNS) - set(frame.columns):
-            raise KeyError(min(missing))
-        columns = [name for name in NAMED if name in frame.columns]
-        values = [[_value(name, v) for v in frame[name].tolist()] for name in columns]
-        return [Row(**dict(zip(columns, row, strict=True))) for row in zip(*values, strict=True)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [_row(record) for record in _READERS[file.suffix.lower()](file)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error
+
+
+def _of_csv(file: Path) -> list[dict[str, Any]]:
+    with file.open(encoding="utf-8", newline="") as table:
+        return [record | {"file": path_of(record["file"])} for record in csv.DictReader(table)]
+
+
+def _of_json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _of_parquet(file: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    records: list[dict[str, Any]] = pq.read_table(str(file)).to_pylist()
+    return records
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".csv": _of_csv,
+    ".json": _of_json,
+    ".parquet": _of_parquet,
+}
+
+
+def _row(record: dict[str, Any]) -> Row:
+    if missing := set(COLUMNS) - record.keys():
+        raise KeyError(min(missing))
+    return Row(**{name: _value(name, record[name]) for name in NAMED if name in record})
 
 
 def _value(column: str, value: Any) -> Any:

@@ -96,7 +96,7 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
     for number, edit in enumerate(edits, 1):
         try:
             _apply_one(state, edit)
-        except (_Refused, KeyError, TypeError, ValueError) as error:
+        except (_Refused, KeyError, TypeError, ValueError, ArithmeticError) as error:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
     measured = state.clusters.measured(state.h[state.known], state.cluster[state.known])
@@ -266,6 +266,8 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     wish = edit.get("cluster", state.next)
     if not isinstance(wish, int) or isinstance(wish, bool):
         raise _Refused(f"found cluster {wish!r}; allowed: a number")
+    if wish > max([state.next, *state.proposed]):
+        raise _Refused(f"found cluster {wish}, which is neither proposed nor the next number")
     k = max(wish, state.next)
     state.next = k + 1
     assert state.known is not None

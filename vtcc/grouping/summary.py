@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import json_file
+from vtcc.atomic import restore
 from vtcc.errors import VtccError
 
 FILE = "summary.json"
@@ -17,6 +18,7 @@ def read(results: Path) -> dict[str, Any]:
     Raises:
         VtccError: when there is none, or it is damaged.
     """
+    restore(results)  # what a kill between two renamings left aside
     try:
         summary = json_file.parse((results / FILE).read_text(encoding="utf-8"))
         if not isinstance(summary, dict) or not {"trust", "clusters", "files"} <= summary.keys():

@@ -73,7 +73,7 @@ def alone(out: Path) -> Iterator[None]:
         VtccError: when another one does, or nothing can be written there.
     """
     busy = (
-        f"{out}: another `vtcc cluster` or `vtcc refine` is at work on it; wait for it, or give "
+        f"{out}: another `vtcc cluster`, `add` or `refine` is at work on it; wait for it, or give "
         "another --out"
     )
     with contextlib.ExitStack() as held:

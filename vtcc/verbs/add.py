@@ -52,7 +52,8 @@ def run(
                 f"{found.gone[0]!r}); is the disk there? --allow-gone if they have gone for good"
             )
         if not (found.to_read or found.gone):
-            note(f"nothing is new, changed or gone: {results} stays as it is")
+            unwritten = "" if out is None else f", and {out} is not written"
+            note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
             return summaries.headline(results) | {"addition": None}
         note(f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone")
         predictor = load_predictor(before.model)
@@ -64,4 +65,4 @@ def run(
         for line in record.lines(after, made, before.target):
             note(line)
         reopen.folders(before, assigned, after.summary)
-    return summaries.headline(out or results) | {"addition": made}
+    return summaries.headline(before.target) | {"addition": made}

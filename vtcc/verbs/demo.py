@@ -10,6 +10,7 @@ from vtcc.errors import VtccError
 from vtcc.progress import note
 
 # Two photographs of 427 x 640 pixels, a temple and a flower, ship with scikit-learn.
+PHOTOGRAPHS = ("temple", "flower")
 ROWS, COLUMNS = 7, 10  # of tiles, 61 x 64 pixels each
 CLUSTERS, MINUTES = (2, 12), 3.0  # a range to choose from; at most
 
@@ -33,10 +34,11 @@ def run(out: Path, *, open_page: bool = True) -> dict[str, Any]:
     from vtcc.grouping.run import run as cluster
 
     tiles, results = out / "tiles", out / "clusters"
-    if out.exists() and not tiles.is_dir() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not _is_own(out):
         raise VtccError(f"--out: {out} holds something else; name a new folder")
     if not (results / summary.FILE).exists():
-        _cut(tiles)
+        if not tiles.exists():
+            _cut(tiles)
         cluster(Options(tiles, results, clusters=CLUSTERS, minutes=MINUTES))
     shown = summary.headline(results)
     page = Path(shown["report"])
@@ -48,6 +50,17 @@ def run(out: Path, *, open_page: bool = True) -> dict[str, Any]:
     return shown
 
 
+def _is_own(out: Path) -> bool:
+    """Whether nothing is in a folder but what this command writes."""
+    if not out.is_dir():
+        return False
+    shown = {entry.name for entry in out.iterdir() if not entry.name.startswith(".")}
+    tiles = (out / "tiles").iterdir() if "tiles" in shown else ()
+    return shown <= {"tiles", "clusters"} and all(
+        tile.name.startswith(PHOTOGRAPHS) and tile.suffix == ".png" for tile in tiles
+    )
+
+
 def _cut(tiles: Path) -> None:
     """Writes the tiles as PNG files; all are there or the directory is not."""
     from PIL import Image
@@ -57,7 +70,7 @@ def _cut(tiles: Path) -> None:
 
     photographs = load_sample_images()
     with atomic_directory(tiles) as building:
-        for name, photograph in zip(("temple", "flower"), photographs.images, strict=True):
+        for name, photograph in zip(PHOTOGRAPHS, photographs.images, strict=True):
             height, width = photograph.shape[0] // ROWS, photograph.shape[1] // COLUMNS
             for i in range(ROWS):
                 for j in range(COLUMNS):

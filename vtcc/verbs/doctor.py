@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import extras
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.version import __version__
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn", "onnxruntime")
@@ -37,8 +37,8 @@ def around() -> str:
     """What `vtcc --version` adds: torch, the device it computes on, Python."""
     try:
         import torch
-    except ModuleNotFoundError:
-        return f"torch not installed, Python {platform.python_version()}"
+    except (ImportError, OSError) as error:
+        return f"torch does not work ({in_one_line(error)}), Python {platform.python_version()}"
     device = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
     return f"torch {torch.__version__}, {device}, Python {platform.python_version()}"
 

@@ -28,9 +28,15 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
         raise VtccError(f"--onnx: {onnx}: the name has to end with .onnx")
     with contextlib.ExitStack() as held:
         if with_encoder is not None:
-            busy = f"--with-encoder: another process is writing {with_encoder}; wait for it"
-            held.enter_context(sole_writer(with_encoder, busy))
             check_out("--with-encoder", with_encoder, {"the model": Path(model)})
+            busy = f"--with-encoder: another process is writing {with_encoder}; wait for it"
+            try:
+                held.enter_context(sole_writer(with_encoder, busy))
+            except OSError as error:
+                raise VtccError(
+                    f"--with-encoder: {with_encoder.parent} cannot be written to "
+                    f"({error.strerror or error}); name another place"
+                ) from None
         room = held.enter_context(tempfile.TemporaryDirectory())
         predictor = load(model, Path(room), device="cpu")
         if with_encoder is not None:

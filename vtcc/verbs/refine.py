@@ -59,4 +59,4 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             )
         note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {out or results}")
         reopen.folders(before, assigned, summary)
-    return summaries.headline(out or results)
+    return summaries.headline(before.target)

@@ -60,7 +60,9 @@ def find(more: Sequence[Path], summary: dict[str, Any], results: Path) -> Change
     gone = [
         name
         for name, file in places.items()
-        if name not in listed and any(_below(file, top) for top in searched)
+        if name not in listed
+        and any(_below(file, top) for top in searched)
+        and not os.path.lexists(file)  # a walk leaves out some that were named
     ]
     read = [*new, *changed]
     return Changes(
@@ -89,10 +91,11 @@ def _listed(
             files[_name(file, root)] = file
             continue
         top = given.resolve()
-        if top == results.resolve() or top in results.resolve().parents:
+        own = results.resolve()
+        if top.is_relative_to(own) or top in own.parents:
             raise VtccError(
-                f"{given}: holds the results themselves ({results}), whose pictures are none of "
-                "the images; name the folder of images below it"
+                f"{given}: holds the results themselves, or is of them ({results}), whose "
+                "pictures are none of the images; name the folder of images"
             )
         inside = folder.listed(top, left_out)
         labels, names = folder.first_level(folder.readable_names(inside), 0)

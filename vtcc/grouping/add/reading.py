@@ -55,6 +55,7 @@ def read(
     h = [np.empty((0, d), np.float32)]
     p = [np.empty((0, predictor.num_clusters), np.float32)]
     tiles = [np.empty((0, side, side, 3), np.uint8)]
+    looks = [np.empty((0, len(describe.LOOKS)))]
     began, total, done = time.monotonic(), len(files), 0
     for block in blocks(
         files.items(), predictor, batch_size=batch_size, source=lambda item: item[1]
@@ -64,6 +65,7 @@ def read(
         if block.prediction is not None:
             h.append(block.prediction.embedding)
             p.append(block.prediction.probabilities)
+            looks.append(describe.looks(np.stack(block.pixels)))
             tiles.append(np.stack([tile(pixels, side) for pixels in block.pixels]))
         done += len(block.items)
         rate = done / max(time.monotonic() - began, 1e-9)
@@ -84,7 +86,7 @@ def read(
         h=np.concatenate(h),
         p=np.concatenate(p),
         tiles=pictures,
-        looks=describe.looks(pictures) if names else np.empty((0, len(describe.LOOKS))),
+        looks=np.concatenate(looks),
         sketches=sketches(pictures),
         errors=errors,
     )

@@ -28,7 +28,7 @@ function apply() {
   cluster = D.cluster.slice();
   names = new Map(D.clusters.map(c => [c.id, c.name]));
   pending = new Map();
-  let next = Math.max(-1, ...names.keys(), ...D.cluster) + 1;
+  let next = D.cluster.reduce((a, b) => Math.max(a, b), Math.max(-1, ...names.keys())) + 1;
   const move = (files, to) => { for (const f of files) { const i = rowOf.get(f); if (i !== undefined) cluster[i] = to; } };
   for (const e of edits) {
     if (e.do === "rename") names.set(e.cluster, e.name);
