@@ -65,7 +65,7 @@ def read(
         if block.prediction is not None:
             h.append(block.prediction.embedding)
             p.append(block.prediction.probabilities)
-            looks.append(describe.looks(np.stack(block.pixels)))
+            looks.append(describe.looks(block.pixels))
             tiles.append(np.stack([tile(pixels, side) for pixels in block.pixels]))
         done += len(block.items)
         rate = done / max(time.monotonic() - began, 1e-9)
