@@ -193,7 +193,7 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Group tiles of two photographs that come with scikit-learn: a minute or two, offline."""
+    """Group tiles of two photographs that come with scikit-learn: two minutes or three, offline."""
     from vtcc.process import stopping
     from vtcc.verbs import demo as verb
 
