@@ -100,7 +100,7 @@ def project(tmp_path_factory):
 
 
 # The fixture runs the pipeline, which takes minutes on a busy machine.
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_every_stage_leaves_what_it_promises(project):

@@ -6,7 +6,6 @@ from vtcc.data.expectations import COLUMNS, Limits, check, complete, figures, se
 from vtcc.data.promises import Card, at_least
 
 # Great Expectations takes 10 s to import: one worker pays for all.
-pytestmark = pytest.mark.xdist_group("great_expectations")
 
 LIMITS = {"max_unreadable": 0.5, "max_duplicates": 0.5, "expected_images": None, "channels": 3}
 

@@ -22,7 +22,6 @@ from vtcc.study import plan
 from vtcc.study import records as study_records
 
 # The server takes long to start: one worker starts it, once.
-pytestmark = pytest.mark.xdist_group("prefect")
 METRICS = {"acc": 0.9, "nmi": 0.8, "baseline_ward_acc": 0.7, "holdout_acc": 0.85, "images": 3}
 
 

@@ -18,8 +18,6 @@ from vtcc.grouping import assignments, outputs, result
 from vtcc.grouping.add import drift, novelty, update
 from vtcc.verbs import add, predict, refine
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

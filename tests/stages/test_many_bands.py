@@ -15,8 +15,6 @@ from vtcc.errors import VtccError
 from vtcc.stages import download, evaluate, train, validate
 from vtcc.verbs import predict
 
-pytestmark = pytest.mark.xdist_group("great_expectations")
-
 BANDS, SIDE, KINDS, EACH = 6, 16, 2, 24
 
 

@@ -15,8 +15,6 @@ from vtcc.data.cache import open_cache
 from vtcc.errors import VtccError
 from vtcc.stages import download, validate
 
-pytestmark = pytest.mark.xdist_group("great_expectations")
-
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):

@@ -23,8 +23,6 @@ from vtcc.errors import VtccError
 from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
 from vtcc.tracking import api, evaluations, fetch, limits, promotion
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 SETTINGS = api.Settings(max_bytes=200_000, max_images=16, max_pixels=10_000)
 
 

@@ -11,8 +11,6 @@ from vtcc.tracking import compare, evaluations, runs
 from vtcc.tracking.compare import Run
 from vtcc.verbs import compare as stage
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 def of(label, clusters):
     sure = {image: (cluster, 0.9 - i / 100) for i, (image, cluster) in enumerate(clusters.items())}

@@ -3,11 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from vtcc.tracking import evaluations
-
-pytestmark = pytest.mark.xdist_group("tracking")
 
 
 def test_an_addition_is_a_run_of_its_own(client, tmp_path):

@@ -11,8 +11,6 @@ from vtcc.errors import VtccError
 from vtcc.tracking import promotion
 from vtcc.tracking.promotion import Move
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 def moves(*steps):
     """Moves from texts such as "1>2" and "2<1" (rolled back)."""

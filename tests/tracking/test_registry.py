@@ -14,8 +14,6 @@ from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.tracking import champion, fetch, promotion, registry, runs, store
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 def trained(cache, model_dir):
     tracker = runs.TrainingRun(params=toy.params(), cache=cache)

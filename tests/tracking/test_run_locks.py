@@ -13,8 +13,6 @@ from tests.tracking import toy
 from vtcc import paths
 from vtcc.tracking import evaluations, run_locks, runs, store
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 @pytest.fixture(autouse=True)
 def nothing_else(here):

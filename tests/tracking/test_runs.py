@@ -11,8 +11,6 @@ from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
 from vtcc.tracking import evaluations, registry, runs, store
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 def start(cache, resumed=None, curves=()):
     tracker = runs.TrainingRun(params=toy.params(), cache=cache)

@@ -19,8 +19,6 @@ from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.tracking import packaging, registry, runs
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 def png(image):
     file = io.BytesIO()

@@ -13,8 +13,6 @@ from vtcc.errors import VtccError
 from vtcc.process import locks
 from vtcc.tracking import compare, store
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 def test_default_is_sqlite_in_the_project_from_any_subdirectory(elsewhere, monkeypatch):
     below = elsewhere / "a" / "b"

@@ -11,8 +11,6 @@ import pytest
 from vtcc.errors import VtccError
 from vtcc.tracking import store, ui
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 
 def test_busy_port_is_one_clear_line_before_anything_starts(elsewhere):
     with socket.socket() as busy:

@@ -13,8 +13,6 @@ from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 from vtcc.verbs import predict
 
-pytestmark = pytest.mark.xdist_group("tracking")
-
 ODD_NAMES = ["a b.png", "cl\nust\rer.png", "\N{CAMERA}\N{VARIATION SELECTOR-16}.png", 'q"u,o.png']
 
 
