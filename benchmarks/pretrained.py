@@ -6,6 +6,7 @@ Each folder has a sub-folder per class, which score at the end and do nothing el
 Features are made once per folder, so the seeds differ in trainings, k-means and UMAP. Writes
 benchmarks/records/pretrained/NAME.json and prints a table: NMI and ACC, mean and spread. With
 `--encoder none` everything is trained from scratch: NAME--none.json, a column of the same table.
+`--more` keeps the seeds that the record has already.
 """
 
 import argparse
@@ -138,16 +139,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--encoder", default="auto")
     parser.add_argument("--minutes", type=float, default=20.0, help="per seed, at most")
+    parser.add_argument("--more", action="store_true", help="add to the seeds of the record")
     options = parser.parse_args(arguments)
     RECORDS.mkdir(parents=True, exist_ok=True)
     records = []
     for item in options.folders:
         name, _, folder = item.partition("=")
         asked = Options(Path(folder), minutes=options.minutes, encoder=options.encoder)
-        records.append(measure(name, Path(folder), asked, options.seeds))
-        text = json.dumps(records[-1], indent=1) + "\n"
         suffix = "" if options.encoder == "auto" else f"--{options.encoder}"
-        (RECORDS / f"{name}{suffix}.json").write_text(text, encoding="utf-8")
+        file = RECORDS / f"{name}{suffix}.json"
+        records.append(measure(name, Path(folder), asked, options.seeds))
+        if options.more and file.exists():
+            known = json.loads(file.read_text(encoding="utf-8"))["runs"]
+            runs = {run["seed"]: run for run in [*known, *records[-1]["runs"]]}
+            records[-1] |= {"seeds": sorted(runs), "runs": [runs[seed] for seed in sorted(runs)]}
+        text = json.dumps(records[-1], indent=1) + "\n"
+        file.write_text(text, encoding="utf-8")
         print(table(records), flush=True)
 
 

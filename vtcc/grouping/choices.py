@@ -25,7 +25,6 @@ SMALL = {
 }
 
 
-FROZEN_HEADS = 2  # cluster heads on them: the final clusters come from the instance features
 SMALL_IMAGE = 64  # pixels; crops of such images mislead the encoder (docs/design.md)
 LARGEST = 224  # pixels; at 260 lite2 takes a third longer for the same clusters
 FINETUNING_RATE = 1e-4
@@ -108,7 +107,7 @@ def use_encoder(
         flips = {f"train.augment.{k}": choices.params["train"]["augment"][k] for k in _FLIPS}
         own: dict[str, Any] = {
             "train.loss.instance_temperature": 0.5,
-            "train.model.num_cluster_heads": FROZEN_HEADS,
+            "train.model.num_cluster_heads": 1,  # shares no weight with the instance features
             "train.model.assign": "heads",  # a head is taught at the end
             "evaluate.baselines": [],
         }
