@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -36,7 +35,9 @@ def run(
     on_start: Callable[[str], None],
     maps: bool = True,
 ) -> dict[str, Simpler]:
-    """k-means on pixels, on their and the gradients' components, and on a UMAP of the gradients.
+    """k-means on components of pixels and of gradients, and on a UMAP of the gradients.
+
+    k-means on the pixels themselves gives about what it gives on their components, in ten times the time.
 
     Args:
         images: (N, S, S, C) uint8. hog: (N, D), their `features.gradients`.
@@ -47,16 +48,14 @@ def run(
     every = np.arange(len(images))
     some = features.subsample(len(images), MOST, seed)
 
-    @cache
-    def pixels() -> np.ndarray:
-        return features.pixel_features(images, every)
-
     def components(x: np.ndarray) -> np.ndarray:
         return features.pca(x, features.COMPONENTS, seed)
 
+    def pixels() -> np.ndarray:
+        return components(features.pixel_features(images, every))
+
     methods: dict[str, tuple[str, Callable[[], np.ndarray], np.ndarray]] = {
-        "kmeans_pixels": ("k-means on pixels", pixels, every),
-        "pca_kmeans": ("PCA + k-means", lambda: components(pixels()), every),
+        "pca_kmeans": ("PCA + k-means", pixels, every),
         "hog_pca_kmeans": ("HOG + PCA + k-means", lambda: components(hog), every),
         "hog_umap_kmeans": ("HOG + UMAP + k-means", lambda: features.umap(hog[some], seed), some),
     }
