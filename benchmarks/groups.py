@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.metrics import clustering_scores
+from vtcc.analysis.metrics import clustering_scores, contingency
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import record
 from vtcc.grouping import intake
@@ -30,7 +30,7 @@ from vtcc.grouping.state import Prepared
 
 RECORD = Path(__file__).parent / "records" / "groups.json"
 HEADER = (
-    "| case | images | true K | found K (range) | NMI | ARI | verdict | second training | "
+    "| case | images | true K | found K (range) | NMI | ARI | whole | verdict | second training | "
     "in the map | looks | alike |"
 )
 
@@ -58,6 +58,13 @@ def subset(prepared: Prepared, classes: list[int], room: Path) -> Prepared:
         features=features,
         params=params,
     )
+
+
+def whole(labels: list[int], clusters: np.ndarray) -> float:
+    """1 where clusters unite whole classes or divide them, whatever K is: the higher of purity
+    and inverse purity."""
+    table, _, _ = contingency(labels, clusters)
+    return float(max(table.max(axis=0).sum(), table.max(axis=1).sum()) / table.sum())
 
 
 def case(prepared: Prepared, options: Options, K: int, seed: int, room: Path) -> dict[str, Any]:
@@ -88,6 +95,7 @@ def case(prepared: Prepared, options: Options, K: int, seed: int, room: Path) ->
             for c in count.curve
         ],
         "scores": {k: round(scores[k], 4) for k in ("nmi", "ari", "acc")} if scores else None,
+        "whole": round(whole(part.labels or [], judged.applied.cluster), 4) if K > 1 else None,
         "confidence": round(trust.confidence, 4),
         "trust": {k: v for k, v in trust.to_dict().items() if k != "confused"},
         "seconds": round(time.monotonic() - began, 1),
@@ -101,7 +109,8 @@ def table(records: list[dict[str, Any]]) -> str:
         trust, scores = r["trust"], r["scores"] or {"nmi": float("nan"), "ari": float("nan")}
         lines.append(
             f"| {r['folder']} | {r['images']:,} | {r['classes']} | {r['found']} ({r['range'][0]}-"
-            f"{r['range'][1]}) | {scores['nmi']:.2f} | {scores['ari']:.2f} | {trust['level']} | "
+            f"{r['range'][1]}) | {scores['nmi']:.2f} | {scores['ari']:.2f} | "
+            f"{'' if r.get('whole') is None else format(r['whole'], '.2f')} | {trust['level']} | "
             f"{trust['seeds'] if trust['seeds'] is None else round(trust['seeds'], 2)} | "
             f"{trust['map_silhouette']:.2f} | {trust['looks']:.2f} | {trust['alike']:.2f} |"
         )
