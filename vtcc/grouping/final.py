@@ -3,11 +3,12 @@
 A head that was trained along with the encoder cuts the embedding at once. After a training from
 scratch, k-means in a UMAP of the embedding cuts it where it is thin, and, where two trainings do
 not agree on clear groups, a little of the images' gradients in the map adds what minutes of
-training have not learned. On a frozen encoder, whose
-instance features pull an image and its neighbours together, k-means on these features themselves
-does as well as in a map of them, and more steadily; a UMAP of the encoder's own features beside
-them holds what the projectors have lost. Both scored better on the data that the choices were made
-on (docs/design.md). Neither can place tomorrow's images, so a projector learns the groups.
+training have not learned. On a frozen encoder, whose instance features pull an image and its
+neighbours together, k-means on these features themselves does as well as in a map of them, and more
+steadily; UMAPs of the encoder's own features beside them, of the images as they are and of the mean
+over their views, hold what the projectors have lost. Both scored better on the data that the
+choices were made on (docs/design.md). Neither can place tomorrow's images, so a projector learns
+the groups.
 """
 
 from dataclasses import dataclass, replace
@@ -87,10 +88,17 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         points = _map(np.concatenate(parts, axis=1), seed)
     else:
         value = "instance features"
-        what = "the instance features of both trainings and a UMAP of the encoder's features"
+        what = "the instance features of both trainings and UMAPs of the encoder's features"
         instances = np.concatenate([main.space[rows], second.space[rows]], axis=1)
-        mapped = _features_map(material.features.values[rows, 0], seed)
-        points = np.concatenate([_standardised(instances), _standardised(mapped)], axis=1)
+        features = material.features.values[rows]
+        mapped = _features_map(features[:, 0], seed)
+        maps = [mapped]
+        if features.shape[1] > 1:
+            views = unit_rows(np.asarray(features, np.float32), axis=2)
+            maps.append(_features_map(views.mean(axis=1), seed))
+        # Instance features and maps have the same share of the squared distances.
+        parts = [_standardised(m) / np.sqrt(len(maps)) for m in maps]
+        points = np.concatenate([_standardised(instances), *parts], axis=1)
     groups = np.full(N, -1)
     groups[rows] = kmeans(points, K, seed, starts=10).labels_
     taught, temperature = _taught(main, material, groups, K, independent, seed)
