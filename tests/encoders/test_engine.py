@@ -128,7 +128,7 @@ def test_a_model_with_its_encoder_inside_needs_nothing_else(tmp_path, tiny_vit, 
 def test_many_images_are_predicted_by_what_embeds_them(tmp_path, tiny_vit, monkeypatch, frozen):
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr(predict, "MANY", 24)
-    model, info = saved(tmp_path / "m", frozen=frozen)
+    model = saved(tmp_path / "m", frozen=frozen)[0]
     predictor = predict.load(tmp_path / "m", "cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
     few = predictor.predict(pixels[:20])  # by torch: a conversion would take longer

@@ -109,8 +109,8 @@ class Predictor:
         Args:
             images: (N, S, S, C) uint8 with S = `cache_size`, as `vtcc.data.images.load`
                 and the cache give them.
-            batch_size: images per forward pass, fewer where they are large. It changes the result by
-                rounding alone, as does what computes the encoder.
+            batch_size: images per forward pass, fewer where they are large; like what computes the
+                encoder, it does not change the result beyond rounding.
 
         Raises:
             VtccError: when the shape is not the one the model was trained on.
