@@ -152,9 +152,7 @@ def confirmed(results, edits, kind="new", name="sevens"):
     edit = {"do": kind, "cluster": proposal["id"]}
     if kind == "new":
         edit |= {"name": name, "files": proposal["files"]}
-    content = {"format": 1, "model": result.digest(results / "model"), "edits": [edit]}
-    edits.write_text(json.dumps(content))
-    refine.run(results, edits)
+    refined(results, edits, edit)
     return proposal
 
 
@@ -178,6 +176,43 @@ def test_a_new_kind_is_proposed_confirmed_and_spoken(place, tmp_path, capsys):
     # What the clusters hold now is not novel any more.
     add.run(results, [place / "again"])
     assert summary_of(results)["proposals"] == []
+
+
+def refined(results, file, *edits):
+    content = {"format": 1, "model": result.digest(results / "model"), "edits": list(edits)}
+    file.write_text(json.dumps(content))
+    refine.run(results, file)
+    return summary_of(results)
+
+
+def test_a_proposal_stays_itself_through_other_edits(place, tmp_path):
+    results, more = place / "results", place / "more"
+    new_kind(more)
+    add.run(results, [more])
+    (proposal,) = summary_of(results)["proposals"]
+    assert proposal["id"] == 4 and sum(proposal["now_in"].values()) == 12
+    held = int(next(iter(proposal["now_in"])))
+    other = next(k for k in (0, 1, 2) if k != held)
+    summary = refined(
+        results,
+        tmp_path / "edits.json",
+        {"do": "split", "cluster": other, "into": 2},
+        {"do": "merge", "clusters": [held, other], "into": other},
+    )
+    ids = {cluster["id"] for cluster in summary["clusters"]}
+    assert 4 not in ids and 5 in ids and held not in ids
+    (after,) = summary["proposals"]
+    assert {k: v for k, v in after.items() if k != "now_in"} == {
+        k: v for k, v in proposal.items() if k != "now_in"
+    }
+    rows = table(results)
+    assert after["now_in"] == {str(other): 12}
+    assert {rows[file].cluster for file in after["files"]} == {other}
+    new_kind(more, 14, first=12)
+    add.run(results, [more])
+    assert [p["id"] for p in summary_of(results)["proposals"]] == [4]
+    confirmed(results, tmp_path / "edits.json")
+    assert {table(results)[file].cluster for file in proposal["files"]} == {4}
 
 
 def test_few_today_and_more_tomorrow_become_a_group(place):

@@ -245,20 +245,8 @@ def _proposals(
         if same:
             k = max(same, key=lambda k: len(earlier[k] & set(files)))
             earlier.pop(k)
-        else:
+        if not same or k in before.clusters.names:  # as older results may have it
             k, following = following, following + 1
-        clusters, counts = np.unique(applied.cluster[rows], return_counts=True)
-        proposals.append(
-            {
-                "id": k,
-                "name": f"cluster {k}",
-                "files": files,
-                "now_in": {
-                    str(j): int(n)
-                    for j, n in sorted(
-                        zip(clusters.tolist(), counts.tolist(), strict=True), key=lambda x: -x[1]
-                    )
-                },
-            }
-        )
+        now_in = reopen.now_in(applied.cluster[rows])
+        proposals.append({"id": k, "name": f"cluster {k}", "files": files, "now_in": now_in})
     return proposals
