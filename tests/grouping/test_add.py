@@ -333,17 +333,100 @@ def killing(real, calls, at):
     [
         ("none", "no such file or folder"),
         (".", "holds the results themselves"),
-        ("empty", "not one readable image in 1 files"),
     ],
 )
 def test_mistakes_leave_the_results_as_they_were(place, more, message):
-    (place / "empty").mkdir()
-    (place / "empty" / "broken.png").write_bytes(b"no image")
     state = contents(place / "results")
     with pytest.raises(VtccError, match=message):
         add.run(place / "results", [place / more])
     assert contents(place / "results") == state
-    assert sorted(p.name for p in place.iterdir()) == ["empty", "photos", "results"]
+    assert sorted(p.name for p in place.iterdir()) == ["photos", "results"]
+
+
+def test_unreadable_files_are_told_once(place, capsys):
+    results, photos = place / "results", place / "photos"
+    before = table(results)
+    (photos / "broken.png").write_bytes(b"no image")
+    answer = add.run(results, [photos])
+    assert (answer["addition"]["new"], answer["addition"]["unreadable"]) == (1, 1)
+    assert answer["addition"]["drift"]["verdict"] == "fine: none was added"
+    assert "unreadable: 'broken.png'" in capsys.readouterr().out
+    after = table(results)
+    assert after["broken.png"].error and after["broken.png"].cluster is None
+    assert {file: after[file] for file in before} == before
+    state = contents(results)
+    assert add.run(results, [photos])["addition"] is None  # not tried again
+    assert contents(results) == state
+    toy_results.draw(photos / "broken.png", 0, 500)  # until it has changed
+    assert add.run(results, [photos])["addition"]["changed"] == 1
+    assert table(results)["broken.png"].cluster == before["0-05.png"].cluster
+    assert summary_of(results)["errors"] == {}
+
+
+def test_a_disk_that_fails_takes_no_rows_away(place):
+    results, photos = place / "results", place / "photos"
+    state = contents(results)
+    for file in photos.glob("[01]-*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(VtccError, match=r"40 of 60 images are gone or can no longer be read"):
+        add.run(results, [photos])
+    assert contents(results) == state
+    add.run(results, [photos], allow_gone=True)
+    assert sum(row.error is None for row in table(results).values()) == 20
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("given", [".", "sub", "sub/3.png"])
+def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, capsys):
+    results, photos, now = place / "results", place / "photos", place / "disk" / "pictures"
+    toy_results.draw(photos / "sub" / "3.png", 0, 600)
+    add.run(results, [photos])
+    before = table(results)
+    if copied:  # times are those of the copy
+        shutil.copytree(photos, now, copy_function=shutil.copyfile)
+        shutil.rmtree(photos)
+    else:
+        now.parent.mkdir()
+        photos.rename(now)
+    toy_results.draw(now / "sub" / "4.png", 1, 601)
+    capsys.readouterr()
+    add.run(results, [now / given, now / "sub" / "4.png"])
+    assert f"the images' folder {photos} is now {now}" in capsys.readouterr().out
+    after, summary = table(results), summary_of(results)
+    assert {file: after[file] for file in before} == before
+    assert set(after) - set(before) == {"sub/4.png"}
+    assert summary["root"] == str(now) == summary["additions"][-1]["root"]
+    assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
+    state = contents(results)
+    assert add.run(results, [now])["addition"] is None
+    assert contents(results) == state
+
+
+def test_a_folder_that_was_moved_and_is_not_known(place, capsys):
+    results, photos, now = place / "results", place / "photos", place / "now"
+    toy_results.draw(place / "more" / "x.png", 0, 600)
+    add.run(results, [place / "more"])
+    photos.rename(now)
+    for file in now.glob("[01]-*.png"):
+        file.unlink()
+    state = contents(results)
+    with pytest.raises(VtccError, match=r"photos: no such file or folder; give the folder it is"):
+        add.run(results, [photos])
+    assert f"{photos}: none of the results' images is there; if the fol" in capsys.readouterr().out
+    with pytest.raises(VtccError, match=r"--root .*more: none of the results' images is there"):
+        add.run(results, [now], root=place / "more")
+    with pytest.raises(VtccError, match="40 of 61 images are gone"):
+        add.run(results, [now], root=now)
+    assert contents(results) == state
+    add.run(results, [now], root=now, allow_gone=True)
+    assert summary_of(results)["root"] == str(now)
+    assert len(table(results)) == 21
+    (place / "deep").mkdir()
+    now.rename(place / "deep" / "now")
+    state = contents(results)
+    with pytest.raises(VtccError, match=r"'\.\./more/x\.png', whose name is its path from there"):
+        add.run(results, [place / "deep" / "now"])
+    assert contents(results) == state
 
 
 def test_results_that_are_none(place, tmp_path):

@@ -259,9 +259,9 @@ def _split(state: State, edit: dict[str, Any]) -> None:
 def _new(state: State, edit: dict[str, Any]) -> None:
     """A proposal becomes a cluster, in the model too.
 
-    Its number is the proposed one, or the next where a cluster has that one already. Where the head's clusters of
-    its images have others too, the nearest of some centres of both says which of the two an image
-    belongs to. Images that are not named stay.
+    Its number is the proposed one, or the next where a cluster has that one already. Where the
+    head's clusters of its images have others too, the nearest of some centres of both says which of
+    the two an image belongs to. Images that are not named stay.
     """
     rows, name = _rows(state, edit["files"]), _text(edit["name"])
     wish = edit.get("cluster", state.next)

@@ -53,7 +53,7 @@ def updated(
         batch_size: images per forward pass.
 
     Raises:
-        VtccError: when the results are damaged, or none of several files can be read.
+        VtccError: when the results are damaged, or no image would be left.
     """
     old, side = before.embedding, int(before.summary["thumb"])
     table = {row.file: row for row in assignments.read(before.directory / TABLE)}
@@ -63,12 +63,6 @@ def updated(
             "`vtcc cluster` again"
         )
     images = reading.read(found.files, predictor, side=side, batch_size=batch_size)
-    if found.to_read and not images.names:
-        name, why = next(iter(images.errors.items()))
-        raise VtccError(
-            f"not one readable image in {len(found.to_read)} files (first: {name!r}: {why}); the "
-            "results stay as they are"
-        )
     left = set(found.gone) | set(found.changed)
     stays = np.array([path not in left for path in old.paths], bool)
     if not stays.any() and not images.names:
@@ -131,7 +125,7 @@ def _summary(
     stamps = {n: seen for n, seen in stamps_of(old).items() if n not in gone} | found.stamps
     summary["files"], summary["stamps"] = list(stamps), list(stamps.values())
     errors = {name: why for name, why in old["errors"].items() if name not in left}
-    summary["errors"] = errors | images.errors
+    summary["root"], summary["errors"] = str(found.root), errors | images.errors
     there = {p for p, stay in zip(before.embedding.paths, stays, strict=True) if stay}
     there |= set(images.names)
     summary["moved"] = {file: k for file, k in before.moved.items() if file in there}
