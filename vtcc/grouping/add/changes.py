@@ -122,11 +122,11 @@ def _root(before: Path, more: Sequence[Path], summary: dict[str, Any], given: Pa
     if root != before:
         outside = [name for name in summary["files"] if name.startswith("../")]
         for name, file in located(before, outside).items():
-            if file.exists() and not (root / name).exists():
+            there = located(root, [name])[name]
+            if file.exists() and not there.exists():
                 raise VtccError(
                     f"the images' folder {before} is now {root}, and {name!r}, whose name is its "
-                    f"path from there, was not moved along; move {os.path.normpath(file)} to "
-                    f"{os.path.normpath(root / name)}"
+                    f"path from there, was not moved along; move {file} to {there}"
                 )
         note(f"the images' folder {before} is now {root}")
     return root
