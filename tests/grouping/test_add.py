@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from PIL import Image
 from tests.fakes import stand_in
 from tests.grouping import toy_results
 from vtcc import atomic
+from vtcc.analysis import features
+from vtcc.analysis.features import unit_rows
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, outputs, result
 from vtcc.grouping.add import drift, novelty, update
+from vtcc.grouping.clusters import Clusters
 from vtcc.verbs import add, predict, refine
 
 
@@ -474,6 +478,48 @@ def test_two_new_kinds_are_two_groups():
     found = novelty.find(h, known, ~known, cluster, copies=none, seed=0)
     assert [sorted(set(kind[g - 300].tolist())) for g in found.groups] in ([[0], [1]], [[1], [0]])
     assert all(len(g) >= 28 for g in found.groups)
+
+
+def peak(does):
+    """MiB beyond what there was, and what was made."""
+    tracemalloc.start()
+    try:
+        made = does()
+        return tracemalloc.get_traced_memory()[1] / 2**20, made
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_pairs_of_images(monkeypatch):
+    rng = np.random.default_rng(0)
+    h, k = blobs(rng, [0, 1, 2, 3], 1500)
+    h = np.concatenate([h, rng.normal(0, 0.1, (6000, 24))], axis=1).astype(np.float32)
+    known = np.arange(6000) % 1500 < 1200
+    p = np.eye(4, dtype=np.float32)[k]
+    clusters = Clusters.fit(p[known], h[known])
+
+    def novel():
+        none = np.zeros(6000, bool)
+        return novelty.find(h, known, ~known, k, copies=none, seed=0)
+
+    whole, all_at_once = clusters.apply(p, h), novel()
+    order = np.argsort(~known, kind="stable")
+    places = rng.random((4800, 2)).astype(np.float32)
+    placed = update._placed(places, unit_rows(h[order]))
+    monkeypatch.setattr(features, "BLOCK_BYTES", 1 << 20)
+    used, found = peak(novel)  # 4,800 x 6,000 similarities would be 110 MiB
+    assert used < 12
+    np.testing.assert_allclose(found.score, all_at_once.score, rtol=1e-4, atol=1e-4)
+    assert [g.tolist() for g in found.groups] == [g.tolist() for g in all_at_once.groups]
+    used, some = peak(lambda: update._placed(places, unit_rows(h[order])))
+    assert used < 6
+    np.testing.assert_allclose(some, placed, atol=1e-6)
+    used, applied = peak(lambda: clusters.apply(p, h))
+    assert used < 4
+    for name in ("cluster", "second", "novel", "outlier"):
+        assert np.array_equal(getattr(applied, name), getattr(whole, name))
+    for name in ("confidence", "distance", "novelty", "shares"):
+        np.testing.assert_allclose(getattr(applied, name), getattr(whole, name), atol=1e-5)
 
 
 def drifted(now_cluster, now_confidence, now_novel, grouped=()):

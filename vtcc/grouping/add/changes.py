@@ -108,7 +108,7 @@ def _root(before: Path, more: Sequence[Path], summary: dict[str, Any], given: Pa
                 f"--root {given}: none of the results' images is there (one of them: "
                 f"{next(iter(some), '')!r}); give the folder that {before} has become"
             )
-    elif _held(before, some) or not some:
+    elif _held(before, dict.fromkeys(some, "")) or not some:
         return before
     else:
         tops = [path.resolve() for path in more if path.exists()]

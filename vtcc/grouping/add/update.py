@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcc.analysis.features import unit_rows
+from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.data import duplicates
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, outputs, reopen
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TABLE = "assignments.parquet"  # of the three the one without rounding
 BESIDE = 3  # nearest images, in whose middle an added one is placed on the page's map
-BLOCK = 1024
+TILES = 256  # pictures that are drawn from the sprites at a time
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ def updated(
 ) -> Updated:
     """Reads what is new or changed and puts it beside what stays.
 
+    Memory: a few arrays of (N, d) float32 and of (N, K); all else in blocks of 64 MB
+    (`analysis.features.row_blocks`) and of `TILES` pictures; pictures of the new ones on disk.
+
     Args:
         before: the results. found: what became of their files. predictor: their model.
         batch_size: images per forward pass.
@@ -62,7 +65,9 @@ def updated(
             f"{before.directory / TABLE}: without {missing[0]!r}, which the embedding has; run "
             "`vtcc cluster` again"
         )
-    images = reading.read(found.files, predictor, side=side, batch_size=batch_size)
+    images = reading.read(
+        found.files, predictor, side=side, batch_size=batch_size, room=before.target.parent
+    )
     left = set(found.gone) | set(found.changed)
     stays = np.array([path not in left for path in old.paths], bool)
     if not stays.any() and not images.names:
@@ -148,8 +153,13 @@ def _embedding(
     base = old.p.argmax(axis=1) if old.base is None else old.base
     h = np.concatenate([old.h[stays], images.h])
     read = sprite_reader(before.directory / SPRITES, old.tile, before.summary["thumb"])
-    drawn = read(np.flatnonzero(stays)) if stays.any() else images.tiles[:0]
-    sketches = np.concatenate([reading.sketches(drawn), images.sketches])
+    sketches = np.empty((int(stays.sum()), *images.sketches.shape[1:]), np.float32)
+    rows = np.flatnonzero(stays)
+    by_file = np.argsort(old.tile[rows], kind="stable")
+    for start in range(0, len(rows), TILES):
+        some = by_file[start : start + TILES]
+        sketches[some] = reading.sketches(read(rows[some]))
+    sketches = np.concatenate([sketches, images.sketches])
     earlier = duplicates.nearest_earlier(sketches, 2)
     return outputs.Embedding(
         h=h,
@@ -174,9 +184,9 @@ def _placed(places: np.ndarray, unit: np.ndarray) -> np.ndarray:
     if not n:
         return np.zeros((len(unit), 2), np.float32)
     found = [places.astype(np.float32)]
-    for start in range(n, len(unit), BLOCK):
-        near = unit[start : start + BLOCK] @ unit[:n].T
-        k = min(BESIDE, n)
+    k = min(BESIDE, n)
+    for part in row_blocks(len(unit) - n, 12 * n):
+        near = unit[n:][part] @ unit[:n].T
         nearest = np.argpartition(near, -k, axis=1)[:, -k:]
         found.append(places[nearest].mean(axis=1).astype(np.float32))
     return np.concatenate(found)
