@@ -27,7 +27,7 @@ class Images:
 
     Attributes:
         names: n. h: (n, d) float32 and p: (n, K) float32, as of `engine.predict.Prediction`.
-        tiles: (n, s, s, 3) uint8, a file without a name that is mapped into memory. looks: (n, 6) of `describe.looks`.
+        tiles: (n, s, s, 3) uint8, a memory map. looks: (n, 6) of `describe.looks`.
         sketches: (n, 8, 9) of `duplicates.sketch`, of the tiles.
         errors: name -> why it could not be read, of the others.
     """
