@@ -492,22 +492,22 @@ def peak(does):
 
 def test_memory_does_not_grow_with_pairs_of_images(monkeypatch):
     rng = np.random.default_rng(0)
-    h, k = blobs(rng, [0, 1, 2, 3], 1500)
-    h = np.concatenate([h, rng.normal(0, 0.1, (6000, 24))], axis=1).astype(np.float32)
-    known = np.arange(6000) % 1500 < 1200
+    h, k = blobs(rng, [0, 1, 2, 3], 750)
+    h = np.concatenate([h, rng.normal(0, 0.1, (3000, 24))], axis=1).astype(np.float32)
+    known = np.arange(3000) % 750 < 600
     p = np.eye(4, dtype=np.float32)[k]
     clusters = Clusters.fit(p[known], h[known])
 
     def novel():
-        none = np.zeros(6000, bool)
+        none = np.zeros(3000, bool)
         return novelty.find(h, known, ~known, k, copies=none, seed=0)
 
     whole, all_at_once = clusters.apply(p, h), novel()
     order = np.argsort(~known, kind="stable")
-    places = rng.random((4800, 2)).astype(np.float32)
+    places = rng.random((2400, 2)).astype(np.float32)
     placed = update._placed(places, unit_rows(h[order]))
     monkeypatch.setattr(features, "BLOCK_BYTES", 1 << 20)
-    used, found = peak(novel)  # 4,800 x 6,000 similarities would be 110 MiB
+    used, found = peak(novel)  # 2,400 x 3,000 similarities and their order would be 82 MiB
     assert used < 12
     np.testing.assert_allclose(found.score, all_at_once.score, rtol=1e-4, atol=1e-4)
     assert [g.tolist() for g in found.groups] == [g.tolist() for g in all_at_once.groups]
