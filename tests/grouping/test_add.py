@@ -406,6 +406,14 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     assert contents(results) == state
 
 
+def test_images_that_have_all_changed_were_not_moved(place, capsys):
+    for file in (place / "photos").iterdir():
+        file.write_bytes(file.read_bytes() + b"\0" * 1000)
+    answer = add.run(place / "results", [place / "photos"])
+    assert "--root" not in capsys.readouterr().out
+    assert (answer["addition"]["changed"], answer["addition"]["gone"]) == (60, 0)
+
+
 def test_a_folder_that_was_moved_and_is_not_known(place, capsys):
     results, photos, now = place / "results", place / "photos", place / "now"
     toy_results.draw(place / "more" / "x.png", 0, 600)
