@@ -28,8 +28,7 @@ class State:
         cluster: (N,) ids as they stand. moved: file -> id, for those moved by name.
         known: (N,) bool, whether the clusters are made of the image; None: all are.
         proposed: id -> files of the added images that may be a cluster.
-        next: id of the next new cluster, above all that these edits ever knew; numbers of proposals
-            are theirs alone, also once they are declined.
+        next: id of the next new cluster, above all that these edits ever knew, proposals included.
         unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
             are in them. seed: of that k-means.
     """
