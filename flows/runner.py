@@ -13,6 +13,7 @@ from prefect.runner import Runner
 
 from flows import deployments, limits, recover
 from vtcc import paths
+from vtcc.errors import VtccError
 from vtcc.process import locks
 
 # Runs that do not train are short and never wait behind those that do.
@@ -32,6 +33,10 @@ def main() -> None:
     parser.add_argument("--ready", type=Path, help="file to write once runs are accepted")
     given = parser.parse_args()
     logging.getLogger("prefect.runner").addFilter(_worth_reading)
+    try:
+        listed = deployments.known()
+    except VtccError as error:
+        sys.exit(f"error: {error}")
     home = paths.home()
     limit = limits.ensure(given.limit)
     recover.settle_here()
@@ -42,7 +47,7 @@ def main() -> None:
         False: Runner(name="vtcc others", limit=OTHERS, **given_both),
     }
     served: list[UUID] = []
-    for known in deployments.known():
+    for known in listed:
         deployment = known.flow.to_deployment(
             known.name,
             description=f"{known.description} ({home})",

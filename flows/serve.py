@@ -160,7 +160,7 @@ def _say(served: Served) -> None:
     elsewhere = "" if served.url == default else f"export PREFECT_API_URL={served.url}\n  "
     activate = "" if shutil.which("prefect") else "source .venv/bin/activate\n  "
     print(
-        f"\nserving vtcc/train, vtcc/evaluate, vtcc/study, vtcc/sweep, vtcc/assign\n"
+        f"\nserving vtcc/train, vtcc/evaluate, vtcc/study, vtcc/sweep, vtcc/assign, vtcc/add\n"
         f"from {served.project}, "
         f"{served.limit} training{'s' if served.limit != 1 else ''} at a time\n"
         f"pages: {served.url.removesuffix('/api')}\n"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.fakes import stand_in
 from vtcc import config, encoders
 from vtcc.data import images
-from vtcc.engine import checkpoint
+from vtcc.engine import checkpoint, predict
 from vtcc.engine.augment import normalize, plain
 from vtcc.engine.model import build
 from vtcc.engine.normalization import normalization
@@ -120,6 +122,44 @@ def test_a_model_with_its_encoder_inside_needs_nothing_else(tmp_path, tiny_vit, 
     again, _ = checkpoint.read_model(tmp_path / "m")
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_many_images_are_predicted_by_what_embeds_them(tmp_path, tiny_vit, monkeypatch, frozen):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(predict, "MANY", 24)
+    model = saved(tmp_path / "m", frozen=frozen)[0]
+    predictor = predict.load(tmp_path / "m", "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
+    few = predictor.predict(pixels[:20])  # by torch: a conversion would take longer
+    assert predictor._by_choice is None
+    again = pickle.loads(pickle.dumps(predictor))
+    many = predictor.predict(pixels, batch_size=7)
+    assert predictor._by_choice.__qualname__.startswith("_converted")
+    with torch.inference_mode():
+        x = predictor._normalized(torch.from_numpy(pixels))
+        expected = model.assign(x).numpy()
+    for found in (few.probabilities, many.probabilities):
+        assert np.abs(found - expected[: len(found)]).max() < 1e-4
+    assert (many.cluster == expected.argmax(axis=1)).all()
+    assert np.abs(many.embedding[:20] - few.embedding).max() < 1e-4
+    copied = pickle.loads(pickle.dumps(predictor))
+    for other in (again, copied):  # what only a process can hold is made anew
+        assert np.array_equal(other.predict(pixels[:20]).probabilities, few.probabilities)
+
+
+def test_an_encoder_of_our_own_is_left_to_torch(monkeypatch):
+    monkeypatch.setattr(predict, "MANY", 1)
+    made = stand_in(monkeypatch, predict, "runtime")
+    section = model_section(encoder="vit", frozen=False)
+    model = build(section, 5, image_size=16, channels=3).eval()
+    info = {"num_clusters": 5, "image_size": 16, "cache_size": 16, "channels": 3, "max_pixels": 999}
+    predictor = Predictor(model, info | {"mean": [0.5] * 3, "std": [0.5] * 3}, "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = model.assign(predictor._normalized(torch.from_numpy(pixels))).numpy()
+    assert np.array_equal(predictor.predict(pixels).probabilities, expected)
+    made.assert_not_called()
 
 
 @pytest.mark.parametrize("own_file", [False, True])

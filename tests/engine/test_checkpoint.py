@@ -41,7 +41,7 @@ def test_a_saved_model_predicts_what_it_predicted_before(saved):
     directory, model = saved
     predictor = load(directory)
     prediction = predictor.predict(pixels())
-    x = predictor._prepare(torch.from_numpy(pixels()))
+    x = predictor._normalized(torch.from_numpy(pixels()))
     with torch.no_grad():
         expected = model.assign(x).numpy()
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)

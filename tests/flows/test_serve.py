@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -104,3 +105,56 @@ def test_prefect_yaml_has_the_deployments_that_are_served() -> None:
         assert (one.flow.name, entry["description"]) == ("vtcc", one.description)
         assert entry["enforce_parameter_schema"] is True
         assert entry["work_pool"]["name"] == "vtcc"
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"interval": 21600, "parameters": {"results": "photos-clusters"}},
+        {"interval": 0.5, "slug": "often"},
+        {"interval": "PT6H", "timezone": "Europe/Berlin"},
+        {"interval": "06:00:00", "anchor_date": "2026-01-01T03:00:00Z"},
+        {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "day_or": False, "active": False},
+        {"rrule": "FREQ=DAILY;INTERVAL=2"},
+    ],
+)
+def test_a_schedule_is_what_prefect_deploy_reads(
+    when: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.cli.deploy._models import RawScheduleConfig
+    from prefect.cli.deploy._schedules import _schedule_config_to_deployment_schedule
+
+    written = yaml.safe_load(deployments.FILE.read_text())
+    (entry,) = [d for d in written["deployments"] if d["name"] == "add"]
+    entry["schedules"] = [when]
+    monkeypatch.setattr(deployments, "FILE", tmp_path / "prefect.yaml")
+    deployments.FILE.write_text(yaml.safe_dump({"deployments": [entry]}))
+    (served,) = deployments.known()
+    made = served.flow.to_deployment("add", schedules=served.schedules).schedules
+    read = RawScheduleConfig(**when).model_dump(exclude_none=True)
+    theirs = _schedule_config_to_deployment_schedule(read)
+    ours, expected = made[0].schedule, theirs["schedule"]
+    assert type(ours) is type(expected)
+    for name in ("cron", "interval", "timezone", "day_or"):
+        assert getattr(ours, name, None) == getattr(expected, name, None)
+    if "rrule" in when:  # where it begins stands before it
+        assert ours.rrule.endswith(f"\n{expected.rrule}")
+    if "anchor_date" in when:
+        assert ours.anchor_date == expected.anchor_date
+    assert made[0].parameters == when.get("parameters", {})
+    assert (made[0].active, made[0].slug) == (when.get("active", True), when.get("slug"))
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({"interval": "often"}, "a schedule of add .*: interval Input should be a valid timedelta"),
+        ({"every": 3600}, "'every' is unknown; allowed: interval, cron, rrule"),
+        ({"parameters": {}}, "says no time; give cron, interval or rrule"),
+        ({"cron": "0 3 * * *", "interval": 1}, "Only one schedule type"),
+        ("daily", "no mapping"),
+    ],
+)
+def test_what_is_no_schedule_is_one_line(when: Any, message: str) -> None:
+    with pytest.raises(VtccError, match=message):
+        deployments._schedule("add", when)

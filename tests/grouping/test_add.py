@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from PIL import Image
 from tests.fakes import stand_in
 from tests.grouping import toy_results
 from vtcc import atomic
+from vtcc.analysis import features
+from vtcc.analysis.features import unit_rows
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, outputs, result
 from vtcc.grouping.add import drift, novelty, update
+from vtcc.grouping.clusters import Clusters
 from vtcc.verbs import add, predict, refine
 
 
@@ -152,9 +156,7 @@ def confirmed(results, edits, kind="new", name="sevens"):
     edit = {"do": kind, "cluster": proposal["id"]}
     if kind == "new":
         edit |= {"name": name, "files": proposal["files"]}
-    content = {"format": 1, "model": result.digest(results / "model"), "edits": [edit]}
-    edits.write_text(json.dumps(content))
-    refine.run(results, edits)
+    refined(results, edits, edit)
     return proposal
 
 
@@ -178,6 +180,43 @@ def test_a_new_kind_is_proposed_confirmed_and_spoken(place, tmp_path, capsys):
     # What the clusters hold now is not novel any more.
     add.run(results, [place / "again"])
     assert summary_of(results)["proposals"] == []
+
+
+def refined(results, file, *edits):
+    content = {"format": 1, "model": result.digest(results / "model"), "edits": list(edits)}
+    file.write_text(json.dumps(content))
+    refine.run(results, file)
+    return summary_of(results)
+
+
+def test_a_proposal_stays_itself_through_other_edits(place, tmp_path):
+    results, more = place / "results", place / "more"
+    new_kind(more)
+    add.run(results, [more])
+    (proposal,) = summary_of(results)["proposals"]
+    assert proposal["id"] == 4 and sum(proposal["now_in"].values()) == 12
+    held = int(next(iter(proposal["now_in"])))
+    other = next(k for k in (0, 1, 2) if k != held)
+    summary = refined(
+        results,
+        tmp_path / "edits.json",
+        {"do": "split", "cluster": other, "into": 2},
+        {"do": "merge", "clusters": [held, other], "into": other},
+    )
+    ids = {cluster["id"] for cluster in summary["clusters"]}
+    assert 4 not in ids and 5 in ids and held not in ids
+    (after,) = summary["proposals"]
+    assert {k: v for k, v in after.items() if k != "now_in"} == {
+        k: v for k, v in proposal.items() if k != "now_in"
+    }
+    rows = table(results)
+    assert after["now_in"] == {str(other): 12}
+    assert {rows[file].cluster for file in after["files"]} == {other}
+    new_kind(more, 14, first=12)
+    add.run(results, [more])
+    assert [p["id"] for p in summary_of(results)["proposals"]] == [4]
+    confirmed(results, tmp_path / "edits.json")
+    assert {table(results)[file].cluster for file in proposal["files"]} == {4}
 
 
 def test_few_today_and_more_tomorrow_become_a_group(place):
@@ -298,17 +337,108 @@ def killing(real, calls, at):
     [
         ("none", "no such file or folder"),
         (".", "holds the results themselves"),
-        ("empty", "not one readable image in 1 files"),
     ],
 )
 def test_mistakes_leave_the_results_as_they_were(place, more, message):
-    (place / "empty").mkdir()
-    (place / "empty" / "broken.png").write_bytes(b"no image")
     state = contents(place / "results")
     with pytest.raises(VtccError, match=message):
         add.run(place / "results", [place / more])
     assert contents(place / "results") == state
-    assert sorted(p.name for p in place.iterdir()) == ["empty", "photos", "results"]
+    assert sorted(p.name for p in place.iterdir()) == ["photos", "results"]
+
+
+def test_unreadable_files_are_told_once(place, capsys):
+    results, photos = place / "results", place / "photos"
+    before = table(results)
+    (photos / "broken.png").write_bytes(b"no image")
+    answer = add.run(results, [photos])
+    assert (answer["addition"]["new"], answer["addition"]["unreadable"]) == (1, 1)
+    assert answer["addition"]["drift"]["verdict"] == "fine: none was added"
+    assert "unreadable: 'broken.png'" in capsys.readouterr().out
+    after = table(results)
+    assert after["broken.png"].error and after["broken.png"].cluster is None
+    assert {file: after[file] for file in before} == before
+    state = contents(results)
+    assert add.run(results, [photos])["addition"] is None  # not tried again
+    assert contents(results) == state
+    toy_results.draw(photos / "broken.png", 0, 500)  # until it has changed
+    assert add.run(results, [photos])["addition"]["changed"] == 1
+    assert table(results)["broken.png"].cluster == before["0-05.png"].cluster
+    assert summary_of(results)["errors"] == {}
+
+
+def test_a_disk_that_fails_takes_no_rows_away(place):
+    results, photos = place / "results", place / "photos"
+    state = contents(results)
+    for file in photos.glob("[01]-*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(VtccError, match=r"40 of 60 images are gone or can no longer be read"):
+        add.run(results, [photos])
+    assert contents(results) == state
+    add.run(results, [photos], allow_gone=True)
+    assert sum(not row.error for row in table(results).values()) == 20
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("given", [".", "sub", "sub/3.png"])
+def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, capsys):
+    results, photos, now = place / "results", place / "photos", place / "disk" / "pictures"
+    toy_results.draw(photos / "sub" / "3.png", 0, 600)
+    add.run(results, [photos])
+    before = table(results)
+    if copied:  # times are those of the copy
+        shutil.copytree(photos, now, copy_function=shutil.copyfile)
+        shutil.rmtree(photos)
+    else:
+        now.parent.mkdir()
+        photos.rename(now)
+    toy_results.draw(now / "sub" / "4.png", 1, 601)
+    capsys.readouterr()
+    add.run(results, [now / given, now / "sub" / "4.png"])
+    assert f"the images' folder {photos} is now {now}" in capsys.readouterr().out
+    after, summary = table(results), summary_of(results)
+    assert {file: after[file] for file in before} == before
+    assert set(after) - set(before) == {"sub/4.png"}
+    assert summary["root"] == str(now) == summary["additions"][-1]["root"]
+    assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
+    state = contents(results)
+    assert add.run(results, [now])["addition"] is None
+    assert contents(results) == state
+
+
+def test_images_that_have_all_changed_were_not_moved(place, capsys):
+    for file in (place / "photos").iterdir():
+        file.write_bytes(file.read_bytes() + b"\0" * 1000)
+    answer = add.run(place / "results", [place / "photos"])
+    assert "--root" not in capsys.readouterr().out
+    assert (answer["addition"]["changed"], answer["addition"]["gone"]) == (60, 0)
+
+
+def test_a_folder_that_was_moved_and_is_not_known(place, capsys):
+    results, photos, now = place / "results", place / "photos", place / "now"
+    toy_results.draw(place / "more" / "x.png", 0, 600)
+    add.run(results, [place / "more"])
+    photos.rename(now)
+    for file in now.glob("[01]-*.png"):
+        file.unlink()
+    state = contents(results)
+    with pytest.raises(VtccError, match=r"photos: no such file or folder; give the folder it is"):
+        add.run(results, [photos])
+    assert f"{photos}: none of the results' images is there; if the fol" in capsys.readouterr().out
+    with pytest.raises(VtccError, match=r"--root .*more: none of the results' images is there"):
+        add.run(results, [now], root=place / "more")
+    with pytest.raises(VtccError, match="40 of 61 images are gone"):
+        add.run(results, [now], root=now)
+    assert contents(results) == state
+    add.run(results, [now], root=now, allow_gone=True)
+    assert summary_of(results)["root"] == str(now)
+    assert len(table(results)) == 21
+    (place / "deep").mkdir()
+    now.rename(place / "deep" / "now")
+    state = contents(results)
+    with pytest.raises(VtccError, match=r"'\.\./more/x\.png', whose name is its path from there"):
+        add.run(results, [place / "deep" / "now"])
+    assert contents(results) == state
 
 
 def test_results_that_are_none(place, tmp_path):
@@ -356,6 +486,48 @@ def test_two_new_kinds_are_two_groups():
     found = novelty.find(h, known, ~known, cluster, copies=none, seed=0)
     assert [sorted(set(kind[g - 300].tolist())) for g in found.groups] in ([[0], [1]], [[1], [0]])
     assert all(len(g) >= 28 for g in found.groups)
+
+
+def peak(does):
+    """MiB beyond what there was, and what was made."""
+    tracemalloc.start()
+    try:
+        made = does()
+        return tracemalloc.get_traced_memory()[1] / 2**20, made
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_pairs_of_images(monkeypatch):
+    rng = np.random.default_rng(0)
+    h, k = blobs(rng, [0, 1, 2, 3], 750)
+    h = np.concatenate([h, rng.normal(0, 0.1, (3000, 24))], axis=1).astype(np.float32)
+    known = np.arange(3000) % 750 < 600
+    p = np.eye(4, dtype=np.float32)[k]
+    clusters = Clusters.fit(p[known], h[known])
+
+    def novel():
+        none = np.zeros(3000, bool)
+        return novelty.find(h, known, ~known, k, copies=none, seed=0)
+
+    whole, all_at_once = clusters.apply(p, h), novel()
+    order = np.argsort(~known, kind="stable")
+    places = rng.random((2400, 2)).astype(np.float32)
+    placed = update._placed(places, unit_rows(h[order]))
+    monkeypatch.setattr(features, "BLOCK_BYTES", 1 << 20)
+    used, found = peak(novel)  # 2,400 x 3,000 similarities and their order would be 82 MiB
+    assert used < 12
+    np.testing.assert_allclose(found.score, all_at_once.score, rtol=1e-4, atol=1e-4)
+    assert [g.tolist() for g in found.groups] == [g.tolist() for g in all_at_once.groups]
+    used, some = peak(lambda: update._placed(places, unit_rows(h[order])))
+    assert used < 6
+    np.testing.assert_allclose(some, placed, atol=1e-6)
+    used, applied = peak(lambda: clusters.apply(p, h))
+    assert used < 4
+    for name in ("cluster", "second", "novel", "outlier"):
+        assert np.array_equal(getattr(applied, name), getattr(whole, name))
+    for name in ("confidence", "distance", "novelty", "shares"):
+        np.testing.assert_allclose(getattr(applied, name), getattr(whole, name), atol=1e-5)
 
 
 def drifted(now_cluster, now_confidence, now_novel, grouped=()):

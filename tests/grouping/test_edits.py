@@ -176,15 +176,22 @@ def test_numbers_of_proposals_are_never_taken_twice(state):
     after = edits.apply(
         state,
         [
-            {"do": "split", "cluster": 0, "into": 2},  # takes 4
+            {"do": "split", "cluster": 0, "into": 2},  # 4 and 5 are not its to take
             {"do": "new", "cluster": 5, "name": "other", "files": other},
             {"do": "new", "cluster": 4, "name": "late", "files": late},
         ],
     )
     assert after.clusters.names[5] == "other"
-    assert after.clusters.names[6] == "late"
-    assert set(after.cluster[:20].tolist()) == {0, 4}
-    assert after.cluster[70:].tolist() == [6] * 5 + [5] * 5
+    assert after.clusters.names[4] == "late"
+    assert set(after.cluster[:20].tolist()) == {0, 6}
+    assert after.cluster[70:].tolist() == [4] * 5 + [5] * 5
+    # In older results a split has taken the number.
+    split = edits.apply(state, [{"do": "split", "cluster": 0, "into": 2}])
+    split.clusters.names[4] = split.clusters.names.pop(6)
+    split.cluster[split.cluster == 6] = 4
+    new = edits.apply(split, [{"do": "new", "cluster": 4, "name": "late", "files": late}])
+    assert (new.clusters.names[4], new.clusters.names[6]) == ("cluster 6", "late")
+    assert new.cluster[70:75].tolist() == [6] * 5
 
 
 def test_a_declined_proposal_counts_as_known(state):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -355,6 +356,15 @@ def test_tiles_are_added_behind_those_there_are(tmp_path):
 CONFIRMED = """(() => {
   const out = {shown: document.querySelectorAll('.proposal').length};
   out.drift = document.getElementById('drift').textContent;
+  const now = () => document.querySelector('.proposal .note').textContent.split(', now ')[1];
+  out.now = [now()];
+  const box = id => document.querySelector(`article[data-id="${id}"] input[type=checkbox]`);
+  for (const id of [0, 1]) box(id).click();
+  document.getElementById('merge').click();
+  out.into = JSON.parse(vtcc.exported()).edits[0].into;
+  out.now.push(now());
+  document.getElementById('undo').click();
+  out.now.push(now());
   const p = document.querySelector('.proposal');
   p.querySelector('input').value = 'sevens'; p.querySelector('.confirm').click();
   out.left = document.querySelectorAll('.proposal').length;
@@ -380,6 +390,16 @@ def test_a_proposal_is_confirmed_in_the_page(tmp_path):
     files = list(given.files[-12:])
     assert shown["edits"] == [{"do": "new", "cluster": 6, "name": "sevens", "files": files}]
     assert (shown["shown"], shown["left"], shown["size"]) == (1, 0, 12)
+    # Where its images are follows the edits.
+    held = Counter(f"cluster {k}" for k in given.cluster[-12:])
+    into, merged = f"cluster {shown['into']}", Counter(held)
+    both = merged.pop("cluster 0", 0) + merged.pop("cluster 1", 0)
+    merged[into] = both
+    found = [
+        {name: int(n) for n, name in (part.split(" in ") for part in text.split(", "))}
+        for text in shown["now"]
+    ]
+    assert found == [held, merged, held] and both
     assert shown["drift"] == "look here: <b>twelve</b>"
     assert shown["list"] == 'make 12 added images the cluster "sevens"'
     assert shown["declined"] == [{"do": "decline", "cluster": 6}]

@@ -6,7 +6,7 @@ histograms of oriented gradients. All are imported where they are called.
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ COMPONENTS = 50  # of features before they are clustered
 UMAP_LEAST_IMAGES = 10
 _UMAP_APPROXIMATE = 4096  # images from which it searches neighbours instead of comparing all
 GRADIENT_SIDE = 64  # pixels at most that gradients are taken at
+BLOCK_BYTES = 64 << 20  # of what is computed of many rows, a block at a time
 
 
 def kmeans(points: np.ndarray, num_clusters: int, seed: int, starts: int) -> "KMeans":
@@ -203,6 +204,17 @@ def unit_rows(features: np.ndarray, axis: int = 1) -> np.ndarray:
     lengths: np.ndarray = np.linalg.norm(features, axis=axis, keepdims=True)
     unit: np.ndarray = features / np.maximum(lengths, 1e-12)
     return unit
+
+
+def row_blocks(n: int, row_bytes: int) -> Iterator[slice]:
+    """Slices of n rows, each of at most `BLOCK_BYTES` and at least one row.
+
+    Args:
+        row_bytes: what computing takes for a row, beside what it gives.
+    """
+    rows = max(BLOCK_BYTES // max(row_bytes, 1), 1)
+    for start in range(0, n, rows):
+        yield slice(start, min(start + rows, n))
 
 
 def pixel_features(

@@ -107,6 +107,9 @@ def add(
     out: Annotated[
         Path | None, typer.Option(help="A new folder; else the results are replaced.")
     ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the images' folder is now; for one that was moved.")
+    ] = None,
     allow_gone: Annotated[
         bool, typer.Option("--allow-gone", help="Though more than half of the images are gone.")
     ] = False,
@@ -119,7 +122,9 @@ def add(
     from vtcc.verbs import add as verb
 
     with answering(as_json, quiet) as answer, stopping.obeyed("add", marked=False):
-        answer(verb.run(results, more, out, allow_gone=allow_gone, batch_size=batch_size))
+        answer(
+            verb.run(results, more, out, root=root, allow_gone=allow_gone, batch_size=batch_size)
+        )
 
 
 @app.command()

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtcc.engine import cpus
-
 OPSET = 18
 PACKAGES = ("onnx", "onnxruntime")
 
@@ -49,10 +47,10 @@ def export(module: nn.Module, x: Tensor, *, takes: str, gives: Sequence[str]) ->
 
 
 def session(graph: bytes) -> Any:
-    """An `onnxruntime.InferenceSession` of a graph, on all processors."""
+    """An `onnxruntime.InferenceSession` of a graph, with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = cpus.usable()
+    options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,5 +1,6 @@
 """Prediction: cached pixels in, probabilities and embedding out."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,9 +15,15 @@ from vtcc.engine.checkpoint import read_model
 from vtcc.engine.frozen import FrozenEncoder
 from vtcc.engine.kernels import resolve_device
 from vtcc.engine.model import VTCC
+from vtcc.engine.runtime import Runtime, runtime
+from vtcc.engine.timm_encoder import TimmEncoder
 from vtcc.errors import VtccError
 
 PIXELS = 1 << 21  # of a forward pass at most: at 224 pixels a hundred images would fill gigabytes
+# Images of a pretrained encoder from which on `runtime` chooses what computes it. Fewer are left to
+# torch: a conversion takes as long as onnxruntime gains on about so many (docs/design.md).
+MANY = 128
+_CONVERTING = threading.Lock()  # torch's exporter keeps its state in globals
 
 
 @contextmanager
@@ -60,6 +67,9 @@ class Prediction:
 class Predictor:
     """A trained model with all it needs to read images as training read them.
 
+    A pretrained encoder of it is computed by what `engine.runtime` chooses, as `embed` computes it,
+    once `MANY` images have come; all else is torch's.
+
     Attributes:
         info: the model's `model.json`.
         num_clusters: K. cache_size: side in pixels of the images `predict` takes.
@@ -74,10 +84,10 @@ class Predictor:
     def __init__(self, model: VTCC, info: dict[str, Any], device: str = "auto"):
         self.device = resolve_device(device)
         self.model = model.to(self.device).eval()
-        self._frozen = isinstance(model.encoder, FrozenEncoder)
-        if self._frozen:  # large images through convolutions: twice as fast in this layout
-            self.model.encoder.to(memory_format=torch.channels_last)
         self.info = info
+        self._seen = 0
+        self._by_torch = self._runtime("torch")
+        self._by_choice: Runtime | None = None
         self.num_clusters: int = info["num_clusters"]
         self.cache_size: int = info["cache_size"]
         self.channels: int = info["channels"]
@@ -99,8 +109,8 @@ class Predictor:
         Args:
             images: (N, S, S, C) uint8 with S = `cache_size`, as `vtcc.data.images.load`
                 and the cache give them.
-            batch_size: images per forward pass, fewer where they are large; does not change the
-                result beyond rounding.
+            batch_size: images per forward pass, fewer where they are large; like what computes the
+                encoder, it does not change the result beyond rounding.
 
         Raises:
             VtccError: when the shape is not the one the model was trained on.
@@ -113,11 +123,21 @@ class Predictor:
             )
         batch_size = min(batch_size, max(1, PIXELS // self.info["image_size"] ** 2))
 
+        self._seen += len(images)
+        if self._seen >= MANY:
+            self.prepare()
+        features = self._by_choice or self._by_torch
+
         def embedded(part: slice) -> torch.Tensor:
-            x = torch.from_numpy(np.array(images[part])).to(self.device)
-            return self.model.embed(self._prepare(x))
+            x = self._normalized(torch.from_numpy(np.array(images[part])).to(self.device))
+            return self._reduced(features(x)) if features else self.model.embed(x)
 
         return self._assigned(len(images), batch_size, embedded)
+
+    def prepare(self) -> None:
+        """Has what computes a pretrained encoder for many images ready: some seconds, once."""
+        with _CONVERTING:
+            self._by_choice = self._by_choice or self._runtime("auto")
 
     @torch.inference_mode()
     @_full_precision()
@@ -128,13 +148,36 @@ class Predictor:
             features: (N, D) of any float type, as `vtcc.engine.features` keeps them.
             batch_size: images at a time.
         """
+        return self._assigned(len(features), batch_size, lambda part: self._reduced(features[part]))
+
+    def _reduced(self, features: np.ndarray) -> torch.Tensor:
+        """(n, D) of any float type -> h: (n, d), what a frozen encoder makes of its backbone's."""
+        x = torch.from_numpy(np.asarray(features, np.float32)).to(self.device)
         encoder = self.model.encoder
+        return encoder.reduce(x) if isinstance(encoder, FrozenEncoder) else x
 
-        def embedded(part: slice) -> torch.Tensor:
-            x = torch.from_numpy(np.asarray(features[part], np.float32)).to(self.device)
-            return encoder.reduce(x) if isinstance(encoder, FrozenEncoder) else x
+    def _runtime(self, kind: str) -> Runtime | None:
+        """What computes the features of a pretrained encoder, in fp32; None for one of our own."""
+        encoder = self.model.encoder
+        backbone = encoder.backbone if isinstance(encoder, FrozenEncoder) else encoder
+        if not isinstance(backbone, TimmEncoder):
+            return None
+        return runtime(
+            backbone,
+            image_size=self.info["image_size"],
+            channels=self.info["channels"],
+            device=self.device,
+            kind=kind,
+            half=False,
+        )
 
-        return self._assigned(len(features), batch_size, embedded)
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what computes the encoder, which only a process can hold."""
+        return self.__dict__ | {"_seen": 0, "_by_torch": None, "_by_choice": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self._by_torch = self._runtime("torch")
 
     def _assigned(
         self, N: int, batch_size: int, embedded: Callable[[slice], torch.Tensor]
@@ -150,11 +193,10 @@ class Predictor:
             probabilities[part] = self.model.assign_embedding(h).cpu().numpy()
         return Prediction(probabilities, embedding)
 
-    def _prepare(self, x: torch.Tensor) -> torch.Tensor:
+    def _normalized(self, x: torch.Tensor) -> torch.Tensor:
         """(N, S, S, C) uint8 -> (N, C, s, s) normalised, s = the training's image size."""
         images = plain(x.permute(0, 3, 1, 2), self.info["image_size"])
-        x = normalize(images, tuple(self.info["mean"]), tuple(self.info["std"]))
-        return x.contiguous(memory_format=torch.channels_last) if self._frozen else x
+        return normalize(images, tuple(self.info["mean"]), tuple(self.info["std"]))
 
 
 def load(directory: Path | str, device: str = "auto") -> Predictor:

@@ -1,4 +1,7 @@
-"""What computes a frozen encoder's features: onnxruntime or torch on a CPU, torch on a GPU."""
+"""What computes a pretrained encoder's features: onnxruntime or torch on a CPU, torch on a GPU.
+
+For `embed` (`features`) and for every reader of a saved model (`predict`).
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +51,13 @@ def of_encoder(train: Train, *, channels: int, kind: str, pretrained: bool = Tru
 
 
 def runtime(
-    encoder: nn.Module, *, image_size: int, channels: int, device: str, kind: str = "auto"
+    encoder: nn.Module,
+    *,
+    image_size: int,
+    channels: int,
+    device: str,
+    kind: str = "auto",
+    half: bool = True,
 ) -> Runtime:
     """A function from normalised images (n, C, S, S) float32 to features (n, D) float32.
 
@@ -58,7 +67,7 @@ def runtime(
 
     Args:
         encoder: in eval mode. image_size: S. channels: C. device: "cpu" or "cuda".
-        kind: `embed.runtime`.
+        kind: `embed.runtime`. half: bf16 on a GPU, where torch computes.
     """
     if device == "cpu" and kind != "torch":
         if package := onnx_graph.missing():
@@ -66,16 +75,16 @@ def runtime(
                 note(f"embed.runtime: {package} is not installed (pip install {package}); torch")
         elif converted := _converted(encoder, image_size, channels):
             return converted
-    return _torch(encoder, device)
+    return _torch(encoder, device, half)
 
 
-def _torch(encoder: nn.Module, device: str) -> Runtime:
+def _torch(encoder: nn.Module, device: str, half: bool) -> Runtime:
     on_device = encoder.to(device).to(memory_format=torch.channels_last)
 
     def features(x: Tensor) -> np.ndarray:
         x = x.to(device, memory_format=torch.channels_last)
-        half = torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
-        with torch.inference_mode(), half:
+        precision = torch.autocast(device, dtype=torch.bfloat16, enabled=half and device == "cuda")
+        with torch.inference_mode(), precision:
             return np.asarray(on_device(x).float().cpu())
 
     return features

@@ -10,14 +10,14 @@ clusters by number. numpy only.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtcc import json_file
-from vtcc.analysis.features import unit_rows
+from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.errors import VtccError
 
 if TYPE_CHECKING:
@@ -212,6 +212,15 @@ class Clusters:
                 f"{p.shape[1]}; they do not belong together"
             )
         base = p.argmax(axis=1) if base is None else base
+        row_bytes = 24 * (len(self.names) + 1) + 24 * h.shape[1]
+        blocks = list(row_blocks(len(p), row_bytes)) or [slice(0)]
+        parts = [self._applied(p[rows], h[rows], base[rows]) for rows in blocks]
+        arrays = [f.name for f in fields(Applied) if f.name != "names"]
+        whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+        return Applied(names=self.names, **whole)
+
+    def _applied(self, p: np.ndarray, h: np.ndarray, base: np.ndarray) -> Applied:
+        """`apply` of some rows, of which there may be none."""
         unit, ids = _unit(h), self.ids
         column = {k: i for i, k in enumerate(ids)} | {EXCLUDED: len(ids)}
         mass = np.zeros((len(p), len(ids) + 1), np.float64)

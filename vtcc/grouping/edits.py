@@ -28,7 +28,7 @@ class State:
         cluster: (N,) ids as they stand. moved: file -> id, for those moved by name.
         known: (N,) bool, whether the clusters are made of the image; None: all are.
         proposed: id -> files of the added images that may be a cluster.
-        next: id of the next new cluster, above all that these edits ever knew.
+        next: id of the next new cluster, above all that these edits ever knew, proposals included.
         unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
             are in them. seed: of that k-means.
     """
@@ -84,12 +84,12 @@ def read(path: Path, digest: str) -> list[dict[str, Any]]:
 
 
 def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
-    """Applies edits in order; new clusters are numbered on from the highest id.
+    """Applies edits in order; new clusters are numbered on from the highest id, proposed or not.
 
     Raises:
         VtccError: on the first edit that is not possible, with its number; nothing has changed.
     """
-    highest = max(*state.clusters.names, int(state.cluster.max()))
+    highest = max(*state.clusters.names, *state.proposed, int(state.cluster.max()))
     known = np.ones(len(state.cluster), bool) if state.known is None else state.known.copy()
     state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved), known=known)
     state.next, state.unseen, state.seed = highest + 1, frozenset(), seed
@@ -258,18 +258,19 @@ def _split(state: State, edit: dict[str, Any]) -> None:
 def _new(state: State, edit: dict[str, Any]) -> None:
     """A proposal becomes a cluster, in the model too.
 
-    Its number is the proposed one, or the next above all there are. Where the head's clusters of
-    its images have others too, the nearest of some centres of both says which of the two an image
-    belongs to. Images that are not named stay.
+    Its number is the proposed one, or the next where a cluster has that one already. Where the
+    head's clusters of its images have others too, the nearest of some centres of both says which of
+    the two an image belongs to. Images that are not named stay.
     """
     rows, name = _rows(state, edit["files"]), _text(edit["name"])
     wish = edit.get("cluster", state.next)
     if not isinstance(wish, int) or isinstance(wish, bool):
         raise _Refused(f"found cluster {wish!r}; allowed: a number")
-    if wish > max([state.next, *state.proposed]):
+    if wish not in state.proposed and wish != state.next:
         raise _Refused(f"found cluster {wish}, which is neither proposed nor the next number")
-    k = max(wish, state.next)
-    state.next = k + 1
+    # In older results a split may have taken the number of a proposal.
+    k = state.next if wish in state.clusters.names else wish
+    state.next = max(state.next, k + 1)
     assert state.known is not None
     unit = state.unit
     ours = _centres(unit[rows], state.seed)

@@ -88,9 +88,11 @@ def located(root: Path, names: Sequence[str]) -> dict[str, Path]:
     """
     files = {}
     for name in names:
-        file = root / name
+        # `..` of a folder that was moved leads nowhere.
+        file = Path(os.path.normpath(root / name))
         if "%" in name and not file.exists():
-            file = root / re.sub("%([89A-F][0-9A-F])", lambda m: chr(0xDC00 + int(m[1], 16)), name)
+            odd = re.sub("%([89A-F][0-9A-F])", lambda m: chr(0xDC00 + int(m[1], 16)), name)
+            file = Path(os.path.normpath(root / odd))
         files[name] = file
     return files
 

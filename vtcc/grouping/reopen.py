@@ -111,6 +111,17 @@ def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str
     )
 
 
+def now_in(cluster: np.ndarray) -> dict[str, int]:
+    """Where a proposal's images are: id -> how many, the most first; "-1": excluded.
+
+    Args:
+        cluster: (n,) ids.
+    """
+    ids, counts = np.unique(cluster, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {str(ids[i]): int(counts[i]) for i in order}
+
+
 @contextlib.contextmanager
 def rewriting(before: Opened) -> Iterator[Path]:
     """Yields a copy of the results without the folders by cluster; it takes their place.

@@ -3,7 +3,7 @@
 import base64
 import functools
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,16 +118,17 @@ def append_sprites(directory: Path, images: np.ndarray, tiles: int, side: int) -
     if not len(images):
         return
     per = COLUMNS * COLUMNS
-    first = tiles // per * per
-    row = np.arange(first, tiles)
-    if len(row):
-        before = sprite_reader(directory, np.arange(tiles), side)(row)
-        images = np.concatenate([before, np.stack([tile(x, side) for x in images])])
-    for start in range(0, len(images), per):
-        _save(directory, (first + start) // per, images[start : start + per], side)
+    number, there = divmod(tiles, per)
+    read = sprite_reader(directory, np.arange(tiles), side)
+    before = list(read(np.arange(tiles - there, tiles))) if there else []
+    start = 0
+    while start < len(images):
+        some = images[start : start + per - len(before)]
+        _save(directory, number, [*before, *some], side)
+        start, number, before = start + len(some), number + 1, []
 
 
-def _save(directory: Path, number: int, images: np.ndarray, side: int) -> None:
+def _save(directory: Path, number: int, images: Sequence[np.ndarray], side: int) -> None:
     # Not optimized: Pillow's buffer is too small for that where the images are noise.
     sprite(images, len(images), side, COLUMNS).save(
         directory / f"s{number}.jpg", "JPEG", quality=QUALITY, subsampling=0

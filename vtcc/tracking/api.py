@@ -107,6 +107,7 @@ class Served:
             inside = model.unwrap_python_model().predictor
         except (MlflowException, OSError, AttributeError) as error:
             raise VtccError(f"{self.uri}: could not be loaded ({store.reason(error)})") from error
+        inside.prepare()  # no request waits for that
         decoding = inside.decoding
         decoding["max_pixels"] = min(decoding["max_pixels"], self._settings.max_pixels)
         return model, version

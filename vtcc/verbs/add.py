@@ -12,6 +12,7 @@ def run(
     more: Sequence[Path],
     out: Path | None = None,
     *,
+    root: Path | None = None,
     allow_gone: bool = False,
     batch_size: int = 512,
 ) -> dict[str, Any]:
@@ -22,7 +23,9 @@ def run(
     Args:
         results: folder of the results. more: folders, searched through, and files.
         out: a new folder for the results; None: they take the place of the old ones.
-        allow_gone: take it that more than half of the images have gone.
+        root: where the folder of images is now, if it was moved; None: where it was, or where
+            `more` is, if that holds its files.
+        allow_gone: take it that more than half of the images have gone, or are unreadable now.
         batch_size: images per forward pass.
 
     Returns:
@@ -44,20 +47,18 @@ def run(
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     with reopen.opened(results, out) as before:
-        found = changes.find(more, before.summary, results)
-        there = len(before.summary["files"])
-        if 2 * len(found.gone) > there and not allow_gone:
-            raise VtccError(
-                f"{len(found.gone)} of {there} images are no longer where they were (first: "
-                f"{found.gone[0]!r}); is the disk there? --allow-gone if they have gone for good"
-            )
-        if not (found.to_read or found.gone):
+        found = changes.find(more, before.summary, results, root)
+        total = len(before.summary["files"])
+        _refuse_loss(found.gone, total, allow_gone)
+        if not (found.to_read or found.gone or found.moved):
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
             return summaries.headline(results) | {"addition": None}
         note(f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone")
         predictor = load_predictor(before.model)
         after = update.updated(before, found, predictor, batch_size=batch_size)
+        unread = [name for name in found.changed if name in after.images.errors]
+        _refuse_loss([*found.gone, *unread], total, allow_gone)
         made = record.of(after, found, began=began)
         after.summary["additions"] = [*after.summary.get("additions", []), made]
         with reopen.rewriting(before) as building:
@@ -66,3 +67,14 @@ def run(
             note(line)
         reopen.folders(before, assigned, after.summary)
     return summaries.headline(before.target) | {"addition": made}
+
+
+def _refuse_loss(lost: Sequence[str], total: int, allowed: bool) -> None:
+    """A disk that is not there, or fails, takes no rows away."""
+    from vtcc.errors import VtccError
+
+    if 2 * len(lost) > total and not allowed:
+        raise VtccError(
+            f"{len(lost)} of {total} images are gone or can no longer be read (first: "
+            f"{lost[0]!r}); is the disk there? --allow-gone if that is for good"
+        )

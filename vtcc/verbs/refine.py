@@ -29,9 +29,10 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
         wanted = changes.read(edits, result.digest(before.model))
+        row = {path: i for i, path in enumerate(embedding.paths)}
         state = changes.State(
             before.clusters,
-            {path: i for i, path in enumerate(embedding.paths)},
+            row,
             embedding.h,
             reopen.decided(before.clusters, embedding, before.moved).cluster,
             before.moved,
@@ -42,7 +43,9 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
         assert state.known is not None
         summary["moved"] = state.moved
         summary["proposals"] = [
-            p for p in summary.get("proposals", []) if p["id"] in state.proposed
+            p | {"now_in": reopen.now_in(state.cluster[[row[file] for file in p["files"]]])}
+            for p in summary.get("proposals", [])
+            if p["id"] in state.proposed
         ]
         measured = trust.after_edits(summary["trust"], state.clusters, len(embedding.paths))
         summary["trust"] = measured.to_dict()

@@ -10,8 +10,11 @@ from typing import Any
 from vtcc.data import folder
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
-from vtcc.grouping.intake import located
+from vtcc.grouping.intake import existing, located
 from vtcc.progress import note
+
+# Files that a folder that was moved is known by, and the share of them that must be there.
+SAMPLE, RECOGNISED = 200, 0.5
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Changes:
         files: name -> where it is, of new and changed ones.
         stamps: name -> `folder.stamp`, of all that were found.
         classes: name -> the sub-folder that is its class, where the given folder has classes.
+        root: the results' folder of images, where it is now. moved: whether it was elsewhere.
     """
 
     new: list[str]
@@ -31,6 +35,8 @@ class Changes:
     files: dict[str, Path]
     stamps: dict[str, str]
     classes: dict[str, str]
+    root: Path
+    moved: bool
 
     @property
     def to_read(self) -> list[str]:
@@ -38,23 +44,37 @@ class Changes:
         return [*self.new, *self.changed]
 
 
-def find(more: Sequence[Path], summary: dict[str, Any], results: Path) -> Changes:
+def find(
+    more: Sequence[Path], summary: dict[str, Any], results: Path, root: Path | None = None
+) -> Changes:
     """Compares files with what results say of them.
 
     A file outside the results' folder is called by its path from there, such as `../more/x.jpg`.
+    A folder that was moved is known by its files: at the same paths, of the same sizes.
 
     Args:
         more: folders, searched through, and files, whatever they are called.
         summary: of the results. results: their folder, which must not be searched.
+        root: where the results' folder of images is now; None: where it was, or where `more` is
+            or lies in, if it has the files that are no longer there.
 
     Raises:
-        VtccError: when a path is missing, cannot be read, or holds the results.
+        VtccError: when a path is missing, cannot be read, or holds the results; when images are
+            not in `root`, or are called by their path from a folder that moved without them.
     """
-    root = Path(summary["root"])
+    before = Path(summary["root"])
+    root = _root(before, more, summary, root)
+    moved = root != before
     listed, classes, searched = _listed(more, root, results)
     known = stamps_of(summary)
     places = located(root, summary["files"])
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
+    if moved:  # a copy has times of its own
+        here = {name: folder.stamp(file) for name, file in places.items()}
+        same = {
+            n: now for n, now in here.items() if now != "gone" and _size(now) == _size(known[n])
+        }
+        stamps, known = same | stamps, known | same
     new = [name for name in listed if name not in known]
     changed = [name for name in listed if known.get(name) and known[name] != stamps[name]]
     gone = [
@@ -72,7 +92,59 @@ def find(more: Sequence[Path], summary: dict[str, Any], results: Path) -> Change
         files={name: listed[name] for name in read},
         stamps=stamps,
         classes={name: classes[name] for name in read if name in classes},
+        root=root,
+        moved=moved,
     )
+
+
+def _root(before: Path, more: Sequence[Path], summary: dict[str, Any], given: Path | None) -> Path:
+    """Where the results' folder of images is now. Arguments as of `find`; before: where it was."""
+    inside = [(n, seen) for n, seen in stamps_of(summary).items() if not n.startswith("../")]
+    some = dict(inside[:: -(-len(inside) // SAMPLE) or 1])
+    if given is not None:
+        root = existing(given)
+        if root != before and not _held(root, some):
+            raise VtccError(
+                f"--root {given}: none of the results' images is there (one of them: "
+                f"{next(iter(some), '')!r}); give the folder that {before} has become"
+            )
+    elif _held(before, dict.fromkeys(some, "")) or not some:
+        return before
+    else:
+        tops = [path.resolve() for path in more if path.exists()]
+        homes = dict.fromkeys(home for top in tops for home in (top, *top.parents))
+        root = next((home for home in homes if _held(home, some) >= RECOGNISED), before)
+        if root == before:
+            note(
+                f"{before}: none of the results' images is there; if the folder was moved, say "
+                "where it is: --root FOLDER"
+            )
+    if root != before:
+        outside = [name for name in summary["files"] if name.startswith("../")]
+        for name, file in located(before, outside).items():
+            there = located(root, [name])[name]
+            if file.exists() and not there.exists():
+                raise VtccError(
+                    f"the images' folder {before} is now {root}, and {name!r}, whose name is its "
+                    f"path from there, was not moved along; move {file} to {there}"
+                )
+        note(f"the images' folder {before} is now {root}")
+    return root
+
+
+def _held(root: Path, stamps: dict[str, str]) -> float:
+    """The share of some files that are in a folder, of the size they had where that is known."""
+    seen = {name: folder.stamp(file) for name, file in located(root, list(stamps)).items()}
+    there = [
+        name
+        for name, stamp in stamps.items()
+        if seen[name] != "gone" and (not stamp or _size(stamp) == _size(seen[name]))
+    ]
+    return len(there) / max(len(stamps), 1)
+
+
+def _size(stamp: str) -> str:
+    return stamp.partition(" ")[0]
 
 
 def _listed(
@@ -85,7 +157,10 @@ def _listed(
     left_out: Counter[str] = Counter()
     for given in more:
         if not os.path.lexists(given):
-            raise VtccError(f"{given}: no such file or folder; give images to add")
+            raise VtccError(
+                f"{given}: no such file or folder; give "
+                + ("the folder it is now" if given.absolute() == root else "images to add")
+            )
         if not given.is_dir():
             file = given.parent.resolve() / given.name
             files[_name(file, root)] = file

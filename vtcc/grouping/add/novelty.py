@@ -6,6 +6,9 @@ old ones. Crowded: the nearest neighbours of an added image are added ones far m
 chance (the test of two samples by nearest neighbours, Schilling 1986, Henze 1988, for one image);
 it sees a new kind wherever it lies, and takes several of its images. Groups come from the second;
 docs/design.md has figures.
+
+Memory beside (N, d) float32: images are compared with at most twice `MOST_KNOWN` others, some rows
+at a time (`analysis.features.row_blocks`), and at most `MOST_LINKED` with each other (250 MB).
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtcc.analysis.features import subsample, unit_rows
+from vtcc.analysis.features import row_blocks, subsample, unit_rows
 
 NEIGHBORS = 5  # the distance to the fifth nearest decides what is far
 WITHIN = 0.95  # of the images that the clusters were made of are within the limit
@@ -24,7 +27,7 @@ APART = 0.6  # share of its cluster's images that are nearer to others than an i
 LEAST, PART, FAR = 5, 0.2, 0.2  # images of a group; of a middle cluster's size, or of them far away
 ROUNDS = 5  # in which groups take in what is beside them
 MOST_KNOWN, MOST_LINKED = 20_000, 4000  # images that are compared with, and that are grouped
-_BLOCK = 1024
+_PAIR_BYTES = 16  # a similarity, and the order of it
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def find(
         copies: (N,) bool, looks like an earlier image: many copies of one picture are no kind.
         seed: of subsamples.
     """
-    unit = unit_rows(h.astype(np.float32))
+    unit = unit_rows(h.astype(np.float32, copy=False))
     rows = np.flatnonzero(known)
     if len(rows) < 2 or not added.any():
         return Novelty(np.zeros(len(unit), np.float32), [])
@@ -154,8 +157,7 @@ def _neighbors(unit: np.ndarray, others: np.ndarray, k: int, own: np.ndarray) ->
         own: (n,) the row of `others` that is the image itself, -1 where none is.
     """
     found = np.empty((len(unit), k), np.int64)
-    for start in range(0, len(unit), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for part in row_blocks(len(unit), len(others) * _PAIR_BYTES):
         near = _similar(unit[part], others, own[part])
         best = np.argpartition(near, -k, axis=1)[:, -k:]
         order = np.argsort(-np.take_along_axis(near, best, axis=1), axis=1, kind="stable")
@@ -170,8 +172,7 @@ def _nearest(unit: np.ndarray, others: np.ndarray, k: int, own: np.ndarray) -> n
         own: as of `_neighbors`.
     """
     found = np.empty((len(unit), k), np.float32)
-    for start in range(0, len(unit), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for part in row_blocks(len(unit), len(others) * _PAIR_BYTES):
         near = np.partition(_similar(unit[part], others, own[part]), -k, axis=1)[:, -k:]
         found[part] = -np.sort(-near, axis=1)
     return found
@@ -225,8 +226,9 @@ def _grown(
         free = np.setdiff1d(candidates, np.concatenate(grown))
         if not len(free):
             break
-        near = np.stack([_beside(unit[free], unit[of]) for of in grown], axis=1)
-        joins = near.max(axis=1) > _beside(unit[free], reference)
+        some = unit[free]
+        near = np.stack([_beside(some, unit[of]) for of in grown], axis=1)
+        joins = near.max(axis=1) > _beside(some, reference)
         if not joins.any():
             break
         best = near.argmax(axis=1)

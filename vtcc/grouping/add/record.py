@@ -26,6 +26,7 @@ def of(after: Updated, found: Changes, *, began: float) -> dict[str, Any]:
         "changed": len(found.changed),
         "gone": len(found.gone),
         "unreadable": len(after.images.errors),
+        **({"root": str(found.root)} if found.moved else {}),
         "proposed": [p["id"] for p in after.summary["proposals"]],
         "drift": after.drift.to_dict(),
         "seconds": round(time.monotonic() - began, 1),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcc.analysis.features import unit_rows
+from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.data import duplicates
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, outputs, reopen
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TABLE = "assignments.parquet"  # of the three the one without rounding
 BESIDE = 3  # nearest images, in whose middle an added one is placed on the page's map
-BLOCK = 1024
+TILES = 256  # pictures that are drawn from the sprites at a time
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,15 @@ def updated(
 ) -> Updated:
     """Reads what is new or changed and puts it beside what stays.
 
+    Memory: a few arrays of (N, d) float32 and of (N, K); all else in blocks of 64 MB
+    (`analysis.features.row_blocks`) and of `TILES` pictures; pictures of the new ones on disk.
+
     Args:
         before: the results. found: what became of their files. predictor: their model.
         batch_size: images per forward pass.
 
     Raises:
-        VtccError: when the results are damaged, or none of several files can be read.
+        VtccError: when the results are damaged, or no image would be left.
     """
     old, side = before.embedding, int(before.summary["thumb"])
     table = {row.file: row for row in assignments.read(before.directory / TABLE)}
@@ -62,13 +65,9 @@ def updated(
             f"{before.directory / TABLE}: without {missing[0]!r}, which the embedding has; run "
             "`vtcc cluster` again"
         )
-    images = reading.read(found.files, predictor, side=side, batch_size=batch_size)
-    if found.to_read and not images.names:
-        name, why = next(iter(images.errors.items()))
-        raise VtccError(
-            f"not one readable image in {len(found.to_read)} files (first: {name!r}: {why}); the "
-            "results stay as they are"
-        )
+    images = reading.read(
+        found.files, predictor, side=side, batch_size=batch_size, room=before.target.parent
+    )
     left = set(found.gone) | set(found.changed)
     stays = np.array([path not in left for path in old.paths], bool)
     if not stays.any() and not images.names:
@@ -131,7 +130,7 @@ def _summary(
     stamps = {n: seen for n, seen in stamps_of(old).items() if n not in gone} | found.stamps
     summary["files"], summary["stamps"] = list(stamps), list(stamps.values())
     errors = {name: why for name, why in old["errors"].items() if name not in left}
-    summary["errors"] = errors | images.errors
+    summary["root"], summary["errors"] = str(found.root), errors | images.errors
     there = {p for p, stay in zip(before.embedding.paths, stays, strict=True) if stay}
     there |= set(images.names)
     summary["moved"] = {file: k for file, k in before.moved.items() if file in there}
@@ -154,8 +153,13 @@ def _embedding(
     base = old.p.argmax(axis=1) if old.base is None else old.base
     h = np.concatenate([old.h[stays], images.h])
     read = sprite_reader(before.directory / SPRITES, old.tile, before.summary["thumb"])
-    drawn = read(np.flatnonzero(stays)) if stays.any() else images.tiles[:0]
-    sketches = np.concatenate([reading.sketches(drawn), images.sketches])
+    sketches = np.empty((int(stays.sum()), *images.sketches.shape[1:]), np.float32)
+    rows = np.flatnonzero(stays)
+    by_file = np.argsort(old.tile[rows], kind="stable")
+    for start in range(0, len(rows), TILES):
+        some = by_file[start : start + TILES]
+        sketches[some] = reading.sketches(read(rows[some]))
+    sketches = np.concatenate([sketches, images.sketches])
     earlier = duplicates.nearest_earlier(sketches, 2)
     return outputs.Embedding(
         h=h,
@@ -180,9 +184,9 @@ def _placed(places: np.ndarray, unit: np.ndarray) -> np.ndarray:
     if not n:
         return np.zeros((len(unit), 2), np.float32)
     found = [places.astype(np.float32)]
-    for start in range(n, len(unit), BLOCK):
-        near = unit[start : start + BLOCK] @ unit[:n].T
-        k = min(BESIDE, n)
+    k = min(BESIDE, n)
+    for part in row_blocks(len(unit) - n, 12 * n):
+        near = unit[n:][part] @ unit[:n].T
         nearest = np.argpartition(near, -k, axis=1)[:, -k:]
         found.append(places[nearest].mean(axis=1).astype(np.float32))
     return np.concatenate(found)
@@ -245,20 +249,8 @@ def _proposals(
         if same:
             k = max(same, key=lambda k: len(earlier[k] & set(files)))
             earlier.pop(k)
-        else:
+        if not same or k in before.clusters.names:  # as older results may have it
             k, following = following, following + 1
-        clusters, counts = np.unique(applied.cluster[rows], return_counts=True)
-        proposals.append(
-            {
-                "id": k,
-                "name": f"cluster {k}",
-                "files": files,
-                "now_in": {
-                    str(j): int(n)
-                    for j, n in sorted(
-                        zip(clusters.tolist(), counts.tolist(), strict=True), key=lambda x: -x[1]
-                    )
-                },
-            }
-        )
+        now_in = reopen.now_in(applied.cluster[rows])
+        proposals.append({"id": k, "name": f"cluster {k}", "files": files, "now_in": now_in})
     return proposals

@@ -28,7 +28,7 @@ function apply() {
   cluster = D.cluster.slice();
   names = new Map(D.clusters.map(c => [c.id, c.name]));
   pending = new Map();
-  let next = D.cluster.reduce((a, b) => Math.max(a, b), Math.max(-1, ...names.keys())) + 1;
+  let next = D.cluster.reduce((a, b) => Math.max(a, b), Math.max(-1, ...names.keys(), ...D.proposals.map(p => p.id))) + 1;
   const move = (files, to) => { for (const f of files) { const i = rowOf.get(f); if (i !== undefined) cluster[i] = to; } };
   for (const e of edits) {
     if (e.do === "rename") names.set(e.cluster, e.name);
@@ -43,7 +43,7 @@ function apply() {
     else if (e.do === "exclude") { cluster.forEach((k, i) => { if (k === e.cluster) cluster[i] = EXCLUDED; }); names.delete(e.cluster); }
     else if (e.do === "exclude_files") move(e.files, EXCLUDED);
     else if (e.do === "move") move(e.files, e.to);
-    else if (e.do === "new") { next = Math.max(e.cluster, next); names.set(next, e.name); move(e.files, next++); }
+    else if (e.do === "new") { const id = names.has(e.cluster) ? next++ : e.cluster; names.set(id, e.name); move(e.files, id); }
   }
   const rows = new Map([...names.keys()].map(id => [id, []]));
   cluster.forEach((k, i) => rows.get(k)?.push(i));
@@ -345,7 +345,9 @@ function showProposals() {
 }
 function proposal(p) {
   const rows = p.files.map(f => rowOf.get(f)).filter(i => i !== undefined), name = make("input", { type: "text", value: p.name, "aria-label": "Name of the proposed cluster", maxlength: 100 });
-  const now = Object.entries(p.now_in).map(([k, n]) => `${n} in ${names.get(+k) ?? original.get(+k)?.name ?? "excluded"}`).join(", ");
+  const held = new Map();
+  for (const i of rows) held.set(cluster[i], (held.get(cluster[i]) || 0) + 1);
+  const now = [...held].sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} in ${names.get(k) ?? "excluded"}`).join(", ");
   return make("article", { class: "cluster proposal", "data-id": p.id }, make("div", { class: "head" }, make("h3", { class: "editable" }, name)),
     make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
     make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),
