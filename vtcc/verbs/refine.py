@@ -25,16 +25,19 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     from vtcc.grouping import edits as changes
     from vtcc.grouping import reopen, result, trust
     from vtcc.grouping import summary as summaries
+    from vtcc.grouping.edit_state import State
 
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
         wanted = changes.read(edits, result.digest(before.model))
-        state = changes.State(
+        base = embedding.base
+        state = State(
             before.clusters,
             {path: i for i, path in enumerate(embedding.paths)},
             embedding.h,
             reopen.decided(before.clusters, embedding, before.moved).cluster,
             before.moved,
+            base=embedding.p.argmax(axis=1) if base is None else base,
             known=embedding.known,
             proposed={p["id"]: p["files"] for p in summary.get("proposals", [])},
         )

@@ -13,7 +13,7 @@ from vtcc.grouping import assignments, outputs, reopen
 from vtcc.grouping.add import novelty, reading
 from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
-from vtcc.grouping.clusters import EXCLUDED, Applied
+from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import append_sprites, sprite_reader
 
@@ -84,7 +84,7 @@ def updated(
         embedding.h,
         embedding.known,
         candidates,
-        applied.cluster,
+        applied.anyway,
         copies=embedding.first != np.arange(len(now)),
         seed=int(summary["seed"]),
     )
@@ -216,7 +216,10 @@ def _as_before(applied: Applied, rows: list[assignments.Row]) -> Applied:
     nan = float("nan")
     return replace(
         applied,
-        cluster=put(applied.cluster, [_or(row.cluster, EXCLUDED) for row in rows]),
+        cluster=put(
+            applied.cluster,
+            [_or(row.cluster, UNCLUSTERED if row.nowhere else EXCLUDED) for row in rows],
+        ),
         confidence=put(applied.confidence, [row.confidence for row in rows]),
         second=put(applied.second, [_or(row.second, -1) for row in rows]),
         distance=put(applied.distance, [_or(row.distance, nan) for row in rows]),
