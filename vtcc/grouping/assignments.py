@@ -92,18 +92,10 @@ class Row:
 LEVEL = "level_"
 COLUMNS = ("file", "cluster", "confidence", "error")
 EVALUATED = ("path", "split", "cluster", "confidence")  # of evaluate, by the manifest's paths
-NAMED = (
-    "file",
-    "cluster",
-    "name",
-    "confidence",
-    "second",
-    "distance",
-    "outlier",
-    "novelty",
-    "novel",
-    "error",
-)  # of models that know their clusters' names, centres and limits
+# Of models that know their clusters' names, centres and limits; levels are between the two.
+_FIRST = ("file", "cluster", "name")
+_REST = ("confidence", "second", "distance", "outlier", "novelty", "novel", "error")
+NAMED = (*_FIRST, *_REST)
 
 
 _TEXTS, _FLAGS, _NUMBERS = ("file", "name", "error"), ("outlier", "novel"), ("cluster", "second")
@@ -114,7 +106,7 @@ def columns_of(clusters: Clusters | None) -> tuple[str, ...]:
     if clusters is None:
         return COLUMNS
     levels = [f"{LEVEL}{i}" for i in range(1, len(cuts(clusters.tree)) + 1)]
-    return (*NAMED[:3], *levels, *NAMED[3:])
+    return (*_FIRST, *levels, *_REST)
 
 
 class Table(Protocol):
@@ -181,10 +173,6 @@ def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
         raise VtccError(f"{out}: could not be written ({error.strerror or error})") from error
 
 
-def _record(row: Row, columns: Sequence[str]) -> dict[str, object]:
-    return {name: row.cell(name) for name in columns}
-
-
 class _Csv:
     def __init__(self, path: Path, columns: Sequence[str]):
         self._file = path.open("w", encoding="utf-8", newline="")
@@ -195,8 +183,7 @@ class _Csv:
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            record = _record(row, self._columns)
-            self._writer.writerow([_cell(name, value) for name, value in record.items()])
+            self._writer.writerow([_cell(name, row.cell(name)) for name in self._columns])
 
     def close(self) -> None:
         self._file.close()
@@ -214,7 +201,7 @@ class _Json:
         for row in rows:
             record = {
                 name: round(value, 6) if isinstance(value, float) else value
-                for name, value in _record(row, self._columns).items()
+                for name, value in ((name, row.cell(name)) for name in self._columns)
             }
             self._file.write(self._before + json.dumps(record, ensure_ascii=False))
             self._before = ",\n"
@@ -239,7 +226,7 @@ class _Parquet:
         self._writer = pq.ParquetWriter(str(path), self._schema)
 
     def write(self, rows: Sequence[Row]) -> None:
-        records = [_record(row, self._columns) for row in rows]
+        records = [{name: row.cell(name) for name in self._columns} for row in rows]
         self._writer.write_table(self._table.from_pylist(records, schema=self._schema))
 
     def close(self) -> None:
@@ -292,11 +279,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 
 
 def row_of(record: dict[str, Any]) -> Row:
-    """A row by its columns.
-
-    Raises:
-        KeyError, ValueError, TypeError: when it is none.
-    """
+    """A row by its columns; KeyError, ValueError or TypeError when it is none."""
     if missing := set(COLUMNS) - record.keys():
         raise KeyError(min(missing))
     levels = tuple(_value(name, record[name]) for name in record if name.startswith(LEVEL))

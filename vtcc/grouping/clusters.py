@@ -5,7 +5,7 @@ command line, Ray, the HTTP API, MLflow's pyfunc, `vtcc assess`, the estimator.
 
 A model that `vtcc cluster` made has `clusters.json` and `clusters.safetensors` beside its
 weights; `vtcc refine` rewrites them, the weights stay. A model without them speaks of its head's
-clusters by number. numpy only.
+clusters by number.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from vtcc.engine.predict import Prediction, Predictor
 
 FILE, ARRAYS = "clusters.json", "clusters.safetensors"
-# What images that are in no cluster have instead of its id: those put aside, and those that
-# belong nowhere.
+# Of images in no cluster, instead of its id: those put aside, and those that belong nowhere.
 EXCLUDED, UNCLUSTERED = -1, -2
 NO_CLUSTER = {EXCLUDED: "excluded", UNCLUSTERED: "unclustered"}
 
@@ -185,24 +184,6 @@ class Clusters:
             low, high = np.quantile(away, [0.25, 0.75])
             fences[k] = float(high + 1.5 * (high - low))
         return replace(self, centres=centres, fences=fences)
-
-    def limited(
-        self, h: np.ndarray, cluster: np.ndarray, at_most: float, *, unclustered: bool
-    ) -> "Clusters":
-        """These clusters with a limit of doubt: arguments as of `Means.limited`.
-
-        Where images are in no cluster for it, centres and fences are measured without them.
-        """
-        means = self.means.limited(h, cluster, at_most, unclustered=unclustered)
-        if not unclustered:
-            return replace(self, means=means)
-        doubt = means.doubt(means.distances(h), cluster)
-        rest = np.where(doubt > means.limit, UNCLUSTERED, cluster)
-        return replace(self, means=means).measured(h, rest)
-
-    def strict(self) -> "Clusters":
-        """These clusters without images that belong nowhere."""
-        return replace(self, means=replace(self.means, unclustered=True))
 
     @property
     def ids(self) -> list[int]:

@@ -69,8 +69,7 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
     measured = state.clusters.measured(state.h[state.known], state.cluster[state.known])
-    tree = levels.without(measured.tree, levels.leaves(measured.tree) - measured.names.keys())
-    tree = levels.completed(tree, measured.centres)
+    tree = levels.completed(levels.only(measured.tree, measured.names), measured.centres)
     state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *edits])
     return state
 

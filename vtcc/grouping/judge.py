@@ -1,5 +1,6 @@
 """Third step of `vtcc cluster`: final clusters, what they are worth, what simpler methods give."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,12 @@ def judge(prepared: Prepared, learned: Learned, options: Options) -> Judged:
         agreement = adjusted_rand_score(applied.cluster[method.rows], method.clusters)
         row = {"title": method.title, "agreement": float(agreement)}
         comparison.append(row | _scores(labels, method.clusters, method.rows))
-    clusters = clusters.limited(
-        model.h,
-        applied.cluster,
-        options.unclustered_at_most,
-        unclustered=options.unclustered,
-    )
-    applied = clusters.apply(model.p, model.h, base)
-    if options.unclustered:
+    at_most, unclustered = options.unclustered_at_most, options.unclustered
+    means = clusters.means.limited(model.h, applied.cluster, at_most, unclustered=unclustered)
+    clusters = replace(clusters, means=means)
+    if unclustered:  # centres and fences are those of the rest
+        clusters = clusters.measured(model.h, clusters.apply(model.p, model.h, base).cluster)
+        applied = clusters.apply(model.p, model.h, base)
         rest = np.flatnonzero(applied.cluster >= 0)
         row = {"title": "these clusters, without what belongs nowhere", "agreement": 1.0}
         comparison.insert(1, row | _scores(labels, applied.cluster[rest], rest))

@@ -57,10 +57,11 @@ def leaves(tree: Tree) -> set[int]:
     return {k for join in tree for k in join.left | join.right}
 
 
-def without(tree: Tree, gone: Collection[int]) -> Tree:
-    """The tree when some clusters have gone: what each was joined with takes its place."""
-    left = [Join(j.left - set(gone), j.right - set(gone), j.height) for j in tree]
-    return tuple(join for join in left if join.left and join.right)
+def only(tree: Tree, ids: Collection[int]) -> Tree:
+    """The tree of some of its clusters: what another was joined with takes its place."""
+    kept = frozenset(ids)
+    joins = [Join(join.left & kept, join.right & kept, join.height) for join in tree]
+    return tuple(join for join in joins if join.left and join.right)
 
 
 def attached(tree: Tree, k: int, beside: int, height: float) -> Tree:

@@ -59,8 +59,9 @@ class ClustersPage:
     Attributes:
         title: of the page. root: of the images, relative to the page, to show them in full.
         files: N names, shown as text whatever they hold.
-        cluster: (N,) ids, -1 for excluded, -2 for unclustered. confidence, distance: (N,). second: (N,) ids or -1.
-        outlier: (N,) bool. map: (N, 2). place: (N,) permutation: place of row i's tile.
+        cluster: (N,) ids, -1 for excluded, -2 for unclustered. confidence, distance: (N,).
+        second: (N,) ids or -1. outlier: (N,) bool. map: (N, 2).
+        place: (N,) permutation: place of row i's tile.
         thumb: side of a tile in pixels. clusters: what is shown of each. digest: of the model,
             for edits.
         trust, count, choices, baselines: as in summary.json; empty where there is nothing.

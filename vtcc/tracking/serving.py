@@ -36,8 +36,9 @@ class ClusterImages(PythonModel):
 
         Returns:
             A DataFrame with the rows of the input: `cluster` (int64; -1 for images of excluded
-            clusters and those that belong nowhere), its `name`, `confidence` (float64, the probability of that cluster) and
-            `probabilities` (list of K floats, by ascending cluster).
+            clusters and those that belong nowhere), its `name`, `confidence` (float64, the
+            probability of that cluster) and `probabilities` (list of K floats, by ascending
+            cluster).
 
         Raises:
             MlflowException: naming the first row that is no readable image (HTTP 400).

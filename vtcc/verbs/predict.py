@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,8 @@ def load(model: str, room: Path, device: str = "auto", *, unclustered: bool = Fa
                 f"--unclustered: {model} does not say what belongs nowhere: it was made by an "
                 "earlier vtcc; make it again, or leave the option out"
             )
-        predictor.clusters = predictor.clusters.strict()
+        means = replace(predictor.clusters.means, unclustered=True)
+        predictor.clusters = replace(predictor.clusters, means=means)
     return predictor
 
 

@@ -216,10 +216,7 @@ def _as_before(applied: Applied, rows: list[assignments.Row]) -> Applied:
     nan = float("nan")
     return replace(
         applied,
-        cluster=put(
-            applied.cluster,
-            [_or(row.cluster, UNCLUSTERED if row.nowhere else EXCLUDED) for row in rows],
-        ),
+        cluster=put(applied.cluster, [_id(row) for row in rows]),
         confidence=put(applied.confidence, [row.confidence for row in rows]),
         second=put(applied.second, [_or(row.second, -1) for row in rows]),
         distance=put(applied.distance, [_or(row.distance, nan) for row in rows]),
@@ -227,6 +224,10 @@ def _as_before(applied: Applied, rows: list[assignments.Row]) -> Applied:
         novelty=put(applied.novelty, [row.novelty for row in rows]),
         novel=put(applied.novel, [row.novel for row in rows]),
     )
+
+
+def _id(row: assignments.Row) -> int:
+    return _or(row.cluster, UNCLUSTERED if row.nowhere else EXCLUDED)
 
 
 def _or(value: Any, other: Any) -> Any:

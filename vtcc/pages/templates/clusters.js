@@ -123,7 +123,7 @@ function grouped() {
   const alive = living(), most = alive.length + 1;
   $("cut-label").hidden = most < 3;
   if (most < 3) opened = null;
-  if (opened) alive.forEach(j => { if (j.up && opened.has(j) && !opened.has(up(j, alive))) opened.delete(j); });
+  if (opened) for (const j of alive.slice().reverse()) { const above = up(j, alive); if (above && !opened.has(above)) opened.delete(j); }
   $("cut").max = most; $("cut").value = opened ? alive.filter(j => opened.has(j)).length + 1 : most;
   $("cut-shown").textContent = opened ? `${$("cut").value} of ${most}` : "none";
   $("levels").replaceChildren(...D.levels.map(n => make("option", { value: n })));
@@ -143,14 +143,13 @@ function grouping(g, of, largest) {
   const n = of.reduce((sum, c) => sum + c.size, 0), alive = living(), above = up(g.node, alive);
   const by = of.slice().sort((a, b) => b.size - a.size), title = by.slice(0, 3).map(c => c.name).join(", ") + (by.length > 3 ? ` and ${by.length - 3} more` : "");
   const turn = what => { what(); showClusters(); document.querySelector(`.group[data-of~="${of[0].id}"] summary`)?.focus(); };
-  const open = make("details", { class: "group", "data-of": of.map(c => c.id).join(" "), open: !folded.has(g.node), ontoggle: e => e.target.open ? folded.delete(g.node) : folded.add(g.node) },
+  return make("details", { class: "group", "data-of": of.map(c => c.id).join(" "), open: !folded.has(g.node), ontoggle: e => e.target.open ? folded.delete(g.node) : folded.add(g.node) },
     make("summary", {}, make("b", {}, title), ` · ${of.length} cluster${of.length === 1 ? "" : "s"} · ${counted(n)}, ${percent(n / N)}`),
     make("div", { class: "controls" },
       make("button", { class: "push divide", disabled: !alive.includes(g.node), onclick: () => turn(() => opened.add(g.node)) }, "Divide this group"),
       make("button", { class: "push join", disabled: !above, onclick: () => turn(() => opened.delete(above)) }, "Join with the nearest"),
       make("button", { class: "push merge", disabled: of.length < 2 || of.some(c => c.parts), onclick: () => merge(of.map(c => c.id)) }, "Merge this group")),
     make("div", { class: "cards" }, ...of.map(c => article(c, largest))));
-  return open;
 }
 $("cut").addEventListener("input", e => {
   const alive = living(), n = +e.target.value;
