@@ -318,7 +318,7 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
 
     estimator = ImageClusterer()
     estimator.predictor_ = verb.load(str(model), tmp_path)
-    estimator.embedding_ = np.zeros((1, estimator.predictor_.clusters.means.shape[1]))
+    estimator.embedding_ = np.zeros((1, estimator.predictor_.clusters.means.means.shape[1]))
     assert ["" if k < 0 else str(k) for k in estimator.predict(files)] == told
 
 

@@ -102,11 +102,13 @@ _TEXTS, _FLAGS, _NUMBERS = ("file", "name", "error"), ("outlier", "novel"), ("cl
 
 
 def columns_of(clusters: Clusters | None) -> tuple[str, ...]:
-    """The columns of what is assigned by a model's clusters; None where it knows none."""
-    if clusters is None:
-        return COLUMNS
-    levels = [f"{LEVEL}{i}" for i in range(1, len(cuts(clusters.tree)) + 1)]
-    return (*_FIRST, *levels, *_REST)
+    """The columns of what a model assigns, by its clusters; None where it knows none."""
+    return COLUMNS if clusters is None else named(len(cuts(clusters.tree)))
+
+
+def named(levels: int) -> tuple[str, ...]:
+    """The columns of what is assigned by clusters with so many levels."""
+    return (*_FIRST, *(f"{LEVEL}{i}" for i in range(1, levels + 1)), *_REST)
 
 
 class Table(Protocol):

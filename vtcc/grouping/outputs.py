@@ -11,7 +11,7 @@ import numpy as np
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
-from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.grouping.clusters import Applied
 from vtcc.progress import note
 
 EMBEDDING = "embedding.npz"
@@ -44,12 +44,12 @@ class Assigned:
         ]
 
 
-def tables(directory: Path, assigned: Assigned, clusters: Clusters) -> None:
+def tables(directory: Path, assigned: Assigned) -> None:
     """Writes assignments.csv, .parquet and .json with the same rows."""
     rows = assigned.rows()
     for suffix in assignments.SUFFIXES:
         out = directory / f"assignments{suffix}"
-        with assignments.writing(out, assignments.columns_of(clusters)) as table:
+        with assignments.writing(out, assignments.named(len(assigned.applied.groups))) as table:
             table.write(rows)
 
 

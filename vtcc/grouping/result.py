@@ -176,7 +176,7 @@ def finish(
         applied=applied,
         errors=summary["errors"],
     )
-    outputs.tables(directory, assigned, clusters)
+    outputs.tables(directory, assigned)
     summary["unclustered"] = nowhere = unclustered(applied, clusters)
     summary["clusters"] = [
         {
