@@ -176,8 +176,9 @@ def predict(
             return
         from vtcc.verbs import predict as verb
 
-        options = {"batch_size": batch_size, "unclustered": unclustered}
-        answer(verb.run(inputs, model=model, out=out, **options))
+        answer(
+            verb.run(inputs, model, out=out, batch_size=batch_size, unclustered=unclustered),
+        )
 
 
 @app.command()

@@ -253,7 +253,7 @@ class Clusters:
         Args:
             base: (N,) the head's clusters. h: (N, d) embeddings.
         """
-        ids = np.array(self.of_base)[base]
+        ids: np.ndarray = np.array(self.of_base)[base]
         for i, split in self.splits.items():
             of = np.flatnonzero(base == i)
             ids[of] = np.array(split.ids)[self._part(i, _unit(h[of]))]

@@ -144,10 +144,10 @@ def from_list(joins: Iterable[Sequence[float]]) -> Tree:
     group: dict[int, frozenset[int]] = {}
     tree = []
     for left, right, height in joins:
-        sides = [group.get(int(k), frozenset({int(k)})) for k in (left, right)]
-        if sides[0] & sides[1]:
+        a, b = (group.get(int(k), frozenset({int(k)})) for k in (left, right))
+        if a & b:
             raise ValueError(f"clusters {left} and {right} of the tree are joined twice")
-        tree.append(Join(*sides, float(height)))
-        ids = sides[0] | sides[1]
+        tree.append(Join(a, b, float(height)))
+        ids = a | b
         group |= dict.fromkeys(ids, ids)
     return tuple(tree)

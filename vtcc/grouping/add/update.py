@@ -227,7 +227,9 @@ def _as_before(applied: Applied, rows: list[assignments.Row]) -> Applied:
 
 
 def _id(row: assignments.Row) -> int:
-    return _or(row.cluster, UNCLUSTERED if row.nowhere else EXCLUDED)
+    if row.cluster is None:
+        return UNCLUSTERED if row.nowhere else EXCLUDED
+    return row.cluster
 
 
 def _or(value: Any, other: Any) -> Any:
