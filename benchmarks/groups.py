@@ -77,7 +77,7 @@ def case(prepared: Prepared, options: Options, K: int, seed: int, room: Path) ->
     options = replace(options, seed=seed)
     began = time.monotonic()
     learned = learn(part, options, room, deadline=began + 60 * options.minutes)
-    judged = judge(part, learned, seed=seed)
+    judged = judge(part, learned, options)
     scores = clustering_scores(part.labels or [], judged.applied.cluster) if K > 1 else {}
     trust, count = judged.trust, learned.count
     return {

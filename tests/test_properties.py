@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vtcc.analysis.metrics import clustering_scores
 from vtcc.engine.losses import cluster_loss, instance_loss
 from vtcc.errors import VtccError
-from vtcc.grouping import edits
+from vtcc.grouping import edits, levels
 from vtcc.grouping.clusters import EXCLUDED, Clusters
 
 QUICK = settings(max_examples=25, deadline=None)
@@ -109,6 +109,14 @@ def test_any_edits_in_any_order_leave_model_and_table_of_one_mind(wishes, seed):
         assert told.tolist() == after.cluster.tolist()
         assert set(after.cluster.tolist()) <= {*after.clusters.names, EXCLUDED}
         assert len(after.cluster) == len(before)
+        # One tree, over all clusters that have images.
+        tree, centres = after.clusters.tree, after.clusters.centres.keys()
+        leaves = levels.leaves(tree)
+        assert leaves <= after.clusters.names.keys()
+        assert centres <= leaves or len(centres) == 1
+        assert len(tree) == max(len(leaves) - 1, 0)
+        assert [join.height for join in tree] == sorted(join.height for join in tree)
+        assert levels.from_list(levels.to_list(tree)) == tree
     assert state.cluster.tolist() == before.tolist()
     if possible:
         assert edits.apply(state, possible).cluster.tolist() == last.cluster.tolist()

@@ -164,7 +164,8 @@ def test_a_proposal_becomes_a_cluster_that_the_model_knows(state):
     assert after.known.all()
     assert after.proposed == {}
     assert 9 in after.clusters.centres
-    assert len(after.clusters.means) == len(before.means) + 1
+    assert len(after.clusters.means.means) == len(before.means.means) + 1
+    assert after.clusters.means.owners[-1] == {9}
     assert not after.clusters.apply(state.p, state.h).novel[70:].any()
     again = edits.apply(after, [{"do": "split", "cluster": 9, "into": 2}])
     assert set(again.cluster[70:].tolist()) == {9, 10}

@@ -1,5 +1,6 @@
 """Results as `vtcc cluster` writes them, of a toy model that needs no training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,12 @@ def teach(predictor: predict.Predictor, pixels: np.ndarray, kinds: np.ndarray) -
     head[-1].bias[3] = -1000
 
 
-def write(root: Path, results: Path) -> None:
-    """Results of the images in `root`, a cluster for each kind and one that is empty."""
+def write(root: Path, results: Path, unclustered: float = 0) -> None:
+    """Results of the images in `root`, a cluster for each kind and one that is empty.
+
+    Args:
+        unclustered: share of the images that belong nowhere at most; their limit is as low as that.
+    """
     model = toy.model(results / result.MODEL, 0)
     predictor = predict.load(model, "cpu")
     names = sorted(p.name for p in root.iterdir())
@@ -75,6 +80,13 @@ def write(root: Path, results: Path) -> None:
     checkpoint.save_model(model, predictor.model, predictor.info)
     found = predictor.predict(pixels)
     clusters = Clusters.fit(found.probabilities, found.embedding)
+    if unclustered:
+        doubt = clusters.means.doubt(
+            clusters.means.distances(found.embedding), found.probabilities.argmax(axis=1)
+        )
+        limit = float(np.quantile(doubt, 1 - unclustered, method="higher"))
+        means = replace(clusters.means, limit=limit, unclustered=True)
+        clusters = replace(clusters, means=means)
     clusters.write(model)
     applied = clusters.apply(found.probabilities, found.embedding)
     place = thumbnails.places(applied.cluster, applied.confidence)
@@ -82,7 +94,7 @@ def write(root: Path, results: Path) -> None:
     embedding = outputs.Embedding(
         h=found.embedding,
         p=found.probabilities,
-        base=applied.cluster.astype(np.int32),
+        base=found.probabilities.argmax(axis=1).astype(np.int32),
         map=np.random.default_rng(0).random((len(names), 2)).astype(np.float32),
         tile=place,
         first=np.arange(len(names)),

@@ -1,5 +1,6 @@
 """The page of `vtcc cluster`: sprites, data inside, and, in a browser, 20,000 images."""
 
+import base64
 import json
 import os
 import re
@@ -403,3 +404,79 @@ def test_a_proposal_is_confirmed_in_the_page(tmp_path):
     assert shown["drift"] == "look here: <b>twelve</b>"
     assert shown["list"] == 'make 12 added images the cluster "sevens"'
     assert shown["declined"] == [{"do": "decline", "cluster": 6}]
+
+
+GROUPED = """(() => {
+  const q = s => document.querySelector(s), all = s => [...document.querySelectorAll(s)];
+  const slide = n => { q('#cut').value = n; q('#cut').dispatchEvent(new Event('input')); };
+  const groups = () => all('.group').map(g => g.dataset.of);
+  const out = {none: groups(), shown: q('#cut-shown').textContent, max: +q('#cut').max};
+  slide(2); out.two = groups(); out.heads = all('.group > summary').map(e => e.textContent);
+  q('.group .divide').click(); out.divided = groups(); out.value = +q('#cut').value;
+  out.focus = document.activeElement.tagName;
+  q('.group .join').click(); out.joined = groups();
+  q('.group .merge').click(); out.edits = JSON.parse(vtcc.exported()).edits;
+  out.merged = groups(); out.articles = all('.group article').length;
+  out.nowhere = q('#nowhere .head p').textContent; q('#nowhere button.push').click();
+  out.listed = vtcc.state().shown;
+  q('#undo').click(); slide(99); out.flat = groups(); out.cards = all('#clusters > article').length;
+  return JSON.stringify(out);
+})()"""
+
+
+def with_tree(given):
+    """A page with a tree over its four clusters, whose last five images belong nowhere."""
+    cluster = given.cluster.copy()
+    cluster[-5:] = -2
+    tree = [(0, 3, 0.1), (1, 2, 0.2), (0, 1, 0.5)]
+    nowhere = {"images": 5, "share": 5 / 120, "limit": 0.9}
+    return replace(given, cluster=cluster, tree=tree, levels=[2], unclustered=nowhere)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1200, 390])
+def test_groups_open_and_close_in_the_page(tmp_path, width):
+    given = with_tree(page(120, 4))
+    pixels = np.zeros((120, 16, 16, 1), np.uint8)
+    thumbnails.write_sprites(tmp_path / "report", lambda rows: pixels[rows], given.place)
+    write(tmp_path, given)
+    sizes = np.bincount(given.cluster[given.cluster >= 0])
+    order = sorted(range(4), key=lambda k: (-sizes[k], k))
+
+    def of(*ids):
+        return " ".join(str(k) for k in order if k in ids)
+
+    shots = Path(os.environ.get("VTCC_SCREENSHOTS", tmp_path / "shots"))
+    with Browser(shots, width, 900) as browser:
+        phone = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser._call("Emulation.setDeviceMetricsOverride", **phone)
+        browser.look(f"file://{tmp_path}/report.html", "page", ("Most typical",))
+        shown = json.loads(browser.evaluate(GROUPED))
+        browser.evaluate("document.querySelector('#cut').value = 2")
+        browser.evaluate("document.querySelector('#cut').dispatchEvent(new Event('input'))")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        browser.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
+        browser.evaluate("document.getElementById('clusters-section').scrollIntoView()")
+        picture = browser._call("Page.captureScreenshot")["data"]
+        (shots / f"groups-{width}.png").write_bytes(base64.b64decode(picture))
+    assert (shown["none"], shown["shown"], shown["max"]) == ([], "none", 4)
+    assert shown["two"] == [of(0, 3), of(1, 2)]
+    n = int(sizes[0] + sizes[3])
+    assert shown["heads"][0].endswith(f" · 2 clusters · {n} images, {int(n / 1.2 + 0.5)} %")
+    assert shown["divided"] == ["0", "3", of(1, 2)]
+    assert (shown["value"], shown["focus"]) == (3, "SUMMARY")
+    assert shown["joined"] == shown["two"]
+    into = 0 if sizes[0] >= sizes[3] else 3
+    assert shown["edits"] == [{"do": "merge", "clusters": [0, 3], "into": into}]
+    assert (shown["merged"], shown["articles"]) == ([str(into), of(1, 2)], 3)
+    assert (shown["nowhere"], shown["listed"]) == ("5 images, 4.2 %", 5)
+    assert (shown["flat"], shown["cards"]) == ([], 4)
+
+
+def test_the_tree_and_what_belongs_nowhere_are_in_the_page(tmp_path):
+    given = with_tree(page(120, 4))
+    found = data_of(tmp_path, given)
+    assert found["tree"] == [list(join) for join in given.tree]
+    assert (found["levels"], found["cluster"][-1]) == ([2], -2)
+    assert found["unclustered"]["limit"] == 0.9
+    assert data_of(tmp_path / "plain", page(60, 4))["unclustered"] is None

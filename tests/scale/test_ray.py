@@ -61,7 +61,9 @@ def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path, monkey
     out = tmp_path / "many.csv"
     parts = tmp_path / "many.csv.parts"
     asked = ([photos], str(model))
-    scaled._plan(parts, [photos], model, 20, ["file", "cluster", "confidence", "error"])
+    columns = ["file", "cluster", "confidence", "error"]
+    plan = {"shard": 20, "columns": columns, "unclustered": False}
+    scaled._plan(parts, [photos], model, plan)
     assert sorted(p.name for p in parts.iterdir()) == [
         *(f"files-{i:06d}.json" for i in range(3)),
         "plan.json",

@@ -259,6 +259,7 @@ def refined(directory, photos):
         of_base=tuple(of_base),
         splits={int(used[0]): halves},
         names={0: "rest", 5: "first", 6: "second"},
+        tree=(),
     )
     known = known.measured(
         found.embedding, known.apply(found.probabilities, found.embedding).cluster
@@ -272,7 +273,6 @@ def refined(directory, photos):
 
 def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, monkeypatch):
     """Command line, pyfunc, assess, Ray's worker and the estimator: one function decides."""
-    from vtcc.grouping import assignments
     from vtcc.grouping.estimator import ImageClusterer
     from vtcc.scale import ray
     from vtcc.tracking.serving import ClusterImages
@@ -311,14 +311,14 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
     assert logged.args[:2] == (str(model), "my toys")
 
     parts = tmp_path / "parts"
-    ray._plan(parts, [photos], model, 64, list(assignments.NAMED))
+    ray._plan(parts, [photos], model, {"shard": 64})
     ray.Shards(str(parts), str(model), 512)({"shard": np.array([0])})
     made = pd.read_parquet(ray._part(parts, 0))
     assert ["" if pd.isna(k) else str(int(k)) for k in made["cluster"]] == told
 
     estimator = ImageClusterer()
     estimator.predictor_ = verb.load(str(model), tmp_path)
-    estimator.embedding_ = np.zeros((1, estimator.predictor_.clusters.means.shape[1]))
+    estimator.embedding_ = np.zeros((1, estimator.predictor_.clusters.means.means.shape[1]))
     assert ["" if k < 0 else str(k) for k in estimator.predict(files)] == told
 
 

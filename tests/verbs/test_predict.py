@@ -66,7 +66,8 @@ def test_folder_gives_what_the_engine_gives(photos, model, place, batch_size):
     rows = read(place / "out.csv")
     used = sorted({int(row["cluster"]) for row in rows})
     assert answer == {
-        "out": str(place / "out.csv"), "images": 12, "unreadable": 0, "clusters": used,
+        "out": str(place / "out.csv"), "images": 12, "unreadable": 0, "unclustered": 0,
+        "clusters": used,
     }  # fmt: skip
     want = expected(photos, model)
     assert {row["file"] for row in rows} == set(want)

@@ -30,6 +30,12 @@ def cluster(
         str, typer.Option(help="links or copies: a folder of images for each cluster.")
     ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Finished results.")] = False,
+    unclustered: Annotated[
+        bool, typer.Option("--unclustered", help="Images that belong nowhere get no cluster.")
+    ] = False,
+    unclustered_at_most: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of all images; 0.2 unless given.")
+    ] = None,
     encoder: Annotated[
         str,
         typer.Option(
@@ -75,6 +81,8 @@ def cluster(
         seed=seed,
         folders=folders,
         overwrite=overwrite,
+        unclustered=unclustered,
+        unclustered_at_most=unclustered_at_most,
     )
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         answer(verb.run(options))
@@ -135,6 +143,13 @@ def predict(
         str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
     ] = "models/model",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
+    unclustered: Annotated[
+        bool,
+        typer.Option(
+            "--unclustered",
+            help="Images that belong nowhere get no cluster; so it is where the model was made so.",
+        ),
+    ] = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
     ] = False,
@@ -160,12 +175,15 @@ def predict(
                     shard=shard or scaled.SHARD,
                     workers=workers,
                     address=ray_address,
+                    unclustered=unclustered,
                 )
             )
             return
         from vtcc.verbs import predict as verb
 
-        answer(verb.run(inputs, model=model, out=out, batch_size=batch_size))
+        answer(
+            verb.run(inputs, model, out=out, batch_size=batch_size, unclustered=unclustered),
+        )
 
 
 @app.command()

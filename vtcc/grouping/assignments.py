@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from vtcc.atomic import atomic_file, sole_writer
 from vtcc.data.spreadsheet import path_cell, path_of, text_cell
 from vtcc.errors import VtccError
-from vtcc.grouping.clusters import Applied
+from vtcc.grouping.clusters import NO_CLUSTER, UNCLUSTERED, Applied, Clusters
+from vtcc.grouping.levels import cuts
 
 SUFFIXES = (".csv", ".parquet", ".json")
 
@@ -27,13 +28,14 @@ class Row:
     """One file's answer.
 
     Attributes:
-        file: its path. cluster: None when it could not be read, or is excluded.
+        file: its path. cluster: None when it could not be read, is excluded or belongs nowhere.
         confidence: 0-1, or None. error: why it could not be read; empty otherwise.
-        name: of the cluster. second: the next most probable cluster, or None.
+        name: of the cluster, or why it is in none. second: the next most probable cluster, or None.
         distance: cosine distance of the embedding to the cluster's centre, 0-2.
         outlier: farther from the centre than the cluster's own images are.
         novelty: how unlike anything seen in training, the limit being 1. novel: above it.
         split: train or holdout, where a data set was split.
+        levels: of each level, the coarsest first, the smallest id of the cluster's group.
     """
 
     file: str
@@ -47,6 +49,12 @@ class Row:
     novelty: float | None = None
     novel: bool | None = None
     split: str = ""
+    levels: tuple[int | None, ...] = ()
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether it belongs nowhere."""
+        return self.cluster is None and self.name == NO_CLUSTER[UNCLUSTERED]
 
     @property
     def path(self) -> str:
@@ -68,28 +76,39 @@ class Row:
             outlier=bool(applied.outlier[i]),
             novelty=float(applied.novelty[i]),
             novel=bool(applied.novel[i]),
+            levels=tuple(group.get(cluster) for group in applied.groups),
         )
 
+    def cell(self, column: str) -> object:
+        """What the row has in a column."""
+        if not column.startswith(LEVEL):
+            return getattr(self, column)
+        place = int(column.removeprefix(LEVEL)) - 1
+        return self.levels[place] if place < len(self.levels) else None
 
-# Every table has some of these, in this order:
-# file (or path), split, cluster, name, confidence, second, distance, outlier, novelty, novel, error
+
+# Every table has some of these, in this order: file (or path), split, cluster, name, level_1, ...,
+# confidence, second, distance, outlier, novelty, novel, error
+LEVEL = "level_"
 COLUMNS = ("file", "cluster", "confidence", "error")
 EVALUATED = ("path", "split", "cluster", "confidence")  # of evaluate, by the manifest's paths
-NAMED = (
-    "file",
-    "cluster",
-    "name",
-    "confidence",
-    "second",
-    "distance",
-    "outlier",
-    "novelty",
-    "novel",
-    "error",
-)  # of models that know their clusters' names, centres and limits
+# Of models that know their clusters' names, centres and limits; levels are between the two.
+_FIRST = ("file", "cluster", "name")
+_REST = ("confidence", "second", "distance", "outlier", "novelty", "novel", "error")
+NAMED = (*_FIRST, *_REST)
 
 
 _TEXTS, _FLAGS, _NUMBERS = ("file", "name", "error"), ("outlier", "novel"), ("cluster", "second")
+
+
+def columns_of(clusters: Clusters | None) -> tuple[str, ...]:
+    """The columns of what a model assigns, by its clusters; None where it knows none."""
+    return COLUMNS if clusters is None else named(len(cuts(clusters.tree)))
+
+
+def named(levels: int) -> tuple[str, ...]:
+    """The columns of what is assigned by clusters with so many levels."""
+    return (*_FIRST, *(f"{LEVEL}{i}" for i in range(1, levels + 1)), *_REST)
 
 
 class Table(Protocol):
@@ -156,10 +175,6 @@ def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
         raise VtccError(f"{out}: could not be written ({error.strerror or error})") from error
 
 
-def _record(row: Row, columns: Sequence[str]) -> dict[str, object]:
-    return {name: getattr(row, name) for name in columns}
-
-
 class _Csv:
     def __init__(self, path: Path, columns: Sequence[str]):
         self._file = path.open("w", encoding="utf-8", newline="")
@@ -170,8 +185,7 @@ class _Csv:
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            record = _record(row, self._columns)
-            self._writer.writerow([_cell(name, value) for name, value in record.items()])
+            self._writer.writerow([_cell(name, row.cell(name)) for name in self._columns])
 
     def close(self) -> None:
         self._file.close()
@@ -189,7 +203,7 @@ class _Json:
         for row in rows:
             record = {
                 name: round(value, 6) if isinstance(value, float) else value
-                for name, value in _record(row, self._columns).items()
+                for name, value in ((name, row.cell(name)) for name in self._columns)
             }
             self._file.write(self._before + json.dumps(record, ensure_ascii=False))
             self._before = ",\n"
@@ -204,7 +218,8 @@ class _Parquet:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds = dict.fromkeys(_NUMBERS, pa.int64())
+        levels = [name for name in columns if name.startswith(LEVEL)]
+        kinds = dict.fromkeys((*_NUMBERS, *levels), pa.int64())
         kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
         kinds |= dict.fromkeys(_FLAGS, pa.bool_())
         self._columns = columns
@@ -213,7 +228,7 @@ class _Parquet:
         self._writer = pq.ParquetWriter(str(path), self._schema)
 
     def write(self, rows: Sequence[Row]) -> None:
-        records = [_record(row, self._columns) for row in rows]
+        records = [{name: row.cell(name) for name in self._columns} for row in rows]
         self._writer.write_table(self._table.from_pylist(records, schema=self._schema))
 
     def close(self) -> None:
@@ -237,7 +252,7 @@ def read(file: Path) -> list[Row]:
         VtccError: when it is no such table.
     """
     try:
-        return [_row(record) for record in _READERS[file.suffix.lower()](file)]
+        return [row_of(record) for record in _READERS[file.suffix.lower()](file)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error
 
@@ -265,10 +280,13 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def _row(record: dict[str, Any]) -> Row:
+def row_of(record: dict[str, Any]) -> Row:
+    """A row by its columns; KeyError, ValueError or TypeError when it is none."""
     if missing := set(COLUMNS) - record.keys():
         raise KeyError(min(missing))
-    return Row(**{name: _value(name, record[name]) for name in NAMED if name in record})
+    levels = tuple(_value(name, record[name]) for name in record if name.startswith(LEVEL))
+    cells = {name: _value(name, record[name]) for name in NAMED if name in record}
+    return Row(**cells, levels=levels)
 
 
 def _value(column: str, value: Any) -> Any:
@@ -279,4 +297,4 @@ def _value(column: str, value: Any) -> Any:
         return None
     if column in _FLAGS:
         return value if isinstance(value, bool) else str(value).lower() == "true"
-    return int(value) if column in _NUMBERS else float(value)
+    return int(value) if column in _NUMBERS or column.startswith(LEVEL) else float(value)

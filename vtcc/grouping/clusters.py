@@ -5,10 +5,9 @@ command line, Ray, the HTTP API, MLflow's pyfunc, `vtcc assess`, the estimator.
 
 A model that `vtcc cluster` made has `clusters.json` and `clusters.safetensors` beside its
 weights; `vtcc refine` rewrites them, the weights stay. A model without them speaks of its head's
-clusters by number. numpy only.
+clusters by number.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcc import json_file
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.errors import VtccError
+from vtcc.grouping import levels
+from vtcc.grouping.means import Means
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Prediction, Predictor
 
 FILE, ARRAYS = "clusters.json", "clusters.safetensors"
-FORMAT = 1
-EXCLUDED, EXCLUDED_NAME = -1, "excluded"
-NOVEL = 0.99  # share of the training images below the threshold of novelty
-RIDGE = 0.01  # of the covariance's mean variance, added so that it can be inverted
+# Of images in no cluster, instead of its id: those put aside, and those that belong nowhere.
+EXCLUDED, UNCLUSTERED = -1, -2
+NO_CLUSTER = {EXCLUDED: "excluded", UNCLUSTERED: "unclustered"}
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,11 @@ class Applied:
     """What the clusters say of N images.
 
     Attributes:
-        cluster: (N,) int64 ids, -1 for images of excluded clusters.
-        confidence: (N,) float32, the probability of that cluster, 0-1.
-        second: (N,) int64, the next most probable id; -1 where there is none.
+        cluster: (N,) int64 ids, -1 for images of excluded clusters, -2 for those that belong
+            nowhere.
+        confidence: (N,) float32, the probability of that cluster, 0-1; where an image belongs
+            nowhere, of the one it would be in.
+        second: (N,) int64, the next most probable id, or the one it would be in; -1 for none.
         distance: (N,) float32, cosine distance of the embedding to the cluster's centre, 0-2.
         outlier: (N,) bool, farther from the centre than Tukey's fence of the cluster.
         novel: (N,) bool, unlike anything seen in training.
@@ -46,6 +47,7 @@ class Applied:
         names: id -> name, of all clusters, empty ones too.
         shares: (N, K) float32, the probability of each id of `names`, ascending; what goes to
             excluded clusters is in none.
+        groups: of each level, the coarsest first: id -> the smallest id of its group.
     """
 
     cluster: np.ndarray
@@ -57,10 +59,16 @@ class Applied:
     novelty: np.ndarray
     names: dict[int, str]
     shares: np.ndarray
+    groups: tuple[dict[int, int], ...] = ()
+
+    @property
+    def anyway(self) -> np.ndarray:
+        """(N,) as `cluster`, with the ids of the clusters that unclustered images would be in."""
+        return np.where(self.cluster == UNCLUSTERED, self.second, self.cluster)
 
     def name(self, row: int) -> str:
-        """The name of an image's cluster."""
-        return self.names.get(int(self.cluster[row]), EXCLUDED_NAME)
+        """The name of an image's cluster, or why it is in none."""
+        return (NO_CLUSTER | self.names)[int(self.cluster[row])]
 
 
 def load_predictor(directory: Path, device: str = "auto") -> "Predictor":
@@ -127,9 +135,9 @@ class Clusters:
         splits: the head's cluster -> how it is split; these win over `of_base`.
         centres: id -> (d,) float32 unit mean embedding of the training images.
         fences: id -> cosine distance above which an image is an outlier.
-        means: (m, d) float32, mean embeddings for novelty, one per trained cluster.
-        precision: (d, d) float32, the inverse of their shared covariance.
-        threshold: Mahalanobis distance above which an image is novel.
+        means: what novelty and doubt are measured by.
+        tree: over the clusters that have images.
+        edits: that were applied since.
     """
 
     names: dict[int, str]
@@ -137,9 +145,8 @@ class Clusters:
     splits: dict[int, Split]
     centres: dict[int, np.ndarray]
     fences: dict[int, float]
-    means: np.ndarray
-    precision: np.ndarray
-    threshold: float
+    means: Means
+    tree: levels.Tree = ()
     edits: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -150,24 +157,15 @@ class Clusters:
             p: (N, K) probabilities. h: (N, d) embeddings. names: K; default "cluster 3".
         """
         K, cluster = p.shape[1], p.argmax(axis=1)
-        used = np.unique(cluster)
-        means = np.stack([h[cluster == k].mean(axis=0) for k in used]).astype(np.float64)
-        rest = h - means[np.searchsorted(used, cluster)]
-        covariance = rest.T @ rest / max(len(rest) - len(used), 1)
-        ridge = max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-12)
-        precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
-        found = cls(
+        fitted = cls(
             names={k: names[k] if names else f"cluster {k}" for k in range(K)},
             of_base=tuple(range(K)),
             splits={},
             centres={},
             fences={},
-            means=means.astype(np.float32),
-            precision=precision.astype(np.float32),
-            threshold=np.inf,
-        )
-        threshold = max(float(np.quantile(found._novelty(h), NOVEL)), 1e-9)
-        return replace(found, threshold=threshold).measured(h, cluster)
+            means=Means.fit(h, cluster),
+        ).measured(h, cluster)
+        return replace(fitted, tree=levels.grown(fitted.centres))
 
     def measured(self, h: np.ndarray, cluster: np.ndarray) -> "Clusters":
         """These clusters with centres and fences of the images assigned to them.
@@ -215,9 +213,9 @@ class Clusters:
         row_bytes = 24 * (len(self.names) + 1) + 24 * h.shape[1]
         blocks = list(row_blocks(len(p), row_bytes)) or [slice(0)]
         parts = [self._applied(p[rows], h[rows], base[rows]) for rows in blocks]
-        arrays = [f.name for f in fields(Applied) if f.name != "names"]
+        arrays = [f.name for f in fields(Applied) if f.name not in ("names", "groups")]
         whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
-        return Applied(names=self.names, **whole)
+        return Applied(names=self.names, groups=levels.of(self.tree), **whole)
 
     def _applied(self, p: np.ndarray, h: np.ndarray, base: np.ndarray) -> Applied:
         """`apply` of some rows, of which there may be none."""
@@ -226,12 +224,9 @@ class Clusters:
         mass = np.zeros((len(p), len(ids) + 1), np.float64)
         own, every = np.zeros(len(p), np.int64), np.arange(len(p))
         for i, k in enumerate(self.of_base):
+            where = np.full(len(p), column[k])
             if i in self.splits:
-                split = self.splits[i]
-                nearest = (unit @ split.centres.T).argmax(axis=1)
-                where = np.array([column[j] for j in split.ids])[nearest]
-            else:
-                where = np.full(len(p), column[k])
+                where = np.array([column[j] for j in self.splits[i].ids])[self._part(i, unit)]
             mass[every, where] += p[:, i]
             own[base == i] = where[base == i]
         confidence = mass[every, own]
@@ -241,9 +236,13 @@ class Clusters:
         number = np.array([*ids, EXCLUDED])
         cluster = number[order[:, 0]]
         second = number[_second(order, len(ids))] if len(ids) > 1 else np.full(len(p), -1)
+        away = self.means.distances(h)
+        if self.means.unclustered:
+            nowhere = self.means.doubt(away, cluster) > self.means.limit
+            second[nowhere], cluster[nowhere] = cluster[nowhere], UNCLUSTERED
         distance = self.distances(h, cluster)
         fence = np.array([self.fences.get(int(k), np.inf) for k in cluster])
-        novelty = self._novelty(h) / self.threshold
+        novelty = away.min(axis=1) / self.means.threshold
         return Applied(
             cluster=cluster.astype(np.int64),
             confidence=confidence.clip(0, 1).astype(np.float32),
@@ -254,7 +253,25 @@ class Clusters:
             novelty=novelty.astype(np.float32),
             names=self.names,
             shares=mass[:, : len(ids)].astype(np.float32),
+            groups=levels.of(self.tree),
         )
+
+    def placed(self, base: np.ndarray, h: np.ndarray) -> np.ndarray:
+        """(N,) final ids of images by the head's clusters of them, whatever their doubt.
+
+        Args:
+            base: (N,) the head's clusters. h: (N, d) embeddings.
+        """
+        ids: np.ndarray = np.array(self.of_base)[base]
+        for i, split in self.splits.items():
+            of = np.flatnonzero(base == i)
+            ids[of] = np.array(split.ids)[self._part(i, _unit(h[of]))]
+        return ids
+
+    def _part(self, base: int, unit: np.ndarray) -> np.ndarray:
+        """(N,) the parts of a split cluster of the head that (N, d) unit rows are nearest to."""
+        part: np.ndarray = (unit @ self.splits[base].centres.T).argmax(axis=1)
+        return part
 
     def distances(self, h: np.ndarray, cluster: np.ndarray) -> np.ndarray:
         """(N,) float32 cosine distances to the centres of the given clusters; NaN without one."""
@@ -265,40 +282,11 @@ class Clusters:
             found[of] = 1 - unit[of] @ centre
         return found
 
-    def _novelty(self, h: np.ndarray) -> np.ndarray:
-        """(N,) Mahalanobis distance to the nearest mean, with one covariance for all."""
-        away = np.full(len(h), np.inf)
-        for mean in self.means:
-            gap = h.astype(np.float64) - mean
-            away = np.minimum(away, np.einsum("nd,nd->n", gap @ self.precision, gap))
-        distance: np.ndarray = np.sqrt(away.clip(0))
-        return distance
-
     def write(self, directory: Path) -> None:
         """Writes both files, each in one step."""
-        from safetensors.numpy import save
+        from vtcc.grouping import clusters_file
 
-        from vtcc.atomic import atomic_file, write_text
-
-        arrays = {"means": self.means, "precision": self.precision}
-        arrays |= {f"centre.{k}": v.astype(np.float32) for k, v in self.centres.items()}
-        arrays |= {f"split.{b}": s.centres.astype(np.float32) for b, s in self.splits.items()}
-        with atomic_file(directory / ARRAYS) as building:
-            building.write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        said = {
-            "format": FORMAT,
-            "names": {str(k): self.names[k] for k in self.ids},
-            "of_base": [None if k == EXCLUDED else k for k in self.of_base],
-            "splits": {str(b): list(s.ids) for b, s in sorted(self.splits.items())},
-            "outlier": {str(k): round(v, 6) for k, v in sorted(self.fences.items())},
-            "novelty": {
-                "kind": "Mahalanobis distance to the nearest mean",
-                "threshold": self.threshold,
-                "training_images_below": NOVEL,
-            },
-            "edits": self.edits,
-        }
-        write_text(directory / FILE, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+        clusters_file.write(self, directory)
 
     @classmethod
     def load(cls, directory: Path) -> "Clusters | None":
@@ -307,48 +295,9 @@ class Clusters:
         Raises:
             VtccError: when the files are damaged or do not belong together.
         """
-        from safetensors.numpy import load
+        from vtcc.grouping import clusters_file
 
-        if not (directory / FILE).exists():
-            return None
-        try:
-            said = json_file.parse((directory / FILE).read_text(encoding="utf-8"))
-            if said["format"] != FORMAT:
-                raise VtccError(
-                    f"{directory / FILE}: format {said['format']}, and this vtcc reads {FORMAT}; "
-                    "use the vtcc that wrote it"
-                )
-            arrays = load((directory / ARRAYS).read_bytes())
-            names = {int(k): str(v) for k, v in said["names"].items()}
-            found = cls(
-                names=names,
-                of_base=tuple(EXCLUDED if k is None else int(k) for k in said["of_base"]),
-                splits={
-                    int(b): Split(tuple(map(int, ids)), arrays[f"split.{b}"])
-                    for b, ids in said["splits"].items()
-                },
-                centres={k: arrays[f"centre.{k}"] for k in names if f"centre.{k}" in arrays},
-                fences={int(k): float(v) for k, v in said["outlier"].items()},
-                means=arrays["means"],
-                precision=arrays["precision"],
-                threshold=float(said["novelty"]["threshold"]),
-                edits=list(said.get("edits", [])),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise VtccError(
-                f"{directory}: {FILE} or {ARRAYS} is damaged ({type(error).__name__}: {error}); "
-                "make the model again, or delete both to use it without names"
-            ) from None
-        except Exception as error:  # safetensors has an error of its own
-            if isinstance(error, VtccError):
-                raise
-            raise VtccError(f"{directory / ARRAYS}: cannot be read ({error})") from None
-        mentioned = {k for k in found.of_base if k != EXCLUDED}
-        for split in found.splits.values():
-            mentioned |= set(split.ids) - {EXCLUDED}
-        if unknown := mentioned - set(names):
-            raise VtccError(f"{directory / FILE}: cluster {min(unknown)} has no name")
-        return found
+        return clusters_file.read(directory) if (directory / FILE).exists() else None
 
 
 def _second(order: np.ndarray, excluded: int) -> np.ndarray:

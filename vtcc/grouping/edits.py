@@ -1,7 +1,6 @@
 """`edits.json` of the page: checked whole, then applied to clusters and assignments."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +9,14 @@ import numpy as np
 from vtcc import json_file
 from vtcc.analysis.features import kmeans, unit_rows
 from vtcc.errors import VtccError
-from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
+from vtcc.grouping import levels
+from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Split
+from vtcc.grouping.edit_state import Refused, State, known_id, name_of, rows_of
 
 FORMAT = 1
-LONGEST = 100  # characters of a name
 MOST_PARTS = 50  # of a split
 # Parts by whose centres a confirmed cluster is told from those its images were in.
 CENTRES, EACH = 8, 10  # at most, and images for each of them
-
-
-@dataclass
-class State:
-    """What edits change.
-
-    Attributes:
-        clusters: of the model. files: name -> row. h: (N, d) embedding.
-        cluster: (N,) ids as they stand. moved: file -> id, for those moved by name.
-        known: (N,) bool, whether the clusters are made of the image; None: all are.
-        proposed: id -> files of the added images that may be a cluster.
-        next: id of the next new cluster, above all that these edits ever knew, proposals included.
-        unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
-            are in them. seed: of that k-means.
-    """
-
-    clusters: Clusters
-    files: dict[str, int]
-    h: np.ndarray
-    cluster: np.ndarray
-    moved: dict[str, int]
-    known: np.ndarray | None = None
-    proposed: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    next: int = 0
-    unseen: frozenset[int] = frozenset()
-    seed: int = 0
-
-    @property
-    def unit(self) -> np.ndarray:
-        """(N, d) float32 rows of length 1."""
-        return unit_rows(self.h.astype(np.float32))
 
 
 def read(path: Path, digest: str) -> list[dict[str, Any]]:
@@ -96,16 +65,13 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
     for number, edit in enumerate(edits, 1):
         try:
             _apply_one(state, edit)
-        except (_Refused, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except (Refused, KeyError, TypeError, ValueError, ArithmeticError) as error:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
     measured = state.clusters.measured(state.h[state.known], state.cluster[state.known])
-    state.clusters = replace(measured, edits=[*state.clusters.edits, *edits])
+    tree = levels.completed(levels.only(measured.tree, measured.names), measured.centres)
+    state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *edits])
     return state
-
-
-class _Refused(Exception):  # noqa: N818 - becomes a VtccError with the edit's number
-    pass
 
 
 def _apply_one(state: State, edit: dict[str, Any]) -> None:
@@ -120,57 +86,34 @@ def _apply_one(state: State, edit: dict[str, Any]) -> None:
         "decline": _decline,
     }
     if not isinstance(edit, dict) or edit.get("do") not in kinds:
-        raise _Refused(f"unknown; known are {', '.join(kinds)}")
+        raise Refused(f"unknown; known are {', '.join(kinds)}")
     kinds[edit["do"]](state, edit)
 
 
-def _known(state: State, k: Any) -> int:
-    if not isinstance(k, int) or isinstance(k, bool) or k not in state.clusters.names:
-        raise _Refused(f"there is no cluster {k!r}; there are {state.clusters.ids}")
-    return k
-
-
-def _text(name: Any) -> str:
-    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST:
-        raise _Refused(f"found the name {name!r:.120}; allowed: 1 to {LONGEST} characters")
-    if not name.isprintable():
-        raise _Refused(f"the name {name!r} holds characters that do not print")
-    return name.strip()
-
-
-def _rows(state: State, files: Any) -> np.ndarray:
-    if not isinstance(files, list) or not files:
-        raise _Refused("names no files")
-    for file in files:
-        if file not in state.files:
-            raise _Refused(f"no file {file!r} here")
-    return np.array([state.files[file] for file in files])
-
-
 def _rename(state: State, edit: dict[str, Any]) -> None:
-    k, name = _known(state, edit["cluster"]), _text(edit["name"])
+    k, name = known_id(state, edit["cluster"]), name_of(edit["name"])
     state.clusters = replace(state.clusters, names=state.clusters.names | {k: name})
 
 
 def _merge(state: State, edit: dict[str, Any]) -> None:
-    ids = {_known(state, k) for k in edit["clusters"]}
-    into = _known(state, edit["into"])
+    ids = {known_id(state, k) for k in edit["clusters"]}
+    into = known_id(state, edit["into"])
     if len(ids) < 2 or into not in ids:
-        raise _Refused("give at least two clusters, `into` among them")
+        raise Refused("give at least two clusters, `into` among them")
     names = {k: v for k, v in state.clusters.names.items() if k not in ids or k == into}
     if edit.get("name"):
-        names[into] = _text(edit["name"])
+        names[into] = name_of(edit["name"])
     _relabel(state, dict.fromkeys(ids, into), names)
     if ids & state.unseen:
         state.unseen = state.unseen - ids | {into}
 
 
 def _exclude(state: State, edit: dict[str, Any]) -> None:
-    k = _known(state, edit["cluster"])
+    k = known_id(state, edit["cluster"])
     if len(state.clusters.names) == 1:
-        raise _Refused("the last cluster cannot be excluded")
+        raise Refused("the last cluster cannot be excluded")
     if k in state.unseen:
-        raise _Refused(
+        raise Refused(
             f"cluster {k} is split by these same edits, so nobody has seen which images would go; "
             "refine first, then exclude it"
         )
@@ -178,8 +121,9 @@ def _exclude(state: State, edit: dict[str, Any]) -> None:
 
 
 def _relabel(state: State, to: dict[int, int], names: dict[int, str]) -> None:
-    """Changes ids everywhere."""
+    """Changes ids everywhere but in the tree."""
     old = state.clusters
+    owners = tuple(frozenset(to.get(k, k) for k in ids) for ids in old.means.owners)
     state.clusters = replace(
         old,
         names=names,
@@ -187,25 +131,26 @@ def _relabel(state: State, to: dict[int, int], names: dict[int, str]) -> None:
         splits={
             b: Split(tuple(to.get(k, k) for k in s.ids), s.centres) for b, s in old.splits.items()
         },
+        means=replace(old.means, owners=owners),
     )
     state.cluster = np.array([to.get(int(k), int(k)) for k in state.cluster])
     state.moved = {file: to.get(k, k) for file, k in state.moved.items()}
 
 
 def _split(state: State, edit: dict[str, Any]) -> None:
-    k = _known(state, edit["cluster"])
+    k = known_id(state, edit["cluster"])
     rows = np.flatnonzero(state.cluster == k)
     unit = state.unit
     if "files" in edit:
-        groups = [_rows(state, files) for files in edit["files"]]
+        groups = [rows_of(state, files) for files in edit["files"]]
         named = np.concatenate(groups)
         if len(groups) < 2:
-            raise _Refused("give at least two groups of files")
+            raise Refused("give at least two groups of files")
         if len(np.unique(named)) < len(named):
-            raise _Refused("a file is in two groups")
+            raise Refused("a file is in two groups")
         if strange := set(named.tolist()) - set(rows.tolist()):
             file = next(f for f, row in state.files.items() if row in strange)
-            raise _Refused(f"{file!r} is not in cluster {k}")
+            raise Refused(f"{file!r} is not in cluster {k}")
         part = np.zeros(len(rows), np.int64)
         for i, group in enumerate(groups):
             part[np.isin(rows, group)] = i
@@ -213,9 +158,9 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     else:
         parts = edit["into"]
         if not isinstance(parts, int) or not 2 <= parts <= MOST_PARTS:
-            raise _Refused(f"found into {parts!r}; allowed: 2 to {MOST_PARTS}")
+            raise Refused(f"found into {parts!r}; allowed: 2 to {MOST_PARTS}")
         if len(rows) < parts:
-            raise _Refused(f"cluster {k} has {len(rows)} images, too few for {parts} parts")
+            raise Refused(f"cluster {k} has {len(rows)} images, too few for {parts} parts")
         part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
         # The largest part keeps id and name.
         order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")
@@ -226,7 +171,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     for i in range(parts):
         members = unit[rows[part == i]]
         if not len(members):
-            raise _Refused(f"part {i + 1} of the split would be empty")
+            raise Refused(f"part {i + 1} of the split would be empty")
         mean = members.mean(axis=0)
         centres.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
     old = state.clusters
@@ -243,7 +188,13 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         elif of == k:
             splits[base] = Split(tuple(ids), np.stack(centres).astype(np.float32))
     names = old.names | {i: f"cluster {i}" for i in ids[1:]}
-    state.clusters = replace(old, names=names, splits=splits)
+    owners = tuple(of | set(ids) if k in of else of for of in old.means.owners)
+    tree = old.tree
+    if k in levels.leaves(tree):
+        for i in ids[1:]:
+            tree = levels.attached(tree, i, k, 0.0)
+    means = replace(old.means, owners=owners)
+    state.clusters = replace(old, names=names, splits=splits, means=means, tree=tree)
     state.cluster[rows] = np.array(ids)[part]
     if "files" in edit:  # what was put by hand stays, wherever the centres would have it
         by_row = {row: file for file, row in state.files.items()}
@@ -262,12 +213,12 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     head's clusters of its images have others too, the nearest of some centres of both says which of
     the two an image belongs to. Images that are not named stay.
     """
-    rows, name = _rows(state, edit["files"]), _text(edit["name"])
+    rows, name = rows_of(state, edit["files"]), name_of(edit["name"])
     wish = edit.get("cluster", state.next)
     if not isinstance(wish, int) or isinstance(wish, bool):
-        raise _Refused(f"found cluster {wish!r}; allowed: a number")
+        raise Refused(f"found cluster {wish!r}; allowed: a number")
     if wish not in state.proposed and wish != state.next:
-        raise _Refused(f"found cluster {wish}, which is neither proposed nor the next number")
+        raise Refused(f"found cluster {wish}, which is neither proposed nor the next number")
     # In older results a split may have taken the number of a proposal.
     k = state.next if wish in state.clusters.names else wish
     state.next = max(state.next, k + 1)
@@ -277,7 +228,11 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     taken = np.isin(np.arange(len(unit)), rows)
     splits = dict(state.clusters.splits)
     by_row = {row: file for file, row in state.files.items()}
-    for j in sorted(set(state.cluster[rows].tolist()) - {EXCLUDED}):
+    cluster = state.cluster
+    if state.base is not None:  # those in no cluster are in one of the head's all the same
+        there = state.clusters.placed(state.base, state.h)
+        cluster = np.where(cluster == UNCLUSTERED, there, cluster)
+    for j in sorted(set(cluster[rows].tolist()) - {EXCLUDED, UNCLUSTERED}):
         rest = np.flatnonzero((state.cluster == j) & ~taken)
         known = rest[state.known[rest]]
         theirs = _centres(unit[known], state.seed)
@@ -301,12 +256,14 @@ def _new(state: State, edit: dict[str, Any]) -> None:
         nearer = (unit[rest] @ ours.T).max(axis=1) > far
         state.moved |= {by_row[int(r)]: j for r in rest[nearer]}
     mean = state.h[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
-    state.clusters = replace(
-        state.clusters,
-        names=state.clusters.names | {k: name},
-        splits=splits,
-        means=np.concatenate([state.clusters.means, mean[None]]),
+    means = state.clusters.means
+    means = replace(
+        means,
+        means=np.concatenate([means.means, mean[None]]),
+        owners=(*means.owners, frozenset({k})) if means.owners else (),
     )
+    names = state.clusters.names | {k: name}
+    state.clusters = replace(state.clusters, names=names, splits=splits, means=means)
     state.cluster[rows] = k
     state.known[rows] = True
     state.moved |= {by_row[int(r)]: k for r in rows}
@@ -324,21 +281,21 @@ def _centres(unit: np.ndarray, seed: int) -> np.ndarray:
 def _decline(state: State, edit: dict[str, Any]) -> None:
     """A proposal is none: its images count as what the clusters are made of."""
     if edit["cluster"] not in state.proposed:
-        raise _Refused(
+        raise Refused(
             f"no cluster {edit['cluster']!r} is proposed; there are {sorted(state.proposed)}"
         )
     assert state.known is not None
-    state.known[_rows(state, list(state.proposed[edit["cluster"]]))] = True
+    state.known[rows_of(state, list(state.proposed[edit["cluster"]]))] = True
     state.proposed = {i: f for i, f in state.proposed.items() if i != edit["cluster"]}
 
 
 def _exclude_files(state: State, edit: dict[str, Any]) -> None:
-    rows = _rows(state, edit["files"])
+    rows = rows_of(state, edit["files"])
     state.cluster[rows] = EXCLUDED
     state.moved |= dict.fromkeys(edit["files"], EXCLUDED)
 
 
 def _move(state: State, edit: dict[str, Any]) -> None:
-    k, rows = _known(state, edit["to"]), _rows(state, edit["files"])
+    k, rows = known_id(state, edit["to"]), rows_of(state, edit["files"])
     state.cluster[rows] = k
     state.moved |= dict.fromkeys(edit["files"], k)

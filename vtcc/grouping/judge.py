@@ -1,5 +1,6 @@
 """Third step of `vtcc cluster`: final clusters, what they are worth, what simpler methods give."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,20 @@ from vtcc.analysis.features import COMPONENTS, gradients, pca, unit_rows
 from vtcc.analysis.metrics import clustering_scores
 from vtcc.data import duplicates
 from vtcc.grouping import baselines, copies, describe, final, trust
+from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned, Prepared
 from vtcc.progress import note
 
 
-def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
-    """Makes the final clusters and measures them without labels.
+def judge(prepared: Prepared, learned: Learned, options: Options) -> Judged:
+    """Makes the final clusters and measures them without labels, all images in one of them.
 
-    Sub-folders taken for classes score them and the simpler methods at the end, nothing else.
+    What belongs nowhere leaves them after that. Sub-folders taken for classes score them and the
+    simpler methods at the end, nothing else.
     """
     from sklearn.metrics import adjusted_rand_score
 
-    images, K = prepared.cache.images, learned.num_clusters
+    images, K, seed = prepared.cache.images, learned.num_clusters, options.seed
     hog = gradients(images)
     chosen = final.choose(learned, hog, seed=seed)
     note(f"clusters by {chosen.how['value']}: {chosen.how['why']}")
@@ -58,6 +61,15 @@ def judge(prepared: Prepared, learned: Learned, *, seed: int) -> Judged:
         agreement = adjusted_rand_score(applied.cluster[method.rows], method.clusters)
         row = {"title": method.title, "agreement": float(agreement)}
         comparison.append(row | _scores(labels, method.clusters, method.rows))
+    at_most, unclustered = options.unclustered_at_most, options.unclustered
+    means = clusters.means.limited(model.h, applied.cluster, at_most, unclustered=unclustered)
+    clusters = replace(clusters, means=means)
+    if unclustered:  # centres and fences are those of the rest
+        clusters = clusters.measured(model.h, clusters.apply(model.p, model.h, base).cluster)
+        applied = clusters.apply(model.p, model.h, base)
+        rest = np.flatnonzero(applied.cluster >= 0)
+        row = {"title": "these clusters, without what belongs nowhere", "agreement": 1.0}
+        comparison.insert(1, row | _scores(labels, applied.cluster[rest], rest))
     first = duplicates.groups(duplicates.nearest_earlier(prepared.sketches, 2))
     return Judged(model, clusters, base, applied, chosen.how, worth, comparison, first, looks)
 

@@ -8,6 +8,7 @@ from vtcc import config
 from vtcc.config import compose
 from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
+from vtcc.grouping.means import AT_MOST
 
 AUTO_LOW, AUTO_HIGH = 2, 40
 OVERCLUSTER = 20  # clusters of the heads of the training that K is chosen from
@@ -48,6 +49,8 @@ class Options:
         weights: a local file for it. finetune: train the encoder as well, from these weights.
         seed: of everything random. folders: "", links or copies. overwrite: a finished result.
         overrides: dotted parameters that replace the automatic choices.
+        unclustered: images that belong nowhere are in no cluster.
+        unclustered_at_most: share of the images that may be so, in a model that is asked later too.
     """
 
     folder: Path
@@ -62,6 +65,8 @@ class Options:
     folders: str = ""
     overwrite: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
+    unclustered: bool = False
+    unclustered_at_most: float = AT_MOST
 
     @property
     def given_clusters(self) -> int | None:

@@ -49,7 +49,7 @@ def tables(directory: Path, assigned: Assigned) -> None:
     rows = assigned.rows()
     for suffix in assignments.SUFFIXES:
         out = directory / f"assignments{suffix}"
-        with assignments.writing(out, assignments.NAMED) as table:
+        with assignments.writing(out, assignments.named(len(assigned.applied.groups))) as table:
             table.write(rows)
 
 

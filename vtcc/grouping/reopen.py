@@ -105,7 +105,7 @@ def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str
         applied,
         cluster=cluster,
         confidence=np.where(by_hand, 1.0, applied.confidence).astype(np.float32),
-        second=np.where(applied.second == cluster, applied.cluster, applied.second),
+        second=np.where(applied.second == cluster, applied.cluster, applied.second).clip(-1),
         distance=distance,
         outlier=distance > fence,
     )

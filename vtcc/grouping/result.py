@@ -14,8 +14,8 @@ from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
 from vtcc.engine import checkpoint, record
-from vtcc.grouping import attention, describe, outputs
-from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.grouping import attention, describe, levels, outputs
+from vtcc.grouping.clusters import UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned, Prepared
@@ -122,6 +122,11 @@ def closing_lines(
     """The end of what `vtcc cluster` prints. Arguments as of `write`."""
     unread = f", {len(prepared.errors)} unreadable" if prepared.errors else ""
     counted = f"{len(prepared.cache.paths)} images in {learned.num_clusters} clusters{unread}"
+    if nowhere := unclustered(judged.applied, judged.clusters):
+        counted += (
+            f"; {nowhere['images']} of them ({nowhere['share']:.1%}) belong nowhere: over "
+            f"{nowhere['limit']:.2f} times as far from their cluster as from the next"
+        )
     return (
         f"{counted}, {duration(time.monotonic() - started)}",
         judged.trust.verdict,
@@ -172,6 +177,7 @@ def finish(
         errors=summary["errors"],
     )
     outputs.tables(directory, assigned)
+    summary["unclustered"] = nowhere = unclustered(applied, clusters)
     summary["clusters"] = [
         {
             "id": cluster.id,
@@ -209,9 +215,24 @@ def finish(
             edits=clusters.edits,
             proposals=summary.get("proposals", []),
             additions=summary.get("additions", []),
+            tree=levels.to_list(clusters.tree),
+            levels=levels.cuts(clusters.tree),
+            unclustered=nowhere,
         ),
     )
     return assigned
+
+
+def unclustered(applied: Applied, clusters: Clusters) -> dict[str, Any] | None:
+    """How many images belong nowhere, their share, and the limit of doubt; None if all may belong.
+
+    Those put into a cluster by hand, or excluded, do not count.
+    """
+    if not clusters.means.unclustered:
+        return None
+    images = int((applied.cluster == UNCLUSTERED).sum())
+    share = round(images / max(len(applied.cluster), 1), 4)
+    return {"images": images, "share": share, "limit": round(clusters.means.limit, 4)}
 
 
 def relative(root: Path, final: Path) -> str:

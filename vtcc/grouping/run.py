@@ -54,7 +54,7 @@ def _run(options: Options, listed: "Listed", out: Path, work: Path, started: flo
     workdir.resume_or_restart(work, options, listed.digest)
     prepared = prepare(options, listed, work)
     learned = learn(prepared, options, work, deadline=started + options.minutes * 60)
-    judged = judge(prepared, learned, seed=options.seed)
+    judged = judge(prepared, learned, options)
     with atomic_directory(out) as building:
         assigned = result.write(
             building, prepared, learned, judged, options, final=out, started=started

@@ -38,8 +38,9 @@ def headline(results: Path) -> dict[str, Any]:
 
     Returns:
         `results`, `report`, `model` (absolute paths), `images`, `unreadable`, `clusters` (each
-        with id, name, size, spread, confidence, nearest), `level` (of `LEVELS`), `verdict`,
-        `seconds`.
+        with id, name, size, spread, confidence, nearest), `unclustered` (`images`, `share` and
+        `limit` of what belongs nowhere; None where all are in clusters), `level` (of `LEVELS`),
+        `verdict`, `seconds`.
 
     Raises:
         VtccError: as `read`.
@@ -53,6 +54,7 @@ def headline(results: Path) -> dict[str, Any]:
         "images": len(summary["files"]) - len(summary["errors"]),
         "unreadable": len(summary["errors"]),
         "clusters": summary["clusters"],
+        "unclustered": summary.get("unclustered"),
         "level": summary["trust"]["level"],
         "verdict": summary["trust"]["verdict"],
         "seconds": summary["seconds"],

@@ -59,8 +59,9 @@ class ClustersPage:
     Attributes:
         title: of the page. root: of the images, relative to the page, to show them in full.
         files: N names, shown as text whatever they hold.
-        cluster: (N,) ids, -1 for excluded. confidence, distance: (N,). second: (N,) ids or -1.
-        outlier: (N,) bool. map: (N, 2). place: (N,) permutation: place of row i's tile.
+        cluster: (N,) ids, -1 for excluded, -2 for unclustered. confidence, distance: (N,).
+        second: (N,) ids or -1. outlier: (N,) bool. map: (N, 2).
+        place: (N,) permutation: place of row i's tile.
         thumb: side of a tile in pixels. clusters: what is shown of each. digest: of the model,
             for edits.
         trust, count, choices, baselines: as in summary.json; empty where there is nothing.
@@ -68,6 +69,9 @@ class ClustersPage:
         tiles: in the sprite files, some without an image after one has gone; 0: as many as images.
         proposals: `id, name, files` of each group of added images that may be a cluster.
         additions: records of `vtcc add`, as in summary.json; the last one's drift is shown.
+        tree: joins of clusters, the closest first: an id of either group, and the height.
+        levels: how many groups each level of it has.
+        unclustered: `images, share, limit` of what belongs nowhere; None where all are in clusters.
     """
 
     title: str
@@ -91,6 +95,9 @@ class ClustersPage:
     tiles: int = 0
     proposals: Sequence[Json] = ()
     additions: Sequence[Json] = ()
+    tree: Sequence[tuple[int, int, float]] = ()
+    levels: Sequence[int] = ()
+    unclustered: Json | None = None
 
 
 def write(out: Path, page: ClustersPage) -> None:
@@ -134,6 +141,9 @@ def page_data(page: ClustersPage) -> dict[str, object]:
         "tiles": page.tiles or len(page.files),
         "proposals": _plain(page.proposals),
         "additions": [_plain(_brief(addition)) for addition in page.additions],
+        "tree": _plain(page.tree),
+        "levels": list(page.levels),
+        "unclustered": _plain(page.unclustered),
     }
 
 

@@ -35,11 +35,12 @@ def run(
     shard: int = SHARD,
     workers: int = 0,
     address: str = "",
+    unclustered: bool = False,
 ) -> dict[str, Any]:
     """Predicts every image below `paths` into the table `out`.
 
     Args:
-        paths, model, out, batch_size: as of `vtcc.verbs.predict.run`.
+        paths, model, out, batch_size, unclustered: as of `vtcc.verbs.predict.run`.
         shard: files a task.
         workers: processes; 0: one per core of the cluster.
         address: of a Ray cluster; empty: one is started here, for this run.
@@ -61,7 +62,8 @@ def run(
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")
     with assignments.alone(out):
-        return _run(paths, model, out.absolute(), batch_size, shard, workers, address)
+        where = out.absolute()
+        return _run(paths, model, where, batch_size, shard, workers, address, unclustered)
 
 
 def _run(
@@ -72,6 +74,7 @@ def _run(
     shard: int,
     workers: int,
     address: str,
+    unclustered: bool,
 ) -> dict[str, Any]:
     """What `run` does, alone with the table and its parts."""
     from vtcc.grouping import assignments
@@ -79,17 +82,23 @@ def _run(
 
     parts = out.with_name(f"{out.name}.parts")
     with tempfile.TemporaryDirectory() as room:
-        predictor = predict.load(model, Path(room), device="cpu")
-        columns = assignments.COLUMNS if predictor.clusters is None else assignments.NAMED
+        predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
+        columns = assignments.columns_of(predictor.clusters)
         directory = _local(model, parts, Path(room))
-    count = _plan(parts, paths, directory, shard, list(columns))
+    asked = {"shard": shard, "columns": list(columns), "unclustered": unclustered}
+    count = _plan(parts, paths, directory, asked)
     waiting = [i for i in range(count) if not _part(parts, i).exists()]
     if len(waiting) < count:
         note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
     started, done = time.monotonic(), count - len(waiting)
     if waiting:
         with _cluster(address) as ray:
-            settings = {"parts": str(parts), "model": str(directory), "batch_size": batch_size}
+            settings = {
+                "parts": str(parts),
+                "model": str(directory),
+                "batch_size": batch_size,
+                "unclustered": unclustered,
+            }
             for _ in _answers(ray, waiting, settings, workers):
                 done += 1
                 made = (done - (count - len(waiting))) * shard
@@ -101,10 +110,9 @@ def _run(
                     images_per_second=round(made / seconds, 1),
                     seconds_left=round((count - done) * shard * seconds / made, 1),
                 )
-    total, unread, clusters = _join(parts, count, out, columns)
+    answer = _join(parts, count, out, columns)
     shutil.rmtree(parts)
-    note(f"{total - unread} images{f', {unread} unreadable' if unread else ''}: {out}")
-    return predict.answer(out, total - unread, unread, clusters)
+    return answer
 
 
 def _local(model: str, parts: Path, room: Path) -> Path:
@@ -121,24 +129,27 @@ def _local(model: str, parts: Path, room: Path) -> Path:
     return kept
 
 
-def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list[str]) -> int:
-    """Lists the files into shards, once; a run that was cut off finds its lists."""
+def _plan(parts: Path, paths: list[Path], model: Path, asked: dict[str, Any]) -> int:
+    """Lists the files into shards, once; a run that was cut off finds its lists.
+
+    Args:
+        asked: what else tells this run from another, `shard` among it.
+    """
     from vtcc import provenance
     from vtcc.data.walk import in_words
     from vtcc.verbs.predict import entries
 
-    asked = {
+    shard = asked["shard"]
+    asked = asked | {
         "paths": [os.fspath(path.absolute()) for path in paths],
         "model": provenance.model_digest(model),
-        "shard": shard,
-        "columns": columns,
     }
     file = parts / PLAN
     if file.exists():
         known = json.loads(file.read_text(encoding="utf-8"))
         if known["asked"] != asked:
             raise VtccError(
-                f"{parts} is of another run (other paths, model or --shard); delete it, or give "
+                f"{parts} is of another run (other paths, model or options); delete it, or give "
                 "another --out"
             )
         return known["shards"]
@@ -244,9 +255,10 @@ class Shards:
 
     Args:
         parts: directory of lists and rows. model: directory. batch_size: images a forward pass.
+        unclustered: as of `vtcc.verbs.predict.run`.
     """
 
-    def __init__(self, parts: str, model: str, batch_size: int):
+    def __init__(self, parts: str, model: str, batch_size: int, unclustered: bool = False):
         from vtcc import quiet
 
         quiet.apply()
@@ -256,7 +268,7 @@ class Shards:
 
         torch.set_num_threads(1)  # a worker per core
         with tempfile.TemporaryDirectory() as room:
-            self.predictor = load(model, Path(room), device="cpu")
+            self.predictor = load(model, Path(room), device="cpu", unclustered=unclustered)
         self.parts, self.batch_size = Path(parts), batch_size
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
@@ -269,7 +281,7 @@ class Shards:
         target = _part(self.parts, number)
         text = (self.parts / f"files-{number:06d}.json").read_text(encoding="utf-8")
         files = [Entry(path, error) for path, error in json.loads(text)]
-        columns = assignments.COLUMNS if self.predictor.clusters is None else assignments.NAMED
+        columns = assignments.columns_of(self.predictor.clusters)
         bad = 0
         with assignments.writing(target, columns) as table:
             for rows in predict.answers(files, self.predictor, self.batch_size):
@@ -278,10 +290,8 @@ class Shards:
         return {"shard": [number], "files": [len(files)], "bad": [bad]}
 
 
-def _join(
-    parts: Path, count: int, out: Path, columns: tuple[str, ...]
-) -> tuple[int, int, set[int]]:
-    """All parts in order into one table; rows, unreadable ones of them, clusters in use.
+def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> dict[str, Any]:
+    """All parts in order into one table; as `vtcc.verbs.predict.told`.
 
     Raises:
         VtccError: when all are unreadable; the table is then what it was.
@@ -289,18 +299,20 @@ def _join(
     import pyarrow.parquet as pq
 
     from vtcc.grouping import assignments
+    from vtcc.verbs import predict
 
-    total = unread = 0
+    total = unread = nowhere = 0
     clusters: set[int] = set()
     with assignments.writing(out, columns) as table:
         for number in range(count):
             file = pq.ParquetFile(_part(parts, number))
             for batch in file.iter_batches(4096):
-                rows = [assignments.Row(**values) for values in batch.to_pylist()]
+                rows = [assignments.row_of(values) for values in batch.to_pylist()]
                 total += len(rows)
                 unread += sum(1 for row in rows if row.error)
+                nowhere += sum(row.nowhere for row in rows)
                 clusters |= {row.cluster for row in rows if row.cluster is not None}
                 table.write(rows)
         if unread == total:
             raise VtccError(f"not one readable image in {total} files; nothing written")
-    return total, unread, clusters
+    return predict.told(out, total - unread, unread, nowhere, clusters)

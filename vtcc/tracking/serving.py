@@ -36,8 +36,9 @@ class ClusterImages(PythonModel):
 
         Returns:
             A DataFrame with the rows of the input: `cluster` (int64; -1 for images of excluded
-            clusters), its `name`, `confidence` (float64, the probability of that cluster) and
-            `probabilities` (list of K floats, by ascending cluster).
+            clusters and those that belong nowhere), its `name`, `confidence` (float64, the
+            probability of that cluster) and `probabilities` (list of K floats, by ascending
+            cluster).
 
         Raises:
             MlflowException: naming the first row that is no readable image (HTTP 400).
@@ -67,7 +68,7 @@ class ClusterImages(PythonModel):
         applied = decide(p, p.predict(pixels, batch_size=batch_size))
         return pd.DataFrame(
             {
-                "cluster": applied.cluster,
+                "cluster": np.maximum(applied.cluster, -1),
                 "name": [applied.name(i) for i in range(len(column))],
                 "confidence": applied.confidence.astype(np.float64),
                 "probabilities": applied.shares.astype(np.float64).tolist(),

@@ -20,7 +20,14 @@ def run(asked: Options) -> dict[str, Any]:
 
 
 def options(
-    folder: Path, clusters: str, *, params: Path | None, assignments: list[str], **others: Any
+    folder: Path,
+    clusters: str,
+    *,
+    params: Path | None,
+    assignments: list[str],
+    unclustered: bool = False,
+    unclustered_at_most: float | None = None,
+    **others: Any,
 ) -> Options:
     """The options of a command line.
 
@@ -28,12 +35,24 @@ def options(
         folder: of images. clusters: a number, a range or auto.
         params: a params.yaml whose sections count instead of choices, as far as they can.
         assignments: such as `train.epochs=2`; they win over `params`.
+        unclustered: whether images may be in no cluster. unclustered_at_most: share of them.
         others: as of `Options`.
 
     Raises:
         VtccError: on a value that is not allowed, or one that another one leaves without effect.
     """
-    asked = Options(folder=folder, clusters=parse_clusters(clusters), **others)
+    if unclustered_at_most is not None:
+        if not unclustered:
+            raise VtccError("--unclustered-at-most: belongs to --unclustered; add it")
+        if not 0 < unclustered_at_most < 1:
+            raise VtccError(
+                f"--unclustered-at-most: found {unclustered_at_most:g}; allowed: a share between 0 "
+                "and 1, such as 0.1"
+            )
+        others["unclustered_at_most"] = unclustered_at_most
+    asked = Options(
+        folder=folder, clusters=parse_clusters(clusters), unclustered=unclustered, **others
+    )
     if (asked.finetune or asked.weights) and asked.encoder in ("auto", "none"):
         raise VtccError(
             f"--{'finetune' if asked.finetune else 'weights'}: belongs to an encoder; name it by "

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +27,19 @@ _NAMED = 10  # unreadable files told by name; all are in the table
 
 
 def run(
-    paths: list[Path], model: str = "models/model", *, out: Path, batch_size: int = 512
+    paths: list[Path],
+    model: str = "models/model",
+    *,
+    out: Path,
+    batch_size: int = 512,
+    unclustered: bool = False,
 ) -> dict[str, Any]:
     """Predicts every image and writes the table `out` in one step at the end.
 
     Columns: `file` (as given, folders with what is below them), `cluster`, `confidence`
     (0-1), and `error` for what could not be read, whose cluster is empty. Models that know their
     clusters (`vtcc.grouping.clusters`) add `name`, `second`, `distance`, `outlier`, `novelty` and
-    `novel`.
+    `novel`, and `level_1`, ... where there are levels (`vtcc.grouping.levels`).
 
     Args:
         paths: image files, and directories that are searched through.
@@ -41,9 +47,12 @@ def run(
             directory (vtcc's own or MLflow's).
         out: the suffix chooses the format: .csv, .parquet or .json.
         batch_size: images per forward pass.
+        unclustered: images that belong nowhere are in no cluster; so they are without asking where
+            the model was made so.
 
     Returns:
-        `out` (absolute path), `images`, `unreadable`, `clusters` (that images are in).
+        `out` (absolute path), `images`, `unreadable`, `unclustered`, `clusters` (that images are
+        in).
 
     Raises:
         VtccError: when there is nothing to predict, no such model, no place to write, or not
@@ -54,25 +63,28 @@ def run(
     out = Path(out)
     assignments.check(out)
     with assignments.alone(out):
-        return _predict(paths, model, out, batch_size)
+        return _predict(paths, model, out, batch_size, unclustered)
 
 
-def _predict(paths: list[Path], model: str, out: Path, batch_size: int) -> dict[str, Any]:
+def _predict(
+    paths: list[Path], model: str, out: Path, batch_size: int, unclustered: bool
+) -> dict[str, Any]:
     """What `run` does, alone with the table."""
     left_out: Counter[str] = Counter()
     total = _count(paths, left_out)
     with tempfile.TemporaryDirectory() as room:
-        predictor = load(model, Path(room))
-    start, done, bad = time.monotonic(), 0, 0
+        predictor = load(model, Path(room), unclustered=unclustered)
+    start, done, bad, nowhere = time.monotonic(), 0, 0, 0
     first: list[tuple[str, str]] = []
     clusters: set[int] = set()
-    columns = assignments.COLUMNS if predictor.clusters is None else assignments.NAMED
+    columns = assignments.columns_of(predictor.clusters)
     with assignments.writing(out, columns) as table:
         for rows in answers(entries(paths), predictor, batch_size):
             table.write(rows)
             errors = [(row.file, row.error) for row in rows if row.error]
             first += errors[: _NAMED - len(first)]
             bad += len(errors)
+            nowhere += sum(row.nowhere for row in rows)
             clusters |= {row.cluster for row in rows if row.cluster is not None}
             done += len(rows)
             progress.report_rate("predict", done, max(total, done), start)
@@ -87,34 +99,57 @@ def _predict(paths: list[Path], model: str, out: Path, batch_size: int) -> dict[
         progress.note(f"unreadable: {bad - len(first)} more, see the column error")
     known = predictor.clusters
     K = predictor.num_clusters if known is None else len(known.names)
-    unread = f", {bad} unreadable" if bad else ""
-    progress.note(f"{done - bad} images, {len(clusters)} of {K} clusters{unread}: {out}")
-    return answer(out, done - bad, bad, clusters)
+    return told(out, done - bad, bad, nowhere, clusters, of=f" of {K}")
 
 
-def answer(out: Path, images: int, unreadable: int, clusters: set[int]) -> dict[str, Any]:
-    """What `run` returns, and `vtcc predict --json` prints."""
+def told(
+    out: Path,
+    images: int,
+    unreadable: int,
+    unclustered: int,
+    clusters: set[int],
+    *,
+    of: str = "",
+) -> dict[str, Any]:
+    """What `run` returns, and `vtcc predict --json` prints; notes it in a line.
+
+    Args:
+        of: how many clusters there are, in words.
+    """
+    nowhere = f", {unclustered} ({unclustered / images:.1%}) belong nowhere" if unclustered else ""
+    unread = f", {unreadable} unreadable" if unreadable else ""
+    progress.note(f"{images} images, {len(clusters)}{of} clusters{nowhere}{unread}: {out}")
     return {
         "out": str(out.absolute()),
         "images": images,
         "unreadable": unreadable,
+        "unclustered": unclustered,
         "clusters": sorted(clusters),
     }
 
 
-def load(model: str, room: Path, device: str = "auto") -> Any:
+def load(model: str, room: Path, device: str = "auto", *, unclustered: bool = False) -> Any:
     """The `Predictor` of a model.
 
     Args:
         model: as in `run`. room: a directory for what is fetched, needed until this returns.
-        device: auto, cpu or cuda.
+        device: auto, cpu or cuda. unclustered: as in `run`.
 
     Raises:
-        VtccError: when there is no such model.
+        VtccError: when there is no such model, or it has no limit for what belongs nowhere.
     """
     from vtcc.grouping.clusters import load_predictor
 
-    return load_predictor(directory_of(model, room), device)
+    predictor = load_predictor(directory_of(model, room), device)
+    if unclustered:
+        if predictor.clusters is None or not predictor.clusters.means.owners:
+            raise VtccError(
+                f"--unclustered: {model} does not say what belongs nowhere: it was made by an "
+                "earlier vtcc; make it again, or leave the option out"
+            )
+        means = replace(predictor.clusters.means, unclustered=True)
+        predictor.clusters = replace(predictor.clusters, means=means)
+    return predictor
 
 
 def directory_of(model: str, room: Path) -> Path:

@@ -25,17 +25,20 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     from vtcc.grouping import edits as changes
     from vtcc.grouping import reopen, result, trust
     from vtcc.grouping import summary as summaries
+    from vtcc.grouping.edit_state import State
 
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
         wanted = changes.read(edits, result.digest(before.model))
+        base = embedding.base
         row = {path: i for i, path in enumerate(embedding.paths)}
-        state = changes.State(
+        state = State(
             before.clusters,
             row,
             embedding.h,
             reopen.decided(before.clusters, embedding, before.moved).cluster,
             before.moved,
+            base=embedding.p.argmax(axis=1) if base is None else base,
             known=embedding.known,
             proposed={p["id"]: p["files"] for p in summary.get("proposals", [])},
         )

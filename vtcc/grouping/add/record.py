@@ -7,6 +7,7 @@ from typing import Any
 
 from vtcc.grouping.add.changes import Changes
 from vtcc.grouping.add.update import Updated
+from vtcc.grouping.clusters import NO_CLUSTER
 from vtcc.progress import duration
 from vtcc.version import __version__
 
@@ -42,7 +43,7 @@ def lines(after: Updated, made: dict[str, Any], target: Path) -> Sequence[str]:
     """
     said = after.drift.text()
     for proposal in after.summary["proposals"]:
-        names = {str(k): name for k, name in after.applied.names.items()}
+        names = {str(k): name for k, name in (NO_CLUSTER | after.applied.names).items()}
         places = [f"{n} in {names.get(k, k)}" for k, n in list(proposal["now_in"].items())[:3]]
         said.append(
             f"proposed: {proposal['name']}, {len(proposal['files'])} images unlike the others, now "

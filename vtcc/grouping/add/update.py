@@ -13,7 +13,7 @@ from vtcc.grouping import assignments, outputs, reopen
 from vtcc.grouping.add import novelty, reading
 from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
-from vtcc.grouping.clusters import EXCLUDED, Applied
+from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import append_sprites, sprite_reader
 
@@ -83,7 +83,7 @@ def updated(
         embedding.h,
         embedding.known,
         candidates,
-        applied.cluster,
+        applied.anyway,
         copies=embedding.first != np.arange(len(now)),
         seed=int(summary["seed"]),
     )
@@ -220,7 +220,7 @@ def _as_before(applied: Applied, rows: list[assignments.Row]) -> Applied:
     nan = float("nan")
     return replace(
         applied,
-        cluster=put(applied.cluster, [_or(row.cluster, EXCLUDED) for row in rows]),
+        cluster=put(applied.cluster, [_id(row) for row in rows]),
         confidence=put(applied.confidence, [row.confidence for row in rows]),
         second=put(applied.second, [_or(row.second, -1) for row in rows]),
         distance=put(applied.distance, [_or(row.distance, nan) for row in rows]),
@@ -228,6 +228,12 @@ def _as_before(applied: Applied, rows: list[assignments.Row]) -> Applied:
         novelty=put(applied.novelty, [row.novelty for row in rows]),
         novel=put(applied.novel, [row.novel for row in rows]),
     )
+
+
+def _id(row: assignments.Row) -> int:
+    if row.cluster is None:
+        return UNCLUSTERED if row.nowhere else EXCLUDED
+    return row.cluster
 
 
 def _or(value: Any, other: Any) -> Any:

@@ -2,7 +2,7 @@
 (() => {
 const D = JSON.parse(document.getElementById("data").textContent);
 const $ = id => document.getElementById(id);
-const N = D.files.length, EXCLUDED = -1, SHOWN = 6;
+const N = D.files.length, EXCLUDED = -1, NOWHERE = -2, SHOWN = 6;
 const make = (tag, attributes = {}, ...inside) => {
   const e = document.createElement(tag);
   for (const [k, v] of Object.entries(attributes)) {
@@ -15,19 +15,20 @@ const make = (tag, attributes = {}, ...inside) => {
 const number = (v, digits = 2) => v === null || v === undefined ? "–" : Number(v).toFixed(digits);
 const percent = v => v === null || v === undefined ? "–" : `${(v * 100).toFixed(v < 0.1 ? 1 : 0)} %`;
 const counted = n => `${n.toLocaleString("en")} image${n === 1 ? "" : "s"}`;
+const called = id => names.get(id) ?? (id === NOWHERE ? "belongs nowhere" : "excluded");
 const colour = id => id < 0 ? "#8a93a3" : D.colours[id % D.colours.length];
 const original = new Map(D.clusters.map(c => [c.id, c]));
 
 // The state: what the model said, with the edits applied in order. A cluster that an edit splits in
 // `pending` parts is shown whole: which images are in which part, `vtcc refine` finds out.
-let edits = [], cluster, names, pending, clusters, chosen = new Set(), chosenClusters = new Set();
+let edits = [], cluster, names, pending, clusters, origin, chosen = new Set(), chosenClusters = new Set();
 const KEPT = "vtcc-" + D.digest + location.pathname;
 try { edits = JSON.parse(sessionStorage.getItem(KEPT)) || []; } catch { edits = []; }
 const rowOf = new Map(D.files.map((f, i) => [f, i]));
 function apply() {
   cluster = D.cluster.slice();
   names = new Map(D.clusters.map(c => [c.id, c.name]));
-  pending = new Map();
+  pending = new Map(); origin = new Map();
   let next = D.cluster.reduce((a, b) => Math.max(a, b), Math.max(-1, ...names.keys(), ...D.proposals.map(p => p.id))) + 1;
   const move = (files, to) => { for (const f of files) { const i = rowOf.get(f); if (i !== undefined) cluster[i] = to; } };
   for (const e of edits) {
@@ -38,7 +39,7 @@ function apply() {
       for (const k of all) if (k !== e.into) names.delete(k);
       if (e.name) names.set(e.into, e.name);
     } else if (e.do === "split" && e.files) {
-      e.files.forEach((files, part) => { if (part) { names.set(next, `cluster ${next}`); move(files, next++); } });
+      e.files.forEach((files, part) => { if (part) { origin.set(next, origin.get(e.cluster) ?? e.cluster); names.set(next, `cluster ${next}`); move(files, next++); } });
     } else if (e.do === "split") { pending.set(e.cluster, e.into); next += e.into - 1; }
     else if (e.do === "exclude") { cluster.forEach((k, i) => { if (k === e.cluster) cluster[i] = EXCLUDED; }); names.delete(e.cluster); }
     else if (e.do === "exclude_files") move(e.files, EXCLUDED);
@@ -97,9 +98,77 @@ function showClusters() {
   const by = $("cluster-sort").value, key = { size: c => -c.size, confidence: c => -(c.confidence ?? 0), spread: c => c.spread ?? 9, name: c => c.name }[by];
   const sorted = clusters.slice().sort((a, b) => { const x = key(a), y = key(b); return x < y ? -1 : x > y ? 1 : a.id - b.id; });
   const largest = Math.max(1, ...clusters.map(c => c.size));
-  $("clusters").replaceChildren(...sorted.map(c => article(c, largest)));
+  const groups = grouped();
+  $("clusters").replaceChildren(...(groups ? groups.map(g => grouping(g, sorted.filter(c => g.ids.has(c.id)), largest)) : sorted.map(c => article(c, largest))));
   $("merge").disabled = chosenClusters.size < 2;
+  showNowhere();
 }
+// The tree over the clusters. A join that is open is shown as its two branches, one that is shut as a group. Clusters
+// that edits merge or exclude are no longer in it; one that is split off is where its images were.
+const joins = [];
+{
+  const above = new Map(), node = id => above.get(id) ?? { ids: [id] };
+  for (const [a, b] of D.tree) {
+    const join = { parts: [node(a), node(b)] };
+    join.ids = join.parts.flatMap(p => p.ids);
+    join.parts.forEach(p => p.up = join); join.ids.forEach(id => above.set(id, join)); joins.push(join);
+  }
+}
+let opened = null;  // null: no groups
+const folded = new Set(), living = () => {
+  const there = new Set(clusters.map(c => origin.get(c.id) ?? c.id)), lives = n => n.ids.some(id => there.has(id));
+  return joins.filter(j => j.parts.every(lives));
+};
+function grouped() {
+  const alive = living(), most = alive.length + 1;
+  $("cut-label").hidden = most < 3;
+  if (most < 3) opened = null;
+  if (opened) for (const j of alive.slice().reverse()) { const above = up(j, alive); if (above && !opened.has(above)) opened.delete(j); }
+  $("cut").max = most; $("cut").value = opened ? alive.filter(j => opened.has(j)).length + 1 : most;
+  $("cut-shown").textContent = opened ? `${$("cut").value} of ${most}` : "none";
+  $("levels").replaceChildren(...D.levels.map(n => make("option", { value: n })));
+  if (!opened) return null;
+  const groups = [], rest = new Set(clusters.map(c => c.id));
+  const walk = n => {
+    if (n.parts && (opened.has(n) || !alive.includes(n))) { n.parts.forEach(walk); return; }
+    const ids = new Set([...rest].filter(id => n.ids.includes(origin.get(id) ?? id)));
+    ids.forEach(id => rest.delete(id)); if (ids.size) groups.push({ node: n, ids });
+  };
+  joins.filter(j => !j.up).forEach(walk);
+  return [...groups, ...[...rest].map(id => ({ node: { ids: [id] }, ids: new Set([id]) }))];
+}
+// The next join above that still divides something.
+const up = (n, alive) => { for (let j = n.up; j; j = j.up) if (alive.includes(j)) return j; return null; };
+function grouping(g, of, largest) {
+  const n = of.reduce((sum, c) => sum + c.size, 0), alive = living(), above = up(g.node, alive);
+  const by = of.slice().sort((a, b) => b.size - a.size), title = by.slice(0, 3).map(c => c.name).join(", ") + (by.length > 3 ? ` and ${by.length - 3} more` : "");
+  const turn = what => { what(); showClusters(); document.querySelector(`.group[data-of~="${of[0].id}"] summary`)?.focus(); };
+  return make("details", { class: "group", "data-of": of.map(c => c.id).join(" "), open: !folded.has(g.node), ontoggle: e => e.target.open ? folded.delete(g.node) : folded.add(g.node) },
+    make("summary", {}, make("b", {}, title), ` · ${of.length} cluster${of.length === 1 ? "" : "s"} · ${counted(n)}, ${percent(n / N)}`),
+    make("div", { class: "controls" },
+      make("button", { class: "push divide", disabled: !alive.includes(g.node), onclick: () => turn(() => opened.add(g.node)) }, "Divide this group"),
+      make("button", { class: "push join", disabled: !above, onclick: () => turn(() => opened.delete(above)) }, "Join with the nearest"),
+      make("button", { class: "push merge", disabled: of.length < 2 || of.some(c => c.parts), onclick: () => merge(of.map(c => c.id)) }, "Merge this group")),
+    make("div", { class: "cards" }, ...of.map(c => article(c, largest))));
+}
+$("cut").addEventListener("input", e => {
+  const alive = living(), n = +e.target.value;
+  opened = n > alive.length ? null : new Set(alive.slice(alive.length - n + 1));
+  showClusters();
+});
+// Images that belong nowhere.
+function showNowhere() {
+  const rows = cluster.flatMap((k, i) => k === NOWHERE ? [i] : []).sort((a, b) => D.confidence[a] - D.confidence[b] || a - b);
+  $("nowhere").hidden = !D.unclustered;
+  if (!D.unclustered) return;
+  const e = make("article", { class: "cluster", "data-id": NOWHERE }, make("div", { class: "head" }, make("h3", {}, "Belongs nowhere"), make("p", {}, `${counted(rows.length)}, ${percent(rows.length / N)}`)),
+    make("p", { class: "note" }, `In no cluster: over ${number(D.unclustered.limit)} times as far from the cluster they would be in as from the next. Show them all, choose some, and move them where they belong.`),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),
+    make("div", { class: "controls" }, make("button", { class: "push", onclick: () => showAll(NOWHERE), disabled: !rows.length }, "Show all")));
+  e.style.setProperty("--colour", colour(NOWHERE));
+  $("nowhere").replaceChildren(e);
+}
+const showAll = id => { $("of").value = String(id); filter(); $("images").scrollIntoView(); };
 function article(c, largest) {
   const box = make("input", { type: "checkbox", "aria-label": `choose ${c.name}`, disabled: !!c.parts, onchange: e => {
     e.target.checked ? chosenClusters.add(c.id) : chosenClusters.delete(c.id); $("merge").disabled = chosenClusters.size < 2; } });
@@ -127,24 +196,26 @@ function article(c, largest) {
   if (c.duplicates.length) row(`Look alike (${c.duplicates.length} group${c.duplicates.length === 1 ? "" : "s"})`, c.duplicates[0].slice(0, SHOWN));
   if (c.mean) e.append(make("h4", {}, "Mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" }));
   e.append(make("div", { class: "controls" },
-    make("button", { class: "push", onclick: () => { $("of").value = String(c.id); filter(); $("images").scrollIntoView(); } }, "Show all"),
+    make("button", { class: "push", onclick: () => showAll(c.id) }, "Show all"),
     make("button", { class: "push", onclick: () => edit({ do: "split", cluster: c.id, into: 2 }), disabled: !!c.parts || c.size < 2 }, "Split in two"),
     make("button", { class: "push", onclick: () => edit({ do: "exclude", cluster: c.id }), disabled: !!c.parts || clusters.length < 2 }, "Exclude")));
   return e;
 }
 $("cluster-sort").addEventListener("change", showClusters);
-$("merge").addEventListener("click", () => {
-  const ids = [...chosenClusters].sort((a, b) => a - b);
+$("merge").addEventListener("click", () => merge([...chosenClusters]));
+function merge(ids) {
+  ids.sort((a, b) => a - b);
   const largest = ids.reduce((a, b) => (clusters.find(c => c.id === b).size > clusters.find(c => c.id === a).size ? b : a));
   edit({ do: "merge", clusters: ids, into: largest });
-});
+}
 
 // The grid: only what is in sight exists.
 let shown = [], size = 72, columns = 1, here = 0, pool = new Map();
 function fillClusters() {
   const options = of => of.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${c.name} (${c.size})`));
   const before = $("of").value;
-  $("of").replaceChildren(make("option", { value: "" }, "all"), ...options(clusters), make("option", { value: EXCLUDED }, "excluded"));
+  $("of").replaceChildren(make("option", { value: "" }, "all"), ...options(clusters), make("option", { value: EXCLUDED }, "excluded"),
+    ...(D.unclustered ? [make("option", { value: NOWHERE }, "belongs nowhere")] : []));
   $("of").value = before; if (!$("of").value) $("of").value = "";
   $("move-to").replaceChildren(...options(clusters.filter(c => !c.parts)));
 }
@@ -216,7 +287,7 @@ $("move").addEventListener("click", () => after({ do: "move", files: files(), to
 $("exclude-files").addEventListener("click", () => after({ do: "exclude_files", files: files() }));
 $("split-off").addEventListener("click", () => {
   const of = new Set([...chosen].map(i => cluster[i]));
-  if (of.size > 1 || of.has(EXCLUDED)) { alert("Choose images of one cluster to split them off it."); return; }
+  if (of.size > 1 || of.has(EXCLUDED) || of.has(NOWHERE)) { alert("Choose images of one cluster to split them off it."); return; }
   if ([...of].some(k => pending.has(k))) { alert("This cluster is to be split already: undo that first, or refine."); return; }
   const [k] = of, apart = files(), rest = D.files.filter((f, i) => cluster[i] === k && !chosen.has(i));
   if (!rest.length) { alert("All images of the cluster are chosen: nothing would stay."); return; }
@@ -244,7 +315,7 @@ function zoom() {
   });
   ask();
   picture.replaceChildren(img);
-  const facts = [k < 0 ? "excluded" : names.get(k), `confidence ${number(D.confidence[i] / 1000)}`];
+  const facts = [called(k), `confidence ${number(D.confidence[i] / 1000)}`];
   if (D.second[i] !== k && names.has(D.second[i])) facts.push(`then ${names.get(D.second[i])}`);
   if (D.distance[i] !== null) facts.push(`${number(D.distance[i] / 1000, 3)} from the centre`);
   if (D.outlier[i]) facts.push("unlike the rest of its cluster");
@@ -281,7 +352,7 @@ function under(e) {
 canvas.addEventListener("pointermove", e => {
   const [i, x, y] = under(e), tip = $("tip"); tip.hidden = i < 0; if (i < 0) return;
   const preview = make("div", { class: "tile" }); dress(preview, i, 96);
-  tip.replaceChildren(preview, make("div", {}, D.files[i]), make("div", { class: "quiet" }, cluster[i] < 0 ? "excluded" : names.get(cluster[i])));
+  tip.replaceChildren(preview, make("div", {}, D.files[i]), make("div", { class: "quiet" }, called(cluster[i])));
   tip.style.left = Math.min(x + 12, canvas.clientWidth - 130) + "px"; tip.style.top = Math.min(y + 12, canvas.clientHeight - 130) + "px";
 });
 canvas.addEventListener("pointerleave", () => $("tip").hidden = true);
@@ -347,7 +418,7 @@ function proposal(p) {
   const rows = p.files.map(f => rowOf.get(f)).filter(i => i !== undefined), name = make("input", { type: "text", value: p.name, "aria-label": "Name of the proposed cluster", maxlength: 100 });
   const held = new Map();
   for (const i of rows) held.set(cluster[i], (held.get(cluster[i]) || 0) + 1);
-  const now = [...held].sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} in ${names.get(k) ?? "excluded"}`).join(", ");
+  const now = [...held].sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} in ${called(k)}`).join(", ");
   return make("article", { class: "cluster proposal", "data-id": p.id }, make("div", { class: "head" }, make("h3", { class: "editable" }, name)),
     make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
     make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),

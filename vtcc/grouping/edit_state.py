@@ -1,0 +1,87 @@
+"""What edits change, and the checks that they share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vtcc.analysis.features import unit_rows
+from vtcc.grouping.clusters import Clusters
+
+LONGEST = 100  # characters of a name
+
+
+@dataclass
+class State:
+    """What edits change.
+
+    Attributes:
+        clusters: of the model. files: name -> row. h: (N, d) embedding.
+        cluster: (N,) ids as they stand, negative for none. base: (N,) the head's clusters.
+        moved: file -> id, for those moved by name.
+        known: (N,) bool, whether the clusters are made of the image; None: all are.
+        proposed: id -> files of the added images that may be a cluster.
+        next: id of the next new cluster, above all that these edits ever knew, proposals included.
+        unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
+            are in them. seed: of that k-means.
+    """
+
+    clusters: Clusters
+    files: dict[str, int]
+    h: np.ndarray
+    cluster: np.ndarray
+    moved: dict[str, int]
+    base: np.ndarray | None = None
+    known: np.ndarray | None = None
+    proposed: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    next: int = 0
+    unseen: frozenset[int] = frozenset()
+    seed: int = 0
+
+    @property
+    def unit(self) -> np.ndarray:
+        """(N, d) float32 rows of length 1."""
+        return unit_rows(self.h.astype(np.float32))
+
+
+class Refused(Exception):  # noqa: N818 - becomes a VtccError with the edit's number
+    """An edit that is not possible."""
+
+
+def known_id(state: State, k: Any) -> int:
+    """The id of a cluster that an edit names, if there is such a cluster.
+
+    Raises:
+        Refused: when there is none.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or k not in state.clusters.names:
+        raise Refused(f"there is no cluster {k!r}; there are {state.clusters.ids}")
+    return k
+
+
+def name_of(name: Any) -> str:
+    """The name that an edit gives.
+
+    Raises:
+        Refused: when it is none.
+    """
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST:
+        raise Refused(f"found the name {name!r:.120}; allowed: 1 to {LONGEST} characters")
+    if not name.isprintable():
+        raise Refused(f"the name {name!r} holds characters that do not print")
+    return name.strip()
+
+
+def rows_of(state: State, files: Any) -> np.ndarray:
+    """Rows of the files that an edit names.
+
+    Raises:
+        Refused: when it names none, or one that is not there.
+    """
+    if not isinstance(files, list) or not files:
+        raise Refused("names no files")
+    for file in files:
+        if file not in state.files:
+            raise Refused(f"no file {file!r} here")
+    return np.array([state.files[file] for file in files])

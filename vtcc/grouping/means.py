@@ -1,0 +1,96 @@
+"""How far images are from the clusters they were trained with: novelty, and doubt.
+
+Distances are Mahalanobis' to the mean embeddings of the clusters, with one covariance for all.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+NOVEL = 0.99  # share of the training images below the threshold of novelty
+RIDGE = 0.01  # of the covariance's mean variance, added so that it can be inverted
+DOUBT = 0.9  # how near to another cluster an image may be and not belong nowhere
+AT_MOST = 0.2  # share of the images that may belong nowhere, unless another is asked for
+
+
+@dataclass(frozen=True)
+class Means:
+    """What distances are measured by.
+
+    Attributes:
+        means: (m, d) float32, one per trained cluster, and one per cluster confirmed since.
+        owners: final ids of the clusters that each is a mean of: several after a split, -1 for an
+            excluded one; none at all in models of before they were kept.
+        precision: (d, d) float32, the inverse of their shared covariance.
+        threshold: distance to the nearest mean above which an image is novel.
+        limit: doubt above which an image belongs nowhere.
+        unclustered: whether such images are in no cluster.
+    """
+
+    means: np.ndarray
+    owners: tuple[frozenset[int], ...]
+    precision: np.ndarray
+    threshold: float
+    limit: float = DOUBT
+    unclustered: bool = False
+
+    @classmethod
+    def fit(cls, h: np.ndarray, cluster: np.ndarray) -> "Means":
+        """Of training images.
+
+        Args:
+            h: (N, d) embeddings. cluster: (N,) of them.
+        """
+        used = np.unique(cluster)
+        means = np.stack([h[cluster == k].mean(axis=0) for k in used]).astype(np.float64)
+        rest = h - means[np.searchsorted(used, cluster)]
+        covariance = rest.T @ rest / max(len(rest) - len(used), 1)
+        ridge = max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-12)
+        precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
+        fitted = cls(
+            means=means.astype(np.float32),
+            owners=tuple(frozenset({int(k)}) for k in used),
+            precision=precision.astype(np.float32),
+            threshold=np.inf,
+        )
+        nearest = fitted.distances(h).min(axis=1)
+        return replace(fitted, threshold=max(float(np.quantile(nearest, NOVEL)), 1e-9))
+
+    def distances(self, h: np.ndarray) -> np.ndarray:
+        """(N, m) distances of (N, d) embeddings to the means."""
+        away = np.empty((len(h), len(self.means)))
+        for i, mean in enumerate(self.means):
+            gap = h.astype(np.float64) - mean
+            away[:, i] = np.einsum("nd,nd->n", gap @ self.precision, gap)
+        distances: np.ndarray = np.sqrt(away.clip(0))
+        return distances
+
+    def doubt(self, distances: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+        """(N,) distance to an image's own cluster over that to the nearest other one.
+
+        0 where there is no other, or the image is in none.
+
+        Args:
+            distances: (N, m) of the method. cluster: (N,) final ids, negative for none.
+        """
+        doubt = np.zeros(len(cluster))
+        for k in np.unique(cluster[cluster >= 0]):
+            rows, own = cluster == k, np.array([k in ids for ids in self.owners], bool)
+            if own.all():
+                continue
+            mine = distances[rows][:, own].min(axis=1, initial=np.inf)
+            doubt[rows] = mine / np.maximum(distances[rows][:, ~own].min(axis=1), 1e-12)
+        return doubt
+
+    def limited(
+        self, h: np.ndarray, cluster: np.ndarray, at_most: float, *, unclustered: bool
+    ) -> "Means":
+        """With a limit of doubt that at most so many of the training images are above.
+
+        Args:
+            h: (N, d) embeddings. cluster: (N,) final ids. at_most: share of the images.
+            unclustered: whether those above it are in no cluster.
+        """
+        doubt = self.doubt(self.distances(h), cluster)
+        limit = max(DOUBT, float(np.quantile(doubt, 1 - at_most, method="higher")))
+        return replace(self, limit=limit, unclustered=unclustered)
