@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vtcc.data import decoding, folder, images, walk
+from vtcc.data import decoding, folder, images, inputs, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 from vtcc.grouping import intake
@@ -59,7 +59,9 @@ def test_every_verb_finds_the_same_images(odd, capsys):
     assert sorted(found.paths) == sorted(walk.as_text(name) for name in NAMES)
     by_cluster = intake.listed(odd, least=1)
     assert sorted(by_cluster.files) == sorted(odd / name for name in NAMES)
-    assert sorted(e.path for e in predict.entries([odd])) == sorted(f"{odd}/{n}" for n in NAMES)
+    assert sorted(e.path for e in predict.entries(inputs.parts([odd], None))) == sorted(
+        f"{odd}/{n}" for n in NAMES
+    )
     assert Tree(odd, "here").images == sorted(NAMES)
     assert sorted(_items(odd)) == sorted(odd / name for name in NAMES)
 
@@ -115,7 +117,7 @@ def test_what_is_not_read_is_named(tmp_path):
     with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=message):
-        predict._count([tmp_path], Counter())
+        predict._count(inputs.parts([tmp_path], None), Counter())
 
 
 def test_threads_keep_the_order_and_stop_early():

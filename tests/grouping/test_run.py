@@ -529,10 +529,10 @@ def test_numbers_that_are_none(text):
 
 def test_mistakes_are_said_before_any_work(photos, tmp_path):
     run = cluster.run
-    with pytest.raises(VtccError, match="no such folder"):
+    with pytest.raises(VtccError, match="no such file or directory"):
         run(Options(tmp_path / "none"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(VtccError, match="a file; give the folder"):
+    with pytest.raises(VtccError, match="not an input by its name; give a folder, an image"):
         run(Options(tmp_path / "file"))
     few = tmp_path / "few"
     few.mkdir()

@@ -24,9 +24,8 @@ from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .mpo .png .bmp .gif .tif .tiff .webp .heic .heif .hif .avif".split()
-)
+_PLAIN = (".jpg", ".jpeg", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = frozenset((*_PLAIN, ".heic", ".heif", ".hif", ".avif"))
 
 # What the suffixes promise and nothing else: each further format is more code open to attack.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
@@ -195,14 +194,29 @@ def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
     return Decoded(pixels, width, height, raster.mode)
 
 
-def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int) -> Decoded:
+def opened(file: BinaryIO, head: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, int, int]:
+    """An image that is not decoded yet, after a look at what that would cost.
+
+    Args:
+        file: at its beginning. head: its first bytes. max_pixels: of an image.
+
+    Returns:
+        The image, at most how many scans it has, and pixels of the largest picture inside.
+
+    Raises:
+        UnreadableImage: with the reason; Pillow's errors as they come.
+    """
     scans = jpeg.check(file) if head.startswith(_JPEG) else 1
     parts.check(file, head)
-    boxed = heif.check(file, share.max_pixels) if heif.is_boxed(head) else None
+    boxed = heif.check(file, max_pixels) if heif.is_boxed(head) else None
     image = _open(file, _FORMATS if boxed is None else _BOXED)
+    return image, scans, max(image.width * image.height, boxed or 0)
+
+
+def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int) -> Decoded:
+    image, scans, pixels = opened(file, head, share.max_pixels)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
     check_size(image.width, image.height, share.max_pixels, len(image.getbands()), 2 if deep else 1)
-    pixels = max(image.width * image.height, boxed or 0)
     jpeg.check_scans(scans * pixels, share.max_pixels)
     mode = image.mode
     width, height = image.size

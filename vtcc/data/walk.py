@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from vtcc.data.images import SUFFIXES
 
 SPECIAL = "broken links, pipes and devices"
-_RAW = ".cr2 .cr3 .nef .arw .dng .orf .raf .rw2 .pef .srw".split()
-_VIDEOS = ".mov .mp4 .m4v .avi .mkv .webm .3gp .mts".split()
+_RAW = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".pef", ".srw")
+_VIDEOS = (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts")
 # What people keep among their pictures and that is not read here, by suffix.
 UNSUPPORTED = {
     **dict.fromkeys(_RAW, "RAW (not read: convert to JPEG)"),
@@ -32,10 +32,12 @@ class Entry:
     Attributes:
         path: relative to where the walk began, with slashes; odd bytes as surrogates.
         error: why the folder cannot be read; empty for a file.
+        file: where it is, of a path that is only its name.
     """
 
     path: str
     error: str = ""
+    file: Path | None = None
 
 
 def walk(

@@ -13,8 +13,9 @@ import numpy as np
 from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
+from vtcc.data import exif
 from vtcc.engine import checkpoint, record
-from vtcc.grouping import attention, describe, outputs
+from vtcc.grouping import attention, columns, describe, outputs
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
@@ -93,7 +94,10 @@ def write(
         "versions": record.versions(),
         "seconds": round(time.monotonic() - started, 1),
         "folders": options.folders,
+        "exif": list(options.exif),
     }
+    files = dict(zip(prepared.listed.names, prepared.listed.files, strict=True))
+    columns.write(directory, prepared.listed.columns | exif.columns(files, options.exif))
     predictor = model.predictor()
     return finish(
         directory,

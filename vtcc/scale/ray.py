@@ -14,20 +14,23 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc import extras
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
+
+if TYPE_CHECKING:
+    from vtcc.data.inputs import Given, Part
 
 SHARD = 2048  # files
 PLAN = "plan.json"
 
 
 def run(
-    paths: list[Path],
+    paths: Sequence["Given"],
     model: str,
     *,
     out: Path,
@@ -39,7 +42,7 @@ def run(
     """Predicts every image below `paths` into the table `out`.
 
     Args:
-        paths, model, out, batch_size: as of `vtcc.verbs.predict.run`.
+        paths, model, out, batch_size: as of `vtcc.verbs.predict.run`; nothing packed or elsewhere.
         shard: files a task.
         workers: processes; 0: one per core of the cluster.
         address: of a Ray cluster; empty: one is started here, for this run.
@@ -57,15 +60,15 @@ def run(
     if batch_size < 1 or shard < 1 or workers < 0:
         raise VtccError("--batch-size and --shard have to be at least 1, --workers at least 0")
     assignments.check(out)
-    for path in paths:
-        if not os.path.lexists(path):
-            raise VtccError(f"{path}: no such file or directory")
+    from vtcc.data import inputs
+
+    given = inputs.parts(paths, None)
     with assignments.alone(out):
-        return _run(paths, model, out.absolute(), batch_size, shard, workers, address)
+        return _run(given, model, out.absolute(), batch_size, shard, workers, address)
 
 
 def _run(
-    paths: list[Path],
+    given: Sequence["Part"],
     model: str,
     out: Path,
     batch_size: int,
@@ -82,7 +85,7 @@ def _run(
         predictor = predict.load(model, Path(room), device="cpu")
         columns = assignments.COLUMNS if predictor.clusters is None else assignments.NAMED
         directory = _local(model, parts, Path(room))
-    count = _plan(parts, paths, directory, shard, list(columns))
+    count = _plan(parts, given, directory, shard, list(columns))
     waiting = [i for i in range(count) if not _part(parts, i).exists()]
     if len(waiting) < count:
         note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
@@ -121,14 +124,14 @@ def _local(model: str, parts: Path, room: Path) -> Path:
     return kept
 
 
-def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list[str]) -> int:
+def _plan(parts: Path, given: Sequence["Part"], model: Path, shard: int, columns: list[str]) -> int:
     """Lists the files into shards, once; a run that was cut off finds its lists."""
     from vtcc import provenance
     from vtcc.data.walk import in_words
     from vtcc.verbs.predict import entries
 
     asked = {
-        "paths": [os.fspath(path.absolute()) for path in paths],
+        "paths": [str(Path(part.given).absolute()) for part in given],
         "model": provenance.model_digest(model),
         "shard": shard,
         "columns": columns,
@@ -145,7 +148,7 @@ def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list
     parts.mkdir(exist_ok=True)
     count, held = 0, []
     left_out: Counter[str] = Counter()
-    for entry in entries(paths, left_out):
+    for entry in entries(given, left_out):
         held.append([entry.path, entry.error])
         if len(held) == shard:
             _list(parts, count, held)
@@ -156,7 +159,7 @@ def _plan(parts: Path, paths: list[Path], model: Path, shard: int, columns: list
     if not count:
         shutil.rmtree(parts)
         raise VtccError(
-            f"no image in {', '.join(map(str, paths[:3]))}"
+            f"no image in {', '.join(part.given for part in given[:3])}"
             + (f" (left out: {in_words(left_out)})" if left_out else "")
         )
     from vtcc.atomic import write_text

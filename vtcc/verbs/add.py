@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc.progress import note
+
+if TYPE_CHECKING:
+    from vtcc.data.inputs import Given
 
 
 def run(
     results: Path,
-    more: Sequence[Path],
+    more: Sequence["Given"],
     out: Path | None = None,
     *,
     allow_gone: bool = False,
@@ -20,7 +23,8 @@ def run(
     Model, ids, names, edits and the rows of all other images stay to the last bit.
 
     Args:
-        results: folder of the results. more: folders, searched through, and files.
+        results: their folder. more: folders, searched through, files, and other inputs
+            (`vtcc.data.inputs`).
         out: a new folder for the results; None: they take the place of the old ones.
         allow_gone: take it that more than half of the images have gone.
         batch_size: images per forward pass.
@@ -35,7 +39,7 @@ def run(
     import time
 
     from vtcc.errors import VtccError
-    from vtcc.grouping import reopen
+    from vtcc.grouping import columns, reopen
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.add import changes, record, update
     from vtcc.grouping.clusters import load_predictor
@@ -45,6 +49,7 @@ def run(
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     with reopen.opened(results, out) as before:
         found = changes.find(more, before.summary, results)
+        columns.check(found.columns)
         there = len(before.summary["files"])
         if 2 * len(found.gone) > there and not allow_gone:
             raise VtccError(
@@ -61,7 +66,7 @@ def run(
         made = record.of(after, found, began=began)
         after.summary["additions"] = [*after.summary.get("additions", []), made]
         with reopen.rewriting(before) as building:
-            assigned = update.write(building, before, after, predictor)
+            assigned = update.write(building, before, found, after, predictor)
         for line in record.lines(after, made, before.target):
             note(line)
         reopen.folders(before, assigned, after.summary)

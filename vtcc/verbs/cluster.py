@@ -1,9 +1,11 @@
 """`vtcc cluster`: what the command line says, as what `vtcc.grouping` takes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vtcc import config
+from vtcc.data.inputs import Given
 from vtcc.errors import VtccError
 from vtcc.grouping.options import Options, parse_clusters, unused
 from vtcc.grouping.run import run as cluster
@@ -20,12 +22,17 @@ def run(asked: Options) -> dict[str, Any]:
 
 
 def options(
-    folder: Path, clusters: str, *, params: Path | None, assignments: list[str], **others: Any
+    given: Sequence[Given],
+    clusters: str,
+    *,
+    params: Path | None,
+    assignments: list[str],
+    **others: Any,
 ) -> Options:
     """The options of a command line.
 
     Args:
-        folder: of images. clusters: a number, a range or auto.
+        given: folders of images and other inputs. clusters: a number, a range or auto.
         params: a params.yaml whose sections count instead of choices, as far as they can.
         assignments: such as `train.epochs=2`; they win over `params`.
         others: as of `Options`.
@@ -33,7 +40,9 @@ def options(
     Raises:
         VtccError: on a value that is not allowed, or one that another one leaves without effect.
     """
-    asked = Options(folder=folder, clusters=parse_clusters(clusters), **others)
+    asked = Options(
+        folder=given[0], others=tuple(given[1:]), clusters=parse_clusters(clusters), **others
+    )
     if (asked.finetune or asked.weights) and asked.encoder in ("auto", "none"):
         raise VtccError(
             f"--{'finetune' if asked.finetune else 'weights'}: belongs to an encoder; name it by "

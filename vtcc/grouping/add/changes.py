@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc.data import folder
+from vtcc.data import folder, inputs
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
+from vtcc.grouping import workdir
+from vtcc.grouping.columns import Columns
 from vtcc.grouping.intake import located
 from vtcc.progress import note
 
@@ -23,6 +25,7 @@ class Changes:
         files: name -> where it is, of new and changed ones.
         stamps: name -> `folder.stamp`, of all that were found.
         classes: name -> the sub-folder that is its class, where the given folder has classes.
+        columns: of tables that were given, as of `vtcc.grouping.columns`.
     """
 
     new: list[str]
@@ -31,6 +34,7 @@ class Changes:
     files: dict[str, Path]
     stamps: dict[str, str]
     classes: dict[str, str]
+    columns: Columns
 
     @property
     def to_read(self) -> list[str]:
@@ -38,20 +42,22 @@ class Changes:
         return [*self.new, *self.changed]
 
 
-def find(more: Sequence[Path], summary: dict[str, Any], results: Path) -> Changes:
+def find(more: Sequence[inputs.Given], summary: dict[str, Any], results: Path) -> Changes:
     """Compares files with what results say of them.
 
     A file outside the results' folder is called by its path from there, such as `../more/x.jpg`.
 
     Args:
-        more: folders, searched through, and files, whatever they are called.
+        more: folders, searched through, files, whatever they are called, and other inputs
+            (`vtcc.data.inputs`); what must be unpacked or copied is put beside the results.
         summary: of the results. results: their folder, which must not be searched.
 
     Raises:
         VtccError: when a path is missing, cannot be read, or holds the results.
     """
     root = Path(summary["root"])
-    listed, classes, searched = _listed(more, root, results)
+    parts = inputs.parts(more, workdir.images(results.absolute()))
+    listed, classes, searched, columns = _listed(parts, root, results)
     known = stamps_of(summary)
     places = located(root, summary["files"])
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
@@ -72,29 +78,30 @@ def find(more: Sequence[Path], summary: dict[str, Any], results: Path) -> Change
         files={name: listed[name] for name in read},
         stamps=stamps,
         classes={name: classes[name] for name in read if name in classes},
+        columns=columns,
     )
 
 
 def _listed(
-    more: Sequence[Path], root: Path, results: Path
-) -> tuple[dict[str, Path], dict[str, str], list[Path]]:
-    """Name -> file; name -> class; the folders that were searched."""
+    parts: Sequence[inputs.Part], root: Path, results: Path
+) -> tuple[dict[str, Path], dict[str, str], list[Path], Columns]:
+    """Name -> file; name -> class; the folders that were searched; columns of tables."""
     files: dict[str, Path] = {}
     classes: dict[str, str] = {}
     searched: list[Path] = []
+    columns: Columns = {}
     left_out: Counter[str] = Counter()
-    for given in more:
-        if not os.path.lexists(given):
-            raise VtccError(f"{given}: no such file or folder; give images to add")
-        if not given.is_dir():
-            file = given.parent.resolve() / given.name
-            files[_name(file, root)] = file
+    for part in parts:
+        top, own = part.top.resolve(), results.resolve()
+        if part.names is not None:
+            names = [_name(top / path, root) for path in part.names]
+            files |= {name: top / path for name, path in zip(names, part.names, strict=True)}
+            for column, values in part.columns.items():
+                columns.setdefault(column, {}).update(zip(names, values, strict=True))
             continue
-        top = given.resolve()
-        own = results.resolve()
         if top.is_relative_to(own) or top in own.parents:
             raise VtccError(
-                f"{given}: holds the results themselves, or is of them ({results}), whose "
+                f"{part.given}: holds the results themselves, or is of them ({results}), whose "
                 "pictures are none of the images; name the folder of images"
             )
         inside = folder.listed(top, left_out)
@@ -107,7 +114,7 @@ def _listed(
         searched.append(top)
     if left_out:
         note(f"left out {in_words(left_out)}")
-    return files, classes, searched
+    return files, classes, searched, columns
 
 
 def _name(file: Path, root: Path) -> str:
