@@ -263,8 +263,9 @@ def test_a_server_of_this_machine_is_copied_once(photos, tmp_path, capsys):
         with pytest.raises(VtccError, match="a list at an address"):
             as_list(photos)
             intake.listed(f"{address}/photos/list.txt", place=tmp_path / "p")
-        with pytest.raises(VtccError, match=r"gone\.png: cannot be read"):
-            intake.listed(f"{address}/gone.png", place=tmp_path / "p")
+        with pytest.raises(VtccError, match=r"gone\.png: cannot be read") as gone:
+            intake.listed(f"{address}/gone.png?key=secret", place=tmp_path / "p")
+        assert "secret" not in str(gone.value)
         with pytest.raises(VtccError, match="copy it first, and name the folder"):
             inputs.parts([f"{address}/photos"], None)
     with pytest.raises(TemporaryError, match="cannot be reached"):
@@ -291,3 +292,22 @@ def test_a_table_of_our_own_is_an_input(photos):
     with (photos / "t.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path"], ["./=1.png"], *([name] for name in NAMES)])
     assert intake.listed(photos / "t.csv").names[0] == "=1.png"
+
+
+def test_links_out_of_a_page_are_not_followed(tmp_path, photos):
+    (photos / "index.html").write_text(
+        '<a href="/">up</a> <a href="a/00.png">a</a> <a href="../other.png">b</a> '
+        '<a href="a/">a</a> <a href="?C=N">sorted</a> <a href="http://127.0.0.1:9/x.png">c</a>'
+    )
+    (photos.parent / "other.png").write_bytes(b"x")
+    with serve_directory(photos.parent) as address:
+        copied = remote.copied(f"{address}/photos/", tmp_path / "p", ())
+    assert sorted(f.relative_to(copied).as_posix() for f in copied.rglob("*") if f.is_file()) == [
+        name for name in sorted(NAMES) if name.startswith("a/")
+    ]
+
+
+def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
+    assert inputs.kept("photos") == str(tmp_path / "photos")

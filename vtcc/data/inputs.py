@@ -17,7 +17,7 @@ from typing import Any
 from vtcc.data import remote, shards
 from vtcc.data.images import SUFFIXES
 from vtcc.data.spreadsheet import path_of
-from vtcc.data.walk import Entry, walk
+from vtcc.data.walk import Entry, as_text, in_words, walk
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
@@ -75,6 +75,12 @@ def home(given: Given) -> Path:
     return path
 
 
+def kept(given: Given) -> str:
+    """How an input is named in results: an absolute path, or an address without its secrets."""
+    text = os.fspath(given)
+    return remote.shown(text) if remote.is_address(text) else as_text(str(Path(text).absolute()))
+
+
 def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) -> list[Part]:
     """Finds out what inputs are; what is packed or elsewhere is put below `place`.
 
@@ -121,7 +127,7 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         note(f"{len(packed)} shards are unpacked in {place}")
         left_out.pop("other files", None)  # labels and such, which are beside each image
         if left_out:
-            note(f"left out {', '.join(f'{n} {why}' for why, n in sorted(left_out.items()))}")
+            note(f"left out {in_words(left_out)}")
     return [item for item in found if isinstance(item, Part)]
 
 

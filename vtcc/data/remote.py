@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from vtcc import bounds
 from vtcc.atomic import atomic_file
 from vtcc.data.decoding import in_threads
 from vtcc.data.walk import unwanted
@@ -19,6 +20,12 @@ SCHEMES = ("s3", "gs", "hf", "http", "https")
 def is_address(given: str) -> bool:
     """Whether it is one, of a kind that is read or not."""
     return re.match("[a-z][a-z0-9+.-]*://", given, re.IGNORECASE) is not None
+
+
+def shown(address: str) -> str:
+    """An address without user, password and query, fit for messages and files."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
@@ -38,10 +45,10 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
     if parts.scheme.lower() not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise VtccError(f"{parts.scheme}://: no kind of address that is read; known: {known}")
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    shown_as = shown(address)
     named = PurePosixPath(unquote(parts.netloc.rpartition("@")[2] + parts.path))
     if ".." in named.parts:
-        raise VtccError(f"{shown}: leads through '..'; give the address itself")
+        raise VtccError(f"{shown_as}: leads through '..'; give the address itself")
     target = place / named
     try:
         import fsspec
@@ -53,8 +60,10 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         else:
             found = dict(_below(system, root, wanted))
         if not found:
-            raise VtccError(f"{shown}: no images there; give a folder, a file or a page of links")
-        note(f"{shown}: {len(found)} files, copied to {target}")
+            raise VtccError(
+                f"{shown_as}: no images there; give a folder, a file or a page of links"
+            )
+        note(f"{shown_as}: {len(found)} files, copied to {target}")
 
         def copy(name: str) -> None:
             file, (source, size) = target / name, found[name]
@@ -67,11 +76,13 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
     except VtccError:
         raise
     except ImportError as error:
-        raise MissingExtra(f"{shown}: {in_one_line(error)}: pip install 'vtcc[remote]'") from None
-    except (FileNotFoundError, PermissionError) as error:
-        raise VtccError(f"{shown}: cannot be read ({in_one_line(error)})") from None
+        why = in_one_line(error)
+        raise MissingExtra(f"{shown_as}: {why}: pip install 'vtcc[remote]'") from None
     except Exception as error:  # each kind of storage has errors of its own
-        raise TemporaryError(f"{shown}: cannot be reached ({in_one_line(error)})") from None
+        why = re.sub(r"\?\S*", "", in_one_line(error, 1000).replace(address, shown_as))[:200]
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise VtccError(f"{shown_as}: cannot be read ({why})") from None
+        raise TemporaryError(f"{shown_as}: cannot be reached ({why})") from None
     return target / named.name if _is_wanted(named.name, wanted) else target
 
 
@@ -84,9 +95,26 @@ def _below(
 ) -> Iterator[tuple[str, tuple[str, int | None]]]:
     """Name below the root -> where it is, and its size, of the files that are wanted."""
     top = root.rstrip("/") + "/"
-    for source, about in system.find(root, detail=True).items():
-        name = unquote(source.removeprefix(top)) if "://" in root else source.removeprefix(top)
+    is_page = "://" in root
+    listed = _linked(system, top) if is_page else system.find(root, detail=True).items()
+    for source, about in listed:
+        name = unquote(source.removeprefix(top)) if is_page else source.removeprefix(top)
         parts = PurePosixPath(name).parts
         inside = source.startswith(top) and not {"..", "/"} & set(parts)
         if inside and not any(p.startswith(".") for p in parts) and _is_wanted(name, wanted):
             yield name, (source, about.get("size"))
+
+
+def _linked(system: Any, top: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Address and facts of what pages of links lead to; `find` would follow links out of `top`."""
+    waiting, seen = [top], {top}
+    while waiting:
+        for about in system.ls(waiting.pop(), detail=True):
+            name = about["name"]
+            if name in seen or not name.startswith(top) or name.count("/") > bounds.ARCHIVE_DEPTH:
+                continue
+            seen.add(name)
+            if about["type"] == "directory":
+                waiting.append(name)
+            else:
+                yield name, about

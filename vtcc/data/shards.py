@@ -88,6 +88,11 @@ def _images_of_table(shard: Path, target: Path) -> int:
     row, without, room = 0, 0, archive.Room(shard)
     with table(shard) as opened:
         column = image_column(opened.schema_arrow)
+        if column is None:
+            raise VtccError(
+                f"{shard}: no column {' or '.join(_COLUMNS)} with the bytes of images (found: "
+                f"{', '.join(opened.schema_arrow.names)[:200]}); take it out of the folder"
+            )
         for batch in opened.iter_batches(batch_size=_ROWS, columns=[column]):
             for cell in batch.column(0).to_pylist():
                 data = cell["bytes"] if isinstance(cell, dict) else cell

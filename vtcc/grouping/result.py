@@ -13,7 +13,7 @@ import numpy as np
 from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
-from vtcc.data import exif
+from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, record
 from vtcc.grouping import attention, columns, describe, outputs
 from vtcc.grouping.clusters import Applied, Clusters
@@ -76,6 +76,7 @@ def write(
         "format": 1,
         "title": options.title,
         "root": str(prepared.listed.root),
+        "inputs": [inputs.kept(given) for given in (options.folder, *options.others)],
         "files": prepared.listed.names,
         "stamps": prepared.listed.stamps,
         "errors": prepared.errors,
