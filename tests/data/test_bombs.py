@@ -67,14 +67,16 @@ def box(kind: bytes, *inside: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
 
-def heic(width: int, height: int, pieces: int = 0, more: bytes = b"") -> bytes:
+def heic(
+    width: int, height: int, pieces: int = 0, more: bytes = b"", times: int = 1, items: int = 2
+) -> bytes:
     """The boxes of a HEIC of a picture, put together of as many times the same other one."""
     size = box(b"ispe", bytes(4), struct.pack(">II", width, height))
-    shown = bytes(4) + struct.pack(">I", 2) + b"\0\1\1\x81" + b"\0\2\1\1"
+    shown = bytes(4) + struct.pack(">I", items) + b"\0\1\1\x81" + b"\0\2\1\1" * (items - 1)
     named = box(b"dimg", struct.pack(">HH", 1, pieces) + b"\0\2" * pieces)
     inside = box(b"iprp", box(b"ipco", size, more), box(b"ipma", shown))
     return box(b"ftyp", b"heic" + bytes(4)) + box(
-        b"meta", bytes(4), box(b"iref", bytes(4), named), inside
+        b"meta", bytes(4), box(b"iref", bytes(4), named * times), inside
     )
 
 
@@ -105,6 +107,14 @@ BOMBS = {
     ),
     "heic of 100,000 boxes": (
         heic(8, 8, more=box(b"free") * 100_000),
+        "more than 16384 parts beside its pixels",
+    ),
+    "heic of three million names of a piece": (
+        heic(8, 8, 60_000, times=50),
+        "more than 16384 parts beside its pixels",
+    ),
+    "heic of three million items": (
+        heic(8, 8, items=3_000_000),
         "more than 16384 parts beside its pixels",
     ),
     "heic of nothing but boxes": (heic(8, 8, 3), "a video, or a damaged HEIC or AVIF"),

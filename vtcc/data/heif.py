@@ -36,20 +36,27 @@ def check(file: BinaryIO, max_pixels: int) -> int:
     sizes: dict[int, int] = {}  # of properties, by their number from 1
     shown: dict[int, list[int]] = {}  # item -> its properties
     pieces: dict[int, list[int]] = {}  # item -> items it is put together of
-    number, wide = 0, False
+    number, each, parts = 0, 2, 0
     for kind, parent, content in _boxes(file):
         number += parent == b"ipco"
+        parts += 1
         if kind == b"ispe":
             width, height = struct.unpack(">II", content.ljust(12, b"\0")[4:12])
             check_size(width, height, max_pixels)
             sizes[number] = width * height
         elif kind == b"ipma":
-            shown |= _properties(content)
+            for item, properties in _properties(content):
+                parts += 1 + len(properties)
+                _check_parts(parts)
+                shown[item] = properties
         elif kind == b"iref":
-            wide = content[:1] == b"\1"
+            each = 4 if content[:1] == b"\1" else 2
         elif parent == b"iref" and kind == b"dimg":
-            item, *parts = _numbers(content, 4 if wide else 2)
-            pieces.setdefault(item, []).extend(parts)
+            (count,) = struct.unpack(">H", content[each : each + 2])
+            named = _split(content[each + 2 : each + 2 + count * each], each)
+            parts += len(named)
+            pieces.setdefault(int.from_bytes(content[:each]), []).extend(named)
+        _check_parts(parts)
     file.seek(0)
     own = {item: max((sizes.get(n, 0) for n in ns), default=0) for item, ns in shown.items()}
     known: dict[int, int] = {}
@@ -65,13 +72,10 @@ def check(file: BinaryIO, max_pixels: int) -> int:
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Kind, kind of the box around, and content of each box; no content of what is not read."""
     whole = file.seek(0, 2)
-    waiting, count = [(0, whole, b"")], 0
+    waiting = [(0, whole, b"")]
     while waiting:
         at, end, parent = waiting.pop()
         while at + 8 <= end:
-            count += 1
-            if count > bounds.IMAGE_PARTS:
-                raise UnreadableImage(f"more than {bounds.IMAGE_PARTS} parts beside its pixels")
             file.seek(at)
             size, kind = struct.unpack(">I4s", file.read(8))
             start = at + 8
@@ -91,24 +95,22 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
                 at += size
 
 
-def _properties(content: bytes) -> dict[int, list[int]]:
-    """Item -> numbers of its properties, of an `ipma` box."""
+def _properties(content: bytes) -> Iterator[tuple[int, list[int]]]:
+    """Each item, and the numbers of its properties, of an `ipma` box."""
     version, flags = content[0], content[3]
     (count,) = struct.unpack(">I", content[4:8])
     at, item_bytes, each = 8, 4 if version else 2, 2 if flags & 1 else 1
-    found: dict[int, list[int]] = {}
+    mask = (1 << (8 * each - 1)) - 1  # without the bit that says that it is essential
     for _ in range(count):
         item, many = int.from_bytes(content[at : at + item_bytes]), content[at + item_bytes]
         at += item_bytes + 1
-        mask = (1 << (8 * each - 1)) - 1  # without the bit that says that it is essential
-        found[item] = [n & mask for n in _split(content[at : at + many * each], each)]
+        yield item, [n & mask for n in _split(content[at : at + many * each], each)]
         at += many * each
-    return found
 
 
-def _numbers(content: bytes, each: int) -> list[int]:
-    """The item that refers to others, and these, of a box in `iref`."""
-    return _split(content[:each] + content[each + 2 :], each)
+def _check_parts(parts: int) -> None:
+    if parts > bounds.IMAGE_PARTS:
+        raise UnreadableImage(f"more than {bounds.IMAGE_PARTS} parts beside its pixels")
 
 
 def _split(content: bytes, each: int) -> list[int]:
