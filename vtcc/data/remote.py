@@ -79,8 +79,10 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         why = in_one_line(error)
         raise MissingExtra(f"{shown_as}: {why}: pip install 'vtcc[remote]'") from None
     except Exception as error:  # each kind of storage has errors of its own
-        why = re.sub(r"\?\S*", "", in_one_line(error, 1000).replace(address, shown_as))[:200]
-        if isinstance(error, FileNotFoundError | PermissionError):
+        cause = error.__cause__ or error  # by http anything is a FileNotFoundError
+        why = re.sub(r"\?\S*", "", in_one_line(cause, 1000).replace(address, shown_as))[:200]
+        refused = 400 <= getattr(cause, "status", 0) < 500
+        if refused or isinstance(cause, FileNotFoundError | PermissionError):
             raise VtccError(f"{shown_as}: cannot be read ({why})") from None
         raise TemporaryError(f"{shown_as}: cannot be reached ({why})") from None
     return target / named.name if _is_wanted(named.name, wanted) else target
