@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from tests.data.web import serve_directory
-from tests.fakes import uninstall
+from tests.fakes import stand_in, uninstall
 from vtcc import bounds
+from vtcc.cli import app
 from vtcc.data import inputs, remote
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.extras import MissingExtra
@@ -311,3 +313,19 @@ def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
     assert inputs.kept("photos") == str(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    ("flags", "columns"),
+    [
+        ([], ()),
+        (["--exif"], ("taken_at", "camera")),
+        (["--exif", "--place"], ("taken_at", "camera", "latitude", "longitude")),
+    ],
+)
+def test_the_command_line_takes_several_inputs_and_columns(flags, columns, monkeypatch):
+    asked = stand_in(monkeypatch, cluster, "run", lambda options: {})
+    ran = CliRunner().invoke(app, ["cluster", "a", "s3://b/c", *flags, "--json"])
+    assert ran.exit_code == 0, ran.output
+    (options,) = asked.call_args.args
+    assert (options.folder, options.others, options.exif) == ("a", ("s3://b/c",), columns)
