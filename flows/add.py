@@ -33,7 +33,7 @@ def add(
 
     Args:
         results: of `vtcc cluster`, relative to the project.
-        folder: images, relative to the project; without it the folder that was clustered.
+        folder: images, relative to the project; without it what was clustered.
         allow_gone: go on though more than half of the images have gone.
         batch_size: images per forward pass.
 
@@ -50,9 +50,9 @@ def _add(results: str, folder: str | None, allow_gone: bool, batch_size: int) ->
     project = paths.project()
     where = project / results
     before = summary.read(where)
-    source = str(project / folder) if folder else before["root"]
+    sources = [str(project / folder)] if folder else before.get("inputs", [before["root"]])
     with session.session(trains=False):
-        command = ["add", str(where), source, "--batch-size", str(batch_size)]
+        command = ["add", str(where), *sources, "--batch-size", str(batch_size)]
         verbs.run_task("add", command + ["--allow-gone"] * allow_gone, project)
         after = summary.read(where)
         if len(after.get("additions", [])) == len(before.get("additions", [])):
@@ -60,7 +60,8 @@ def _add(results: str, folder: str | None, allow_gone: bool, batch_size: int) ->
             return None
         made: dict[str, Any] = after["additions"][-1]
         drift = made["drift"]
-        told = f"- {drift['verdict']}\n- page: `{where / 'report.html'}`\n- images: `{source}`"
+        told = f"- {drift['verdict']}\n- page: `{where / 'report.html'}`\n- images: "
+        told += ", ".join(f"`{source}`" for source in sources)
         artifacts.table("vtcc-drift", drift["lines"], told)
         run_id = stages.done(log(where, after["title"], made))
         get_run_logger().info("%s (MLflow run %s)", drift["verdict"], run_id)

@@ -13,6 +13,7 @@ IMAGE_FILE_BYTES = 64 * MIB  # or BYTES_PER_PIXEL x max_pixels, where that is mo
 IMAGE_PARTS = 16_384
 JPEG_SCANS = 32
 JPEG_EXIF_SEGMENTS = 256
+HEIF_PIECES = 32
 TIFF_TAG_BYTES = 16 * MIB  # of text; a number counts as 16
 
 # Archives
@@ -72,6 +73,11 @@ IN_WORDS = (
         "a JPEG",
         f"at most {JPEG_EXIF_SEGMENTS} segments of EXIF; its scans together have at most "
         f"{JPEG_SCANS} x validate.max_pixels pixels",
+    ),
+    (
+        "a HEIC or AVIF",
+        "validate.max_pixels counts for each picture inside, before it is cut; the pieces of one "
+        f"have at most {HEIF_PIECES} x validate.max_pixels pixels together",
     ),
     (
         "a TIFF",

@@ -14,6 +14,7 @@ PACKAGES = {
         *("prefect", "requests"),
     ),
     "ray": ("ray",),
+    "remote": ("aiohttp", "gcsfs", "s3fs"),
 }
 _EXTRA = {package: extra for extra, packages in PACKAGES.items() for package in packages}
 

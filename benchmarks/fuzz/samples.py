@@ -194,8 +194,10 @@ def changed_zip(data: bytes, rng: random.Random) -> bytes:
 def images_of(kind: str) -> Parts:
     """Good files of a format."""
     import numpy as np
+    import pillow_heif
     from PIL import Image
 
+    pillow_heif.register_heif_opener()
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
     pictures = {mode: Image.fromarray(noise).convert(mode) for mode in ("L", "RGB", "RGBA", "P")}
     pictures["1"], pictures["CMYK"] = pictures["L"].convert("1"), pictures["RGB"].convert("CMYK")
@@ -210,6 +212,8 @@ def images_of(kind: str) -> Parts:
             ("RGBA", {"lossless": True}),
             ("RGBA", {"save_all": True, "append_images": [pictures["RGB"]]}),
         ],
+        "avif": [(mode, {"exif": exif, "speed": 10}) for mode in ("L", "RGB", "RGBA")],
+        "heif": [("L", {}), ("RGB", {"exif": exif}), ("RGBA", {}), ("RGB", {"tile_size": 16})],
         "bmp": [("1", {}), ("L", {}), ("P", {}), ("RGB", {}), ("RGBA", {})],
         "tiff": [
             ("RGB", {"compression": name})
@@ -294,11 +298,18 @@ def _heads(data: bytes, rng: random.Random) -> bytes:
     return with_fields(data, rng, 0, 80)
 
 
+def _boxes(data: bytes, rng: random.Random) -> bytes:
+    """Fields before the pixels: sizes, references, and where pieces lie."""
+    return with_fields(data, rng, 0, data.find(b"mdat") + 4)
+
+
 FORMATS: dict[str, tuple[Callable[[str], Parts], Callable[[bytes, random.Random], bytes]]] = {
     "jpeg": (images_of, _by_parts(jpeg_parts)),
     "png": (images_of, _by_parts(png_parts, png_whole)),
     "tiff": (images_of, changed_tiff),
     "webp": (images_of, _by_parts(riff_parts, riff_whole)),
+    "avif": (images_of, _boxes),
+    "heif": (images_of, _boxes),
     "gif": (images_of, _heads),
     "bmp": (images_of, _heads),
     "zip": (archives_of, changed_zip),

@@ -10,12 +10,13 @@ import time
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
 from tests.data.memory import peak
 from vtcc import bounds
-from vtcc.data import jpeg
+from vtcc.data import heif, jpeg
 from vtcc.data.budget import Share
 from vtcc.data.images import UnreadableImage, load
 
@@ -61,6 +62,24 @@ def bmp(width: int, height: int, data: bytes) -> bytes:
     return struct.pack("<2sIII", b"BM", start + len(data), 0, start) + head + palette + data
 
 
+def box(kind: bytes, *inside: bytes) -> bytes:
+    body = b"".join(inside)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def heic(
+    width: int, height: int, pieces: int = 0, more: bytes = b"", times: int = 1, items: int = 2
+) -> bytes:
+    """The boxes of a HEIC of a picture, put together of as many times the same other one."""
+    size = box(b"ispe", bytes(4), struct.pack(">II", width, height))
+    shown = bytes(4) + struct.pack(">I", items) + b"\0\1\1\x81" + b"\0\2\1\1" * (items - 1)
+    named = box(b"dimg", struct.pack(">HH", 1, pieces) + b"\0\2" * pieces)
+    inside = box(b"iprp", box(b"ipco", size, more), box(b"ipma", shown))
+    return box(b"ftyp", b"heic" + bytes(4)) + box(
+        b"meta", bytes(4), box(b"iref", bytes(4), named * times), inside
+    )
+
+
 PHOTO = saved(Image.new("RGB", (1000, 1000)), "JPEG")
 PROGRESSIVE = saved(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)
 EMPTY_SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"
@@ -81,6 +100,24 @@ BOMBS = {
         bmp(90_000_000, 1, b"\0\2\0\xff\0\1"),
         "90000000 x 1 pixels; a side may have",
     ),
+    "heic of 3,600 megapixels": (heic(60_000, 60_000), "60000 x 60000 pixels, more than"),
+    "heic of a piece named 40 times": (
+        heic(10_000, 10_000, 40),
+        "pieces of 4100000000 pixels together, more than 32 x validate.max_pixels",
+    ),
+    "heic of 100,000 boxes": (
+        heic(8, 8, more=box(b"free") * 100_000),
+        "more than 16384 parts beside its pixels",
+    ),
+    "heic of three million names of a piece": (
+        heic(8, 8, 60_000, times=50),
+        "more than 16384 parts beside its pixels",
+    ),
+    "heic of three million items": (
+        heic(8, 8, items=3_000_000),
+        "more than 16384 parts beside its pixels",
+    ),
+    "heic of nothing but boxes": (heic(8, 8, 3), "a video, or a damaged HEIC or AVIF"),
     "jpeg of 4,295 megapixels": (
         PHOTO.replace(struct.pack(">HH", 1000, 1000), b"\xff\xff" * 2, 1),
         "65535 x 65535 pixels, more than",
@@ -114,6 +151,21 @@ BOMBS = {
         "more than 256 segments of EXIF",
     ),
 }
+
+
+def test_a_heic_of_tiles_is_read_and_bounded_before_it_is_cut():
+    file = io.BytesIO()
+    picture = Image.new("RGB", (150, 100), (200, 100, 0))
+    pillow_heif.from_pillow(picture).save(file, tile_size=64, quality=90)
+    data = file.getvalue()
+    assert heif.check(file, 15_000) == 15_000
+    shown = load(data, channels=3, max_pixels=15_000, size=4)[2, 2]
+    assert shown.tolist() == pytest.approx([200, 100, 0], abs=4)
+    size = struct.pack(">II", 64, 64)
+    assert data.count(size) == 1  # of six tiles
+    larger = data.replace(size, struct.pack(">II", 64, 250))
+    with pytest.raises(UnreadableImage, match="64 x 250 pixels, more than"):
+        load(larger, channels=3, max_pixels=15_000, size=4)
 
 
 def test_bombs_are_refused_in_one_line_and_take_no_memory(tmp_path):

@@ -114,8 +114,8 @@ def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
         ([], "no image in "),
         (["1.png"], "a single image in .*, and clustering needs at least two"),
         (
-            ["a.txt", "b.heic", ".c.png"],
-            "left out: 1 HEIC or AVIF .*, 1 hidden, 1 other files",
+            ["a.txt", "b.jxl", ".c.png"],
+            "left out: 1 JPEG 2000 or XL .*, 1 hidden, 1 other files",
         ),
     ],
 )

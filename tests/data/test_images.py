@@ -4,6 +4,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,7 +202,7 @@ UNREADABLE = {
     "web page": (b"\n<!DOCTYPE html><html>404</html>", "a web page, not an image"),
     "heic": (
         b"\0\0\0\x18ftypheic\0\0\0\0",
-        "a HEIC, AVIF or video file; convert it to JPEG or PNG",
+        "a video, or a damaged HEIC or AVIF",
     ),
     "bytes of nothing": (b"\x00\x01\x02\xfe" * 40, "not an image of a known format"),
     "an eps, which is a program": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "text, not an image"),
@@ -282,6 +283,45 @@ def test_a_phones_jpeg_of_several_pictures_is_its_first():
     found = decode(data, channels=3, max_pixels=10**6, size=4)
     assert np.abs(found.pixels.astype(int) - RED).max() <= 2
     assert (found.width, found.height) == (800, 801)
+
+
+BOXED = {"HEIF": {"quality": 90}, "AVIF": {"quality": 90, "speed": 10}}
+
+
+def boxed(kind: str, image: Image.Image, orientation: int = 1) -> bytes:
+    """As a phone writes it: the pixels as the sensor had them, and twice what is up."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    if kind == "HEIF":
+        pillow_heif.from_pillow(image).save(file, exif=exif.tobytes(), **BOXED[kind])
+    else:
+        image.save(file, kind, exif=exif, **BOXED[kind])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", BOXED)
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_heic_and_avif_are_turned_once(kind, orientation):
+    corners = np.kron([[10, 90], [170, 250]], np.ones((16, 24))).astype(np.uint8)
+    data = boxed(kind, Image.fromarray(corners).convert("RGB"), orientation)
+    assert (b"irot" in data) == (orientation != 1)
+    told = struct.pack(">HHIHH" if b"MM\0*" in data else "<HHIHH", 0x0112, 3, 1, orientation, 0)
+    assert (told in data) == (kind == "HEIF")
+    found = decode(data, channels=1, max_pixels=10**5, size=32)
+    seen = found.pixels[4::24, 4::24, 0].astype(int)
+    shown = {1: 10, 2: 90, 3: 170, 4: 250}
+    want = [[shown[n] for n in row] for row in UPRIGHT[orientation]]
+    assert np.abs(seen - want).max() <= 12
+    turned = orientation in (6, 8)
+    assert (found.width, found.height) == ((32, 48) if turned else (48, 32))
+
+
+@pytest.mark.parametrize("kind", BOXED)
+def test_heic_and_avif_of_any_mode(kind):
+    half = Image.new("RGBA", (32, 32), (255, 0, 0, 128))
+    assert np.abs(rgb(boxed(kind, half)).astype(int) - (255, 127, 127)).max() <= 8
+    assert np.abs(grey(boxed(kind, Image.new("L", (32, 32), 99))).astype(int) - 99).max() <= 3
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

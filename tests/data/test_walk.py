@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vtcc.data import decoding, folder, images, walk
+from vtcc.data import decoding, folder, images, inputs, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 from vtcc.grouping import intake
@@ -34,7 +34,7 @@ def odd(tmp_path):
     (root / ".hidden.png").touch()
     (root / "__MACOSX").mkdir()
     (root / "__MACOSX" / "m.png").touch()
-    (root / "phone.HEIC").touch()
+    (root / "scan.jp2").touch()
     (root / "notes.txt").touch()
     return root
 
@@ -49,7 +49,7 @@ def test_the_walk_counts_what_it_leaves_out(odd):
         "hidden": 2,
         walk.SPECIAL: 3,
         "other files": 2,  # notes.txt, and a link to itself without a suffix
-        "HEIC or AVIF (convert to JPEG or PNG)": 1,
+        "JPEG 2000 or XL (convert to JPEG or PNG)": 1,
     }
 
 
@@ -59,7 +59,9 @@ def test_every_verb_finds_the_same_images(odd, capsys):
     assert sorted(found.paths) == sorted(walk.as_text(name) for name in NAMES)
     by_cluster = intake.listed(odd, least=1)
     assert sorted(by_cluster.files) == sorted(odd / name for name in NAMES)
-    assert sorted(e.path for e in predict.entries([odd])) == sorted(f"{odd}/{n}" for n in NAMES)
+    assert sorted(e.path for e in predict.entries(inputs.parts([odd], None))) == sorted(
+        f"{odd}/{n}" for n in NAMES
+    )
     assert Tree(odd, "here").images == sorted(NAMES)
     assert sorted(_items(odd)) == sorted(odd / name for name in NAMES)
 
@@ -85,16 +87,37 @@ def test_a_pipe_that_is_named_is_refused_at_once(odd):
     assert reasons == ["a pipe or a device, not a file"]
 
 
-def test_only_heic_files_are_called_so(tmp_path):
+def test_pairs_of_a_camera_count_as_one_image(tmp_path):
+    for name in ("IMG_1.HEIC", "IMG_2.jpg", "IMG_3.JPG", "sub/IMG_4.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
+    paired = ["img_1.mov", "IMG_1.AAE", "IMG_2.CR2", "IMG_3.dng", "IMG_3.xmp"]
+    for name in [*paired, "IMG_9.NEF", "IMG_4.ARW", "film.MOV", "notes.xmp"]:
+        (tmp_path / name).touch()
+    left_out = Counter()
+    found = sorted(e.path for e in walk.walk(tmp_path, left_out))
+    assert found == ["IMG_1.HEIC", "IMG_2.jpg", "IMG_3.JPG", "sub/IMG_4.jpg"]
+    # A RAW file's JPEG lies beside it, not in a folder below.
+    assert +left_out == {
+        "RAW (not read: convert to JPEG)": 2,
+        "videos (not read)": 1,
+        "other files": 1,
+    }
+    assert walk.in_words(left_out) == (
+        "2 RAW (not read: convert to JPEG), 1 other files, 1 videos (not read)"
+    )
+
+
+def test_what_is_not_read_is_named(tmp_path):
     for i in range(3):
-        (tmp_path / f"{i}.heic").touch()
-    message = r"no image in .*left out: 3 HEIC or AVIF \(convert to JPEG or PNG\)"
+        (tmp_path / f"{i}.nef").touch()
+    message = r"no image in .*left out: 3 RAW \(not read: convert to JPEG\)"
     with pytest.raises(VtccError, match=message):
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=message):
-        predict._count([tmp_path], Counter())
+        predict._count(inputs.parts([tmp_path], None), Counter())
 
 
 def test_threads_keep_the_order_and_stop_early():

@@ -1,6 +1,7 @@
 """`vtcc add` on toy results: what stays, what comes, what is proposed, what is kept when killed."""
 
 import copy
+import csv
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from vtcc import atomic
 from vtcc.analysis import features
 from vtcc.analysis.features import unit_rows
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, outputs, result
+from vtcc.grouping import assignments, columns, outputs, result
 from vtcc.grouping.add import drift, novelty, update
 from vtcc.grouping.clusters import Clusters
 from vtcc.verbs import add, predict, refine
@@ -332,10 +333,34 @@ def killing(real, calls, at):
     return call
 
 
+def test_columns_stay_and_those_of_new_images_come(place):
+    results, photos = place / "results", place / "photos"
+    columns.write(results, {"group": {"0-00.png": "old"}, "camera": {"0-00.png": "A"}})
+    summary = summary_of(results) | {"exif": ["camera"]}
+    (results / "summary.json").write_text(json.dumps(summary))
+    tags = Image.Exif()
+    tags[0x0110] = "B"
+    toy_results.draw(photos / "x.png", 1, 700)
+    Image.open(photos / "x.png").save(photos / "x.png", exif=tags)
+    (photos / "more.csv").write_text("path,group,number\nx.png,=new,-7\n")
+    add.run(results, [photos / "more.csv"])
+    rows = {row["file"]: row for row in assignments._of_parquet(results / "assignments.parquet")}
+    assert list(rows["x.png"]) == [*assignments.NAMED, "group", "camera", "number"]
+    assert [rows[n]["group"] for n in ("0-00.png", "0-01.png", "x.png")] == ["old", None, "=new"]
+    assert [rows[n]["camera"] for n in ("0-00.png", "0-01.png", "x.png")] == ["A", None, "B"]
+    with (results / "assignments.csv").open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert [last[n] for n in ("file", "group", "camera", "number")] == ["x.png", "'=new", "B", "-7"]
+    assert len(table(results)) == 61  # the reader needs none of them
+    (photos / "more.csv").write_text("path,novel\nx.png,1\n")
+    with pytest.raises(VtccError, match=r"column 'novel' .*the results have one of that name"):
+        add.run(results, [photos / "more.csv"])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("none", "no such file or folder"),
+        ("none", "no such file or directory"),
         (".", "holds the results themselves"),
     ],
 )

@@ -63,8 +63,10 @@ def photos(tmp_path_factory):
     """96 images, some with odd names, one that cannot be read."""
     root = tmp_path_factory.mktemp("all") / "photos"
     (root / "sub").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0110] = "Secretcam"
     for name, picture in zip(NAMES, pictures(96), strict=True):
-        Image.fromarray(picture).save(root / name, "PNG")
+        Image.fromarray(picture).save(root / name, "PNG", exif=exif)
     (root / "broken.png").write_bytes(b"no image")
     return root
 
@@ -114,6 +116,15 @@ def test_three_obvious_kinds_are_found(photos, made):
     kind = {row["file"]: int(row["cluster"]) for row in rows(made) if row["cluster"]}
     right = normalized_mutual_info_score([i % 3 for i in range(96)], [kind[name] for name in SHOWN])
     assert right > 0.6  # forty epochs of a tiny model
+
+
+def test_nothing_of_exif_is_kept_that_was_not_asked_for(photos, made):
+    assert b"Secretcam" in (photos / ODD[0]).read_bytes()
+    files = {f.relative_to(made): f for f in made.rglob("*") if f.is_file()}
+    kept = [name for name, file in files.items() if b"Secretcam" in file.read_bytes()]
+    assert {name.parts[0] for name in kept} == {"folders"}  # copies, which were asked for
+    assert len(files) - len(kept) > 9
+    assert list(rows(made)[0]) == list(assignments.NAMED)
 
 
 def test_the_summary_says_how_and_how_good(made):
@@ -529,10 +540,10 @@ def test_numbers_that_are_none(text):
 
 def test_mistakes_are_said_before_any_work(photos, tmp_path):
     run = cluster.run
-    with pytest.raises(VtccError, match="no such folder"):
+    with pytest.raises(VtccError, match="no such file or directory"):
         run(Options(tmp_path / "none"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(VtccError, match="a file; give the folder"):
+    with pytest.raises(VtccError, match="not an input by its name; give a folder, an image"):
         run(Options(tmp_path / "file"))
     few = tmp_path / "few"
     few.mkdir()

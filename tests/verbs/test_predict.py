@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import tarfile
 
 import numpy as np
 import pandas as pd
@@ -169,6 +170,21 @@ def test_closed_directory_below_is_a_row(photos, model, place, monkeypatch):
     assert [row["error"] for row in rows] == ["", "directory cannot be read (Permission denied)"]
 
 
+def test_lists_and_shards_are_answered_by_the_names_they_have(photos, model, place):
+    (place / "set").mkdir()
+    with tarfile.open(place / "set" / "a.tar", "w") as tar:
+        tar.add(photos / "0.png", "in/0.png")
+    (place / "l").mkdir()
+    (place / "l" / "b.png").write_bytes((photos / "0.png").read_bytes())
+    (place / "l" / "list.txt").write_text("b.png\n")
+    given = ["set", "l/list.txt", str(photos / "0.png")]
+    predict.run(given, str(model), out=place / "out.csv")
+    rows = read(place / "out.csv")
+    assert [row["file"] for row in rows] == ["set/a.tar/in/0.png", "l/b.png", given[2]]
+    assert len({(row["cluster"], row["confidence"], row["error"]) for row in rows}) == 1
+    assert sorted(f.name for f in place.iterdir()) == ["l", "out.csv", "set"]
+
+
 @pytest.mark.parametrize(
     ("paths", "out", "model_name", "message"),
     [
@@ -177,7 +193,7 @@ def test_closed_directory_below_is_a_row(photos, model, place, monkeypatch):
         (["in"], "in", "model", "--out: in is a directory; name a file"),
         (["in"], "no/out.csv", "model", "--out: the folder no does not exist"),
         (["gone.png"], "out.csv", "model", "gone.png: no such file or directory"),
-        (["empty"], "out.csv", "model", r"no image in empty; images are known by \.bmp"),
+        (["empty"], "out.csv", "model", r"no image in empty; images are known by \.avif"),
         (["in"], "out.csv", "gone", "gone: no such model directory; train one"),
         (["in"], "out.csv", "empty", "empty: not a vtcc model"),
         (["in"], "out.csv", "models:/vtcc-x@champion", "no registered model 'vtcc-x'"),

@@ -11,11 +11,15 @@ from vtcc.cli.verbs import variables
 from vtcc.errors import BELOW, ERROR, VtccError
 
 app = typer.Typer()
+_INPUTS = (
+    "Folders of images, images, a list .txt, a table .csv or .parquet with a column path, archives "
+    "or Parquet with images inside, or an address of these: s3, gs, hf, https. Only read."
+)
 
 
 @app.command()
 def cluster(
-    folder: Annotated[Path, typer.Argument(help="Of images; only read.")],
+    given: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS)],
     clusters: Annotated[
         str, typer.Option("-k", "--clusters", help="A number, a range such as 5-30, or auto.")
     ] = "auto",
@@ -23,7 +27,7 @@ def cluster(
         float, typer.Option(help="At most; ends sooner where more brings nothing.")
     ] = 20.0,
     out: Annotated[
-        Path | None, typer.Option(help="Of the results; else FOLDER-clusters beside it.")
+        Path | None, typer.Option(help="Of the results; else INPUT-clusters beside it.")
     ] = None,
     seed: Seed = 0,
     folders: Annotated[
@@ -36,6 +40,12 @@ def cluster(
     unclustered_at_most: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of all images; 0.2 unless given.")
     ] = None,
+    exif: Annotated[
+        bool, typer.Option("--exif", help="Columns taken_at and camera, of the files' EXIF.")
+    ] = False,
+    place: Annotated[
+        bool, typer.Option("--place", help="Columns latitude and longitude, of the files' EXIF.")
+    ] = False,
     encoder: Annotated[
         str,
         typer.Option(
@@ -63,12 +73,12 @@ def cluster(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Group a folder of images without labels: tables, a page to look at, a model."""
+    """Group images without labels: tables, a page to look at, a model."""
     from vtcc.process import stopping
     from vtcc.verbs import cluster as verb
 
     options = verb.options(
-        folder,
+        given,
         clusters,
         params=params,
         assignments=set_ or [],
@@ -83,6 +93,8 @@ def cluster(
         overwrite=overwrite,
         unclustered=unclustered,
         unclustered_at_most=unclustered_at_most,
+        exif=(("taken_at", "camera") if exif else ())
+        + (("latitude", "longitude") if place else ()),
     )
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         answer(verb.run(options))
@@ -110,7 +122,7 @@ def refine(
 def add(
     results: Annotated[Path, typer.Argument(help="Folder that `vtcc cluster` wrote.")],
     more: Annotated[
-        list[Path], typer.Argument(metavar="MORE...", help="Folders and images; the same one too.")
+        list[str], typer.Argument(metavar="MORE...", help=f"{_INPUTS} The same one too.")
     ],
     out: Annotated[
         Path | None, typer.Option(help="A new folder; else the results are replaced.")
@@ -137,7 +149,7 @@ def add(
 
 @app.command()
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS)],
     out: Annotated[Path, typer.Option(help="Written: .csv, .parquet or .json.")],
     model: Annotated[
         str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")

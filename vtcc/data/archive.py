@@ -83,7 +83,7 @@ def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
     _check_entries(path)
     with zipfile.ZipFile(path) as archive:
-        room = _Room(path)
+        room = Room(path)
         for member in archive.infolist():  # all, before the first is written
             room.take(member.file_size)
         for member in archive.infolist():
@@ -148,7 +148,7 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]
 
 def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -> Counter[str]:
     left_out: Counter[str] = Counter()
-    room = _Room(path)
+    room = Room(path)
     while (member := archive.next()) is not None:
         cast(Any, archive).members.clear()  # or it keeps all headers
         name = _safe(path, member.name)
@@ -180,7 +180,7 @@ def _kind_left_out(member: tarfile.TarInfo) -> str | None:
     return None if member.isreg() else "links and devices"
 
 
-class _Room:
+class Room:
     """Counts what is unpacked, and stops before it is too much."""
 
     def __init__(self, path: Path):
@@ -189,6 +189,7 @@ class _Room:
         self.limit = bounds.unpacked_bytes(path.stat().st_size)
 
     def take(self, size: int, header: int = 0) -> None:
+        """Counts a file of so many bytes; refuses what is too much."""
         if size < 0:
             raise VtccError(f"{self.path}: holds a file of negative size; it is not unpacked")
         self.taken += max(size + header, bounds.ARCHIVE_ENTRY_BYTES)

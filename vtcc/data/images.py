@@ -6,11 +6,10 @@ seen the same way wherever it comes from.
 
 import io
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -19,19 +18,20 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vtcc import bounds
-from vtcc.data import jpeg, parts, tiff
+from vtcc.data import heif, jpeg, parts, tiff
 from vtcc.data.budget import Share
 from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+_PLAIN = (".jpg", ".jpeg", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = frozenset((*_PLAIN, ".heic", ".heif", ".hif", ".avif"))
 
 # What the suffixes promise and nothing else: each further format is more code open to attack.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_BOXED = ("AVIF", "HEIF")
 _DEEP_RGB = b"\x10\x02"  # in a PNG's header: 16 bits, colour without alpha
 _JPEG = b"\xff\xd8\xff"
-_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112
 _PIECE_PIXELS = 1 << 20
 _UPRIGHT = {
@@ -173,7 +173,7 @@ def _decode(file: BinaryIO, wanted: Wanted, share: Share, size: int) -> Decoded:
                 raise
             file.seek(0)
             whole = file.read()
-            if (bare := _without_metadata(whole)) == whole:
+            if (bare := parts.bare_png(whole)) == whole:
                 raise
             return _from_pillow(io.BytesIO(bare), bare[:512], wanted, share, size)
     except UnreadableImage:
@@ -185,23 +185,6 @@ def _decode(file: BinaryIO, wanted: Wanted, share: Share, size: int) -> Decoded:
         raise UnreadableImage(_damage(error)) from None
 
 
-def _without_metadata(png: bytes) -> bytes:
-    """A PNG without the chunks that say nothing of its pixels or of what is up.
-
-    Pillow refuses a picture for a text or profile of more than a megabyte, and for damage there.
-    """
-    kept, at = [png[: len(parts.PNG)]], len(parts.PNG)
-    while at + 8 <= len(png):
-        (length,) = struct.unpack(">I", png[at : at + 4])
-        end = at + 12 + length
-        kind, whole = png[at + 4 : at + 8], zlib.crc32(png[at + 4 : end - 4])
-        is_upright_note = kind == b"eXIf" and png[end - 4 : end] == whole.to_bytes(4, "big")
-        if kind in _PIXEL_CHUNKS or is_upright_note:
-            kept.append(png[at:end])
-        at = end
-    return b"".join(kept)
-
-
 def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
     height, width, _ = raster.values.shape
     turn = _UPRIGHT.get(raster.orientation)
@@ -211,13 +194,29 @@ def _from_raster(raster: Raster, wanted: Wanted, size: int) -> Decoded:
     return Decoded(pixels, width, height, raster.mode)
 
 
-def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int) -> Decoded:
+def opened(file: BinaryIO, head: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, int, int]:
+    """An image that is not decoded yet, after a look at what that would cost.
+
+    Args:
+        file: at its beginning. head: its first bytes. max_pixels: of an image.
+
+    Returns:
+        The image, at most how many scans it has, and pixels of the largest picture inside.
+
+    Raises:
+        UnreadableImage: with the reason; Pillow's errors as they come.
+    """
     scans = jpeg.check(file) if head.startswith(_JPEG) else 1
     parts.check(file, head)
-    image = _open(file)
+    boxed = heif.check(file, max_pixels) if heif.is_boxed(head) else None
+    image = _open(file, _FORMATS if boxed is None else _BOXED)
+    return image, scans, max(image.width * image.height, boxed or 0)
+
+
+def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int) -> Decoded:
+    image, scans, pixels = opened(file, head, share.max_pixels)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
     check_size(image.width, image.height, share.max_pixels, len(image.getbands()), 2 if deep else 1)
-    pixels = image.width * image.height
     jpeg.check_scans(scans * pixels, share.max_pixels)
     mode = image.mode
     width, height = image.size
@@ -260,12 +259,24 @@ def _square(
     return squares[0] if len(squares) == 1 else np.concatenate(squares, axis=2)
 
 
-def _open(file: BinaryIO) -> ImageFile.ImageFile:
+@cache
+def _register_heif() -> None:
+    """Teaches Pillow to read HEIC; the picture alone, upright, whatever EXIF says beside it."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(
+        thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+    )
+
+
+def _open(file: BinaryIO, formats: Sequence[str]) -> ImageFile.ImageFile:
+    if formats is _BOXED:
+        _register_heif()
     # Pillow's own limit is a global of the process; ours comes right after, from the header.
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file, formats=_FORMATS)
+            return Image.open(file, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -321,8 +332,8 @@ def _what(head: bytes) -> str:
     """Says what a file that Pillow does not know starts like."""
     if head[:8] == parts.PNG or head[:3] == _JPEG or head[:4] == parts.GIF:
         return "damaged or truncated header"
-    if head[4:8] == b"ftyp":
-        return "a HEIC, AVIF or video file; convert it to JPEG or PNG"
+    if heif.is_boxed(head):
+        return "a video, or a damaged HEIC or AVIF"
     start = head.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, not an image"

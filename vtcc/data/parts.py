@@ -1,6 +1,7 @@
 """How many parts the file of an image has beside its pixels: Pillow keeps an object of each."""
 
 import struct
+import zlib
 from typing import BinaryIO
 
 from vtcc import bounds
@@ -8,6 +9,7 @@ from vtcc.data.raster import UnreadableImage
 
 PNG, GIF = b"\x89PNG\r\n\x1a\n", b"GIF8"
 _PICTURES = (b"IDAT", b"fdAT", b"fcTL")
+_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 def check(file: BinaryIO, head: bytes) -> None:
@@ -28,6 +30,23 @@ def check(file: BinaryIO, head: bytes) -> None:
     file.seek(0)
     if parts > bounds.IMAGE_PARTS:
         raise UnreadableImage(f"more than {bounds.IMAGE_PARTS} parts beside its pixels")
+
+
+def bare_png(png: bytes) -> bytes:
+    """A PNG without the chunks that say nothing of its pixels or of what is up.
+
+    Pillow refuses a picture for a text or profile of more than a megabyte, and for damage there.
+    """
+    kept, at = [png[: len(PNG)]], len(PNG)
+    while at + 8 <= len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        end = at + 12 + length
+        kind, whole = png[at + 4 : at + 8], zlib.crc32(png[at + 4 : end - 4])
+        is_upright_note = kind == b"eXIf" and png[end - 4 : end] == whole.to_bytes(4, "big")
+        if kind in _NEEDED or is_upright_note:
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _chunks(file: BinaryIO) -> int:

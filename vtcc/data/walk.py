@@ -10,14 +10,18 @@ from pathlib import Path, PurePosixPath
 from vtcc.data.images import SUFFIXES
 
 SPECIAL = "broken links, pipes and devices"
-# Pictures that people keep and that are not decoded here, by suffix.
+_RAW = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".pef", ".srw")
+_VIDEOS = (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts")
+# What people keep among their pictures and that is not read here, by suffix.
 UNSUPPORTED = {
-    **dict.fromkeys((".heic", ".heif", ".avif"), "HEIC or AVIF"),
-    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2"), "camera raw"),
-    **dict.fromkeys((".jp2", ".j2k", ".jxl"), "JPEG 2000 or XL"),
-    ".svg": "SVG",
-    ".psd": "Photoshop",
+    **dict.fromkeys(_RAW, "RAW (not read: convert to JPEG)"),
+    **dict.fromkeys(_VIDEOS, "videos (not read)"),
+    **dict.fromkeys((".jp2", ".j2k", ".jxl"), "JPEG 2000 or XL (convert to JPEG or PNG)"),
+    ".svg": "SVG (convert to JPEG or PNG)",
+    ".psd": "Photoshop (convert to JPEG or PNG)",
 }
+# Cameras write these beside an image of the same name: one picture, or the film of a Live Photo.
+_BESIDE_AN_IMAGE = {*_RAW, ".mov", ".mp4", ".aae", ".xmp"}
 _ODD_BYTES = "[\udc80-\udcff]"  # how Python holds bytes of a name that are not UTF-8
 
 
@@ -28,10 +32,12 @@ class Entry:
     Attributes:
         path: relative to where the walk began, with slashes; odd bytes as surrogates.
         error: why the folder cannot be read; empty for a file.
+        file: where it is, of a path that is only its name.
     """
 
     path: str
     error: str = ""
+    file: Path | None = None
 
 
 def walk(
@@ -39,7 +45,8 @@ def walk(
 ) -> Iterator[Entry]:
     """The files below a folder, each folder in name order, folders before links to folders.
 
-    Hidden files, `__MACOSX`, broken links, pipes and devices are left out. Links are followed,
+    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, and so is, uncounted, a
+    RAW file or the film of a Live Photo beside an image of the same name. Links are followed,
     never in circles: what can be reached twice has the name without a link.
 
     Args:
@@ -64,6 +71,7 @@ def walk(
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
             continue
         folders: list[str] = []
+        pictured = {_stem(e.name) for e in listed if not unwanted(PurePosixPath(e.name))}
         for entry in listed:
             path = f"{inside}/{entry.name}" if inside else entry.name
             reason = unwanted(PurePosixPath(entry.name), images_only=images_only)
@@ -72,7 +80,9 @@ def walk(
             elif _is(entry.is_dir):
                 (linked if entry.is_symlink() else folders).append(path)
             elif reason:
-                left_out[reason] += 1
+                suffix = PurePosixPath(path).suffix.lower()
+                paired = suffix in _BESIDE_AN_IMAGE and _stem(entry.name) in pictured
+                left_out[reason] += not paired
             elif _is(entry.is_file):
                 yield Entry(path)
             else:
@@ -86,9 +96,12 @@ def unwanted(path: PurePosixPath, *, images_only: bool = True) -> str | None:
         return "hidden"
     suffix = path.suffix.lower()
     if images_only and suffix not in SUFFIXES:
-        kind = UNSUPPORTED.get(suffix)
-        return f"{kind} (convert to JPEG or PNG)" if kind else "other files"
+        return UNSUPPORTED.get(suffix, "other files")
     return None
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem.casefold()
 
 
 def is_hidden(name: str) -> bool:

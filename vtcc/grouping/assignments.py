@@ -9,8 +9,9 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +37,7 @@ class Row:
         novelty: how unlike anything seen in training, the limit being 1. novel: above it.
         split: train or holdout, where a data set was split.
         levels: of each level, the coarsest first, the smallest id of the cluster's group.
+        more: values of columns that came with the images.
     """
 
     file: str
@@ -50,6 +52,7 @@ class Row:
     novel: bool | None = None
     split: str = ""
     levels: tuple[int | None, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def nowhere(self) -> bool:
@@ -151,22 +154,28 @@ def alone(out: Path) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
+def writing(
+    out: Path, columns: Sequence[str] = COLUMNS, more: Mapping[str, Any] | None = None
+) -> Iterator[Table]:
     """Yields a table with these columns; it becomes `out` when the block ends without an error.
 
     It grows as a hidden sibling; after an error nothing is left but what was there before.
 
+    Args:
+        out: the suffix chooses the format. columns: of `Row`, in order.
+        more: name -> Arrow's type, of columns that came with the images; they follow.
+
     Raises:
         VtccError: when the disk is full or the file cannot be written.
     """
-    kinds: dict[str, Callable[[Path, Sequence[str]], Table]] = {
+    kinds: dict[str, Callable[[Path, Sequence[str], Mapping[str, Any]], Table]] = {
         ".csv": _Csv,
         ".json": _Json,
         ".parquet": _Parquet,
     }
     try:
         with atomic_file(out) as building:
-            table = kinds[out.suffix.lower()](building, columns)
+            table = kinds[out.suffix.lower()](building, columns, more or {})
             try:
                 yield table
             finally:
@@ -175,17 +184,22 @@ def writing(out: Path, columns: Sequence[str] = COLUMNS) -> Iterator[Table]:
         raise VtccError(f"{out}: could not be written ({error.strerror or error})") from error
 
 
+def _record(row: Row, columns: Sequence[str], more: Mapping[str, Any]) -> dict[str, object]:
+    return {name: row.cell(name) for name in columns} | {n: row.more.get(n) for n in more}
+
+
 class _Csv:
-    def __init__(self, path: Path, columns: Sequence[str]):
+    def __init__(self, path: Path, columns: Sequence[str], more: Mapping[str, Any]):
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._columns = columns
+        self._columns, self._more = columns, more
         # The default line end, "\r\n", makes the writer quote line breaks of any kind in names.
         self._writer = csv.writer(self._file)
-        self._writer.writerow(columns)
+        self._writer.writerow([*columns, *map(text_cell, more)])
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            self._writer.writerow([_cell(name, row.cell(name)) for name in self._columns])
+            record = _record(row, self._columns, self._more)
+            self._writer.writerow([_cell(name, value) for name, value in record.items()])
 
     def close(self) -> None:
         self._file.close()
@@ -194,16 +208,16 @@ class _Csv:
 class _Json:
     """A list of objects, one a line."""
 
-    def __init__(self, path: Path, columns: Sequence[str]):
+    def __init__(self, path: Path, columns: Sequence[str], more: Mapping[str, Any]):
         self._file = path.open("w", encoding="utf-8")
-        self._columns = columns
+        self._columns, self._more = columns, more
         self._before = "[\n"
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
             record = {
                 name: round(value, 6) if isinstance(value, float) else value
-                for name, value in ((name, row.cell(name)) for name in self._columns)
+                for name, value in _record(row, self._columns, self._more).items()
             }
             self._file.write(self._before + json.dumps(record, ensure_ascii=False))
             self._before = ",\n"
@@ -214,7 +228,7 @@ class _Json:
 
 
 class _Parquet:
-    def __init__(self, path: Path, columns: Sequence[str]):
+    def __init__(self, path: Path, columns: Sequence[str], more: Mapping[str, Any]):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -222,13 +236,14 @@ class _Parquet:
         kinds = dict.fromkeys((*_NUMBERS, *levels), pa.int64())
         kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
         kinds |= dict.fromkeys(_FLAGS, pa.bool_())
-        self._columns = columns
-        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
+        self._columns, self._more = columns, more
+        ours = [(name, kinds.get(name, pa.string())) for name in columns]
+        self._schema = pa.schema([*ours, *more.items()])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(str(path), self._schema)
 
     def write(self, rows: Sequence[Row]) -> None:
-        records = [{name: row.cell(name) for name in self._columns} for row in rows]
+        records = [_record(row, self._columns, self._more) for row in rows]
         self._writer.write_table(self._table.from_pylist(records, schema=self._schema))
 
     def close(self) -> None:
@@ -237,6 +252,8 @@ class _Parquet:
 
 def _cell(column: str, value: object) -> str:
     if isinstance(value, str):
+        if re.fullmatch(r"[-+]?\d+([.,]\d+)?", value):  # a number runs nothing
+            return value
         return path_cell(value) if column in ("file", "path") else text_cell(value)
     if value is None:
         return ""

@@ -2,18 +2,20 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vtcc.atomic import atomic_file
-from vtcc.data import duplicates, folder
+from vtcc.data import duplicates, folder, inputs
 from vtcc.data.cache import Cache, CacheWriter, open_cache
 from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
+from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping.options import LEAST_IMAGES
 from vtcc.progress import note, track
@@ -23,13 +25,15 @@ _SKETCHES = "sketches.npy"
 
 @dataclass(frozen=True)
 class Listed:
-    """The images of a folder.
+    """The images of a folder, or of all that was given.
 
     Attributes:
-        root: the folder, absolute. names: N relative POSIX paths, as tables show them.
+        root: the folder, absolute; of several inputs the one above all of them.
+        names: N POSIX paths from there, sorted, as tables show them.
         files: where they are. labels: N class numbers by sub-folder, or None. classes: names.
         digest: of names, sizes and times of change: whether a run can go on.
         stamps: N sizes and times of change, by which `vtcc add` knows what has changed.
+        columns: name -> values by names of images, of tables that were given.
     """
 
     root: Path
@@ -39,45 +43,75 @@ class Listed:
     classes: list[str]
     digest: str
     stamps: list[str]
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def existing(root: Path) -> Path:
-    """The folder of the images, absolute and without links.
-
-    Raises:
-        VtccError: when it is no folder.
-    """
-    if not root.exists():
-        raise VtccError(f"{root}: no such folder; give one with images in it")
-    if not root.is_dir():
-        raise VtccError(f"{root}: a file; give the folder that holds the images (unpack archives)")
-    return root.resolve()
-
-
-def listed(root: Path, least: int = LEAST_IMAGES) -> Listed:
-    """Finds the images below a folder; sub-folders may be classes, which only describe.
+def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_IMAGES) -> Listed:
+    """Finds the images that are meant; sub-folders of one folder may be classes, which describe.
 
     Args:
-        root: the folder. least: images it must hold.
+        given: folders, files, lists, tables, shards and addresses (`vtcc.data.inputs`).
+        place: a folder for what has to be unpacked or copied. least: images there must be.
 
     Raises:
-        VtccError: when it is no folder, holds fewer than `least` images, or cannot be read.
+        VtccError: when an input is none, holds no image, or cannot be read.
     """
-    root = existing(root)
-    found = folder.find(root, least=min(least, 2))
-    for line in found.notes:
-        note(line)
-    if len(found.paths) < least:
+    parts = inputs.parts(given, place, any_name=False)
+    if len(parts) == 1 and parts[0].is_plain_folder:
+        root = parts[0].top.resolve()
+        found = folder.find(root, least=min(least, 2))
+        for line in found.notes:
+            note(line)
+        files = {name: Path(os.fspath(found.read(i))) for i, name in enumerate(found.paths)}  # type: ignore[arg-type]
+        labels, classes = found.labels, list(found.class_names)
+        columns: dict[str, dict[str, Any]] = {}
+    else:
+        root, files, columns = _together(parts)
+        labels, classes = None, []
+    if len(files) < least:
         raise VtccError(
-            f"{root}: {len(found.paths)} images, and grouping needs at least {least}; check the "
-            "folder"
+            f"{', '.join(map(str, given))[:200]}: {len(files)} images, and grouping needs at least "
+            f"{least}; check what is there"
         )
-    files = [Path(os.fspath(found.read(i))) for i in range(len(found.paths))]  # type: ignore[arg-type]
-    labels = None if found.labels is None else list(found.labels)
-    names = list(found.paths)
-    stamps = [folder.stamp(file) for file in files]
-    digest = folder.fingerprint(names, stamps)
-    return Listed(root, names, files, labels, list(found.class_names), digest, stamps)
+    names = list(files)
+    stamps = [folder.stamp(file) for file in files.values()]
+    return Listed(
+        root,
+        names,
+        list(files.values()),
+        None if labels is None else list(labels),
+        classes,
+        folder.fingerprint(names, stamps),
+        stamps,
+        columns,
+    )
+
+
+def _together(
+    parts: Sequence[inputs.Part],
+) -> tuple[Path, dict[str, Path], dict[str, dict[str, Any]]]:
+    """The folder above all parts, name -> file, and the columns of tables.
+
+    A file that two inputs hold counts once.
+    """
+    root = Path(os.path.commonpath([part.root.resolve() for part in parts]))
+    files: dict[str, Path] = {}
+    columns: dict[str, dict[str, Any]] = {}
+    left_out: Counter[str] = Counter()
+    for part in parts:
+        top = part.top.resolve()
+        paths = folder.listed(top, left_out) if part.names is None else part.names
+        at = {path: os.path.relpath(top / path, root) for path in paths}
+        files |= {name: top / path for path, name in at.items()}
+        for column, values in part.columns.items():
+            of = {as_text(at[p]): v for p, v in zip(paths, values, strict=True) if v is not None}
+            columns.setdefault(column, {}).update(of)
+    files = {name: files[name] for name in sorted(files)}
+    shown = folder.readable_names(list(files))
+    if left_out:
+        note(f"left out {in_words(left_out)}")
+    note(f"{root}: {len(files)} images of {len(parts)} inputs")
+    return root, dict(zip(shown, files.values(), strict=True)), columns
 
 
 def located(root: Path, names: Sequence[str]) -> dict[str, Path]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from vtcc import config
 from vtcc.config import compose
+from vtcc.data.inputs import Given, home
 from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping.means import AT_MOST
@@ -21,7 +22,7 @@ LEAST_IMAGES = 10  # readable images that can be grouped
 
 # Parameters, or their sections, that nothing here reads, and what to do instead.
 _UNUSED = {
-    "dataset.source": "FOLDER names the images",
+    "dataset.source": "INPUT names the images",
     "dataset.limit": "all images of the folder are grouped",
     "dataset.holdout": "all images of the folder are grouped",
     "dataset.seed": "all images of the folder are grouped",
@@ -43,7 +44,8 @@ class Options:
     """What the user asked for.
 
     Attributes:
-        folder: of images. out: of the results, default `FOLDER-clusters` beside it.
+        folder: of images, or another input of `vtcc.data.inputs`; `others`: more of them.
+        out: of the results, default `FOLDER-clusters` beside it.
         clusters: K, or (low, high) to choose from. minutes: all of it should take.
         encoder: "auto", "none" (from scratch), a name of `vtcc encoders`, or a timm model's.
         weights: a local file for it. finetune: train the encoder as well, from these weights.
@@ -51,9 +53,10 @@ class Options:
         overrides: dotted parameters that replace the automatic choices.
         unclustered: images that belong nowhere are in no cluster.
         unclustered_at_most: share of the images that may be so, in a model that is asked later too.
+        exif: columns that the files' EXIF gives, of `vtcc.data.exif`.
     """
 
-    folder: Path
+    folder: Given
     out: Path | None = None
     clusters: int | tuple[int, int] = (AUTO_LOW, AUTO_HIGH)
     minutes: float = 20.0
@@ -67,6 +70,8 @@ class Options:
     overrides: dict[str, Any] = field(default_factory=dict)
     unclustered: bool = False
     unclustered_at_most: float = AT_MOST
+    others: tuple[Given, ...] = ()
+    exif: tuple[str, ...] = ()
 
     @property
     def given_clusters(self) -> int | None:
@@ -75,8 +80,9 @@ class Options:
 
     @property
     def title(self) -> str:
-        """The folder's name, as the results are headed."""
-        return as_text(self.folder.absolute().name).strip(". ")[:80] or "images"
+        """The folder's name, as the results are headed, and how many inputs there are beside it."""
+        named = as_text(home(self.folder).name).strip(". ")[:80] or "images"
+        return f"{named} and {len(self.others)} more" if self.others else named
 
     @property
     def name(self) -> str:

@@ -3,14 +3,14 @@
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments
+from vtcc.grouping import assignments, columns
 from vtcc.grouping.clusters import Applied
 from vtcc.progress import note
 
@@ -45,11 +45,16 @@ class Assigned:
 
 
 def tables(directory: Path, assigned: Assigned) -> None:
-    """Writes assignments.csv, .parquet and .json with the same rows."""
-    rows = assigned.rows()
+    """Writes assignments.csv, .parquet and .json with the same rows, and columns that lie there."""
+    values, kinds = columns.read(directory)
+    rows = [
+        replace(row, more={name: of.get(row.file) for name, of in values.items()})
+        for row in assigned.rows()
+    ]
     for suffix in assignments.SUFFIXES:
         out = directory / f"assignments{suffix}"
-        with assignments.writing(out, assignments.named(len(assigned.applied.groups))) as table:
+        named = assignments.named(len(assigned.applied.groups))
+        with assignments.writing(out, named, kinds) as table:
             table.write(rows)
 
 

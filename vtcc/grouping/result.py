@@ -13,8 +13,9 @@ import numpy as np
 from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
+from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, record
-from vtcc.grouping import attention, describe, levels, outputs
+from vtcc.grouping import attention, columns, describe, levels, outputs
 from vtcc.grouping.clusters import UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
@@ -75,6 +76,7 @@ def write(
         "format": 1,
         "title": options.title,
         "root": str(prepared.listed.root),
+        "inputs": [inputs.kept(given) for given in (options.folder, *options.others)],
         "files": prepared.listed.names,
         "stamps": prepared.listed.stamps,
         "errors": prepared.errors,
@@ -93,7 +95,10 @@ def write(
         "versions": record.versions(),
         "seconds": round(time.monotonic() - started, 1),
         "folders": options.folders,
+        "exif": list(options.exif),
     }
+    files = dict(zip(prepared.listed.names, prepared.listed.files, strict=True))
+    columns.write(directory, prepared.listed.columns | exif.columns(files, options.exif))
     predictor = model.predictor()
     return finish(
         directory,

@@ -26,14 +26,15 @@ def run(options: Options) -> Path:
     """
     started = time.monotonic()
     check_overrides(options.overrides)
-    from vtcc.grouping import intake, workdir
+    from vtcc.grouping import columns, intake, workdir
 
     out = workdir.place(options)
-    workdir.refuse_inside(intake.existing(options.folder), out)
+    workdir.refuse_inside(options, out)
     work = workdir.beside(out)
     with workdir.alone(out), workdir.interruptible(work):
         workdir.refuse_taken(out, options)
-        listed = intake.listed(options.folder)
+        listed = intake.listed(options.folder, *options.others, place=workdir.images(out))
+        columns.check(listed.columns, options.exif)
         check_clusters(options.given_clusters, len(listed.names), readable=False)
         try:
             _run(options, listed, out, work, started)

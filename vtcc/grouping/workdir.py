@@ -11,6 +11,7 @@ from typing import Any
 
 from vtcc import json_file
 from vtcc.atomic import sole_writer, write_text
+from vtcc.data import inputs
 from vtcc.errors import SIGNAL, VtccError
 from vtcc.grouping.options import Options
 from vtcc.grouping.summary import FILE
@@ -24,8 +25,8 @@ def place(options: Options) -> Path:
     Raises:
         VtccError: where there is no such place.
     """
-    folder = options.folder.absolute()
-    out = (options.out or folder.with_name(f"{folder.name}-clusters")).absolute()
+    home = inputs.home(options.folder)
+    out = (options.out or home.with_name(f"{home.name}-clusters")).absolute()
     if not out.parent.is_dir():
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     return out
@@ -51,18 +52,24 @@ def refuse_taken(out: Path, options: Options) -> None:
             )
 
 
-def refuse_inside(root: Path, out: Path) -> None:
+def refuse_inside(options: Options, out: Path) -> None:
     """Refuses results among the images, which are only read."""
-    if out.resolve() == root or root in out.resolve().parents:
-        raise VtccError(
-            f"--out: {out} lies inside the images' folder, which is only read; name a place beside "
-            "it"
-        )
+    for given in (options.folder, *options.others):
+        if out.resolve().is_relative_to(Path(given).resolve()):
+            raise VtccError(
+                f"--out: {out} lies inside the images' folder, which is only read; name a place "
+                "beside it"
+            )
 
 
 def beside(out: Path) -> Path:
     """The work directory of an output folder."""
     return out.with_name(f".{out.name}.work")
+
+
+def images(out: Path) -> Path:
+    """Where images lie that had to be unpacked or copied; results lead to them, so they stay."""
+    return out.with_name(f"{out.name}-images")
 
 
 @contextlib.contextmanager

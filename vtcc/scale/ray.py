@@ -14,20 +14,23 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc import extras
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
+
+if TYPE_CHECKING:
+    from vtcc.data.inputs import Given, Part
 
 SHARD = 2048  # files
 PLAN = "plan.json"
 
 
 def run(
-    paths: list[Path],
+    paths: Sequence["Given"],
     model: str,
     *,
     out: Path,
@@ -40,7 +43,8 @@ def run(
     """Predicts every image below `paths` into the table `out`.
 
     Args:
-        paths, model, out, batch_size, unclustered: as of `vtcc.verbs.predict.run`.
+        paths, model, out, batch_size, unclustered: as of `vtcc.verbs.predict.run`; nothing packed
+            or elsewhere.
         shard: files a task.
         workers: processes; 0: one per core of the cluster.
         address: of a Ray cluster; empty: one is started here, for this run.
@@ -58,16 +62,16 @@ def run(
     if batch_size < 1 or shard < 1 or workers < 0:
         raise VtccError("--batch-size and --shard have to be at least 1, --workers at least 0")
     assignments.check(out)
-    for path in paths:
-        if not os.path.lexists(path):
-            raise VtccError(f"{path}: no such file or directory")
+    from vtcc.data import inputs
+
+    given = inputs.parts(paths, None)
     with assignments.alone(out):
         where = out.absolute()
-        return _run(paths, model, where, batch_size, shard, workers, address, unclustered)
+        return _run(given, model, where, batch_size, shard, workers, address, unclustered)
 
 
 def _run(
-    paths: list[Path],
+    given: Sequence["Part"],
     model: str,
     out: Path,
     batch_size: int,
@@ -86,7 +90,7 @@ def _run(
         columns = assignments.columns_of(predictor.clusters)
         directory = _local(model, parts, Path(room))
     asked = {"shard": shard, "columns": list(columns), "unclustered": unclustered}
-    count = _plan(parts, paths, directory, asked)
+    count = _plan(parts, given, directory, asked)
     waiting = [i for i in range(count) if not _part(parts, i).exists()]
     if len(waiting) < count:
         note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
@@ -129,7 +133,7 @@ def _local(model: str, parts: Path, room: Path) -> Path:
     return kept
 
 
-def _plan(parts: Path, paths: list[Path], model: Path, asked: dict[str, Any]) -> int:
+def _plan(parts: Path, given: Sequence["Part"], model: Path, asked: dict[str, Any]) -> int:
     """Lists the files into shards, once; a run that was cut off finds its lists.
 
     Args:
@@ -141,7 +145,7 @@ def _plan(parts: Path, paths: list[Path], model: Path, asked: dict[str, Any]) ->
 
     shard = asked["shard"]
     asked = asked | {
-        "paths": [os.fspath(path.absolute()) for path in paths],
+        "paths": [str(Path(part.given).absolute()) for part in given],
         "model": provenance.model_digest(model),
     }
     file = parts / PLAN
@@ -156,7 +160,7 @@ def _plan(parts: Path, paths: list[Path], model: Path, asked: dict[str, Any]) ->
     parts.mkdir(exist_ok=True)
     count, held = 0, []
     left_out: Counter[str] = Counter()
-    for entry in entries(paths, left_out):
+    for entry in entries(given, left_out):
         held.append([entry.path, entry.error])
         if len(held) == shard:
             _list(parts, count, held)
@@ -167,7 +171,7 @@ def _plan(parts: Path, paths: list[Path], model: Path, asked: dict[str, Any]) ->
     if not count:
         shutil.rmtree(parts)
         raise VtccError(
-            f"no image in {', '.join(map(str, paths[:3]))}"
+            f"no image in {', '.join(part.given for part in given[:3])}"
             + (f" (left out: {in_words(left_out)})" if left_out else "")
         )
     from vtcc.atomic import write_text

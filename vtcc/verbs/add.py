@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc.progress import note
+
+if TYPE_CHECKING:
+    from vtcc.data.inputs import Given
 
 
 def run(
     results: Path,
-    more: Sequence[Path],
+    more: Sequence["Given"],
     out: Path | None = None,
     *,
     root: Path | None = None,
@@ -21,7 +24,8 @@ def run(
     Model, ids, names, edits and the rows of all other images stay to the last bit.
 
     Args:
-        results: folder of the results. more: folders, searched through, and files.
+        results: their folder. more: folders, searched through, files, and other inputs
+            (`vtcc.data.inputs`).
         out: a new folder for the results; None: they take the place of the old ones.
         root: where the folder of images is now, if it was moved; None: where it was, or where
             `more` is, if that holds its files.
@@ -38,7 +42,7 @@ def run(
     import time
 
     from vtcc.errors import VtccError
-    from vtcc.grouping import reopen
+    from vtcc.grouping import columns, reopen
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.add import changes, record, update
     from vtcc.grouping.clusters import load_predictor
@@ -48,6 +52,7 @@ def run(
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     with reopen.opened(results, out) as before:
         found = changes.find(more, before.summary, results, root)
+        columns.check(found.columns)
         total = len(before.summary["files"])
         _refuse_loss(found.gone, total, allow_gone)
         if not (found.to_read or found.gone or found.moved):
@@ -62,7 +67,7 @@ def run(
         made = record.of(after, found, began=began)
         after.summary["additions"] = [*after.summary.get("additions", []), made]
         with reopen.rewriting(before) as building:
-            assigned = update.write(building, before, after, predictor)
+            assigned = update.write(building, before, found, after, predictor)
         for line in record.lines(after, made, before.target):
             note(line)
         reopen.folders(before, assigned, after.summary)

@@ -1,9 +1,11 @@
 """`vtcc cluster`: what the command line says, as what `vtcc.grouping` takes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vtcc import config
+from vtcc.data.inputs import Given
 from vtcc.errors import VtccError
 from vtcc.grouping.options import Options, parse_clusters, unused
 from vtcc.grouping.run import run as cluster
@@ -20,7 +22,7 @@ def run(asked: Options) -> dict[str, Any]:
 
 
 def options(
-    folder: Path,
+    given: Sequence[Given],
     clusters: str,
     *,
     params: Path | None,
@@ -32,7 +34,7 @@ def options(
     """The options of a command line.
 
     Args:
-        folder: of images. clusters: a number, a range or auto.
+        given: folders of images and other inputs. clusters: a number, a range or auto.
         params: a params.yaml whose sections count instead of choices, as far as they can.
         assignments: such as `train.epochs=2`; they win over `params`.
         unclustered: whether images may be in no cluster. unclustered_at_most: share of them.
@@ -51,7 +53,11 @@ def options(
             )
         others["unclustered_at_most"] = unclustered_at_most
     asked = Options(
-        folder=folder, clusters=parse_clusters(clusters), unclustered=unclustered, **others
+        folder=given[0],
+        others=tuple(given[1:]),
+        clusters=parse_clusters(clusters),
+        unclustered=unclustered,
+        **others,
     )
     if (asked.finetune or asked.weights) and asked.encoder in ("auto", "none"):
         raise VtccError(

@@ -6,10 +6,11 @@ Memory stays flat: files are listed, decoded, predicted and written a chunk at a
 import itertools
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,14 @@ from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 
 if TYPE_CHECKING:
+    from vtcc.data.inputs import Given, Part
     from vtcc.data.walk import Entry
 
 _NAMED = 10  # unreadable files told by name; all are in the table
 
 
 def run(
-    paths: list[Path],
+    paths: Sequence["Given"],
     model: str = "models/model",
     *,
     out: Path,
@@ -42,7 +44,8 @@ def run(
     `novel`, and `level_1`, ... where there are levels (`vtcc.grouping.levels`).
 
     Args:
-        paths: image files, and directories that are searched through.
+        paths: image files, directories that are searched through, and other inputs
+            (`vtcc.data.inputs`); what must be unpacked or copied goes beside `out` meanwhile.
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/model`, or a local model
             directory (vtcc's own or MLflow's).
         out: the suffix chooses the format: .csv, .parquet or .json.
@@ -62,16 +65,22 @@ def run(
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     out = Path(out)
     assignments.check(out)
+    from vtcc.data import inputs
+
     with assignments.alone(out):
-        return _predict(paths, model, out, batch_size, unclustered)
+        place = out.with_name(f".{out.name}.images")
+        try:
+            return _predict(inputs.parts(paths, place), model, out, batch_size, unclustered)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _predict(
-    paths: list[Path], model: str, out: Path, batch_size: int, unclustered: bool
+    parts: Sequence["Part"], model: str, out: Path, batch_size: int, unclustered: bool
 ) -> dict[str, Any]:
     """What `run` does, alone with the table."""
     left_out: Counter[str] = Counter()
-    total = _count(paths, left_out)
+    total = _count(parts, left_out)
     with tempfile.TemporaryDirectory() as room:
         predictor = load(model, Path(room), unclustered=unclustered)
     start, done, bad, nowhere = time.monotonic(), 0, 0, 0
@@ -79,7 +88,7 @@ def _predict(
     clusters: set[int] = set()
     columns = assignments.columns_of(predictor.clusters)
     with assignments.writing(out, columns) as table:
-        for rows in answers(entries(paths), predictor, batch_size):
+        for rows in answers(entries(parts), predictor, batch_size):
             table.write(rows)
             errors = [(row.file, row.error) for row in rows if row.error]
             first += errors[: _NAMED - len(first)]
@@ -176,17 +185,14 @@ def directory_of(model: str, room: Path) -> Path:
     return fetch.model_directory(directory, model)
 
 
-def _count(paths: list[Path], left_out: Counter[str]) -> int:
-    """How many files there are below `paths`; says what is left out."""
+def _count(parts: Sequence["Part"], left_out: Counter[str]) -> int:
+    """How many files there are in the inputs; says what is left out."""
     from vtcc.data.images import SUFFIXES
     from vtcc.data.walk import in_words
 
-    for path in paths:
-        if not os.path.lexists(path):
-            raise VtccError(f"{path}: no such file or directory")
-    total = sum(1 for _ in entries(paths, left_out))
+    total = sum(1 for _ in entries(parts, left_out))
     if not total:
-        where = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+        where = ", ".join(part.given for part in parts[:3]) + (", ..." if len(parts) > 3 else "")
         raise VtccError(
             f"no image in {where or 'no path at all'}; images are known by "
             f"{' '.join(sorted(SUFFIXES))}"
@@ -197,20 +203,18 @@ def _count(paths: list[Path], left_out: Counter[str]) -> int:
     return total
 
 
-def entries(paths: list[Path], left_out: Counter[str] | None = None) -> Iterator["Entry"]:
+def entries(parts: Sequence["Part"], left_out: Counter[str] | None = None) -> Iterator["Entry"]:
     """The files named, whatever they are called, and the images below directories.
 
     Args:
-        left_out: as of `vtcc.data.walk.walk`.
+        parts: of `vtcc.data.inputs`. left_out: as of `vtcc.data.walk.walk`.
     """
-    from vtcc.data.walk import Entry, walk
+    from vtcc.data.walk import Entry
 
-    for path in paths:
-        if not path.is_dir():
-            yield Entry(os.fspath(path))
-            continue
-        for entry in walk(path, left_out):
-            yield Entry(os.path.join(path, entry.path) if entry.path else str(path), entry.error)  # noqa: PTH118
+    for part in parts:
+        for entry in part.entries(left_out):
+            shown = os.path.join(part.shown, entry.path) if entry.path else part.shown  # noqa: PTH118
+            yield Entry(shown, entry.error, part.top / entry.path)
 
 
 def answers(
@@ -230,7 +234,7 @@ def answers(
     def source(entry: "Entry") -> Path:
         if entry.error:
             raise UnreadableImage(entry.error)
-        return Path(entry.path)
+        return entry.file or Path(entry.path)
 
     for block in blocks(files, predictor, batch_size=batch_size, source=source):
         applied = decide(predictor, block.prediction) if block.prediction else None

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc.data import folder
+from vtcc.data import folder, inputs
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
+from vtcc.grouping import workdir
+from vtcc.grouping.columns import Columns
 from vtcc.grouping.intake import existing, located
 from vtcc.progress import note
 
@@ -27,6 +29,7 @@ class Changes:
         stamps: name -> `folder.stamp`, of all that were found.
         classes: name -> the sub-folder that is its class, where the given folder has classes.
         root: the results' folder of images, where it is now. moved: whether it was elsewhere.
+        columns: of tables that were given, as of `vtcc.grouping.columns`.
     """
 
     new: list[str]
@@ -37,6 +40,7 @@ class Changes:
     classes: dict[str, str]
     root: Path
     moved: bool
+    columns: Columns
 
     @property
     def to_read(self) -> list[str]:
@@ -45,7 +49,10 @@ class Changes:
 
 
 def find(
-    more: Sequence[Path], summary: dict[str, Any], results: Path, root: Path | None = None
+    more: Sequence[inputs.Given],
+    summary: dict[str, Any],
+    results: Path,
+    root: Path | None = None,
 ) -> Changes:
     """Compares files with what results say of them.
 
@@ -53,7 +60,8 @@ def find(
     A folder that was moved is known by its files: at the same paths, of the same sizes.
 
     Args:
-        more: folders, searched through, and files, whatever they are called.
+        more: folders, searched through, files, whatever they are called, and other inputs
+            (`vtcc.data.inputs`); what must be unpacked or copied is put beside the results.
         summary: of the results. results: their folder, which must not be searched.
         root: where the results' folder of images is now; None: where it was, or where `more` is
             or lies in, if it has the files that are no longer there.
@@ -63,9 +71,10 @@ def find(
             not in `root`, or are called by their path from a folder that moved without them.
     """
     before = Path(summary["root"])
-    root = _root(before, more, summary, root)
+    parts = inputs.parts(more, workdir.images(results.absolute()))
+    root = _root(before, [part.top for part in parts], summary, root)
     moved = root != before
-    listed, classes, searched = _listed(more, root, results)
+    listed, classes, searched, columns = _listed(parts, root, results)
     known = stamps_of(summary)
     places = located(root, summary["files"])
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
@@ -94,6 +103,7 @@ def find(
         classes={name: classes[name] for name in read if name in classes},
         root=root,
         moved=moved,
+        columns=columns,
     )
 
 
@@ -148,28 +158,25 @@ def _size(stamp: str) -> str:
 
 
 def _listed(
-    more: Sequence[Path], root: Path, results: Path
-) -> tuple[dict[str, Path], dict[str, str], list[Path]]:
-    """Name -> file; name -> class; the folders that were searched."""
+    parts: Sequence[inputs.Part], root: Path, results: Path
+) -> tuple[dict[str, Path], dict[str, str], list[Path], Columns]:
+    """Name -> file; name -> class; the folders that were searched; columns of tables."""
     files: dict[str, Path] = {}
     classes: dict[str, str] = {}
     searched: list[Path] = []
+    columns: Columns = {}
     left_out: Counter[str] = Counter()
-    for given in more:
-        if not os.path.lexists(given):
-            raise VtccError(
-                f"{given}: no such file or folder; give "
-                + ("the folder it is now" if given.absolute() == root else "images to add")
-            )
-        if not given.is_dir():
-            file = given.parent.resolve() / given.name
-            files[_name(file, root)] = file
+    for part in parts:
+        top, own = part.top.resolve(), results.resolve()
+        if part.names is not None:
+            names = [_name(top / path, root) for path in part.names]
+            files |= {name: top / path for name, path in zip(names, part.names, strict=True)}
+            for column, values in part.columns.items():
+                columns.setdefault(column, {}).update(zip(names, values, strict=True))
             continue
-        top = given.resolve()
-        own = results.resolve()
         if top.is_relative_to(own) or top in own.parents:
             raise VtccError(
-                f"{given}: holds the results themselves, or is of them ({results}), whose "
+                f"{part.given}: holds the results themselves, or is of them ({results}), whose "
                 "pictures are none of the images; name the folder of images"
             )
         inside = folder.listed(top, left_out)
@@ -182,7 +189,7 @@ def _listed(
         searched.append(top)
     if left_out:
         note(f"left out {in_words(left_out)}")
-    return files, classes, searched
+    return files, classes, searched, columns
 
 
 def _name(file: Path, root: Path) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtcc.analysis.features import row_blocks, unit_rows
-from vtcc.data import duplicates
+from vtcc.data import duplicates, exif
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, outputs, reopen
+from vtcc.grouping import assignments, columns, outputs, reopen
 from vtcc.grouping.add import novelty, reading
 from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
@@ -101,13 +101,16 @@ def updated(
 
 
 def write(
-    building: Path, before: reopen.Opened, after: Updated, predictor: "Predictor"
+    building: Path, before: reopen.Opened, found: Changes, after: Updated, predictor: "Predictor"
 ) -> outputs.Assigned:
-    """Writes the results.
+    """Writes the results, with EXIF of what was read where they have it of other images.
 
     Args:
-        building: of `reopen.rewriting`. before: the results. predictor: their model.
+        building: of `reopen.rewriting`. before: the results. found: what became of their files.
+        predictor: their model.
     """
+    asked = [name for name in (*exif.TAKEN, *exif.PLACE) if name in before.summary.get("exif", [])]
+    columns.write(building, found.columns | exif.columns(found.files, asked))
     append_sprites(building / SPRITES, after.images.tiles, after.tiles, after.summary["thumb"])
     return reopen.finish(
         building,

@@ -1,0 +1,85 @@
+"""What EXIF says of time, camera and place, and nothing where it says it badly."""
+
+import io
+
+import pillow_heif
+import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+
+from vtcc.data import exif
+
+SAID = {
+    "taken_at": "2024-05-01T12:34:56",
+    "camera": "Canon EOS R6",
+    "latitude": -33.856667,
+    "longitude": 151.215,
+}
+
+
+def written(**changes) -> Image.Exif:
+    values = {
+        "make": "Canon\0",
+        "model": "Canon EOS R6",
+        "taken": "2024:05:01 12:34:56",
+        "latitude": (33, 51, IFDRational(24)),
+        "south": "S",
+        "longitude": (151, 12, 54),
+    } | changes
+    tags = Image.Exif()
+    tags[0x010F], tags[0x0110] = values["make"], values["model"]
+    tags[0x0132] = "2025:01:01 00:00:00"  # of the last change
+    tags.get_ifd(0x8769)[0x9003] = values["taken"]
+    gps = tags.get_ifd(0x8825)
+    gps[1], gps[2], gps[3], gps[4] = values["south"], values["latitude"], "E", values["longitude"]
+    return tags
+
+
+def saved(file, kind, tags):
+    picture = Image.new("RGB", (32, 32), "red")
+    if kind == "HEIF":
+        pillow_heif.from_pillow(picture).save(file, exif=tags.tobytes())
+    else:
+        picture.save(file, kind, exif=tags)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "MPO"])
+def test_what_a_file_says(kind, tmp_path):
+    assert exif.of_file(saved(tmp_path / "a", kind, written())) == SAID
+
+
+def test_what_is_said_badly_lacks(tmp_path):
+    for changes, lacks in (
+        ({"latitude": (91, 0, 0)}, "latitude"),
+        ({"longitude": (151, IFDRational(1, 0), 0)}, "longitude"),
+        ({"make": "", "model": "\x01\x02"}, "camera"),
+    ):
+        said = exif.of_file(saved(tmp_path / "a", "JPEG", written(**changes)))
+        assert said == {name: value for name, value in SAID.items() if name != lacks}
+    odd = exif.of_file(saved(tmp_path / "a", "JPEG", written(taken="yesterday", make="Leica")))
+    assert (odd["taken_at"], odd["camera"]) == ("2025-01-01T00:00:00", "Leica Canon EOS R6")
+    long = exif.of_file(saved(tmp_path / "a", "JPEG", written(make="x" * 500)))
+    assert len(long["camera"]) == 100
+
+
+def test_files_that_say_nothing(tmp_path):
+    plain = io.BytesIO()
+    Image.new("L", (8, 8)).save(plain, "PNG")
+    whole = saved(tmp_path / "a", "JPEG", written()).read_bytes()
+    for i, data in enumerate((plain.getvalue(), b"", b"no image", b"II*\0" + bytes(99))):
+        (tmp_path / str(i)).write_bytes(data)
+        assert exif.of_file(tmp_path / str(i)) == {}
+    for length in range(0, len(whole), 7):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        assert exif.of_file(tmp_path / "cut").keys() <= SAID.keys()
+    assert exif.of_file(tmp_path / "gone") == {}
+
+
+def test_columns_of_what_is_asked_for(tmp_path):
+    files = {"a": saved(tmp_path / "a", "JPEG", written()), "b": tmp_path / "gone"}
+    assert exif.columns(files, ()) == {}
+    assert exif.columns(files, exif.PLACE) == {
+        "latitude": {"a": SAID["latitude"]},
+        "longitude": {"a": SAID["longitude"]},
+    }

@@ -1,0 +1,331 @@
+"""Images in any form are the same images; what is wrong with a form is one line."""
+
+import csv
+import io
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.data.web import serve_directory
+from tests.fakes import stand_in, uninstall
+from vtcc import bounds
+from vtcc.cli import app
+from vtcc.data import inputs, remote
+from vtcc.errors import TemporaryError, VtccError
+from vtcc.extras import MissingExtra
+from vtcc.grouping import intake, workdir
+from vtcc.grouping.options import Options
+from vtcc.verbs import cluster
+
+N = 12
+NAMES = [f"{'ab'[i % 2]}/{i:02d}.png" for i in range(N)]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """12 pictures in two folders."""
+    root = tmp_path / "photos"
+    for i, name in enumerate(NAMES):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / name)
+    return root
+
+
+def as_list(photos):
+    (photos / "list.txt").write_text("\n".join(reversed(NAMES)) + "\n\n", encoding="utf-8")
+    return [photos / "list.txt"]
+
+
+def as_csv(photos):
+    rows = [f"{photos / name},{i},Gr\xfc\xdfe" for i, name in enumerate(NAMES)]
+    text = "\n".join(["path,number,words", *rows])
+    (photos / "t.csv").write_text(text, encoding="utf-8-sig")
+    return [photos / "t.csv"]
+
+
+def as_parquet(photos):
+    pq.write_table(pa.table({"path": NAMES, "n": range(N)}), photos / "t.parquet")
+    return [photos / "t.parquet"]
+
+
+def as_files(photos):
+    return [photos / name for name in NAMES]
+
+
+def as_folders(photos):
+    return [photos / "b", photos / "a", photos / NAMES[0]]
+
+
+def as_tars(photos):
+    """As WebDataset writes them: a key for each sample, its label beside it."""
+    place = photos.with_name("shards")
+    place.mkdir()
+    for kind in "ab":
+        with tarfile.open(place / f"{kind}.tar", "w") as tar:
+            for name in NAMES:
+                if name.startswith(kind):
+                    tar.add(photos / name, name[2:])
+                    label = tarfile.TarInfo(f"{name[2:-4]}.cls")
+                    label.size = 1
+                    tar.addfile(label, io.BytesIO(b"7"))
+    return [place]
+
+
+def as_zip(photos):
+    with zipfile.ZipFile(photos.with_name("all.zip"), "w") as archive:
+        for name in NAMES:
+            archive.write(photos / name, name)
+    return [photos.with_name("all.zip")]
+
+
+def as_hub_parquet(photos):
+    """As datasets of the Hugging Face hub are."""
+    place = photos.with_name("hub")
+    place.mkdir()
+    for kind in "ab":
+        cells = [
+            {"bytes": (photos / name).read_bytes(), "path": name}
+            for name in NAMES
+            if name.startswith(kind)
+        ]
+        pq.write_table(pa.table({"image": cells, "label": [3] * 6}), place / f"{kind}.parquet")
+    return [place]
+
+
+def as_binary_column(photos):
+    data = [(photos / name).read_bytes() for name in sorted(NAMES)]
+    pq.write_table(pa.table({"img": [*data, None]}), photos.with_name("one.parquet"))
+    return [photos.with_name("one.parquet")]
+
+
+FORMS = [
+    *(as_list, as_csv, as_parquet, as_files, as_folders),
+    *(as_tars, as_zip, as_hub_parquet, as_binary_column),
+]
+
+
+def read(given, place):
+    found = intake.listed(*given, place=place / "images")
+    how = {"channels": 3, "size": 16, "max_pixels": 1000}
+    return found, intake.cached(found, place / "work" / "cache", name="x", **how)[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_images_in_the_same_order(form, photos, tmp_path):
+    plain, expected = read([photos], tmp_path / "plain")
+    found, cache = read(form(photos), tmp_path / "other")
+    assert (cache.images == expected.images).all()
+    if "images" not in str(found.root):  # the same names as well
+        assert cache.digest == expected.digest
+        assert found.names == plain.names == sorted(NAMES)
+    assert found.labels is None  # the sub-folders of a folder alone are classes
+    assert plain.classes == ["a", "b"]
+
+
+def test_names_of_shards_are_their_paths_and_what_is_inside(photos, tmp_path):
+    place = tmp_path / "p"
+    (shards,) = as_tars(photos)
+    assert intake.listed(shards, place=place).names[:2] == ["a.tar/00.png", "a.tar/02.png"]
+    assert not list(place.rglob("*.cls"))
+    (shards / "val").mkdir()
+    (shards / "b.tar").rename(shards / "val" / "a.tar")  # two of one name
+    found = intake.listed(shards, place=place)
+    assert found.names[5:8] == ["a.tar/10.png", "val/a.tar/01.png", "val/a.tar/03.png"]
+    before = [file.stat().st_mtime_ns for file in found.files]
+    again = intake.listed(shards / "val" / "a.tar", photos, place=place)
+    assert [again.names[0], again.names[-1]] == ["p" + str(shards / "val" / "a.tar/01.png"),
+                                                 "photos/b/11.png"]  # fmt: skip
+    assert [file.stat().st_mtime_ns for file in found.files] == before  # not unpacked again
+    (hub,) = as_hub_parquet(photos)
+    assert intake.listed(hub, place=place).names[6] == "b.parquet/00000000.png"
+
+
+def test_a_folder_of_images_keeps_its_archives_packed(photos, tmp_path):
+    as_zip(photos)[0].rename(photos / "backup.zip")
+    assert len(intake.listed(photos, place=tmp_path / "p").names) == N
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_shard_that_changed_is_unpacked_again(photos, tmp_path):
+    (shard,) = as_binary_column(photos)
+    assert len(intake.listed(shard, place=tmp_path / "p").names) == N
+    data = [(photos / name).read_bytes() for name in NAMES[:10]]
+    pq.write_table(pa.table({"image": data}), shard)
+    assert len(intake.listed(shard, place=tmp_path / "p").names) == 10
+
+
+def test_columns_of_a_table_come_along(photos):
+    found = intake.listed(*as_csv(photos), photos / "a")
+    assert found.columns["number"] == {name: str(i) for i, name in enumerate(NAMES)}
+    assert set(found.columns["words"].values()) == {"Grüße"}
+    assert intake.listed(*as_parquet(photos)).columns == {
+        "n": {name: i for i, name in enumerate(NAMES)}
+    }
+
+
+BAD = {
+    "l.txt": {
+        "": "l.txt: names no image",
+        "a/00.png\n./a//00.png": "image 2, 'a/00.png', is image 1 as well; take one out",
+        "../secret.png": r"image 1 is '\.\./secret.png'; paths lead to files in the folder",
+        "a/00.png\n/etc/passwd": "image 2 is '/etc/passwd'; paths lead to files in the folder",
+        "https://x.org/a.png": "image 1 is 'https://x.org/a.png'; paths lead to files",
+        b"a/00.png\ncaf\xe9.png": "l.txt: line 2 is not UTF-8; save it as UTF-8",
+    },
+    "t.csv": {
+        "": "no column 'path', which says where each image is .found: nothing",
+        "file,x\na.png,1": r"no column 'path', .*\(found: file, x\)",
+        "path,x": "t.csv: names no image",
+        "path,x,x\na,1,2": "two columns are called 'x'; rename one",
+        "path,x\na.png,1,2": "row 2 has 3 cells, the header 2; write them alike",
+        "path\na.png\na.png": "image 2, 'a.png', is image 1 as well",
+        "path,x\n,1": "image 1 is ''; paths lead to files",
+        b"path\n\xff.png": "line 2 is not UTF-8",
+    },
+    "t.parquet": {"PAR1 of nothing": "t.parquet: cannot be read as Parquet"},
+    "t.tar": {"no tar": "neither a dataset card .* nor a folder, and not a zip or tar"},
+    "t.docx": {"": "t.docx: not an input by its name; give a folder, an image, a list"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"), [(n, c, m) for n, of in BAD.items() for c, m in of.items()]
+)
+def test_what_is_wrong_is_one_line(name, content, message, photos):
+    file = photos / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(VtccError, match=message) as caught:
+        intake.listed(file, place=photos.with_name("p"))
+    assert "\n" not in str(caught.value)
+    assert not list(photos.parent.glob("p/**/*.png"))
+
+
+def test_a_parquet_without_paths_or_images_is_refused(photos):
+    pq.write_table(pa.table({"text": ["a"], "image": [7]}), photos / "t.parquet")
+    with pytest.raises(VtccError, match=r"no column 'path'.*found: text, image"):
+        intake.listed(photos / "t.parquet")
+
+
+def test_a_parquet_that_grows_without_end_is_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "ARCHIVE_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(bounds, "ARCHIVE_RATIO", 10)
+    same = [(photos / NAMES[0]).read_bytes() + bytes(10_000)] * 2000  # one value in the file
+    pq.write_table(pa.table({"image": same}), tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").stat().st_size < 50_000
+    with pytest.raises(VtccError, match="unpacks to more than 1 MiB"):
+        intake.listed(tmp_path / "t.parquet", place=tmp_path / "p")
+    assert not list((tmp_path / "p").rglob("*.png"))
+
+
+def test_results_are_called_after_the_first_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v1.zip").mkdir()
+    for given, called in {
+        "v1.zip": "v1.zip",
+        "a/photos.tar.gz": "a/photos",
+        "list.txt": "list",
+        "s3://bucket/trip/": "trip",
+        "https://x.org/d/shard.tar?key=s%2Fecret": "shard",
+    }.items():
+        assert inputs.home(given) == tmp_path / called
+    options = cluster.options(["list.txt", "b", "c"], "auto", params=None, assignments=[])
+    assert (options.title, options.name) == ("list and 2 more", "list and 2 more")
+    assert workdir.place(options) == tmp_path / "list-clusters"
+
+
+def test_results_may_lie_beside_a_list_and_not_in_a_folder_of_images(photos):
+    workdir.refuse_inside(Options(photos / "l.txt"), photos / "l-clusters")
+    with pytest.raises(VtccError, match="lies inside the images' folder"):
+        workdir.refuse_inside(Options(photos / "l.txt", others=(photos,)), photos / "l-clusters")
+
+
+def test_a_server_of_this_machine_is_copied_once(photos, tmp_path, capsys):
+    (photos / ".hidden.png").write_bytes(b"x")
+    (photos / "notes.doc").write_bytes(b"x")
+    with serve_directory(photos.parent) as address:
+        found = intake.listed(f"{address}/photos", place=tmp_path / "p")
+        host = address.removeprefix("http://")
+        assert found.root == tmp_path / "p" / host / "photos"
+        assert found.names == sorted(NAMES)
+        assert found.classes == ["a", "b"]  # a folder as any other
+        assert found.files[0].read_bytes() == (photos / "a/00.png").read_bytes()
+        assert f"{address}/photos: 12 files, copied to" in capsys.readouterr().out
+        shards = as_zip(photos)[0]
+        packed = intake.listed(f"{address}/{shards.name}", place=tmp_path / "p")
+        assert packed.names[0] == "all.zip/a/00.png"
+        with pytest.raises(VtccError, match="a list at an address"):
+            as_list(photos)
+            intake.listed(f"{address}/photos/list.txt", place=tmp_path / "p")
+        with pytest.raises(VtccError, match=r"gone\.png: cannot be read") as gone:
+            intake.listed(f"{address}/gone.png?key=secret", place=tmp_path / "p")
+        assert "secret" not in str(gone.value)
+        with pytest.raises(VtccError, match="copy it first, and name the folder"):
+            inputs.parts([f"{address}/photos"], None)
+    with pytest.raises(TemporaryError, match="cannot be reached"):
+        intake.listed(f"{address}/other.png", place=tmp_path / "p")
+
+
+def test_an_address_that_cannot_be_read_names_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(VtccError, match="ftp://: no kind of address that is read; known: s3://"):
+        remote.copied("ftp://host/x", tmp_path, ())
+    with pytest.raises(VtccError, match=r"leads through '\.\.'"):
+        remote.copied("s3://bucket/../../x", tmp_path, ())
+    uninstall(monkeypatch, "s3fs")
+    message = r"s3://bucket/x: Install s3fs to access S3: pip install 'vtcc\[remote\]'"
+    with pytest.raises(MissingExtra, match=message) as caught:
+        remote.copied("s3://me:secret@bucket/x", tmp_path, ())
+    assert "secret" not in str(caught.value)
+    assert re.match(r"^[^\n]+$", str(caught.value))
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_table_of_our_own_is_an_input(photos):
+    """A path that a spreadsheet would run is written as another one of the same file."""
+    (photos / "=1.png").write_bytes((photos / NAMES[0]).read_bytes())
+    with (photos / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path"], ["./=1.png"], *([name] for name in NAMES)])
+    assert intake.listed(photos / "t.csv").names[0] == "=1.png"
+
+
+def test_links_out_of_a_page_are_not_followed(tmp_path, photos):
+    (photos / "index.html").write_text(
+        '<a href="/">up</a> <a href="a/00.png">a</a> <a href="../other.png">b</a> '
+        '<a href="a/">a</a> <a href="?C=N">sorted</a> <a href="http://127.0.0.1:9/x.png">c</a>'
+    )
+    (photos.parent / "other.png").write_bytes(b"x")
+    with serve_directory(photos.parent) as address:
+        copied = remote.copied(f"{address}/photos/", tmp_path / "p", ())
+    assert sorted(f.relative_to(copied).as_posix() for f in copied.rglob("*") if f.is_file()) == [
+        name for name in sorted(NAMES) if name.startswith("a/")
+    ]
+
+
+def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
+    assert inputs.kept("photos") == str(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    ("flags", "columns"),
+    [
+        ([], ()),
+        (["--exif"], ("taken_at", "camera")),
+        (["--exif", "--place"], ("taken_at", "camera", "latitude", "longitude")),
+    ],
+)
+def test_the_command_line_takes_several_inputs_and_columns(flags, columns, monkeypatch):
+    asked = stand_in(monkeypatch, cluster, "run", lambda options: {})
+    ran = CliRunner().invoke(app, ["cluster", "a", "s3://b/c", *flags, "--json"])
+    assert ran.exit_code == 0, ran.output
+    (options,) = asked.call_args.args
+    assert (options.folder, options.others, options.exif) == ("a", ("s3://b/c",), columns)

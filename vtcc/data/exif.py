@@ -1,0 +1,83 @@
+"""When, where and by which camera pictures were taken, as files say; read on request alone."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vtcc import bounds
+from vtcc.data import images
+from vtcc.data.decoding import in_threads
+from vtcc.progress import track
+
+TAKEN, PLACE = ("taken_at", "camera"), ("latitude", "longitude")
+_MAKE, _MODEL, _CHANGED, _MORE, _GPS, _TAKEN = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825, 0x9003
+_MOST_PIXELS = 1 << 30  # nothing is decoded
+_LONGEST = 100  # characters of a camera's name
+
+
+def columns(files: Mapping[str, Path], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What files say, as columns of a table.
+
+    Args:
+        files: name -> where it is. names: of the columns, of TAKEN and PLACE.
+
+    Returns:
+        Column -> name of a file -> value, of those that say it.
+    """
+    found: dict[str, dict[str, Any]] = {column: {} for column in names}
+    if not found:
+        return found
+    read = in_threads(lambda name: of_file(files[name]), files)
+    for name, said in track(read, "exif", len(files)):
+        for column in names:
+            if said.get(column) is not None:
+                found[column][name] = said[column]
+    return found
+
+
+def of_file(file: Path) -> dict[str, Any]:
+    """`taken_at` (ISO 8601, the camera's clock), `camera`, `latitude`, `longitude` (degrees).
+
+    Those that the file does not say, or not well, lack. TIFFs are not looked at.
+    """
+    try:
+        with file.open("rb") as source:
+            head = source.read(512)
+            if source.seek(0, 2) > bounds.image_file_bytes(0) or head.startswith(images.tiff.MAGIC):
+                return {}
+            source.seek(0)
+            tags = images.opened(source, head, _MOST_PIXELS)[0].getexif()
+            more, gps = tags.get_ifd(_MORE), tags.get_ifd(_GPS)
+    except Exception:  # damage shows when the picture is decoded
+        return {}
+    make, model = _text(tags.get(_MAKE)), _text(tags.get(_MODEL))
+    camera = model if model.casefold().startswith(make.casefold()) else f"{make} {model}"
+    said = {
+        "taken_at": _time(more.get(_TAKEN)) or _time(tags.get(_CHANGED)),
+        "camera": camera.strip()[:_LONGEST] or None,
+        "latitude": _degrees(gps.get(2), gps.get(1) == "S", 90),
+        "longitude": _degrees(gps.get(4), gps.get(3) == "W", 180),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    return "".join(c for c in text.partition("\0")[0] if c.isprintable()).strip()
+
+
+def _time(value: Any) -> str | None:
+    try:
+        return datetime.strptime(_text(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
+    except ValueError:
+        return None
+
+
+def _degrees(value: Any, negative: bool, most: int) -> float | None:
+    try:
+        degrees, minutes, seconds = (float(part) for part in value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    angle = degrees + minutes / 60 + seconds / 3600
+    return round(-angle if negative else angle, 6) if 0 <= angle <= most else None

@@ -1,0 +1,253 @@
+"""Whatever images are given as, as files on this disk.
+
+A folder, image files, a list of paths, a table with paths, archives and Parquet files with images
+inside, a folder of these, or an address of any of them: what groups, sorts or adds images sees
+folders and files alone.
+"""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vtcc.data import remote, shards
+from vtcc.data.images import SUFFIXES
+from vtcc.data.spreadsheet import path_of
+from vtcc.data.walk import Entry, as_text, in_words, walk
+from vtcc.errors import VtccError, in_one_line
+from vtcc.progress import note
+
+Given = str | os.PathLike[str]
+LIST, TABLES, COLUMN = ".txt", (".csv", shards.PARQUET), "path"
+_SHARDS = (*shards.ARCHIVES, shards.PARQUET)
+KINDS = (
+    "a folder, an image, a list of paths (.txt), a table with a column `path` (.csv, .parquet), an "
+    "archive (.tar, .zip), or Parquet with a column `image`"
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one input is on this disk.
+
+    Attributes:
+        given: as it was named; `shown` goes before the names of its files, for people.
+        top: the folder that is searched, or from which the listed names go.
+        root: `top`, or of what was unpacked the folder that stands for the one of all its files.
+        names: that are listed, relative to `top`; None: what a walk finds.
+        columns: name of a column -> its value for each of `names`.
+    """
+
+    given: str
+    shown: str
+    top: Path
+    root: Path
+    names: list[str] | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def is_plain_folder(self) -> bool:
+        """Whether it is a folder with images in it, as they lie there."""
+        return self.names is None and self.top == self.root
+
+    def entries(self, left_out: Counter[str] | None = None) -> Iterator[Entry]:
+        """What is listed, or found below `top` (`vtcc.data.walk.walk`), by paths from there."""
+        return walk(self.top, left_out) if self.names is None else map(Entry, self.names)
+
+
+def home(given: Given) -> Path:
+    """The path that results are called after: a folder's, a file's without suffix; not looked up.
+
+    Of an address it is its last part, in the working directory.
+    """
+    text = os.fspath(given)
+    if remote.is_address(text):
+        text = text.partition("?")[0].rstrip("/").rpartition("/")[2]
+    path = Path(text).absolute()
+    if not path.is_dir():
+        for suffix in (LIST, *TABLES, *sorted(shards.ARCHIVES, key=len, reverse=True)):
+            if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+                return path.with_name(path.name[: -len(suffix)])
+    return path
+
+
+def kept(given: Given) -> str:
+    """How an input is named in results: an absolute path, or an address without its secrets."""
+    text = os.fspath(given)
+    return remote.shown(text) if remote.is_address(text) else as_text(str(Path(text).absolute()))
+
+
+def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) -> list[Part]:
+    """Finds out what inputs are; what is packed or elsewhere is put below `place`.
+
+    Args:
+        given: paths and addresses.
+        place: a folder for copies and unpacked images, made when it is needed; with None these
+            inputs are refused.
+        any_name: take a file for an image whatever its name.
+
+    Raises:
+        VtccError: when one is missing, damaged, or of a kind that is not read.
+    """
+    found: list[Part | tuple[str, Path]] = []  # in order; shards wait for all of them
+    for item in given:
+        text = os.fspath(item)
+        path = Path(text)
+        if remote.is_address(text):
+            path = _copied(text, place)
+        if not os.path.lexists(path):
+            raise VtccError(f"{path}: no such file or directory")
+        if path.is_dir():
+            inside = _shards_in(path)
+            found += [(os.path.join(text, name), path / name) for name in inside]  # noqa: PTH118
+            if not inside:
+                found.append(Part(text, text, path, path))
+        else:
+            if not (any_name or path.name.lower().endswith((*SUFFIXES, LIST, *TABLES, *_SHARDS))):
+                raise VtccError(f"{path}: not an input by its name; give {KINDS}")
+            found.append(_of_file(text, path))
+    packed = [item[1] for item in found if isinstance(item, tuple)]
+    if packed and place is None:
+        raise VtccError(f"{packed[0]}: unpack it first, and name the folder")
+    if packed:
+        assert place is not None
+        above = os.path.commonpath([file.parent.resolve() for file in packed])
+        left_out: Counter[str] = Counter()
+        for i, item in enumerate(found):
+            if isinstance(item, tuple):
+                text, file = item
+                # By its whole path, so that no two are in each other's place.
+                top = _inside(place, file.parent.resolve()) / file.name
+                left_out += shards.unpacked(file, top)
+                found[i] = Part(text, text, top, _inside(place, Path(above)))
+        note(f"{len(packed)} shards are unpacked in {place}")
+        left_out.pop("other files", None)  # labels and such, which are beside each image
+        if left_out:
+            note(f"left out {in_words(left_out)}")
+    return [item for item in found if isinstance(item, Part)]
+
+
+def _inside(place: Path, path: Path) -> Path:
+    return place / path.relative_to(path.anchor)
+
+
+def _copied(address: str, place: Path | None) -> Path:
+    if place is None:
+        raise VtccError(f"{address}: copy it first, and name the folder")
+    if address.partition("?")[0].lower().endswith((LIST, ".csv")):
+        raise VtccError(f"{address}: a list at an address; copy it beside the images it names")
+    return remote.copied(address, place, _SHARDS)
+
+
+def _shards_in(folder: Path) -> list[str]:
+    """The archives and Parquet files of a folder without images; of one with images none."""
+    if next(walk(folder), None) is not None:
+        return []
+    files = (entry.path for entry in walk(folder, images_only=False) if not entry.error)
+    return sorted(path for path in files if path.lower().endswith(_SHARDS))
+
+
+def _of_file(text: str, path: Path) -> Part | tuple[str, Path]:
+    """A file, a list, a table; text and path again of a shard."""
+    suffix, shown = path.suffix.lower(), os.path.dirname(text)  # noqa: PTH120
+    names, columns = [path.name], {}
+    if suffix == LIST:
+        names = _checked(path, _lines(path))
+    elif suffix == ".csv":
+        names, columns = _of_csv(path)
+    elif suffix == shards.PARQUET:
+        with shards.table(path) as table:
+            if shards.image_column(table.schema_arrow) is not None:
+                return text, path
+            columns = _columns(path, table)
+        names = _checked(path, columns.pop(COLUMN))
+    elif path.name.lower().endswith(shards.ARCHIVES):
+        return text, path
+    return Part(text, shown, path.parent, path.parent, names, columns)
+
+
+def _lines(file: Path) -> list[str]:
+    return [line for line in (line.strip() for line in _text(file).split("\n")) if line]
+
+
+def _of_csv(file: Path) -> tuple[list[str], dict[str, list[Any]]]:
+    try:
+        header, *rows = list(csv.reader(io.StringIO(_text(file), newline=""))) or [[]]
+    except (csv.Error, ValueError) as error:
+        raise VtccError(f"{file}: not a table ({in_one_line(error)})") from None
+    rows = [row for row in rows if row]
+    _check_header(file, header)
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise VtccError(
+                f"{file}: row {number} has {len(row)} cells, the header {len(header)}; write them "
+                "alike, with quotes where a cell has commas"
+            )
+    columns: dict[str, list[Any]] = {
+        name: [row[i] for row in rows] for i, name in enumerate(header)
+    }
+    return _checked(file, [path_of(cell) for cell in columns.pop(COLUMN)]), columns
+
+
+def _columns(file: Path, table: Any) -> dict[str, list[Any]]:
+    """Of a Parquet file: numbers and truth values as they are, all else as text."""
+    from pyarrow import types
+
+    schema = table.schema_arrow
+    _check_header(file, schema.names)
+    columns: dict[str, list[Any]] = {}
+    for name, column in zip(schema.names, table.read().columns, strict=True):
+        kind, values = schema.field(name).type, column.to_pylist()
+        plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+        if name == COLUMN or not plain:
+            values = [None if value is None else str(value) for value in values]
+        columns[name] = values
+    return columns
+
+
+def _check_header(file: Path, header: Sequence[str]) -> None:
+    if COLUMN not in header:
+        raise VtccError(
+            f"{file}: no column {COLUMN!r}, which says where each image is (found: "
+            f"{', '.join(header)[:200] or 'nothing'})"
+        )
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
+        raise VtccError(f"{file}: two columns are called {twice[0]!r}; rename one")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise VtccError(f"{file}: line {line} is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise VtccError(f"{file}: cannot be read ({error.strerror or error})") from None
+
+
+def _checked(file: Path, names: Sequence[str | None]) -> list[str]:
+    """Paths of a list or table, relative to its folder; none outside it, none twice."""
+    top = file.parent
+    known: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        path = os.path.normpath(name or ".")
+        for above in (top.absolute(), top.resolve()) if Path(path).is_absolute() else ():
+            path = os.path.relpath(path, above) if Path(path).is_relative_to(above) else path
+        outside = Path(path).is_absolute() or path.split("/")[0] in ("..", ".")
+        if outside or "\0" in path or remote.is_address(name or ""):
+            raise VtccError(
+                f"{file}: image {number} is {name!r}; paths lead to files in the folder of the "
+                f"list, {top.absolute()}: put the list above the images"
+            )
+        if path in known:
+            raise VtccError(
+                f"{file}: image {number}, {path!r}, is image {known[path]} as well; take one out"
+            )
+        known[path] = number
+    if not known:
+        raise VtccError(f"{file}: names no image; write a path a line, or a row")
+    return list(known)

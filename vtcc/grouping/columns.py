@@ -1,0 +1,89 @@
+"""Columns of the tables of results that came with the images, kept for `add` and `refine`.
+
+They stand after our own in assignments.csv, .parquet and .json; nothing here computes with them.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vtcc.atomic import atomic_file
+from vtcc.errors import VtccError
+from vtcc.grouping.assignments import NAMED
+
+FILE = "columns.parquet"
+Columns = dict[str, dict[str, Any]]  # column -> name of an image -> value
+
+
+def check(given: Iterable[str], of_exif: Iterable[str] = ()) -> None:
+    """Refuses columns that are called like one of the results.
+
+    Raises:
+        VtccError: on one.
+    """
+    theirs = (*NAMED, *of_exif)
+    for name in given:
+        if name in theirs:
+            raise VtccError(
+                f"column {name!r} of the table of images: the results have one of that name; "
+                f"rename it (theirs: {', '.join(theirs)})"
+            )
+
+
+def write(directory: Path, columns: Columns) -> None:
+    """Puts columns into results, beside what these have already; none are no file.
+
+    Args:
+        directory: of the results, being built.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    before, _ = read(directory)
+    together = {name: before.get(name, {}) | columns.get(name, {}) for name in before | columns}
+    if not together:
+        return
+    files = sorted(set().union(*together.values()))
+    arrays = {name: _array([of.get(file) for file in files]) for name, of in together.items()}
+    table = pa.table({"file": pa.array(files, pa.string()), **arrays})
+    with atomic_file(directory / FILE) as building:
+        pq.write_table(table, str(building))
+
+
+def read(directory: Path) -> tuple[Columns, dict[str, Any]]:
+    """The columns of results, and their types in Parquet; both empty where there are none.
+
+    Raises:
+        VtccError: when the file is damaged.
+    """
+    file = directory / FILE
+    if not file.exists():
+        return {}, {}
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(str(file))
+        files, *others = (column.to_pylist() for column in table.columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise VtccError(f"{file}: damaged ({error}); run `vtcc cluster` again") from None
+    names = table.schema.names[1:]
+    return (
+        {
+            name: dict(zip(files, values, strict=True))
+            for name, values in zip(names, others, strict=True)
+        },
+        {name: table.schema.field(name).type for name in names},
+    )
+
+
+def _array(values: list[Any]) -> Any:
+    """Numbers and truth values as they are; anything else, and a mixture, as text."""
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds and kinds <= {int, float}:
+        return pa.array(values, pa.int64() if kinds == {int} else pa.float64())
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
