@@ -193,15 +193,19 @@ def python() -> str:
     """The public Python interface, from its docstrings."""
     import griffe
 
-    package = griffe.load("vtcc", search_paths=[str(TOP)], docstring_parser="google")
-    clusterer = package["grouping.estimator.ImageClusterer"]
+    def module(name: str) -> Any:
+        return griffe.load(
+            name, submodules=False, search_paths=[str(TOP)], docstring_parser="google"
+        )
+
+    clusterer = module("vtcc.grouping.estimator")["ImageClusterer"]
     parts = ["# Python", "`import vtcc`; what is not here may change in any version."]
     parts += ["## vtcc.ImageClusterer", *_described(clusterer)]
     for method in clusterer.functions.values():
         if method.is_public and not method.name.startswith("__"):
             arguments = ", ".join(p.name for p in method.parameters if p.name != "self")
             parts += [f"### {method.name}({arguments})", *_described(method)]
-    parts += ["## vtcc.errors.VtccError", *_described(package["errors.VtccError"])]
+    parts += ["## vtcc.errors.VtccError", *_described(module("vtcc.errors")["VtccError"])]
     return "\n\n".join(parts) + "\n"
 
 
