@@ -194,9 +194,9 @@ def python() -> str:
     import griffe
 
     def module(name: str) -> Any:
-        return griffe.load(
-            name, submodules=False, search_paths=[str(TOP)], docstring_parser="google"
-        )
+        file = TOP.joinpath(*name.split(".")).with_suffix(".py")
+        code = file.read_text(encoding="utf-8")
+        return griffe.visit(name, file, code, docstring_parser=griffe.Parser.google)
 
     clusterer = module("vtcc.grouping.estimator")["ImageClusterer"]
     parts = ["# Python", "`import vtcc`; what is not here may change in any version."]
