@@ -106,7 +106,7 @@ def test_every_block_says_what_it_is(page):
     here = blocks(page)
     assert len(re.findall(r"(?m)^\s*```", text)) == 2 * len(here)
     assert [b.where for b in here if b.language not in RUN | PARSED] == []
-    assert text.count("<!-- not run:") == sum(bool(b.why) for b in here)
+    assert len(re.findall(r"(?m)^<!-- not run:", text)) == sum(bool(b.why) for b in here)
     assert [b.where for b in here if b.why and b.language not in RUN] == []
 
 

@@ -85,7 +85,7 @@ def body(
         ("versions", ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))),
     ]
     parts = [
-        f"# {_title(info)}",
+        f"# {_title(info)}\n",
         "## Intended use\n\n" + _USE,
         "## How it was trained\n\nBy VTCC (arXiv 2206.12925), without labels.\n\n"
         + _table(trained),

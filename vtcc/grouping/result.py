@@ -247,13 +247,16 @@ def _write_cards(
             ("files", len(summary["files"])),
             ("unreadable", len(summary["errors"])),
             ("readable now", len(embedding.paths)),
-            ("of these added after the clusters were made", int((~embedding.known).sum())),
+            ("of these added after the clusters were made", int((~embedding.known).sum()) or None),
             (
                 "look like another one",
                 int((embedding.first != np.arange(len(embedding.first))).sum()),
             ),
             ("in no cluster, as people decided", int((applied.cluster < 0).sum())),
-            ("classes, by sub-folder, that only scored the result", len(summary["classes"])),
+            (
+                "classes, by sub-folder, that only scored the result",
+                len(summary["classes"]) or None,
+            ),
         ),
         verdict=trust["verdict"],
         figures=figures,
