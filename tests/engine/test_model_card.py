@@ -10,7 +10,7 @@ from tests.grouping import toy_results
 from vtcc import encoders
 from vtcc.engine import model_card
 from vtcc.grouping import result
-from vtcc.verbs import refine
+from vtcc.verbs import export, refine
 
 TRAINED = INFO | {
     "dataset": {"name": "Holiday at /home/me", "digest": "ab12", "images": 1797},
@@ -118,3 +118,8 @@ def test_cards_of_results_have_the_verdict_and_follow_edits(tmp_path):
     (tmp_path / "edits.json").write_text(json.dumps(known))
     refine.run(results, tmp_path / "edits.json")
     assert "| 0: left | 20 |" in cards(results / result.MODEL)[0].text
+    export.run(str(results / result.MODEL), with_encoder=tmp_path / "whole")
+    for card in model_card.CARDS:
+        assert (tmp_path / "whole" / card).read_bytes() == (
+            results / result.MODEL / card
+        ).read_bytes()

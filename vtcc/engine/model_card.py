@@ -13,7 +13,7 @@ from typing import Any
 from vtcc import encoders
 from vtcc.atomic import write_text
 
-MODEL_CARD, DATA_CARD = "README.md", "DATA.md"
+CARDS = MODEL_CARD, DATA_CARD = "README.md", "DATA.md"
 Rows = Sequence[tuple[str, Any]]
 
 _HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
