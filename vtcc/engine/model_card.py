@@ -144,7 +144,7 @@ def _image_data(info: Mapping[str, Any]) -> Any:
         task_categories=["image-classification"],
         annotations_creators=["no-annotation"],
         tags=_TAGS,
-        **({"size_categories": [size]} if images else {}),
+        size_categories=[size] if images else None,
     )
 
 

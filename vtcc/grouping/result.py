@@ -235,7 +235,8 @@ def _write_cards(
     model: Path, summary: dict[str, Any], embedding: outputs.Embedding, applied: Applied
 ) -> None:
     """The cards of the model with what only its results know. Arguments as of `finish`."""
-    own, trust = next(iter(summary["baselines"]), {}), summary["trust"]
+    own: dict[str, Any] = next(iter(summary["baselines"]), {})
+    trust = summary["trust"]
     figures = [(title, trust.get(measure)) for measure, title in _MEASURES.items()]
     figures += [
         (f"{score.upper()} against the sub-folders as classes", own.get(score)) for score in SCORES
