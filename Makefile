@@ -13,7 +13,7 @@ API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 MINUTES ?= 5
 
-.PHONY: help setup repro test test-slow fuzz chaos lint format ui api serve runs seeds study results performance clean
+.PHONY: help setup repro test test-slow docs docs-test fuzz chaos lint format ui api serve runs seeds study results performance clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -41,6 +41,12 @@ test: setup  ## quick tests
 
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow
+
+docs: setup  ## the documentation as a site in build/site; warnings are errors
+	@python -m docs.site
+
+docs-test: setup  ## runs the commands and the code that the pages show: twenty minutes
+	@pytest -m slow -s tests/test_blocks.py
 
 fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30
 	@python -m benchmarks.fuzz --minutes $(MINUTES)

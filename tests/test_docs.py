@@ -1,5 +1,6 @@
 """What the pages say of the command line is what the command line knows."""
 
+import ast
 import re
 import shlex
 
@@ -119,6 +120,43 @@ def table(page, heading):
 def test_the_tables_of_statuses_and_variables_are_the_codes():
     assert table("commands.md", "## Exit statuses") == STATUS
     assert table("commands.md", "Besides these:") == doctor.VARIABLES
+
+
+def texts(node):
+    """The texts in a piece of code; "\0" stands for what is filled in, whole f-strings for one."""
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            yield node.value
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(v.value if isinstance(v, ast.Constant) else "\0" for v in node.values)
+    for child in ast.iter_child_nodes(node):
+        yield from texts(child)
+
+
+def test_the_messages_that_are_explained_are_the_codes():
+    page = (TOP / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"(?m)^\| `([^`]+)` \|", page.split("## By message")[1])
+    said = set()
+    for file in [f for room in ("vtcc", "flows") for f in (TOP / room).rglob("*.py")]:
+        said |= set(texts(ast.parse(file.read_text(encoding="utf-8"))))
+    said = {text.replace("`", "") for text in said}
+    assert len(quoted) > 25
+
+    def holds(text, parts):
+        at = 0
+        for part in parts:
+            if (at := text.find(part, at)) < 0:
+                return False
+            at += len(part)
+        return True
+
+    def known(message):
+        return any(holds(text, message.split("...")) for text in said)
+
+    assert known("...: no such folder; give one with images in it")
+    assert not known("...: no such folder; give one with pictures in it")
+    assert [message for message in quoted if not known(message)] == []
 
 
 def test_every_variable_that_the_code_reads_is_known():

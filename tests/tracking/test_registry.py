@@ -52,7 +52,9 @@ def test_registration_from_first_to_champion_and_back_by_hand(client, cache, her
     assert first.reason == "promoted: there was no champion"
     tags = client.get_model_version(name, "1").tags
     assert (tags["acc"], tags["x"], tags["run_id"]) == ("0.25", "y", first.run_id)
-    assert "acc 0.250" in client.get_model_version(name, "1").description
+    description = client.get_model_version(name, "1").description
+    assert "acc 0.250" in description
+    assert "## Intended use" in description and "| acc | 0.25 |" in description
 
     run = trained(cache, good)
     second = registry.register("story", run, good, {"acc": 0.9, "nmi": float("nan")})

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from vtcc import encoders, json_file
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
+from vtcc.engine import model_card
 from vtcc.engine.model import VTCC, build
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
@@ -125,7 +126,7 @@ def _own_errors(file: IO[bytes]) -> Iterator[_Target]:
 def save_model(
     directory: Path, model: VTCC, info: dict[str, Any], *, with_encoder: bool = False
 ) -> None:
-    """Writes `model.safetensors` and `model.json`, replacing the directory as a whole.
+    """Writes `model.safetensors`, `model.json` and the cards, replacing the directory as a whole.
 
     The weights of a frozen encoder that has a card are those that everyone has: the model refers
     to them by the name and digest in `info["encoder"]` (`encoders.encoder_record`).
@@ -159,6 +160,7 @@ def write_model(
     (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
     text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
     (fresh / INFO).write_text(text + "\n", encoding="utf-8")
+    model_card.write(fresh, info)
     sync_files(fresh)
 
 

@@ -10,11 +10,12 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vtcc import config, paths, provenance
 from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
+from vtcc.engine import model_card
 from vtcc.errors import VtccError
 from vtcc.tracking import evaluations, fetch, packaging, promotion, runs, store
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHALLENGER = "challenger"
 REGISTERED = "registered.json"
+_DESCRIPTION = 5000  # characters that the store's table holds
 _COMPARISONS = 3  # with a champion that others exchange meanwhile
 
 
@@ -78,8 +80,9 @@ def register(
         run = _training_run(client, dataset_name, run_id, model_dir)
         model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
         version = _version(client, name, run, model_id)
-        every = {**provenance.encoder_tags(_encoder(model_dir)), **(tags or {})}
-        _describe(client, name, version, run, dataset_name, metrics or {}, every)
+        info = _info(model_dir)
+        every = {**provenance.encoder_tags(info.get("encoder")), **(tags or {})}
+        _describe(client, name, version, run, dataset_name, metrics or {}, every, info)
         client.set_registered_model_alias(name, CHALLENGER, version)
     # Comparing takes a while, in which nobody else has to wait for the store.
     champion, reason = _decide(client, name, version, model_dir, cache_dir)
@@ -149,11 +152,11 @@ def of_project() -> str:
     return model_name(config.load().dataset.name)
 
 
-def _encoder(model_dir: Path) -> dict | None:
-    """The record of a model's pretrained encoder; None without one."""
-    with contextlib.suppress(VtccError):  # a model that only its run carries
-        return packaging.model_info(model_dir).get("encoder")
-    return None
+def _info(model_dir: Path) -> dict:
+    """The content of `model.json`; empty of a model that only its run carries."""
+    with contextlib.suppress(VtccError):
+        return packaging.model_info(model_dir)
+    return {}
 
 
 def _training_run(client: "MlflowClient", dataset: str, run_id: str | None, model_dir: Path) -> str:
@@ -190,7 +193,9 @@ def _describe(
     dataset: str,
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    info: Mapping[str, Any],
 ) -> None:
+    """Tags and description of a version, which ends with the model card and its figures."""
     commit, dirty = provenance.git_state()
     every = {"dataset": dataset, "run_id": run_id, **tags}
     if commit:
@@ -202,7 +207,11 @@ def _describe(
             client.set_model_version_tag(name, version, key, str(value))
     shown = [f"{key} {metrics[key]:.3f}" for key in COMPARED if key in metrics]
     text = f"VTCC clusters of {dataset}" + (f": {', '.join(shown)}" if shown else "")
-    client.update_model_version(name, version, description=f"{text}. Run {run_id}.")
+    text = f"{text}. Run {run_id}."
+    if info:
+        figures = [(k, v) for k, v in sorted(metrics.items()) if runs.is_finite(v)]
+        text += f"\n\n{model_card.body(info, figures=figures)}"
+    client.update_model_version(name, version, description=text[:_DESCRIPTION])
 
 
 def _decide(

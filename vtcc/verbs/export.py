@@ -1,6 +1,7 @@
 """`vtcc export`: a model for programs without torch, or for machines without its encoder."""
 
 import contextlib
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from vtcc.atomic import atomic_directory, sole_writer
 from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.verbs.import_checkpoint import check_out
-from vtcc.verbs.predict import load
+from vtcc.verbs.predict import directory_of
 
 
 def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = None) -> None:
@@ -22,6 +23,8 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
     Raises:
         VtccError: when there is no such model or it cannot be written; nothing is left then.
     """
+    from vtcc.grouping.clusters import load_predictor
+
     if onnx is None and with_encoder is None:
         raise VtccError("nothing to write; give --onnx FILE.onnx or --with-encoder DIR")
     if onnx is not None and onnx.suffix.lower() != ".onnx":
@@ -38,22 +41,26 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
                     f"({error.strerror or error}); name another place"
                 ) from None
         room = held.enter_context(tempfile.TemporaryDirectory())
-        predictor = load(model, Path(room), device="cpu")
+        directory = directory_of(model, Path(room))
+        predictor = load_predictor(directory, "cpu")
         if with_encoder is not None:
-            _write_whole(predictor, with_encoder)
+            _write_whole(predictor, directory, with_encoder)
     if onnx is not None:
         _write_onnx(predictor, onnx)
 
 
-def _write_whole(predictor: Any, out: Path) -> None:
-    """A model directory with all weights in it, and the clusters as people named them."""
-    from vtcc.engine import checkpoint
+def _write_whole(predictor: Any, directory: Path, out: Path) -> None:
+    """The model of a directory with all weights in it, its clusters and its cards."""
+    from vtcc.engine import checkpoint, model_card
 
     try:
         with atomic_directory(out) as fresh:
             checkpoint.write_model(fresh, predictor.model, predictor.info, with_encoder=True)
             if predictor.clusters is not None:
                 predictor.clusters.write(fresh)
+            for card in model_card.CARDS:  # older models have none
+                if (directory / card).is_file():
+                    shutil.copyfile(directory / card, fresh / card)
     except OSError as error:
         raise VtccError(f"{out}: cannot be written ({error.strerror or error})") from None
     size = (out / checkpoint.WEIGHTS).stat().st_size
