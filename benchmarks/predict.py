@@ -173,7 +173,8 @@ def main() -> None:
     best = min((k for k in times if k != "ours"), key=lambda k: statistics.median(times[k]))
     ratios = [b / a for a, b in zip(times["ours"], times[best], strict=True)]
     record = {
-        "command": "python -m benchmarks.predict",
+        "command": "python -m benchmarks.predict"
+        + (" --against torch" if given.against == "torch" else ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "images": count,
