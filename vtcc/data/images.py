@@ -269,7 +269,7 @@ def _register_heif() -> None:
     )
 
 
-def _open(file: BinaryIO, formats: Sequence[str]) -> ImageFile.ImageFile:
+def _open(file: BinaryIO, formats: tuple[str, ...]) -> ImageFile.ImageFile:
     if formats is _BOXED:
         _register_heif()
     # Pillow's own limit is a global of the process; ours comes right after, from the header.

@@ -110,16 +110,16 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
             if not (any_name or path.name.lower().endswith((*SUFFIXES, LIST, *TABLES, *_SHARDS))):
                 raise VtccError(f"{path}: not an input by its name; give {KINDS}")
             found.append(_of_file(text, path))
-    packed = [item[1] for item in found if isinstance(item, tuple)]
+    packed = [entry[1] for entry in found if isinstance(entry, tuple)]
     if packed and place is None:
         raise VtccError(f"{packed[0]}: unpack it first, and name the folder")
     if packed:
         assert place is not None
         above = os.path.commonpath([file.parent.resolve() for file in packed])
         left_out: Counter[str] = Counter()
-        for i, item in enumerate(found):
-            if isinstance(item, tuple):
-                text, file = item
+        for i, entry in enumerate(found):
+            if isinstance(entry, tuple):
+                text, file = entry
                 # By its whole path, so that no two are in each other's place.
                 top = _inside(place, file.parent.resolve()) / file.name
                 left_out += shards.unpacked(file, top)
@@ -128,7 +128,7 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         left_out.pop("other files", None)  # labels and such, which are beside each image
         if left_out:
             note(f"left out {in_words(left_out)}")
-    return [item for item in found if isinstance(item, Part)]
+    return [entry for entry in found if isinstance(entry, Part)]
 
 
 def _inside(place: Path, path: Path) -> Path:
@@ -154,7 +154,8 @@ def _shards_in(folder: Path) -> list[str]:
 def _of_file(text: str, path: Path) -> Part | tuple[str, Path]:
     """A file, a list, a table; text and path again of a shard."""
     suffix, shown = path.suffix.lower(), os.path.dirname(text)  # noqa: PTH120
-    names, columns = [path.name], {}
+    names = [path.name]
+    columns: dict[str, list[Any]] = {}
     if suffix == LIST:
         names = _checked(path, _lines(path))
     elif suffix == ".csv":
