@@ -106,7 +106,7 @@ def test_every_block_says_what_it_is(page):
     here = blocks(page)
     assert len(re.findall(r"(?m)^\s*```", text)) == 2 * len(here)
     assert [b.where for b in here if b.language not in RUN | PARSED] == []
-    assert text.count("<!-- not run:") == sum(bool(b.why) for b in here)
+    assert len(re.findall(r"(?m)^<!-- not run:", text)) == sum(bool(b.why) for b in here)
     assert [b.where for b in here if b.why and b.language not in RUN] == []
 
 
@@ -126,7 +126,7 @@ def test_every_block_can_be_parsed(block):
 def test_nothing_is_marked_by_and_by():
     """Whoever marks a block more has to say so here."""
     counted = Counter("run" if b.runs else "marked" if b.why else "parsed" for b in EVERY)
-    assert (counted["run"] >= 31, counted["marked"] <= 31) == (True, True), counted
+    assert (counted["run"] >= 31, counted["marked"] <= 30) == (True, True), counted
 
 
 @pytest.fixture(scope="module")

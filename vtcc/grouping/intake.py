@@ -114,6 +114,19 @@ def _together(
     return root, dict(zip(shown, files.values(), strict=True)), columns
 
 
+def existing(root: Path) -> Path:
+    """A folder of images, absolute and without links.
+
+    Raises:
+        VtccError: when it is no folder.
+    """
+    if not root.exists():
+        raise VtccError(f"{root}: no such folder; give one with images in it")
+    if not root.is_dir():
+        raise VtccError(f"{root}: a file; give the folder that holds the images")
+    return root.resolve()
+
+
 def located(root: Path, names: Sequence[str]) -> dict[str, Path]:
     """Where the files of an earlier listing are, by their names as tables show them.
 

@@ -104,7 +104,7 @@ def write_sprites(
     for number, start in enumerate(range(0, len(row_at), per)):
         images = read(row_at[start : start + per])
         side = min(images.shape[1], LARGEST)
-        _save(directory, number, images, side)
+        _save(directory, number, list(images), side)
         on_progress(min(start + per, len(row_at)), len(row_at))
     return side
 
