@@ -139,10 +139,11 @@ def project(tmp_path_factory):
     place = project.directory
     demo._cut(place / "photos")
     names = sorted(file.name for file in (place / "photos").iterdir())
-    for folder in ("more", "MORE", "MORE..."):
+    for folder in ("more", "MORE", "MORE...", "2023", "2024"):
         (place / folder).mkdir()
         for name in names[::20]:
             shutil.copy(place / "photos" / name, place / folder)
+    (place / "more.csv").write_text("\n".join(["path", *(f"photos/{n}" for n in names[1::20])]))
     (place / ".venv/bin").mkdir(parents=True)
     (place / ".venv/bin/activate").touch()  # the tests' own environment is active
     for name in ("new.jpg", "photo.jpg", "photo.png", "more.jpg"):
