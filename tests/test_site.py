@@ -30,7 +30,7 @@ def test_every_page_has_one_place_in_the_navigation(source):
 
 def test_the_reference_is_the_codes(source):
     commands = (source / "docs/reference/commands.md").read_text(encoding="utf-8")
-    assert "## vtcc cluster\n\n```text\nUsage: vtcc cluster [OPTIONS] {folder}\n" in commands
+    assert "## vtcc cluster\n\n```text\nUsage: vtcc cluster [OPTIONS] {INPUT...}...\n" in commands
     assert "## vtcc encoders fetch\n" in commands
     parameters = (source / "docs/reference/parameters.md").read_text(encoding="utf-8")
     assert "\n| `train.epochs` | `" in parameters

@@ -220,6 +220,6 @@ def test_predict_takes_the_limit_of_a_model_that_has_it_off(made, tmp_path, caps
 )
 def test_shares_that_cannot_be_are_refused(tmp_path, given, message):
     with pytest.raises(VtccError, match=f"--unclustered-at-most: {message}"):
-        cluster.options(tmp_path, "3", params=None, assignments=[], **given)
-    asked = cluster.options(tmp_path, "3", params=None, assignments=[], unclustered=True)
+        cluster.options([tmp_path], "3", params=None, assignments=[], **given)
+    asked = cluster.options([tmp_path], "3", params=None, assignments=[], unclustered=True)
     assert (asked.unclustered, asked.unclustered_at_most) == (True, AT_MOST)

@@ -18,6 +18,7 @@ from tests.tracking import toy
 from tests.tracking.test_serving import png, served  # noqa: F401 - a fixture
 from vtcc import config, paths
 from vtcc.analysis.features import unit_rows
+from vtcc.data import inputs
 from vtcc.engine import predict
 from vtcc.errors import VtccError
 from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
@@ -311,7 +312,7 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
     assert logged.args[:2] == (str(model), "my toys")
 
     parts = tmp_path / "parts"
-    ray._plan(parts, [photos], model, {"shard": 64})
+    ray._plan(parts, inputs.parts([photos], None), model, {"shard": 64})
     ray.Shards(str(parts), str(model), 512)({"shard": np.array([0])})
     made = pd.read_parquet(ray._part(parts, 0))
     assert ["" if pd.isna(k) else str(int(k)) for k in made["cluster"]] == told

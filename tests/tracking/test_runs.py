@@ -61,8 +61,8 @@ def test_a_pretrained_encoder_is_in_the_tags_of_run_and_version(client, finished
     assert {key: value for key, value in tags.items() if "encoder" in key} == expected
     tracker.on_end("KILLED")
     (tmp_path / "model.json").write_text(json.dumps({"encoder": encoder}))
-    assert provenance.encoder_tags(registry._encoder(tmp_path)) == expected
-    assert provenance.encoder_tags(registry._encoder(tmp_path / "none")) == {}
+    assert provenance.encoder_tags(registry._info(tmp_path).get("encoder")) == expected
+    assert provenance.encoder_tags(registry._info(tmp_path / "none").get("encoder")) == {}
 
 
 def test_run_has_all_params_as_in_the_file(client, finished):

@@ -71,6 +71,9 @@ def find(
             not in `root`, or are called by their path from a folder that moved without them.
     """
     before = Path(summary["root"])
+    if any(os.fspath(given) == str(before) and not before.exists() for given in more):
+        _root(before, [], summary, root)  # says so, where it was moved
+        raise VtccError(f"{before}: no such file or folder; give the folder it is now")
     parts = inputs.parts(more, workdir.images(results.absolute()))
     root = _root(before, [part.top for part in parts], summary, root)
     moved = root != before
