@@ -128,7 +128,9 @@ def append_sprites(directory: Path, images: np.ndarray, tiles: int, side: int) -
         start, number, before = start + len(some), number + 1, []
 
 
-def _save(directory: Path, number: int, images: Sequence[np.ndarray], side: int) -> None:
+def _save(
+    directory: Path, number: int, images: np.ndarray | Sequence[np.ndarray], side: int
+) -> None:
     # Not optimized: Pillow's buffer is too small for that where the images are noise.
     sprite(images, len(images), side, COLUMNS).save(
         directory / f"s{number}.jpg", "JPEG", quality=QUALITY, subsampling=0
