@@ -21,8 +21,8 @@ from vtcc.errors import VtccError
 
 PIXELS = 1 << 21  # of a forward pass at most: at 224 pixels a hundred images would fill gigabytes
 # Images of a pretrained encoder from which on `runtime` chooses what computes it. Fewer are left to
-# torch: a conversion takes as long as onnxruntime gains on about so many (docs/design.md).
-MANY = 128
+# torch: a conversion takes what onnxruntime gains on 20 to 90 (docs/design.md).
+MANY = 64
 _CONVERTING = threading.Lock()  # torch's exporter keeps its state in globals
 
 
