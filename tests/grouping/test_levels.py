@@ -158,8 +158,8 @@ def test_edits_prune_the_tree_and_add_to_it(state):
     assert {frozenset({3}), frozenset({4})} in sides(tree)
     assert {frozenset({5}), frozenset({9})} in sides(tree)  # beside what it was in
     assert [join.height for join in tree] == sorted(join.height for join in tree)
-    again = edits.apply(after, [{"do": "merge", "clusters": [2, 6], "into": 6}])
-    assert levels.leaves(again.clusters.tree) == {3, 4, 5, 6, 9}
+    again = edits.apply(after, [{"do": "merge", "clusters": [2, 10], "into": 10}])
+    assert levels.leaves(again.clusters.tree) == {3, 4, 5, 9, 10}
 
 
 def test_the_tables_have_the_levels(state, tmp_path):
