@@ -157,7 +157,7 @@ def project(tmp_path_factory):
 
 def tiny(project: Project) -> None:
     """Its parameters, data and model are those of the tiny preset, and registered."""
-    project.use()
+    project.use("dataset.name=digits")  # pages speak of the model vtcc-digits
     project("dvc repro && vtcc register")
 
 
