@@ -155,7 +155,7 @@ def test_edit_keeps_comments_and_everything_else():
     new = config.edit(text, {"train.epochs": 7, "train.augment.crop_scale": [0.4, 0.9]})
     different = [(a, b) for a, b in zip(text.split("\n"), new.split("\n"), strict=True) if a != b]
     assert different == [
-        ("  epochs: 100", "  epochs: 7"),
+        ("  epochs: 75", "  epochs: 7"),
         ("    crop_scale: [0.5, 1.0]", "    crop_scale: [0.4, 0.9]"),
     ]
 

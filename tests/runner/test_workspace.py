@@ -20,7 +20,7 @@ def worktrees(project: Path) -> list[str]:
 
 def test_nothing_to_override_runs_in_the_project(project: Path) -> None:
     before = yaml.safe_load((project / "params.yaml").read_text())
-    for given in ((None, {}, None), (None, {"train.epochs": 100}, None), ("digits", {}, 0)):
+    for given in ((None, {}, None), (None, {"train.epochs": 75}, None), ("digits", {}, 0)):
         with Workspace(resolve(*given, project=project), project=project) as where:
             assert where.in_place
             assert where.directory == project

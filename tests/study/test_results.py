@@ -88,7 +88,7 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     changed = {"params": {"train.epochs": 7}, "dirty": True, "how": {"train": "restored"}}
     write(tmp_path, "digits", record(0, 0.9, **changed))
     page = results.render(tmp_path)
-    assert "preset `digits` with `train.epochs` 7 (preset: 100)" in page
+    assert "preset `digits` with `train.epochs` 7 (preset: 75)" in page
     assert "- Commit: `0123456789ab` with uncommitted changes\n" in page
     assert "- Time: not measured: every stage was cached\n" in page
     assert "| **VTCC** | 0.9000 | 0.8000 | 0.7000 |" in page

@@ -57,10 +57,10 @@ def test_the_winners_parameters_are_complete(file: Path, project: Path, world: W
     outcome = sweep.run(file, trials=3)
     assert outcome.params == project / "reports/sweep/rates.params.yaml"
     written = config.load(outcome.params)
-    assert (written.train.epochs, written.train.seed, written.train.ema) == (100, 0, 0.9)
+    assert (written.train.epochs, written.train.seed, written.train.ema) == (75, 0, 0.9)
     assert written.train.optimizer.learning_rate == outcome.best["overrides"][RATE]  # type: ignore[index]
     assert (project / "params.yaml").read_text() == before
-    (project / "params.yaml").write_text(before.replace("epochs: 100", "epochs: 77"))
+    (project / "params.yaml").write_text(before.replace("epochs: 75", "epochs: 77"))
     outcome = sweep.run(file, trials=3, write=Path("params.yaml"))
     assert config.load(project / "params.yaml") == written
     kept = list((project / ".vtcc/params").glob("*.yaml"))
@@ -305,7 +305,7 @@ def test_registering_trains_the_winner_in_full(
     registered = stand_in(monkeypatch, registry, "register_current", lambda directory: made)
     sweep.run(file, trials=2, register=True)
     registered.assert_called_once()
-    assert [train["epochs"] for train in seen] == [30, 30, 100]
+    assert [train["epochs"] for train in seen] == [30, 30, 75]
     assert world.events[-2:] == ["train", "evaluate"]
     assert world.events.index("labels") < len(world.events) - 2
 

@@ -82,7 +82,7 @@ def test_a_trial_has_the_budget_and_the_winner_the_presets_epochs(project: Path)
     values = {"train.optimizer.learning_rate": 0.002}
     trial, full = (config.flatten(sweep.trial(values)), config.flatten(sweep.full(values)))
     assert (trial["train.epochs"], trial["train.seed"]) == (2, 7)
-    assert (full["train.epochs"], full["train.seed"]) == (100, 0)
+    assert (full["train.epochs"], full["train.seed"]) == (75, 0)
     for params in (trial, full):
         assert (params["train.optimizer.learning_rate"], params["train.ema"]) == (0.002, 0.9)
 
