@@ -38,7 +38,10 @@ def curve(*scores, start=2):
         ((0.1, 0.9, 0.5, 0.88, 0.88, 0.3), 3, 3, 6),  # a dip of one is crossed
         ((0.935, 0.953, 0.888, 0.94, 0.949, 0.926), 4, 2, 7),  # nearly level: the middle
         ((0.9, 0.2, 0.2, 0.2, 0.85), 2, 2, 2),  # a far one is another structure
-        ((0.9, 0.2, 0.2, 0.2, 0.89), 6, 6, 6),  # about as clear, and finer
+        ((0.2, 0.9, 0.2, 0.2, 0.89), 6, 6, 6),  # about as clear, and twice as fine
+        ((0.2, 0.9, 0.2, 0.2, 0.2, 0.89), 3, 3, 3),  # more than twice: another structure
+        ((0.9, 0.2, 0.2, 0.87, 0.2), 5, 5, 5),  # two must be ahead
+        ((0.9, 0.89, 0.2, 0.86, 0.2), 3, 3, 3),  # and is in no range then
     ],
 )
 def test_recommends_the_middle_of_the_best_range(scores, chosen, low, high):
@@ -47,8 +50,11 @@ def test_recommends_the_middle_of_the_best_range(scores, chosen, low, high):
 
 
 def test_names_a_finer_structure_that_does_as_well():
-    reasons = count.recommend(curve(0.9, 0.2, 0.2, 0.2, 0.89)).reasons
-    assert "K = 2 scores best (0.90 of 1); K = 6 is finer and about as clear" in reasons[0]
+    reasons = count.recommend(curve(0.2, 0.9, 0.2, 0.2, 0.89)).reasons
+    assert "K = 3 scores best (0.90 of 1); K = 6 is finer and about as clear" in reasons[0]
+    assert "other peaks of the curve, a coarser or finer structure: 3 (0.90)" in reasons
+    reasons = count.recommend(curve(0.9, 0.2, 0.2, 0.87, 0.2)).reasons
+    assert "K = 5 scores best (0.87 of 1) but for K = 2 (0.90), which is too little" in reasons[0]
     assert "other peaks of the curve, a coarser or finer structure: 2 (0.90)" in reasons
     # A lower peak is another structure as well; a slope is none.
     reasons = count.recommend(curve(0.2, 0.9, 0.2, 0.3, 0.5, 0.4)).reasons

@@ -16,6 +16,8 @@ DIMENSIONS = 10
 SHARPNESS = 0.01  # of the best score, below it a weight falls to 1/e
 PEAKS = 3  # other peaks of the curve that are named
 TOLERANCE = 0.03  # of the best score: what is within is the range
+LEAD_OF_TWO = 0.04  # of its score, that K = 2 must be ahead by
+MOST_FINER = 2  # times the best K, that a finer K may be taken instead
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,21 @@ def count(
 def recommend(curve: list[Criteria]) -> Count:
     """The middle of a range of K that score nearly as well as the best, round the finest peak.
 
-    Of a coarser and a finer structure that are about as clear the finer one is taken: clusters are
-    merged more easily than divided. In the range K weighs by exp of how far it is below its best,
-    a hundredth of the best's score being 1: where scores are nearly level, one of them is best by
-    chance.
+    Of a coarser and a finer structure that are about as clear the finer one is taken, if it is not
+    more than twice as fine: clusters are merged more easily than divided. Two clusters agree with
+    themselves more easily than several do, so K = 2 must be ahead. In the range K weighs by exp of
+    how far it is below its best, a hundredth of the best's score being 1: where scores are nearly
+    level, one of them is best by chance.
     """
+    every, two = curve, curve[0]
     best = max(curve, key=lambda c: c.score)
+    if best.clusters == 2 and len(curve) > 1:
+        several = max(curve[1:], key=lambda c: c.score)
+        if several.score >= best.score * (1 - LEAD_OF_TWO):
+            curve, best = curve[1:], several
     good = [c for c in curve if c.score >= best.score * (1 - TOLERANCE)]
-    finest = max((c for c in [best, *_peaks(curve)] if c in good), key=lambda c: c.clusters)
+    finer = [c for c in _peaks(curve) if c.clusters <= MOST_FINER * best.clusters]
+    finest = max((c for c in [best, *finer] if c in good), key=lambda c: c.clusters)
     at = curve.index(finest)
     # Neighbours alone: a far K that happens to score as well is another structure.
     low = high = at
@@ -135,25 +144,29 @@ def recommend(curve: list[Criteria]) -> Count:
     weights = np.exp([(c.score - top) / (SHARPNESS * max(best.score, 1e-9)) for c in within])
     middle = float(np.average([c.clusters for c in within], weights=weights))
     chosen = min(curve[low : high + 1], key=lambda c: (abs(c.clusters - middle), c.clusters))
-    finer = f"; K = {finest.clusters} is finer and about as clear" if finest is not best else ""
+    why = f"K = {best.clusters} scores best ({best.score:.2f} of 1)"
+    if curve is not every:
+        why += f" but for K = 2 ({two.score:.2f}), which is too little ahead"
+    if finest is not best:
+        why += f"; K = {finest.clusters} is finer and about as clear"
     reasons = [
-        f"K = {best.clusters} scores best ({best.score:.2f} of 1){finer}; from "
+        f"{why}; from "
         f"{within[0].clusters} to {within[-1].clusters} the score is within {TOLERANCE:.0%} of the "
         f"best, and the middle, weighted by the scores, is {chosen.clusters}",
         f"at K = {chosen.clusters} the silhouette is {chosen.silhouette:.2f}, halves of the images "
         f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}",
     ]
-    others = [c for c in _peaks(curve) if c not in within][:PEAKS]
+    others = [c for c in _peaks(every) if c not in within][:PEAKS]
     if others:
         known = ", ".join(f"{c.clusters} ({c.score:.2f})" for c in others)
         reasons.append(f"other peaks of the curve, a coarser or finer structure: {known}")
-    beyond = {curve[0].clusters: "fewer", curve[-1].clusters: "more"}.get(chosen.clusters)
-    if beyond and chosen.clusters > 2 and len(curve) > 2:
+    beyond = {every[0].clusters: "fewer", every[-1].clusters: "more"}.get(chosen.clusters)
+    if beyond and chosen.clusters > 2 and len(every) > 2:
         reasons.append(
             f"K = {chosen.clusters} is at the end of the range: {beyond} clusters may fit better; "
             "ask for another range by -k"
         )
-    return Count(chosen.clusters, within[0].clusters, within[-1].clusters, curve, reasons)
+    return Count(chosen.clusters, within[0].clusters, within[-1].clusters, every, reasons)
 
 
 def _peaks(curve: list[Criteria]) -> list[Criteria]:
