@@ -1,5 +1,7 @@
 """ImageClusterer: arrays, paths and folders give the same; predict agrees with fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,8 @@ import vtcc
 from tests.fakes import stand_in
 from tests.grouping.test_run import SMALL, pictures
 from vtcc.errors import VtccError
-from vtcc.grouping import copies
+from vtcc.grouping import copies, run
+from vtcc.grouping.means import AT_MOST
 
 FAST = SMALL | {"train.epochs": 4}
 
@@ -67,6 +70,22 @@ def test_predict_takes_a_folder_of_any_size(fitted, images, tmp_path):
     assert fitted.predict(str(tmp_path)).tolist() == fitted.labels_[:2].tolist()
     with pytest.raises(VtccError, match="found 2 images, and grouping needs at least 10"):
         vtcc.ImageClusterer(2).fit(tmp_path)
+
+
+def test_images_that_belong_nowhere_have_no_label(fitted, images, monkeypatch):
+    known = fitted.predictor_.clusters
+    strict = replace(known, means=replace(known.means, limit=0.0, unclustered=True))
+    monkeypatch.setattr(fitted.predictor_, "clusters", strict)
+    assert fitted.predict(images).tolist() == [-1] * 60
+    asked = []
+    stand_in(monkeypatch, run, "run", lambda options: asked.append(options) or 1 / 0)
+    for unclustered in (False, True, 0.1):
+        with pytest.raises(ZeroDivisionError):
+            clone(fitted).set_params(unclustered=unclustered).fit(images)
+    shares = [(options.unclustered, options.unclustered_at_most) for options in asked]
+    assert shares == [(False, AT_MOST), (True, AT_MOST), (True, 0.1)]
+    with pytest.raises(VtccError, match="unclustered: found 2; give True, or a share"):
+        clone(fitted).set_params(unclustered=2).fit(images)
 
 
 def test_the_same_seed_gives_the_same(fitted, images):

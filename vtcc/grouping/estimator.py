@@ -34,12 +34,15 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         weights: a local file for it.
         random_state: seed of everything random, an integer from 0; None draws one.
         params: dotted parameters that replace automatic choices, `{"train.epochs": 20}`.
+        unclustered: leave images that belong nowhere without a cluster, a fifth of all at most; a
+            number: that share at most.
         output: a new folder that keeps what `vtcc cluster` writes, report.html among it; None
             keeps the model in memory alone.
         verbose: show progress.
 
     Attributes:
-        labels_: (N,) int64, the cluster of each image; -1 for those that cannot be read.
+        labels_: (N,) int64, the cluster of each image; -1 for those that cannot be read or belong
+            nowhere.
         confidence_: (N,) float32, its probability, 0-1; 0 where it cannot be read.
         embedding_: (N, d) float32, unit rows; 0 where it cannot be read.
         n_clusters_: K.
@@ -57,6 +60,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         weights: str | Path | None = None,
         random_state: int | None = 0,
         params: dict[str, Any] | None = None,
+        unclustered: bool | float = False,
         output: str | Path | None = None,
         verbose: bool = False,
     ):
@@ -66,6 +70,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.weights = weights
         self.random_state = random_state
         self.params = params
+        self.unclustered = unclustered
         self.output = output
         self.verbose = verbose
 
@@ -77,6 +82,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         from vtcc.grouping import outputs, result, run
         from vtcc.grouping import summary as summaries
+        from vtcc.grouping.means import AT_MOST
         from vtcc.grouping.options import LEAST_IMAGES, Options
 
         seed = self.random_state
@@ -84,6 +90,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             seed = secrets.randbelow(2**31)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise VtccError(f"random_state: found {seed!r}; give an integer from 0, or None")
+        share = AT_MOST if isinstance(self.unclustered, bool) else float(self.unclustered)
+        if not 0 < share < 1:
+            raise VtccError(f"unclustered: found {share:g}; give True, or a share between 0 and 1")
         with tempfile.TemporaryDirectory() as room:
             folder = Path(room) / "images"
             names = _as_folder(_items(X), folder)
@@ -100,6 +109,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
                 weights=Path(self.weights) if self.weights else None,
                 seed=int(seed),
                 overrides=dict(self.params or {}),
+                unclustered=bool(self.unclustered),
+                unclustered_at_most=share,
             )
             quiet = contextlib.redirect_stdout(io.StringIO())
             try:
@@ -119,7 +130,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.confidence_ = np.zeros(len(names), np.float32)
         self.embedding_ = np.zeros((len(names), h.shape[1]), np.float32)
         self.labels_[at], self.confidence_[at], self.embedding_[at] = (
-            applied.cluster,
+            applied.cluster.clip(min=-1),
             applied.confidence,
             h,
         )
@@ -129,7 +140,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """(N,) int64 clusters of images; -1 for those that cannot be read."""
+        """(N,) int64 clusters of images; -1 for those that cannot be read or belong nowhere."""
         return self._of_images(X)[0]
 
     def transform(self, X: Any) -> np.ndarray:
@@ -156,7 +167,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             if block.prediction is None:
                 continue
             at = np.array([row for row, _ in block.readable])
-            labels[at] = decide(predictor, block.prediction).cluster
+            labels[at] = decide(predictor, block.prediction).cluster.clip(min=-1)
             embedded[at] = unit_rows(block.prediction.embedding)
             p[at] = block.prediction.probabilities
         return labels, embedded, p
