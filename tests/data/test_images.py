@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -285,6 +286,7 @@ def test_a_phones_jpeg_of_several_pictures_is_its_first():
     assert (found.width, found.height) == (800, 801)
 
 
+HEIC = b"\0\0\0\x18ftypheic" + bytes(100)
 BOXED = {"HEIF": {"quality": 90}, "AVIF": {"quality": 90, "speed": 10}}
 
 
@@ -315,6 +317,18 @@ def test_heic_and_avif_are_turned_once(kind, orientation):
     assert np.abs(seen - want).max() <= 12
     turned = orientation in (6, 8)
     assert (found.width, found.height) == ((32, 48) if turned else (48, 32))
+
+
+def test_without_pillow_heif_avif_is_read_all_the_same(monkeypatch):
+    plain = Image.new("L", (32, 32), 99)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    images._boxed.cache_clear()
+    try:
+        assert np.abs(grey(boxed("AVIF", plain)).astype(int) - 99).max() <= 3
+        with pytest.raises(UnreadableImage, match="HEIC: pip install pillow-heif"):
+            grey(HEIC)
+    finally:
+        images._boxed.cache_clear()
 
 
 @pytest.mark.parametrize("kind", BOXED)

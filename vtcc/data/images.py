@@ -25,11 +25,11 @@ from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
 
 _PLAIN = (".jpg", ".jpeg", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_HEIC = (b"heic", b"heix", b"mif1", b"heim", b"heis")
 SUFFIXES = frozenset((*_PLAIN, ".heic", ".heif", ".hif", ".avif"))
 
 # What the suffixes promise and nothing else: each further format is more code open to attack.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-_BOXED = ("AVIF", "HEIF")
 _DEEP_RGB = b"\x10\x02"  # in a PNG's header: 16 bits, colour without alpha
 _JPEG = b"\xff\xd8\xff"
 _ORIENTATION = 0x0112
@@ -209,7 +209,7 @@ def opened(file: BinaryIO, head: bytes, max_pixels: int) -> tuple[ImageFile.Imag
     scans = jpeg.check(file) if head.startswith(_JPEG) else 1
     parts.check(file, head)
     boxed = heif.check(file, max_pixels) if heif.is_boxed(head) else None
-    image = _open(file, _FORMATS if boxed is None else _BOXED)
+    image = _open(file, _FORMATS if boxed is None else _boxed())
     return image, scans, max(image.width * image.height, boxed or 0)
 
 
@@ -260,18 +260,22 @@ def _square(
 
 
 @cache
-def _register_heif() -> None:
-    """Teaches Pillow to read HEIC; the picture alone, upright, whatever EXIF says beside it."""
-    import pillow_heif
+def _boxed() -> tuple[str, ...]:
+    """What Pillow reads of AVIF and HEIC: the picture alone, upright, whatever EXIF says beside it.
 
+    Who may not have pillow-heif, whose wheels bundle code under the GPL, can take it away.
+    """
+    try:
+        import pillow_heif
+    except ImportError:
+        return ("AVIF",)
     pillow_heif.register_heif_opener(
         thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
     )
+    return ("AVIF", "HEIF")
 
 
 def _open(file: BinaryIO, formats: tuple[str, ...]) -> ImageFile.ImageFile:
-    if formats is _BOXED:
-        _register_heif()
     # Pillow's own limit is a global of the process; ours comes right after, from the header.
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -332,6 +336,8 @@ def _what(head: bytes) -> str:
     """Says what a file that Pillow does not know starts like."""
     if head[:8] == parts.PNG or head[:3] == _JPEG or head[:4] == parts.GIF:
         return "damaged or truncated header"
+    if heif.is_boxed(head) and head[8:12] in _HEIC and len(_boxed()) == 1:
+        return "a HEIC: pip install pillow-heif"
     if heif.is_boxed(head):
         return "a video, or a damaged HEIC or AVIF"
     start = head.lstrip().lower()
