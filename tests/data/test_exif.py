@@ -83,3 +83,14 @@ def test_columns_of_what_is_asked_for(tmp_path):
         "latitude": {"a": SAID["latitude"]},
         "longitude": {"a": SAID["longitude"]},
     }
+
+
+def test_a_png_that_says_nothing_is_not_decoded(tmp_path, monkeypatch):
+    file = tmp_path / "a.png"
+    Image.new("L", (64, 64)).save(file)
+    decoded = []
+    monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load", lambda self: decoded.append(self.size)
+    )
+    assert exif.of_file(file) == {}
+    assert decoded == []

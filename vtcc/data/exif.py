@@ -5,6 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from vtcc import bounds
 from vtcc.data import images
 from vtcc.data.decoding import in_threads
@@ -47,7 +49,8 @@ def of_file(file: Path) -> dict[str, Any]:
             if source.seek(0, 2) > bounds.image_file_bytes(0) or head.startswith(images.tiff.MAGIC):
                 return {}
             source.seek(0)
-            tags = images.opened(source, head, _MOST_PIXELS)[0].getexif()
+            # A PNG's own `getexif` decodes the picture where no chunk says anything.
+            tags = Image.Image.getexif(images.opened(source, head, _MOST_PIXELS)[0])
             more, gps = tags.get_ifd(_MORE), tags.get_ifd(_GPS)
     except Exception:  # damage shows when the picture is decoded
         return {}

@@ -205,6 +205,11 @@ class _Csv:
         self._file.close()
 
 
+def _number(value: float) -> float | None:
+    """As JSON has it, which knows no NaN and no infinity."""
+    return round(value, 6) if math.isfinite(value) else None
+
+
 class _Json:
     """A list of objects, one a line."""
 
@@ -216,7 +221,7 @@ class _Json:
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
             record = {
-                name: round(value, 6) if isinstance(value, float) else value
+                name: _number(value) if isinstance(value, float) else value
                 for name, value in _record(row, self._columns, self._more).items()
             }
             self._file.write(self._before + json.dumps(record, ensure_ascii=False))
@@ -297,11 +302,16 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+def is_level(column: str) -> bool:
+    """Whether a column is one of the levels."""
+    return re.fullmatch(rf"{LEVEL}\d+", column) is not None
+
+
 def row_of(record: dict[str, Any]) -> Row:
     """A row by its columns; KeyError, ValueError or TypeError when it is none."""
     if missing := set(COLUMNS) - record.keys():
         raise KeyError(min(missing))
-    levels = tuple(_value(name, record[name]) for name in record if name.startswith(LEVEL))
+    levels = tuple(_value(name, record[name]) for name in record if is_level(name))
     cells = {name: _value(name, record[name]) for name in NAMED if name in record}
     return Row(**cells, levels=levels)
 

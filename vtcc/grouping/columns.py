@@ -3,13 +3,14 @@
 They stand after our own in assignments.csv, .parquet and .json; nothing here computes with them.
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from vtcc.atomic import atomic_file
 from vtcc.errors import VtccError
-from vtcc.grouping.assignments import NAMED
+from vtcc.grouping import assignments
 
 FILE = "columns.parquet"
 Columns = dict[str, dict[str, Any]]  # column -> name of an image -> value
@@ -21,12 +22,12 @@ def check(given: Iterable[str], of_exif: Iterable[str] = ()) -> None:
     Raises:
         VtccError: on one.
     """
-    theirs = (*NAMED, *of_exif)
+    theirs = (*assignments.NAMED, *of_exif)
     for name in given:
-        if name in theirs:
+        if name in theirs or assignments.is_level(name):
             raise VtccError(
                 f"column {name!r} of the table of images: the results have one of that name; "
-                f"rename it (theirs: {', '.join(theirs)})"
+                f"rename it (theirs: {', '.join(theirs)}, {assignments.LEVEL}1, ...)"
             )
 
 
@@ -83,7 +84,8 @@ def _array(values: list[Any]) -> Any:
 
     kinds = {type(value) for value in values if value is not None}
     if kinds and kinds <= {int, float}:
-        return pa.array(values, pa.int64() if kinds == {int} else pa.float64())
+        with contextlib.suppress(OverflowError, pa.ArrowException):  # above 64 bits: as text
+            return pa.array(values, pa.int64() if kinds == {int} else pa.float64())
     if kinds == {bool}:
         return pa.array(values, pa.bool_())
     return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,48 @@
+"""Columns that came with the images, in the tables of results."""
+
+import json
+
+import pytest
+
+from vtcc.errors import VtccError
+from vtcc.grouping import assignments, columns
+
+
+def test_columns_of_ours_are_refused():
+    for name in ("cluster", "level_1", "level_12"):
+        with pytest.raises(VtccError, match=f"column '{name}' .* the results have one of that"):
+            columns.check([name])
+    with pytest.raises(VtccError, match="camera"):
+        columns.check(["camera"], ["camera"])
+    columns.check(["level_of_water", "level_", "camera"])
+
+
+def test_any_values_are_written_and_read_again(tmp_path):
+    values = {
+        "level_of_water": {"a.png": "high", "b.png": "low"},
+        "hash": {"a.png": 2**64 - 1, "b.png": 3},
+        "large": {"a.png": 2**60 + 1, "b.png": 0.5},
+        "odd": {"a.png": float("nan"), "b.png": float("inf")},
+    }
+    columns.write(tmp_path, values)
+    known, kinds = columns.read(tmp_path)
+    assert known["hash"] == {"a.png": str(2**64 - 1), "b.png": "3"}
+    assert known["level_of_water"] == values["level_of_water"]
+    rows = [
+        assignments.Row(f, 0, 1.0, "", name="x", more={n: known[n][f] for n in known})
+        for f in ("a.png", "b.png")
+    ]
+    for suffix in assignments.SUFFIXES:
+        out = tmp_path / f"assignments{suffix}"
+        with assignments.writing(out, assignments.named(0), kinds) as table:
+            table.write(rows)
+        again = assignments.read(out)
+        assert [(row.file, row.cluster, row.levels) for row in again] == [
+            ("a.png", 0, ()),
+            ("b.png", 0, ()),
+        ]
+    strict = json.loads(
+        (tmp_path / "assignments.json").read_text(),
+        parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
+    )
+    assert [row["odd"] for row in strict] == [None, None]
