@@ -23,7 +23,7 @@ from vtcc.errors import TemporaryError, VtccError
 from vtcc.extras import MissingExtra
 from vtcc.grouping import intake, workdir
 from vtcc.grouping.options import Options
-from vtcc.verbs import cluster
+from vtcc.verbs import cluster, predict
 
 N = 12
 NAMES = [f"{'ab'[i % 2]}/{i:02d}.png" for i in range(N)]
@@ -313,6 +313,43 @@ def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
     assert inputs.kept("photos") == str(tmp_path / "photos")
+
+
+def test_no_secret_of_an_address_is_in_names_or_messages(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    secret = "https://user:pw@host/photos{}?X-Amz-Signature=a/bc"
+    stand_in(monkeypatch, remote, "copied", lambda address, place, wanted: photos)
+    (part,) = inputs.parts([secret.format("")], tmp_path / "p")
+    assert part.given == part.shown == "https://host/photos"
+    assert next(e.path for e in predict.entries([part])) == "https://host/photos/a/00.png"
+    stand_in(monkeypatch, remote, "copied", lambda address, place, wanted: photos / NAMES[0])
+    (part,) = inputs.parts([secret.format("/00.png")], tmp_path / "p")
+    assert [e.path for e in predict.entries([part])] == ["https://host/photos/00.png"]
+    assert inputs.home("https://user:pw@host?X-Amz-Signature=a/bc") == tmp_path / "host"
+    messages = []
+    for call in (
+        lambda: intake.listed(secret.format("/00.png"), place=tmp_path / "p"),
+        lambda: inputs.parts([secret.format("/list.txt")], tmp_path),
+        lambda: inputs.parts([secret.format("")], None),
+        lambda: inputs.home("https://user:pw@[x/?X-Amz-Signature=abc"),
+        lambda: inputs.home("https://user:p/w@host/?X-Amz-Signature=abc"),
+    ):
+        with pytest.raises(VtccError, match=r"host|\[x/") as caught:
+            call()
+        messages.append(str(caught.value))
+    (photos / "l.txt").write_text(secret.format("/00.png"))
+    with pytest.raises(VtccError, match=r"image 1 is 'https://host/photos/00\.png'") as caught:
+        intake.listed(photos / "l.txt")
+    for message in (*messages, str(caught.value)):
+        assert not re.search("user|pw|p/w|Amz", message), message
+
+
+@pytest.mark.parametrize("address", ["https://[x/", "s3://[x", "http://host:port/a.jpg"])
+def test_a_mistyped_address_is_one_line(address, tmp_path):
+    with pytest.raises(VtccError, match=f"'{re.escape(address)}': no address that can be read"):
+        inputs.parts([address], tmp_path)
+    with pytest.raises(VtccError, match="no address that can be read"):
+        inputs.kept(address)
 
 
 @pytest.mark.parametrize(

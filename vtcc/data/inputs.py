@@ -66,7 +66,7 @@ def home(given: Given) -> Path:
     """
     text = os.fspath(given)
     if remote.is_address(text):
-        text = text.partition("?")[0].rstrip("/").rpartition("/")[2]
+        text = remote.shown(text).rstrip("/").rpartition("/")[2]
     path = Path(text).absolute()
     if not path.is_dir():
         for suffix in (LIST, *TABLES, *sorted(shards.ARCHIVES, key=len, reverse=True)):
@@ -99,6 +99,7 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         path = Path(text)
         if remote.is_address(text):
             path = _copied(text, place)
+            text = remote.shown(text)  # from here on no secret can get into tables or messages
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")
         if path.is_dir():
@@ -136,10 +137,11 @@ def _inside(place: Path, path: Path) -> Path:
 
 
 def _copied(address: str, place: Path | None) -> Path:
+    shown = remote.shown(address)
     if place is None:
-        raise VtccError(f"{address}: copy it first, and name the folder")
-    if address.partition("?")[0].lower().endswith((LIST, ".csv")):
-        raise VtccError(f"{address}: a list at an address; copy it beside the images it names")
+        raise VtccError(f"{shown}: copy it first, and name the folder")
+    if shown.lower().endswith((LIST, ".csv")):
+        raise VtccError(f"{shown}: a list at an address; copy it beside the images it names")
     return remote.copied(address, place, _SHARDS)
 
 
@@ -240,8 +242,9 @@ def _checked(file: Path, names: Sequence[str | None]) -> list[str]:
             path = os.path.relpath(path, above) if Path(path).is_relative_to(above) else path
         outside = Path(path).is_absolute() or path.split("/")[0] in ("..", ".")
         if outside or "\0" in path or remote.is_address(name or ""):
+            shown = remote.bare(name) if name and remote.is_address(name) else name
             raise VtccError(
-                f"{file}: image {number} is {name!r}; paths lead to files in the folder of the "
+                f"{file}: image {number} is {shown!r}; paths lead to files in the folder of the "
                 f"list, {top.absolute()}: put the list above the images"
             )
         if path in known:

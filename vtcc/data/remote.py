@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from vtcc import bounds
 from vtcc.atomic import atomic_file
@@ -24,8 +24,23 @@ def is_address(given: str) -> bool:
 
 def shown(address: str) -> str:
     """An address without user, password and query, fit for messages and files."""
-    parts = urlsplit(address)
+    parts = _split(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # of a password with a slash that is not written as %2F it is no number
+    except ValueError:  # whose text may hold the user and password
+        where = bare(re.sub(r"://\S*@", "://", address))
+        raise VtccError(f"{where!r}: no address that can be read; correct it") from None
+    return parts
+
+
+def bare(text: str) -> str:
+    """Text without what may be user, password or query of addresses in it."""
+    return re.sub(r"\?\S*", "", re.sub(r"://[^/\s]*@", "://", text))
 
 
 def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
@@ -41,7 +56,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         VtccError: when it is of another kind, a package is missing, or nothing is there.
         TemporaryError: when it cannot be reached.
     """
-    parts = urlsplit(address)
+    parts = _split(address)
     if parts.scheme.lower() not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise VtccError(f"{parts.scheme}://: no kind of address that is read; known: {known}")
@@ -80,7 +95,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         raise MissingExtra(f"{shown_as}: {why}: pip install 'vtcc[remote]'") from None
     except Exception as error:  # each kind of storage has errors of its own
         cause = error.__cause__ or error  # by http anything is a FileNotFoundError
-        why = re.sub(r"\?\S*", "", in_one_line(cause, 1000).replace(address, shown_as))[:200]
+        why = bare(in_one_line(cause, 1000).replace(address, shown_as))[:200]
         refused = 400 <= getattr(cause, "status", 0) < 500
         if refused or isinstance(cause, FileNotFoundError | PermissionError):
             raise VtccError(f"{shown_as}: cannot be read ({why})") from None
