@@ -192,7 +192,7 @@ BAD = {
         b"path\n\xff.png": "line 2 is not UTF-8",
     },
     "t.parquet": {"PAR1 of nothing": "t.parquet: cannot be read as Parquet"},
-    "t.tar": {"no tar": "neither a dataset card .* nor a folder, and not a zip or tar"},
+    "t.tar": {"no tar": r"^\S+t\.tar: not a zip or tar archive, or a damaged one; replace it$"},
     "t.docx": {"": "t.docx: not an input by its name; give a folder, an image, a list"},
 }
 
@@ -224,6 +224,30 @@ def test_a_parquet_that_grows_without_end_is_refused(photos, tmp_path, monkeypat
     with pytest.raises(VtccError, match="unpacks to more than 1 MiB"):
         intake.listed(tmp_path / "t.parquet", place=tmp_path / "p")
     assert not list((tmp_path / "p").rglob("*.png"))
+
+
+def test_a_table_that_repeats_one_path_without_end_is_refused(photos, monkeypatch):
+    monkeypatch.setattr(bounds, "EXPANDED_BYTES", 4 << 20)
+    table = pa.table({"path": ["x" * 1000] * 20_000, "n": range(20_000)})
+    pq.write_table(table.select(["path"]), photos / "t.parquet")
+    assert (photos / "t.parquet").stat().st_size < 5000
+    read = 0
+
+    def counted(file, names):
+        nonlocal read
+        read += len(names)
+        return names
+
+    stand_in(monkeypatch, inputs, "_checked", counted)
+    with pytest.raises(VtccError, match="table of more than 4 MiB, 100 times the size of its file"):
+        inputs.parts([photos / "t.parquet"], None)
+    assert read == 0
+    pq.write_table(table.select(["n"]).rename_columns(["path"]), photos / "n.parquet")
+    inputs.parts([photos / "n.parquet"], None)
+    assert read == 20_000
+    monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 19_999)
+    with pytest.raises(VtccError, match="20000 rows, more than 19999; give it in parts"):
+        inputs.parts([photos / "n.parquet"], None)
 
 
 def test_results_are_called_after_the_first_input(tmp_path, monkeypatch):

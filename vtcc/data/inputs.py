@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vtcc import bounds
 from vtcc.data import remote, shards
 from vtcc.data.images import SUFFIXES
 from vtcc.data.spreadsheet import path_of
@@ -23,6 +24,7 @@ from vtcc.progress import note
 
 Given = str | os.PathLike[str]
 LIST, TABLES, COLUMN = ".txt", (".csv", shards.PARQUET), "path"
+_ROWS = 64  # of a table, read at a time: with fewer it takes ten times as long
 _SHARDS = (*shards.ARCHIVES, shards.PARQUET)
 KINDS = (
     "a folder, an image, a list of paths (.txt), a table with a column `path` (.csv, .parquet), an "
@@ -202,13 +204,24 @@ def _columns(file: Path, table: Any) -> dict[str, list[Any]]:
 
     schema = table.schema_arrow
     _check_header(file, schema.names)
-    columns: dict[str, list[Any]] = {}
-    for name, column in zip(schema.names, table.read().columns, strict=True):
-        kind, values = schema.field(name).type, column.to_pylist()
-        plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-        if name == COLUMN or not plain:
-            values = [None if value is None else str(value) for value in values]
-        columns[name] = values
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+    held, most = 0, bounds.expanded_bytes(file.stat().st_size)
+    # In small batches: a dictionary in the file may repeat one long text in every row.
+    for batch in table.iter_batches(batch_size=_ROWS):
+        for name, column in zip(schema.names, batch.columns, strict=True):
+            kind, values = schema.field(name).type, column.to_pylist()
+            plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+            if name == COLUMN or not plain:
+                values = [None if value is None else str(value) for value in values]
+                held += sum(len(value) for value in values if value is not None)
+            held += bounds.CELL_BYTES * len(values)
+            if held > most:
+                raise VtccError(
+                    f"{file}: a table of more than {most >> 20} MiB, {bounds.ARCHIVE_RATIO} times "
+                    "the size of its file, as no list of images is; if you trust it, save it as "
+                    ".csv"
+                )
+            columns[name] += values
     return columns
 
 

@@ -28,8 +28,8 @@ def table(file: Path) -> Iterator[Any]:
     """Yields a Parquet file, opened.
 
     Raises:
-        VtccError: when it is none, is damaged, or would hold far more than its own size; also of
-            what is wrong in the block.
+        VtccError: when it is none, is damaged, has too many rows, or would hold far more than its
+            own size; also of what is wrong in the block.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -37,6 +37,11 @@ def table(file: Path) -> Iterator[Any]:
     try:
         with file.open("rb") as source, pq.ParquetFile(source, buffer_size=bounds.MIB) as opened:
             about = opened.metadata
+            if about.num_rows > bounds.ARCHIVE_ENTRIES:
+                raise VtccError(
+                    f"{file}: {about.num_rows} rows, more than {bounds.ARCHIVE_ENTRIES}; give it "
+                    "in parts"
+                )
             size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
             archive.Room(file).take(size)
             yield opened
