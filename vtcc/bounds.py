@@ -28,6 +28,9 @@ TAR_COMMON_KEYS = 64
 TAR_DIGITS = 256
 DICTIONARY_BYTES = 128 * MIB
 
+# Copies of what is at an address: that of an image has DATASET_FILE_BYTES
+COPIED_BYTES = 200 * 1024 * MIB
+
 # Files of data sets
 DATASET_FILE_BYTES = 2048 * MIB
 EXPANDED_BYTES = 64 * MIB
@@ -102,6 +105,11 @@ IN_WORDS = (
         "a file of arrays (idx, MATLAB, CIFAR's)",
         f"at most {DATASET_FILE_BYTES // MIB} MiB; holds at most {EXPANDED_BYTES // MIB} MiB, or "
         f"{ARCHIVE_RATIO} times its size where that is more",
+    ),
+    (
+        "images at an address",
+        f"at most {ARCHIVE_ENTRIES} names and {COPIED_BYTES // MIB} MiB in all; an image of at "
+        f"most {DATASET_FILE_BYTES // MIB} MiB",
     ),
     (
         "a table of paths in Parquet",

@@ -5,12 +5,14 @@ import io
 import re
 import tarfile
 import zipfile
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.callbacks import Callback
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -310,6 +312,78 @@ def test_an_address_that_cannot_be_read_names_what_to_do(tmp_path, monkeypatch):
     assert "secret" not in str(caught.value)
     assert re.match(r"^[^\n]+$", str(caught.value))
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("s3:///home/me/x.jpg", "hf:///datasets/a/b", "https://%2Fetc/x.jpg", "https://me@/x.jpg"),
+        *("https://./", "https://%2E%2E/x.jpg", "https://a%2F..%2F..%2Fb/x.jpg"),
+    ],
+)
+def test_no_copy_lands_outside_its_place(address, tmp_path):
+    with pytest.raises(VtccError, match="no host or bucket; write it behind"):
+        remote.copied(address, tmp_path, ())
+    with pytest.raises(VtccError, match=r"leads through '\.\.'"):
+        remote.copied("https://host/a%2F..%2F..%2Fb.jpg", tmp_path, ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def says_one_byte(server):
+    server.send_response(200)
+    server.send_header("Content-Length", "1")
+    server.end_headers()
+
+
+def test_copying_stops_at_its_bounds(photos, tmp_path, monkeypatch):
+    size = (photos / NAMES[0]).stat().st_size
+    (photos / "big.jpg").write_bytes(bytes(20 << 20))
+    place, name = tmp_path / "p", photos.name
+    with serve_directory(photos.parent) as address:
+        monkeypatch.setattr(bounds, "DATASET_FILE_BYTES", 19 << 20)
+        with pytest.raises(VtccError, match=r"'big\.jpg' has more than 19 MiB"):
+            remote.copied(f"{address}/{name}", place, ())
+        assert not list(place.rglob("*big*"))
+        monkeypatch.setattr(bounds, "COPIED_BYTES", 7 << 20)  # of an archive alone this one holds
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "do_HEAD", says_one_byte)
+        updated, pieces = Callback.relative_update, []
+        monkeypatch.setattr(
+            Callback, "relative_update", lambda self, n: (pieces.append(n), updated(self, n))
+        )
+        with pytest.raises(VtccError, match=r"/big\.jpg: more than 7 MiB; copy what you need"):
+            remote.copied(f"{address}/{name}/big.jpg", place, (".jpg",))
+        assert 7 << 20 < sum(pieces) < 15 << 20  # it stopped on the way
+        assert not list(place.rglob("*big*"))
+        (photos / "big.jpg").unlink()
+        monkeypatch.setattr(bounds, "COPIED_BYTES", 11 * size)
+        with pytest.raises(VtccError, match="more than 0 MiB"):
+            remote.copied(f"{address}/{name}", place, ())
+        monkeypatch.undo()
+        monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 14)  # two folders, 12 images, and the page
+        with pytest.raises(VtccError, match="more than 14 names; give addresses of"):
+            remote.copied(f"{address}/{name}", place, ())
+        monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 15)
+        remote.copied(f"{address}/{name}", place, ())
+
+
+def test_what_is_deleted_at_an_address_goes_from_its_copy(photos, tmp_path, capsys):
+    place = tmp_path / "p"
+    with serve_directory(photos.parent) as address:
+        given = [f"{address}/photos/{NAMES[1]}", f"{address}/photos"]
+        copy = inputs.parts(given, place)[1].top
+        others = [copy.with_name("other") / "x.png", copy / "s.tar" / "0.png"]
+        for file in (*others, copy / "s.tar" / ".stamp"):  # of another address, of a shard
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"x")
+        (photos / NAMES[0]).unlink()
+        (photos / NAMES[1]).rename(photos / "b/new.png")
+        found = intake.listed(f"{address}/photos/b", place=place, least=2)
+        assert found.names == [*(n[2:] for n in sorted(NAMES)[7:]), "new.png"]
+        assert (copy / NAMES[0]).exists()  # below another address
+        inputs.parts([f"{address}/photos"], place)
+        assert not (copy / NAMES[0]).exists()
+        assert "photos: 1 files of an earlier copy are not there" in capsys.readouterr().out
+    assert all(file.exists() for file in others)
 
 
 def test_a_table_of_our_own_is_an_input(photos):

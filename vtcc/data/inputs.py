@@ -96,11 +96,14 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         VtccError: when one is missing, damaged, or of a kind that is not read.
     """
     found: list[Part | tuple[str, Path]] = []  # in order; shards wait for all of them
+    # A folder before what is below it, since a copy deletes what its address does not list.
+    addresses = sorted(filter(remote.is_address, map(os.fspath, given)), key=len)
+    copies = {address: _copied(address, place) for address in addresses}
     for item in given:
         text = os.fspath(item)
         path = Path(text)
         if remote.is_address(text):
-            path = _copied(text, place)
+            path = copies[text]
             text = remote.shown(text)  # from here on no secret can get into tables or messages
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")

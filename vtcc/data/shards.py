@@ -19,7 +19,7 @@ ARCHIVES = mirror.SUFFIXES
 PARQUET = ".parquet"
 _COLUMNS = ("image", "img")  # in tables of the Hugging Face hub
 _ROWS = 8  # read at a time
-_STAMP = ".stamp"  # in an unpacked shard: size and time of its file; no walk finds it
+STAMP = ".stamp"  # in an unpacked shard: size and time of its file; no walk finds it
 _KINDS = {b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 
@@ -75,7 +75,7 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
     Raises:
         VtccError: when it cannot be unpacked.
     """
-    stamp, known = folder.stamp(shard), target / _STAMP
+    stamp, known = folder.stamp(shard), target / STAMP
     if known.exists() and known.read_text(encoding="utf-8") == stamp:
         return Counter()
     left_out: Counter[str] = Counter()
@@ -84,7 +84,7 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
             left_out["rows without an image"] += _images_of_table(shard, building)
         else:
             left_out += archive.unpack(shard, building, wanted=unwanted)
-        write_text(building / _STAMP, stamp)
+        write_text(building / STAMP, stamp)
     return +left_out
 
 
