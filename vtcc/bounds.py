@@ -28,9 +28,13 @@ TAR_COMMON_KEYS = 64
 TAR_DIGITS = 256
 DICTIONARY_BYTES = 128 * MIB
 
+# Copies of what is at an address: that of an image has DATASET_FILE_BYTES
+COPIED_BYTES = 200 * 1024 * MIB
+
 # Files of data sets
 DATASET_FILE_BYTES = 2048 * MIB
 EXPANDED_BYTES = 64 * MIB
+CELL_BYTES = 64  # of a table of paths, beside the characters of a text
 
 
 def image_file_bytes(max_pixels: int) -> int:
@@ -48,7 +52,7 @@ def unpacked_bytes(size: int) -> int:
 
 
 def expanded_bytes(size: int) -> int:
-    """Bytes that a compressed file of a data set may hold.
+    """Bytes that a compressed file of a data set, or a table of paths, may hold.
 
     Args:
         size: of the file.
@@ -89,8 +93,8 @@ IN_WORDS = (
         "an archive",
         f"unpacks to at most {ARCHIVE_FREE_BYTES // MIB} MiB, or {ARCHIVE_RATIO} times its size "
         f"where that is more, each file of it counted with at least {ARCHIVE_ENTRY_BYTES} bytes; "
-        f"at most {ARCHIVE_ENTRIES} files in a zip; paths of at most {ARCHIVE_DEPTH} parts; "
-        f"dictionaries of LZMA of at most {DICTIONARY_BYTES // MIB} MiB",
+        f"at most {ARCHIVE_ENTRIES} files in a zip or rows in Parquet; paths of at most "
+        f"{ARCHIVE_DEPTH} parts; dictionaries of LZMA of at most {DICTIONARY_BYTES // MIB} MiB",
     ),
     (
         "a tar",
@@ -101,5 +105,16 @@ IN_WORDS = (
         "a file of arrays (idx, MATLAB, CIFAR's)",
         f"at most {DATASET_FILE_BYTES // MIB} MiB; holds at most {EXPANDED_BYTES // MIB} MiB, or "
         f"{ARCHIVE_RATIO} times its size where that is more",
+    ),
+    (
+        "images at an address",
+        f"at most {ARCHIVE_ENTRIES} names and {COPIED_BYTES // MIB} MiB in all; an image of at "
+        f"most {DATASET_FILE_BYTES // MIB} MiB",
+    ),
+    (
+        "a table of paths in Parquet",
+        f"at most {ARCHIVE_ENTRIES} rows; holds at most {EXPANDED_BYTES // MIB} MiB, or "
+        f"{ARCHIVE_RATIO} times its size where that is more, each cell counted as its text and "
+        f"{CELL_BYTES} bytes",
     ),
 )

@@ -5,12 +5,14 @@ import io
 import re
 import tarfile
 import zipfile
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.callbacks import Callback
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,7 +25,7 @@ from vtcc.errors import TemporaryError, VtccError
 from vtcc.extras import MissingExtra
 from vtcc.grouping import intake, workdir
 from vtcc.grouping.options import Options
-from vtcc.verbs import cluster
+from vtcc.verbs import cluster, predict
 
 N = 12
 NAMES = [f"{'ab'[i % 2]}/{i:02d}.png" for i in range(N)]
@@ -192,7 +194,7 @@ BAD = {
         b"path\n\xff.png": "line 2 is not UTF-8",
     },
     "t.parquet": {"PAR1 of nothing": "t.parquet: cannot be read as Parquet"},
-    "t.tar": {"no tar": "neither a dataset card .* nor a folder, and not a zip or tar"},
+    "t.tar": {"no tar": r"^\S+t\.tar: not a zip or tar archive, or a damaged one; replace it$"},
     "t.docx": {"": "t.docx: not an input by its name; give a folder, an image, a list"},
 }
 
@@ -224,6 +226,30 @@ def test_a_parquet_that_grows_without_end_is_refused(photos, tmp_path, monkeypat
     with pytest.raises(VtccError, match="unpacks to more than 1 MiB"):
         intake.listed(tmp_path / "t.parquet", place=tmp_path / "p")
     assert not list((tmp_path / "p").rglob("*.png"))
+
+
+def test_a_table_that_repeats_one_path_without_end_is_refused(photos, monkeypatch):
+    monkeypatch.setattr(bounds, "EXPANDED_BYTES", 4 << 20)
+    table = pa.table({"path": ["x" * 1000] * 20_000, "n": range(20_000)})
+    pq.write_table(table.select(["path"]), photos / "t.parquet")
+    assert (photos / "t.parquet").stat().st_size < 5000
+    read = 0
+
+    def counted(file, names):
+        nonlocal read
+        read += len(names)
+        return names
+
+    stand_in(monkeypatch, inputs, "_checked", counted)
+    with pytest.raises(VtccError, match="table of more than 4 MiB, 100 times the size of its file"):
+        inputs.parts([photos / "t.parquet"], None)
+    assert read == 0
+    pq.write_table(table.select(["n"]).rename_columns(["path"]), photos / "n.parquet")
+    inputs.parts([photos / "n.parquet"], None)
+    assert read == 20_000
+    monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 19_999)
+    with pytest.raises(VtccError, match="20000 rows, more than 19999; give it in parts"):
+        inputs.parts([photos / "n.parquet"], None)
 
 
 def test_results_are_called_after_the_first_input(tmp_path, monkeypatch):
@@ -288,6 +314,78 @@ def test_an_address_that_cannot_be_read_names_what_to_do(tmp_path, monkeypatch):
     assert list(Path(tmp_path).iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("s3:///home/me/x.jpg", "hf:///datasets/a/b", "https://%2Fetc/x.jpg", "https://me@/x.jpg"),
+        *("https://./", "https://%2E%2E/x.jpg", "https://a%2F..%2F..%2Fb/x.jpg"),
+    ],
+)
+def test_no_copy_lands_outside_its_place(address, tmp_path):
+    with pytest.raises(VtccError, match="no host or bucket; write it behind"):
+        remote.copied(address, tmp_path, ())
+    with pytest.raises(VtccError, match=r"leads through '\.\.'"):
+        remote.copied("https://host/a%2F..%2F..%2Fb.jpg", tmp_path, ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def says_one_byte(server):
+    server.send_response(200)
+    server.send_header("Content-Length", "1")
+    server.end_headers()
+
+
+def test_copying_stops_at_its_bounds(photos, tmp_path, monkeypatch):
+    size = (photos / NAMES[0]).stat().st_size
+    (photos / "big.jpg").write_bytes(bytes(20 << 20))
+    place, name = tmp_path / "p", photos.name
+    with serve_directory(photos.parent) as address:
+        monkeypatch.setattr(bounds, "DATASET_FILE_BYTES", 19 << 20)
+        with pytest.raises(VtccError, match=r"'big\.jpg' has more than 19 MiB"):
+            remote.copied(f"{address}/{name}", place, ())
+        assert not list(place.rglob("*big*"))
+        monkeypatch.setattr(bounds, "COPIED_BYTES", 7 << 20)  # of an archive alone this one holds
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "do_HEAD", says_one_byte)
+        updated, pieces = Callback.relative_update, []
+        monkeypatch.setattr(
+            Callback, "relative_update", lambda self, n: (pieces.append(n), updated(self, n))
+        )
+        with pytest.raises(VtccError, match=r"/big\.jpg: more than 7 MiB; copy what you need"):
+            remote.copied(f"{address}/{name}/big.jpg", place, (".jpg",))
+        assert 7 << 20 < sum(pieces) < 15 << 20  # it stopped on the way
+        assert not list(place.rglob("*big*"))
+        (photos / "big.jpg").unlink()
+        monkeypatch.setattr(bounds, "COPIED_BYTES", 11 * size)
+        with pytest.raises(VtccError, match="more than 0 MiB"):
+            remote.copied(f"{address}/{name}", place, ())
+        monkeypatch.undo()
+        monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 14)  # two folders, 12 images, and the page
+        with pytest.raises(VtccError, match="more than 14 names; give addresses of"):
+            remote.copied(f"{address}/{name}", place, ())
+        monkeypatch.setattr(bounds, "ARCHIVE_ENTRIES", 15)
+        remote.copied(f"{address}/{name}", place, ())
+
+
+def test_what_is_deleted_at_an_address_goes_from_its_copy(photos, tmp_path, capsys):
+    place = tmp_path / "p"
+    with serve_directory(photos.parent) as address:
+        given = [f"{address}/photos/{NAMES[1]}", f"{address}/photos"]
+        copy = inputs.parts(given, place)[1].top
+        others = [copy.with_name("other") / "x.png", copy / "s.tar" / "0.png"]
+        for file in (*others, copy / "s.tar" / ".stamp"):  # of another address, of a shard
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"x")
+        (photos / NAMES[0]).unlink()
+        (photos / NAMES[1]).rename(photos / "b/new.png")
+        found = intake.listed(f"{address}/photos/b", place=place, least=2)
+        assert found.names == [*(n[2:] for n in sorted(NAMES)[7:]), "new.png"]
+        assert (copy / NAMES[0]).exists()  # below another address
+        inputs.parts([f"{address}/photos"], place)
+        assert not (copy / NAMES[0]).exists()
+        assert "photos: 1 files of an earlier copy are not there" in capsys.readouterr().out
+    assert all(file.exists() for file in others)
+
+
 def test_a_table_of_our_own_is_an_input(photos):
     """A path that a spreadsheet would run is written as another one of the same file."""
     (photos / "=1.png").write_bytes((photos / NAMES[0]).read_bytes())
@@ -313,6 +411,43 @@ def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
     assert inputs.kept("photos") == str(tmp_path / "photos")
+
+
+def test_no_secret_of_an_address_is_in_names_or_messages(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    secret = "https://user:pw@host/photos{}?X-Amz-Signature=a/bc"
+    stand_in(monkeypatch, remote, "copied", lambda address, place, wanted: photos)
+    (part,) = inputs.parts([secret.format("")], tmp_path / "p")
+    assert part.given == part.shown == "https://host/photos"
+    assert next(e.path for e in predict.entries([part])) == "https://host/photos/a/00.png"
+    stand_in(monkeypatch, remote, "copied", lambda address, place, wanted: photos / NAMES[0])
+    (part,) = inputs.parts([secret.format("/00.png")], tmp_path / "p")
+    assert [e.path for e in predict.entries([part])] == ["https://host/photos/00.png"]
+    assert inputs.home("https://user:pw@host?X-Amz-Signature=a/bc") == tmp_path / "host"
+    messages = []
+    for call in (
+        lambda: intake.listed(secret.format("/00.png"), place=tmp_path / "p"),
+        lambda: inputs.parts([secret.format("/list.txt")], tmp_path),
+        lambda: inputs.parts([secret.format("")], None),
+        lambda: inputs.home("https://user:pw@[x/?X-Amz-Signature=abc"),
+        lambda: inputs.home("https://user:p/w@host/?X-Amz-Signature=abc"),
+    ):
+        with pytest.raises(VtccError, match=r"host|\[x/") as caught:
+            call()
+        messages.append(str(caught.value))
+    (photos / "l.txt").write_text(secret.format("/00.png"))
+    with pytest.raises(VtccError, match=r"image 1 is 'https://host/photos/00\.png'") as caught:
+        intake.listed(photos / "l.txt")
+    for message in (*messages, str(caught.value)):
+        assert not re.search("user|pw|p/w|Amz", message), message
+
+
+@pytest.mark.parametrize("address", ["https://[x/", "s3://[x", "http://host:port/a.jpg"])
+def test_a_mistyped_address_is_one_line(address, tmp_path):
+    with pytest.raises(VtccError, match=f"'{re.escape(address)}': no address that can be read"):
+        inputs.parts([address], tmp_path)
+    with pytest.raises(VtccError, match="no address that can be read"):
+        inputs.kept(address)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ _BROKEN = (
 Wanted = Callable[[PurePosixPath], str | None]
 
 
+class NoArchiveError(VtccError):
+    """A file that is neither a zip nor a tar, or is too damaged to be known as one."""
+
+
 def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
     """Writes the wanted files of an archive below `target`.
 
@@ -60,10 +64,7 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
         raise VtccError(
             f"{path}: cannot be unpacked ({reason[:_SHOWN]}); unpack it by hand and name the folder"
         ) from None
-    raise VtccError(
-        f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not a zip or "
-        "tar archive either, or a damaged one"
-    )
+    raise NoArchiveError(f"{path}: not a zip or tar archive, or a damaged one; replace it")
 
 
 def known(path: Path) -> bool:

@@ -35,7 +35,13 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
     unpacked = None
     if not path.is_dir():
         assert scratch is not None, path
-        left_out += archive.unpack(path, scratch, wanted=unwanted)
+        try:
+            left_out += archive.unpack(path, scratch, wanted=unwanted)
+        except archive.NoArchiveError:
+            raise VtccError(
+                f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not a "
+                "zip or tar archive either, or a damaged one"
+            ) from None
         unpacked = scratch
     root = unpacked or path
     files = listed(root, left_out)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vtcc import bounds
 from vtcc.data import remote, shards
 from vtcc.data.images import SUFFIXES
 from vtcc.data.spreadsheet import path_of
@@ -23,6 +24,7 @@ from vtcc.progress import note
 
 Given = str | os.PathLike[str]
 LIST, TABLES, COLUMN = ".txt", (".csv", shards.PARQUET), "path"
+_ROWS = 64  # of a table, read at a time: with fewer it takes ten times as long
 _SHARDS = (*shards.ARCHIVES, shards.PARQUET)
 KINDS = (
     "a folder, an image, a list of paths (.txt), a table with a column `path` (.csv, .parquet), an "
@@ -66,7 +68,7 @@ def home(given: Given) -> Path:
     """
     text = os.fspath(given)
     if remote.is_address(text):
-        text = text.partition("?")[0].rstrip("/").rpartition("/")[2]
+        text = remote.shown(text).rstrip("/").rpartition("/")[2]
     path = Path(text).absolute()
     if not path.is_dir():
         for suffix in (LIST, *TABLES, *sorted(shards.ARCHIVES, key=len, reverse=True)):
@@ -94,11 +96,15 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         VtccError: when one is missing, damaged, or of a kind that is not read.
     """
     found: list[Part | tuple[str, Path]] = []  # in order; shards wait for all of them
+    # A folder before what is below it, since a copy deletes what its address does not list.
+    addresses = sorted(filter(remote.is_address, map(os.fspath, given)), key=len)
+    copies = {address: _copied(address, place) for address in addresses}
     for item in given:
         text = os.fspath(item)
         path = Path(text)
         if remote.is_address(text):
-            path = _copied(text, place)
+            path = copies[text]
+            text = remote.shown(text)  # from here on no secret can get into tables or messages
         if not os.path.lexists(path):
             raise VtccError(f"{path}: no such file or directory")
         if path.is_dir():
@@ -136,10 +142,11 @@ def _inside(place: Path, path: Path) -> Path:
 
 
 def _copied(address: str, place: Path | None) -> Path:
+    shown = remote.shown(address)
     if place is None:
-        raise VtccError(f"{address}: copy it first, and name the folder")
-    if address.partition("?")[0].lower().endswith((LIST, ".csv")):
-        raise VtccError(f"{address}: a list at an address; copy it beside the images it names")
+        raise VtccError(f"{shown}: copy it first, and name the folder")
+    if shown.lower().endswith((LIST, ".csv")):
+        raise VtccError(f"{shown}: a list at an address; copy it beside the images it names")
     return remote.copied(address, place, _SHARDS)
 
 
@@ -200,13 +207,24 @@ def _columns(file: Path, table: Any) -> dict[str, list[Any]]:
 
     schema = table.schema_arrow
     _check_header(file, schema.names)
-    columns: dict[str, list[Any]] = {}
-    for name, column in zip(schema.names, table.read().columns, strict=True):
-        kind, values = schema.field(name).type, column.to_pylist()
-        plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-        if name == COLUMN or not plain:
-            values = [None if value is None else str(value) for value in values]
-        columns[name] = values
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+    held, most = 0, bounds.expanded_bytes(file.stat().st_size)
+    # In small batches: a dictionary in the file may repeat one long text in every row.
+    for batch in table.iter_batches(batch_size=_ROWS):
+        for name, column in zip(schema.names, batch.columns, strict=True):
+            kind, values = schema.field(name).type, column.to_pylist()
+            plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+            if name == COLUMN or not plain:
+                values = [None if value is None else str(value) for value in values]
+                held += sum(len(value) for value in values if value is not None)
+            held += bounds.CELL_BYTES * len(values)
+            if held > most:
+                raise VtccError(
+                    f"{file}: a table of more than {most >> 20} MiB, {bounds.ARCHIVE_RATIO} times "
+                    "the size of its file, as no list of images is; if you trust it, save it as "
+                    ".csv"
+                )
+            columns[name] += values
     return columns
 
 
@@ -240,8 +258,9 @@ def _checked(file: Path, names: Sequence[str | None]) -> list[str]:
             path = os.path.relpath(path, above) if Path(path).is_relative_to(above) else path
         outside = Path(path).is_absolute() or path.split("/")[0] in ("..", ".")
         if outside or "\0" in path or remote.is_address(name or ""):
+            shown = remote.bare(name) if name and remote.is_address(name) else name
             raise VtccError(
-                f"{file}: image {number} is {name!r}; paths lead to files in the folder of the "
+                f"{file}: image {number} is {shown!r}; paths lead to files in the folder of the "
                 f"list, {top.absolute()}: put the list above the images"
             )
         if path in known:

@@ -1,14 +1,17 @@
 """Images at an address, copied to this disk before anything is done with them."""
 
+import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from vtcc import bounds
 from vtcc.atomic import atomic_file
 from vtcc.data.decoding import in_threads
+from vtcc.data.shards import STAMP
 from vtcc.data.walk import unwanted
 from vtcc.errors import TemporaryError, VtccError, in_one_line
 from vtcc.extras import MissingExtra
@@ -24,12 +27,29 @@ def is_address(given: str) -> bool:
 
 def shown(address: str) -> str:
     """An address without user, password and query, fit for messages and files."""
-    parts = urlsplit(address)
+    parts = _split(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # of a password with a slash that is not written as %2F it is no number
+    except ValueError:  # whose text may hold the user and password
+        where = bare(re.sub(r"://\S*@", "://", address))
+        raise VtccError(f"{where!r}: no address that can be read; correct it") from None
+    return parts
+
+
+def bare(text: str) -> str:
+    """Text without what may be user, password or query of addresses in it."""
+    return re.sub(r"\?\S*", "", re.sub(r"://[^/\s]*@", "://", text))
 
 
 def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
     """Copies a file, or the files below a folder; what is there with the same size already stays.
+
+    Of an earlier copy of a folder goes what is no longer there.
 
     Args:
         address: `s3://`, `gs://`, `hf://`, `http://` or `https://`; one whose last part has none
@@ -38,38 +58,61 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         wanted: suffixes of files to copy beside images.
 
     Raises:
-        VtccError: when it is of another kind, a package is missing, or nothing is there.
+        VtccError: when it is of another kind, a package is missing, nothing is there, or more
+            than `vtcc.bounds` allows.
         TemporaryError: when it cannot be reached.
     """
-    parts = urlsplit(address)
+    parts = _split(address)
     if parts.scheme.lower() not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise VtccError(f"{parts.scheme}://: no kind of address that is read; known: {known}")
     shown_as = shown(address)
-    named = PurePosixPath(unquote(parts.netloc.rpartition("@")[2] + parts.path))
-    if ".." in named.parts:
+    host = unquote(parts.netloc.rpartition("@")[2])
+    if host in ("", ".", "..") or "/" in host:  # it would lead out of its place
+        raise VtccError(f"{shown_as}: no host or bucket; write it behind {parts.scheme}://")
+    named = PurePosixPath(host + unquote(parts.path))
+    if named.is_absolute() or ".." in named.parts or "\0" in str(named):
         raise VtccError(f"{shown_as}: leads through '..'; give the address itself")
     target = place / named
     try:
         import fsspec
+        from fsspec.callbacks import Callback
 
         system, root = fsspec.url_to_fs(address)
-        if _is_wanted(named.name, wanted):
+        system.invalidate_cache()  # lists are kept as long as the process lives
+        if is_file := _is_wanted(named.name, wanted):
             found = {named.name: (root, system.info(root).get("size"))}
             target = target.parent
         else:
-            found = dict(_below(system, root, wanted))
+            found = {}
+            for name, entry in _below(system, root, wanted):
+                found[name] = entry
+                _check_count(shown_as, len(found))
         if not found:
             raise VtccError(
                 f"{shown_as}: no images there; give a folder, a file or a page of links"
             )
+        room = _Room(shown_as)
+        room.take(sum(size or 0 for _, size in found.values()))  # before the first is copied
         note(f"{shown_as}: {len(found)} files, copied to {target}")
+        if not is_file and (gone := _delete_others(target, place, found)):
+            note(f"{shown_as}: {gone} files of an earlier copy are not there any more, deleted")
 
         def copy(name: str) -> None:
             file, (source, size) = target / name, found[name]
-            if not (size is not None and file.is_file() and file.stat().st_size == size):
-                with atomic_file(file) as building:
-                    system.get_file(source, str(building))
+            if size is not None and file.is_file() and file.stat().st_size == size:
+                return
+            counted = size or 0
+
+            def check(_: int | None, copied_bytes: int, **__: Any) -> None:
+                nonlocal counted
+                room.check_file(name, copied_bytes, is_image=not name.lower().endswith(wanted))
+                room.take(max(copied_bytes - counted, 0))
+                counted = max(copied_bytes, counted)
+
+            check(None, counted)
+            with atomic_file(file) as building:  # checked after each piece, to stop on the way
+                system.get_file(source, str(building), callback=Callback(hooks={"size": check}))
 
         for _ in track(in_threads(copy, found, batch=1), "copy", len(found), every=100):
             pass
@@ -80,12 +123,61 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         raise MissingExtra(f"{shown_as}: {why}: pip install 'vtcc[remote]'") from None
     except Exception as error:  # each kind of storage has errors of its own
         cause = error.__cause__ or error  # by http anything is a FileNotFoundError
-        why = re.sub(r"\?\S*", "", in_one_line(cause, 1000).replace(address, shown_as))[:200]
+        why = bare(in_one_line(cause, 1000).replace(address, shown_as))[:200]
         refused = 400 <= getattr(cause, "status", 0) < 500
         if refused or isinstance(cause, FileNotFoundError | PermissionError):
             raise VtccError(f"{shown_as}: cannot be read ({why})") from None
         raise TemporaryError(f"{shown_as}: cannot be reached ({why})") from None
-    return target / named.name if _is_wanted(named.name, wanted) else target
+    return target / named.name if is_file else target
+
+
+class _Room:
+    """Counts what is copied from an address, in any number of threads, and stops at a bound."""
+
+    def __init__(self, shown_as: str):
+        self.shown_as = shown_as
+        self.taken = 0
+        self.lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        with self.lock:
+            self.taken += size
+            taken = self.taken
+        if taken > bounds.COPIED_BYTES:
+            raise VtccError(
+                f"{self.shown_as}: more than {bounds.COPIED_BYTES // bounds.MIB} MiB; copy what "
+                "you need of it by hand, and name the folder"
+            )
+
+    def check_file(self, name: str, size: int, *, is_image: bool) -> None:
+        if is_image and size > bounds.DATASET_FILE_BYTES:
+            raise VtccError(
+                f"{self.shown_as}: {name!r} has more than {bounds.DATASET_FILE_BYTES // bounds.MIB}"
+                " MiB, as no image has that is read; copy the others by hand, and name the folder"
+            )
+
+
+def _check_count(shown_as: str, names: int) -> None:
+    if names > bounds.ARCHIVE_ENTRIES:
+        raise VtccError(
+            f"{shown_as}: more than {bounds.ARCHIVE_ENTRIES} names; give addresses of parts of it"
+        )
+
+
+def _delete_others(target: Path, place: Path, names: Collection[str]) -> int:
+    """Deletes the files of a copy of a folder that have none of the names, and counts them."""
+    if target.resolve() != place.resolve() / target.relative_to(place):  # by a link, elsewhere
+        return 0
+    kept, deleted = {str(PurePosixPath(name)) for name in names}, 0
+    for top, folders, files in os.walk(target):
+        if STAMP in files:  # images of a shard, which are no copies
+            folders.clear()
+            continue
+        for file in (Path(top, name) for name in files):
+            if file.relative_to(target).as_posix() not in kept:
+                file.unlink()
+                deleted += 1
+    return deleted
 
 
 def _is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
@@ -102,7 +194,7 @@ def _below(
     for source, about in listed:
         name = unquote(source.removeprefix(top)) if is_page else source.removeprefix(top)
         parts = PurePosixPath(name).parts
-        inside = source.startswith(top) and not {"..", "/"} & set(parts)
+        inside = source.startswith(top) and not {"..", "/"} & set(parts) and "\0" not in name
         if inside and not any(p.startswith(".") for p in parts) and _is_wanted(name, wanted):
             yield name, (source, about.get("size"))
 
@@ -116,6 +208,7 @@ def _linked(system: Any, top: str) -> Iterator[tuple[str, dict[str, Any]]]:
             if name in seen or not name.startswith(top) or name.count("/") > bounds.ARCHIVE_DEPTH:
                 continue
             seen.add(name)
+            _check_count(shown(top), len(seen))
             if about["type"] == "directory":
                 waiting.append(name)
             else:

@@ -19,7 +19,7 @@ ARCHIVES = mirror.SUFFIXES
 PARQUET = ".parquet"
 _COLUMNS = ("image", "img")  # in tables of the Hugging Face hub
 _ROWS = 8  # read at a time
-_STAMP = ".stamp"  # in an unpacked shard: size and time of its file; no walk finds it
+STAMP = ".stamp"  # in an unpacked shard: size and time of its file; no walk finds it
 _KINDS = {b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 
@@ -28,8 +28,8 @@ def table(file: Path) -> Iterator[Any]:
     """Yields a Parquet file, opened.
 
     Raises:
-        VtccError: when it is none, is damaged, or would hold far more than its own size; also of
-            what is wrong in the block.
+        VtccError: when it is none, is damaged, has too many rows, or would hold far more than its
+            own size; also of what is wrong in the block.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -37,6 +37,11 @@ def table(file: Path) -> Iterator[Any]:
     try:
         with file.open("rb") as source, pq.ParquetFile(source, buffer_size=bounds.MIB) as opened:
             about = opened.metadata
+            if about.num_rows > bounds.ARCHIVE_ENTRIES:
+                raise VtccError(
+                    f"{file}: {about.num_rows} rows, more than {bounds.ARCHIVE_ENTRIES}; give it "
+                    "in parts"
+                )
             size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
             archive.Room(file).take(size)
             yield opened
@@ -70,7 +75,7 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
     Raises:
         VtccError: when it cannot be unpacked.
     """
-    stamp, known = folder.stamp(shard), target / _STAMP
+    stamp, known = folder.stamp(shard), target / STAMP
     if known.exists() and known.read_text(encoding="utf-8") == stamp:
         return Counter()
     left_out: Counter[str] = Counter()
@@ -79,7 +84,7 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
             left_out["rows without an image"] += _images_of_table(shard, building)
         else:
             left_out += archive.unpack(shard, building, wanted=unwanted)
-        write_text(building / _STAMP, stamp)
+        write_text(building / STAMP, stamp)
     return +left_out
 
 

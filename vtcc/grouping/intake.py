@@ -69,8 +69,9 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
         root, files, columns = _together(parts)
         labels, classes = None, []
     if len(files) < least:
+        where = ", ".join(map(inputs.kept, given))[:200]
         raise VtccError(
-            f"{', '.join(map(str, given))[:200]}: {len(files)} images, and grouping needs at least "
+            f"{where}: {len(files)} images, and grouping needs at least "
             f"{least}; check what is there"
         )
     names = list(files)
