@@ -97,7 +97,9 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
     """
     found: list[Part | tuple[str, Path]] = []  # in order; shards wait for all of them
     # A folder before what is below it, since a copy deletes what its address does not list.
-    addresses = sorted(filter(remote.is_address, map(os.fspath, given)), key=len)
+    addresses = sorted(
+        (text for item in given if remote.is_address(text := os.fspath(item))), key=len
+    )
     copies = {address: _copied(address, place) for address in addresses}
     for item in given:
         text = os.fspath(item)
