@@ -10,6 +10,7 @@ import pytest
 from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
 from vtcc.grouping.clusters import ARRAYS, FILE, Clusters, Split, decide
+from vtcc.grouping.means import Means
 
 K, D = 3, 4
 
@@ -32,7 +33,22 @@ def test_says_what_the_head_says(images):
     assert found.confidence == pytest.approx(np.full(90, 0.9), abs=1e-6)
     assert ((found.second >= 0) & (found.second != found.cluster)).all()
     assert found.distance.max() < 0.01
-    assert found.novel.sum() == 1  # one in a hundred of the training images, as documented
+    assert found.novel.sum() == 0  # they lie nearer to their means than new ones do
+
+
+@pytest.mark.parametrize("N", [60, 150, 1000])
+def test_one_in_a_hundred_new_images_of_the_same_kinds_is_novel(N):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(5, 32)) * 4
+
+    def drawn(n):
+        group = np.arange(n) % 5
+        return (centres[group] + rng.normal(size=(n, 32))).astype(np.float32), group
+
+    means = Means.fit(*drawn(N))
+    new, far = drawn(2000)[0], (rng.normal(size=(2000, 32)) * 4).astype(np.float32)
+    assert (means.distances(new).min(axis=1) > means.threshold).mean() <= 0.02
+    assert (means.distances(far).min(axis=1) > means.threshold).mean() >= 0.99
 
 
 def test_flags_what_is_far_from_all(images):

@@ -1,5 +1,6 @@
 """Commands about a folder of images: what `pip install vtcc` is for."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,8 @@ def cluster(
 ) -> None:
     """Group images without labels: tables, a page to look at, a model."""
     from vtcc.process import stopping
+
+    _there(given)
     from vtcc.verbs import cluster as verb
 
     options = verb.options(
@@ -98,6 +101,13 @@ def cluster(
     )
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         answer(verb.run(options))
+
+
+def _there(given: list[str]) -> None:
+    """Says at once, before the heavy imports, that an input does not exist."""
+    for item in given:
+        if "://" not in item and not os.path.lexists(item):
+            raise VtccError(f"{item}: no such file or directory")
 
 
 @app.command()

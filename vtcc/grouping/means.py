@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 NOVEL = 0.99  # share of the training images below the threshold of novelty
+FOLDS = 5  # in which images are left out to find that distance
 RIDGE = 0.01  # of the covariance's mean variance, added so that it can be inverted
 DOUBT = 0.9  # how near to another cluster an image may be and not belong nowhere
 AT_MOST = 0.2  # share of the images that may belong nowhere, unless another is asked for
@@ -42,11 +43,7 @@ class Means:
             h: (N, d) embeddings. cluster: (N,) of them.
         """
         used = np.unique(cluster)
-        means = np.stack([h[cluster == k].mean(axis=0) for k in used]).astype(np.float64)
-        rest = h - means[np.searchsorted(used, cluster)]
-        covariance = rest.T @ rest / max(len(rest) - len(used), 1)
-        ridge = max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-12)
-        precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
+        means, precision = _estimated(h, cluster)
         fitted = cls(
             means=means.astype(np.float32),
             owners=tuple(frozenset({int(k)}) for k in used),
@@ -54,16 +51,14 @@ class Means:
             threshold=np.inf,
         )
         nearest = fitted.distances(h).min(axis=1)
+        if len(used) < len(h):
+            # Images that a mean and a covariance were made of lie nearer to them than others do.
+            nearest = np.maximum(nearest, _left_out(h, cluster))
         return replace(fitted, threshold=max(float(np.quantile(nearest, NOVEL)), 1e-9))
 
     def distances(self, h: np.ndarray) -> np.ndarray:
         """(N, m) distances of (N, d) embeddings to the means."""
-        away = np.empty((len(h), len(self.means)))
-        for i, mean in enumerate(self.means):
-            gap = h.astype(np.float64) - mean
-            away[:, i] = np.einsum("nd,nd->n", gap @ self.precision, gap)
-        distances: np.ndarray = np.sqrt(away.clip(0))
-        return distances
+        return _distances(h, self.means, self.precision)
 
     def doubt(self, distances: np.ndarray, cluster: np.ndarray) -> np.ndarray:
         """(N,) distance to an image's own cluster over that to the nearest other one.
@@ -94,3 +89,38 @@ class Means:
         doubt = self.doubt(self.distances(h), cluster)
         limit = max(DOUBT, float(np.quantile(doubt, 1 - at_most, method="higher")))
         return replace(self, limit=limit, unclustered=unclustered)
+
+
+def _estimated(h: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(m, d) means of the clusters there are, ascending, and the inverse of their covariance."""
+    used = np.unique(cluster)
+    means = np.stack([h[cluster == k].mean(axis=0) for k in used]).astype(np.float64)
+    rest = h - means[np.searchsorted(used, cluster)]
+    covariance = rest.T @ rest / max(len(rest) - len(used), 1)
+    ridge = max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-12)
+    return means, np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
+
+
+def _distances(h: np.ndarray, means: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    away = np.empty((len(h), len(means)))
+    for i, mean in enumerate(means):
+        gap = h.astype(np.float64) - mean
+        away[:, i] = np.einsum("nd,nd->n", gap @ precision, gap)
+    distances: np.ndarray = np.sqrt(away.clip(0))
+    return distances
+
+
+def _left_out(h: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """(N,) distance of each image to the nearest mean, where it has no part in the estimates.
+
+    By folds, of which each holds its share of every cluster.
+    """
+    order = np.argsort(cluster, kind="stable")
+    fold = np.empty(len(h), np.int64)
+    fold[order] = np.arange(len(h)) % min(FOLDS, len(h))
+    nearest = np.zeros(len(h))
+    for i in range(int(fold.max()) + 1):
+        here = fold == i
+        means, precision = _estimated(h[~here], cluster[~here])
+        nearest[here] = _distances(h[here], means, precision).min(axis=1)
+    return nearest

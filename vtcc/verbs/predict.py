@@ -180,7 +180,7 @@ def directory_of(model: str, room: Path) -> Path:
     if not directory.exists():
         raise VtccError(
             f"{model}: no such model directory; train one with `dvc repro`, or give --model "
-            "models:/vtcc-NAME@champion"
+            "models:/vtcc-NAME@champion, or the results of `vtcc cluster`"
         )
     return fetch.model_directory(directory, model)
 
