@@ -413,7 +413,9 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     results, photos, now = place / "results", place / "photos", place / "disk" / "pictures"
     toy_results.draw(photos / "sub" / "3.png", 0, 600)
     add.run(results, [photos])
-    before = table(results)
+    before, file = table(results), results / "summary.json"
+    inputs = ["s3://bucket/x", str(photos), str(photos / "list.txt"), "/elsewhere"]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": inputs}))
     if copied:  # times are those of the copy
         shutil.copytree(photos, now, copy_function=shutil.copyfile)
         shutil.rmtree(photos)
@@ -428,6 +430,7 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     assert {file: after[file] for file in before} == before
     assert set(after) - set(before) == {"sub/4.png"}
     assert summary["root"] == str(now) == summary["additions"][-1]["root"]
+    assert summary["inputs"] == [inputs[0], str(now), str(now / "list.txt"), inputs[3]]
     assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
     state = contents(results)
     assert add.run(results, [now])["addition"] is None
