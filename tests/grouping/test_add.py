@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,41 @@ def test_files_that_changed_or_are_gone(place, capsys):
     add.run(results, [photos])
     assert "nothing is new, changed or gone" in capsys.readouterr().out
     assert contents(results) == state
+
+
+def test_a_table_adds_columns_to_images_that_are_there(place, capsys):
+    results, photos = place / "results", place / "photos"
+    before = table(results)
+    (photos / "t.csv").write_text("path,who\n0-00.png,Ann\n0-01.png,Bo\n")
+    answer = add.run(results, [photos / "t.csv"])
+    assert (answer["addition"]["images"], answer["addition"]["new"]) == (60, 0)
+    assert "0 new, 0 changed, 0 gone; from the table: who" in capsys.readouterr().out
+    with (results / "assignments.csv").open(newline="") as file:
+        who = {row["file"]: row["who"] for row in csv.DictReader(file)}
+    assert (len(who), who["0-00.png"], who["0-01.png"], who["0-02.png"]) == (60, "Ann", "Bo", "")
+    assert {f: replace(row, more={}) for f, row in table(results).items()} == before
+    assert add.run(results, [photos / "t.csv"])["addition"] is None  # nothing else in it
+    (photos / "t.csv").write_text("path,who\n0-00.png,Cy\n")
+    assert add.run(results, [photos / "t.csv"])["addition"] is not None
+    values, _ = columns.read(results)
+    assert {f: v for f, v in values["who"].items() if v} == {"0-00.png": "Cy", "0-01.png": "Bo"}
+
+
+def test_columns_of_exif_are_nobody_elses_and_follow_their_files(place):
+    results, photos = place / "results", place / "photos"
+    file = results / "summary.json"
+    exif = ["camera", "latitude"]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"exif": exif}))
+    columns.write(results, {"camera": {"0-00.png": "Leica"}, "latitude": {"0-00.png": 48.5}})
+    (photos / "t.csv").write_text("path,camera\n0-00.png,mine\n")
+    state = contents(results)
+    with pytest.raises(VtccError, match="column 'camera' of the table of images: the results have"):
+        add.run(results, [photos / "t.csv"])
+    assert contents(results) == state
+    toy_results.draw(photos / "0-00.png", 2, 1234)  # says nothing
+    add.run(results, [photos])
+    values, _ = columns.read(results)
+    assert (values["camera"]["0-00.png"], values["latitude"]["0-00.png"]) == (None, None)
 
 
 def test_results_of_before_there_were_stamps_learn_them(place):

@@ -111,7 +111,10 @@ def write(
         predictor: their model.
     """
     asked = [name for name in (*exif.TAKEN, *exif.PLACE) if name in before.summary.get("exif", [])]
-    columns.write(building, found.columns | exif.columns(found.files, asked))
+    said = exif.columns(found.files, asked)
+    # What a changed file no longer says is not kept of the one before it.
+    said = {column: dict.fromkeys(found.changed) | of for column, of in said.items()}
+    columns.write(building, found.columns | said)
     append_sprites(building / SPRITES, after.images.tiles, after.tiles, after.summary["thumb"])
     return reopen.finish(
         building,
