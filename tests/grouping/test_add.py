@@ -165,6 +165,20 @@ def test_columns_of_exif_are_nobody_elses_and_follow_their_files(place):
     assert (values["camera"]["0-00.png"], values["latitude"]["0-00.png"]) == (None, None)
 
 
+def test_what_is_unpacked_lies_beside_the_new_results(place):
+    results, out = place / "results", place / "there" / "out"
+    out.parent.mkdir()
+    toy_results.draw(place / "x" / "new.png", 0, 600)
+    shutil.make_archive(str(place / "more"), "zip", place / "x")
+    before = contents(place)
+    add.run(results, [place / "more.zip"], out)
+    now = contents(place)
+    changed = {name for name, data in now.items() if before.get(name) != data}
+    assert {Path(name).parts[:2] for name in changed} == {("there", "out"), ("there", "out-images")}
+    (record,) = summary_of(out)["additions"]
+    assert [name.rpartition("/")[2] for name in record["files"]["new"]] == ["new.png"]
+
+
 def test_results_of_before_there_were_stamps_learn_them(place):
     results, photos = place / "results", place / "photos"
     file = results / "summary.json"

@@ -51,7 +51,7 @@ def run(
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     with reopen.opened(results, out) as before:
-        found = changes.find(more, before.summary, results, root)
+        found = changes.find(more, before.summary, results, root, before.target)
         columns.check(found.columns, before.summary.get("exif", []))
         total = len(before.summary["files"])
         _refuse_loss(found.gone, total, allow_gone)
