@@ -12,6 +12,7 @@ from prefect.states import Failed
 from flows import artifacts, session, stages, verbs
 from flows.parameters import BatchSize, Folder
 from vtcc import paths
+from vtcc.data import remote
 from vtcc.errors import VtccError
 from vtcc.grouping import summary
 
@@ -50,7 +51,7 @@ def _add(results: str, folder: str | None, allow_gone: bool, batch_size: int) ->
     project = paths.project()
     where = project / results
     before = summary.read(where)
-    sources = [str(project / folder)] if folder else before.get("inputs", [before["root"]])
+    sources = [str(project / folder)] if folder else _sources(before)
     with session.session(trains=False):
         command = ["add", str(where), *sources, "--batch-size", str(batch_size)]
         verbs.run_task("add", command + ["--allow-gone"] * allow_gone, project)
@@ -66,6 +67,15 @@ def _add(results: str, folder: str | None, allow_gone: bool, batch_size: int) ->
         run_id = stages.done(log(where, after["title"], made))
         get_run_logger().info("%s (MLflow run %s)", drift["verdict"], run_id)
     return {key: value for key, value in made.items() if key != "files"}
+
+
+def _sources(summary: dict[str, Any]) -> list[str]:
+    """What was clustered, as far as it is there; the folder of the images where nothing is."""
+    inputs = summary.get("inputs", [])
+    there = [given for given in inputs if remote.is_address(given) or Path(given).exists()]
+    if away := [given for given in inputs if given not in there]:
+        get_run_logger().warning("no longer there, so not looked through: %s", ", ".join(away))
+    return there or [summary["root"]]
 
 
 @task(name="log", cache_policy=NO_CACHE)

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 import tarfile
 import zipfile
 from http.server import SimpleHTTPRequestHandler
@@ -265,7 +266,22 @@ def test_results_are_called_after_the_first_input(tmp_path, monkeypatch):
         assert inputs.home(given) == tmp_path / called
     options = cluster.options(["list.txt", "b", "c"], "auto", params=None, assignments=[])
     assert (options.title, options.name) == ("list and 2 more", "list and 2 more")
-    assert workdir.place(options) == tmp_path / "list-clusters"
+    options = cluster.options(["https://x.org/a.tar"], "auto", params=None, assignments=[])
+    assert workdir.place(options) == tmp_path / "a-clusters"
+
+
+@pytest.mark.parametrize("form", [as_list, as_csv, as_parquet, as_zip, as_files])
+def test_results_of_a_file_are_not_among_the_images_of_its_folder(form, photos, monkeypatch):
+    def place(given):
+        return workdir.place(cluster.options(given, "auto", params=None, assignments=[]))
+
+    given = form(photos)[0]
+    inside = Path(shutil.move(given, photos / given.name))
+    called = f"{inputs.home(inside).name}-clusters"
+    assert place([str(inside)]) == photos.with_name(called)
+    monkeypatch.chdir(photos)
+    assert place([inside.name, "a"]) == photos.with_name(called)
+    assert place(["."]) == photos.with_name("photos-clusters")
 
 
 def test_results_may_lie_beside_a_list_and_not_in_a_folder_of_images(photos):

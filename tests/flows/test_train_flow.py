@@ -446,6 +446,12 @@ def test_results_follow_their_folder(
     assert given[1][2:] == [str(project / "more"), "--batch-size", "512", "--allow-gone"]
     state = add.add("nowhere", return_state=True)
     assert "no results of `vtcc cluster`" in state.message
+    (project / "more").mkdir()
+    there = ["s3://bucket/x", str(project / "more")]
+    for inputs, sources in ((["/old", *there], there), (["/old"], ["/photos"])):
+        (results / "summary.json").write_text(json.dumps(summary | {"inputs": inputs}))
+        assert add.add("photos-clusters", return_state=True).result() is None
+        assert given[-1][2:-2] == sources
 
 
 def test_a_registered_model_is_evaluated_elsewhere(

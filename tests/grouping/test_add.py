@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,55 @@ def test_files_that_changed_or_are_gone(place, capsys):
     add.run(results, [photos])
     assert "nothing is new, changed or gone" in capsys.readouterr().out
     assert contents(results) == state
+
+
+def test_a_table_adds_columns_to_images_that_are_there(place, capsys):
+    results, photos = place / "results", place / "photos"
+    before = table(results)
+    (photos / "t.csv").write_text("path,who\n0-00.png,Ann\n0-01.png,Bo\n")
+    answer = add.run(results, [photos / "t.csv"])
+    assert (answer["addition"]["images"], answer["addition"]["new"]) == (60, 0)
+    assert "0 new, 0 changed, 0 gone; from the table: who" in capsys.readouterr().out
+    with (results / "assignments.csv").open(newline="") as file:
+        who = {row["file"]: row["who"] for row in csv.DictReader(file)}
+    assert (len(who), who["0-00.png"], who["0-01.png"], who["0-02.png"]) == (60, "Ann", "Bo", "")
+    assert {f: replace(row, more={}) for f, row in table(results).items()} == before
+    assert add.run(results, [photos / "t.csv"])["addition"] is None  # nothing else in it
+    (photos / "t.csv").write_text("path,who\n0-00.png,Cy\n")
+    assert add.run(results, [photos / "t.csv"])["addition"] is not None
+    values, _ = columns.read(results)
+    assert {f: v for f, v in values["who"].items() if v} == {"0-00.png": "Cy", "0-01.png": "Bo"}
+
+
+def test_columns_of_exif_are_nobody_elses_and_follow_their_files(place):
+    results, photos = place / "results", place / "photos"
+    file = results / "summary.json"
+    exif = ["camera", "latitude"]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"exif": exif}))
+    columns.write(results, {"camera": {"0-00.png": "Leica"}, "latitude": {"0-00.png": 48.5}})
+    (photos / "t.csv").write_text("path,camera\n0-00.png,mine\n")
+    state = contents(results)
+    with pytest.raises(VtccError, match="column 'camera' of the table of images: the results have"):
+        add.run(results, [photos / "t.csv"])
+    assert contents(results) == state
+    toy_results.draw(photos / "0-00.png", 2, 1234)  # says nothing
+    add.run(results, [photos])
+    values, _ = columns.read(results)
+    assert (values["camera"]["0-00.png"], values["latitude"]["0-00.png"]) == (None, None)
+
+
+def test_what_is_unpacked_lies_beside_the_new_results(place):
+    results, out = place / "results", place / "there" / "out"
+    out.parent.mkdir()
+    toy_results.draw(place / "x" / "new.png", 0, 600)
+    shutil.make_archive(str(place / "more"), "zip", place / "x")
+    before = contents(place)
+    add.run(results, [place / "more.zip"], out)
+    now = contents(place)
+    changed = {name for name, data in now.items() if before.get(name) != data}
+    assert {Path(name).parts[:2] for name in changed} == {("there", "out"), ("there", "out-images")}
+    (record,) = summary_of(out)["additions"]
+    assert [name.rpartition("/")[2] for name in record["files"]["new"]] == ["new.png"]
 
 
 def test_results_of_before_there_were_stamps_learn_them(place):
@@ -413,7 +463,9 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     results, photos, now = place / "results", place / "photos", place / "disk" / "pictures"
     toy_results.draw(photos / "sub" / "3.png", 0, 600)
     add.run(results, [photos])
-    before = table(results)
+    before, file = table(results), results / "summary.json"
+    inputs = ["s3://bucket/x", str(photos), str(photos / "list.txt"), "/elsewhere"]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": inputs}))
     if copied:  # times are those of the copy
         shutil.copytree(photos, now, copy_function=shutil.copyfile)
         shutil.rmtree(photos)
@@ -428,6 +480,7 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     assert {file: after[file] for file in before} == before
     assert set(after) - set(before) == {"sub/4.png"}
     assert summary["root"] == str(now) == summary["additions"][-1]["root"]
+    assert summary["inputs"] == [inputs[0], str(now), str(now / "list.txt"), inputs[3]]
     assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
     state = contents(results)
     assert add.run(results, [now])["addition"] is None

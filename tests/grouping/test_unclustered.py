@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
 from tests.grouping import toy_results
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, edits, result
+from vtcc.grouping import assignments, edits, outputs, reopen, result
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Clusters
 from vtcc.grouping.edit_state import State
 from vtcc.grouping.means import AT_MOST, DOUBT, Means
@@ -145,6 +146,32 @@ def test_what_belongs_nowhere_can_become_a_cluster(images):
     assert found[:30].tolist() == before[:30].tolist()
 
 
+def test_a_confirmed_cluster_throws_no_other_image_out_of_its_own(images):
+    """Ten images of cluster 0 lie half-way to a kind that becomes a cluster."""
+    p, h, base = images
+    rng = np.random.default_rng(3)
+    kind, beside = (
+        (np.array([5, 0, 0, away]) + rng.normal(0, 0.02, (10, D))).astype(np.float32)
+        for away in (2, 1)
+    )
+    known = limited(images)
+    h, base = np.concatenate([h, kind, beside]), np.concatenate([base, np.zeros(20, int)])
+    p = np.concatenate([p, np.tile(np.float32([0.9, 0.05, 0.05]), (20, 1))])
+    before = known.apply(p, h, base).cluster
+    assert set(before[93:].tolist()) == {0}
+    files = {f"f{i:03d}.png": i for i in range(len(h))}
+    late = [f"f{i:03d}.png" for i in range(93, 103)]
+    state = State(known, files, h, before, {}, base=base, proposed={3: late})
+    after = edits.apply(state, [{"do": "new", "cluster": 3, "name": "late", "files": late}])
+    alone = after.clusters.apply(p, h, base).cluster
+    assert UNCLUSTERED in alone[103:]  # as the model says of images that nobody has put anywhere
+    embedding = create_autospec(outputs.Embedding, p=p, h=h, base=base, paths=list(files))
+    decided = reopen.decided(after.clusters, embedding, after.moved).cluster
+    assert decided[93:103].tolist() == [3] * 10
+    others = np.r_[:93, 103:113]
+    assert decided[others].tolist() == before[others].tolist()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder of 60 images of three kinds, and results in which some belong nowhere."""
@@ -191,6 +218,23 @@ def test_they_are_moved_by_hand_and_stay_so(made, tmp_path):
     after = {row.file: row for row in assignments.read(tmp_path / "added" / "assignments.parquet")}
     assert {file: after[file] for file in rows} == rows
     assert nowhere(tmp_path / "added" / "assignments.json") >= set(others)
+
+
+def test_a_proposal_says_where_its_images_are_after_a_merge_has_taken_them_in(made, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(made / "results", results)
+    file = results / "summary.json"
+    files = sorted(nowhere(results / "assignments.csv"))
+    proposal = {"id": 4, "name": "cluster 4", "files": files, "now_in": {"-2": len(files)}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"proposals": [proposal]}))
+    digest = result.digest(results / "model")
+    merge = [{"do": "merge", "clusters": [0, 1, 2], "into": 0}]
+    (tmp_path / "edits.json").write_text(json.dumps({"format": 1, "model": digest, "edits": merge}))
+    refine.run(results, tmp_path / "edits.json")
+    rows = {row.file: row for row in assignments.read(results / "assignments.parquet")}
+    assert {rows[name].cluster for name in files} == {0}
+    (after,) = json.loads(file.read_text())["proposals"]
+    assert after["now_in"] == {"0": len(files)}
 
 
 def test_predict_takes_the_limit_of_a_model_that_has_it_off(made, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """What an interrupted `vtcc cluster` keeps, and what of it is used again."""
 
 import threading
+import zipfile
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -122,6 +123,18 @@ def test_two_at_once_are_refused_before_anything_is_looked_at(
             run()
         assert sorted(tmp_path.rglob("*")) == before, verb
     seen.assert_not_called()
+
+
+@pytest.mark.parametrize(("images", "clusters"), [(3, None), (12, 7)])
+def test_what_was_unpacked_for_nothing_is_named(tmp_path, images, clusters, capsys):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for i in range(images):
+            archive.writestr(f"{i}.png", b"x")
+    options = Options(tmp_path / "photos.zip", clusters=clusters or (2, 5), out=tmp_path / "out")
+    with pytest.raises(VtccError, match=r"grouping needs at least|-k 7: for 12 images"):
+        cluster.run(options)
+    assert f"{tmp_path / 'out-images'}: images unpacked or copied" in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out-images", "photos.zip"]
 
 
 def test_nobody_else_begins_before_the_work_is_deleted(tmp_path, monkeypatch):

@@ -28,7 +28,8 @@ def cluster(
         float, typer.Option(help="At most; ends sooner where more brings nothing.")
     ] = 20.0,
     out: Annotated[
-        Path | None, typer.Option(help="Of the results; else INPUT-clusters beside it.")
+        Path | None,
+        typer.Option(help="Of the results; else INPUT-clusters beside it, or a file's folder."),
     ] = None,
     seed: Seed = 0,
     folders: Annotated[

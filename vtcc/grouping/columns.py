@@ -37,18 +37,41 @@ def write(directory: Path, columns: Columns) -> None:
     Args:
         directory: of the results, being built.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     before, _ = read(directory)
+    if before or columns:
+        with atomic_file(directory / FILE) as building:
+            pq.write_table(_together(before, columns), str(building))
+
+
+def differ(directory: Path, columns: Columns) -> bool:
+    """Whether `write` would change what a column says of an image, or add a column.
+
+    Args:
+        directory: of the results.
+    """
+    before, _ = read(directory)
+    table = _together(before, columns).to_pydict()
+    files = table.pop("file")
+    after = {name: dict(zip(files, values, strict=True)) for name, values in table.items()}
+
+    def text(columns: Columns) -> str:  # in which not-a-number is itself
+        return repr(
+            {name: {f: v for f, v in of.items() if v is not None} for name, of in columns.items()}
+        )
+
+    return text(after) != text(before)
+
+
+def _together(before: Columns, columns: Columns) -> Any:
+    """The table of what there is already and what comes, which wins."""
+    import pyarrow as pa
+
     together = {name: before.get(name, {}) | columns.get(name, {}) for name in before | columns}
-    if not together:
-        return
     files = sorted(set().union(*together.values()))
     arrays = {name: _array([of.get(file) for file in files]) for name, of in together.items()}
-    table = pa.table({"file": pa.array(files, pa.string()), **arrays})
-    with atomic_file(directory / FILE) as building:
-        pq.write_table(table, str(building))
+    return pa.table({"file": pa.array(files, pa.string()), **arrays})
 
 
 def read(directory: Path) -> tuple[Columns, dict[str, Any]]:

@@ -267,6 +267,11 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     state.cluster[rows] = k
     state.known[rows] = True
     state.moved |= {by_row[int(r)]: k for r in rows}
+    if means.unclustered:  # the new mean raises the doubt of images beside it
+        doubt = means.doubt(means.distances(state.h), state.cluster)
+        state.moved |= {
+            by_row[int(r)]: int(state.cluster[r]) for r in np.flatnonzero(doubt > means.limit)
+        }
     state.proposed = {i: files for i, files in state.proposed.items() if i != wish}
 
 

@@ -45,7 +45,7 @@ class Options:
 
     Attributes:
         folder: of images, or another input of `vtcc.data.inputs`; `others`: more of them.
-        out: of the results, default `FOLDER-clusters` beside it.
+        out: of the results, default `FOLDER-clusters` beside it, of a file beside its folder.
         clusters: K, or (low, high) to choose from. minutes: all of it should take.
         encoder: "auto", "none" (from scratch), a name of `vtcc encoders`, or a timm model's.
         weights: a local file for it. finetune: train the encoder as well, from these weights.

@@ -33,13 +33,17 @@ def run(options: Options) -> Path:
     work = workdir.beside(out)
     with workdir.alone(out), workdir.interruptible(work):
         workdir.refuse_taken(out, options)
-        listed = intake.listed(options.folder, *options.others, place=workdir.images(out))
-        columns.check(listed.columns, options.exif)
-        check_clusters(options.given_clusters, len(listed.names), readable=False)
+        place = workdir.images(out)
+        is_ours = not place.exists()
         try:
+            listed = intake.listed(options.folder, *options.others, place=place)
+            columns.check(listed.columns, options.exif)
+            check_clusters(options.given_clusters, len(listed.names), readable=False)
             _run(options, listed, out, work, started)
         except VtccError:
             workdir.remove_if_empty(work)
+            if is_ours and place.exists() and not out.exists():
+                note(f"{place}: images unpacked or copied, for the next call; else delete it")
             raise
     return out
 

@@ -20,13 +20,14 @@ from vtcc.version import __version__
 
 
 def place(options: Options) -> Path:
-    """Where the results go.
+    """Where the results go; of a file not in its folder, where images may be.
 
     Raises:
         VtccError: where there is no such place.
     """
-    home = inputs.home(options.folder)
-    out = (options.out or home.with_name(f"{home.name}-clusters")).absolute()
+    home, given = inputs.home(options.folder), Path(options.folder).absolute()
+    beside = given.parent if given.is_file() else home
+    out = (options.out or beside.with_name(f"{home.name}-clusters")).absolute()
     if not out.parent.is_dir():
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     return out

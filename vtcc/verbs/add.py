@@ -51,15 +51,19 @@ def run(
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     with reopen.opened(results, out) as before:
-        found = changes.find(more, before.summary, results, root)
-        columns.check(found.columns)
+        found = changes.find(more, before.summary, results, root, before.target)
+        columns.check(found.columns, before.summary.get("exif", []))
         total = len(before.summary["files"])
         _refuse_loss(found.gone, total, allow_gone)
-        if not (found.to_read or found.gone or found.moved):
+        told = columns.differ(results, found.columns)
+        if not (found.to_read or found.gone or found.moved or told):
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
             return summaries.headline(results) | {"addition": None}
-        note(f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone")
+        note(
+            f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone"
+            + f"; from the table: {', '.join(found.columns)}" * told
+        )
         predictor = load_predictor(before.model)
         after = update.updated(before, found, predictor, batch_size=batch_size)
         unread = [name for name in found.changed if name in after.images.errors]

@@ -45,8 +45,9 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
         state = changes.apply(state, wanted, seed=int(summary["seed"]))
         assert state.known is not None
         summary["moved"] = state.moved
+        applied = reopen.decided(state.clusters, embedding, state.moved)
         summary["proposals"] = [
-            p | {"now_in": reopen.now_in(state.cluster[[row[file] for file in p["files"]]])}
+            p | {"now_in": reopen.now_in(applied.cluster[[row[file] for file in p["files"]]])}
             for p in summary.get("proposals", [])
             if p["id"] in state.proposed
         ]
@@ -59,7 +60,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
                 before,
                 summary,
                 embedding=replace(embedding, known=state.known),
-                applied=reopen.decided(state.clusters, embedding, state.moved),
+                applied=applied,
                 clusters=state.clusters,
                 predictor=predict.load(before.model, "cpu"),
             )

@@ -53,6 +53,7 @@ def find(
     summary: dict[str, Any],
     results: Path,
     root: Path | None = None,
+    target: Path | None = None,
 ) -> Changes:
     """Compares files with what results say of them.
 
@@ -61,10 +62,12 @@ def find(
 
     Args:
         more: folders, searched through, files, whatever they are called, and other inputs
-            (`vtcc.data.inputs`); what must be unpacked or copied is put beside the results.
+            (`vtcc.data.inputs`); what must be unpacked or copied is put beside `target`, or to
+            what lies so beside the results, which is called by its path there.
         summary: of the results. results: their folder, which must not be searched.
         root: where the results' folder of images is now; None: where it was, or where `more` is
             or lies in, if it has the files that are no longer there.
+        target: where the changed results will be; None: where they are.
 
     Raises:
         VtccError: when a path is missing, cannot be read, or holds the results; when images are
@@ -74,7 +77,10 @@ def find(
     if any(os.fspath(given) == str(before) and not before.exists() for given in more):
         _root(before, [], summary, root)  # says so, where it was moved
         raise VtccError(f"{before}: no such file or folder; give the folder it is now")
-    parts = inputs.parts(more, workdir.images(results.absolute()))
+    place = workdir.images(results.absolute())
+    if target is not None and not place.exists():
+        place = workdir.images(target)
+    parts = inputs.parts(more, place)
     root = _root(before, [part.top for part in parts], summary, root)
     moved = root != before
     listed, classes, searched, columns = _listed(parts, root, results)

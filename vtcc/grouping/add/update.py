@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtcc.analysis.features import row_blocks, unit_rows
-from vtcc.data import duplicates, exif
+from vtcc.data import duplicates, exif, remote
+from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, outputs, reopen
 from vtcc.grouping.add import novelty, reading
@@ -110,7 +111,10 @@ def write(
         predictor: their model.
     """
     asked = [name for name in (*exif.TAKEN, *exif.PLACE) if name in before.summary.get("exif", [])]
-    columns.write(building, found.columns | exif.columns(found.files, asked))
+    said = exif.columns(found.files, asked)
+    # What a changed file no longer says is not kept of the one before it.
+    said = {column: dict.fromkeys(found.changed) | of for column, of in said.items()}
+    columns.write(building, found.columns | said)
     append_sprites(building / SPRITES, after.images.tiles, after.tiles, after.summary["thumb"])
     return reopen.finish(
         building,
@@ -134,6 +138,9 @@ def _summary(
     summary["files"], summary["stamps"] = list(stamps), list(stamps.values())
     errors = {name: why for name, why in old["errors"].items() if name not in left}
     summary["root"], summary["errors"] = str(found.root), errors | images.errors
+    if found.moved and "inputs" in old:  # what the next addition by schedule looks through
+        was = Path(old["root"])
+        summary["inputs"] = [_moved(given, was, found.root) for given in old["inputs"]]
     there = {p for p, stay in zip(before.embedding.paths, stays, strict=True) if stay}
     there |= set(images.names)
     summary["moved"] = {file: k for file, k in before.moved.items() if file in there}
@@ -146,6 +153,14 @@ def _summary(
         fresh = [number.get(found.classes.get(name, ""), -1) for name in images.names]
         summary["labels"], summary["classes"] = kept + fresh, classes
     return summary
+
+
+def _moved(given: str, before: Path, root: Path) -> str:
+    """An input of the results after their folder of images went from `before` to `root`."""
+    path = Path(given).resolve()
+    if remote.is_address(given) or not path.is_relative_to(before):
+        return given
+    return as_text(str(root / path.relative_to(before)))
 
 
 def _embedding(
