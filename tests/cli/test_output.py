@@ -38,6 +38,13 @@ def called(monkeypatch, verb, *more):
     return result, fake
 
 
+@pytest.fixture(autouse=True)
+def photos(tmp_path, monkeypatch):
+    """The input that is named is there."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_json_stands_alone_on_stdout_and_quiet_says_nothing(verb, monkeypatch):
     result, _ = called(monkeypatch, verb)

@@ -474,7 +474,9 @@ def test_a_mistyped_address_is_one_line(address, tmp_path):
         (["--exif", "--place"], ("taken_at", "camera", "latitude", "longitude")),
     ],
 )
-def test_the_command_line_takes_several_inputs_and_columns(flags, columns, monkeypatch):
+def test_the_command_line_takes_several_inputs_and_columns(flags, columns, tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
     asked = stand_in(monkeypatch, cluster, "run", lambda options: {})
     ran = CliRunner().invoke(app, ["cluster", "a", "s3://b/c", *flags, "--json"])
     assert ran.exit_code == 0, ran.output
