@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.fakes import stand_in
 from tests.tracking import toy
+from vtcc.data import inputs
 from vtcc.errors import VtccError
 from vtcc.extras import MissingExtra
 from vtcc.scale import ray as scaled
@@ -63,7 +64,7 @@ def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path, monkey
     asked = ([photos], str(model))
     columns = ["file", "cluster", "confidence", "error"]
     plan = {"shard": 20, "columns": columns, "unclustered": False}
-    scaled._plan(parts, [photos], model, plan)
+    scaled._plan(parts, inputs.parts([photos], None), model, plan)
     assert sorted(p.name for p in parts.iterdir()) == [
         *(f"files-{i:06d}.json" for i in range(3)),
         "plan.json",
