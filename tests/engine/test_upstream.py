@@ -311,6 +311,8 @@ def test_only_a_vtcc_model_is_replaced_without_force(tmp_path, monkeypatch):
     assert run("--out", "photos", "--force") is None
     assert run("--out", "photos") is None
     assert sorted(p.name for p in (tmp_path / "photos").iterdir()) == [
+        "DATA.md",
+        "README.md",
         "model.json",
         "model.safetensors",
     ]

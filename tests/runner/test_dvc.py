@@ -51,7 +51,7 @@ def test_runs_streams_and_restores(project: Path) -> None:
     with Workspace(project=project, private=True) as where:
         assert run(where.directory, "download")[0].how == "restored"
         assert run(where.directory, "train")[0].how == "restored"
-        assert (where.directory / "models" / "model").read_text() == "100"
+        assert (where.directory / "models" / "model").read_text() == "75"
         assert (where.directory / "reports" / "metrics.json").read_text() == '{"acc": 1.0}'
 
 
