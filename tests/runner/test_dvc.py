@@ -52,7 +52,7 @@ def test_runs_streams_and_restores(project: Path) -> None:
         assert run(where.directory, "download")[0].how == "restored"
         assert run(where.directory, "train")[0].how == "restored"
         assert (where.directory / "models" / "model").read_text() == "75"
-        assert (where.directory / "reports" / "metrics.json").read_text() == '{"acc": 1.0}'
+        assert (where.directory / "reports" / "metrics.json").read_text() == '{"acc": 0.75}'
 
 
 def test_failures_tell_the_stages_reason(project: Path) -> None:
