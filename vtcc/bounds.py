@@ -25,6 +25,7 @@ ARCHIVE_DEPTH = 64
 TAR_HEADER_BYTES = 1 * MIB
 TAR_HEADERS = 16
 TAR_COMMON_KEYS = 64
+TAR_RECORDS = 1024
 TAR_DIGITS = 256
 DICTIONARY_BYTES = 128 * MIB
 
@@ -99,7 +100,8 @@ IN_WORDS = (
     (
         "a tar",
         f"at most {TAR_HEADERS} headers and {TAR_HEADER_BYTES // MIB} MiB of them for a file, "
-        f"numbers of at most {TAR_DIGITS} digits, {TAR_COMMON_KEYS} keys that all files share",
+        f"{TAR_RECORDS} records in one, numbers of at most {TAR_DIGITS} digits, {TAR_COMMON_KEYS} keys "
+        "that all files share",
     ),
     (
         "a file of arrays (idx, MATLAB, CIFAR's)",
