@@ -12,6 +12,7 @@ MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 MINUTES ?= 5
+SEED ?= 0
 
 .PHONY: help setup repro test test-slow docs docs-test fuzz chaos lint format ui api serve runs seeds study results performance clean
 
@@ -59,8 +60,8 @@ lint: setup  ## style, types, rules between rooms, dead code, dependencies
 	@vulture
 	@deptry .
 
-chaos: setup  ## kill -9, full disks and two at once in verbs that write: make chaos MINUTES=30
-	@OMP_NUM_THREADS=1 python -m tests.kill.chaos $(MINUTES)
+chaos: setup  ## kill -9, full disks and two at once in verbs that write: make chaos MINUTES=30 [VERBS=add]
+	@OMP_NUM_THREADS=1 python -m tests.kill.chaos $(MINUTES) $(SEED) $(VERBS)
 
 format: setup  ## rewrite files in the project's style
 	@ruff check --fix . && ruff format .

@@ -7,10 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks.fuzz import tars, zips
+from benchmarks.fuzz import pictures, tars, zips
 from benchmarks.fuzz.case import Case, Measured, measured
 
-ROOMS: dict[str, Callable[[], Iterable[Case]]] = {"zip": zips.cases, "tar": tars.cases}
+ROOMS: dict[str, Callable[[], Iterable[Case]]] = {
+    "zip": zips.cases,
+    "tar": tars.cases,
+    "image": pictures.cases,
+}
 
 
 def unpacked(sample: Path, target: Path) -> str:
@@ -51,6 +55,26 @@ def wrong_with_archive(case: Case, place: Path) -> tuple[Measured, str]:
     return took, ""
 
 
+def decoded(sample: Path) -> str:
+    """Decodes an image and reads its EXIF; the line that refuses it, or none."""
+    from vtcc.data import exif, images
+
+    exif.of_file(sample)
+    try:
+        pixels = images.load(sample, channels=3, max_pixels=pictures.MAX_PIXELS, size=64)
+    except images.UnreadableImage as error:
+        return error.reason
+    return "" if pixels.shape == (64, 64, 3) else f"pixels of shape {pixels.shape}"
+
+
+def wrong_with_image(case: Case, place: Path) -> tuple[Measured, str]:
+    """Decodes it in a process of its own; what that took, and what is wrong with it."""
+    sample = place / "sample.jpg"
+    sample.write_bytes(case.build())
+    took = measured(functools.partial(decoded, sample))
+    return took, wrong_with_line(case, took)
+
+
 def wrong_with_line(case: Case, took: Measured) -> str:
     """What is wrong with what was said, and with the time and memory it took."""
     if took.wrong:
@@ -72,6 +96,7 @@ def wrong_with_line(case: Case, took: Measured) -> str:
 CHECKS: dict[str, Callable[[Case, Path], tuple[Measured, str]]] = {
     "zip": wrong_with_archive,
     "tar": wrong_with_archive,
+    "image": wrong_with_image,
 }
 
 
