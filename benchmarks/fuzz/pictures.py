@@ -324,7 +324,19 @@ def _exifs() -> Iterator[Case]:
     }
     for label, block in blocks.items():
         for kind in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF"):
-            build = functools.partial(_with_exif, kind, b"Exif\0\0" + block)
+            build = functools.partial(_with_exif, kind, block)
+            yield one("exif", f"{kind}, {label}", build)
+    numbers = {
+        "an orientation of 4 million numbers": exif(
+            (274, 3, 4 * _MIB, 26), more=b"\1\2" * 4 * _MIB
+        ),
+        "resolutions of a million": exif(
+            (0x011A, 5, _MIB, 50), (0x0128, 3, 4 * _MIB, 50), more=b"\1\2\3\4" * 2 * _MIB
+        ),
+    }
+    for label, block in numbers.items():
+        for kind in ("PNG", "WEBP", "AVIF", "HEIF"):
+            build = functools.partial(_with_exif, kind, block)
             yield one("exif", f"{kind}, {label}", build)
     piece = b"\xff\xe1" + struct.pack(">H", 8 + 65_000) + b"Exif\0\0"
     first = exif(*[(1000 + i, 7, 8 * _MIB, 8) for i in range(5000)])
@@ -338,15 +350,27 @@ def _exifs() -> Iterator[Case]:
         b"".join, (plain[:2], start, (piece + b"\1\2" * 32_500) * 200, plain[2:])
     )
     yield one("exif", "JPEG, an orientation of 6 million numbers", build)
+    start = piece + exif((0x011A, 5, 60_000, 30)).ljust(65_000, b"\0")
+    build = functools.partial(
+        b"".join, (plain[:2], start, (piece + b"\1\2" * 32_500) * 15, plain[2:])
+    )
+    yield one("exif", "JPEG, a resolution of 60,000 numbers", build)
 
 
 def _with_exif(kind: str, block: bytes) -> bytes:
+    """A good file with this EXIF, which packers would not write as it is."""
     import pillow_heif
 
-    pillow_heif.register_heif_opener()
     if kind == "PNG":
-        return png(chunk(b"eXIf", block.removeprefix(b"Exif\0\0")))
-    return saved(kind, exif=block, **({"speed": 10} if kind == "AVIF" else {}))
+        return png(chunk(b"eXIf", block))
+    if kind in ("JPEG", "WEBP"):
+        return saved(kind, exif=b"Exif\0\0" + block)
+    pillow_heif.register_heif_opener()
+    block = block.ljust(20, b"\0")
+    other = exif().ljust(len(block), b"\xaa")
+    data = saved(kind, exif=b"Exif\0\0" + other, **({"speed": 10} if kind == "AVIF" else {}))
+    assert data.count(other) == 1
+    return data.replace(other, block)
 
 
 def _boxed() -> Iterator[Case]:

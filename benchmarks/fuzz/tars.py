@@ -169,7 +169,7 @@ def _pax() -> Iterator[Case]:
         (b"", "damaged header"),
         (b"1e3", "damaged header"),
     ):
-        yield one(kind, f"size={value[:20]!r}", pax(record(b"size", value)), LAST, refused=words)
+        yield one(kind, f"size={value[:30]!r}", pax(record(b"size", value)), LAST, refused=words)
     for label, data, words in (
         ("a null byte in a path", record(b"path", b"a\0b.png"), "no file name"),
         ("no path", record(b"path", b""), ""),

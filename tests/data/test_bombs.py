@@ -84,6 +84,7 @@ PHOTO = saved(Image.new("RGB", (1000, 1000)), "JPEG")
 PROGRESSIVE = saved(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)
 EMPTY_SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"
 CHUNK = bytes(4) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+EMPTY_IDAT = bytes(4) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
 EXIF = b"\xff\xe1\x00\x09Exif\0\0a"
 BOMBS = {
     "png of 3,600 megapixels": (png(60_000, 60_000, b""), "60000 x 60000 pixels, more than"),
@@ -128,7 +129,7 @@ BOMBS = {
     ),
     "jpeg of 300,000 pieces of exif": (
         PHOTO[:2] + EXIF * 300_000 + PHOTO[2:],
-        "more than 256 segments of EXIF",
+        "more than 16 segments of EXIF",
     ),
     "jpeg of 400,000 segments": (
         PHOTO[:2] + b"\xff\xe5\0\2" * 400_000 + PHOTO[2:],
@@ -142,13 +143,17 @@ BOMBS = {
         png(4, 4, zlib.compress(bytes(20)), before=CHUNK * 100_000),
         "more than 16384 parts beside its pixels",
     ),
+    "png of 100,000 chunks of few pixels": (
+        png(4, 4, zlib.compress(bytes(20)), before=EMPTY_IDAT * 100_000),
+        "more than 16384 parts beside its pixels",
+    ),
     "gif of 100,000 blocks": (
         gif(4, 4).replace(b",", b"!\xfe" + b"\2ab" * 100_000 + b"\0,", 1),
         "more than 16384 parts beside its pixels",
     ),
     "jpeg of pieces of exif behind a restart": (
         PHOTO[:2] + b"\xff\xd0" + EXIF * 300_000 + PHOTO[2:],
-        "more than 256 segments of EXIF",
+        "more than 16 segments of EXIF",
     ),
 }
 
