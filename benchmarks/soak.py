@@ -373,16 +373,18 @@ async def soaked(soak: Soak, server: psutil.Process, seconds: float, at_once: in
 
 
 def started(home: Path, uri: str, port: int) -> subprocess.Popen[bytes]:
-    """`vtcc api`, answering."""
+    """`vtcc api`, answering; what it says goes to `home`/server.log."""
     words = [sys.executable, "-m", "vtcc", "api", "--model", uri, "--port", str(port)]
     words += ["--max-mib", str(_LIMIT >> 20)]
-    server = subprocess.Popen(words, cwd=home, env=os.environ | {"VTCC_HOME": str(home)})
+    with (home / "server.log").open("wb") as log:
+        env = os.environ | {"VTCC_HOME": str(home)}
+        server = subprocess.Popen(words, cwd=home, env=env, stdout=log, stderr=log)
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until and server.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return server
         time.sleep(0.2)
-    sys.exit("vtcc api did not start")
+    sys.exit("vtcc api did not start: " + (home / "server.log").read_text()[-500:])
 
 
 def growth(memory: list[tuple[float, int]]) -> float:
@@ -439,6 +441,9 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(60)
+        log = (home / "server.log").read_text(encoding="utf-8", errors="replace")
+        if tracebacks := log.count("Traceback"):
+            soak.wrong.append(f"{tracebacks} tracebacks of the server: {log[-500:]}")
         return int(not report(soak))
 
 

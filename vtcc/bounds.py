@@ -13,6 +13,7 @@ IMAGE_FILE_BYTES = 64 * MIB  # or BYTES_PER_PIXEL x max_pixels, where that is mo
 IMAGE_PARTS = 16_384
 JPEG_SCANS = 32
 EXIF_BYTES = 1 * MIB  # a number of two bytes takes 36 as an object
+JPEG_JUNK_BYTES = 64 << 10  # Pillow goes through them one by one
 JPEG_EXIF_SEGMENTS = EXIF_BYTES // (64 << 10)
 PNG_DATA_BYTES = 256  # a shorter chunk of pixels counts as a part
 HEIF_PIECES = 32
@@ -80,7 +81,8 @@ IN_WORDS = (
     ),
     (
         "a JPEG",
-        f"at most {JPEG_EXIF_SEGMENTS} segments of EXIF; its scans together have at most "
+        f"at most {JPEG_EXIF_SEGMENTS} segments of EXIF, {JPEG_JUNK_BYTES >> 10} KiB that belong "
+        "to no segment before its pixels; its scans together have at most "
         f"{JPEG_SCANS} x validate.max_pixels pixels",
     ),
     (
