@@ -214,10 +214,8 @@ def _moving() -> Iterator[Case]:
     gif, webp = saved("GIF", "P"), saved("WEBP", size=(2, 2))
     at = gif.rindex(b",\0\0\0\0")
     frame = gif[at:-1]
-    control = b"!\xf9\4\0\0\0\0\0"
-    yield one(
-        "moving", "gif of 100,000", lambda: gif[:at] + (control + frame[:40] + b"\0") * 10**5 + b";"
-    )
+    pixel = b"!\xf9\4\0\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0"
+    yield one("moving", "gif of 100,000", lambda: gif[:at] + frame + pixel * 10**5 + b";")
     ends = gif[:at] + frame + b",\0\0\0\0\1\0\1\0\0\2\0" * 10**5 + b";"
     yield one("moving", "gif of 100,000 empty pictures", lambda: ends)
     comments = (b"!\xfe\xff" + b"c" * 255 + b"\0") * 8000
