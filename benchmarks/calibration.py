@@ -3,7 +3,7 @@
     python -m benchmarks.calibration ucmerced=/data/ucmerced --work /data/work --seeds 0 1 2
 
 Each folder has a sub-folder per class, which score at the end and do nothing else; K is given.
-The expected calibration error (Guo et al. 2017, arXiv 1706.04599; 15 bins) against two truths, under
+The expected calibration error (Guo et al. 2017, arXiv 1706.04599; 15 bins) against two truths, by
 the best one-to-one match: the classes, and the clusters of the second training, which is what
 confidence is softened to foretell. Before and after that. `--work` as of `benchmarks.pretrained`,
 whose trainings it goes on from. Writes benchmarks/records/calibration.json.
