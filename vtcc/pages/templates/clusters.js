@@ -163,11 +163,12 @@ function showNowhere() {
   if (!D.unclustered) return;
   const e = make("article", { class: "cluster", "data-id": NOWHERE }, make("div", { class: "head" }, make("h3", {}, "Belongs nowhere"), make("p", {}, `${counted(rows.length)}, ${percent(rows.length / N)}`)),
     make("p", { class: "note" }, `In no cluster: over ${number(D.unclustered.limit)} times as far from the cluster they would be in as from the next. Show them all, choose some, and move them where they belong.`),
-    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" }, make("button", { class: "push", onclick: () => showAll(NOWHERE), disabled: !rows.length }, "Show all")));
   e.style.setProperty("--colour", colour(NOWHERE));
   $("nowhere").replaceChildren(e);
 }
+const unfolded = new Set();
 const showAll = id => { $("of").value = String(id); filter(); $("images").scrollIntoView(); };
 function article(c, largest) {
   const box = make("input", { type: "checkbox", "aria-label": `choose ${c.name}`, disabled: !!c.parts, onchange: e => {
@@ -177,24 +178,31 @@ function article(c, largest) {
     onchange: e => { const text = e.target.value.trim(); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
   const figure = (value, what) => make("span", {}, make("b", {}, value), what);
   const figures = make("p", {}, figure(counted(c.size).split(" ")[0], ` ${counted(c.size).split(" ")[1]}, ${percent(c.size / N)}`), figure(number(c.confidence), " confidence"));
-  if (c.spread !== null) figures.append(figure(number(c.spread, 3), " spread"));
   if (c.outliers) figures.append(figure(String(c.outliers), ` outlier${c.outliers === 1 ? "" : "s"}`));
   const filled = make("i"); filled.style.width = `${100 * c.size / largest}%`;
   const e = make("article", { class: "cluster", "data-id": c.id },
     make("div", { class: "head" }, make("h3", { class: "editable" }, box, make("i", { class: "swatch" }), name), figures, make("div", { class: "share" }, filled)));
   e.style.setProperty("--colour", colour(c.id));
-  const note = text => e.append(make("p", { class: "note" }, text));
+  const note = (text, to = e) => to.append(make("p", { class: "note" }, text));
+  const row = (to, title, rows, overs = []) => { if (rows.length) to.append(...(title ? [make("h4", {}, title)] : []), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 90, overs[n])))); };
+  row(e, "", c.prototypes);
   if (c.about.length) note("Looks " + c.about.join("; "));
-  if (c.nearest !== null && names.has(c.nearest)) note(`Nearest: ${names.get(c.nearest)}, ${number(c.nearestDistance, 3)} away`);
   if (c.labels.length) note("Classes: " + c.labels.map(([n, s]) => `${n} ${percent(s)}`).join(", "));
   if (c.parts) note(`To be split in ${c.parts}. Which image is in which part, vtcc refine finds out; until then it is shown whole.`);
   else if (c.changed) note("Edited: looks, spread and mean image follow with vtcc refine.");
-  const row = (title, rows, overs = []) => { if (rows.length) e.append(make("h4", {}, title), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 52, overs[n])))); };
-  row("Most typical", c.prototypes);
-  if (c.attention.length) row("Where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
-  row("Least certain", c.boundary);
-  if (c.duplicates.length) row(`Look alike (${c.duplicates.length} group${c.duplicates.length === 1 ? "" : "s"})`, c.duplicates[0].slice(0, SHOWN));
-  if (c.mean) e.append(make("h4", {}, "Mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" }));
+  // Made when it is opened, which stays so through edits.
+  const more = make("details", { class: "more", open: unfolded.has(c.id), ontoggle: () => { more.open ? unfolded.add(c.id) : unfolded.delete(c.id); fill(); } },
+    make("summary", {}, "Least certain images, figures"));
+  const fill = () => {
+    if (!more.open || more.children.length > 1) return;
+    row(more, "Least certain", c.boundary);
+    if (c.attention.length) row(more, "Where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
+    if (c.duplicates.length) row(more, `Look alike (${c.duplicates.length} group${c.duplicates.length === 1 ? "" : "s"})`, c.duplicates[0].slice(0, SHOWN));
+    if (c.mean) more.append(make("h4", {}, "Mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" }));
+    if (c.spread !== null) note(`Spread ${number(c.spread, 3)}: mean cosine distance of the images from the cluster's centre`, more);
+    if (c.nearest !== null && names.has(c.nearest)) note(`Nearest: ${names.get(c.nearest)}, ${number(c.nearestDistance, 3)} away`, more);
+  };
+  e.append(more); fill();
   e.append(make("div", { class: "controls" },
     make("button", { class: "push", onclick: () => showAll(c.id) }, "Show all"),
     make("button", { class: "push", onclick: () => edit({ do: "split", cluster: c.id, into: 2 }), disabled: !!c.parts || c.size < 2 }, "Split in two"),
@@ -421,7 +429,7 @@ function proposal(p) {
   const now = [...held].sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} in ${called(k)}`).join(", ");
   return make("article", { class: "cluster proposal", "data-id": p.id }, make("div", { class: "head" }, make("h3", { class: "editable" }, name)),
     make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
-    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" },
       make("button", { class: "push confirm", onclick: () => edit({ do: "new", cluster: p.id, name: name.value.trim() || p.name, files: p.files }) }, "Make it a cluster"),
       make("button", { class: "push decline", onclick: () => edit({ do: "decline", cluster: p.id }) }, "Not a cluster")));
