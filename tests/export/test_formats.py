@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
@@ -24,8 +25,10 @@ from tests.fakes import stand_in
 from tests.grouping import toy_results
 from vtcc.cli import app
 from vtcc.errors import VtccError
-from vtcc.export import formats
-from vtcc.grouping import assignments, outputs
+from vtcc.export import coco, formats
+from vtcc.export.dataset import Dataset
+from vtcc.export.dataset import Image as ExportedImage
+from vtcc.grouping import assignments, handover, outputs
 from vtcc.verbs import export
 
 ODD = ("0 50%.png", "1=é.png", "2-a::b[1].png", "0-.a.b.png", "sub/1-x.png", "sub/1-x.jpg")
@@ -244,6 +247,59 @@ def test_embedding_atlas_gets_map_thumbnails_and_neighbours(made, table, tmp_pat
             original = np.asarray(Image.open(made[0] / row["file"]), int)
             assert np.abs(thumbnail - original).mean() < 12
     assert {row["name"] for row in read if row["cluster"] is None} == {"unclustered"}
+
+
+def test_images_that_are_not_on_the_map_are_in_all_but_the_map(made, tmp_path):
+    """Of a large collection the embedding has a part."""
+    import pyarrow.parquet as pq
+
+    shutil.copytree(made[1], tmp_path / "results")
+    whole = outputs.Embedding.load(made[1])
+    order = np.arange(30, 9, -1)  # and in another order than the table, as after an addition
+    some = {f.name: getattr(whole, f.name) for f in fields(whole)} | {
+        "paths": [whole.paths[i] for i in order]
+    }
+    some = {n: v[order] if isinstance(v, np.ndarray) else v for n, v in some.items()}
+    outputs.Embedding(**some).save(tmp_path / "results")
+    here = (made[0], tmp_path / "results")
+    answer = hand_over(here, "embedding-atlas", tmp_path / "a.parquet")
+    assert (answer["images"], answer["left_out"]) == (21, 10)
+    read = {row["file"]: row for row in pq.read_table(tmp_path / "a.parquet").to_pylist()}
+    hand_over(made, "embedding-atlas", tmp_path / "whole.parquet")
+    all_of = {row["file"]: row for row in pq.read_table(tmp_path / "whole.parquet").to_pylist()}
+    for name, row in read.items():
+        assert (row["x"], row["y"], row["image"]) == (
+            all_of[name]["x"], all_of[name]["y"], all_of[name]["image"],
+        )  # fmt: skip
+        nearest = list(read)[row["neighbors"]["ids"][0]]
+        assert Path(nearest).name[0] == Path(name).name[0]  # its kind
+    assert hand_over(here, "imagefolder", tmp_path / "hf")["images"] == 31
+    rows = pq.read_table(tmp_path / "hf" / "metadata.parquet").to_pylist()
+    assert sum(row["x"] is None for row in rows) == 10
+
+
+def test_a_level_is_the_supercategory(tmp_path):
+    Image.new("L", (4, 3)).save(tmp_path / "a.png")
+    images = [
+        ExportedImage("a.png", tmp_path / "a.png", "a.png", k, "x", 1.0, {"level_1": 2})
+        for k in (2, 5)
+    ]
+    names = {2: "two", 5: "five", 7: "empty"}
+    given = Dataset(images, tmp_path, names, {}, "m", "", 0, 0, np.zeros((0, 1)), lambda rows: rows)
+    coco.write(given, tmp_path / "c.json")
+    read = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    assert read["categories"] == [
+        {"id": 2, "name": "two", "supercategory": "level_1 2"},
+        {"id": 5, "name": "five", "supercategory": "level_1 2"},
+        {"id": 7, "name": "empty", "supercategory": "cluster"},
+    ]
+
+
+def test_columns_are_told_apart_whatever_their_case():
+    taken = {"x", "name", "image"}
+    assert handover._free(["X", "x_", "", "Name", "shop", "Shop"], taken) == {
+        "X": "X__", "x_": "x_", "": "column", "Name": "Name_", "shop": "shop", "Shop": "Shop_",
+    }  # fmt: skip
 
 
 def test_neighbours_of_very_few_images():

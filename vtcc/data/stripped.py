@@ -24,7 +24,9 @@ _PLACE = re.compile(
 
 
 def stripped(file: Path) -> bytes | None:
-    """A file's bytes without EXIF and the like; None where that cannot be, and it says a place.
+    """A file's bytes without EXIF and the like; None where it cannot be taken out.
+
+    What is no JPEG, PNG or WebP is as it is, or None where it says a place.
 
     Raises:
         OSError: when it cannot be read.
@@ -38,7 +40,7 @@ def stripped(file: Path) -> bytes | None:
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
     except (struct.error, IndexError, ValueError):
-        pass  # damaged, so that nothing can be taken out
+        return None if _EXIF in data or _PLACE.search(data) else data  # damaged
     return None if _PLACE.search(data) else data
 
 
@@ -62,6 +64,8 @@ def _jpeg(data: bytes) -> bytes:
     if upright := _upright(data):
         kept.append(b"\xff\xe1" + struct.pack(">H", len(upright) + 2) + upright)
     while True:
+        while data[at : at + 2] == b"\xff\xff":  # padding
+            at += 1
         mark, kind, length = struct.unpack_from(">BBH", data, at)
         if mark != 0xFF or length < 2 or at + 2 + length > len(data):
             raise ValueError

@@ -1,7 +1,8 @@
 """Results read for `vtcc export --to`: table, map, columns and files of each readable image."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def read(before: reopen.Opened, root: Path | None, *, place: bool, files: bool =
     more, kinds = columns.read(before.directory)
     if not place:
         more = {name: of for name, of in more.items() if name not in exif.PLACE}
-    called = _free(more)
+    called = _free(more, {*ours, *RESERVED})
     taken: set[str] = set()
     images = []
     for row in rows:
@@ -104,13 +105,19 @@ def _names(names: Mapping[int, str]) -> dict[int, str]:
     return given
 
 
-def _free(more: Mapping[str, Any]) -> dict[str, str]:
-    """Column -> how it is called where the formats call something of their own so."""
+def _free(more: Iterable[str], taken: AbstractSet[str]) -> dict[str, str]:
+    """Column -> how it is called where something else is called so; DuckDB ignores case.
+
+    Args:
+        taken: names of our own and of the formats.
+    """
+    unlike = set(taken)
     called: dict[str, str] = {}
-    for name in more:
+    for name in sorted(more, key=lambda name: name.casefold() in taken):
         own = name or "column"
-        while own in RESERVED or own in called.values() or (own != name and own in more):
+        while own.casefold() in unlike:
             own += "_"
+        unlike.add(own.casefold())
         called[name] = own
     return called
 
