@@ -72,7 +72,7 @@ def run(
         after.summary["additions"] = [*after.summary.get("additions", []), made]
         with reopen.rewriting(before) as building:
             assigned = update.write(building, before, found, after, predictor)
-        for line in record.lines(after, made, before.target):
+        for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
     return summaries.headline(before.target) | {"addition": made}
