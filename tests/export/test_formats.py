@@ -143,7 +143,10 @@ def test_pycocotools_reads_coco(made, table, tmp_path, capsys):
     finally:
         (made[0] / "sub/1-x.jpg").write_bytes(kept)
     assert (answer["images"], answer["in_clusters"], answer["left_out"]) == (30, 27, 1)
-    assert "left out: 1 images whose path is not UTF-8" in capsys.readouterr().out
+    assert (
+        "left out, as coco cannot name a path that is not UTF-8: 1 image (first:"
+        in capsys.readouterr().out
+    )
     read = COCO(str(tmp_path / "c.json"))
     assert {c["id"]: c["name"] for c in read.loadCats(read.getCatIds())} == CALLED
     images = {image["file_name"]: image for image in read.loadImgs(read.getImgIds())}
@@ -340,17 +343,17 @@ def test_a_moved_folder_is_named_and_gone_images_are_told(made, tmp_path):
     toy_results.write(root, results)
     root.rename(tmp_path / "now")
     with pytest.raises(
-        VtccError, match=r"12 of 12 images are not in .*/in: '0-00.png', .*, \.\.\."
+        VtccError, match=r"/in: without 12 of its 12 images: '0-00.png', .*, \.\.\."
     ):
         export.hand_over(results, "fiftyone", tmp_path / "fo")
     export.hand_over(results, "fiftyone", tmp_path / "fo", root=tmp_path / "now")
     assert (tmp_path / "fo" / "data" / "2-03.png").resolve() == tmp_path / "now" / "2-03.png"
     (tmp_path / "now" / "1-01.png").unlink()
     with pytest.raises(
-        VtccError, match=r"1 of 12 images are not in .*/now: '1-01.png'; if the"
+        VtccError, match=r"/now: without 1 of its 12 images: '1-01.png'; if the"
     ) as e:
         export.hand_over(results, "coco", tmp_path / "c.json", root=tmp_path / "now")
-    assert "--root FOLDER; if they are gone, `vtcc add`" in str(e.value)
+    assert "--root FOLDER; what is gone, `vtcc add` takes" in str(e.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fo", "now", "results"]
     export.hand_over(results, "embedding-atlas", tmp_path / "a.parquet")  # which needs no files
 

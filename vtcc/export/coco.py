@@ -17,7 +17,7 @@ from vtcc.data import tiff
 from vtcc.data.decoding import in_threads
 from vtcc.errors import VtccError
 from vtcc.export.dataset import Dataset, Image, has_text_path
-from vtcc.progress import track
+from vtcc.progress import several, track
 from vtcc.version import __version__
 
 _MOST_PIXELS = 1 << 30  # nothing is decoded but TIFFs
@@ -57,7 +57,9 @@ def write(dataset: Dataset, out: Path) -> None:
         if image.values.get("level_1") is not None
     }
     content = {
-        "info": {"description": f"{len(named)} images in clusters, by vtcc {__version__}"},
+        "info": {
+            "description": f"{several(len(named), 'images')} in clusters, by vtcc {__version__}"
+        },
         "licenses": [],
         "categories": [
             {"id": k, "name": name, "supercategory": groups.get(k, "cluster")}

@@ -7,7 +7,7 @@ from pathlib import Path
 from vtcc.data.stripped import stripped
 from vtcc.errors import VtccError
 from vtcc.export.dataset import Image
-from vtcc.progress import track
+from vtcc.progress import several, track
 
 MODES = ("links", "copies")
 
@@ -38,7 +38,7 @@ def write(folder: Path, images: Sequence[Image], mode: str, *, place: bool) -> N
             telling.append(image.name)
     if telling:
         raise VtccError(
-            f"{len(telling)} of {len(images)} files say where they were taken, in a form that "
-            f"cannot be taken out (first: {telling[0]!r}); convert them to JPEG, or give --images "
-            "links, or --place to copy all files as they are"
+            f"{several(len(telling), 'files')} would say in a copy where or by what a picture was "
+            f"taken, which cannot be taken out (first: {telling[0]!r}); convert to JPEG, or give "
+            "--images links, or --place to copy all files as they are"
         )

@@ -16,6 +16,7 @@ from vtcc.grouping import assignments, columns, intake, outputs, reopen, result
 from vtcc.grouping.clusters import NO_CLUSTER
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import sprite_reader
+from vtcc.progress import several
 
 TABLE = "assignments.parquet"  # of the tables the one without rounding
 _SHOWN = 3  # files that are gone, by name
@@ -87,8 +88,8 @@ def _refuse_gone(home: Path, at: Mapping[str, Path]) -> None:
     if gone:
         some = ", ".join(map(repr, gone[:_SHOWN])) + (", ..." if len(gone) > _SHOWN else "")
         raise VtccError(
-            f"{len(gone)} of {len(at)} images are not in {home}: {some}; if the folder was moved, "
-            "say where it is: --root FOLDER; if they are gone, `vtcc add` takes them out"
+            f"{home}: without {len(gone)} of its {several(len(at), 'images')}: {some}; if the "
+            "folder was moved, say where it is: --root FOLDER; what is gone, `vtcc add` takes out"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vtcc.atomic import atomic_directory, sole_writer
 from vtcc.errors import VtccError
-from vtcc.progress import note
+from vtcc.progress import note, several
 from vtcc.verbs.import_checkpoint import check_out
 from vtcc.verbs.predict import directory_of
 
@@ -43,13 +43,14 @@ def hand_over(
     from vtcc.data import exif
     from vtcc.export import formats
     from vtcc.export.dataset import Image, has_text_path
+    from vtcc.grouping import summary
 
-    form = formats.named(to)  # before anything heavy
-    from vtcc.grouping import columns, handover, reopen, summary
-
+    form = formats.named(to)
     given = map(Path, summary.read(results).get("inputs", []))
     kept = [("the results", results), *(("the images' folder", p) for p in given if p.is_dir())]
     formats.check(to, out, images, kept, overwrite)
+    from vtcc.grouping import columns, handover, reopen  # heavy: what may be refused is by now
+
     with reopen.opened(results, changes=False) as before:
         dataset = handover.read(before, root, place=place, files=not form.on_the_map)
         formats.write(dataset, to, out, mode=images or "links", place=place)
@@ -60,16 +61,18 @@ def hand_over(
         unnamed = form.paths_are_text and not has_text_path(image)
         unplaced = form.on_the_map and image.row is None
         (left_out if unnamed or unplaced else named).append(image)
-    note(f"{out}: {len(named)} images, {len(dataset.clusters)} clusters, for {to}")
+    in_clusters = several(len(dataset.clusters), "clusters")
+    note(f"{out}: {several(len(named), 'images')}, {in_clusters}, for {to}")
     if left_out and form.on_the_map:
-        note(f"left out: {len(left_out)} images that are not on the map")
+        note(f"left out, as not on the map: {several(len(left_out), 'images')}")
     elif left_out:
         note(
-            f"left out: {len(left_out)} images whose path is not UTF-8, as {to} cannot name them "
-            f"(first: {left_out[0].name!r}); rename them, or take a format with its own images"
+            f"left out, as {to} cannot name a path that is not UTF-8: "
+            f"{several(len(left_out), 'images')} (first: {left_out[0].name!r}); rename, or take a "
+            "format with its own images"
         )
     if unsaid:
-        note(f"without the columns {', '.join(unsaid)}; --place takes them along")
+        note(f"left out, unless by --place: {', '.join(unsaid)}")
     note(f"open it: {form.opened(dataset, out.absolute())}")
     return {
         "out": str(out.absolute()),
