@@ -80,7 +80,8 @@ def _card(dataset: Dataset, columns: list[str]) -> str:
     shown = [(f"{k}: {model_card.plain(dataset.clusters[k])}", sizes[k]) for k in sizes]
     named = ", ".join(f"`{name}`" for name in columns)
     return (
-        f"---\n{front.to_yaml()}\n---\n\n# {several(N, 'images')} in {several(len(sizes), 'clusters')}\n\n"
+        f"---\n{front.to_yaml()}\n---\n\n"
+        f"# {several(N, 'images')} in {several(len(sizes), 'clusters')}\n\n"
         f"Grouped without labels by vtcc {__version__}. `label` is the cluster: a group by "
         "appearance, not a class that somebody checked, and empty where an image is in none.\n\n"
         f"{model_card.table(rows)}\nColumns: {named}.\n\n"
