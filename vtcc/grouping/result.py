@@ -225,6 +225,7 @@ def finish(
             tree=levels.to_list(clusters.tree),
             levels=levels.cuts(clusters.tree),
             unclustered=nowhere,
+            columns=columns.read(directory)[0],
         ),
     )
     return assigned

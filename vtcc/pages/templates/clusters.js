@@ -218,6 +218,8 @@ function merge(ids) {
 }
 
 // The grid: only what is in sight exists.
+let waiting;
+function soon() { clearTimeout(waiting); waiting = setTimeout(filter, 80); }
 let shown = [], size = 72, columns = 1, here = 0, pool = new Map();
 function fillClusters() {
   const options = of => of.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${c.name} (${c.size})`));
@@ -227,7 +229,42 @@ function fillClusters() {
   $("of").value = before; if (!$("of").value) $("of").value = "";
   $("move-to").replaceChildren(...options(clusters.filter(c => !c.parts)));
 }
+// Columns that came with the images. Each has controls, and a test of image i where they ask for something.
+const valueOf = (f, i) => f.kind === "number" ? f.at[i] : f.at[i] < 0 ? null : f.values[f.at[i]];
+const fields = D.fields.map(f => {
+  const input = (type, more) => make("input", { type, "data-field": f.name, "aria-label": f.name + more, oninput: soon });
+  if (f.kind === "few") {
+    const counts = new Map(), option = k => make("option", { value: k }, `${k < 0 ? "(none)" : f.values[k]} (${counts.get(k)})`);
+    for (const k of f.at) counts.set(k, (counts.get(k) || 0) + 1);
+    const select = make("select", { "data-field": f.name, onchange: soon }, make("option", { value: "" }, "all"), ...[...counts.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b).map(option));
+    return { ...f, controls: [select], test: () => select.value === "" ? null : i => f.at[i] === +select.value };
+  }
+  if (f.kind === "text") {
+    const search = input("search", "");
+    return { ...f, controls: [search], test: () => {
+      const text = search.value.toLocaleLowerCase();
+      if (!text) return null;
+      const hit = f.values.map(v => v.toLocaleLowerCase().includes(text));
+      return i => f.at[i] >= 0 && hit[f.at[i]];
+    } };
+  }
+  const day = f.kind === "day", low = input(day ? "date" : "number", " from"), high = input(day ? "date" : "number", " to");
+  if (!day) low.step = high.step = "any";
+  const known = day ? v => v.slice(0, 10) : v => v, asked = e => e.value === "" ? null : day ? e.value : +e.value;
+  return { ...f, controls: [low, "to", high], test: () => {
+    const a = asked(low), b = asked(high);
+    if (a === null && b === null) return null;
+    return i => { const v = valueOf(f, i); return v !== null && (a === null || known(v) >= a) && (b === null || known(v) <= b); };
+  } };
+});
+$("fields").hidden = !fields.length && !D.fieldsLeftOut.length;
+$("field-controls").append(...fields.map(f => make("label", {}, f.name + " ", ...f.controls.flatMap(c => [c, " "]))));
+$("fields-left-out").hidden = !D.fieldsLeftOut.length;
+$("fields-left-out").textContent = "Too large for this page, in assignments.csv: " + D.fieldsLeftOut.join(", ");
+$("fields-clear").addEventListener("click", () => { for (const f of fields) for (const c of f.controls) if (c.tagName) c.value = ""; filter(); });
 function filter() {
+  const tests = fields.map(f => f.test()).filter(t => t);
+  $("fields-used").textContent = tests.length ? `(${tests.length} in use)` : ""; $("fields-clear").disabled = !tests.length;
   const text = $("search").value.toLocaleLowerCase(), of = $("of").value, which = $("which").value;
   shown = [];
   for (let i = 0; i < N; i++) {
@@ -236,6 +273,7 @@ function filter() {
     if (which === "unsure" && D.confidence[i] >= 500) continue;
     if (which === "chosen" && !chosen.has(i)) continue;
     if (text && !D.files[i].toLocaleLowerCase().includes(text)) continue;
+    if (tests.some(t => !t(i))) continue;
     shown.push(i);
   }
   const by = $("sort").value, c = D.confidence, d = D.distance;
@@ -303,7 +341,7 @@ $("split-off").addEventListener("click", () => {
 });
 $("unchoose").addEventListener("click", () => { chosen.clear(); withChosen(); filter(); });
 for (const id of ["of", "which", "sort"]) $(id).addEventListener("change", filter);
-let waiting; $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 80); });
+$("search").addEventListener("input", soon);
 $("tile-size").addEventListener("input", lay);
 addEventListener("resize", () => { lay(); draw(); });
 
@@ -327,7 +365,8 @@ function zoom() {
   if (D.second[i] !== k && names.has(D.second[i])) facts.push(`then ${names.get(D.second[i])}`);
   if (D.distance[i] !== null) facts.push(`${number(D.distance[i] / 1000, 3)} from the centre`);
   if (D.outlier[i]) facts.push("unlike the rest of its cluster");
-  file.textContent = D.files[i]; about.textContent = facts.join(" · ");
+  const said = fields.filter(f => valueOf(f, i) !== null).map(f => `${f.name}: ${valueOf(f, i)}`);
+  file.textContent = D.files[i]; about.textContent = [facts.join(" · "), ...said].join("\n");
   $("prev").disabled = at <= 0; $("next").disabled = at >= around.length - 1;
 }
 const turn = by => { const to = at + by; if (to >= 0 && to < around.length) { at = to; zoom(); } };
