@@ -25,8 +25,8 @@ from scipy.cluster import hierarchy as hierarchy
 from vtcc import cli as cli
 from vtcc import config, paths
 from vtcc.__main__ import main as vtcc_main
-from vtcc.atomic import leftovers
 from vtcc.analysis import selection as selection
+from vtcc.atomic import leftovers
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
 from vtcc.engine import loop as loop  # so that no fork imports what the stage imports itself

@@ -96,7 +96,7 @@ def _template(with_presets: bool) -> Path:
     (directory / ".dvc").mkdir()
     (directory / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
     (directory / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    git(directory, "init", "-q")
+    git(directory, "init", "-q", "--template=")  # no hooks to copy
     git(directory, "add", "-A")
     git(directory, "commit", "-qm", "toy")
     if with_presets:
