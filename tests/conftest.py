@@ -22,12 +22,13 @@ EXPECTATIONS = (
 # Begun last, one of them would go on alone when the other workers have nothing left to do.
 LONGEST = (
     "test_pipeline.py",
-    "flows/test_train_flow.py",
-    "grouping/test_run.py",
-    "grouping/test_run_encoder.py",
-    "runner/test_dvc.py",
-    "kill/test_kill.py",
+    "grouping/test_run.py",  # with all of its room
     "tracking/test_registry.py",
+    "flows/test_train_flow.py",
+    "kill/test_kill.py",
+    "data/test_expectations.py",
+    "runner/test_dvc.py",
+    "stages/test_train.py",
 )
 
 
