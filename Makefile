@@ -12,8 +12,9 @@ MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 MINUTES ?= 5
+SEED ?= 0
 
-.PHONY: help setup repro test test-slow docs docs-test fuzz chaos lint format ui api serve runs seeds study results performance clean
+.PHONY: help setup repro test test-slow docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -48,6 +49,9 @@ docs: setup  ## the documentation as a site in build/site; warnings are errors
 docs-test: setup  ## runs the commands and the code that the pages show: twenty minutes
 	@pytest -m slow -s tests/test_blocks.py
 
+soak: setup  ## vtcc api under good and hostile requests for so long: make soak MINUTES=30
+	@OMP_NUM_THREADS=1 python -m benchmarks.soak --minutes $(MINUTES)
+
 fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30
 	@python -m benchmarks.fuzz --minutes $(MINUTES)
 
@@ -59,8 +63,8 @@ lint: setup  ## style, types, rules between rooms, dead code, dependencies
 	@vulture
 	@deptry .
 
-chaos: setup  ## kill -9, full disks and two at once in verbs that write: make chaos MINUTES=30
-	@OMP_NUM_THREADS=1 python -m tests.kill.chaos $(MINUTES)
+chaos: setup  ## kill -9, full disks and two at once in verbs that write: make chaos MINUTES=30 [VERBS=add]
+	@OMP_NUM_THREADS=1 python -m tests.kill.chaos $(MINUTES) $(SEED) $(VERBS)
 
 format: setup  ## rewrite files in the project's style
 	@ruff check --fix . && ruff format .
