@@ -42,8 +42,12 @@ def build(top: Path, dist: Path, version: str) -> Path:
     if strangers := {name.partition("/")[0] for name in names} - {"vtcc", info}:
         raise VtccError(f"{wheel.name}: holds {sorted(strangers)[0]}, which is not the package")
     with tarfile.open(sdist) as packed:
-        if f"vtcc-{version}/LICENSE" not in packed.getnames():
-            raise VtccError(f"{sdist.name}: lacks LICENSE")
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    if "LICENSE" not in names:
+        raise VtccError(f"{sdist.name}: lacks LICENSE")
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    if strangers := folders - {"vtcc", "vtcc.egg-info"}:
+        raise VtccError(f"{sdist.name}: holds {sorted(strangers)[0]}/, which belongs to a clone")
     called("twine", "check", "--strict", wheel, sdist)
     return wheel
 
