@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 
 import pytest
 import yaml
@@ -238,6 +240,44 @@ def test_an_installation_that_is_not_the_wheels_is_refused(tried, monkeypatch):
     environment.prove_core(tried, __version__)
     with pytest.raises(VtccError, match=r"says 'vtcc .*'; expected vtcc 9\.9\.9"):
         environment.prove_core(tried, "9.9.9")
+
+
+def packed(dist, wheel, sdist):
+    """Archives with files of some names, built instead of the real ones."""
+    with zipfile.ZipFile(dist / "vtcc-1.0.0-py3-none-any.whl", "w") as archive:
+        for name in wheel:
+            archive.writestr(name, "")
+    with tarfile.open(dist / "vtcc-1.0.0.tar.gz", "w:gz") as archive:
+        for name in sdist:
+            archive.addfile(tarfile.TarInfo(f"vtcc-1.0.0/{name}"))
+
+
+@pytest.mark.parametrize(
+    ("more", "less", "sdist", "said"),
+    [
+        ((), "", ("LICENSE", "vtcc/a.py", "vtcc.egg-info/PKG-INFO"), ""),
+        ((), "vtcc/py.typed", (), "vtcc-1.0.0-py3-none-any.whl: lacks vtcc/py.typed"),
+        (("flows/a.py",), "", (),
+         "vtcc-1.0.0-py3-none-any.whl: holds flows, which is not the package"),
+        ((), "", ("vtcc/a.py",), "vtcc-1.0.0.tar.gz: lacks LICENSE"),
+        ((), "", ("LICENSE", "tests/test_a.py"),
+         "vtcc-1.0.0.tar.gz: holds tests/, which belongs to a clone"),
+    ],
+)  # fmt: skip
+def test_archives_hold_the_package_and_nothing_else(more, less, sdist, said, tmp_path, monkeypatch):
+    names = [*archives.IN_WHEEL, "vtcc-1.0.0.dist-info/METADATA", *more]
+    packed(tmp_path, [name for name in names if name != less], sdist)
+    run = stand_in(monkeypatch, archives, "called", lambda *command: "")
+    if said:
+        with pytest.raises(VtccError) as refused:
+            archives.build(TOP, tmp_path, "1.0.0")
+        assert str(refused.value) == said
+    else:
+        wheel = archives.build(TOP, tmp_path, "1.0.0")
+        assert wheel == tmp_path / "vtcc-1.0.0-py3-none-any.whl"
+        assert run.call_args.args[:3] == ("twine", "check", "--strict")
+    with pytest.raises(VtccError, match=r"vtcc-2\.0\.0-py3-none-any\.whl: was not built"):
+        archives.build(TOP, tmp_path, "2.0.0")
 
 
 def test_a_program_that_fails_is_named_with_its_last_words(tmp_path):
