@@ -24,6 +24,7 @@ for i in range(48):
     Image.fromarray((digits.images[i] * 15).astype("uint8")).save(f"digits/{i:02d}.png")
 """
 DIGITS = 48
+_IMPORTED = re.compile(r"(?m)^import time: +\d+ \| +\d+ \| +(\w+)")
 # What the caller's shell says of Python must not reach what is tried.
 _FROM_CALLER = ("LANG", "LC_ALL", "OMP_NUM_THREADS", "TMPDIR", "SSL_CERT_FILE")
 
@@ -72,15 +73,18 @@ class Environment:
             capture_output=True,
             text=True,
         )
-        timed = re.compile(r"(?m)^import time:[ \d|]+?\| +(\w+)[^\n]*\n?")
         if ended.returncode != status:
-            said = timed.sub("", ended.stdout + ended.stderr).strip().splitlines()[-20:]
+            said = [
+                line
+                for line in (ended.stdout + ended.stderr).strip().splitlines()
+                if not line.startswith("import time:")
+            ][-20:]
             typed = " ".join([program, *arguments])
             raise VtccError(
                 f"`{typed:.200}` ended with status {ended.returncode} where the wheel is "
                 "installed\n" + "\n".join(said)
             )
-        return ended.stdout, set(timed.findall(ended.stderr))
+        return ended.stdout, set(_IMPORTED.findall(ended.stderr))
 
     def bill(self, file: Path) -> dict[str, Any]:
         """Writes what is installed as CycloneDX JSON, checked against its schema; the content."""
