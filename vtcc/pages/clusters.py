@@ -72,6 +72,8 @@ class ClustersPage:
         tree: joins of clusters, the closest first: an id of either group, and the height.
         levels: how many groups each level of it has.
         unclustered: `images, share, limit` of what belongs nowhere; None where all are in clusters.
+        collection: `images` and `sizes` (id as text -> images) of a collection that the N images
+            are a sample of; None where they are all.
     """
 
     title: str
@@ -98,6 +100,7 @@ class ClustersPage:
     tree: Sequence[tuple[int, int, float]] = ()
     levels: Sequence[int] = ()
     unclustered: Json | None = None
+    collection: Json | None = None
 
 
 def write(out: Path, page: ClustersPage) -> None:
@@ -144,6 +147,7 @@ def page_data(page: ClustersPage) -> dict[str, object]:
         "tree": _plain(page.tree),
         "levels": list(page.levels),
         "unclustered": _plain(page.unclustered),
+        "collection": _plain(page.collection),
     }
 
 

@@ -60,7 +60,8 @@ def updated(
         VtccError: when the results are damaged, or no image would be left.
     """
     old, side = before.embedding, int(before.summary["thumb"])
-    table = {row.file: row for row in assignments.read(before.directory / TABLE)}
+    rows = assignments.read(before.directory / TABLE, wanted=set(old.paths))
+    table = {row.file: row for row in rows}
     if missing := [path for path in old.paths if path not in table]:
         raise VtccError(
             f"{before.directory / TABLE}: without {missing[0]!r}, which the embedding has; run "
@@ -107,7 +108,7 @@ def write(
     """Writes the results, with EXIF of what was read where they have it of other images.
 
     Args:
-        building: of `reopen.rewriting`. before: the results. found: what became of their files.
+        building: of `reopen.rewriting`. before: the results. found: what became of all their files.
         predictor: their model.
     """
     asked = [name for name in (*exif.TAKEN, *exif.PLACE) if name in before.summary.get("exif", [])]
