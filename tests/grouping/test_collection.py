@@ -8,10 +8,13 @@ from collections import Counter
 from pathlib import Path
 from unittest.mock import create_autospec
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.grouping.test_run import SMALL, pictures
+from vtcc.data import duplicates
+from vtcc.data import images as decoder
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, estimate, intake, result, sample, stream
 from vtcc.grouping import run as cluster
@@ -31,16 +34,16 @@ def draw(root: Path, count: int, start: int = 0) -> None:
             Image.fromarray(picture).save(root / f"{i:03d}.png")
 
 
-def asked(photos: Path, out: Path, **others) -> Options:
+def asked(photos: Path, out: Path, limit: int = SAMPLE, folders: str = "") -> Options:
     return Options(
         photos,
         out,
         clusters=3,
         minutes=1.0,
         encoder="none",
-        sample=SAMPLE,
+        sample=limit,
+        folders=folders,
         overrides=FAST,
-        **others,
     )
 
 
@@ -57,6 +60,8 @@ def small_shards():
 def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("collection") / "photos"
     draw(root, N)
+    for number in range(150, 156):
+        shutil.copy(root / f"{number - 100:03d}.png", root / f"{number:03d}.png")
     for number in (7, 77, 177):
         (root / f"{number:03d}.png").write_bytes(b"no image")
     return root
@@ -132,6 +137,24 @@ def test_folders_by_cluster_hold_all(results):
     assert linked == {f: row.name for f, row in rows.items() if row.cluster is not None}
 
 
+def test_look_alikes_are_found_among_all_images(photos, results):
+    names = [*Counter(shown(results)), *(f for shard in Rest.of(results) for f in shard.files)]
+    drawn = {n: decoder.load(photos / n, size=16, channels=1) for n in names if readable(n)}
+    sketches = np.stack([duplicates.sketch(pixels) for pixels in drawn.values()])
+    first = duplicates.groups(duplicates.nearest_earlier(sketches, 2))
+    expected = {n: list(drawn)[first[i]] for i, n in enumerate(drawn) if first[i] != i}
+    with (results / "duplicates.csv").open(newline="") as file:
+        written = {row["file"]: row["looks_like"] for row in csv.DictReader(file)}
+    assert written == expected
+    assert len(written) >= 6
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["collection"]["alike"] == len(written)
+
+
+def readable(name: str) -> bool:
+    return name not in ("007.png", "077.png", "177.png")
+
+
 def test_the_draw_is_seeded_and_uniform(photos):
     listed = intake.listed(photos)
     chosen, others = sample.drawn(listed, SAMPLE, 0)
@@ -205,7 +228,7 @@ def test_up_to_the_limit_nothing_changes(photos, tmp_path):
     for file in sorted(photos.iterdir())[:60]:
         (few / file.name).symlink_to(file)
     first = cluster.run(asked(few, tmp_path / "limited"))
-    second = cluster.run(asked(few, tmp_path / "whole", sample=0))
+    second = cluster.run(asked(few, tmp_path / "whole", limit=0))
     assert (first / "assignments.csv").read_bytes() == (second / "assignments.csv").read_bytes()
     assert not (first / "rest").exists()
     assert "collection" not in json.loads((first / "summary.json").read_text())

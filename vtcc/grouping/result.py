@@ -18,7 +18,7 @@ from vtcc.analysis.scores import SCORES
 from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, model_card, record
-from vtcc.grouping import attention, columns, describe, levels, outputs
+from vtcc.grouping import attention, columns, describe, levels, lookalikes, outputs
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.intake import Listed
@@ -112,7 +112,8 @@ def write(
         ours.directory.mkdir()
         for place in rest.places:
             _linked(place, ours.directory / place.name)
-        summary["collection"] = {"sample": options.sample}
+        alike = lookalikes.write(directory, cache.paths, prepared.sketches)
+        summary["collection"] = {"sample": options.sample, "alike": alike}
     files = dict(zip(every.names, every.files, strict=True)) if options.exif else {}
     columns.write(directory, every.columns | exif.columns(files, options.exif))
     predictor = model.predictor()
@@ -271,6 +272,7 @@ def finish(
             if counts is None
             else {
                 "images": images,
+                "alike": summary["collection"]["alike"],
                 "sizes": {str(k): sizes[k] for k in (*clusters.names, EXCLUDED, UNCLUSTERED)},
             },
         ),
@@ -334,7 +336,9 @@ def _write_cards(
             ("of these added after the clusters were made", int((~embedding.known).sum()) or None),
             (
                 "look like another one",
-                int((embedding.first != np.arange(len(embedding.first))).sum()),
+                collection.get(
+                    "alike", int((embedding.first != np.arange(len(embedding.first))).sum())
+                ),
             ),
             ("in no cluster, as people decided", sizes.get(EXCLUDED, 0)),
             ("in no cluster, as near to another", sizes.get(UNCLUSTERED, 0) or None),

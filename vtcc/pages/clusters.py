@@ -72,8 +72,8 @@ class ClustersPage:
         tree: joins of clusters, the closest first: an id of either group, and the height.
         levels: how many groups each level of it has.
         unclustered: `images, share, limit` of what belongs nowhere; None where all are in clusters.
-        collection: `images` and `sizes` (id as text -> images) of a collection that the N images
-            are a sample of; None where they are all.
+        collection: `images`, `sizes` (id as text -> images) and `alike` (how many look like an
+            earlier one) of a collection that the N images are a sample of; None where they are all.
     """
 
     title: str
