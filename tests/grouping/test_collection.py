@@ -222,7 +222,7 @@ def test_shards_of_another_model_are_not_used(tmp_path, capsys):
     assert "of another model" in capsys.readouterr().out
 
 
-def test_up_to_the_limit_nothing_changes(photos, tmp_path):
+def test_up_to_the_limit_nothing_changes(photos, small_shards, tmp_path):
     few = tmp_path / "few"
     few.mkdir()
     for file in sorted(photos.iterdir())[:60]:
