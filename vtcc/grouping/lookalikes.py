@@ -31,7 +31,9 @@ def write(directory: Path, names: Sequence[str], sketches: np.ndarray) -> int:
         every += shard.readable
         drawn.append(shard.sketches)
     note(f"looking for images that look alike among {len(every)}")
-    first = duplicates.groups(duplicates.nearest_earlier(np.concatenate(drawn), BITS))
+    together = np.concatenate(drawn)
+    drawn.clear()
+    first = duplicates.groups(duplicates.nearest_earlier(together, BITS))
     later = np.flatnonzero(first != np.arange(len(first)))
     with (
         atomic_file(directory / FILE) as building,

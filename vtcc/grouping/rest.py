@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from vtcc.grouping.clusters import Applied, Clusters
 
 DIRECTORY = "rest"  # in the results
 SHARD = 4096  # files: some megabytes on the disk, and what a kill loses at most
+_TEXTS = ("files", "stamps", "errors")
 _ARRAYS = ("h", "p", "base", "sketches")
 _APPLIED = tuple(f.name for f in fields(Applied) if f.name not in ("names", "shares", "groups"))
 
@@ -118,14 +120,9 @@ class Shard:
     def write(self, file: Path) -> None:
         """Writes it in one step."""
         with atomic_file(file) as building, building.open("wb") as out:
-            np.savez(
-                out,
-                files=_bytes(self.files),
-                stamps=_bytes(self.stamps),
-                errors=_bytes(self.errors),
-                **{name: getattr(self, name) for name in _ARRAYS},
-                **self.applied,
-            )
+            arrays: dict[str, Any] = {name: _bytes(getattr(self, name)) for name in _TEXTS}
+            arrays |= {name: getattr(self, name) for name in _ARRAYS}
+            np.savez(out, **arrays | self.applied)
 
     @classmethod
     def read(cls, file: Path) -> "Shard":
@@ -136,20 +133,15 @@ class Shard:
         """
         try:
             with np.load(file, allow_pickle=False) as saved:
-                texts = [
-                    [bytes(text).decode() for text in saved[name]]
-                    for name in ("files", "stamps", "errors")
-                ]
-                shard = cls(
-                    *texts,
-                    **{name: saved[name] for name in _ARRAYS},
-                    applied={name: saved[name] for name in _APPLIED},
-                )
+                texts = {name: [bytes(text).decode() for text in saved[name]] for name in _TEXTS}
+                arrays: dict[str, Any] = {name: saved[name] for name in _ARRAYS}
+                applied = {name: saved[name] for name in _APPLIED}
+                shard = cls(**texts, **arrays, applied=applied)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise VtccError(f"{file}: damaged ({error}); run `vtcc cluster` again") from None
         lengths = {len(values) for values in shard.applied.values()}
         lengths |= {len(getattr(shard, name)) for name in _ARRAYS}
-        if lengths != {len(shard.readable)} or not len(texts[0]) == len(texts[1]) == len(texts[2]):
+        if len({len(of) for of in texts.values()}) > 1 or lengths != {len(shard.readable)}:
             raise VtccError(f"{file}: damaged (arrays of other lengths); run `vtcc cluster` again")
         return shard
 

@@ -110,8 +110,8 @@ def write(
     if rest is not None:
         ours = Rest.of(directory)
         ours.directory.mkdir()
-        for place in rest.places:
-            _linked(place, ours.directory / place.name)
+        for shard in rest.places:
+            _linked(shard, ours.directory / shard.name)
         alike = lookalikes.write(directory, cache.paths, prepared.sketches)
         summary["collection"] = {"sample": options.sample, "alike": alike}
     files = dict(zip(every.names, every.files, strict=True)) if options.exif else {}
