@@ -1,10 +1,11 @@
 """A large collection: `vtcc cluster` on made images in tar shards, beside `vtcc predict` on them.
 
-    python -m benchmarks.collection /data/photos --images 60000
+    python -m benchmarks.collection /data/photos --images 60000 --minutes 90
 
 The images are crops of those in the folder, in other colours, as JPEGs of 64 pixels. Prints what
 was measured as JSON: seconds, images/s, peak memory, sizes of page and tables, and whether each
 image has one row. `--keep DIR` leaves shards and results there; shards that are there are used.
+Other options are those of `vtcc cluster`.
 """
 
 import argparse
@@ -137,12 +138,11 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="a folder of images")
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--keep", type=Path, help="a folder for shards and results")
-    parser.add_argument("others", nargs="*", help="after --: options of vtcc cluster")
-    options = parser.parse_args()
+    options, others = parser.parse_known_args()  # the others are of vtcc cluster
     with tempfile.TemporaryDirectory(prefix="vtcc-bench-") as directory:
         room = options.keep or Path(directory)
         make(options.source, room / "shards", options.images)
-        print(json.dumps(measure(room, options.images, options.others), indent=2))
+        print(json.dumps(measure(room, options.images, others), indent=2))
 
 
 if __name__ == "__main__":

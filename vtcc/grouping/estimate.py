@@ -25,6 +25,7 @@ LISTED_BYTES = 900  # of a file in the listing: name, size and time, on the way 
 SKETCH_BYTES = 3 * 8 * 9 * 4  # of an image while look-alikes are searched
 TILE_BYTES = 3000  # of a picture of the page
 ROW_BYTES = 260  # of an image in tables and page
+ROW_SECONDS = 3e-4  # of an image in the tables, and of the search for its look-alikes
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def foreseen(images: int, sample: int, rates: Rates, params: dict[str, Any]) -> 
         sample=n,
         embedding=n / rates.whole + n * views / rates.embedded,
         assigning=others / rates.whole,
-        after=AFTER_TRAINING + AFTER_PER_IMAGE * min(n, AFTER_IMAGES),
+        after=AFTER_TRAINING + AFTER_PER_IMAGE * min(n, AFTER_IMAGES) + ROW_SECONDS * others,
         least_trainings=2 * LEAST_TRAINING,
         # Features once as float32 for the map of the views, and once more for its unit rows.
         memory=BASE_BYTES + images * (LISTED_BYTES + SKETCH_BYTES) + 5 * features + 3 * pixels,
