@@ -647,4 +647,12 @@ def test_the_verdict_of_drift():
     assert again.level == "cluster again"
     assert "60% of the new images are novel (before 5%)" in again.verdict
     assert fine.text()[-1] == fine.verdict
-    assert fine.text()[0].split() == ["cluster", "images", "share", "confidence", "novel"]
+    assert fine.text()[0].split() == [
+        "cluster",
+        "images",
+        "share",
+        "confidence",
+        "novel",
+        "or",
+        "proposed",
+    ]

@@ -124,11 +124,30 @@ def test_unreadable_files_are_listed_counted_and_told(photos, model, place, caps
 def test_nothing_readable_is_an_error_and_leaves_what_was_there(model, place):
     (place / "bad.png").write_text("no image", encoding="utf-8")
     out = place / "out.csv"
-    out.write_text("before", encoding="utf-8")
+    before = "file,cluster,confidence\na.png,0,0.9\n"
+    out.write_text(before, encoding="utf-8")
     with pytest.raises(VtccError, match=r"not one readable image in 1 files.*text, not an image"):
         predict.run([place / "bad.png"], str(model), out=out)
-    assert out.read_text(encoding="utf-8") == "before"
+    assert out.read_text(encoding="utf-8") == before
     assert sorted(f.name for f in place.iterdir()) == ["bad.png", "out.csv"]
+
+
+@pytest.mark.parametrize("suffix", assignments.SUFFIXES)
+def test_a_table_is_replaced_and_no_other_file(photos, model, place, suffix):
+    out = place / f"out{suffix}"
+    predict.run([photos / "0.png"], str(model), out=out)
+    assert predict.run([photos], str(model), out=out)["images"] == 12
+    others = {
+        ".csv": b"name,label\na.png,3\n",
+        ".json": b'[{"name": "a"}]',
+        ".parquet": b"PAR1 is not all of it",
+    }
+    out.write_bytes(others[suffix])
+    with pytest.raises(VtccError, match="is there, and no table of clusters that may be replaced"):
+        predict.run([photos], str(model), out=out)
+    assert out.read_bytes() == others[suffix]
+    out.write_bytes(b"")
+    assert predict.run([photos], str(model), out=out)["images"] == 12
 
 
 def test_interruption_leaves_nothing_half_written(photos, model, place, monkeypatch):

@@ -126,6 +126,7 @@ def refine(
     quiet: Quiet = False,
 ) -> None:
     """Apply the edits made in the page to tables, page and model."""
+    _there([str(results), str(edits)])
     from vtcc.process import stopping
     from vtcc.verbs import refine as verb
 
@@ -153,6 +154,7 @@ def add(
     quiet: Quiet = False,
 ) -> None:
     """Bring results up to date with new, changed and gone images; propose new clusters."""
+    _there([str(results), *more])
     from vtcc.process import stopping
     from vtcc.verbs import add as verb
 
@@ -187,6 +189,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Sort images into the clusters of a trained model."""
+    _there(inputs)
     if not ray and (workers or shard or ray_address):
         raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
     with answering(as_json, quiet) as answer:

@@ -129,7 +129,8 @@ def check(out: Path) -> None:
     """Refuses, before any work, a place where `writing` would fail.
 
     Raises:
-        VtccError: on an unknown suffix, a directory, or a folder that is missing or closed.
+        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, or a file
+            that is no such table.
     """
     if out.is_dir():
         raise VtccError(f"--out: {out} is a directory; name a file such as {out / 'clusters.csv'}")
@@ -141,6 +142,32 @@ def check(out: Path) -> None:
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):
         raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
+    if out.is_file() and not _is_table(out):
+        raise VtccError(
+            f"--out: {out} is there, and no table of clusters that may be replaced; name another "
+            "file, or delete it first"
+        )
+
+
+def _is_table(file: Path) -> bool:
+    """Whether a file is a table of `writing`, or empty."""
+    with file.open("rb") as opened:
+        head = opened.read(4096)
+    if not head:
+        return True
+    if file.suffix.lower() == ".csv":
+        columns = head.decode("utf-8-sig", "replace").splitlines()[0].split(",")
+    elif file.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            columns = parquet.read_schema(file).names
+        except (pa.ArrowException, OSError):
+            return False
+    else:
+        columns = [name for name in ("file", "cluster") if f'"{name}":'.encode() in head]
+    return {"file", "cluster"} <= set(columns)
 
 
 def alone(out: Path) -> contextlib.AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping.options import LEAST_IMAGES
-from vtcc.progress import note, track
+from vtcc.progress import note, several, track
 
 _SKETCHES = "sketches.npy"
 
@@ -96,7 +96,7 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
     if len(parts) == 1 and parts[0].is_plain_folder:
         root = parts[0].top.resolve()
         files: Sequence[Path]
-        found = folder.find(root, least=min(least, 2))
+        found = folder.find(root, least=least)
         for line in found.notes:
             note(line)
         names, files = list(found.paths), _Files(len(found.paths), found.read)
@@ -109,7 +109,7 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
     if len(files) < least:
         where = ", ".join(map(inputs.kept, given))[:200]
         raise VtccError(
-            f"{where}: {len(files)} images, and grouping needs at least "
+            f"{where}: {several(len(files), 'images')}, and grouping needs at least "
             f"{least}; check what is there"
         )
     stamps = [folder.stamp(file) for file in files]
@@ -148,7 +148,7 @@ def _together(
     shown = folder.readable_names(list(files))
     if left_out:
         note(f"left out {in_words(left_out)}")
-    note(f"{root}: {len(files)} images of {len(parts)} inputs")
+    note(f"{root}: {several(len(files), 'images')} of {several(len(parts), 'inputs')}")
     return root, dict(zip(shown, files.values(), strict=True)), columns
 
 

@@ -79,7 +79,7 @@ def run(
             made = record.of(after, found, followed, began=began)
             after.summary["additions"] = [*after.summary.get("additions", []), made]
             assigned = update.write(building, before, found, after, predictor)
-        for line in record.lines(after, made, before.target):
+        for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
     return summaries.headline(before.target) | {"addition": made}

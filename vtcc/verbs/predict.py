@@ -127,7 +127,10 @@ def told(
     """
     nowhere = f", {unclustered} ({unclustered / images:.1%}) belong nowhere" if unclustered else ""
     unread = f", {unreadable} unreadable" if unreadable else ""
-    progress.note(f"{images} images, {len(clusters)}{of} clusters{nowhere}{unread}: {out}")
+    in_clusters = (
+        f"{len(clusters)}{of} clusters" if of else progress.several(len(clusters), "clusters")
+    )
+    progress.note(f"{progress.several(images, 'images')}, {in_clusters}{nowhere}{unread}: {out}")
     return {
         "out": str(out.absolute()),
         "images": images,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vtcc.progress import note
+from vtcc.progress import note, several
 
 
 def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
@@ -66,6 +66,9 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
                 clusters=state.clusters,
                 predictor=predict.load(before.model, "cpu"),
             )
-        note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {out or results}")
+        note(
+            f"{several(len(wanted), 'edits')} applied: "
+            f"{several(len(state.clusters.names), 'clusters')}, {out or results}"
+        )
         reopen.folders(before, assigned, summary)
     return summaries.headline(before.target)
