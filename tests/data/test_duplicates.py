@@ -54,7 +54,7 @@ def test_pictures_of_little_say_nothing():
 def test_against_all_pairs_one_by_one(monkeypatch):
     from vtcc.data import duplicates
 
-    monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 8 * 300 * 7)  # many blocks
+    monkeypatch.setattr(duplicates, "_PAIRS", 7)  # many parts
     rng = np.random.default_rng(0)
     some = rng.normal(0, 40, (40, 8, 9))
     many = some[rng.integers(0, 40, 300)] + rng.normal(0, 2, (300, 8, 9))

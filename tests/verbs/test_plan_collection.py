@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from tests import toy_encoder
 from tests.grouping.test_collection import draw
 from tests.grouping.test_run_encoder import FEW
+from vtcc import config
 from vtcc.cli import app
+from vtcc.config import compose
 from vtcc.data import peek
 from vtcc.errors import VtccError
 from vtcc.grouping import estimate
@@ -116,15 +118,12 @@ def test_the_plan_is_of_the_encoder_that_would_be_taken(photos, tmp_path, monkey
     assert plan["encoder"] == "tiny-vit"
     assert plan["seconds"]["embedding"] > 20 / plan["images_per_second"]
     shutil.rmtree(tmp_path / "weights")
+    (tmp_path / "weights").mkdir()
     with pytest.raises(VtccError, match="--encoder tiny-vit: its weights are not on this machine"):
         plan_collection.run(options)
 
 
 def test_what_a_million_takes():
-    params = {"frozen": True}
-    from vtcc import config
-    from vtcc.config import compose
-
     params = config.override(compose.compose("folder", encoder="lite2"), FEW)
     rates = estimate.Rates(whole=25.0, embedded=30.0, width=1280)
     million = estimate.foreseen(1_000_000, 10_000, rates, params)
