@@ -42,6 +42,9 @@ def cluster(
         Path | None,
         typer.Option(help="Of the results; else INPUT-clusters beside it, or a file's folder."),
     ] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Images clusters are made of; the rest is assigned. 0: all.")
+    ] = 10_000,
     seed: Seed = 0,
     folders: Annotated[
         str, typer.Option(help="links or copies: a folder of images for each cluster.")
@@ -99,6 +102,7 @@ def cluster(
         weights=weights,
         finetune=finetune,
         accept_licence=tuple(accept_licence or ()),
+        sample=sample,
         seed=seed,
         folders=folders,
         overwrite=overwrite,

@@ -143,6 +143,17 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
     return [entry for entry in found if isinstance(entry, Part)]
 
 
+def shards_of(path: Path) -> list[Path]:
+    """The archives and Parquet files with images that a path is, or a folder holds; else none.
+
+    Raises:
+        VtccError: when a list or table cannot be read.
+    """
+    if path.is_dir():
+        return [path / name for name in _shards_in(path)]
+    return [] if isinstance(_of_file(os.fspath(path), path), Part) else [path]
+
+
 def _inside(place: Path, path: Path) -> Path:
     return place / path.relative_to(path.anchor)
 

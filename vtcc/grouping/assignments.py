@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping.clusters import NO_CLUSTER, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.levels import cuts
 
+_READ = 4096  # rows at a time
 SUFFIXES = (".csv", ".parquet", ".json")
 
 
@@ -299,14 +300,18 @@ def _cell(column: str, value: object) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def read(file: Path) -> list[Row]:
+def read(file: Path, wanted: Container[str] | None = None) -> list[Row]:
     """The rows of a table that `writing` wrote, with the columns it has.
+
+    Args:
+        wanted: names of files; None: all. Of a large Parquet file a part is held at a time.
 
     Raises:
         VtccError: when it is no such table.
     """
     try:
-        return [row_of(record) for record in _READERS[file.suffix.lower()](file)]
+        records = _READERS[file.suffix.lower()](file)
+        return [row_of(r) for r in records if wanted is None or r["file"] in wanted]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error
 
@@ -320,11 +325,12 @@ def _of_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _of_parquet(file: Path) -> list[dict[str, Any]]:
+def _of_parquet(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    records: list[dict[str, Any]] = pq.read_table(str(file)).to_pylist()
-    return records
+    with pq.ParquetFile(str(file)) as table:
+        for part in table.iter_batches(_READ):
+            yield from part.to_pylist()
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

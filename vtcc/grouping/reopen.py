@@ -16,6 +16,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import attention, intake, outputs, result, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.grouping.rest import Rest
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import sprite_reader
 
@@ -179,7 +180,8 @@ def folders(before: Opened, assigned: outputs.Assigned, summary: dict[str, Any])
         VtccError: as `outputs.write_folders`.
     """
     if mode := summary.get("folders"):
-        files = intake.located(Path(summary["root"]), summary["files"])
+        names = [*summary["files"], *Rest.of(before.target).stamps()]
+        files = intake.located(Path(summary["root"]), names)
         outputs.write_folders(before.target, assigned, files, copies=mode == "copies")
 
 

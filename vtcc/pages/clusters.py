@@ -73,6 +73,8 @@ class ClustersPage:
         levels: how many groups each level of it has.
         unclustered: `images, share, limit` of what belongs nowhere; None where all are in clusters.
         columns: that came with the images: name -> name of an image -> value.
+        collection: `images`, `sizes` (id as text -> images) and `alike` (how many look like an
+            earlier one) of a collection that the N images are a sample of; None where they are all.
     """
 
     title: str
@@ -100,6 +102,7 @@ class ClustersPage:
     levels: Sequence[int] = ()
     unclustered: Json | None = None
     columns: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    collection: Json | None = None
 
 
 def write(out: Path, page: ClustersPage) -> None:
@@ -149,6 +152,7 @@ def page_data(page: ClustersPage) -> dict[str, object]:
         "unclustered": _plain(page.unclustered),
         "fields": shown,
         "fieldsLeftOut": too_large,
+        "collection": _plain(page.collection),
     }
 
 

@@ -14,6 +14,7 @@ const make = (tag, attributes = {}, ...inside) => {
 };
 const number = (v, digits = 2) => v === null || v === undefined ? "–" : Number(v).toFixed(digits);
 const percent = v => v === null || v === undefined ? "–" : `${(v * 100).toFixed(v < 0.1 ? 1 : 0)} %`;
+const whole = D.collection && D.collection.images; // images of a collection that these N are a sample of
 const counted = n => `${n.toLocaleString("en")} image${n === 1 ? "" : "s"}`;
 const called = id => names.get(id) ?? (id === NOWHERE ? "belongs nowhere" : "excluded");
 const colour = id => id < 0 ? "#8a93a3" : D.colours[id % D.colours.length];
@@ -94,6 +95,8 @@ function tile(i, side, over) {
 }
 
 // Clusters.
+$("collection").hidden = !whole;
+if (whole) $("collection").textContent = `${N.toLocaleString("en")} of ${whole.toLocaleString("en")} images are shown here: those that the clusters were made of. The others were assigned to them; each has its row in the tables, and "in all" counts them. Edits apply to all. ${D.collection.alike.toLocaleString("en")} of all look nearly like an earlier one (duplicates.csv).`;
 function showClusters() {
   const by = $("cluster-sort").value, key = { size: c => -c.size, confidence: c => -(c.confidence ?? 0), spread: c => c.spread ?? 9, name: c => c.name }[by];
   const sorted = clusters.slice().sort((a, b) => { const x = key(a), y = key(b); return x < y ? -1 : x > y ? 1 : a.id - b.id; });
@@ -161,7 +164,7 @@ function showNowhere() {
   const rows = cluster.flatMap((k, i) => k === NOWHERE ? [i] : []).sort((a, b) => D.confidence[a] - D.confidence[b] || a - b);
   $("nowhere").hidden = !D.unclustered;
   if (!D.unclustered) return;
-  const e = make("article", { class: "cluster", "data-id": NOWHERE }, make("div", { class: "head" }, make("h3", {}, "Belongs nowhere"), make("p", {}, `${counted(rows.length)}, ${percent(rows.length / N)}`)),
+  const e = make("article", { class: "cluster", "data-id": NOWHERE }, make("div", { class: "head" }, make("h3", {}, "Belongs nowhere"), make("p", {}, `${counted(rows.length)}, ${percent(rows.length / N)}` + (whole ? `; ${D.collection.sizes[NOWHERE].toLocaleString("en")} in all` : ""))),
     make("p", { class: "note" }, `In no cluster: over ${number(D.unclustered.limit)} times as far from the cluster they would be in as from the next. Show them all, choose some, and move them where they belong.`),
     make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" }, make("button", { class: "push", onclick: () => showAll(NOWHERE), disabled: !rows.length }, "Show all")));
@@ -178,6 +181,7 @@ function article(c, largest) {
     onchange: e => { const text = e.target.value.trim(); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
   const figure = (value, what) => make("span", {}, make("b", {}, value), what);
   const figures = make("p", {}, figure(counted(c.size).split(" ")[0], ` ${counted(c.size).split(" ")[1]}, ${percent(c.size / N)}`), figure(number(c.confidence), " confidence"));
+  if (whole && !c.changed) figures.append(figure(D.collection.sizes[c.id].toLocaleString("en"), " in all"));
   if (c.outliers) figures.append(figure(String(c.outliers), ` outlier${c.outliers === 1 ? "" : "s"}`));
   const filled = make("i"); filled.style.width = `${100 * c.size / largest}%`;
   const e = make("article", { class: "cluster", "data-id": c.id },
@@ -281,7 +285,7 @@ function filter() {
   else if (by === "unsure") shown.sort((a, b) => c[a] - c[b] || a - b);
   else if (by === "far") shown.sort((a, b) => (d[b] ?? 0) - (d[a] ?? 0) || a - b);
   else shown.sort((a, b) => (D.files[a] < D.files[b] ? -1 : 1));
-  here = 0; $("shown").textContent = `${shown.length} of ${N} images`;
+  here = 0; $("shown").textContent = `${shown.length} of ${N} images` + (whole ? ` shown here, of ${whole.toLocaleString("en")} in all` : "");
   $("grid").scrollTop = 0; lay();
 }
 function lay() {
