@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping.clusters import NO_CLUSTER, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.levels import cuts
 
+_READ = 4096  # rows at a time
 SUFFIXES = (".csv", ".parquet", ".json")
 
 
@@ -259,18 +260,23 @@ class _Json:
         self._file.close()
 
 
+def arrow_types(columns: Sequence[str]) -> dict[str, Any]:
+    """The Arrow type of each of our columns, `x` and `y` of the map among them."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys((*_NUMBERS, *filter(is_level, columns)), pa.int64())
+    kinds |= dict.fromkeys(("confidence", "distance", "novelty", "x", "y"), pa.float64())
+    kinds |= dict.fromkeys(_FLAGS, pa.bool_())
+    return {name: kinds.get(name, pa.string()) for name in columns}
+
+
 class _Parquet:
     def __init__(self, path: Path, columns: Sequence[str], more: Mapping[str, Any]):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        levels = [name for name in columns if name.startswith(LEVEL)]
-        kinds = dict.fromkeys((*_NUMBERS, *levels), pa.int64())
-        kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
-        kinds |= dict.fromkeys(_FLAGS, pa.bool_())
         self._columns, self._more = columns, more
-        ours = [(name, kinds.get(name, pa.string())) for name in columns]
-        self._schema = pa.schema([*ours, *more.items()])
+        self._schema = pa.schema([*arrow_types(columns).items(), *more.items()])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(str(path), self._schema)
 
@@ -294,14 +300,18 @@ def _cell(column: str, value: object) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def read(file: Path) -> list[Row]:
+def read(file: Path, wanted: Container[str] | None = None) -> list[Row]:
     """The rows of a table that `writing` wrote, with the columns it has.
+
+    Args:
+        wanted: names of files; None: all. Of a large Parquet file a part is held at a time.
 
     Raises:
         VtccError: when it is no such table.
     """
     try:
-        return [row_of(record) for record in _READERS[file.suffix.lower()](file)]
+        records = _READERS[file.suffix.lower()](file)
+        return [row_of(r) for r in records if wanted is None or r["file"] in wanted]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error
 
@@ -315,11 +325,12 @@ def _of_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _of_parquet(file: Path) -> list[dict[str, Any]]:
+def _of_parquet(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    records: list[dict[str, Any]] = pq.read_table(str(file)).to_pylist()
-    return records
+    with pq.ParquetFile(str(file)) as table:
+        for part in table.iter_batches(_READ):
+            yield from part.to_pylist()
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

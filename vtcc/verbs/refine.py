@@ -26,6 +26,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     from vtcc.grouping import reopen, result, trust
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.edit_state import State
+    from vtcc.grouping.rest import Rest
 
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
@@ -55,6 +56,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
         summary["trust"] = measured.to_dict()
         with reopen.rewriting(before) as building:
             state.clusters.write(building / result.MODEL)
+            Rest.of(building).decide(state.clusters)
             assigned = reopen.finish(
                 building,
                 before,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vtcc.grouping.add.beside import Followed
 from vtcc.grouping.add.changes import Changes
 from vtcc.grouping.add.update import Updated
 from vtcc.grouping.clusters import NO_CLUSTER
@@ -12,21 +13,22 @@ from vtcc.progress import duration, several
 from vtcc.version import __version__
 
 
-def of(after: Updated, found: Changes, *, began: float) -> dict[str, Any]:
+def of(after: Updated, found: Changes, rest: Followed, *, began: float) -> dict[str, Any]:
     """One record of `additions` in summary.json.
 
     Args:
-        after: the results as they will be. found: what became of the files.
+        after: the results as they will be. found: what became of all files.
+        rest: of a large collection, what became of those beside its sample.
         began: on `time.monotonic`'s clock.
     """
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "version": __version__,
-        "images": len(after.embedding.paths),
+        "images": len(after.embedding.paths) + rest.images,
         "new": len(found.new),
         "changed": len(found.changed),
         "gone": len(found.gone),
-        "unreadable": len(after.images.errors),
+        "unreadable": len(after.images.errors) + rest.unreadable,
         **({"root": str(found.root)} if found.moved else {}),
         "proposed": [p["id"] for p in after.summary["proposals"]],
         "drift": after.drift.to_dict(),
