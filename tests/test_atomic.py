@@ -14,6 +14,7 @@ import pytest
 from vtcc import atomic
 from vtcc.errors import VtccError
 from vtcc.process import locks
+from vtcc.process.stopping import Stopped
 
 TOP = Path(__file__).parents[1]
 
@@ -102,8 +103,11 @@ def test_a_renaming_that_fails_leaves_what_was_there(tmp_path, monkeypatch, numb
     assert contents(tmp_path) == {"results/a": "old", "results/b": "old"}
 
 
+@pytest.mark.parametrize("signalled", [KeyboardInterrupt, Stopped(2)])
 @pytest.mark.parametrize("fails", [False, True])
-def test_ctrl_c_while_it_is_cleared_up_leaves_nothing_beside_it(tmp_path, monkeypatch, fails):
+def test_a_signal_while_it_is_cleared_up_leaves_nothing_beside_it(
+    tmp_path, monkeypatch, fails, signalled
+):
     target = tmp_path / "results"
     write(target, "old")
     real, calls = atomic.shutil.rmtree, []
@@ -112,11 +116,12 @@ def test_ctrl_c_while_it_is_cleared_up_leaves_nothing_beside_it(tmp_path, monkey
         calls.append(path)
         if len(calls) == 1:
             (Path(path) / "a").unlink()
-            raise KeyboardInterrupt
+            raise signalled
         return real(path, **options)
 
     monkeypatch.setattr(atomic.shutil, "rmtree", create_autospec(real, side_effect=interrupted))
-    with pytest.raises(KeyboardInterrupt), atomic.atomic_directory(target) as place:
+    kind = signalled if isinstance(signalled, type) else type(signalled)
+    with pytest.raises(kind), atomic.atomic_directory(target) as place:
         (place / "a").write_text("new")
         if fails:
             raise VtccError("before it is whole")

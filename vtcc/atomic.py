@@ -142,10 +142,12 @@ def _discard(old: Path, target: Path) -> None:
 
 
 def _clear(place: Path) -> None:
-    """Removes it though Ctrl-C comes meanwhile, which is heard afterwards."""
+    """Removes it though a signal comes meanwhile, which is heard afterwards."""
     try:
         remove(place)
-    except KeyboardInterrupt:
+    except Exception:
+        raise
+    except BaseException:  # KeyboardInterrupt, process.stopping.Stopped
         remove(place)
         raise
 

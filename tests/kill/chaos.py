@@ -30,13 +30,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from safetensors import safe_open
 
+from tests.grouping import toy_results
 from tests.kill import victim
 from vtcc.atomic import leftovers
 from vtcc.grouping import result
@@ -221,8 +221,12 @@ def judge(verb: Verb, names: set[str], *, moved: bool) -> str:
     return whole(place, names, verb.rows) if verb.rows else "neither the old nor the new"
 
 
-def said(verb: Verb, status: int) -> str:
-    """What is wrong with how a process ended that was not killed."""
+def said(verb: Verb, status: int, before: Collection[Path] = ()) -> str:
+    """What is wrong with how a process ended that was not killed.
+
+    Args:
+        before: what killed ones had left, which one that ended early has not cleared.
+    """
     text = (verb.room / "log.txt").read_text(encoding="utf-8", errors="replace")
     if "Traceback" in text:
         return f"a traceback: {text.splitlines()[-1]}"
@@ -230,7 +234,7 @@ def said(verb: Verb, status: int) -> str:
         return f"status {status}"
     if status == 1 and not any(line.startswith("error: ") for line in text.splitlines()):
         return f"status {status} without a word"
-    left = [p.name for p in leftovers(verb.room)]
+    left = [p.name for p in leftovers(verb.room) if p not in before]
     return f"left {left}" if left else ""
 
 
@@ -238,6 +242,7 @@ def meet(verb: Verb, names: set[str], draw: random.Random) -> None:
     """One moment of a random kind, and what came of it."""
     verb.reset()
     (verb.room / "log.txt").unlink(missing_ok=True)
+    before = leftovers(verb.room)
     kind = draw.choices(("time", "operation", "interrupt", "full", "both"), (3, 5, 2, 2, 1))[0]
     count = verb.room / "count"
     count.unlink(missing_ok=True)
@@ -265,7 +270,7 @@ def meet(verb: Verb, names: set[str], draw: random.Random) -> None:
     verb.moments[kind if met else "ended first"] += 1
     wrong = judge(verb, names, moved=killed)
     if not killed:
-        wrong = wrong or said(verb, status)
+        wrong = wrong or said(verb, status, before)
     if wrong:
         verb.lost.append(f"{kind}: {wrong}")
 
@@ -294,22 +299,16 @@ def measure(verb: Verb) -> None:
         verb.legal.add(digest(verb.out))
 
 
-def photos(root: Path, number: int = IMAGES, seed: int = 0) -> Path:
-    """Small grey images of three kinds."""
-    root.mkdir(parents=True)
-    draw = np.random.default_rng(seed)
-    for i in range(number):
-        picture = draw.integers(0, 12, (16, 16)).astype(np.uint8)
-        height, width = [(3, 12), (12, 3), (8, 8)][i % 3]
-        y, x = 8 - height // 2, 8 - width // 2
-        picture[y : y + height, x : x + width] += 180
-        Image.fromarray(picture).save(root / f"{i:02d}.png")
-    return root
-
-
 def rooms(root: Path, wanted: Sequence[str]) -> tuple[list[Verb], set[str]]:
-    """The verbs, each with results to lose; and the names of files in those of `vtcc cluster`."""
-    images = photos(root / "photos")
+    """The verbs, each with results to lose; and the names of files in those of `vtcc cluster`.
+
+    Args:
+        wanted: names of verbs; none: all. Without `cluster` the results are those of a toy model.
+    """
+    images, more = root / "photos", root / "more"
+    toy_results.folder_of(images, IMAGES // 3)
+    for i in range(MORE):
+        toy_results.draw(more / f"new-{i}.png", toy_results.NEW_KIND, 900 + i)
     words = ["cluster", str(images), "-k", str(K), "--minutes", "0.05", "--encoder", "none"]
     words += ["--out", "results"]
     words += [word for key, value in CHOICES.items() for word in ("--set", f"{key}={value}")]
@@ -319,7 +318,10 @@ def rooms(root: Path, wanted: Sequence[str]) -> tuple[list[Verb], set[str]]:
     model = results / "model"
     any_whole = frozenset([IMAGES])
     once = Verb("cluster", first, words, results, lambda: None, set(), any_whole)
-    measure(once)
+    if not wanted or "cluster" in wanted:
+        measure(once)
+    else:  # no training
+        toy_results.write(images, results)
 
     def room(name: str, *content: tuple[Path, str]) -> Path:
         place = root / name
@@ -348,7 +350,7 @@ def rooms(root: Path, wanted: Sequence[str]) -> tuple[list[Verb], set[str]]:
         return reset
 
     # An addition says when it was made, so any whole one may stand there.
-    place, more = room("add", (results, "results")), photos(root / "more", MORE, seed=1)
+    place = room("add", (results, "results"))
     line, added = ["add", "results", str(more)], frozenset([IMAGES + MORE])
     out = place / "results"
     verbs.append(Verb("add", place, line, out, back(out), {whole_digest}, added))
