@@ -13,7 +13,7 @@ from typing import Any
 
 MOST_SECONDS = 5.0
 MOST_MIB = 48
-_KILLED_AFTER = 600  # seconds, of which it may compute a tenth
+_KILLED_AFTER = 1800  # seconds, of which it may compute a tenth
 
 
 @dataclass(frozen=True)
