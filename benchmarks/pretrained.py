@@ -6,7 +6,8 @@ Each folder has a sub-folder per class, which score at the end and do nothing el
 Features are made once per folder, so the seeds differ in trainings, k-means and UMAP. Writes
 benchmarks/records/pretrained/NAME.json and prints a table: NMI and ACC, mean and spread. With
 `--encoder none` everything is trained from scratch: NAME--none.json, a column of the same table.
-`--more` keeps the seeds that the record has already.
+`--more` keeps the seeds that the record has already. `--work DIRECTORY` keeps features and
+trainings there, and goes on from what an earlier call left.
 """
 
 import argparse
@@ -41,10 +42,13 @@ SCRATCH = "from scratch"
 BASELINE = "lite2"  # whose features the baselines have where training is from scratch
 
 
-def measure(name: str, folder: Path, options: Options, seeds: list[int]) -> dict[str, Any]:
-    """All methods on one folder, over seeds."""
+def measure(
+    name: str, folder: Path, options: Options, seeds: list[int], kept: Path | None = None
+) -> dict[str, Any]:
+    """All methods on one folder, over seeds; `kept`: where features and trainings stay."""
     with tempfile.TemporaryDirectory(prefix="vtcc-bench-") as directory:
-        work = Path(directory)
+        work = Path(directory) if kept is None else kept
+        work.mkdir(parents=True, exist_ok=True)
         listed = intake.listed(folder)
         if listed.labels is None:
             raise SystemExit(f"{folder}: no sub-folders, so nothing to score by")
@@ -72,7 +76,7 @@ def _run(
     prepared: Prepared, plain: np.ndarray | None, options: Options, work: Path, seed: int
 ) -> dict[str, Any]:
     room = work / f"seed{seed}"
-    room.mkdir()
+    room.mkdir(exist_ok=True)
     began = time.monotonic()
     deadline = began + 60 * options.minutes
     learned = learn(prepared, options, room, deadline=deadline)
@@ -140,6 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--encoder", default="auto")
     parser.add_argument("--minutes", type=float, default=20.0, help="per seed, at most")
     parser.add_argument("--more", action="store_true", help="add to the seeds of the record")
+    parser.add_argument("--work", type=Path, help="keep features and trainings here")
     options = parser.parse_args(arguments)
     RECORDS.mkdir(parents=True, exist_ok=True)
     records = []
@@ -148,7 +153,8 @@ def main(arguments: list[str] | None = None) -> None:
         asked = Options(Path(folder), minutes=options.minutes, encoder=options.encoder)
         suffix = "" if options.encoder == "auto" else f"--{options.encoder}"
         file = RECORDS / f"{name}{suffix}.json"
-        records.append(measure(name, Path(folder), asked, options.seeds))
+        kept = options.work and options.work / f"{name}{suffix}"
+        records.append(measure(name, Path(folder), asked, options.seeds, kept))
         if options.more and file.exists():
             known = json.loads(file.read_text(encoding="utf-8"))["runs"]
             runs = {run["seed"]: run for run in [*known, *records[-1]["runs"]]}

@@ -114,5 +114,10 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
+def several(n: int, things: str) -> str:
+    """Such as `1 image` or `2100 images`, of a regular plural."""
+    return f"{n} {things.removesuffix('s') if n == 1 else things}"
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -54,7 +54,7 @@ def test_pictures_of_little_say_nothing():
 def test_against_all_pairs_one_by_one(monkeypatch):
     from vtcc.data import duplicates
 
-    monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 8 * 300 * 7)  # many blocks
+    monkeypatch.setattr(duplicates, "_PAIRS", 7)  # many parts
     rng = np.random.default_rng(0)
     some = rng.normal(0, 40, (40, 8, 9))
     many = some[rng.integers(0, 40, 300)] + rng.normal(0, 2, (300, 8, 9))
@@ -82,3 +82,31 @@ def test_ten_thousand_take_little_time():
     start = time.monotonic()
     assert (nearest_earlier(many, 2) == -1).all()
     assert time.monotonic() - start < 10
+
+
+def every_pair(drawn, distance):
+    """What `nearest_earlier` gives, by comparing each image with all before it."""
+    flat = drawn.reshape(len(drawn), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-6)
+    codes = hashes(drawn)
+    bits = np.bitwise_count(codes)
+    busy = (bits >= 8) & (bits <= 56)
+    near = np.bitwise_count(codes[:, None] ^ codes) <= distance
+    near &= (flat @ flat.T >= 0.98) & busy & busy[:, None]
+    near &= np.tri(len(drawn), k=-1, dtype=bool)
+    return np.where(near.any(axis=1), near.argmax(axis=1), -1)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 5])
+@pytest.mark.parametrize(("kinds", "noise"), [(300, 3), (60, 6), (4, 2)])
+def test_no_pair_is_missed(distance, kinds, noise):
+    rng = np.random.default_rng(kinds)
+    pictures = rng.integers(0, 256, (kinds, 8, 9))
+    drawn = pictures[rng.integers(0, kinds, 800)] + rng.normal(0, noise, (800, 8, 9))
+    drawn[rng.integers(0, 800, 200)] = drawn[rng.integers(0, 800, 200)]  # the very same
+    drawn[::90] = 7  # of one colour
+    drawn = drawn.astype(np.float32)
+    found = nearest_earlier(drawn, distance)
+    assert np.array_equal(found, every_pair(drawn, distance))
+    assert (found >= 0).mean() > 0.2

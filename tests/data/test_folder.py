@@ -112,7 +112,7 @@ def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
     ("names", "message"),
     [
         ([], "no image in "),
-        (["1.png"], "a single image in .*, and clustering needs at least two"),
+        (["1.png"], "1 image in .*, and grouping needs at least 2"),
         (
             ["a.txt", "b.jxl", ".c.png"],
             "left out: 1 JPEG 2000 or XL .*, 1 hidden, 1 other files",

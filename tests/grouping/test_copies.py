@@ -9,7 +9,7 @@ from vtcc.grouping import copies
 
 def test_jittered_copies_of_one_photograph(tmp_path):
     rng, photo = np.random.default_rng(0), Image.fromarray(load_sample_image("china.jpg"))
-    for i in range(12):
+    for i in range(16):
         scale = rng.uniform(0.75, 1)
         x, y = rng.uniform(0, 640 * (1 - scale)), rng.uniform(0, 427 * (1 - scale))
         copy = photo.crop((int(x), int(y), int(x + 640 * scale), int(y + 427 * scale)))

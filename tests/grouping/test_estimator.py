@@ -47,6 +47,15 @@ def test_fit_says_a_cluster_of_every_image(fitted, images):
     assert np.linalg.norm(fitted.embedding_, axis=1) == pytest.approx(np.ones(60), abs=1e-3)
 
 
+def test_more_images_than_the_sample_all_get_their_cluster(images):
+    how = {"minutes": 1.0, "random_state": 1, "encoder": "none", "params": FAST}
+    fitted = vtcc.ImageClusterer(3, sample=36, **how).fit(images)
+    assert (fitted.labels_ >= 0).all()
+    assert fitted.predict(images).tolist() == fitted.labels_.tolist()
+    assert (fitted.confidence_ > 0).all()
+    assert np.abs(fitted.transform(images) - fitted.embedding_).max() < 2e-3
+
+
 def test_predict_and_transform_agree_with_fit(fitted, images, tmp_path):
     assert fitted.predict(images).tolist() == fitted.labels_.tolist()
     assert np.abs(fitted.transform(images) - fitted.embedding_).max() < 2e-3

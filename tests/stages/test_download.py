@@ -259,7 +259,7 @@ def test_the_pipelines_own_output_is_no_source(project, source):
     ("names", "message"),
     [
         ([], "no image in "),
-        (["one.png"], "a single image in "),
+        (["one.png"], "1 image in .*, and grouping needs at least 2"),
         (["a.txt", "b.pdf"], "no image in .*left out: 2 other files"),
         (None, "does not exist in "),
     ],

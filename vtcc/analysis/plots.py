@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, FAINT, ACCENT, SECOND = "#1f2430", "#d9dce3", "#2f6fde", "#d9663b"
+INK, FAINT, ACCENT, SECOND = "#1f2430", "#d9dce3", "#2a69d8", "#d9663b"
 _TEN = [
     *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1"),
     *("#76b7b2", "#d4a800", "#ff7fa7", "#9c755f", "#6b7a8f"),

@@ -16,6 +16,17 @@ _INPUTS = (
     "Folders of images, images, a list .txt, a table .csv or .parquet with a column path, archives "
     "or Parquet with images inside, or an address of these: s3, gs, hf, https. Only read."
 )
+Exif = Annotated[
+    bool, typer.Option("--exif", help="Columns taken_at and camera, of the files' EXIF.")
+]
+Place = Annotated[
+    bool, typer.Option("--place", help="Columns latitude and longitude, of the files' EXIF.")
+]
+
+
+def _of_exif(exif: bool, place: bool) -> tuple[str, ...]:
+    """The columns that are asked for."""
+    return ("taken_at", "camera") * exif + ("latitude", "longitude") * place
 
 
 @app.command()
@@ -31,6 +42,9 @@ def cluster(
         Path | None,
         typer.Option(help="Of the results; else INPUT-clusters beside it, or a file's folder."),
     ] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Images clusters are made of; the rest is assigned. 0: all.")
+    ] = 10_000,
     seed: Seed = 0,
     folders: Annotated[
         str, typer.Option(help="links or copies: a folder of images for each cluster.")
@@ -42,12 +56,8 @@ def cluster(
     unclustered_at_most: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of all images; 0.2 unless given.")
     ] = None,
-    exif: Annotated[
-        bool, typer.Option("--exif", help="Columns taken_at and camera, of the files' EXIF.")
-    ] = False,
-    place: Annotated[
-        bool, typer.Option("--place", help="Columns latitude and longitude, of the files' EXIF.")
-    ] = False,
+    exif: Exif = False,
+    place: Place = False,
     encoder: Annotated[
         str,
         typer.Option(
@@ -92,13 +102,13 @@ def cluster(
         weights=weights,
         finetune=finetune,
         accept_licence=tuple(accept_licence or ()),
+        sample=sample,
         seed=seed,
         folders=folders,
         overwrite=overwrite,
         unclustered=unclustered,
         unclustered_at_most=unclustered_at_most,
-        exif=(("taken_at", "camera") if exif else ())
-        + (("latitude", "longitude") if place else ()),
+        exif=_of_exif(exif, place),
     )
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         answer(verb.run(options))
@@ -122,6 +132,7 @@ def refine(
     quiet: Quiet = False,
 ) -> None:
     """Apply the edits made in the page to tables, page and model."""
+    _there([str(results), str(edits)])
     from vtcc.process import stopping
     from vtcc.verbs import refine as verb
 
@@ -149,6 +160,7 @@ def add(
     quiet: Quiet = False,
 ) -> None:
     """Bring results up to date with new, changed and gone images; propose new clusters."""
+    _there([str(results), *more])
     from vtcc.process import stopping
     from vtcc.verbs import add as verb
 
@@ -173,6 +185,8 @@ def predict(
             help="Images that belong nowhere get no cluster; so it is where the model was made so.",
         ),
     ] = False,
+    exif: Exif = False,
+    place: Place = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
     ] = False,
@@ -183,6 +197,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Sort images into the clusters of a trained model."""
+    _there(inputs)
     if not ray and (workers or shard or ray_address):
         raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
     with answering(as_json, quiet) as answer:
@@ -199,13 +214,21 @@ def predict(
                     workers=workers,
                     address=ray_address,
                     unclustered=unclustered,
+                    exif=_of_exif(exif, place),
                 )
             )
             return
         from vtcc.verbs import predict as verb
 
         answer(
-            verb.run(inputs, model, out=out, batch_size=batch_size, unclustered=unclustered),
+            verb.run(
+                inputs,
+                model,
+                out=out,
+                batch_size=batch_size,
+                unclustered=unclustered,
+                exif=_of_exif(exif, place),
+            ),
         )
 
 

@@ -9,7 +9,9 @@ import typer
 
 from vtcc import paths
 from vtcc.cli.options import Seed, Set, enter_project
+from vtcc.cli.output import AsJson, answering
 from vtcc.cli.verbs import Pipeline
+from vtcc.errors import VtccError
 from vtcc.progress import note
 
 app = typer.Typer()
@@ -65,6 +67,10 @@ def train(
 
 @app.command()
 def plan(
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[INPUT]...", help="Plan `vtcc cluster` of these instead."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="PRESET", help="Plan for it instead of params.yaml.")
     ] = None,
@@ -72,15 +78,34 @@ def plan(
     images: Annotated[
         int | None, typer.Option(min=2, metavar="N", help="Synthetic images, instead of the cache.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="Of INPUT: as for `vtcc cluster`.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Likewise.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Time, memory and FLOPs of a training here, measured over a few steps of it."""
+    """Time, memory and disk of a training here, or of `vtcc cluster INPUT`, before it starts."""
+    from vtcc.yaml_file import assignments as as_values
+
+    parsed = as_values(assignments or [])
+    of_inputs = {"sample": sample, "minutes": minutes, "encoder": encoder}
+    asked = {name: value for name, value in of_inputs.items() if value is not None}
+    if given:
+        if preset is not None or images is not None:
+            wrong = "--preset" if preset is not None else "--images"
+            raise VtccError(f"{wrong}: of a training's plan; leave it out, or the inputs")
+        from vtcc.verbs import plan_collection
+
+        with answering(as_json, quiet=False) as answer:
+            answer(plan_collection.of_command_line(given, asked, parsed))
+        return
+    if asked:
+        raise VtccError(f"--{next(iter(asked))}: belongs to a plan of inputs; name them")
     from vtcc.verbs import plan as verb
-    from vtcc.yaml_file import assignments as parsed
 
     enter_project()
-    overrides = parsed(assignments or [])
-    verb.run(preset=preset, overrides=overrides, images=images, as_json=as_json)
+    verb.run(preset=preset, overrides=parsed, images=images, as_json=as_json)
 
 
 @app.command(cls=Pipeline)

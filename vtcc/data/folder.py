@@ -14,6 +14,7 @@ from vtcc.data.image_set import ImageSet
 from vtcc.data.images import SUFFIXES
 from vtcc.data.walk import as_text, in_words, unwanted, walk
 from vtcc.errors import VtccError
+from vtcc.progress import several
 
 
 def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
@@ -46,8 +47,8 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
     root = unpacked or path
     files = listed(root, left_out)
     if len(files) < least:
-        held = "no image" if not files else "a single image"
-        needed = "clustering needs at least two" if least > 1 else "there must be one"
+        held = several(len(files), "images") if files else "no image"
+        needed = f"grouping needs at least {least}" if least > 1 else "there must be one"
         rest = in_words(left_out)
         raise VtccError(
             f"{held} in {path}, and {needed}; images are "
@@ -57,7 +58,7 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
     # People zip a folder, not its content: one folder around everything is no class.
     depth = wrappers(names) if unpacked else 0
     labels, classes = first_level(names, depth)
-    notes = [f"{path}: {len(files)} images"]
+    notes = [f"{path}: {several(len(files), 'images')}"]
     if classes:
         notes[0] += f" in {len(classes)} sub-folders, taken for classes (used to evaluate only)"
     if left_out:

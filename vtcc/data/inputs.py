@@ -58,7 +58,11 @@ class Part:
 
     def entries(self, left_out: Counter[str] | None = None) -> Iterator[Entry]:
         """What is listed, or found below `top` (`vtcc.data.walk.walk`), by paths from there."""
-        return walk(self.top, left_out) if self.names is None else map(Entry, self.names)
+        if self.names is None:
+            yield from walk(self.top, left_out)
+            return
+        for i, name in enumerate(self.names):
+            yield Entry(name, more={column: of[i] for column, of in self.columns.items()})
 
 
 def home(given: Given) -> Path:
@@ -137,6 +141,17 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         if left_out:
             note(f"left out {in_words(left_out)}")
     return [entry for entry in found if isinstance(entry, Part)]
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The archives and Parquet files with images that a path is, or a folder holds; else none.
+
+    Raises:
+        VtccError: when a list or table cannot be read.
+    """
+    if path.is_dir():
+        return [path / name for name in _shards_in(path)]
+    return [] if isinstance(_of_file(os.fspath(path), path), Part) else [path]
 
 
 def _inside(place: Path, path: Path) -> Path:

@@ -15,7 +15,7 @@ from vtcc.data.shards import STAMP
 from vtcc.data.walk import unwanted
 from vtcc.errors import TemporaryError, VtccError, in_one_line
 from vtcc.extras import MissingExtra
-from vtcc.progress import note, track
+from vtcc.progress import note, several, track
 
 SCHEMES = ("s3", "gs", "hf", "http", "https")
 
@@ -94,7 +94,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
             )
         room = _Room(shown_as)
         room.take(sum(size or 0 for _, size in found.values()))  # before the first is copied
-        note(f"{shown_as}: {len(found)} files, copied to {target}")
+        note(f"{shown_as}: {several(len(found), 'files')}, copied to {target}")
         if not is_file and (gone := _delete_others(target, place, found)):
             note(f"{shown_as}: {gone} files of an earlier copy are not there any more, deleted")
 

@@ -88,8 +88,27 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
     return +left_out
 
 
-def _images_of_table(shard: Path, target: Path) -> int:
-    """Writes the images of a table, and returns how many rows have none."""
+def peeked(shard: Path, target: Path, most: int) -> int:
+    """How many rows a table of images has; the images of the first are written to a folder.
+
+    Args:
+        target: an empty folder. most: rows whose images are written.
+
+    Raises:
+        VtccError: when the table cannot be read.
+    """
+    with table(shard) as opened:
+        rows = int(opened.metadata.num_rows)
+    _images_of_table(shard, target, most)
+    return rows
+
+
+def _images_of_table(shard: Path, target: Path, most: int | None = None) -> int:
+    """Writes the images of a table, and returns how many rows have none.
+
+    Args:
+        most: rows that are looked at; None: all.
+    """
     row, without, room = 0, 0, archive.Room(shard)
     with table(shard) as opened:
         column = image_column(opened.schema_arrow)
@@ -99,6 +118,8 @@ def _images_of_table(shard: Path, target: Path) -> int:
                 f"{', '.join(opened.schema_arrow.names)[:200]}); take it out of the folder"
             )
         for batch in opened.iter_batches(batch_size=_ROWS, columns=[column]):
+            if most is not None and row >= most:
+                break
             for cell in batch.column(0).to_pylist():
                 data = cell["bytes"] if isinstance(cell, dict) else cell
                 if data:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping.clusters import NO_CLUSTER, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.levels import cuts
 
+_READ = 4096  # rows at a time
 SUFFIXES = (".csv", ".parquet", ".json")
 
 
@@ -128,7 +129,8 @@ def check(out: Path) -> None:
     """Refuses, before any work, a place where `writing` would fail.
 
     Raises:
-        VtccError: on an unknown suffix, a directory, or a folder that is missing or closed.
+        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, or a file
+            that is no such table.
     """
     if out.is_dir():
         raise VtccError(f"--out: {out} is a directory; name a file such as {out / 'clusters.csv'}")
@@ -140,6 +142,32 @@ def check(out: Path) -> None:
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):
         raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
+    if out.is_file() and not _is_table(out):
+        raise VtccError(
+            f"--out: {out} is there, and no table of clusters that may be replaced; name another "
+            "file, or delete it first"
+        )
+
+
+def _is_table(file: Path) -> bool:
+    """Whether a file is a table of `writing`, or empty."""
+    with file.open("rb") as opened:
+        head = opened.read(4096)
+    if not head:
+        return True
+    if file.suffix.lower() == ".csv":
+        columns = head.decode("utf-8-sig", "replace").splitlines()[0].split(",")
+    elif file.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            columns = parquet.read_schema(file).names
+        except (pa.ArrowException, OSError):
+            return False
+    else:
+        columns = [name for name in ("file", "cluster") if f'"{name}":'.encode() in head]
+    return {"file", "cluster"} <= set(columns)
 
 
 def alone(out: Path) -> contextlib.AbstractContextManager[None]:
@@ -232,18 +260,23 @@ class _Json:
         self._file.close()
 
 
+def arrow_types(columns: Sequence[str]) -> dict[str, Any]:
+    """The Arrow type of each of our columns, `x` and `y` of the map among them."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys((*_NUMBERS, *filter(is_level, columns)), pa.int64())
+    kinds |= dict.fromkeys(("confidence", "distance", "novelty", "x", "y"), pa.float64())
+    kinds |= dict.fromkeys(_FLAGS, pa.bool_())
+    return {name: kinds.get(name, pa.string()) for name in columns}
+
+
 class _Parquet:
     def __init__(self, path: Path, columns: Sequence[str], more: Mapping[str, Any]):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        levels = [name for name in columns if name.startswith(LEVEL)]
-        kinds = dict.fromkeys((*_NUMBERS, *levels), pa.int64())
-        kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
-        kinds |= dict.fromkeys(_FLAGS, pa.bool_())
         self._columns, self._more = columns, more
-        ours = [(name, kinds.get(name, pa.string())) for name in columns]
-        self._schema = pa.schema([*ours, *more.items()])
+        self._schema = pa.schema([*arrow_types(columns).items(), *more.items()])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(str(path), self._schema)
 
@@ -267,14 +300,18 @@ def _cell(column: str, value: object) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def read(file: Path) -> list[Row]:
+def read(file: Path, wanted: Container[str] | None = None) -> list[Row]:
     """The rows of a table that `writing` wrote, with the columns it has.
+
+    Args:
+        wanted: names of files; None: all. Of a large Parquet file a part is held at a time.
 
     Raises:
         VtccError: when it is no such table.
     """
     try:
-        return [row_of(record) for record in _READERS[file.suffix.lower()](file)]
+        records = _READERS[file.suffix.lower()](file)
+        return [row_of(r) for r in records if wanted is None or r["file"] in wanted]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error
 
@@ -288,11 +325,12 @@ def _of_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _of_parquet(file: Path) -> list[dict[str, Any]]:
+def _of_parquet(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    records: list[dict[str, Any]] = pq.read_table(str(file)).to_pylist()
-    return records
+    with pq.ParquetFile(str(file)) as table:
+        for part in table.iter_batches(_READ):
+            yield from part.to_pylist()
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

@@ -29,6 +29,7 @@ class Simpler:
 def run(
     images: np.ndarray,
     hog: np.ndarray,
+    hog_rows: np.ndarray,
     num_clusters: int,
     *,
     seed: int,
@@ -40,13 +41,13 @@ def run(
     On the pixels themselves k-means gives about the same in ten times the time.
 
     Args:
-        images: (N, S, S, C) uint8. hog: (N, D), their `features.gradients`.
+        images: (N, S, S, C) uint8. hog: (m, D), `features.gradients` of those in hog_rows (m,).
         num_clusters: K. seed: of every start and subsample.
         on_start: called with the title of each method before it runs.
         maps: whether the method with a UMAP runs, which takes longest.
     """
     every = np.arange(len(images))
-    some = features.subsample(len(images), MOST, seed)
+    some = features.subsample(len(hog), MOST, seed)
 
     def components(x: np.ndarray) -> np.ndarray:
         return features.pca(x, features.COMPONENTS, seed)
@@ -56,8 +57,12 @@ def run(
 
     methods: dict[str, tuple[str, Callable[[], np.ndarray], np.ndarray]] = {
         "pca_kmeans": ("PCA + k-means", pixels, every),
-        "hog_pca_kmeans": ("HOG + PCA + k-means", lambda: components(hog), every),
-        "hog_umap_kmeans": ("HOG + UMAP + k-means", lambda: features.umap(hog[some], seed), some),
+        "hog_pca_kmeans": ("HOG + PCA + k-means", lambda: components(hog), hog_rows),
+        "hog_umap_kmeans": (
+            "HOG + UMAP + k-means",
+            lambda: features.umap(hog[some], seed),
+            hog_rows[some],
+        ),
     }
     if not maps or len(some) < features.UMAP_LEAST_IMAGES:
         del methods["hog_umap_kmeans"]

@@ -15,11 +15,14 @@ from vtcc.data import images as decoder
 from vtcc.data.decoding import in_threads
 
 LOOKED_AT = 40  # images
+FIRST = 12  # of them; where fewer than half of these are copies, the others are not looked at
 REFERENCES = 3  # of them, that the others are matched with
 SIDE = 192
 CORNERS = 150
 LEAST = 12  # matches that one map explains
 SHARE = 0.35  # of all matches, likewise
+
+Corners = tuple[np.ndarray, np.ndarray] | None
 
 
 def share(files: Sequence[Path], *, seed: int, **decoding: Any) -> float:
@@ -30,20 +33,27 @@ def share(files: Sequence[Path], *, seed: int, **decoding: Any) -> float:
         decoding: max_pixels and others, as of `vtcc.data.images.decode`.
     """
     chosen = np.random.default_rng(seed).permutation(len(files))[:LOOKED_AT]
-    looked_at = in_threads(lambda i: _corners(files[i], decoding), chosen, batch=1)
-    corners = [corners for _, corners in looked_at]
+    mirrored = [_corners(files[at], decoding, mirrored=True) for at in chosen[:REFERENCES]]
+    corners: list[Corners] = []
     highest = 0.0
-    for i, at in enumerate(chosen[:REFERENCES]):
-        if corners[i] is None:
-            continue
-        both = [corners[i], _corners(files[at], decoding, mirrored=True)]
-        others = [other for j, other in enumerate(corners) if j != i]
-        same = sum(1 for other in others if any(_is_copy(mine, other, seed) for mine in both))
-        highest = max(highest, same / max(len(others), 1))
+    for end in (FIRST, LOOKED_AT):
+        more = in_threads(lambda at: _corners(files[at], decoding), chosen[len(corners) : end], 1)
+        corners += [found for _, found in more]
+        highest = max(_copies(i, corners, mirrored[i], seed) for i in range(len(mirrored)))
+        if highest < 0.5:
+            break
     return highest
 
 
-Corners = tuple[np.ndarray, np.ndarray] | None
+def _copies(i: int, corners: list[Corners], mirrored: Corners, seed: int) -> float:
+    """Share of the other images that are copies of image i, as it is or mirrored."""
+    if corners[i] is None:
+        return 0.0
+    others = [other for j, other in enumerate(corners) if j != i]
+    same = sum(
+        1 for other in others if any(_is_copy(m, other, seed) for m in (corners[i], mirrored))
+    )
+    return same / max(len(others), 1)
 
 
 def _corners(file: Path, decoding: Mapping[str, Any], mirrored: bool = False) -> Corners:

@@ -39,6 +39,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         output: a new folder that keeps what `vtcc cluster` writes, report.html among it; None
             keeps the model in memory alone.
         verbose: show progress.
+        sample: images that clusters are made of, where there are more; 0: all.
 
     Attributes:
         labels_: (N,) int64, the cluster of each image; -1 for those that cannot be read or belong
@@ -63,6 +64,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         unclustered: bool | float = False,
         output: str | Path | None = None,
         verbose: bool = False,
+        sample: int = 10_000,
     ):
         self.n_clusters = n_clusters
         self.minutes = minutes
@@ -73,6 +75,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.unclustered = unclustered
         self.output = output
         self.verbose = verbose
+        self.sample = sample
 
     def fit(self, X: Any, y: Any = None) -> "ImageClusterer":
         """Trains on images; `y` is not looked at.
@@ -84,6 +87,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         from vtcc.grouping import summary as summaries
         from vtcc.grouping.means import AT_MOST
         from vtcc.grouping.options import LEAST_IMAGES, Options
+        from vtcc.grouping.rest import Rest
 
         seed = self.random_state
         if seed is None:
@@ -111,6 +115,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
                 overrides=dict(self.params or {}),
                 unclustered=bool(self.unclustered),
                 unclustered_at_most=share,
+                sample=self.sample,
             )
             quiet = contextlib.redirect_stdout(io.StringIO())
             try:
@@ -121,6 +126,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             self.predictor_ = load_predictor(out / result.MODEL)
             summary = summaries.read(out)
             embedding = outputs.Embedding.load(out)
+            beside = list(Rest.of(out))
         known = self.predictor_.clusters
         h = unit_rows(embedding.h)
         applied = known.apply(embedding.p, embedding.h, embedding.base)
@@ -134,9 +140,14 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             applied.confidence,
             h,
         )
+        for shard in beside:
+            at = np.array([row[name] for name in shard.readable], np.int64)
+            self.labels_[at] = shard.applied["cluster"].clip(min=-1)
+            self.confidence_[at] = shard.applied["confidence"]
+            self.embedding_[at] = unit_rows(shard.h)
         self.n_clusters_ = len(known.names)
-        self.names_ = dict(known.names)
-        self.trust_ = summary["trust"]
+        self.names_: dict[int, str] = dict(known.names)
+        self.trust_: dict[str, Any] = summary["trust"]
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -54,6 +54,7 @@ class Final:
         independent: (N,) clusters of the second training alone; -1 for images left out.
         mapped: (rows, DIMENSIONS) UMAP of the encoder's features, of `subsample`'s rows; None where
             there was no need of one.
+        temperature: by which the model's head was softened, at least 1.
     """
 
     model: Trained
@@ -61,6 +62,7 @@ class Final:
     how: Reason
     independent: np.ndarray
     mapped: np.ndarray | None = None
+    temperature: float = 1.0
 
 
 def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
@@ -109,7 +111,7 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
         "second training agrees with"
     )
     how = Reason(value=value, why=why)
-    return Final(taught, Clusters.fit(taught.p, taught.h), how, independent, mapped)
+    return Final(taught, Clusters.fit(taught.p, taught.h), how, independent, mapped, temperature)
 
 
 def of_features(

@@ -12,7 +12,8 @@ from vtcc.config import Model
 from vtcc.engine.model import VTCC, with_projectors
 
 VIEWS = 6  # random views of each image, beside the image as it is
-STEPS, BATCH = 600, 256
+BATCH, PASSES = 256, 30  # images of a step; passes over all of them
+STEPS = 300, 600  # at least and at most
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 SMOOTHING = 0.02
 
@@ -76,9 +77,10 @@ def teach(
     head.train()
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE * 3, STEPS)
+    steps = min(max(PASSES * len(target) // size, STEPS[0]), STEPS[1])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE * 3, steps)
     loss_of = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
-    for _ in range(STEPS):
+    for _ in range(steps):
         which = torch.randint(len(target), (size,), generator=generator)
         of = torch.randint(len(h), (size,), generator=generator)
         loss = loss_of(head(h[of, which]).float(), target[which])

@@ -3,10 +3,10 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping.options import LEAST_IMAGES
-from vtcc.progress import note, track
+from vtcc.progress import note, several, track
 
 _SKETCHES = "sketches.npy"
 
@@ -38,12 +38,48 @@ class Listed:
 
     root: Path
     names: list[str]
-    files: list[Path]
+    files: Sequence[Path]
     labels: list[int] | None
     classes: list[str]
     digest: str
     stamps: list[str]
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def part(self, rows: np.ndarray) -> "Listed":
+        """Some of the images; digest and columns stay those of all.
+
+        Args:
+            rows: (n,) ascending.
+        """
+        some = rows.tolist()
+        return replace(
+            self,
+            names=[self.names[i] for i in some],
+            files=_Files(len(some), lambda i: self.files[some[i]]),
+            labels=None if self.labels is None else [self.labels[i] for i in some],
+            stamps=[self.stamps[i] for i in some],
+        )
+
+
+class _Files(Sequence[Path]):
+    """Paths that are made when they are asked for: a million of them would take half a gigabyte."""
+
+    def __init__(self, count: int, file: Callable[[int], Any]):
+        self._count, self._file = count, file
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, i: int) -> Path: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Path]: ...
+    def __getitem__(self, i: int | slice) -> Path | Sequence[Path]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(self._count))]
+        if not 0 <= i < self._count:
+            raise IndexError(i)
+        return Path(os.fspath(self._file(i)))
 
 
 def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_IMAGES) -> Listed:
@@ -59,27 +95,28 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
     parts = inputs.parts(given, place, any_name=False)
     if len(parts) == 1 and parts[0].is_plain_folder:
         root = parts[0].top.resolve()
-        found = folder.find(root, least=min(least, 2))
+        files: Sequence[Path]
+        found = folder.find(root, least=least)
         for line in found.notes:
             note(line)
-        files = {name: Path(os.fspath(found.read(i))) for i, name in enumerate(found.paths)}  # type: ignore[arg-type]
+        names, files = list(found.paths), _Files(len(found.paths), found.read)
         labels, classes = found.labels, list(found.class_names)
         columns: dict[str, dict[str, Any]] = {}
     else:
-        root, files, columns = _together(parts)
+        root, by_name, columns = _together(parts)
+        names, files = list(by_name), list(by_name.values())
         labels, classes = None, []
     if len(files) < least:
         where = ", ".join(map(inputs.kept, given))[:200]
         raise VtccError(
-            f"{where}: {len(files)} images, and grouping needs at least "
+            f"{where}: {several(len(files), 'images')}, and grouping needs at least "
             f"{least}; check what is there"
         )
-    names = list(files)
-    stamps = [folder.stamp(file) for file in files.values()]
+    stamps = [folder.stamp(file) for file in files]
     return Listed(
         root,
         names,
-        list(files.values()),
+        files,
         None if labels is None else list(labels),
         classes,
         folder.fingerprint(names, stamps),
@@ -111,7 +148,7 @@ def _together(
     shown = folder.readable_names(list(files))
     if left_out:
         note(f"left out {in_words(left_out)}")
-    note(f"{root}: {len(files)} images of {len(parts)} inputs")
+    note(f"{root}: {several(len(files), 'images')} of {several(len(parts), 'inputs')}")
     return root, dict(zip(shown, files.values(), strict=True)), columns
 
 

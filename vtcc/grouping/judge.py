@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import COMPONENTS, gradients, pca, unit_rows
+from vtcc.analysis.features import COMPONENTS, gradients, pca, subsample, unit_rows
 from vtcc.analysis.metrics import clustering_scores
 from vtcc.data import duplicates
 from vtcc.grouping import baselines, copies, describe, final, trust
 from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned, Prepared
 from vtcc.progress import note
+
+GRADIENTS = 1000  # images whose gradients a simpler method sees, beside an encoder's features
 
 
 def judge(prepared: Prepared, learned: Learned, options: Options) -> Judged:
@@ -23,16 +25,17 @@ def judge(prepared: Prepared, learned: Learned, options: Options) -> Judged:
     from sklearn.metrics import adjusted_rand_score
 
     images, K, seed = prepared.cache.images, learned.num_clusters, options.seed
-    hog = gradients(images)
+    # With a pretrained encoder's features gradients are one of the simpler methods and no more.
+    frozen = learned.material.features is not None
+    some = subsample(len(images), GRADIENTS if frozen else len(images), seed)
+    hog = gradients(images if len(some) == len(images) else images[some])
     chosen = final.choose(learned, hog, seed=seed)
     note(f"clusters by {chosen.how['value']}: {chosen.how['why']}")
     model, clusters = chosen.model, chosen.clusters
     base = model.p.argmax(axis=1).astype(np.int32)
     applied = clusters.apply(model.p, model.h, base)
     note("simpler methods on the same images")
-    # With a pretrained encoder's features a map of the gradients would only cost time.
-    maps = learned.material.features is None
-    simpler = baselines.run(images, hog, K, seed=seed, on_start=note, maps=maps)
+    simpler = baselines.run(images, hog, some, K, seed=seed, on_start=note, maps=not frozen)
     simpler |= final.of_features(learned, seed=seed, mapped=chosen.mapped)
     at = learned.count.at(learned.count.clusters)
     looks = np.concatenate(

@@ -19,6 +19,7 @@ LEAST_TRAINING = 20.0  # seconds, whatever --minutes says
 AFTER_TRAINING, AFTER_PER_IMAGE = 45.0, 0.006  # seconds kept for the steps after the trainings
 AFTER_IMAGES = 20_000  # images from which these steps take no longer
 LEAST_IMAGES = 10  # readable images that can be grouped
+SAMPLE = 10_000  # images that clusters are made of; of more a sample is, and the rest is assigned
 
 # Parameters, or their sections, that nothing here reads, and what to do instead.
 _UNUSED = {
@@ -54,6 +55,7 @@ class Options:
         unclustered: images that belong nowhere are in no cluster.
         unclustered_at_most: share of the images that may be so, in a model that is asked later too.
         exif: columns that the files' EXIF gives, of `vtcc.data.exif`.
+        sample: images that clusters are made of, where there are more; 0: all.
     """
 
     folder: Given
@@ -72,6 +74,7 @@ class Options:
     unclustered_at_most: float = AT_MOST
     others: tuple[Given, ...] = ()
     exif: tuple[str, ...] = ()
+    sample: int = SAMPLE
 
     @property
     def given_clusters(self) -> int | None:

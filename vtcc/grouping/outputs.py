@@ -1,8 +1,11 @@
 """What `vtcc cluster`, `refine` and `add` leave: tables, links by cluster, the embedding."""
 
+import contextlib
+import heapq
+import itertools
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +14,12 @@ import numpy as np
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns
-from vtcc.grouping.clusters import Applied
+from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.grouping.rest import SHARD, Rest
 from vtcc.progress import note
 
 EMBEDDING = "embedding.npz"
+JSON_FILES = 100_000  # above it no JSON table is written: CSV and Parquet are read a part at a time
 LONGEST_NAME = 200  # bytes of a file name; file systems take 255, and some add an ending
 
 
@@ -27,35 +32,58 @@ class Assigned:
         row: name -> row of `applied`, for the N that could be read.
         applied: what the clusters say of the N images.
         errors: name -> why it could not be read.
+        rest: those of a large collection that are not among these M, as `clusters` have them.
     """
 
     files: Sequence[str]
     row: Mapping[str, int]
     applied: Applied
     errors: Mapping[str, str]
+    rest: Rest | None = None
+    clusters: Clusters | None = None
 
-    def rows(self) -> list[assignments.Row]:
-        """One per file."""
-        return [
+    def rows(self) -> Iterator[assignments.Row]:
+        """One per file; sorted by name where both parts are."""
+        ours = (
             assignments.Row.of(file, self.applied, self.row[file])
             if file in self.row
             else assignments.Row(file, None, None, self.errors.get(file, ""))
             for file in self.files
-        ]
+        )
+        if self.rest is None or self.clusters is None:
+            return ours
+        return heapq.merge(ours, self.rest.rows(self.clusters), key=lambda row: row.file)
 
 
-def tables(directory: Path, assigned: Assigned) -> None:
-    """Writes assignments.csv, .parquet and .json with the same rows, and columns that lie there."""
+def tables(directory: Path, assigned: Assigned, *, files: int) -> None:
+    """Writes assignments.csv, .parquet and .json with the same rows, and columns that lie there.
+
+    Args:
+        files: rows there will be; of more than `JSON_FILES` there is no .json.
+    """
     values, kinds = columns.read(directory)
-    rows = [
-        replace(row, more={name: of.get(row.file) for name, of in values.items()})
-        for row in assigned.rows()
-    ]
+    suffixes = [s for s in assignments.SUFFIXES if s != ".json" or files <= JSON_FILES]
     for suffix in assignments.SUFFIXES:
-        out = directory / f"assignments{suffix}"
-        named = assignments.named(len(assigned.applied.groups))
-        with assignments.writing(out, named, kinds) as table:
-            table.write(rows)
+        (directory / f"assignments{suffix}").unlink(missing_ok=True)  # of before more were added
+    named = assignments.named(len(assigned.applied.groups))
+    with contextlib.ExitStack() as open_tables:
+        written = [
+            open_tables.enter_context(
+                assignments.writing(directory / f"assignments{suffix}", named, kinds)
+            )
+            for suffix in suffixes
+        ]
+        rows = (
+            replace(row, more={name: of.get(row.file) for name, of in values.items()})
+            if values
+            else row
+            for row in assigned.rows()
+        )
+        while part := list(itertools.islice(rows, SHARD)):
+            for table in written:
+                table.write(part)
+    if len(suffixes) < len(assignments.SUFFIXES):
+        note(f"{files} rows: tables as CSV and Parquet, none as JSON")
 
 
 def write_folders(
@@ -71,21 +99,22 @@ def write_folders(
     Raises:
         VtccError: when links or copies cannot be written.
     """
-    folders, cluster = folder_names(assigned.applied.names), assigned.applied.cluster
+    folders = folder_names(assigned.applied.names)
+    if assigned.rest is not None:  # in their place by now
+        assigned = replace(assigned, rest=Rest.of(directory))
     taken: dict[str, set[str]] = {folder: set() for folder in folders.values()}
     gone = 0
     try:
         with atomic_directory(directory / "folders") as building:
-            for name in assigned.files:
-                row = assigned.row.get(name)
-                if row is None or cluster[row] < 0:
+            for row in assigned.rows():
+                if row.cluster is None:
                     continue
-                source = files[name]
+                name, source = row.file, files[row.file]
                 if not source.is_file():
                     gone += 1
                     continue
-                folder = folders[int(cluster[row])]
-                place = building / folder / unused_name(_flat(name), taken[folder])
+                folder = folders[row.cluster]
+                place = building / folder / unused_name(flat(name), taken[folder])
                 place.parent.mkdir(exist_ok=True)
                 if copies:
                     shutil.copy2(source, place)
@@ -105,7 +134,7 @@ def write_folders(
         )
 
 
-def _flat(name: str) -> str:
+def flat(name: str) -> str:
     """A file's name with its folders in it; those above the images' folder would hide it."""
     return name.replace("../", "").replace("/", "__")
 

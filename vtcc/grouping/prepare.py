@@ -19,8 +19,8 @@ from vtcc.progress import note
 THUMBNAIL = 64  # pixels of the cache that page and gradients are made from, with an encoder
 
 
-def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
-    """Chooses parameters by a sample of the images, then decodes all of them once.
+def chosen_for(options: Options, listed: intake.Listed, work: Path) -> choices.Choices:
+    """Chooses the training by some hundred of the images.
 
     Args:
         listed: the images. work: the directory of an interrupted run, or a new one.
@@ -43,6 +43,22 @@ def prepare(options: Options, listed: intake.Listed, work: Path) -> Prepared:
         _set_by_user(chosen, options)
     for what, reason in chosen.reasons.items():
         note(f"{what}: {reason['value']} ({reason['why']})")
+    return chosen
+
+
+def prepare(
+    options: Options, listed: intake.Listed, work: Path, chosen: choices.Choices | None = None
+) -> Prepared:
+    """Decodes all images once, for the training that was chosen for them.
+
+    Args:
+        listed: the images. work: the directory of an interrupted run, or a new one.
+        chosen: of `chosen_for` for these images; None: it is asked.
+
+    Raises:
+        VtccError: when parameters or images cannot be used.
+    """
+    chosen = chosen or chosen_for(options, listed, work)
     params = chosen.params
     frozen = params["train"]["model"]["frozen"]
     cache, sketches, errors = intake.cached(

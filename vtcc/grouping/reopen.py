@@ -16,6 +16,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import attention, intake, outputs, result, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.grouping.rest import Rest
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import sprite_reader
 
@@ -52,11 +53,12 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
+def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> Iterator[Opened]:
     """Opens results for this process alone.
 
     Args:
         results: their folder. out: a new folder for what becomes of them; None: they are replaced.
+        changes: False where they are only read, from a place too where nothing can be written.
 
     Raises:
         VtccError: when they are none, or damaged, another process changes them, or `out` exists.
@@ -66,7 +68,7 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
     target = Path(os.path.abspath(out or results))  # noqa: PTH100 - a link stays one
     with contextlib.ExitStack() as held:
         # Where nothing can be written beside results that are only read, nobody replaces them.
-        if out is None or os.access(results.parent, os.W_OK):
+        if (out is None and changes) or os.access(results.parent, os.W_OK):
             held.enter_context(workdir.alone(results))
         summary = summaries.read(results)
         if out is not None:
@@ -178,7 +180,8 @@ def folders(before: Opened, assigned: outputs.Assigned, summary: dict[str, Any])
         VtccError: as `outputs.write_folders`.
     """
     if mode := summary.get("folders"):
-        files = intake.located(Path(summary["root"]), summary["files"])
+        names = [*summary["files"], *Rest.of(before.target).stamps()]
+        files = intake.located(Path(summary["root"]), names)
         outputs.write_folders(before.target, assigned, files, copies=mode == "copies")
 
 

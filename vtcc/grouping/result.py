@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from vtcc.analysis.scores import SCORES
 from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, model_card, record
-from vtcc.grouping import attention, columns, describe, levels, outputs
+from vtcc.grouping import attention, columns, describe, levels, lookalikes, outputs
+from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
+from vtcc.grouping.intake import Listed
 from vtcc.grouping.maps import page_map
 from vtcc.grouping.options import Options
+from vtcc.grouping.rest import Rest
 from vtcc.grouping.state import Judged, Learned, Prepared
 from vtcc.grouping.summary import FILE
 from vtcc.pages import clusters as page
@@ -38,11 +43,14 @@ def write(
     *,
     final: Path,
     started: float,
+    every: Listed | None = None,
+    rest: Rest | None = None,
 ) -> outputs.Assigned:
     """Writes model, tables, summary and page.
 
     Args:
         directory: empty; becomes the output folder. final: where it will be.
+        every: all images, where those that were prepared are a sample of them; `rest`: the others.
         started: all of `vtcc cluster`, on `time.monotonic`'s clock.
 
     Returns:
@@ -98,8 +106,16 @@ def write(
         "folders": options.folders,
         "exif": list(options.exif),
     }
-    files = dict(zip(prepared.listed.names, prepared.listed.files, strict=True))
-    columns.write(directory, prepared.listed.columns | exif.columns(files, options.exif))
+    every = every or prepared.listed
+    if rest is not None:
+        ours = Rest.of(directory)
+        ours.directory.mkdir()
+        for shard in rest.places:
+            _linked(shard, ours.directory / shard.name)
+        alike = lookalikes.write(directory, cache.paths, prepared.sketches)
+        summary["collection"] = {"sample": options.sample, "alike": alike}
+    files = dict(zip(every.names, every.files, strict=True)) if options.exif else {}
+    columns.write(directory, every.columns | exif.columns(files, options.exif))
     predictor = model.predictor()
     return finish(
         directory,
@@ -122,13 +138,24 @@ def params_text(params: dict[str, Any], K: int) -> str:
     return head + yaml_file.dump(params)
 
 
+def _linked(place: Path, target: Path) -> None:
+    """The same file at a second place, or a copy where a file system has no links."""
+    try:
+        os.link(place, target)
+    except OSError:
+        shutil.copy2(place, target)
+
+
 def closing_lines(
     prepared: Prepared, learned: Learned, judged: Judged, *, final: Path, started: float
 ) -> Sequence[str]:
     """The end of what `vtcc cluster` prints. Arguments as of `write`."""
-    unread = f", {len(prepared.errors)} unreadable" if prepared.errors else ""
-    counted = f"{len(prepared.cache.paths)} images in {learned.num_clusters} clusters{unread}"
-    if nowhere := unclustered(judged.applied, judged.clusters):
+    written = summaries.headline(final)
+    unread = f", {written['unreadable']} unreadable" if written["unreadable"] else ""
+    counted = f"{written['images']} images in {learned.num_clusters} clusters{unread}"
+    if (beside := written["images"] - len(prepared.cache.paths)) > 0:
+        counted += f", made of {len(prepared.cache.paths)} of them, {beside} assigned"
+    if nowhere := written["unclustered"]:
         counted += (
             f"; {nowhere['images']} of them ({nowhere['share']:.1%}) belong nowhere: over "
             f"{nowhere['limit']:.2f} times as far from their cluster as from the next"
@@ -175,20 +202,36 @@ def finish(
         labels=summary["labels"],
         classes=summary["classes"],
     )
-    title = f"{summary['title']}: {len(embedding.paths)} images in {len(clusters.names)} clusters"
+    rest = Rest.of(directory) if "collection" in summary else None
+    counts = None if rest is None else rest.counts()
     assigned = outputs.Assigned(
         files=summary["files"],
         row={path: i for i, path in enumerate(embedding.paths)},
         applied=applied,
         errors=summary["errors"],
+        rest=rest,
+        clusters=clusters,
     )
-    outputs.tables(directory, assigned)
-    summary["unclustered"] = nowhere = unclustered(applied, clusters)
+    sizes = Counter(applied.cluster.tolist())
+    files, unreadable = len(summary["files"]), len(summary["errors"])
+    if counts is not None:
+        sizes.update(counts.clusters)
+        files, unreadable = files + counts.files, unreadable + counts.unreadable
+        summary["collection"] |= {
+            "files": files,
+            "unreadable": unreadable,
+            "images": files - unreadable,
+            "shown": len(embedding.paths),
+        }
+    images = files - unreadable
+    title = f"{summary['title']}: {images} images in {len(clusters.names)} clusters"
+    outputs.tables(directory, assigned, files=files)
+    summary["unclustered"] = nowhere = unclustered(sizes, clusters)
     summary["clusters"] = [
         {
             "id": cluster.id,
             "name": cluster.name,
-            "size": cluster.size,
+            "size": sizes[cluster.id],
             "spread": _number(cluster.spread),
             "confidence": _number(cluster.confidence),
             "nearest": cluster.nearest,
@@ -197,7 +240,7 @@ def finish(
     ]
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(directory / FILE, text.encode("utf-8", "backslashreplace").decode() + "\n")
-    _write_cards(directory / MODEL, summary, embedding, applied)
+    _write_cards(directory / MODEL, summary, embedding, sizes)
     page.write(
         directory,
         page.ClustersPage(
@@ -225,20 +268,31 @@ def finish(
             tree=levels.to_list(clusters.tree),
             levels=levels.cuts(clusters.tree),
             unclustered=nowhere,
+            columns=columns.read(directory)[0],
+            collection=None
+            if counts is None
+            else {
+                "images": images,
+                "alike": summary["collection"]["alike"],
+                "sizes": {str(k): sizes[k] for k in (*clusters.names, EXCLUDED, UNCLUSTERED)},
+            },
         ),
     )
     return assigned
 
 
-def unclustered(applied: Applied, clusters: Clusters) -> dict[str, Any] | None:
+def unclustered(sizes: Mapping[int, int], clusters: Clusters) -> dict[str, Any] | None:
     """How many images belong nowhere, their share, and the limit of doubt; None if all may belong.
 
     Those put into a cluster by hand, or excluded, do not count.
+
+    Args:
+        sizes: id -> images, with negative ids for those in no cluster.
     """
     if not clusters.means.unclustered:
         return None
-    images = int((applied.cluster == UNCLUSTERED).sum())
-    share = round(images / max(len(applied.cluster), 1), 4)
+    images = sizes.get(UNCLUSTERED, 0)
+    share = round(images / max(sum(sizes.values()), 1), 4)
     return {"images": images, "share": share, "limit": round(clusters.means.limit, 4)}
 
 
@@ -258,9 +312,14 @@ _MEASURES = {
 
 
 def _write_cards(
-    model: Path, summary: dict[str, Any], embedding: outputs.Embedding, applied: Applied
+    model: Path, summary: dict[str, Any], embedding: outputs.Embedding, sizes: Mapping[int, int]
 ) -> None:
-    """The cards of the model with what only its results know. Arguments as of `finish`."""
+    """The cards of the model with what only its results know.
+
+    Args:
+        sizes: id -> images. Others: as of `finish`.
+    """
+    collection = summary.get("collection", {})
     own: dict[str, Any] = next(iter(summary["baselines"]), {})
     trust = summary["trust"]
     figures = [(title, trust.get(measure)) for measure, title in _MEASURES.items()]
@@ -271,19 +330,19 @@ def _write_cards(
         model,
         checkpoint.read_info(model),
         data=(
-            ("files", len(summary["files"])),
-            ("unreadable", len(summary["errors"])),
-            ("readable now", len(embedding.paths)),
+            ("files", collection.get("files", len(summary["files"]))),
+            ("unreadable", collection.get("unreadable", len(summary["errors"]))),
+            ("readable now", collection.get("images", len(embedding.paths))),
+            ("of these the clusters were made of a sample of", collection.get("shown")),
             ("of these added after the clusters were made", int((~embedding.known).sum()) or None),
             (
                 "look like another one",
-                int((embedding.first != np.arange(len(embedding.first))).sum()),
+                collection.get(
+                    "alike", int((embedding.first != np.arange(len(embedding.first))).sum())
+                ),
             ),
-            ("in no cluster, as people decided", int((applied.cluster == EXCLUDED).sum())),
-            (
-                "in no cluster, as near to another",
-                int((applied.cluster == UNCLUSTERED).sum()) or None,
-            ),
+            ("in no cluster, as people decided", sizes.get(EXCLUDED, 0)),
+            ("in no cluster, as near to another", sizes.get(UNCLUSTERED, 0) or None),
             (
                 "classes, by sub-folder, that only scored the result",
                 len(summary["classes"]) or None,

@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcc.errors import VtccError
-from vtcc.grouping.options import Options, check_clusters, check_overrides
-from vtcc.progress import note
+from vtcc.grouping.options import LEAST_IMAGES, Options, check_clusters, check_overrides
+from vtcc.progress import duration, note
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vtcc.grouping.intake import Listed
+    from vtcc.grouping.rest import Rest
+    from vtcc.grouping.state import Judged, Learned, Prepared
+
+_JUDGED = "judged"  # in the work directory
 
 
 def run(options: Options) -> Path:
     """Groups the images of a folder. The same call goes on after an interruption.
+
+    Of more than `options.sample` images a seeded sample is grouped; the others are assigned to its
+    clusters in shards, as `vtcc predict` would (docs/scale.md).
 
     Returns:
         The folder of the results.
@@ -26,6 +35,10 @@ def run(options: Options) -> Path:
     """
     started = time.monotonic()
     check_overrides(options.overrides)
+    if options.sample and options.sample < LEAST_IMAGES:
+        raise VtccError(
+            f"--sample: found {options.sample}; allowed: at least {LEAST_IMAGES}, or 0 for all"
+        )
     from vtcc.grouping import columns, intake, workdir
 
     out = workdir.place(options)
@@ -51,18 +64,39 @@ def run(options: Options) -> Path:
 def _run(options: Options, listed: "Listed", out: Path, work: Path, started: float) -> None:
     """All that is done in the work directory."""
     from vtcc.atomic import atomic_directory
-    from vtcc.grouping import outputs, result, workdir
+    from vtcc.grouping import outputs, result, sample, workdir
     from vtcc.grouping.judge import judge
     from vtcc.grouping.learn import learn
-    from vtcc.grouping.prepare import prepare
+    from vtcc.grouping.prepare import chosen_for, prepare
 
     workdir.resume_or_restart(work, options, listed.digest)
-    prepared = prepare(options, listed, work)
-    learned = learn(prepared, options, work, deadline=started + options.minutes * 60)
-    judged = judge(prepared, learned, options)
+    looked_at, others = sample.drawn(listed, options.sample, options.seed)
+    chosen = chosen_for(options, looked_at, work)
+    deadline = started + options.minutes * 60
+    if len(others):
+        note(
+            f"clusters are made of {len(looked_at.names)} of {len(listed.names)} images, drawn "
+            f"with seed {options.seed}; the others are assigned to them"
+        )
+        deadline -= _seconds_for(others, listed, chosen.params, options, work)
+    prepared = prepare(options, looked_at, work, chosen)
+    learned = learn(prepared, options, work, deadline=deadline)
+    if len(others):
+        judged = _judged(prepared, learned, options, work)
+        rest = _assigned(others, listed, prepared, work)
+    else:
+        judged, rest = judge(prepared, learned, options), None
     with atomic_directory(out) as building:
         assigned = result.write(
-            building, prepared, learned, judged, options, final=out, started=started
+            building,
+            prepared,
+            learned,
+            judged,
+            options,
+            every=listed,
+            rest=rest,
+            final=out,
+            started=started,
         )
     shutil.rmtree(work, ignore_errors=True)
     for line in result.closing_lines(prepared, learned, judged, final=out, started=started):
@@ -70,3 +104,58 @@ def _run(options: Options, listed: "Listed", out: Path, work: Path, started: flo
     if options.folders:
         files = dict(zip(listed.names, listed.files, strict=True))
         outputs.write_folders(out, assigned, files, copies=options.folders == "copies")
+
+
+def _seconds_for(
+    others: "np.ndarray", listed: "Listed", params: dict[str, object], options: Options, work: Path
+) -> float:
+    """What assigning the others takes, measured; kept for a run that goes on.
+
+    Raises:
+        VtccError: when that and the features of the sample alone take longer than all of it may.
+    """
+    from vtcc.grouping import estimate, workdir
+
+    file = work / "rates.json"
+    known = workdir.read_json(file)
+    if known is not None:
+        return float(known["seconds"])
+    rates = estimate.measured(listed.files, params)
+    foreseen = estimate.foreseen(len(listed.names), options.sample, rates, params)
+    if foreseen.fixed > 60 * options.minutes:
+        least = -(-(foreseen.fixed + foreseen.least_trainings) // 60)
+        raise VtccError(
+            f"--minutes {options.minutes:g}: these {len(listed.names)} images take about "
+            f"{duration(foreseen.fixed)} to read and assign here ({rates.whole:.3g} images/s); "
+            f"give --minutes {least:.0f} or more"
+        )
+    workdir.write_json(file, {"seconds": foreseen.assigning})
+    return foreseen.assigning
+
+
+def _judged(prepared: "Prepared", learned: "Learned", options: Options, work: Path) -> "Judged":
+    """The final clusters, made once: a run that goes on assigns to the same."""
+    from vtcc.grouping import kept
+    from vtcc.grouping.judge import judge
+
+    key = kept.key(learned, options)
+    judged = kept.read(work / _JUDGED, learned, key)
+    if judged is None:
+        judged = judge(prepared, learned, options)
+        kept.write(work / _JUDGED, judged, key)
+    return judged
+
+
+def _assigned(others: "np.ndarray", listed: "Listed", prepared: "Prepared", work: Path) -> "Rest":
+    """The images that are not in the sample, assigned by the model as it will be written."""
+    from vtcc.grouping import kept, result, stream
+    from vtcc.grouping.clusters import load_predictor
+    from vtcc.grouping.rest import DIRECTORY, Rest
+    from vtcc.pages.thumbnails import LARGEST
+
+    model, rest = work / _JUDGED / kept.MODEL, Rest(work / DIRECTORY)
+    stream.resumable(rest, {"model": result.digest(model), "images": listed.digest})
+    beside = listed.part(others)
+    side = min(prepared.cache.image_size, LARGEST)
+    stream.assign(rest, beside.names, beside.files, beside.stamps, load_predictor(model), side=side)
+    return rest

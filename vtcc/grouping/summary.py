@@ -47,12 +47,15 @@ def headline(results: Path) -> dict[str, Any]:
     """
     summary = read(results)
     place = results.absolute()
+    unreadable = len(summary["errors"])
+    # Of a large collection `files` are its sample.
+    collection = summary.get("collection", {})
     return {
         "results": str(place),
         "report": str(place / "report.html"),
         "model": str(place / "model"),
-        "images": len(summary["files"]) - len(summary["errors"]),
-        "unreadable": len(summary["errors"]),
+        "images": collection.get("images", len(summary["files"]) - unreadable),
+        "unreadable": collection.get("unreadable", unreadable),
         "clusters": summary["clusters"],
         "unclustered": summary.get("unclustered"),
         "level": summary["trust"]["level"],

@@ -119,6 +119,7 @@ def resume_or_restart(work: Path, options: Options, digest: str) -> None:
         "minutes": options.minutes,
         "seed": options.seed,
         "overrides": options.overrides,
+        "sample": options.sample,
         "encoder": [options.encoder, str(options.weights or ""), options.finetune],
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()

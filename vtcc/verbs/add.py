@@ -8,6 +8,7 @@ from vtcc.progress import note
 
 if TYPE_CHECKING:
     from vtcc.data.inputs import Given
+    from vtcc.grouping.reopen import Opened
 
 
 def run(
@@ -44,16 +45,17 @@ def run(
     from vtcc.errors import VtccError
     from vtcc.grouping import columns, reopen
     from vtcc.grouping import summary as summaries
-    from vtcc.grouping.add import changes, record, update
+    from vtcc.grouping.add import beside, changes, record, update
     from vtcc.grouping.clusters import load_predictor
+    from vtcc.grouping.rest import Rest
 
     began = time.monotonic()
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     with reopen.opened(results, out) as before:
-        found = changes.find(more, before.summary, results, root, before.target)
+        found = changes.find(more, _with_rest(before), results, root, before.target)
         columns.check(found.columns, before.summary.get("exif", []))
-        total = len(before.summary["files"])
+        total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
         _refuse_loss(found.gone, total, allow_gone)
         told = columns.differ(results, found.columns)
         if not (found.to_read or found.gone or found.moved or told):
@@ -65,17 +67,33 @@ def run(
             + f"; from the table: {', '.join(found.columns)}" * told
         )
         predictor = load_predictor(before.model)
-        after = update.updated(before, found, predictor, batch_size=batch_size)
-        unread = [name for name in found.changed if name in after.images.errors]
+        ours, others = beside.divided(found, before)
+        after = update.updated(before, ours, predictor, batch_size=batch_size)
+        unread = [name for name in ours.changed if name in after.images.errors]
         _refuse_loss([*found.gone, *unread], total, allow_gone)
-        made = record.of(after, found, began=began)
-        after.summary["additions"] = [*after.summary.get("additions", []), made]
         with reopen.rewriting(before) as building:
+            side = int(before.summary["thumb"])
+            rest = Rest.of(building)
+            followed = beside.follow(rest, others, predictor, side=side, batch_size=batch_size)
+            _refuse_loss([*found.gone, *unread, *followed.lost], total, allow_gone)
+            made = record.of(after, found, followed, began=began)
+            after.summary["additions"] = [*after.summary.get("additions", []), made]
             assigned = update.write(building, before, found, after, predictor)
-        for line in record.lines(after, made, before.target):
+        for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
     return summaries.headline(before.target) | {"addition": made}
+
+
+def _with_rest(before: "Opened") -> dict[str, Any]:
+    """The summary with all files of a large collection, not its sample alone."""
+    from vtcc.grouping.add.changes import stamps_of
+    from vtcc.grouping.rest import Rest
+
+    if "collection" not in before.summary:
+        return before.summary
+    known = stamps_of(before.summary) | Rest.of(before.directory).stamps()
+    return before.summary | {"files": list(known), "stamps": list(known.values())}
 
 
 def _refuse_loss(lost: Sequence[str], total: int, allowed: bool) -> None:

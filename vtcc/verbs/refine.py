@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vtcc.progress import note
+from vtcc.progress import note, several
 
 
 def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     from vtcc.grouping import reopen, result, trust
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.edit_state import State
+    from vtcc.grouping.rest import Rest
 
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
@@ -55,6 +56,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
         summary["trust"] = measured.to_dict()
         with reopen.rewriting(before) as building:
             state.clusters.write(building / result.MODEL)
+            Rest.of(building).decide(state.clusters)
             assigned = reopen.finish(
                 building,
                 before,
@@ -64,6 +66,9 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
                 clusters=state.clusters,
                 predictor=predict.load(before.model, "cpu"),
             )
-        note(f"{len(wanted)} edits applied: {len(state.clusters.names)} clusters, {out or results}")
+        note(
+            f"{several(len(wanted), 'edits')} applied: "
+            f"{several(len(state.clusters.names), 'clusters')}, {out or results}"
+        )
         reopen.folders(before, assigned, summary)
     return summaries.headline(before.target)

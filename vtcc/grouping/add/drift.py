@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from vtcc.progress import several
+
 SURE = 3.29  # standard errors: one in a thousand by chance
 SHARE, CONFIDENCE, NOVEL = 0.1, 0.1, 0.1  # changes that are worth a look
 AGAIN_NOVEL, AGAIN_CONFIDENCE = 0.3, 0.25  # changes that the clusters do not survive
@@ -54,7 +56,7 @@ class Drift:
 
     def text(self) -> list[str]:
         """The table and the verdict, for a terminal."""
-        rows = [("cluster", "images", "share", "confidence", "novel")]
+        rows = [("cluster", "images", "share", "confidence", "novel or proposed")]
         for line in self.lines:
             before_now = (
                 f"{line.images_before} {line.images_now:+d}",
@@ -151,7 +153,7 @@ def judge(lines: Sequence[Line], proposed: Mapping[int, int]) -> tuple[str, str]
             moved.append(f"{line.name!r} has {share:.0%} of the new images (before {was:.0%})")
     if moved:
         return "look here", "look here: " + ", ".join(moved)
-    return "fine", f"fine: {n} images as those before"
+    return "fine", f"fine: {several(n, 'images')} as those before"
 
 
 def _error(share: float, n: int) -> float:

@@ -10,7 +10,7 @@ from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.data import duplicates, exif, remote
 from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, columns, outputs, reopen
+from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
 from vtcc.grouping.add import novelty, reading
 from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
@@ -33,11 +33,12 @@ class Updated:
     Attributes:
         summary: of summary.json. embedding: of the N images, those that stay first.
         applied: what is in the table. images: that were read. tiles: in the sprites before them.
-        drift: of the images that were read.
+        drift: of the images that were read. sketches: (N, 8, 9) of `duplicates.sketch`.
     """
 
     summary: dict[str, Any]
     embedding: outputs.Embedding
+    sketches: np.ndarray
     applied: Applied
     images: reading.Images
     tiles: int
@@ -60,7 +61,8 @@ def updated(
         VtccError: when the results are damaged, or no image would be left.
     """
     old, side = before.embedding, int(before.summary["thumb"])
-    table = {row.file: row for row in assignments.read(before.directory / TABLE)}
+    rows = assignments.read(before.directory / TABLE, wanted=set(old.paths))
+    table = {row.file: row for row in rows}
     if missing := [path for path in old.paths if path not in table]:
         raise VtccError(
             f"{before.directory / TABLE}: without {missing[0]!r}, which the embedding has; run "
@@ -75,7 +77,8 @@ def updated(
         raise VtccError("no image would be left; the results stay as they are")
     tiles = int(before.summary.get("tiles", len(old.paths)))
     summary = _summary(before, found, images, stays)
-    embedding = _embedding(before, images, stays, tiles)
+    sketches = _sketches(before, images, stays)
+    embedding = _embedding(before, images, stays, tiles, sketches)
     applied = reopen.decided(before.clusters, embedding, summary["moved"])
     applied = _as_before(applied, [table[path] for path in old.paths if path not in left])
     now = np.arange(len(embedding.paths)) >= stays.sum()
@@ -98,7 +101,7 @@ def updated(
         names=before.clusters.names,
         grouped={p["id"]: g for p, g in zip(summary["proposals"], seen.groups, strict=True)},
     )
-    return Updated(summary, embedding, applied, images, tiles, drift)
+    return Updated(summary, embedding, sketches, applied, images, tiles, drift)
 
 
 def write(
@@ -107,14 +110,17 @@ def write(
     """Writes the results, with EXIF of what was read where they have it of other images.
 
     Args:
-        building: of `reopen.rewriting`. before: the results. found: what became of their files.
+        building: of `reopen.rewriting`. before: the results. found: what became of all their files.
         predictor: their model.
     """
     asked = [name for name in (*exif.TAKEN, *exif.PLACE) if name in before.summary.get("exif", [])]
     said = exif.columns(found.files, asked)
     # What a changed file no longer says is not kept of the one before it.
     said = {column: dict.fromkeys(found.changed) | of for column, of in said.items()}
-    columns.write(building, found.columns | said)
+    columns.write(building, found.columns | said, gone=set(found.gone))
+    if "collection" in after.summary:
+        alike = lookalikes.write(building, after.embedding.paths, after.sketches)
+        after.summary["collection"] |= {"alike": alike}
     append_sprites(building / SPRITES, after.images.tiles, after.tiles, after.summary["thumb"])
     return reopen.finish(
         building,
@@ -163,13 +169,9 @@ def _moved(given: str, before: Path, root: Path) -> str:
     return as_text(str(root / path.relative_to(before)))
 
 
-def _embedding(
-    before: reopen.Opened, images: reading.Images, stays: np.ndarray, tiles: int
-) -> outputs.Embedding:
-    """Those that stay as they are, then those that were read."""
-    old, n = before.embedding, len(images.names)
-    base = old.p.argmax(axis=1) if old.base is None else old.base
-    h = np.concatenate([old.h[stays], images.h])
+def _sketches(before: reopen.Opened, images: reading.Images, stays: np.ndarray) -> np.ndarray:
+    """Of those that stay, by their pictures in the page, then of those that were read."""
+    old = before.embedding
     read = sprite_reader(before.directory / SPRITES, old.tile, before.summary["thumb"])
     sketches = np.empty((int(stays.sum()), *images.sketches.shape[1:]), np.float32)
     rows = np.flatnonzero(stays)
@@ -177,7 +179,20 @@ def _embedding(
     for start in range(0, len(rows), TILES):
         some = by_file[start : start + TILES]
         sketches[some] = reading.sketches(read(rows[some]))
-    sketches = np.concatenate([sketches, images.sketches])
+    return np.concatenate([sketches, images.sketches])
+
+
+def _embedding(
+    before: reopen.Opened,
+    images: reading.Images,
+    stays: np.ndarray,
+    tiles: int,
+    sketches: np.ndarray,
+) -> outputs.Embedding:
+    """Those that stay as they are, then those that were read."""
+    old, n = before.embedding, len(images.names)
+    base = old.p.argmax(axis=1) if old.base is None else old.base
+    h = np.concatenate([old.h[stays], images.h])
     earlier = duplicates.nearest_earlier(sketches, 2)
     return outputs.Embedding(
         h=h,

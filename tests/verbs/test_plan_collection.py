@@ -1,0 +1,151 @@
+"""`vtcc plan INPUT...`: what `vtcc cluster` will take."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests import toy_encoder
+from tests.grouping.test_collection import draw
+from tests.grouping.test_run_encoder import FEW
+from vtcc import config
+from vtcc.cli import app
+from vtcc.config import compose
+from vtcc.data import peek
+from vtcc.errors import VtccError
+from vtcc.grouping import estimate
+from vtcc.grouping.options import Options
+from vtcc.verbs import plan_collection
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("plan") / "photos"
+    draw(root, 40)
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def tar(photos: Path, out: Path, numbers) -> None:
+    with tarfile.open(out, "w") as archive:
+        for i in numbers:
+            archive.add(photos / f"{i:03d}.png", f"{i:03d}.png")
+            archive.add(photos / "notes.txt", f"{i:03d}.cls")
+
+
+@pytest.fixture
+def shards(photos, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    tar(photos, folder / "a.tar", range(25))
+    tar(photos, folder / "b.tar", range(25, 40))
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["plan", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_plan_says_what_is_sampled_and_what_it_takes(photos):
+    before = sorted(photos.parent.rglob("*"))
+    told = run(photos, "--encoder", "none", "--sample", 30, "--set", "train.batch_size=8")
+    assert told.exit_code == 0
+    text = " ".join(told.output.split())
+    assert "images 40 " in text
+    assert "made of 30 of them, drawn with seed 0; 10 are assigned" in text
+    assert "from scratch (as you asked)" in text
+    assert "images/s decoded and embedded" in text
+    assert "--minutes 20 is enough" in text
+    assert "the page shows 30" in text
+    assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_the_plan_for_programs(photos):
+    told = run(photos, "--encoder", "none", "--minutes", 0.5, "--sample", 0, "--json")
+    plan = json.loads(told.stdout)
+    assert (plan["images"], plan["sample"], plan["assigned"], plan["shards"]) == (40, 40, 0, 0)
+    assert plan["images_per_second"] > 1
+    assert plan["seconds"]["assigning"] == 0
+    assert plan["seconds"]["after"] > 40
+    assert plan["least_minutes"] >= 2
+    assert not plan["fits"]
+    assert plan["tables"] == ["csv", "parquet", "json"]
+    assert plan["memory"] > 1e9
+    assert plan["disk"]["results"] > 40 * 3000
+
+
+def test_shards_are_counted_and_not_unpacked(photos, shards, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    plan = json.loads(run(shards, "--encoder", "none", "--sample", 30, "--json").stdout)
+    assert (plan["images"], plan["sample"], plan["shards"]) == (40, 30, 2)
+    assert plan["disk"]["unpacked"] == sum(f.stat().st_size for f in shards.iterdir())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_some_images_of_each_shard_are_looked_at(shards, tmp_path):
+    room = tmp_path / "room"
+    room.mkdir()
+    seen = peek.peeked([shards], room, 10)
+    assert seen.images == 40
+    assert [file.relative_to(room).as_posix() for file in seen.files] == [
+        *(f"0/{i:03d}.png" for i in range(5)),
+        *(f"1/{i:03d}.png" for i in range(25, 30)),
+    ]
+
+
+def test_a_table_with_images_inside(photos, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(photos.glob("*.png"))
+    column = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    pq.write_table(pa.table({"image": column}), tmp_path / "images.parquet")
+    room = tmp_path / "room"
+    room.mkdir()
+    seen = peek.peeked([tmp_path / "images.parquet"], room, 10)
+    assert (seen.images, seen.shards) == (40, 1)
+    assert 10 <= len(seen.files) <= 16
+    assert seen.files[0].read_bytes() == files[0].read_bytes()
+
+
+def test_the_plan_is_of_the_encoder_that_would_be_taken(photos, tmp_path, monkeypatch):
+    toy_encoder.install(tmp_path, monkeypatch)
+    options = Options(photos, encoder="tiny-vit", sample=20, overrides={"train.device": "cpu"})
+    plan = plan_collection.run(options)
+    assert plan["encoder"] == "tiny-vit"
+    assert plan["seconds"]["embedding"] > 20 / plan["images_per_second"]
+    shutil.rmtree(tmp_path / "weights")
+    (tmp_path / "weights").mkdir()
+    with pytest.raises(VtccError, match="--encoder tiny-vit: its weights are not on this machine"):
+        plan_collection.run(options)
+
+
+def test_what_a_million_takes():
+    params = config.override(compose.compose("folder", encoder="lite2"), FEW)
+    rates = estimate.Rates(whole=25.0, embedded=30.0, width=1280)
+    million = estimate.foreseen(1_000_000, 10_000, rates, params)
+    assert million.assigning == pytest.approx(990_000 / 25)
+    assert million.memory < 4 * 2**30
+    views = params["embed"]["views"]
+    assert million.embedding == pytest.approx(10_000 / 25 + 10_000 * views / 30)
+    small = estimate.foreseen(1_000, 10_000, rates, params)
+    assert (small.sample, small.assigning) == (1_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photos", "--preset", "paper"], "--preset: of a training's plan"),
+        (["photos", "--images", "9"], "--images: of a training's plan"),
+        (["--sample", "9"], "--sample: belongs to a plan of inputs"),
+        (["nowhere"], "nowhere: no such file"),
+        (["s3://bucket/photos"], "copy it first"),
+    ],
+)
+def test_what_is_asked_wrongly(arguments, message, photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    with pytest.raises(VtccError, match=message):
+        run(*arguments)

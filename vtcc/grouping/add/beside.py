@@ -1,0 +1,129 @@
+"""What becomes of files beside the sample of a large collection, when its folder has changed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vtcc.grouping import reopen, stream
+from vtcc.grouping.add.changes import Changes
+from vtcc.grouping.rest import Rest, Shard
+from vtcc.progress import note
+
+if TYPE_CHECKING:
+    from vtcc.engine.predict import Predictor
+
+MOST_SHOWN = 3  # times the sample, that the page may come to show
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What was done.
+
+    Attributes:
+        images: readable ones beside the shown, now. unreadable: of those that were read.
+        lost: files that changed and can no longer be read.
+    """
+
+    images: int = 0
+    unreadable: int = 0
+    lost: tuple[str, ...] = ()
+
+
+def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
+    """Changes of the images that the page shows, and of the others.
+
+    New images are shown, among which new kinds are looked for, up to as many as the sample has;
+    of more a seeded draw is. Once the page shows three times the sample, no more are.
+
+    Args:
+        found: changes of all. before: the results.
+    """
+    collection = before.summary.get("collection")
+    if collection is None:
+        return found, replace(
+            found, new=[], changed=[], gone=[], files={}, stamps={}, classes={}, columns={}
+        )
+    ours = set(before.summary["files"])
+    sample = int(collection["sample"])
+    room = max(min(sample, MOST_SHOWN * sample - len(ours)), 0)
+    shown = found.new
+    if len(shown) > room:
+        number = len(before.summary.get("additions", []))
+        draw = np.random.default_rng([int(before.summary["seed"]), number])
+        shown = [shown[i] for i in np.sort(draw.choice(len(shown), room, replace=False))]
+        note(
+            f"{room} of {len(found.new)} new images are shown, and looked through for new kinds; "
+            "the others are assigned"
+        )
+    ours |= set(shown)
+
+    def part(inside: bool) -> Changes:
+        def some(names: Iterable[str]) -> list[str]:
+            return [name for name in names if (name in ours) == inside]
+
+        return replace(
+            found,
+            new=some(found.new),
+            changed=some(found.changed),
+            gone=some(found.gone),
+            files={name: found.files[name] for name in some(found.files)},
+            stamps={name: found.stamps[name] for name in some(found.stamps)},
+            classes={name: found.classes[name] for name in some(found.classes)},
+        )
+
+    return part(True), part(False)
+
+
+def follow(
+    rest: Rest, found: Changes, predictor: "Predictor", *, side: int, batch_size: int
+) -> Followed:
+    """Takes out what is gone or changed, and assigns what is new or changed, in shards behind.
+
+    Args:
+        rest: of the results that are being written. found: of `divided`.
+        predictor: of their model. side: of a tile. batch_size: images per forward pass.
+    """
+    if not rest.places and not found.to_read:
+        return Followed()
+    rest.drop({*found.gone, *found.changed})
+    if found.moved:  # a copy has times of its own
+        for place in rest.places:
+            shard = Shard.read(place)
+            stamps = [
+                found.stamps.get(f, s) for f, s in zip(shard.files, shard.stamps, strict=True)
+            ]
+            if stamps != shard.stamps:
+                replace(shard, stamps=stamps).write(place)
+    names = found.to_read
+    first = 1 + max((int(place.stem) for place in rest.places), default=-1)
+    if names:
+        rest.directory.mkdir(exist_ok=True)
+        stream.assign(
+            rest,
+            names,
+            [found.files[name] for name in names],
+            [found.stamps[name] for name in names],
+            predictor,
+            side=side,
+            first=first,
+            batch_size=batch_size,
+        )
+    unread = [
+        name
+        for place in rest.places
+        if int(place.stem) >= first
+        for name in _unreadable(Shard.read(place))
+    ]
+    counts = rest.counts()
+    changed = set(found.changed)
+    return Followed(
+        images=counts.files - counts.unreadable,
+        unreadable=len(unread),
+        lost=tuple(name for name in unread if name in changed),
+    )
+
+
+def _unreadable(shard: Shard) -> list[str]:
+    return [file for file, error in zip(shard.files, shard.errors, strict=True) if error]
