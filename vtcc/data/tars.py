@@ -13,6 +13,8 @@ from typing import IO, Any, BinaryIO, cast
 from vtcc import bounds
 
 _PIECE_BYTES = 1 << 16  # copied for each of the streams inside, which may take 32 bytes
+_tarfile: Any = tarfile  # two errors that its types leave out
+_TRUNCATED, _INVALID = _tarfile.TruncatedHeaderError, _tarfile.InvalidHeaderError
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
@@ -24,13 +26,13 @@ class _Header(tarfile.TarInfo):
     """A tar's header that reads a bounded amount, with all that goes before its member."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
         """The next one; tarfile takes one that is damaged for the end of the archive."""
         try:
             return super().fromtarfile(archive)
         except tarfile.HeaderError as error:
-            cut = isinstance(error, tarfile.TruncatedHeaderError)
-            if archive.offset and (cut or isinstance(error, tarfile.InvalidHeaderError)):
+            cut = isinstance(error, _TRUNCATED)
+            if archive.offset and (cut or isinstance(error, _INVALID)):
                 why = "the archive ends in a header" if cut else "a damaged header"
                 raise HostileHeaderError(why) from None
             raise
