@@ -64,7 +64,7 @@ def drawn(width, height):
     return Image.fromarray(noisy.astype(np.uint8))
 
 
-@pytest.mark.parametrize("name", ["lite0", "lite2"])
+@pytest.mark.parametrize("name", ["lite0", pytest.param("lite2", marks=pytest.mark.slow)])
 def test_features_are_those_of_timms_own_preprocessing(name):
     card = encoders.card(name)
     resolved = encoders.resolve(card)

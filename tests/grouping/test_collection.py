@@ -227,6 +227,7 @@ def test_shards_of_another_model_are_not_used(tmp_path, capsys):
     assert "of another model" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # what is drawn of so few is tested above
 def test_up_to_the_limit_nothing_changes(photos, small_shards, tmp_path):
     few = tmp_path / "few"
     few.mkdir()
