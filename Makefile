@@ -12,8 +12,9 @@ MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 MINUTES ?= 5
+SEED ?= 0
 
-.PHONY: help setup repro test test-slow docs docs-test fuzz chaos lint format ui api serve runs seeds study results performance clean
+.PHONY: help setup repro test test-slow test-oldest docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -42,11 +43,28 @@ test: setup  ## quick tests
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow
 
+# torch and torchvision come in pairs: the lower bounds of pyproject.toml name one.
+OLDEST := build/oldest
+test-oldest: setup  ## the core's quick tests with the lowest versions that pyproject.toml allows
+	@uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
+	@uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct -r pyproject.toml
+	@uv pip install --quiet --python $(OLDEST)/bin/python --constraint constraints.txt pytest pytest-timeout hypothesis
+	@uv pip list --quiet --python $(OLDEST)/bin/python
+	@OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow" \
+		tests/test_config.py tests/test_presets.py tests/test_yaml_file.py tests/engine/test_losses.py \
+		tests/engine/test_model.py tests/engine/test_checkpoint.py tests/engine/test_loop.py \
+		tests/engine/test_frozen.py tests/data/test_images.py tests/data/test_tiff.py tests/data/test_exif.py \
+		tests/data/test_spreadsheet.py tests/encoders tests/export tests/grouping/test_clusters.py \
+		tests/grouping/test_trust.py tests/grouping/test_levels.py tests/grouping/test_estimator.py
+
 docs: setup  ## the documentation as a site in build/site; warnings are errors
 	@python -m docs.site
 
 docs-test: setup  ## runs the commands and the code that the pages show: twenty minutes
 	@pytest -m slow -s tests/test_blocks.py
+
+soak: setup  ## vtcc api under good and hostile requests for so long: make soak MINUTES=30
+	@OMP_NUM_THREADS=1 python -m benchmarks.soak --minutes $(MINUTES)
 
 fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30
 	@python -m benchmarks.fuzz --minutes $(MINUTES)
@@ -59,8 +77,8 @@ lint: setup  ## style, types, rules between rooms, dead code, dependencies
 	@vulture
 	@deptry .
 
-chaos: setup  ## kill -9, full disks and two at once in verbs that write: make chaos MINUTES=30
-	@OMP_NUM_THREADS=1 python -m tests.kill.chaos $(MINUTES)
+chaos: setup  ## kill -9, full disks and two at once in verbs that write: make chaos MINUTES=30 [VERBS=add]
+	@OMP_NUM_THREADS=1 python -m tests.kill.chaos $(MINUTES) $(SEED) $(VERBS)
 
 format: setup  ## rewrite files in the project's style
 	@ruff check --fix . && ruff format .
@@ -88,6 +106,9 @@ results: setup  ## docs/results.md from benchmarks/records
 
 performance: setup  ## docs/performance.md from benchmarks/records/performance
 	@python -m benchmarks.performance
+
+release: setup  ## dist/: archives, tried in an empty environment; bills of materials, licences; no upload
+	@python -m release
 
 clean: setup  ## show what scratch and caches hold, and delete it (asks first)
 	@vtcc clean

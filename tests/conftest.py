@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,15 +12,23 @@ from vtcc import quiet
 quiet.apply()
 
 HERE = Path(__file__).parent
+# One worker takes all of a room, or of these files: they share a store or imports of seconds.
+ROOMS = ("grouping", "tracking")
+EXPECTATIONS = (
+    "data/test_expectations.py",
+    "stages/test_validate.py",
+    "stages/test_many_bands.py",
+)
 # Begun last, one of them would go on alone when the other workers have nothing left to do.
 LONGEST = (
     "test_pipeline.py",
-    "flows/test_train_flow.py",
-    "grouping/test_run.py",
-    "grouping/test_run_encoder.py",
-    "runner/test_dvc.py",
-    "kill/test_kill.py",
+    "grouping/test_run.py",  # with all of its room
     "tracking/test_registry.py",
+    "flows/test_train_flow.py",
+    "kill/test_kill.py",
+    "data/test_expectations.py",
+    "runner/test_dvc.py",
+    "stages/test_train.py",
 )
 
 
@@ -29,6 +38,22 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: a file's tests go to one worker, and so do those of some files."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrRoom(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            _, room, *_ = Path(file).parts
+            if room in ROOMS:
+                return room
+            return "expectations" if file.endswith(EXPECTATIONS) else file
+
+    return ByFileOrRoom(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

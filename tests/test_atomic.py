@@ -102,6 +102,29 @@ def test_a_renaming_that_fails_leaves_what_was_there(tmp_path, monkeypatch, numb
     assert contents(tmp_path) == {"results/a": "old", "results/b": "old"}
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_ctrl_c_while_it_is_cleared_up_leaves_nothing_beside_it(tmp_path, monkeypatch, fails):
+    target = tmp_path / "results"
+    write(target, "old")
+    real, calls = atomic.shutil.rmtree, []
+
+    def interrupted(path, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            (Path(path) / "a").unlink()
+            raise KeyboardInterrupt
+        return real(path, **options)
+
+    monkeypatch.setattr(atomic.shutil, "rmtree", create_autospec(real, side_effect=interrupted))
+    with pytest.raises(KeyboardInterrupt), atomic.atomic_directory(target) as place:
+        (place / "a").write_text("new")
+        if fails:
+            raise VtccError("before it is whole")
+    assert len(calls) == 2 and calls[0] == calls[1]
+    assert contents(target) == ({"a": "old", "b": "old"} if fails else {"a": "new"})
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
 def test_two_writers_of_one_directory_never_mix(tmp_path):
     """Each is cut in the middle of its writing; the others' files must not be in its directory."""
     target, wrong = tmp_path / "results", []

@@ -1,8 +1,11 @@
 """vtcc: deep clustering of images without labels (VTCC, arXiv 2206.12925)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from vtcc.grouping.estimator import ImageClusterer as ImageClusterer
 
 
 def __getattr__(name: str) -> Any:

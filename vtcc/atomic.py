@@ -59,11 +59,11 @@ def building(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(target):
         place = _unused(target)
-        place.mkdir()
         try:
+            place.mkdir()
             yield place
         finally:
-            remove(place)
+            _clear(place)
 
 
 @contextmanager
@@ -135,8 +135,19 @@ def _bring_back(old: Path, target: Path) -> None:
 def _discard(old: Path, target: Path) -> None:
     """Deletes it under another name: what is called .old is whole at any moment."""
     place = _unused(target)
-    old.replace(place)
-    remove(place)
+    try:
+        old.replace(place)
+    finally:
+        _clear(place)
+
+
+def _clear(place: Path) -> None:
+    """Removes it though Ctrl-C comes meanwhile, which is heard afterwards."""
+    try:
+        remove(place)
+    except KeyboardInterrupt:
+        remove(place)
+        raise
 
 
 def _named(target: Path) -> Path:

@@ -12,7 +12,10 @@ IMAGE_SIDE = 1 << 18
 IMAGE_FILE_BYTES = 64 * MIB  # or BYTES_PER_PIXEL x max_pixels, where that is more
 IMAGE_PARTS = 16_384
 JPEG_SCANS = 32
-JPEG_EXIF_SEGMENTS = 256
+EXIF_BYTES = 1 * MIB  # a number of two bytes takes 36 as an object
+JPEG_JUNK_BYTES = 64 << 10  # Pillow goes through them one by one
+JPEG_EXIF_SEGMENTS = EXIF_BYTES // (64 << 10)
+PNG_DATA_BYTES = 256  # a shorter chunk of pixels counts as a part
 HEIF_PIECES = 32
 TIFF_TAG_BYTES = 16 * MIB  # of text; a number counts as 16
 
@@ -25,6 +28,7 @@ ARCHIVE_DEPTH = 64
 TAR_HEADER_BYTES = 1 * MIB
 TAR_HEADERS = 16
 TAR_COMMON_KEYS = 64
+TAR_RECORDS = 1024
 TAR_DIGITS = 256
 DICTIONARY_BYTES = 128 * MIB
 
@@ -71,11 +75,14 @@ IN_WORDS = (
         "the file of an image",
         f"at most {IMAGE_FILE_BYTES // MIB} MiB, or {BYTES_PER_PIXEL} x validate.max_pixels where "
         "that is more; a TIFF may be larger, as only its first picture is read; at most "
-        f"{IMAGE_PARTS} segments, chunks or blocks beside the pixels",
+        f"{IMAGE_PARTS} segments, chunks or blocks beside the pixels, chunks of pixels with less "
+        f"than {PNG_DATA_BYTES} bytes counted; EXIF longer than {EXIF_BYTES // MIB} MiB is not "
+        "read",
     ),
     (
         "a JPEG",
-        f"at most {JPEG_EXIF_SEGMENTS} segments of EXIF; its scans together have at most "
+        f"at most {JPEG_EXIF_SEGMENTS} segments of EXIF, {JPEG_JUNK_BYTES >> 10} KiB that belong "
+        "to no segment before its pixels; its scans together have at most "
         f"{JPEG_SCANS} x validate.max_pixels pixels",
     ),
     (
@@ -99,7 +106,8 @@ IN_WORDS = (
     (
         "a tar",
         f"at most {TAR_HEADERS} headers and {TAR_HEADER_BYTES // MIB} MiB of them for a file, "
-        f"numbers of at most {TAR_DIGITS} digits, {TAR_COMMON_KEYS} keys that all files share",
+        f"{TAR_RECORDS} records in one, numbers of at most {TAR_DIGITS} digits, "
+        f"{TAR_COMMON_KEYS} keys that all files share",
     ),
     (
         "a file of arrays (idx, MATLAB, CIFAR's)",

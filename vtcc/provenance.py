@@ -4,6 +4,7 @@ Nothing here names the machine or its user.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -89,6 +90,7 @@ def versions() -> dict[str, str]:
     return version.versions("torch", "timm", "scikit-learn", "numpy")
 
 
+@functools.cache  # reading what hundreds of distributions say of themselves takes a while
 def environment() -> str:
     """Python and every installed distribution as `name==version` lines."""
     installed = {

@@ -5,6 +5,8 @@ is text. A training node has PyYAML alone, so its resolvers are replaced by thos
 tests compare with ruamel.yaml.
 """
 
+import copy
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,6 +90,11 @@ def parse(text: str) -> Any:
     Raises:
         yaml.YAMLError: when it is not YAML, or holds more than MOST_VALUES values.
     """
+    return copy.deepcopy(_parsed(text))
+
+
+@functools.lru_cache(maxsize=64)  # a study reads the same parameters again for each of its runs
+def _parsed(text: str) -> Any:
     try:
         loader = _Loader(text)
         try:

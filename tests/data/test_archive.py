@@ -101,6 +101,70 @@ def test_a_broken_tar_is_refused_in_one_line(tmp_path, name):
     assert archive.known(path) in (True, False)
 
 
+CUT = {
+    "a header that is cut off": (IMAGE + IMAGE[:300], b"", "the archive ends in a header"),
+    "another checksum": (IMAGE + b"2" + IMAGE[1:], bytes(1024), "a damaged header"),
+    "words between members": (IMAGE + b"x" * 512 + IMAGE, bytes(1024), "a damaged header"),
+    "a size that is none": (pax((b"size", b"abc")) + IMAGE, bytes(1024), "a damaged header"),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_tar_that_is_damaged_behind_its_beginning_is_not_taken_for_its_end(tmp_path, name):
+    data, end, words = CUT[name]
+    (tmp_path / "a.tar").write_bytes(data + end)
+    with pytest.raises(VtccError, match=rf"cannot be unpacked .{words}"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")
+    (tmp_path / "b.tar").write_bytes(IMAGE)  # no mark of its end, as some programs leave it
+    assert not unpack(tmp_path / "b.tar", tmp_path / "two")
+    assert (tmp_path / "two/1.png").read_bytes() == b"1"
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    inside = zip_of([b"other.png"], data=b"other", method=0)
+    (tmp_path / "a.tar").write_bytes(IMAGE + header(b"b.zip", b"0", len(inside), inside))
+    assert archive.known(tmp_path / "a.tar")
+    assert not unpack(tmp_path / "a.tar", tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["1.png", "b.zip"]
+    (tmp_path / "b.zip").write_bytes(
+        b"\x7fELF" + bytes(9000) + zip_of([b"1.png"], data=b"", method=0)
+    )
+    assert archive.known(tmp_path / "b.zip")  # behind a program that unpacks it
+    assert not unpack(tmp_path / "b.zip", tmp_path / "two")
+    assert (tmp_path / "two/1.png").read_bytes() == b""
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_files_of_a_name_that_comes_again_are_counted(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "tar":
+        path.write_bytes(IMAGE + header(b"./1.png", b"0", 1, b"2") + bytes(1024))
+    else:
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.writestr("1.png", b"1")
+            packed.writestr("./1.png", b"2")
+    assert unpack(path, tmp_path / "out") == {"earlier files of the same name": 1}
+    assert (tmp_path / "out/1.png").read_bytes() == b"2"
+
+
+def test_many_records_in_a_header_are_refused(tmp_path):
+    for many in (1024, 1025):
+        records = pax(*((b"%d" % i, b"v") for i in range(many)))
+        (tmp_path / f"{many}.tar").write_bytes(records + IMAGE + bytes(1024))
+    assert not unpack(tmp_path / "1024.tar", tmp_path / "out")
+    with pytest.raises(VtccError, match="more than 1024 records in a header"):
+        unpack(tmp_path / "1025.tar", tmp_path / "two")
+
+
+def test_empty_streams_of_xz_take_little_time(tmp_path):
+    data = lzma.compress(b"") * 20_000 + lzma.compress(IMAGE + bytes(1024))
+    (tmp_path / "a.tar.xz").write_bytes(data)
+    start = time.process_time()
+    assert not unpack(tmp_path / "a.tar.xz", tmp_path / "out")
+    assert time.process_time() - start < 1  # 2 s where each copied a megabyte
+    assert (tmp_path / "out/1.png").read_bytes() == b"1"
+
+
 def test_a_sparse_file_is_left_out(tmp_path):
     (tmp_path / "a.tar").write_bytes(header(b"2.png", b"S", 0) + IMAGE + bytes(1024))
     assert unpack(tmp_path / "a.tar", tmp_path / "out") == {"sparse files": 1}

@@ -84,6 +84,7 @@ PHOTO = saved(Image.new("RGB", (1000, 1000)), "JPEG")
 PROGRESSIVE = saved(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)
 EMPTY_SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"
 CHUNK = bytes(4) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+EMPTY_IDAT = bytes(4) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
 EXIF = b"\xff\xe1\x00\x09Exif\0\0a"
 BOMBS = {
     "png of 3,600 megapixels": (png(60_000, 60_000, b""), "60000 x 60000 pixels, more than"),
@@ -128,7 +129,7 @@ BOMBS = {
     ),
     "jpeg of 300,000 pieces of exif": (
         PHOTO[:2] + EXIF * 300_000 + PHOTO[2:],
-        "more than 256 segments of EXIF",
+        "more than 16 segments of EXIF",
     ),
     "jpeg of 400,000 segments": (
         PHOTO[:2] + b"\xff\xe5\0\2" * 400_000 + PHOTO[2:],
@@ -138,8 +139,20 @@ BOMBS = {
         PHOTO[:2] + b"\xff\xd0" + b"\xff\xe5\0\2" * 400_000 + PHOTO[2:],
         "more than 16384 segments",
     ),
+    "jpeg of half a megabyte of fillers": (
+        PHOTO[:2] + b"\xff" * (MIB // 2) + PHOTO[2:],
+        "more than 65536 bytes between segments",
+    ),
+    "jpeg of zeros before its pixels": (
+        PHOTO[: PHOTO.index(b"\xff\xda")] + bytes(99_000) + PHOTO[PHOTO.index(b"\xff\xda") :],
+        "more than 65536 bytes between segments",
+    ),
     "png of 100,000 chunks": (
         png(4, 4, zlib.compress(bytes(20)), before=CHUNK * 100_000),
+        "more than 16384 parts beside its pixels",
+    ),
+    "png of 100,000 chunks of few pixels": (
+        png(4, 4, zlib.compress(bytes(20)), before=EMPTY_IDAT * 100_000),
         "more than 16384 parts beside its pixels",
     ),
     "gif of 100,000 blocks": (
@@ -148,7 +161,7 @@ BOMBS = {
     ),
     "jpeg of pieces of exif behind a restart": (
         PHOTO[:2] + b"\xff\xd0" + EXIF * 300_000 + PHOTO[2:],
-        "more than 256 segments of EXIF",
+        "more than 16 segments of EXIF",
     ),
 }
 
@@ -221,9 +234,68 @@ def test_headers_of_a_jpeg(mode, progressive):
     assert load(data, channels=3, max_pixels=600, size=4).shape == (4, 4, 3)
 
 
+def numbers(code: int, times: int) -> bytes:
+    """EXIF of one tag with so many numbers."""
+    entry = struct.pack("<HHHIII", 1, code, 3, times, 26, 0)
+    return b"II*\0\x08\0\0\0" + entry + b"\6\0" * times
+
+
+def chunk_of_exif(body: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(body))
+        + b"eXIf"
+        + body
+        + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    )
+
+
+def test_long_exif_is_not_read(tmp_path):
+    """Of each number of a tag Pillow makes an object, and its plugin for AVIF as it opens one."""
+    block, mark = numbers(0x0112, 3 * MIB), numbers(0x9999, 1)[:26].ljust(6 * MIB + 26, b"\xaa")
+    avif = saved(Image.new("RGB", (40, 30)), "AVIF", speed=10, exif=b"Exif\0\0" + mark)
+    assert avif.count(mark) == 1
+    (tmp_path / "1 avif").write_bytes(avif.replace(mark, block))
+    pixels = zlib.compress(bytes(20))
+    (tmp_path / "2 png").write_bytes(png(4, 4, pixels, before=chunk_of_exif(block)))
+    (tmp_path / "3 webp").write_bytes(saved(Image.new("L", (40, 30)), "WEBP", exif=block))
+    said, mib = peak(
+        f"""
+from pathlib import Path
+from vtcc.data import exif
+from vtcc.data.images import UnreadableImage, load
+from PIL import Image
+Image.init()
+for file in sorted(Path({str(tmp_path)!r}).iterdir()):
+    file.read_bytes()
+baseline = peak_mib()
+for file in sorted(Path({str(tmp_path)!r}).iterdir()):
+    assert exif.of_file(file) == {{}}
+    try:
+        print(load(file, channels=3, max_pixels=10**6, size=8).shape)
+    except UnreadableImage as error:
+        print(error.reason)
+"""
+    )
+    assert said == [
+        f"EXIF of {len(block) + 10} bytes; allowed: {MIB}",
+        "(8, 8, 3)",
+        "(8, 8, 3)",
+    ]
+    assert mib < 40
+    short = png(4, 8, zlib.compress(bytes(40)), before=chunk_of_exif(numbers(0x0112, 1)))
+    assert load(short, channels=1, max_pixels=99, size=4).shape == (4, 4, 1)
+
+
+def test_fillers_within_the_bound_are_read():
+    for junk in (b"\xff" * 60_000, bytes(60_000), b"\xff\xd0" * 30_000, b"\xff\0" * 30_000):
+        at = PHOTO.index(b"\xff\xda")
+        data = PHOTO[:at] + junk + PHOTO[at:]
+        assert load(data, channels=1, max_pixels=10**6, size=4).max() == 0
+
+
 def test_parts_within_the_bound_are_read():
     pixels = zlib.compress(bytes(20))
-    for before in (b"", CHUNK * 16_382):  # IHDR and IEND are two more
+    for before in (b"", CHUNK * 16_381):  # IHDR, IEND and the few pixels are three more
         assert load(png(4, 4, pixels, before=before), channels=1, max_pixels=16, size=4).max() == 0
     comment = b"!\xfe" + b"\1a" * 300 + b"\0,"
     plain = saved(Image.new("P", (4, 4)), "GIF")

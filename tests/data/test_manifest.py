@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtcc.data.manifest import choose, digest, read_labels, read_manifest, write_table
@@ -50,6 +50,7 @@ NAMES = st.text(
 ).filter(lambda name: name not in {".", ".."})
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=5))
 def test_any_name_survives_the_tables(tmp_path_factory, names):
     directory = tmp_path_factory.mktemp("t")

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtcc.data.spreadsheet import path_cell, path_of, text_cell
@@ -6,6 +6,7 @@ from vtcc.data.spreadsheet import path_cell, path_of, text_cell
 BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(("", "./", *BEGINNINGS)), st.text())
 def test_no_cell_begins_a_formula_and_a_path_comes_back(beginning, rest):
     text = beginning + rest

@@ -66,9 +66,15 @@ class StopAt(loop.Silent):
             signal.raise_signal(self.signum)
 
 
-def test_same_seed_same_bits_and_another_seed_another_model(tmp_path):
-    first, second = fit(tmp_path / "a"), fit(tmp_path / "b")
-    assert_same(weights(first), weights(second))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nothing has stopped."""
+    return fit(tmp_path_factory.mktemp("whole"))
+
+
+def test_same_seed_same_bits_and_another_seed_another_model(tmp_path, whole):
+    first = whole
+    assert_same(weights(first), weights(fit(tmp_path / "b")))
     other = fit(tmp_path / "c", tiny(**{"train.seed": 1}))
     assert not torch.equal(
         weights(first)["encoder.class_token"], weights(other)["encoder.class_token"]
@@ -114,8 +120,7 @@ def test_two_seeds_see_other_batches_and_other_views(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, signum):
-    whole = fit(tmp_path / "whole")
+def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, whole, signum):
     stopper = StopAt(epoch=2, signum=signum)
     with pytest.raises(loop.Interrupted) as stopped:
         fit(tmp_path / "cut", callbacks=stopper)
@@ -133,13 +138,22 @@ def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, signum):
     assert whole.candidates == resumed.candidates
 
 
+AFRESH = {"train.restart_heads": True, "train.epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def whole_afresh(tmp_path_factory):
+    return weights(fit(tmp_path_factory.mktemp("afresh"), tiny(**AFRESH)))
+
+
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
-def test_a_training_whose_heads_begin_afresh_resumes_to_the_same_bits(tmp_path, stop_at):
-    params = tiny(**{"train.restart_heads": True, "train.epochs": 4})
-    whole = fit(tmp_path / "whole", params)
+def test_a_training_whose_heads_begin_afresh_resumes_to_the_same_bits(
+    tmp_path, whole_afresh, stop_at
+):
+    params = tiny(**AFRESH)
     with pytest.raises(loop.Interrupted):
         fit(tmp_path / "cut", params, StopAt(epoch=stop_at))
-    assert_same(weights(whole), weights(fit(tmp_path / "cut", params)))
+    assert_same(whole_afresh, weights(fit(tmp_path / "cut", params)))
 
 
 def test_half_of_the_heads_begin_afresh_half_way_and_no_other_weight_does(tmp_path, monkeypatch):
@@ -154,7 +168,7 @@ def test_half_of_the_heads_begin_afresh_half_way_and_no_other_weight_does(tmp_pa
         return fresh
 
     stand_in(monkeypatch, VTCC, "restart_heads", recording)
-    fitted = fit(tmp_path, tiny(**{"train.restart_heads": True, "train.epochs": 4}))
+    fitted = fit(tmp_path, tiny(**AFRESH))
     assert len(fitted.model.cluster_projectors) == 2
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert {k.split(".")[:2] == ["cluster_projectors", "1"] for k in changed} == {True}
@@ -165,8 +179,9 @@ def test_half_of_the_heads_begin_afresh_half_way_and_no_other_weight_does(tmp_pa
     )
 
 
-def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(tmp_path, monkeypatch):
-    whole = fit(tmp_path / "whole")
+def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(
+    tmp_path, whole, monkeypatch
+):
     real, calls = objective.instance_loss, []
 
     def failing(*args):
@@ -188,10 +203,10 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_resumes_to_the_same_bits(tmp_pat
         assert a["smallest_cluster"] == b["smallest_cluster"]
 
 
-def test_rows_outside_the_training_split_are_never_read(tmp_path):
+def test_rows_outside_the_training_split_are_never_read(tmp_path, whole):
     changed = IMAGES.copy()
     changed[:5] = 255 - changed[:5]
-    assert_same(weights(fit(tmp_path / "a")), weights(fit(tmp_path / "b", images=changed)))
+    assert_same(weights(whole), weights(fit(tmp_path / "b", images=changed)))
 
 
 def test_candidates_are_every_head_at_every_selection_point(tmp_path):

@@ -26,8 +26,20 @@ def made(channels=1, **changes):
     return build(params.model, params.num_clusters, image_size=16, channels=channels)
 
 
-def test_a_projector_that_is_left_out_leaves_its_loss_exactly_zero(tmp_path):
-    instance = fit(tmp_path / "i", tiny(**{"train.model.projectors": "instance"}))
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory):
+    """A training without cluster projectors."""
+    params = tiny(**{"train.model.projectors": "instance"})
+    return fit(tmp_path_factory.mktemp("instance"), params)
+
+
+@pytest.fixture(scope="module")
+def on_features(tmp_path_factory):
+    """One with both projectors, whose clusters are those of the instance features."""
+    return fit(tmp_path_factory.mktemp("features"), tiny(**{"train.model.assign": "instance"}))
+
+
+def test_a_projector_that_is_left_out_leaves_its_loss_exactly_zero(tmp_path, instance):
     assert {row["cluster_loss"] for row in instance.curves} == {0.0}
     assert all(row["instance_loss"] > 0 for row in instance.curves)
     assert not len(instance.model.cluster_projectors)
@@ -47,10 +59,9 @@ def test_both_projectors_add_their_losses():
     assert float(losses.total()) == 3.0 + 2.0 + 4.0
 
 
-def test_without_cluster_projectors_clusters_are_kmeans_on_the_unit_embedding(tmp_path):
-    fitted = fit(tmp_path, tiny(**{"train.model.projectors": "instance"}))
-    chosen = fitted.candidates[-1]
-    model = fitted.choose(chosen["step"], chosen["head"])
+def test_without_cluster_projectors_clusters_are_kmeans_on_the_unit_embedding(instance):
+    chosen = instance.candidates[-1]
+    model = instance.choose(chosen["step"], chosen["head"])
     x = torch.rand(12, 1, 16, 16)
     with torch.no_grad():
         h = torch.nn.functional.normalize(model.embed(x), dim=1)
@@ -62,8 +73,8 @@ def test_without_cluster_projectors_clusters_are_kmeans_on_the_unit_embedding(tm
     assert chosen["clusters_used"] >= 2
 
 
-def test_kmeans_on_the_instance_features_assigns_where_asked(tmp_path):
-    fitted = fit(tmp_path, tiny(**{"train.model.assign": "instance"}))
+def test_kmeans_on_the_instance_features_assigns_where_asked(on_features):
+    fitted = on_features
     assert len(fitted.model.cluster_projectors) == tiny().model.num_cluster_heads  # trained still
     assert {c["head"] for c in fitted.candidates} == {0}
     chosen = fitted.candidates[-1]
@@ -79,11 +90,15 @@ def test_kmeans_on_the_instance_features_assigns_where_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"train.model.projectors": "instance"}, {"train.model.assign": "instance"}]
+    ("trained", "option"),
+    [
+        ("instance", {"train.model.projectors": "instance"}),
+        ("on_features", {"train.model.assign": "instance"}),
+    ],
 )
-def test_a_saved_model_with_centroids_predicts_as_before(tmp_path, option):
+def test_a_saved_model_with_centroids_predicts_as_before(tmp_path, request, trained, option):
     params = tiny(**option)
-    fitted = fit(tmp_path / "s", params)
+    fitted = request.getfixturevalue(trained)
     model = fitted.choose(fitted.candidates[-1]["step"], 0)
     info = {
         "model": config.to_dict(params.model),

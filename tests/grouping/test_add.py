@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.fakes import stand_in
 from tests.grouping import toy_results
+from tests.pages.test_clusters import data
 from vtcc import atomic
 from vtcc.analysis import features
 from vtcc.analysis.features import unit_rows
@@ -163,6 +164,21 @@ def test_columns_of_exif_are_nobody_elses_and_follow_their_files(place):
     add.run(results, [photos])
     values, _ = columns.read(results)
     assert (values["camera"]["0-00.png"], values["latitude"]["0-00.png"]) == (None, None)
+
+
+def test_nothing_is_kept_of_images_that_are_gone(place):
+    """A new file of the same name says what it says itself."""
+    results, photos = place / "results", place / "photos"
+    columns.write(results, {"who": {"0-00.png": "Ann", "0-01.png": "Bo"}})
+    (photos / "0-00.png").unlink()
+    add.run(results, [photos])
+    assert columns.read(results)[0] == {"who": {"0-01.png": "Bo"}}
+    toy_results.draw(photos / "0-00.png", 1, 4321)
+    add.run(results, [photos])
+    rows = {row["file"]: row for row in assignments._of_parquet(results / "assignments.parquet")}
+    assert [rows[n]["who"] for n in ("0-00.png", "0-01.png")] == [None, "Bo"]
+    (shown,) = data((results / "report.html").read_text(encoding="utf-8"))["fields"]
+    assert (shown["name"], shown["values"]) == ("who", ["Bo"])
 
 
 def test_what_is_unpacked_lies_beside_the_new_results(place):

@@ -25,6 +25,7 @@ from vtcc.verbs import add, check, predict, refine
 
 N, SAMPLE, SHARD = 200, 64, 32
 FAST = SMALL | {"train.epochs": 8}
+pytestmark = pytest.mark.usefixtures("no_copies")
 
 
 def draw(root: Path, count: int, start: int = 0) -> None:
@@ -68,7 +69,7 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(photos, small_shards):
+def results(photos, small_shards, no_copies):
     out = photos.with_name("results")
     return cluster.run(asked(photos, out, folders="links"))
 

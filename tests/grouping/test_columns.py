@@ -1,9 +1,11 @@
 """Columns that came with the images, in the tables of results."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from vtcc.data import inputs
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns
 
@@ -15,6 +17,26 @@ def test_columns_of_ours_are_refused():
     with pytest.raises(VtccError, match="camera"):
         columns.check(["camera"], ["camera"])
     columns.check(["level_of_water", "level_", "camera"])
+
+
+def test_columns_of_several_inputs_have_one_type_each():
+    parts = [
+        inputs.Part("a", "", Path("a"), Path("a"), ["x", "y"], {"n": [1, 2], "s": ["u", None]}),
+        inputs.Part("b", "", Path("b"), Path("b")),
+        inputs.Part("c", "", Path("c"), Path("c"), ["z"], {"n": ["3"], "m": [0.5]}),
+    ]
+    typed, kinds = columns.typed(parts)
+    assert [part.columns for part in typed] == [
+        {"n": ["1", "2"], "s": ["u", None]}, {}, {"n": ["3"], "m": [0.5]},
+    ]  # fmt: skip
+    assert {name: str(kind) for name, kind in kinds.items()} == {
+        "n": "string", "s": "string", "m": "double",
+    }  # fmt: skip
+    assert [part.names for part in typed] == [part.names for part in parts]
+    assert [dict(e.more) for e in typed[0].entries()] == [
+        {"n": "1", "s": "u"},
+        {"n": "2", "s": None},
+    ]
 
 
 def test_any_values_are_written_and_read_again(tmp_path):

@@ -1,6 +1,8 @@
 """`vtcc cluster` on a small folder, `vtcc refine` on its results, `vtcc predict` after both."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import shutil
@@ -15,7 +17,8 @@ from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
 from tests.fakes import stand_in, uninstall
-from vtcc import atomic, config, extras
+from vtcc import atomic, config, encoders, extras
+from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, copies, outputs, result, workdir
 from vtcc.grouping import run as cluster
@@ -35,7 +38,7 @@ NAMES = [
 ]
 SHOWN = [name.replace("\udcff", "%FF") for name in NAMES]
 SMALL = {
-    "train.epochs": 40,
+    "train.epochs": 12,
     "train.optimizer.learning_rate": 0.001,  # the preset's is for thousands of steps
     "train.model.depth": 1,
     "train.model.embed_dim": 32,
@@ -115,7 +118,7 @@ def test_every_file_has_its_row(photos, made):
 def test_three_obvious_kinds_are_found(photos, made):
     kind = {row["file"]: int(row["cluster"]) for row in rows(made) if row["cluster"]}
     right = normalized_mutual_info_score([i % 3 for i in range(96)], [kind[name] for name in SHOWN])
-    assert right > 0.6  # forty epochs of a tiny model
+    assert right > 0.6  # twelve epochs of a tiny model
 
 
 def test_nothing_of_exif_is_kept_that_was_not_asked_for(photos, made):
@@ -137,13 +140,15 @@ def test_the_summary_says_how_and_how_good(made):
     assert "HOG + UMAP + k-means" in titles
     assert sum(c["size"] for c in said["clusters"]) == 96
     assert said["count"] == {}  # K was given
+    assert said["choices"]["encoder"] == {"value": "from scratch", "why": "as you asked"}
+    assert "encoder" not in checkpoint.read_info(made / "model")
 
 
 def test_the_params_reproduce_the_training(photos, made):
     params = config.load(made / "params.yaml")
     assert params.dataset.source == str(photos.resolve())
     assert params.train.num_clusters == 3
-    assert params.train.epochs == 40
+    assert params.train.epochs == 12
 
 
 def test_predict_gives_the_same_clusters(photos, made, tmp_path):
@@ -244,20 +249,33 @@ def kinds(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def open_k(kinds):
-    """The results of a run that chose K itself."""
-    short = SMALL | {"train.epochs": 12}
+def without_weights(kinds):
+    """The results of a run that chose K itself, without a pretrained encoder; what it printed."""
     asked = Options(
         kinds,
         clusters=parse_clusters("auto"),
-        encoder="none",
         folders="links",
-        overrides=short,
+        overrides=SMALL,
     )
     # It takes longest of a small run, and is in the other.
-    with pytest.MonkeyPatch.context() as patch:
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         stand_in(patch, copies, "share", lambda files, **how: 0.0)
-        return cluster.run(asked)
+        stand_in(patch, encoders, "available", lambda card: None)
+        return cluster.run(asked), printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def open_k(without_weights):
+    return without_weights[0]
+
+
+def test_without_any_weights_it_says_so_once_and_trains_from_scratch(without_weights):
+    results, printed = without_weights
+    assert printed.count("no weights of a pretrained encoder are on this machine") == 2  # and why
+    assert "from scratch" in printed
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["choices"]["encoder"]["value"] == "from scratch"
 
 
 def test_an_open_k_is_found(kinds, open_k):

@@ -9,11 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from tests.fakes import stand_in
 from vtcc.cli import app
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
-from vtcc.grouping import copies
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.verbs import predict
@@ -23,14 +21,6 @@ SMALL = {
     "validate.image_size": 64,
     "train.batch_size": 32,
     "train.device": "cpu",
-}
-
-FEW = {
-    "train.epochs": 1,
-    "train.image_size": 16,
-    "validate.image_size": 16,
-    "train.model.depth": 1,
-    "train.batch_size": 32,
 }
 
 
@@ -63,8 +53,8 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(photos):
-    short = SMALL | {"train.epochs": 150}
+def results(photos, no_copies):
+    short = SMALL | {"train.epochs": 60}
     options = Options(photos, clusters=3, minutes=1.0, encoder="lite0", overrides=short)
     return cluster.run(options)
 
@@ -115,34 +105,6 @@ def test_new_images_go_where_the_table_has_them(photos, results, tmp_path):
 def test_the_summary_says_how_confidence_was_softened(results):
     summary = json.loads((results / "summary.json").read_text())
     assert "softened by" in summary["choices"]["clusters by"]["why"]
-
-
-@pytest.fixture
-def no_copies(monkeypatch):
-    """Looking for copies takes longest of a small run, and is tested by itself."""
-    stand_in(monkeypatch, copies, "share", lambda files, **how: 0.0)
-
-
-def test_from_scratch_when_asked(photos, tmp_path, no_copies):
-    options = Options(
-        photos, tmp_path / "out", clusters=3, minutes=0.1, encoder="none", overrides=FEW
-    )
-    out = cluster.run(options)
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["choices"]["encoder"] == {"value": "from scratch", "why": "as you asked"}
-    assert "encoder" not in checkpoint.read_info(out / "model")
-
-
-def test_without_any_weights_it_says_so_once_and_trains_from_scratch(
-    photos, tmp_path, monkeypatch, capsys, no_copies
-):
-    from vtcc import encoders
-
-    stand_in(monkeypatch, encoders, "available", lambda card: None)
-    cluster.run(Options(photos, tmp_path / "out", clusters=3, minutes=0.1, overrides=FEW))
-    said = capsys.readouterr().out
-    assert said.count("no weights of a pretrained encoder are on this machine") == 2  # and why
-    assert "from scratch" in said
 
 
 @pytest.mark.parametrize(

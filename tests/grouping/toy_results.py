@@ -1,5 +1,6 @@
 """Results as `vtcc cluster` writes them, of a toy model that needs no training."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from PIL import Image
 
 from tests.tracking import toy
 from vtcc.data import folder, images
+from vtcc.data.walk import as_text
 from vtcc.engine import checkpoint, predict
-from vtcc.grouping import describe, outputs, result
+from vtcc.grouping import columns, describe, outputs, result
 from vtcc.grouping.clusters import Clusters
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
@@ -66,17 +68,26 @@ def teach(predictor: predict.Predictor, pixels: np.ndarray, kinds: np.ndarray) -
     head[-1].bias[3] = -1000
 
 
-def write(root: Path, results: Path, unclustered: float = 0) -> None:
-    """Results of the images in `root`, a cluster for each kind and one that is empty.
+def write(
+    root: Path,
+    results: Path,
+    unclustered: float = 0,
+    *,
+    more: columns.Columns | None = None,
+    names_of: Mapping[int, str] | None = None,
+) -> None:
+    """Results of the images below `root`, a cluster for each kind and one that is empty.
 
     Args:
         unclustered: share of the images that belong nowhere at most; their limit is as low as that.
+        more: columns that came with them. names_of: clusters that are called otherwise.
     """
     model = toy.model(results / result.MODEL, 0)
     predictor = predict.load(model, "cpu")
-    names = sorted(p.name for p in root.iterdir())
-    pixels = np.stack([images.load(root / n, **predictor.decoding) for n in names])
-    teach(predictor, pixels, np.array([int(name[0]) for name in names]))
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    names = [as_text(str(path.relative_to(root))) for path in files]
+    pixels = np.stack([images.load(path, **predictor.decoding) for path in files])
+    teach(predictor, pixels, np.array([int(path.name[0]) for path in files]))
     checkpoint.save_model(model, predictor.model, predictor.info)
     found = predictor.predict(pixels)
     clusters = Clusters.fit(found.probabilities, found.embedding)
@@ -87,6 +98,8 @@ def write(root: Path, results: Path, unclustered: float = 0) -> None:
         limit = float(np.quantile(doubt, 1 - unclustered, method="higher"))
         means = replace(clusters.means, limit=limit, unclustered=True)
         clusters = replace(clusters, means=means)
+    clusters = replace(clusters, names=clusters.names | dict(names_of or {}))
+    columns.write(results, more or {})
     clusters.write(model)
     applied = clusters.apply(found.probabilities, found.embedding)
     place = thumbnails.places(applied.cluster, applied.confidence)
@@ -108,7 +121,7 @@ def write(root: Path, results: Path, unclustered: float = 0) -> None:
         "title": root.name,
         "root": str(root.resolve()),
         "files": names,
-        "stamps": [folder.stamp(root / n) for n in names],
+        "stamps": [folder.stamp(path) for path in files],
         "errors": {},
         "labels": None,
         "classes": [],

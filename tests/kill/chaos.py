@@ -1,12 +1,13 @@
 """Verbs that write, met by kill -9, full disks and each other at random moments: nothing is lost.
 
-    python -m tests.kill.chaos MINUTES [SEED]
+    python -m tests.kill.chaos MINUTES [SEED [VERB ...]]
 
-Each of cluster, refine, predict and export works in a room of its own, on results that are there
-already, in processes forked from one that has imported torch. Moments of three kinds:
+Each of cluster, add, refine, predict and export works in a room of its own, on results that are
+there already, in processes forked from one that has imported torch. Moments of four kinds:
 
 - kill: SIGKILL, half of them after a random time, half right before a random one of the verb's
   operations on files, late ones more often;
+- interrupt: SIGINT, as by Ctrl-C, after a random time;
 - full: no file may grow beyond a random size (RLIMIT_FSIZE), as on a full disk;
 - both: two processes do the same at once.
 
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from tests.kill import victim
 from vtcc.atomic import leftovers
 from vtcc.grouping import result
 
-IMAGES, K = 24, 3
+IMAGES, MORE, K = 24, 6, 3  # images of the results, those that `vtcc add` brings, clusters
 CHOICES = {
     "train.epochs": 10,
     "train.model.depth": 1,
@@ -53,6 +54,7 @@ CHOICES = {
 PEACE = 5  # moments from one peaceful run to the next
 LATE = 40  # operations on files at the end of a verb, met as often as all before them
 LONGEST = 1800.0  # seconds a process may take
+_LEAST = 0.2  # seconds until it is interrupted: before that it is not yet the verb
 
 
 @dataclasses.dataclass
@@ -62,7 +64,8 @@ class Verb:
     Attributes:
         words: of the command line. out: what it writes, below the room.
         reset: makes the room such that the verb has something to do again.
-        legal: digests of the results that may stand there; None: any that are whole.
+        legal: digests of the results that may stand there.
+        rows: of other results that may stand there, if they are whole; none: no others may.
         seconds, operations, largest: of a peaceful run: time, operations on files, bytes of the
             largest file it writes.
     """
@@ -72,7 +75,8 @@ class Verb:
     words: list[str]
     out: Path
     reset: Callable[[], None]
-    legal: set[str] | None
+    legal: set[str]
+    rows: frozenset[int] = frozenset()
     seconds: float = 0.0
     operations: int = 0
     largest: int = 0
@@ -138,12 +142,12 @@ def on_a_full_disk(verb: Verb, size: int) -> int:
     return wait(pid)
 
 
-def wait(pid: int, kill_after: float = LONGEST) -> int:
-    """The status of a process, which is killed after some seconds."""
-    until = time.monotonic() + kill_after
+def wait(pid: int, after: float = LONGEST, signum: int = signal.SIGKILL) -> int:
+    """The status of a process, which gets a signal after some seconds."""
+    until = time.monotonic() + after
     while (status := victim.ended(pid)) is None:
         if time.monotonic() > until:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signum)
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         time.sleep(0.002)
     return status
@@ -166,11 +170,11 @@ def digest(place: Path) -> str:
     return found.hexdigest()
 
 
-def whole(results: Path, names: set[str]) -> str:
+def whole(results: Path, names: set[str], rows: frozenset[int]) -> str:
     """What is wrong with results of `vtcc cluster`; empty where they are whole.
 
     Args:
-        names: of the files that they have.
+        names: of the files that they have. rows: numbers of images that they may have.
     """
     there = {name for name, _ in files(results)}
     if names - there:
@@ -178,18 +182,20 @@ def whole(results: Path, names: set[str]) -> str:
     if hidden := [name for name in there if "/." in f"/{name}"]:
         return f"with {hidden[:3]}"
     try:
-        json.loads((results / "summary.json").read_text(encoding="utf-8"))
+        images = len(json.loads((results / "summary.json").read_text(encoding="utf-8"))["files"])
+        if images not in rows:
+            return f"{images} files in summary.json"
         json.loads((results / "model" / "model.json").read_text(encoding="utf-8"))
         for suffix in ("csv", "json"):
             text = (results / f"assignments.{suffix}").read_text(encoding="utf-8")
-            rows = list(csv.reader(text.splitlines()))[1:] if suffix == "csv" else json.loads(text)
-            if len(rows) != IMAGES:
-                return f"{len(rows)} rows in assignments.{suffix}"
+            table = list(csv.reader(text.splitlines()))[1:] if suffix == "csv" else json.loads(text)
+            if len(table) != images:
+                return f"{len(table)} rows of {images} in assignments.{suffix}"
         if not (results / "report.html").read_text(encoding="utf-8").endswith("</html>"):
             return "report.html is cut off"
         with np.load(results / "embedding.npz", allow_pickle=False) as saved:
-            if len(saved["h"]) != IMAGES:
-                return f"{len(saved['h'])} embeddings"
+            if len(saved["h"]) != images:
+                return f"{len(saved['h'])} embeddings of {images}"
         with safe_open(results / "model" / "model.safetensors", "np") as weights:
             for key in weights.keys():  # noqa: SIM118 - not a mapping
                 weights.get_tensor(key)
@@ -210,9 +216,9 @@ def judge(verb: Verb, names: set[str], *, moved: bool) -> str:
         return "nothing is there"
     if place == old and not moved:
         return "they have stepped aside, and did not come back"
-    if verb.legal is not None:
-        return "" if digest(place) in verb.legal else "neither the old nor the new"
-    return whole(place, names)
+    if digest(place) in verb.legal:
+        return ""
+    return whole(place, names, verb.rows) if verb.rows else "neither the old nor the new"
 
 
 def said(verb: Verb, status: int) -> str:
@@ -220,9 +226,9 @@ def said(verb: Verb, status: int) -> str:
     text = (verb.room / "log.txt").read_text(encoding="utf-8", errors="replace")
     if "Traceback" in text:
         return f"a traceback: {text.splitlines()[-1]}"
-    if status not in (0, 1):
+    if status not in (0, 1, 128 + signal.SIGINT):
         return f"status {status}"
-    if status and not any(line.startswith("error: ") for line in text.splitlines()):
+    if status == 1 and not any(line.startswith("error: ") for line in text.splitlines()):
         return f"status {status} without a word"
     left = [p.name for p in leftovers(verb.room)]
     return f"left {left}" if left else ""
@@ -232,11 +238,14 @@ def meet(verb: Verb, names: set[str], draw: random.Random) -> None:
     """One moment of a random kind, and what came of it."""
     verb.reset()
     (verb.room / "log.txt").unlink(missing_ok=True)
-    kind = draw.choices(("time", "operation", "full", "both"), (3, 5, 2, 1))[0]
+    kind = draw.choices(("time", "operation", "interrupt", "full", "both"), (3, 5, 2, 2, 1))[0]
     count = verb.room / "count"
     count.unlink(missing_ok=True)
     if kind == "time":
         status = wait(victim.start(verb.room, None, verb.words), draw.uniform(0, verb.seconds))
+    elif kind == "interrupt":
+        pid = victim.start(verb.room, None, verb.words)
+        status = wait(pid, draw.uniform(_LEAST, verb.seconds), signal.SIGINT)
     elif kind == "operation":
         first = max(verb.operations - LATE, 0) if draw.random() < 0.5 else 0
         number = draw.randrange(first, verb.operations)
@@ -252,7 +261,8 @@ def meet(verb: Verb, names: set[str], draw: random.Random) -> None:
         if statuses[0] != 0:
             verb.lost.append(f"both: none of two succeeded ({statuses})")
     killed = status == -signal.SIGKILL
-    verb.moments[kind if killed or kind in ("full", "both") else "ended first"] += 1
+    met = killed or kind in ("full", "both") or status == 128 + signal.SIGINT
+    verb.moments[kind if met else "ended first"] += 1
     wrong = judge(verb, names, moved=killed)
     if not killed:
         wrong = wrong or said(verb, status)
@@ -280,15 +290,15 @@ def measure(verb: Verb) -> None:
     assert status == 0, (verb.room / "log.txt").read_text()
     verb.seconds, verb.operations = time.monotonic() - began, count.stat().st_size
     verb.largest = max(path.stat().st_size for _, path in files(verb.out))
-    if verb.legal is not None:
+    if not verb.rows:
         verb.legal.add(digest(verb.out))
 
 
-def photos(root: Path) -> Path:
+def photos(root: Path, number: int = IMAGES, seed: int = 0) -> Path:
     """Small grey images of three kinds."""
     root.mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    for i in range(IMAGES):
+    draw = np.random.default_rng(seed)
+    for i in range(number):
         picture = draw.integers(0, 12, (16, 16)).astype(np.uint8)
         height, width = [(3, 12), (12, 3), (8, 8)][i % 3]
         y, x = 8 - height // 2, 8 - width // 2
@@ -297,7 +307,7 @@ def photos(root: Path) -> Path:
     return root
 
 
-def rooms(root: Path) -> tuple[list[Verb], set[str]]:
+def rooms(root: Path, wanted: Sequence[str]) -> tuple[list[Verb], set[str]]:
     """The verbs, each with results to lose; and the names of files in those of `vtcc cluster`."""
     images = photos(root / "photos")
     words = ["cluster", str(images), "-k", str(K), "--minutes", "0.05", "--encoder", "none"]
@@ -307,7 +317,8 @@ def rooms(root: Path) -> tuple[list[Verb], set[str]]:
     first.mkdir()
     results = first / "results"
     model = results / "model"
-    once = Verb("cluster", first, words, results, lambda: None, None)
+    any_whole = frozenset([IMAGES])
+    once = Verb("cluster", first, words, results, lambda: None, set(), any_whole)
     measure(once)
 
     def room(name: str, *content: tuple[Path, str]) -> Path:
@@ -324,22 +335,33 @@ def rooms(root: Path) -> tuple[list[Verb], set[str]]:
     words = [*words, "--overwrite"]
     verbs = [dataclasses.replace(once, room=made, words=words, out=made / "results", reset=keep)]
 
-    place = room("refine", (results, "results"))
     whole_digest = digest(results)
+
+    def back(out: Path) -> Callable[[], None]:
+        """The results that were there first take the place of others."""
+
+        def reset() -> None:
+            if out.exists() and digest(out) != whole_digest:
+                shutil.rmtree(out)
+                shutil.copytree(results, out)
+
+        return reset
+
+    # An addition says when it was made, so any whole one may stand there.
+    place, more = room("add", (results, "results")), photos(root / "more", MORE, seed=1)
+    line, added = ["add", "results", str(more)], frozenset([IMAGES + MORE])
+    out = place / "results"
+    verbs.append(Verb("add", place, line, out, back(out), {whole_digest}, added))
+
+    place = room("refine", (results, "results"))
     edit = {"do": "rename", "cluster": 0, "name": "boats"}
     edits = {"format": 1, "model": result.digest(model), "edits": [edit]}
     (place / "edits.json").write_text(json.dumps(edits))
 
     out = place / "results"
-
-    def unrefined() -> None:
-        """The edits are for a state that is no more once they were applied."""
-        if out.exists() and digest(out) != whole_digest:
-            shutil.rmtree(out)
-            shutil.copytree(results, out)
-
     line = ["refine", "results", "--edits", "edits.json"]
-    verbs.append(Verb("refine", place, line, out, unrefined, {whole_digest}))
+    # The edits are for a state that is no more once they were applied.
+    verbs.append(Verb("refine", place, line, out, back(out), {whole_digest}))
 
     place = room("predict", (results / "assignments.csv", "table.csv"))
     line = ["predict", str(images), "--model", str(model), "--out", "table.csv"]
@@ -349,12 +371,14 @@ def rooms(root: Path) -> tuple[list[Verb], set[str]]:
     place = room("export", (model, "model"))
     line = ["export", "--model", str(model), "--with-encoder", "model"]
     verbs.append(Verb("export", place, line, place / "model", keep, {digest(model)}))
-    for verb in verbs[1:]:
-        measure(verb)
+    verbs = [verb for verb in verbs if not wanted or verb.name in wanted]
+    for verb in verbs:
+        if verb.name != "cluster":
+            measure(verb)
     return verbs, {name for name, _ in files(results)}
 
 
-def main(minutes: str, seed: str = "0") -> int:
+def main(minutes: str, seed: str = "0", *wanted: str) -> int:
     """See above; returns the status."""
     import pandas  # noqa: F401 - before the forks, which would each take seconds for it
     import pyarrow.parquet  # noqa: F401
@@ -363,7 +387,7 @@ def main(minutes: str, seed: str = "0") -> int:
 
     draw = random.Random(int(seed))
     with tempfile.TemporaryDirectory(prefix="vtcc-chaos-") as root:
-        verbs, names = rooms(Path(root))
+        verbs, names = rooms(Path(root), wanted)
         for verb in verbs:
             print(
                 f"{verb.name}: in peace {verb.seconds:.1f} s, {verb.operations} operations on "
@@ -380,7 +404,7 @@ def main(minutes: str, seed: str = "0") -> int:
             verb.spent += time.monotonic() - began
         for verb in verbs:
             run_in_peace(verb, names)
-    kinds = ("time", "operation", "full", "both", "ended first", "peace")
+    kinds = ("time", "operation", "interrupt", "full", "both", "ended first", "peace")
     print("verb     " + "".join(f"{kind:>13}" for kind in kinds) + "         lost")
     for verb in verbs:
         counts = "".join(f"{verb.moments[kind]:>13}" for kind in kinds)

@@ -20,17 +20,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.cluster import hierarchy as hierarchy
 
 from vtcc import cli as cli
 from vtcc import config, paths
 from vtcc.__main__ import main as vtcc_main
+from vtcc.analysis import selection as selection
 from vtcc.atomic import leftovers
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
 from vtcc.engine import loop as loop  # so that no fork imports what the stage imports itself
+from vtcc.engine import model_info as model_info
+from vtcc.engine import normalization as normalization
 from vtcc.engine import plan as plan
 from vtcc.engine import predict as predict
 from vtcc.grouping import clusters as clusters
+from vtcc.grouping import clusters_file as clusters_file
 from vtcc.stages import train as train
 
 BATCH = 8

@@ -28,6 +28,7 @@ def test_axe_finds_nothing_serious(name, colours, width, tmp_path):
         scheme = {"name": "prefers-color-scheme", "value": colours}
         browser._call("Emulation.setEmulatedMedia", features=[scheme])
         browser.look(file.as_uri(), name, ("boats",))
+        browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         browser.evaluate(AXE)
         answer = browser._call("Runtime.evaluate", expression=BROKEN_RULES, awaitPromise=True)
     assert json.loads(answer["result"]["value"]) == []

@@ -174,7 +174,7 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
             "Page.addScriptToEvaluateOnNewDocument",
             source="window.failed=[];addEventListener('error',e=>failed.push(e.message));",
         )
-        browser.look(url, "report", ("weak &lt;structure&gt;", "Most typical"))
+        browser.look(url, "report", ("weak &lt;structure&gt;", "Least certain images, figures"))
         paint = browser.evaluate(
             "performance.getEntriesByType('paint').find(p=>p.name=='first-contentful-paint').startTime"
         )
@@ -217,14 +217,14 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
             deviceScaleFactor=2,
             mobile=True,
         )
-        browser.look(url, "report-phone", ("Most typical",))
+        browser.look(url, "report-phone", ("Least certain images, figures",))
         wide = browser.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390
         browser._call(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark"}],
         )
-        browser.look(url, "report-dark", ("Most typical",))
+        browser.look(url, "report-dark", ("Least certain images, figures",))
         assert (
             browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 18, 24)"
         )
@@ -284,7 +284,7 @@ def test_what_an_edit_changes_is_seen_at_once(tmp_path):
             deviceScaleFactor=1,
             mobile=True,
         )
-        browser.look(f"file://{tmp_path}/report.html", "page", ("Most typical",))
+        browser.look(f"file://{tmp_path}/report.html", "page", ("Least certain images, figures",))
         assert json.loads(browser.evaluate(BROKEN_FIGURES)) == []
         shown = json.loads(browser.evaluate(EDITED))
         # A merged cluster has the images of both, and pictures of both.
@@ -450,7 +450,7 @@ def test_groups_open_and_close_in_the_page(tmp_path, width):
     with Browser(shots, width, 900) as browser:
         phone = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
         browser._call("Emulation.setDeviceMetricsOverride", **phone)
-        browser.look(f"file://{tmp_path}/report.html", "page", ("Most typical",))
+        browser.look(f"file://{tmp_path}/report.html", "page", ("Least certain images, figures",))
         shown = json.loads(browser.evaluate(GROUPED))
         browser.evaluate("document.querySelector('#cut').value = 2")
         browser.evaluate("document.querySelector('#cut').dispatchEvent(new Event('input'))")

@@ -36,10 +36,16 @@ def gallery_page(text, _):
 def clusters_page(text, directory):
     made = test_clusters.page(60, 4, names={k: f"{text}{k}" for k in range(4)})
     known = [test_clusters.replace(c, about=[text], labels=[(text, 0.75)]) for c in made.clusters]
+    files = [f"{text}{i}.png" for i in range(60)]
     shown = test_clusters.replace(
         made,
         title=text,
-        files=[f"{text}{i}.png" for i in range(60)],
+        files=files,
+        columns={
+            text: dict.fromkeys(files, text),  # a choice, a search, a range
+            f"{text} each": {file: file for file in files},
+            f"{text} size": {file: i for i, file in enumerate(files)},
+        },
         clusters=known,
         trust=made.trust | {"verdict": text},
         choices={text: {"value": text, "why": text}},

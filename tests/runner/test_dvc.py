@@ -1,6 +1,7 @@
 """A DVC stage as a subprocess: what it says, how it ends, and that nothing outlives it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.process import commands
 from vtcc.runner import dvc
@@ -55,8 +57,26 @@ def test_runs_streams_and_restores(project: Path) -> None:
         assert (where.directory / "reports" / "metrics.json").read_text() == '{"acc": 0.75}'
 
 
-def test_failures_tell_the_stages_reason(project: Path) -> None:
-    run(project, "download")
+@pytest.fixture(scope="module")
+def after_download(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose first stage has run; asking DVC for it takes a second."""
+    directory = toy.make(tmp_path_factory.mktemp("downloaded").resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("VTCC_HOME", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        run(directory, "download")
+    return directory
+
+
+@pytest.fixture
+def downloaded(project: Path, after_download: Path) -> Path:
+    others = shutil.ignore_patterns(".git")  # which is the same, and read-only
+    shutil.copytree(after_download, project, dirs_exist_ok=True, ignore=others)
+    return project
+
+
+def test_failures_tell_the_stages_reason(downloaded: Path) -> None:
+    project = downloaded
     set_epochs(project, 13)
     with pytest.raises(dvc.StageError) as caught:
         run(project, "train")
@@ -72,17 +92,16 @@ def test_failures_tell_the_stages_reason(project: Path) -> None:
         run(project, "nothing")
 
 
-def test_interrupting_reaches_the_stage_and_leaves_nothing(project: Path) -> None:
+def test_interrupting_reaches_the_stage_and_leaves_nothing(downloaded: Path) -> None:
     # Started with `&` by a script, pytest inherits SIGINT ignored, and nothing would be raised.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        _interrupt_a_training(project)
+        _interrupt_a_training(downloaded)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def _interrupt_a_training(project: Path) -> None:
-    run(project, "download")
     set_epochs(project, 99)
 
     def stop(progress: dict) -> None:
@@ -100,8 +119,8 @@ def _interrupt_a_training(project: Path) -> None:
     assert run(project, "train", wait_busy=0)[0].how == "ran"
 
 
-def test_a_callback_that_fails_stops_the_stage_too(project: Path) -> None:
-    run(project, "download")
+def test_a_callback_that_fails_stops_the_stage_too(downloaded: Path) -> None:
+    project = downloaded
     set_epochs(project, 99)
 
     def fail(progress: dict) -> None:

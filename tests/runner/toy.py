@@ -1,8 +1,11 @@
 """A throw-away project with stages that cost nothing, for flows to run."""
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import vtcc
@@ -69,8 +72,18 @@ def git(directory: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def make(directory: Path) -> Path:
-    """Writes and commits the project; returns its directory."""
+def make(directory: Path, *, presets: bool = False) -> Path:
+    """Writes and commits the project, with presets of its own if asked; returns its directory."""
+    shutil.copytree(_template(presets), directory, dirs_exist_ok=True)
+    git(directory, "update-index", "-q", "--refresh")
+    return directory
+
+
+@functools.cache
+def _template(with_presets: bool) -> Path:
+    """What `make` copies: git takes longer to make it than to go on from a copy."""
+    directory = Path(tempfile.mkdtemp(prefix="vtcc-toy-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     (directory / "data" / "catalog").mkdir(parents=True)
     (directory / "data" / "catalog" / "digits.yaml").write_text("name: digits\n")
     presets = Path(vtcc.__file__).parent / "presets"
@@ -83,7 +96,17 @@ def make(directory: Path) -> Path:
     (directory / ".dvc").mkdir()
     (directory / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
     (directory / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    git(directory, "init", "-q")
+    git(directory, "init", "-q", "--template=")  # no hooks to copy
     git(directory, "add", "-A")
     git(directory, "commit", "-qm", "toy")
+    if with_presets:
+        ours = directory / "vtcc" / "presets"
+        (ours / "augment").mkdir(exist_ok=True)
+        (ours / "augment" / "calm.yaml").write_text("rotation: 0.0\nelastic: 0.0\n")
+        (ours / "models").mkdir(exist_ok=True)
+        (ours / "models" / "wide.yaml").write_text("train.model.embed_dim: 128\n")
+        (directory / "vtcc" / "engine").mkdir()
+        (directory / "vtcc" / "engine" / "loop.py").write_text("# the loop\n")
+        git(directory, "add", "-A")
+        git(directory, "commit", "-qm", "presets")
     return directory

@@ -78,9 +78,9 @@ def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path, monkey
     seen = []
     join = scaled._join
 
-    def joined(parts, count, out, columns):
+    def joined(parts, count, out, columns, more):
         seen.append((parts / "rows-000000.parquet").stat().st_mtime_ns)
-        return join(parts, count, out, columns)
+        return join(parts, count, out, columns, more)
 
     stand_in(monkeypatch, scaled, "_join", joined)
     if not by_ray:

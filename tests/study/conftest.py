@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.fakes import stand_in
 from tests.runner import toy
+from vtcc import config
 from vtcc.errors import VtccError
 from vtcc.runner import dvc, workspace
 from vtcc.tracking import store
@@ -20,16 +20,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     directory = (tmp_path / "project").resolve()
     directory.mkdir()
-    toy.make(directory)
-    presets = directory / "vtcc" / "presets"
-    (presets / "augment").mkdir(exist_ok=True)
-    (presets / "augment" / "calm.yaml").write_text("rotation: 0.0\nelastic: 0.0\n")
-    (presets / "models").mkdir(exist_ok=True)
-    (presets / "models" / "wide.yaml").write_text("train.model.embed_dim: 128\n")
-    (directory / "vtcc" / "engine").mkdir()
-    (directory / "vtcc" / "engine" / "loop.py").write_text("# the loop\n")
-    toy.git(directory, "add", "-A")
-    toy.git(directory, "commit", "-qm", "presets")
+    toy.make(directory, presets=True)
     monkeypatch.chdir(directory)
     return directory
 
@@ -40,7 +31,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     found: list[tuple[str, str, int]] = []
 
     def run_stage(stage: str, directory: Path, **more: Any) -> dvc.StageRun:
-        train = yaml.safe_load((directory / "params.yaml").read_text())["train"]
+        train = config.read_yaml(directory / "params.yaml")["train"]
         stem, seed = train["model"]["stem"], train["seed"]
         found.append((stage, stem, seed))
         if stage == "train" and train["epochs"] == 13:

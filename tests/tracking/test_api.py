@@ -35,9 +35,13 @@ def asking(**params):
     return {**body([png(toy.images(1)[0])]), "params": params}
 
 
-@pytest.fixture
-def server(served, client):  # noqa: F811
-    model = api.Served(served[0], SETTINGS)
+@pytest.fixture(scope="module")
+def opened(served, shared_project):  # noqa: F811
+    """One server for all: what a test changes, it brings back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(shared_project)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        model = api.Served(served[0], SETTINGS)
     with TestClient(
         api.application(model, "127.0.0.1", SETTINGS),
         base_url="http://127.0.0.1",
@@ -46,6 +50,11 @@ def server(served, client):  # noqa: F811
     ) as made:
         made.model = model
         yield made
+
+
+@pytest.fixture
+def server(opened, client):
+    return opened
 
 
 def test_answers_are_those_of_the_engine(server, served):  # noqa: F811

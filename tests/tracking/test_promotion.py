@@ -88,7 +88,7 @@ def test_mistakes_are_one_line(client, name):
 
 
 def test_the_record_stays_within_a_tag(client, name):
-    for i in range(30):
+    for i in range(20):
         promotion.move(client, name, str(1 + i % 2), "r" * 300)
     text = client.get_registered_model(name).tags[promotion.HISTORY]
     assert len(text) < 5000

@@ -12,6 +12,7 @@ from vtcc.data.cache import Cache, CacheWriter
 SIZE, K = 16, 4
 
 
+@functools.cache
 def params() -> config.Params:
     """The tiny preset, for four kinds of images called `my toys`."""
     values = yaml.safe_load((config.PRESETS / "tiny.yaml").read_text())

@@ -5,13 +5,19 @@ import tarfile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from tests.fakes import stand_in
+from tests.scale import test_ray
 from tests.tracking import toy
+from vtcc.cli import app
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
+from vtcc.scale import ray
 from vtcc.verbs import predict
 
 ODD_NAMES = ["a b.png", "cl\nust\rer.png", "\N{CAMERA}\N{VARIATION SELECTOR-16}.png", 'q"u,o.png']
@@ -202,6 +208,69 @@ def test_lists_and_shards_are_answered_by_the_names_they_have(photos, model, pla
     assert [row["file"] for row in rows] == ["set/a.tar/in/0.png", "l/b.png", given[2]]
     assert len({(row["cluster"], row["confidence"], row["error"]) for row in rows}) == 1
     assert sorted(f.name for f in place.iterdir()) == ["l", "out.csv", "set"]
+
+
+@pytest.mark.parametrize("by_ray", [False, True])
+def test_columns_of_tables_and_of_exif_come_along(photos, model, place, monkeypatch, by_ray):
+    tags = Image.Exif()
+    tags[0x0110] = "Kamera"
+    tags[0x8825] = {1: "S", 2: (48.0, 30.0, 0.0), 3: "E", 4: (16.0, 0.0, 0.0)}
+    for name in ("a.png", "b.png", "=c.png"):
+        with Image.open(photos / "0.png") as image:
+            image.save(place / name, exif=tags if name == "a.png" else None)
+    (place / "bad.png").touch()
+    (place / "t.csv").write_text('path,shop,n\na.png,=1+1,1\nbad.png,B,2\n"=c.png",,3\n')
+    more = pa.table({"path": ["b.png"], "n": [7], "ok": [True], "price": [float("nan")]})
+    pq.write_table(more, place / "t.parquet")
+    given = ["t.csv", "t.parquet", str(photos / "1.png")]
+    exif = ("camera", "latitude")
+
+    def run(out, **how):
+        if not by_ray:
+            return predict.run(given, str(model), out=out, **how)
+        stand_in(monkeypatch, ray, "_cluster", test_ray.no_cluster)
+        stand_in(monkeypatch, ray, "_answers", test_ray.answers_here)
+        return ray.run(given, str(model), out=out, shard=2, **how)
+
+    run(place / "o.parquet", exif=exif)
+    table = pq.read_table(place / "o.parquet")
+    assert table.column_names[4:] == ["shop", "n", "ok", "price", "camera", "latitude"]
+    kinds = {name: str(table.schema.field(name).type) for name in ("n", "ok", "price", "latitude")}
+    assert kinds == {"n": "string", "ok": "bool", "price": "double", "latitude": "double"}
+    rows = [list(row.values())[4:] for row in table.to_pylist()]
+    assert np.isnan(rows[3].pop(3))
+    assert rows == [
+        ["=1+1", "1", None, None, "Kamera", -48.5],
+        ["B", "2", None, None, None, None],
+        ["", "3", None, None, None, None],
+        [None, "7", True, None, None],
+        [None, None, None, None, None, None],
+    ]
+    assert [bool(error) for error in table["error"].to_pylist()] == [False, True, *[False] * 3]
+    run(place / "o.csv")
+    first, _, third, *_ = read(place / "o.csv")
+    assert list(first) == ["file", "cluster", "confidence", "error", "shop", "n", "ok", "price"]
+    assert (first["shop"], first["n"]) == ("'=1+1", "1")
+    assert third["file"] == "./=c.png"
+    with pytest.raises(VtccError, match="column 'shop' of the table of images: the results have"):
+        run(place / "o.csv", exif=("shop",))
+    (place / "t.csv").write_text("path,cluster\na.png,1\n")
+    with pytest.raises(VtccError, match="column 'cluster' of the table of images: the results"):
+        run(place / "o.csv")
+
+
+def test_the_command_asks_for_exif(place, monkeypatch):
+    (place / "a").touch()
+    asked = stand_in(monkeypatch, predict, "run", lambda *args, **how: {})
+    given = ["predict", "a", "--out", "o.csv"]
+    for flags, columns in (
+        ([], ()),
+        (["--exif"], ("taken_at", "camera")),
+        (["--place"], ("latitude", "longitude")),
+    ):
+        told = CliRunner().invoke(app, [*given, *flags])
+        assert told.exit_code == 0, told.output
+        assert asked.call_args.kwargs["exif"] == columns
 
 
 @pytest.mark.parametrize(

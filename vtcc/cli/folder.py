@@ -16,6 +16,17 @@ _INPUTS = (
     "Folders of images, images, a list .txt, a table .csv or .parquet with a column path, archives "
     "or Parquet with images inside, or an address of these: s3, gs, hf, https. Only read."
 )
+Exif = Annotated[
+    bool, typer.Option("--exif", help="Columns taken_at and camera, of the files' EXIF.")
+]
+Place = Annotated[
+    bool, typer.Option("--place", help="Columns latitude and longitude, of the files' EXIF.")
+]
+
+
+def _of_exif(exif: bool, place: bool) -> tuple[str, ...]:
+    """The columns that are asked for."""
+    return ("taken_at", "camera") * exif + ("latitude", "longitude") * place
 
 
 @app.command()
@@ -45,12 +56,8 @@ def cluster(
     unclustered_at_most: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of all images; 0.2 unless given.")
     ] = None,
-    exif: Annotated[
-        bool, typer.Option("--exif", help="Columns taken_at and camera, of the files' EXIF.")
-    ] = False,
-    place: Annotated[
-        bool, typer.Option("--place", help="Columns latitude and longitude, of the files' EXIF.")
-    ] = False,
+    exif: Exif = False,
+    place: Place = False,
     encoder: Annotated[
         str,
         typer.Option(
@@ -101,8 +108,7 @@ def cluster(
         overwrite=overwrite,
         unclustered=unclustered,
         unclustered_at_most=unclustered_at_most,
-        exif=(("taken_at", "camera") if exif else ())
-        + (("latitude", "longitude") if place else ()),
+        exif=_of_exif(exif, place),
     )
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         answer(verb.run(options))
@@ -179,6 +185,8 @@ def predict(
             help="Images that belong nowhere get no cluster; so it is where the model was made so.",
         ),
     ] = False,
+    exif: Exif = False,
+    place: Place = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
     ] = False,
@@ -206,13 +214,21 @@ def predict(
                     workers=workers,
                     address=ray_address,
                     unclustered=unclustered,
+                    exif=_of_exif(exif, place),
                 )
             )
             return
         from vtcc.verbs import predict as verb
 
         answer(
-            verb.run(inputs, model, out=out, batch_size=batch_size, unclustered=unclustered),
+            verb.run(
+                inputs,
+                model,
+                out=out,
+                batch_size=batch_size,
+                unclustered=unclustered,
+                exif=_of_exif(exif, place),
+            ),
         )
 
 

@@ -8,14 +8,39 @@ import typer
 
 from vtcc import paths
 from vtcc.cli.options import enter_project
+from vtcc.cli.output import AsJson, Quiet, answering
 from vtcc.cli.verbs import Pipeline
+from vtcc.errors import VtccError
 
 app = typer.Typer()
 
 
 @app.command()
 def export(
-    onnx: Annotated[Path | None, typer.Option(help="Written: FILE.onnx.")] = None,
+    results: Annotated[
+        Path | None, typer.Argument(help="Folder that `vtcc cluster` wrote; else a model.")
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="Of results: fiftyone, label-studio, imagefolder, coco or embedding-atlas.",
+        ),
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Written with --to: a folder; .json or .parquet.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="links (unless given) or copies, which have no EXIF.")
+    ] = None,
+    place: Annotated[
+        bool, typer.Option("--place", help="With latitude and longitude, and with EXIF in copies.")
+    ] = False,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the images' folder is now; for one that was moved.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="An earlier export.")] = False,
+    onnx: Annotated[Path | None, typer.Option(help="Written: FILE.onnx, of --model.")] = None,
     with_encoder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Written: a model directory that needs nothing else."),
@@ -23,11 +48,32 @@ def export(
     model: Annotated[
         str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
     ] = "models/model",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write a model as ONNX, for programs without torch, or whole, with its frozen encoder."""
+    """Write results for another tool, or a model as ONNX or whole, with its frozen encoder."""
+    of_results = {
+        "RESULTS": results, "--to": to, "--out": out, "--images": images, "--place": place,
+        "--root": root, "--overwrite": overwrite, "--json": as_json,
+    }  # fmt: skip
+    given = [name for name, value in of_results.items() if value]
+    if given and (onnx or with_encoder):
+        raise VtccError(
+            f"{given[0]} belongs to results, --onnx and --with-encoder to a model; export one"
+        )
     from vtcc.verbs import export as verb
 
-    verb.run(model, onnx=onnx, with_encoder=with_encoder)
+    with answering(as_json, quiet) as answer:
+        if not given:
+            verb.run(model, onnx=onnx, with_encoder=with_encoder)
+        elif not (results and to and out):
+            raise VtccError("of results, give all of: vtcc export RESULTS --to FORMAT --out PATH")
+        else:
+            answer(
+                verb.hand_over(
+                    results, to, out, images=images, place=place, root=root, overwrite=overwrite
+                )
+            )
 
 
 @app.command("import-checkpoint")

@@ -19,6 +19,7 @@ from vtcc.errors import VtccError
 
 _PIECE_BYTES = 1 << 20
 _SHOWN = 200  # characters of a name or reason
+_AGAIN = "earlier files of the same name"
 _CENTRAL_BYTES = 46  # of a member in a zip's central directory, its name not counted
 
 # What zipfile and tarfile raise of damaged archives, RecursionError and UnicodeDecodeError with it.
@@ -54,11 +55,13 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
     if not path.is_file():
         raise VtccError(f"{path}: a pipe or a device, not an archive; name a file or a folder")
     try:
-        if zipfile.is_zipfile(path):
+        if _begins_as_zip(path):
             return _unzip(path, target, wanted)
         with tars.opened(path) as archive:
             if archive is not None:
                 return _untar(path, archive, target, wanted)
+        if zipfile.is_zipfile(path):
+            return _unzip(path, target, wanted)
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise VtccError(
@@ -71,13 +74,17 @@ def known(path: Path) -> bool:
     """Whether a file is a zip or tar by its content."""
     if not path.is_file():  # a pipe would wait for its writer
         return False
-    if zipfile.is_zipfile(path):
-        return True
     try:
         with tars.opened(path) as archive:
-            return archive is not None
+            return archive is not None or zipfile.is_zipfile(path)
     except _BROKEN:
         return False
+
+
+def _begins_as_zip(path: Path) -> bool:
+    """A zip is known by its end, as a program may come first; so would a tar that ends with one."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and zipfile.is_zipfile(path)
 
 
 def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
@@ -100,10 +107,11 @@ def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
             if member.flag_bits & 1:
                 raise VtccError(f"{path}: encrypted; unpack it by hand and name the folder")
             with _open_member(archive, member) as content:
-                checksum = _write(content, target / name, member.file_size)
+                checksum, again = _write(content, target / name, member.file_size)
+            left_out[_AGAIN] += again
             if checksum != member.CRC:
                 raise zipfile.BadZipFile(f"wrong checksum of {member.filename!r}")
-    return left_out
+    return +left_out
 
 
 def _check_entries(path: Path) -> None:
@@ -171,8 +179,8 @@ def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -
         content = archive.extractfile(member)
         assert content is not None, member.name  # only for what is not a regular file
         with content:
-            _write(content, target / name, member.size)
-    return left_out
+            left_out[_AGAIN] += _write(content, target / name, member.size)[1]
+    return +left_out
 
 
 def _kind_left_out(member: tarfile.TarInfo) -> str | None:
@@ -219,8 +227,13 @@ def _safe(path: Path, name: str) -> PurePosixPath:
     return parts
 
 
-def _write(content: IO[bytes], file: Path, size: int) -> int:
-    """Writes what was declared, bounded whatever comes, and returns its CRC-32."""
+def _write(content: IO[bytes], file: Path, size: int) -> tuple[int, bool]:
+    """Writes what was declared, bounded whatever comes.
+
+    Returns:
+        Its CRC-32, and whether it took the place of an earlier file, as names may come again.
+    """
+    again = file.exists()
     try:
         out = file.open("wb")
     except FileNotFoundError:
@@ -234,7 +247,7 @@ def _write(content: IO[bytes], file: Path, size: int) -> int:
             checksum = zlib.crc32(data, checksum)
     if size or _has_more(content):
         raise EOFError(f"{file.name!r} holds {'less' if size else 'more'} than it declares")
-    return checksum
+    return checksum, again
 
 
 def _has_more(content: IO[bytes]) -> bool:

@@ -49,8 +49,11 @@ def of_file(file: Path) -> dict[str, Any]:
             if source.seek(0, 2) > bounds.image_file_bytes(0) or head.startswith(images.tiff.MAGIC):
                 return {}
             source.seek(0)
+            image = images.opened(source, head, _MOST_PIXELS)[0]
+            if not images.has_short_exif(image):
+                return {}
             # A PNG's own `getexif` decodes the picture where no chunk says anything.
-            tags = Image.Image.getexif(images.opened(source, head, _MOST_PIXELS)[0])
+            tags = Image.Image.getexif(image)
             more, gps = tags.get_ifd(_MORE), tags.get_ifd(_GPS)
     except Exception:  # damage shows when the picture is decoded
         return {}

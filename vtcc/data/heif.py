@@ -1,8 +1,8 @@
 """What a HEIC or AVIF costs to decode, read from its boxes before any decoder sees them.
 
 Readers say how large the picture is that they show, which may be cut from a far larger one, or be
-put together of pieces, each of which may be named many times. Boxes are those of ISO/IEC 14496-12
-and 23008-12.
+put together of pieces, each of which may be named many times. And Pillow reads an AVIF's EXIF as it
+opens it. Boxes are those of ISO/IEC 14496-12 and 23008-12.
 """
 
 import struct
@@ -13,7 +13,8 @@ from vtcc import bounds
 from vtcc.data.raster import UnreadableImage, check_size
 
 # Boxes that hold boxes: bytes before the first of these.
-_INSIDE = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"iref": 4}
+_INSIDE = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"iref": 4, b"iinf": 6, b"moov": 0, b"trak": 0}
+_READ = (b"ispe", b"ipma", b"iref", b"iloc", b"infe")
 
 
 def is_boxed(head: bytes) -> bool:
@@ -22,7 +23,7 @@ def is_boxed(head: bytes) -> bool:
 
 
 def check(file: BinaryIO, max_pixels: int) -> int:
-    """Refuses a picture, a piece of one or pieces that together are too large.
+    """Refuses a picture, a piece of one, pieces that together are too large, and long EXIF.
 
     Args:
         file: at its beginning, and again afterwards. max_pixels: of an image.
@@ -36,6 +37,8 @@ def check(file: BinaryIO, max_pixels: int) -> int:
     sizes: dict[int, int] = {}  # of properties, by their number from 1
     shown: dict[int, list[int]] = {}  # item -> its properties
     pieces: dict[int, list[int]] = {}  # item -> items it is put together of
+    exif: set[int] = set()  # items
+    lengths: dict[int, int] = {}  # item -> bytes
     number, each, parts = 0, 2, 0
     for kind, parent, content in _boxes(file):
         number += parent == b"ipco"
@@ -49,6 +52,15 @@ def check(file: BinaryIO, max_pixels: int) -> int:
                 parts += 1 + len(properties)
                 _check_parts(parts)
                 shown[item] = properties
+        elif kind == b"infe":
+            wide = 4 if content[:1] > b"\2" else 2
+            if content[6 + wide : 10 + wide] == b"Exif":
+                exif.add(int.from_bytes(content[4 : 4 + wide]))
+        elif kind == b"iloc":
+            for item, length in _extents(content):
+                parts += 1
+                _check_parts(parts)
+                lengths[item] = lengths.get(item, 0) + length
         elif kind == b"iref":
             each = 4 if content[:1] == b"\1" else 2
         elif parent == b"iref" and kind == b"dimg":
@@ -58,6 +70,8 @@ def check(file: BinaryIO, max_pixels: int) -> int:
             pieces.setdefault(int.from_bytes(content[:each]), []).extend(named)
         _check_parts(parts)
     file.seek(0)
+    if (size := max((lengths.get(item, 0) for item in exif), default=0)) > bounds.EXIF_BYTES:
+        raise UnreadableImage(f"EXIF of {size} bytes; allowed: {bounds.EXIF_BYTES}")
     own = {item: max((sizes.get(n, 0) for n in ns), default=0) for item, ns in shown.items()}
     known: dict[int, int] = {}
     pixels = max((_together(item, own, pieces, known) for item in pieces), default=0)
@@ -85,12 +99,15 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
             if at + size < start:
                 break  # damaged: its decoder will say so
             stop = min(at + size, end)
-            read = kind in (b"ispe", b"ipma", b"iref") or parent == b"iref"
+            read = kind in _READ or parent == b"iref"
             content = file.read(max(stop - start, 0)) if read else b""
             yield kind, parent, content
             if kind in _INSIDE and parent != b"iref":
                 waiting.append((at + size, end, parent))  # goes on behind what is inside
                 at, end, parent = start + _INSIDE[kind], stop, kind
+                if kind == b"iinf":  # from its version 1 on the number before has two bytes more
+                    file.seek(start)
+                    at += 2 * (file.read(1) > b"\0")
             else:
                 at += size
 
@@ -106,6 +123,25 @@ def _properties(content: bytes) -> Iterator[tuple[int, list[int]]]:
         at += item_bytes + 1
         yield item, [n & mask for n in _split(content[at : at + many * each], each)]
         at += many * each
+
+
+def _extents(content: bytes) -> Iterator[tuple[int, int]]:
+    """Each item with the length of each of its parts, of an `iloc` box."""
+    version, sizes = content[0], [n >> shift & 15 for n in content[4:6] for shift in (4, 0)]
+    offset, length, base, index = sizes
+    index = index if version else 0
+    wide = 4 if version > 1 else 2
+    count, at = int.from_bytes(content[6 : 6 + wide]), 6 + wide
+    for _ in range(count):
+        item = int.from_bytes(content[at : at + wide])
+        at += wide + (4 if version else 2) + base
+        parts = int.from_bytes(content[at : at + 2])
+        at += 2
+        yield item, 0
+        for _ in range(parts):
+            at += index + offset
+            yield item, int.from_bytes(content[at : at + length])
+            at += length
 
 
 def _check_parts(parts: int) -> None:

@@ -285,10 +285,15 @@ def _open(file: BinaryIO, formats: tuple[str, ...]) -> ImageFile.ImageFile:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def has_short_exif(image: Image.Image) -> bool:
+    """Whether its EXIF may be read: of each number in a tag Pillow makes an object."""
+    return len(image.info.get("exif") or b"") <= bounds.EXIF_BYTES
+
+
 def _orientation(image: Image.Image) -> int:
     # To be asked after load(): a TIFF has then been turned, and says so.
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(_ORIENTATION, 1)) if has_short_exif(image) else 1
     except Exception:
         return 1  # a damaged EXIF block says nothing about the pixels
 

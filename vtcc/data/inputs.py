@@ -58,7 +58,11 @@ class Part:
 
     def entries(self, left_out: Counter[str] | None = None) -> Iterator[Entry]:
         """What is listed, or found below `top` (`vtcc.data.walk.walk`), by paths from there."""
-        return walk(self.top, left_out) if self.names is None else map(Entry, self.names)
+        if self.names is None:
+            yield from walk(self.top, left_out)
+            return
+        for i, name in enumerate(self.names):
+            yield Entry(name, more={column: of[i] for column, of in self.columns.items()})
 
 
 def home(given: Given) -> Path:

@@ -16,7 +16,8 @@ _EXIF = b"Exif\0\0"
 # Pixels hold no such bytes.
 _SCANS, _EXIFS = re.compile(b"\xff\xda"), re.compile(_EXIF)
 _SEGMENTS = re.compile(b"\xff[\xc0-\xcf\xdb-\xfe]")
-_PIECE = 1 << 20
+_MARKER = re.compile(b"\xff[\x01-\xfe]")
+_PIECE, _LOOK = 1 << 20, 1 << 12
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # of 0xC0 to 0xCF: tables and what is reserved
 _WITH_LENGTH = frozenset((*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 
@@ -82,6 +83,8 @@ def check(file: BinaryIO) -> int:
         raise UnreadableImage(f"more than {bounds.JPEG_EXIF_SEGMENTS} segments of EXIF")
     if before is None and _count(file, _SEGMENTS) > bounds.IMAGE_PARTS:
         raise UnreadableImage(f"more than {bounds.IMAGE_PARTS} segments")
+    if before is None and _has_junk(file):
+        raise UnreadableImage(f"more than {bounds.JPEG_JUNK_BYTES} bytes between segments")
     return 1 if before is not None and before.single_scan else _count(file, _SCANS)
 
 
@@ -99,6 +102,27 @@ def check_scans(pixels: int, max_pixels: int) -> None:
             f"a JPEG whose scans have {pixels} pixels, more than {bounds.JPEG_SCANS} x "
             f"validate.max_pixels ({max_pixels})"
         )
+
+
+def _has_junk(file: BinaryIO) -> bool:
+    """Whether too much that is no segment lies before the pixels: fillers, zeros, restarts."""
+    at, junk = 2, 0
+    while junk <= bounds.JPEG_JUNK_BYTES:
+        file.seek(at)
+        piece = file.read(_LOOK)
+        if len(piece) < 4:
+            break
+        if (marker := _MARKER.match(piece)) and piece[1] in _WITH_LENGTH:
+            if piece[1] == 0xDA:
+                break
+            at += 2 + max(struct.unpack_from(">2xH", piece)[0], 2)
+            continue
+        following = _MARKER.search(piece, 2 if marker else 1)
+        step = following.start() if following else max(len(piece) - 1, 1)
+        junk += step
+        at += step
+    file.seek(0)
+    return junk > bounds.JPEG_JUNK_BYTES
 
 
 def _count(file: BinaryIO, pattern: re.Pattern[bytes]) -> int:

@@ -8,7 +8,7 @@ from vtcc import bounds
 from vtcc.data.raster import UnreadableImage
 
 PNG, GIF = b"\x89PNG\r\n\x1a\n", b"GIF8"
-_PICTURES = (b"IDAT", b"fdAT", b"fcTL")
+_PIXELS = (b"IDAT", b"fdAT")
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
@@ -54,7 +54,8 @@ def _chunks(file: BinaryIO) -> int:
     parts = 0
     while len(head := file.read(8)) == 8 and parts <= bounds.IMAGE_PARTS:
         length, kind = struct.unpack(">I4s", head)
-        parts += kind not in _PICTURES
+        # Of pixels in pieces of a few bytes, each takes as long as any other part.
+        parts += kind not in _PIXELS or length < bounds.PNG_DATA_BYTES
         file.seek(length + 4, 1)
     return parts
 

@@ -12,7 +12,9 @@ from typing import IO, Any, BinaryIO, cast
 
 from vtcc import bounds
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16  # copied for each of the streams inside, which may take 32 bytes
+_tarfile: Any = tarfile  # two errors that its types leave out
+_TRUNCATED, _INVALID = _tarfile.TruncatedHeaderError, _tarfile.InvalidHeaderError
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
@@ -22,6 +24,18 @@ class HostileHeaderError(tarfile.TarError):
 
 class _Header(tarfile.TarInfo):
     """A tar's header that reads a bounded amount, with all that goes before its member."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
+        """The next one; tarfile takes one that is damaged for the end of the archive."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            cut = isinstance(error, _TRUNCATED)
+            if archive.offset and (cut or isinstance(error, _INVALID)):
+                why = "the archive ends in a header" if cut else "a damaged header"
+                raise HostileHeaderError(why) from None
+            raise
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.size < 0:  # would go back to what was read already, for ever
@@ -68,8 +82,11 @@ class _BoundedReader:
 
 def _check_pax(data: bytes) -> None:
     """Refuses records for which tarfile takes time or memory by the square of their size."""
-    at = 0
+    at = records = 0
     while at < len(data) and data[at]:
+        records += 1
+        if records > bounds.TAR_RECORDS:
+            raise HostileHeaderError(f"more than {bounds.TAR_RECORDS} records in a header")
         length, _, _ = data[at : at + 20].partition(b" ")
         record = data[at : at + int(length)] if length.isdigit() else b""
         if not record.endswith(b"\n") or b"=" not in record:

@@ -3,9 +3,10 @@
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vtcc.data.images import SUFFIXES
 
@@ -33,11 +34,13 @@ class Entry:
         path: relative to where the walk began, with slashes; odd bytes as surrogates.
         error: why the folder cannot be read; empty for a file.
         file: where it is, of a path that is only its name.
+        more: columns of a table that named it.
     """
 
     path: str
     error: str = ""
     file: Path | None = None
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def walk(

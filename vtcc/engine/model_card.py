@@ -17,7 +17,7 @@ CARDS = MODEL_CARD, DATA_CARD = "README.md", "DATA.md"
 Rows = Sequence[tuple[str, Any]]
 
 _HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
-_TAGS = ["image-clustering", "unsupervised", "vtcc"]
+TAGS = ["image-clustering", "unsupervised", "vtcc"]
 _LISTED = 100  # clusters; more make a card that nobody reads
 _USE = """\
 Sorts images that are like those it was made from into the groups found there, and says how sure it
@@ -87,13 +87,12 @@ def body(
     parts = [
         f"# {_title(info)}\n",
         "## Intended use\n\n" + _USE,
-        "## How it was trained\n\nBy VTCC (arXiv 2206.12925), without labels.\n\n"
-        + _table(trained),
+        "## How it was trained\n\nBy VTCC (arXiv 2206.12925), without labels.\n\n" + table(trained),
         "## Licence\n\n" + _licence(info),
         "## How far to trust it\n\n"
-        + (f"{_plain(verdict)}\n\n" if verdict else "")
+        + (f"{plain(verdict)}\n\n" if verdict else "")
         + (
-            _table(figures)
+            table(figures)
             if figures
             else "Not measured yet where this was written: `vtcc evaluate` writes figures to "
             "reports/metrics.json, and a registered version has them in its description.\n"
@@ -101,11 +100,11 @@ def body(
         "## Limits\n\n" + _LIMITS,
     ]
     if clusters:
-        shown = [(f"{k}: {_plain(name)}", size) for k, name, size in clusters[:_LISTED]]
+        shown = [(f"{k}: {plain(name)}", size) for k, name, size in clusters[:_LISTED]]
         more = len(clusters) - len(shown)
         parts.append(
             "## Clusters\n\n"
-            + _table(shown, head=("cluster", "images"), plain=False)
+            + table(shown, head=("cluster", "images"), escaped=False)
             + (f"\n{more} more are in clusters.json.\n" if more else "")
         )
     return "\n".join(parts)
@@ -129,23 +128,29 @@ def _model_data(info: Mapping[str, Any]) -> Any:
             licence["base_model"] = card.hub.repo
             licence["license_link"] = card.licence_url
     return ModelCardData(
-        library_name="vtcc", pipeline_tag="image-classification", tags=_TAGS, **licence
+        library_name="vtcc", pipeline_tag="image-classification", tags=TAGS, **licence
     )
 
 
 def _image_data(info: Mapping[str, Any]) -> Any:
     from huggingface_hub import DatasetCardData
 
-    images, size, low = info.get("dataset", {}).get("images"), "n<1K", "1K"
-    for limit, name in ((1e3, "10K"), (1e4, "100K"), (1e5, "1M"), (1e6, "10M"), (1e7, "100M")):
-        if (images or 0) >= limit:
-            size, low = f"{low}<n<{name}", name
+    images = info.get("dataset", {}).get("images")
     return DatasetCardData(
         task_categories=["image-classification"],
         annotations_creators=["no-annotation"],
-        tags=_TAGS,
-        size_categories=[size] if images else None,
+        tags=TAGS,
+        size_categories=[size_category(images)] if images else None,
     )
+
+
+def size_category(images: int) -> str:
+    """The hub's word for how many there are, such as `1K<n<10K`."""
+    size, low = "n<1K", "1K"
+    for limit, name in ((1e3, "10K"), (1e4, "100K"), (1e5, "1M"), (1e6, "10M"), (1e7, "100M")):
+        if images >= limit:
+            size, low = f"{low}<n<{name}", name
+    return size
 
 
 def _data_of(info: Mapping[str, Any], data: Rows) -> str:
@@ -160,7 +165,7 @@ def _data_of(info: Mapping[str, Any], data: Rows) -> str:
     return (
         f"# The images behind {_title(info)}\n\n"
         "The images themselves, their names and where they lie are not part of this card.\n\n"
-        + _table(rows)
+        + table(rows)
         + "\nNo label was used in training. Licence, consent and origin of the images are not "
         "known to vtcc: whoever passes the model on has to answer for them.\n"
     )
@@ -196,9 +201,9 @@ def _licence(info: Mapping[str, Any]) -> str:
     return "No weights of others are in it: its licence is for whoever trained it to choose.\n"
 
 
-def _table(rows: Rows, head: tuple[str, str] = ("what", "value"), *, plain: bool = True) -> str:
+def table(rows: Rows, head: tuple[str, str] = ("what", "value"), *, escaped: bool = True) -> str:
     """Rows without those that have no value."""
-    clean = _plain if plain else str
+    clean = plain if escaped else str
     lines = [f"| {clean(a)} | {_number(b)} |" for a, b in rows if b not in (None, "")]
     return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines]) + "\n"
 
@@ -206,10 +211,10 @@ def _table(rows: Rows, head: tuple[str, str] = ("what", "value"), *, plain: bool
 def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else _plain(str(value))
+    return f"{value:,}" if isinstance(value, int) else plain(str(value))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown and HTML show as it is; names are whatever a person typed."""
     text = "".join(c if c.isprintable() else " " for c in text)
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)

@@ -1,1 +1,1 @@
-"""Models in formats that other programs run."""
+"""Models and results in formats that other programs read."""

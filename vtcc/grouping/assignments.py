@@ -260,18 +260,23 @@ class _Json:
         self._file.close()
 
 
+def arrow_types(columns: Sequence[str]) -> dict[str, Any]:
+    """The Arrow type of each of our columns, `x` and `y` of the map among them."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys((*_NUMBERS, *filter(is_level, columns)), pa.int64())
+    kinds |= dict.fromkeys(("confidence", "distance", "novelty", "x", "y"), pa.float64())
+    kinds |= dict.fromkeys(_FLAGS, pa.bool_())
+    return {name: kinds.get(name, pa.string()) for name in columns}
+
+
 class _Parquet:
     def __init__(self, path: Path, columns: Sequence[str], more: Mapping[str, Any]):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        levels = [name for name in columns if name.startswith(LEVEL)]
-        kinds = dict.fromkeys((*_NUMBERS, *levels), pa.int64())
-        kinds |= dict.fromkeys(("confidence", "distance", "novelty"), pa.float64())
-        kinds |= dict.fromkeys(_FLAGS, pa.bool_())
         self._columns, self._more = columns, more
-        ours = [(name, kinds.get(name, pa.string())) for name in columns]
-        self._schema = pa.schema([*ours, *more.items()])
+        self._schema = pa.schema([*arrow_types(columns).items(), *more.items()])
         self._table = pa.Table
         self._writer = pq.ParquetWriter(str(path), self._schema)
 

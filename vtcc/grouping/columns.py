@@ -1,14 +1,19 @@
 """Columns of the tables of results that came with the images, kept for `add` and `refine`.
 
-They stand after our own in assignments.csv, .parquet and .json; nothing here computes with them.
+They stand after our own in assignments.csv, .parquet and .json, and in the table of `vtcc predict`;
+nothing here computes with them.
 """
 
 import contextlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vtcc.atomic import atomic_file
+from vtcc.data import exif
+from vtcc.data.inputs import Part
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 
@@ -31,15 +36,40 @@ def check(given: Iterable[str], of_exif: Iterable[str] = ()) -> None:
             )
 
 
-def write(directory: Path, columns: Columns) -> None:
+def typed(parts: Sequence[Part]) -> tuple[list[Part], dict[str, Any]]:
+    """Inputs whose columns have one type each in all of them, as they are in a table of results.
+
+    Returns:
+        The inputs, and name of a column -> its Arrow type.
+    """
+    kinds: dict[str, Any] = {}
+    own: list[dict[str, list[Any]]] = [{} for _ in parts]
+    for name in dict.fromkeys(name for part in parts for name in part.columns):
+        array = _array([value for part in parts for value in part.columns.get(name, ())])
+        kinds[name], values = array.type, iter(array.to_pylist())
+        for part, columns in zip(parts, own, strict=True):
+            if name in part.columns:
+                columns[name] = list(itertools.islice(values, len(part.columns[name])))
+    return [replace(part, columns=of) for part, of in zip(parts, own, strict=True)], kinds
+
+
+def of_exif(names: Iterable[str]) -> dict[str, Any]:
+    """Name -> Arrow type, of columns that files' EXIF gives."""
+    import pyarrow as pa
+
+    return {name: pa.float64() if name in exif.PLACE else pa.string() for name in names}
+
+
+def write(directory: Path, columns: Columns, *, gone: Container[str] = ()) -> None:
     """Puts columns into results, beside what these have already; none are no file.
 
     Args:
-        directory: of the results, being built.
+        directory: of the results, being built. gone: images of which nothing is kept.
     """
     import pyarrow.parquet as pq
 
     before, _ = read(directory)
+    before = {n: {f: v for f, v in of.items() if f not in gone} for n, of in before.items()}
     if before or columns:
         with atomic_file(directory / FILE) as building:
             pq.write_table(_together(before, columns), str(building))

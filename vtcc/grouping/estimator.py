@@ -146,8 +146,8 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             self.confidence_[at] = shard.applied["confidence"]
             self.embedding_[at] = unit_rows(shard.h)
         self.n_clusters_ = len(known.names)
-        self.names_ = dict(known.names)
-        self.trust_ = summary["trust"]
+        self.names_: dict[int, str] = dict(known.names)
+        self.trust_: dict[str, Any] = summary["trust"]
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -114,7 +114,7 @@ def write_folders(
                     gone += 1
                     continue
                 folder = folders[row.cluster]
-                place = building / folder / unused_name(_flat(name), taken[folder])
+                place = building / folder / unused_name(flat(name), taken[folder])
                 place.parent.mkdir(exist_ok=True)
                 if copies:
                     shutil.copy2(source, place)
@@ -134,7 +134,7 @@ def write_folders(
         )
 
 
-def _flat(name: str) -> str:
+def flat(name: str) -> str:
     """A file's name with its folders in it; those above the images' folder would hide it."""
     return name.replace("../", "").replace("/", "__")
 

@@ -53,11 +53,12 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
+def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> Iterator[Opened]:
     """Opens results for this process alone.
 
     Args:
         results: their folder. out: a new folder for what becomes of them; None: they are replaced.
+        changes: False where they are only read, from a place too where nothing can be written.
 
     Raises:
         VtccError: when they are none, or damaged, another process changes them, or `out` exists.
@@ -67,7 +68,7 @@ def opened(results: Path, out: Path | None = None) -> Iterator[Opened]:
     target = Path(os.path.abspath(out or results))  # noqa: PTH100 - a link stays one
     with contextlib.ExitStack() as held:
         # Where nothing can be written beside results that are only read, nobody replaces them.
-        if out is None or os.access(results.parent, os.W_OK):
+        if (out is None and changes) or os.access(results.parent, os.W_OK):
             held.enter_context(workdir.alone(results))
         summary = summaries.read(results)
         if out is not None:

@@ -268,6 +268,7 @@ def finish(
             tree=levels.to_list(clusters.tree),
             levels=levels.cuts(clusters.tree),
             unclustered=nowhere,
+            columns=columns.read(directory)[0],
             collection=None
             if counts is None
             else {

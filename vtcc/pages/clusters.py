@@ -11,7 +11,7 @@ import numpy as np
 
 from vtcc.analysis.plots import palette
 from vtcc.atomic import write_text
-from vtcc.pages import thumbnails
+from vtcc.pages import fields, thumbnails
 from vtcc.pages.render import render as render_template
 
 SPRITES = "report"  # the folder of the sprites, beside the page
@@ -72,6 +72,7 @@ class ClustersPage:
         tree: joins of clusters, the closest first: an id of either group, and the height.
         levels: how many groups each level of it has.
         unclustered: `images, share, limit` of what belongs nowhere; None where all are in clusters.
+        columns: that came with the images: name -> name of an image -> value.
         collection: `images`, `sizes` (id as text -> images) and `alike` (how many look like an
             earlier one) of a collection that the N images are a sample of; None where they are all.
     """
@@ -100,6 +101,7 @@ class ClustersPage:
     tree: Sequence[tuple[int, int, float]] = ()
     levels: Sequence[int] = ()
     unclustered: Json | None = None
+    columns: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     collection: Json | None = None
 
 
@@ -118,6 +120,7 @@ def page_data(page: ClustersPage) -> dict[str, object]:
     low = page.map.min(axis=0)
     size = np.maximum(page.map.max(axis=0) - low, 1e-9)
     flat = np.round((page.map - low) / size * 1000).astype(int)
+    shown, too_large = fields.fields(page.columns, page.files)
     return {
         "root": page.root,
         "thumb": page.thumb,
@@ -147,6 +150,8 @@ def page_data(page: ClustersPage) -> dict[str, object]:
         "tree": _plain(page.tree),
         "levels": list(page.levels),
         "unclustered": _plain(page.unclustered),
+        "fields": shown,
+        "fieldsLeftOut": too_large,
         "collection": _plain(page.collection),
     }
 

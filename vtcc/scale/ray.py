@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +40,13 @@ def run(
     workers: int = 0,
     address: str = "",
     unclustered: bool = False,
+    exif: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Predicts every image below `paths` into the table `out`.
 
     Args:
-        paths, model, out, batch_size, unclustered: as of `vtcc.verbs.predict.run`; nothing packed
-            or elsewhere.
+        paths, model, out, batch_size, unclustered, exif: as of `vtcc.verbs.predict.run`; nothing
+            packed or elsewhere.
         shard: files a task.
         workers: processes; 0: one per core of the cluster.
         address: of a Ray cluster; empty: one is started here, for this run.
@@ -63,11 +65,16 @@ def run(
         raise VtccError("--batch-size and --shard have to be at least 1, --workers at least 0")
     assignments.check(out)
     from vtcc.data import inputs
+    from vtcc.grouping import columns
 
-    given = inputs.parts(paths, None)
+    given, kinds = columns.typed(inputs.parts(paths, None))
+    columns.check(kinds, exif)
+    more = kinds | columns.of_exif(exif)
     with assignments.alone(out):
         where = out.absolute()
-        return _run(given, model, where, batch_size, shard, workers, address, unclustered)
+        return _run(
+            given, model, where, batch_size, shard, workers, address, unclustered, exif, more
+        )
 
 
 def _run(
@@ -79,6 +86,8 @@ def _run(
     workers: int,
     address: str,
     unclustered: bool,
+    exif: Sequence[str],
+    more: dict[str, Any],
 ) -> dict[str, Any]:
     """What `run` does, alone with the table and its parts."""
     from vtcc.grouping import assignments
@@ -89,7 +98,7 @@ def _run(
         predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
         columns = assignments.columns_of(predictor.clusters)
         directory = _local(model, parts, Path(room))
-    asked = {"shard": shard, "columns": list(columns), "unclustered": unclustered}
+    asked = {"shard": shard, "columns": [*columns, *more], "unclustered": unclustered}
     count = _plan(parts, given, directory, asked)
     waiting = [i for i in range(count) if not _part(parts, i).exists()]
     if len(waiting) < count:
@@ -102,6 +111,8 @@ def _run(
                 "model": str(directory),
                 "batch_size": batch_size,
                 "unclustered": unclustered,
+                "exif": list(exif),
+                "more": more,
             }
             for _ in _answers(ray, waiting, settings, workers):
                 done += 1
@@ -114,7 +125,7 @@ def _run(
                     images_per_second=round(made / seconds, 1),
                     seconds_left=round((count - done) * shard * seconds / made, 1),
                 )
-    answer = _join(parts, count, out, columns)
+    answer = _join(parts, count, out, columns, more)
     shutil.rmtree(parts)
     return answer
 
@@ -161,7 +172,7 @@ def _plan(parts: Path, given: Sequence["Part"], model: Path, asked: dict[str, An
     count, held = 0, []
     left_out: Counter[str] = Counter()
     for entry in entries(given, left_out):
-        held.append([entry.path, entry.error])
+        held.append([entry.path, entry.error, dict(entry.more)])
         if len(held) == shard:
             _list(parts, count, held)
             count, held = count + 1, []
@@ -180,7 +191,7 @@ def _plan(parts: Path, given: Sequence["Part"], model: Path, asked: dict[str, An
     return count
 
 
-def _list(parts: Path, number: int, entries: list[list[str]]) -> None:
+def _list(parts: Path, number: int, entries: list[list[Any]]) -> None:
     text = json.dumps(entries)  # ASCII: names with odd bytes keep them
     (parts / f"files-{number:06d}.json").write_text(text, encoding="utf-8")
 
@@ -259,10 +270,19 @@ class Shards:
 
     Args:
         parts: directory of lists and rows. model: directory. batch_size: images a forward pass.
-        unclustered: as of `vtcc.verbs.predict.run`.
+        unclustered, exif: as of `vtcc.verbs.predict.run`.
+        more: name -> Arrow's type, of columns that came with the images.
     """
 
-    def __init__(self, parts: str, model: str, batch_size: int, unclustered: bool = False):
+    def __init__(
+        self,
+        parts: str,
+        model: str,
+        batch_size: int,
+        unclustered: bool = False,
+        exif: Sequence[str] = (),
+        more: dict[str, Any] | None = None,
+    ):
         from vtcc import quiet
 
         quiet.apply()
@@ -274,6 +294,7 @@ class Shards:
         with tempfile.TemporaryDirectory() as room:
             self.predictor = load(model, Path(room), device="cpu", unclustered=unclustered)
         self.parts, self.batch_size = Path(parts), batch_size
+        self.exif, self.more = exif, more or {}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
         """`{"shard": [number]}` -> its number, files and unreadable files."""
@@ -284,17 +305,19 @@ class Shards:
         number = int(batch["shard"][0])
         target = _part(self.parts, number)
         text = (self.parts / f"files-{number:06d}.json").read_text(encoding="utf-8")
-        files = [Entry(path, error) for path, error in json.loads(text)]
+        files = [Entry(path, error, more=more) for path, error, more in json.loads(text)]
         columns = assignments.columns_of(self.predictor.clusters)
         bad = 0
-        with assignments.writing(target, columns) as table:
-            for rows in predict.answers(files, self.predictor, self.batch_size):
+        with assignments.writing(target, columns, self.more) as table:
+            for rows in predict.answers(files, self.predictor, self.batch_size, self.exif):
                 bad += sum(1 for row in rows if row.error)
                 table.write(rows)
         return {"shard": [number], "files": [len(files)], "bad": [bad]}
 
 
-def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> dict[str, Any]:
+def _join(
+    parts: Path, count: int, out: Path, columns: tuple[str, ...], more: dict[str, Any]
+) -> dict[str, Any]:
     """All parts in order into one table; as `vtcc.verbs.predict.told`.
 
     Raises:
@@ -307,11 +330,14 @@ def _join(parts: Path, count: int, out: Path, columns: tuple[str, ...]) -> dict[
 
     total = unread = nowhere = 0
     clusters: set[int] = set()
-    with assignments.writing(out, columns) as table:
+    with assignments.writing(out, columns, more) as table:
         for number in range(count):
             file = pq.ParquetFile(_part(parts, number))
             for batch in file.iter_batches(4096):
-                rows = [assignments.row_of(values) for values in batch.to_pylist()]
+                rows = [
+                    replace(assignments.row_of(values), more={name: values[name] for name in more})
+                    for values in batch.to_pylist()
+                ]
                 total += len(rows)
                 unread += sum(1 for row in rows if row.error)
                 nowhere += sum(row.nowhere for row in rows)

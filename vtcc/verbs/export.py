@@ -1,4 +1,4 @@
-"""`vtcc export`: a model for programs without torch, or for machines without its encoder."""
+"""`vtcc export`: a model for other programs and machines, or results for other tools."""
 
 import contextlib
 import shutil
@@ -8,9 +8,80 @@ from typing import Any
 
 from vtcc.atomic import atomic_directory, sole_writer
 from vtcc.errors import VtccError
-from vtcc.progress import note
+from vtcc.progress import note, several
 from vtcc.verbs.import_checkpoint import check_out
 from vtcc.verbs.predict import directory_of
+
+
+def hand_over(
+    results: Path,
+    to: str,
+    out: Path,
+    *,
+    images: str | None = None,
+    place: bool = False,
+    root: Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Writes results of `vtcc cluster` in another tool's format; they are only read.
+
+    Args:
+        results: their folder. to: of `vtcc.export.formats.FORMATS`.
+        out: the folder or file, new unless `overwrite`, which replaces an earlier export.
+        images: links or copies, where the format has a folder of images; links unless given.
+            Copies are without EXIF, XMP and IPTC.
+        place: columns that say where pictures were taken come along, and copies are whole files.
+        root: where the folder of images is now, if it was moved.
+
+    Returns:
+        `out` (absolute path), `to`, `images`, `in_clusters`, `left_out` (readable images that the
+        format cannot have), `unreadable` (files that no format has).
+
+    Raises:
+        VtccError: on a user's mistake; nothing is written then.
+    """
+    from vtcc.data import exif
+    from vtcc.export import formats
+    from vtcc.export.dataset import Image, has_text_path
+    from vtcc.grouping import summary
+
+    form = formats.named(to)
+    given = map(Path, summary.read(results).get("inputs", []))
+    kept = [("the results", results), *(("the images' folder", p) for p in given if p.is_dir())]
+    formats.check(to, out, images, kept, overwrite)
+    from vtcc.grouping import columns, handover, reopen  # heavy: what may be refused is by now
+
+    with reopen.opened(results, changes=False) as before:
+        dataset = handover.read(before, root, place=place, files=not form.on_the_map)
+        formats.write(dataset, to, out, mode=images or "links", place=place)
+        unsaid = [name for name in columns.read(results)[0] if name in exif.PLACE and not place]
+    named: list[Image] = []
+    left_out: list[Image] = []
+    for image in dataset.images:
+        unnamed = form.paths_are_text and not has_text_path(image)
+        unplaced = form.on_the_map and image.row is None
+        (left_out if unnamed or unplaced else named).append(image)
+    in_clusters = several(len(dataset.clusters), "clusters")
+    note(f"{out}: {several(len(named), 'images')}, {in_clusters}, for {to}")
+    if left_out and form.on_the_map:
+        note(f"left out, as not on the map: {several(len(left_out), 'images')}")
+    elif left_out:
+        note(
+            f"left out, as {to} cannot name a path that is not UTF-8: "
+            f"{several(len(left_out), 'images')} (first: {left_out[0].name!r}); rename, or take a "
+            "format with its own images"
+        )
+    if unsaid:
+        note(f"left out, unless by --place: {', '.join(unsaid)}")
+    note(f"open it: {form.opened(dataset, out.absolute())}")
+    return {
+        "out": str(out.absolute()),
+        "to": to,
+        "images": len(named),
+        "in_clusters": sum(image.cluster is not None for image in named),
+        "left_out": len(left_out),
+        "unreadable": dataset.unreadable,
+    }
 
 
 def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = None) -> None:
@@ -26,7 +97,9 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
     from vtcc.grouping.clusters import load_predictor
 
     if onnx is None and with_encoder is None:
-        raise VtccError("nothing to write; give --onnx FILE.onnx or --with-encoder DIR")
+        raise VtccError(
+            "nothing to write; give --onnx FILE.onnx or --with-encoder DIR, or results with --to"
+        )
     if onnx is not None and onnx.suffix.lower() != ".onnx":
         raise VtccError(f"--onnx: {onnx}: the name has to end with .onnx")
     with contextlib.ExitStack() as held:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +35,15 @@ def run(
     out: Path,
     batch_size: int = 512,
     unclustered: bool = False,
+    exif: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Predicts every image and writes the table `out` in one step at the end.
 
     Columns: `file` (as given, folders with what is below them), `cluster`, `confidence`
     (0-1), and `error` for what could not be read, whose cluster is empty. Models that know their
     clusters (`vtcc.grouping.clusters`) add `name`, `second`, `distance`, `outlier`, `novelty` and
-    `novel`, and `level_1`, ... where there are levels (`vtcc.grouping.levels`).
+    `novel`, and `level_1`, ... where there are levels (`vtcc.grouping.levels`). Columns of tables
+    that name the images, and of EXIF on request, follow (`vtcc.grouping.columns`).
 
     Args:
         paths: image files, directories that are searched through, and other inputs
@@ -52,6 +54,7 @@ def run(
         batch_size: images per forward pass.
         unclustered: images that belong nowhere are in no cluster; so they are without asking where
             the model was made so.
+        exif: columns that the files' EXIF gives, of `vtcc.data.exif`.
 
     Returns:
         `out` (absolute path), `images`, `unreadable`, `unclustered`, `clusters` (that images are
@@ -66,17 +69,27 @@ def run(
     out = Path(out)
     assignments.check(out)
     from vtcc.data import inputs
+    from vtcc.grouping import columns
 
     with assignments.alone(out):
         place = out.with_name(f".{out.name}.images")
         try:
-            return _predict(inputs.parts(paths, place), model, out, batch_size, unclustered)
+            parts, kinds = columns.typed(inputs.parts(paths, place))
+            columns.check(kinds, exif)
+            kinds |= columns.of_exif(exif)
+            return _predict(parts, model, out, batch_size, unclustered, exif, kinds)
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
 
 def _predict(
-    parts: Sequence["Part"], model: str, out: Path, batch_size: int, unclustered: bool
+    parts: Sequence["Part"],
+    model: str,
+    out: Path,
+    batch_size: int,
+    unclustered: bool,
+    exif: Sequence[str],
+    kinds: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What `run` does, alone with the table."""
     left_out: Counter[str] = Counter()
@@ -87,8 +100,8 @@ def _predict(
     first: list[tuple[str, str]] = []
     clusters: set[int] = set()
     columns = assignments.columns_of(predictor.clusters)
-    with assignments.writing(out, columns) as table:
-        for rows in answers(entries(parts), predictor, batch_size):
+    with assignments.writing(out, columns, kinds) as table:
+        for rows in answers(entries(parts), predictor, batch_size, exif):
             table.write(rows)
             errors = [(row.file, row.error) for row in rows if row.error]
             first += errors[: _NAMED - len(first)]
@@ -217,18 +230,20 @@ def entries(parts: Sequence["Part"], left_out: Counter[str] | None = None) -> It
     for part in parts:
         for entry in part.entries(left_out):
             shown = os.path.join(part.shown, entry.path) if entry.path else part.shown  # noqa: PTH118
-            yield Entry(shown, entry.error, part.top / entry.path)
+            yield Entry(shown, entry.error, part.top / entry.path, entry.more)
 
 
 def answers(
-    files: Iterable["Entry"], predictor: Any, batch_size: int
+    files: Iterable["Entry"], predictor: Any, batch_size: int, exif: Sequence[str] = ()
 ) -> Iterator[list[assignments.Row]]:
     """A row per file, in order, as many at a time as a forward pass takes; errors are rows too.
 
     Args:
         files: read as rows are asked for. predictor: of `load`. batch_size: images per forward
-            pass, fewer where they are large.
+            pass, fewer where they are large. exif: as of `run`.
     """
+    from vtcc.data.decoding import in_threads
+    from vtcc.data.exif import of_file
     from vtcc.data.images import UnreadableImage
     from vtcc.data.walk import as_text
     from vtcc.grouping.clusters import decide
@@ -239,14 +254,20 @@ def answers(
             raise UnreadableImage(entry.error)
         return entry.file or Path(entry.path)
 
+    def more(entry: "Entry") -> Mapping[str, Any]:
+        said = {} if entry.error else of_file(entry.file or Path(entry.path))
+        return {**entry.more, **{name: said.get(name) for name in exif}}
+
     for block in blocks(files, predictor, batch_size=batch_size, source=source):
         applied = decide(predictor, block.prediction) if block.prediction else None
         rows, number = [], itertools.count()
-        for i, entry in enumerate(block.items):
+        named = in_threads(more, block.items) if exif else ((e, e.more) for e in block.items)
+        for i, (entry, columns) in enumerate(named):
             name = as_text(entry.path)
             if i in block.errors:
-                rows.append(assignments.Row(name, None, None, block.errors[i]))
+                row = assignments.Row(name, None, None, block.errors[i])
             else:
                 assert applied is not None
-                rows.append(assignments.Row.of(name, applied, next(number)))
+                row = assignments.Row.of(name, applied, next(number))
+            rows.append(replace(row, more=columns) if columns else row)
         yield rows

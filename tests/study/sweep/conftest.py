@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from tests.fakes import stand_in
+from vtcc import config
 from vtcc.runner import dvc
 from vtcc.study.sweep import objective, trial
 
@@ -59,7 +59,7 @@ class World:
         (directory / "data/cache").mkdir(parents=True, exist_ok=True)
         (directory / "data/cache/cache.json").write_text(json.dumps({"digest": self.digest}))
         if stage == "train":
-            train = yaml.safe_load((directory / "params.yaml").read_text())["train"]
+            train = config.read_yaml(directory / "params.yaml")["train"]
             self.trained.append((train["optimizer"]["learning_rate"], train["model"]["stem"]))
             for done in range(1, train["epochs"] + 1):
                 on_progress({"stage": "train", "done": done, "total": train["epochs"]})
@@ -84,7 +84,7 @@ def world(project: Path, ran: list, monkeypatch: pytest.MonkeyPatch) -> World:
     yardstick = SimpleNamespace(images=images, digest="abc")
 
     def train_section(directory: Path) -> dict[str, Any]:
-        return yaml.safe_load((directory / "params.yaml").read_text())["train"]
+        return config.read_yaml(directory / "params.yaml")["train"]
 
     def judge(directory: Path, given: Any, keep: Path) -> dict[str, float]:
         assert given is yardstick

@@ -117,7 +117,7 @@ def write(
     said = exif.columns(found.files, asked)
     # What a changed file no longer says is not kept of the one before it.
     said = {column: dict.fromkeys(found.changed) | of for column, of in said.items()}
-    columns.write(building, found.columns | said)
+    columns.write(building, found.columns | said, gone=set(found.gone))
     if "collection" in after.summary:
         alike = lookalikes.write(building, after.embedding.paths, after.sketches)
         after.summary["collection"] |= {"alike": alike}

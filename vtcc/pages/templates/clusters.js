@@ -166,11 +166,12 @@ function showNowhere() {
   if (!D.unclustered) return;
   const e = make("article", { class: "cluster", "data-id": NOWHERE }, make("div", { class: "head" }, make("h3", {}, "Belongs nowhere"), make("p", {}, `${counted(rows.length)}, ${percent(rows.length / N)}` + (whole ? `; ${D.collection.sizes[NOWHERE].toLocaleString("en")} in all` : ""))),
     make("p", { class: "note" }, `In no cluster: over ${number(D.unclustered.limit)} times as far from the cluster they would be in as from the next. Show them all, choose some, and move them where they belong.`),
-    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" }, make("button", { class: "push", onclick: () => showAll(NOWHERE), disabled: !rows.length }, "Show all")));
   e.style.setProperty("--colour", colour(NOWHERE));
   $("nowhere").replaceChildren(e);
 }
+const unfolded = new Set();
 const showAll = id => { $("of").value = String(id); filter(); $("images").scrollIntoView(); };
 function article(c, largest) {
   const box = make("input", { type: "checkbox", "aria-label": `choose ${c.name}`, disabled: !!c.parts, onchange: e => {
@@ -181,24 +182,31 @@ function article(c, largest) {
   const figure = (value, what) => make("span", {}, make("b", {}, value), what);
   const figures = make("p", {}, figure(counted(c.size).split(" ")[0], ` ${counted(c.size).split(" ")[1]}, ${percent(c.size / N)}`), figure(number(c.confidence), " confidence"));
   if (whole && !c.changed) figures.append(figure(D.collection.sizes[c.id].toLocaleString("en"), " in all"));
-  if (c.spread !== null) figures.append(figure(number(c.spread, 3), " spread"));
   if (c.outliers) figures.append(figure(String(c.outliers), ` outlier${c.outliers === 1 ? "" : "s"}`));
   const filled = make("i"); filled.style.width = `${100 * c.size / largest}%`;
   const e = make("article", { class: "cluster", "data-id": c.id },
     make("div", { class: "head" }, make("h3", { class: "editable" }, box, make("i", { class: "swatch" }), name), figures, make("div", { class: "share" }, filled)));
   e.style.setProperty("--colour", colour(c.id));
-  const note = text => e.append(make("p", { class: "note" }, text));
+  const note = (text, to = e) => to.append(make("p", { class: "note" }, text));
+  const row = (to, title, rows, overs = []) => { if (rows.length) to.append(...(title ? [make("h4", {}, title)] : []), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 90, overs[n])))); };
+  row(e, "", c.prototypes);
   if (c.about.length) note("Looks " + c.about.join("; "));
-  if (c.nearest !== null && names.has(c.nearest)) note(`Nearest: ${names.get(c.nearest)}, ${number(c.nearestDistance, 3)} away`);
   if (c.labels.length) note("Classes: " + c.labels.map(([n, s]) => `${n} ${percent(s)}`).join(", "));
   if (c.parts) note(`To be split in ${c.parts}. Which image is in which part, vtcc refine finds out; until then it is shown whole.`);
   else if (c.changed) note("Edited: looks, spread and mean image follow with vtcc refine.");
-  const row = (title, rows, overs = []) => { if (rows.length) e.append(make("h4", {}, title), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 52, overs[n])))); };
-  row("Most typical", c.prototypes);
-  if (c.attention.length) row("Where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
-  row("Least certain", c.boundary);
-  if (c.duplicates.length) row(`Look alike (${c.duplicates.length} group${c.duplicates.length === 1 ? "" : "s"})`, c.duplicates[0].slice(0, SHOWN));
-  if (c.mean) e.append(make("h4", {}, "Mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" }));
+  // Made when it is opened, which stays so through edits.
+  const more = make("details", { class: "more", open: unfolded.has(c.id), ontoggle: () => { more.open ? unfolded.add(c.id) : unfolded.delete(c.id); fill(); } },
+    make("summary", {}, "Least certain images, figures"));
+  const fill = () => {
+    if (!more.open || more.children.length > 1) return;
+    row(more, "Least certain", c.boundary);
+    if (c.attention.length) row(more, "Where the model looks", c.prototypes.slice(0, c.attention.length), c.attention);
+    if (c.duplicates.length) row(more, `Look alike (${c.duplicates.length} group${c.duplicates.length === 1 ? "" : "s"})`, c.duplicates[0].slice(0, SHOWN));
+    if (c.mean) more.append(make("h4", {}, "Mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" }));
+    if (c.spread !== null) note(`Spread ${number(c.spread, 3)}: mean cosine distance of the images from the cluster's centre`, more);
+    if (c.nearest !== null && names.has(c.nearest)) note(`Nearest: ${names.get(c.nearest)}, ${number(c.nearestDistance, 3)} away`, more);
+  };
+  e.append(more); fill();
   e.append(make("div", { class: "controls" },
     make("button", { class: "push", onclick: () => showAll(c.id) }, "Show all"),
     make("button", { class: "push", onclick: () => edit({ do: "split", cluster: c.id, into: 2 }), disabled: !!c.parts || c.size < 2 }, "Split in two"),
@@ -214,6 +222,8 @@ function merge(ids) {
 }
 
 // The grid: only what is in sight exists.
+let waiting;
+function soon() { clearTimeout(waiting); waiting = setTimeout(filter, 80); }
 let shown = [], size = 72, columns = 1, here = 0, pool = new Map();
 function fillClusters() {
   const options = of => of.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${c.name} (${c.size})`));
@@ -223,7 +233,42 @@ function fillClusters() {
   $("of").value = before; if (!$("of").value) $("of").value = "";
   $("move-to").replaceChildren(...options(clusters.filter(c => !c.parts)));
 }
+// Columns that came with the images. Each has controls, and a test of image i where they ask for something.
+const valueOf = (f, i) => f.kind === "number" ? f.at[i] : f.at[i] < 0 ? null : f.values[f.at[i]];
+const fields = D.fields.map(f => {
+  const input = (type, more) => make("input", { type, "data-field": f.name, "aria-label": f.name + more, oninput: soon });
+  if (f.kind === "few") {
+    const counts = new Map(), option = k => make("option", { value: k }, `${k < 0 ? "(none)" : f.values[k]} (${counts.get(k)})`);
+    for (const k of f.at) counts.set(k, (counts.get(k) || 0) + 1);
+    const select = make("select", { "data-field": f.name, onchange: soon }, make("option", { value: "" }, "all"), ...[...counts.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b).map(option));
+    return { ...f, controls: [select], test: () => select.value === "" ? null : i => f.at[i] === +select.value };
+  }
+  if (f.kind === "text") {
+    const search = input("search", "");
+    return { ...f, controls: [search], test: () => {
+      const text = search.value.toLocaleLowerCase();
+      if (!text) return null;
+      const hit = f.values.map(v => v.toLocaleLowerCase().includes(text));
+      return i => f.at[i] >= 0 && hit[f.at[i]];
+    } };
+  }
+  const day = f.kind === "day", low = input(day ? "date" : "number", " from"), high = input(day ? "date" : "number", " to");
+  if (!day) low.step = high.step = "any";
+  const known = day ? v => v.slice(0, 10) : v => v, asked = e => e.value === "" ? null : day ? e.value : +e.value;
+  return { ...f, controls: [low, "to", high], test: () => {
+    const a = asked(low), b = asked(high);
+    if (a === null && b === null) return null;
+    return i => { const v = valueOf(f, i); return v !== null && (a === null || known(v) >= a) && (b === null || known(v) <= b); };
+  } };
+});
+$("fields").hidden = !fields.length && !D.fieldsLeftOut.length;
+$("field-controls").append(...fields.map(f => make("label", {}, f.name + " ", ...f.controls.flatMap(c => [c, " "]))));
+$("fields-left-out").hidden = !D.fieldsLeftOut.length;
+$("fields-left-out").textContent = "Too large for this page, in assignments.csv: " + D.fieldsLeftOut.join(", ");
+$("fields-clear").addEventListener("click", () => { for (const f of fields) for (const c of f.controls) if (c.tagName) c.value = ""; filter(); });
 function filter() {
+  const tests = fields.map(f => f.test()).filter(t => t);
+  $("fields-used").textContent = tests.length ? `(${tests.length} in use)` : ""; $("fields-clear").disabled = !tests.length;
   const text = $("search").value.toLocaleLowerCase(), of = $("of").value, which = $("which").value;
   shown = [];
   for (let i = 0; i < N; i++) {
@@ -232,6 +277,7 @@ function filter() {
     if (which === "unsure" && D.confidence[i] >= 500) continue;
     if (which === "chosen" && !chosen.has(i)) continue;
     if (text && !D.files[i].toLocaleLowerCase().includes(text)) continue;
+    if (tests.some(t => !t(i))) continue;
     shown.push(i);
   }
   const by = $("sort").value, c = D.confidence, d = D.distance;
@@ -299,7 +345,7 @@ $("split-off").addEventListener("click", () => {
 });
 $("unchoose").addEventListener("click", () => { chosen.clear(); withChosen(); filter(); });
 for (const id of ["of", "which", "sort"]) $(id).addEventListener("change", filter);
-let waiting; $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 80); });
+$("search").addEventListener("input", soon);
 $("tile-size").addEventListener("input", lay);
 addEventListener("resize", () => { lay(); draw(); });
 
@@ -323,7 +369,8 @@ function zoom() {
   if (D.second[i] !== k && names.has(D.second[i])) facts.push(`then ${names.get(D.second[i])}`);
   if (D.distance[i] !== null) facts.push(`${number(D.distance[i] / 1000, 3)} from the centre`);
   if (D.outlier[i]) facts.push("unlike the rest of its cluster");
-  file.textContent = D.files[i]; about.textContent = facts.join(" · ");
+  const said = fields.filter(f => valueOf(f, i) !== null).map(f => `${f.name}: ${valueOf(f, i)}`);
+  file.textContent = D.files[i]; about.textContent = [facts.join(" · "), ...said].join("\n");
   $("prev").disabled = at <= 0; $("next").disabled = at >= around.length - 1;
 }
 const turn = by => { const to = at + by; if (to >= 0 && to < around.length) { at = to; zoom(); } };
@@ -425,7 +472,7 @@ function proposal(p) {
   const now = [...held].sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} in ${called(k)}`).join(", ");
   return make("article", { class: "cluster proposal", "data-id": p.id }, make("div", { class: "head" }, make("h3", { class: "editable" }, name)),
     make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
-    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 52))),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" },
       make("button", { class: "push confirm", onclick: () => edit({ do: "new", cluster: p.id, name: name.value.trim() || p.name, files: p.files }) }, "Make it a cluster"),
       make("button", { class: "push decline", onclick: () => edit({ do: "decline", cluster: p.id }) }, "Not a cluster")));

@@ -1,0 +1,97 @@
+"""Names and targets of links that hostile archives hold."""
+
+import unicodedata
+
+OUTSIDE = (
+    "../x.png",
+    "../../../../../../../../tmp/x.png",
+    "a/../../x.png",
+    "a/../b.png",  # inside, but no packer writes it
+    "a/b/c/../../../../x.png",
+    "./../x.png",
+    "a/./.././../x.png",
+    "..",
+    "../",
+    "a/..",
+    "/x.png",
+    "//x.png",
+    "///x.png",
+    "/",
+    "/../x.png",
+    "C:/x.png",
+    "c:/../x.png",
+    "C:\\x.png",
+    "Z:\\..\\x.png",
+)
+# They lead nowhere else: a file of this very name is written.
+ODD = (
+    "~/x.png",
+    "$HOME/x.png",
+    "%2e%2e/x.png",
+    "%2e%2e%2fx.png",
+    "..x.png",
+    ".../x.png",
+    " .. /x.png",
+    "..\u200b/x.png",
+    "\uff0e\uff0e/x.png",
+    "..\u2215x.png",
+    "-rf.png",
+    "; rm -rf x.png",
+    "`x`.png",
+    "a\nb.png",
+    "a\rb.png",
+    "a\tb.png",
+    "a\bb.png",
+    "\x1b[31mred.png",
+    "\x1b]0;title\x07.png",
+    "\x7f.png",
+    "\x9b31m.png",
+    "\u202egnp.exe",
+    "a\u2066b\u2069.png",
+    "a\u200bb.png",
+    "\ufeffx.png",
+    "\U0001f600.png",
+    "a" + "\u0301" * 100 + ".png",
+    "CON.png",
+    "nul",
+    "a:b.png",
+    "C:x.png",
+    "x.png. ",
+    "a*?<>|.png",
+    "'\".png",
+    "=1+1.png",
+    "<script>.png",
+    " ",
+    "a" * 251 + ".png",
+    "/".join(["d"] * 63) + "/x.png",
+)
+LONG = (
+    ("a name of 256 bytes", "a" * 252 + ".png", "cannot be unpacked"),
+    ("a name of 5,000 bytes", "a" * 5000 + ".png", "cannot be unpacked"),
+    ("a name of 65,000 bytes", "a" * 65_000, "cannot be unpacked"),
+    ("a path of 5,000 bytes", "/".join(["b" * 100] * 50), "cannot be unpacked"),
+    ("65 folders", "a/" * 65 + "x.png", "more than 64 folders"),
+    ("20,000 folders", "a/" * 20_000 + "x.png", "more than 64 folders"),
+    ("20,000 folders of no name", "a" + "/" * 20_000 + "../x.png", "leads outside"),
+)
+TARGETS = ("..", "../x.png", "/etc/passwd", "/", ".", "x.png", "a" * 5000, "a\nb")
+# What is there in the end, of a first member "0" and a second "1"; None: it is refused.
+TWICE = (
+    ("the same", ("a.png", "a.png"), {"a.png": b"1"}),
+    ("with ./", ("a.png", "./a.png"), {"a.png": b"1"}),
+    ("with //", ("d/a.png", "d//a.png"), {"d/a.png": b"1"}),
+    ("a file, then its folder", ("a.png", "a.png/b.png"), None),
+    ("a folder, then its file", ("a.png/b.png", "a.png"), None),
+    ("another case", ("a.png", "A.png"), {"a.png": b"0", "A.png": b"1"}),
+    (
+        "composed and decomposed",
+        ("\xe9.png", unicodedata.normalize("NFD", "\xe9.png")),
+        {"\xe9.png": b"0", unicodedata.normalize("NFD", "\xe9.png"): b"1"},
+    ),
+    (
+        "letters of two widths",
+        ("a.png", "\uff41.png"),
+        {"a.png": b"0", "\uff41.png": b"1"},
+    ),
+    ("long s", ("s.png", "\u017f.png"), {"s.png": b"0", "\u017f.png": b"1"}),
+)
