@@ -119,13 +119,6 @@ def test_proxies_are_not_asked_for_this_machine(bare, variable, own, expected):
     assert done.stdout.strip() == f"[True, True, {expected == '*'}]"
 
 
-def test_no_grammar_of_iris_is_compiled_at_a_start():
-    code = "from vtcc import quiet; quiet.apply(); import sys, jsonschema; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    modules = done.stdout.split()
-    assert "jsonschema" in modules and "lark" not in modules
-
-
 def test_without_a_proxy_nothing_is_said_of_proxies(bare):
     quiet.apply()
     assert "no_proxy" not in bare  # on a Mac it would hide the system's own proxies

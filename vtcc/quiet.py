@@ -7,7 +7,6 @@ what they start inherits them.
 import contextlib
 import os
 import stat
-import sys
 import tempfile
 from pathlib import Path
 
@@ -41,9 +40,6 @@ def apply() -> None:
         os.environ[_OFFLINE_BY_DEFAULT] = "1"
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
-    # jsonschema, which Prefect and Great Expectations import, would compile its grammar of IRIs,
-    # a second of each start; nothing of theirs or ours is checked for being one.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     _keep_this_machine_from_proxies()
     _name_the_user()
     _find_a_place_for_caches()

@@ -12,23 +12,16 @@ import vtcc
 from tests.fakes import stand_in
 from tests.grouping.test_run import SMALL, pictures
 from vtcc.errors import VtccError
-from vtcc.grouping import copies, run
+from vtcc.grouping import run
 from vtcc.grouping.means import AT_MOST
 
 FAST = SMALL | {"train.epochs": 4}
+pytestmark = pytest.mark.usefixtures("no_copies")
 
 
 @pytest.fixture(scope="module")
 def images():
     return np.stack(list(pictures(60)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_copies():
-    """Looking for copies takes longest of a small run, and is tested by itself."""
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch, copies, "share", lambda files, **how: 0.0)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +90,7 @@ def test_images_that_belong_nowhere_have_no_label(fitted, images, monkeypatch):
         clone(fitted).set_params(unclustered=2).fit(images)
 
 
+@pytest.mark.slow  # as of `vtcc cluster`, of which test_collection.py compares two runs
 def test_the_same_seed_gives_the_same(fitted, images):
     again = clone(fitted).fit(images)
     assert again.labels_.tolist() == fitted.labels_.tolist()

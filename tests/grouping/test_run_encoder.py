@@ -9,11 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from tests.fakes import stand_in
 from vtcc.cli import app
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
-from vtcc.grouping import copies
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.verbs import predict
@@ -55,13 +53,10 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(photos):
+def results(photos, no_copies):
     short = SMALL | {"train.epochs": 60}
     options = Options(photos, clusters=3, minutes=1.0, encoder="lite0", overrides=short)
-    # Looking for copies takes longest of a small run, and is tested by itself and in test_run.py.
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch, copies, "share", lambda files, **how: 0.0)
-        return cluster.run(options)
+    return cluster.run(options)
 
 
 def rows(file):

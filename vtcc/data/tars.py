@@ -8,14 +8,13 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Self, cast
+from typing import IO, Any, BinaryIO, cast
 
 from vtcc import bounds
 
 _PIECE_BYTES = 1 << 16  # copied for each of the streams inside, which may take 32 bytes
-# Typeshed does not know them.
-_CUT = cast(type[tarfile.HeaderError], vars(tarfile)["TruncatedHeaderError"])
-_DAMAGED = cast(type[tarfile.HeaderError], vars(tarfile)["InvalidHeaderError"])
+_tarfile: Any = tarfile  # two errors that its types leave out
+_TRUNCATED, _INVALID = _tarfile.TruncatedHeaderError, _tarfile.InvalidHeaderError
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
@@ -27,16 +26,16 @@ class _Header(tarfile.TarInfo):
     """A tar's header that reads a bounded amount, with all that goes before its member."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
         """The next one; tarfile takes one that is damaged for the end of the archive."""
         try:
             return super().fromtarfile(archive)
-        except (_CUT, _DAMAGED) as error:
-            if not archive.offset:  # no tar at all
-                raise
-            cut = isinstance(error, _CUT)
-            why = "the archive ends in a header" if cut else "a damaged header"
-            raise HostileHeaderError(why) from None
+        except tarfile.HeaderError as error:
+            cut = isinstance(error, _TRUNCATED)
+            if archive.offset and (cut or isinstance(error, _INVALID)):
+                why = "the archive ends in a header" if cut else "a damaged header"
+                raise HostileHeaderError(why) from None
+            raise
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.size < 0:  # would go back to what was read already, for ever

@@ -133,7 +133,9 @@ class Shard:
         """
         try:
             with np.load(file, allow_pickle=False) as saved:
-                texts = {name: [bytes(text).decode() for text in saved[name]] for name in _TEXTS}
+                texts: dict[str, Any] = {
+                    name: [bytes(text).decode() for text in saved[name]] for name in _TEXTS
+                }
                 arrays: dict[str, Any] = {name: saved[name] for name in _ARRAYS}
                 applied = {name: saved[name] for name in _APPLIED}
                 shard = cls(**texts, **arrays, applied=applied)
