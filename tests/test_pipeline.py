@@ -39,6 +39,9 @@ class Project:
                 target = directory / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(TOP / name, target)
+        for compiled in TOP.glob("vtcc/**/__pycache__"):  # with the times of what it is of
+            place = directory / compiled.relative_to(TOP)
+            shutil.copytree(compiled, place, ignore=shutil.ignore_patterns("*.tmp", "*.pyc.*"))
         self.env = {k: v for k, v in os.environ.items() if k not in UNWANTED} | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "DVC_SITE_CACHE_DIR": str(directory.parent / "site"),
@@ -175,6 +178,12 @@ def test_a_second_repro_is_up_to_date_and_git_shows_results_only(project):
     }
 
 
+@pytest.fixture(scope="module")
+def settled(project):
+    assert project.pending() == set()
+    return project
+
+
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
@@ -188,13 +197,12 @@ def test_a_second_repro_is_up_to_date_and_git_shows_results_only(project):
         ("train.checkpoint_minutes=9.0", set()),
     ],
 )
-def test_a_changed_number_runs_just_what_depends_on_it(project, change, stages):
-    assert project.pending() == set()
-    project.edit(change)
+def test_a_changed_number_runs_just_what_depends_on_it(settled, change, stages):
+    settled.edit(change)
     try:
-        pending = project.pending()
+        pending = settled.pending()
     finally:
-        project.edit()
+        settled.edit()
     # What follows is run when the result differs, which is not known before.
     assert pending == stages
 
@@ -271,8 +279,12 @@ def test_a_study_then_repro_registers_a_champion_here_and_where_it_is_pulled(tmp
     assert "version 1, promoted: there was no champion" in project("vtcc register")
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_is_watched_whatever_it_holds(tmp_path):
-    """DVC itself stops at a broken link, at odd bytes, and for ever at a pipe."""
+    """DVC itself stops at a broken link, at odd bytes, and for ever at a pipe.
+
+    What the stage `source` notes of such folders is tested in tests/stages/test_source.py.
+    """
     project = Project(tmp_path / "clone" / "vtcc")
     photos = tmp_path / "photos"
     photos.mkdir()

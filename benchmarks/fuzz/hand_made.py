@@ -1,6 +1,7 @@
 """Runs the hostile files that are made by hand, and says what became of them."""
 
 import functools
+import importlib
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -107,14 +108,11 @@ def run(rooms: Iterable[str], *, every: int = 1, slow: bool = False) -> bool:
         rooms: of ROOMS. every: only one of so many cases of a kind. slow: those that take long
             as well.
     """
-    import imagecodecs  # noqa: F401 - once, not in each process
     import pillow_heif
-    import tifffile  # noqa: F401
     from PIL import Image
 
-    import vtcc.data.archive
-    import vtcc.data.exif  # noqa: F401
-
+    for name in ("imagecodecs", "tifffile", "vtcc.data.archive", "vtcc.data.exif"):
+        importlib.import_module(name)  # once, not in each process
     Image.init()
     pillow_heif.register_heif_opener()
     bad = 0

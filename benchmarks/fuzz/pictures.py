@@ -51,6 +51,7 @@ def png(
     return b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IEND")
 
 
+@functools.cache
 def bomb(size: int) -> bytes:
     """Zeros of this size, packed."""
     return zlib.compress(bytes(size), 9)
@@ -151,18 +152,21 @@ def _pngs() -> Iterator[Case]:
     yield one("png's chunks", "an orientation of 4 million numbers", lambda: png(wide))
     for kind in (b"IDAT", b"fdAT", b"fcTL"):
         for size in (0, 1, 4):
-            many = chunk(kind, bytes(size)) * 2_000_000
-            for label, build in (
-                ("before", functools.partial(png, many)),
-                ("behind", functools.partial(png, after=many)),
-            ):
-                name = f"2 million {kind.decode()} of {size} bytes {label} its pixels"
+            for before in (True, False):
+                place = "before" if before else "behind"
+                name = f"2 million {kind.decode()} of {size} bytes {place} its pixels"
+                build = functools.partial(_in_pieces, chunk(kind, bytes(size)), before)
                 yield one("png's chunks", name, build)
     long = struct.pack(">I", 2**31 - 1) + b"zTXt"
     yield one("png's chunks", "a chunk of 2 GiB", lambda: png(long), "")
     yield one("png's chunks", "an IDAT of 2 GiB", lambda: png(long[:4] + b"IDAT"), "")
     palette = chunk(b"PLTE", bytes(3 * 100_000))
     yield one("png's chunks", "100,000 colours", lambda: png(palette, colour=3))
+
+
+def _in_pieces(piece: bytes, before: bool) -> bytes:
+    many = piece * 2_000_000
+    return png(many) if before else png(after=many)
 
 
 def _jpegs() -> Iterator[Case]:

@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     no_migration = {settings.PREFECT_SERVER_DATABASE_MIGRATE_ON_START: False}
     with pytest.MonkeyPatch.context() as patch, settings.temporary_settings(no_migration):
         patch.setattr(utilities, "mkdtemp", lambda: str(room))
-        with utilities.prefect_test_harness(server_startup_timeout=120):
+        with utilities.prefect_test_harness(server_startup_timeout=240):
             yield
 
 

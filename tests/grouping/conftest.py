@@ -9,7 +9,7 @@ from tests.fakes import stand_in
 
 @pytest.fixture(scope="package", autouse=True)
 def few_steps() -> Iterator[None]:
-    """A head learns the groups of some dozens of images in a quarter of the steps."""
+    """A head learns the groups of some dozens of images in half of the steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vtcc.grouping.head.STEPS", (150, 150))
         yield

@@ -140,7 +140,11 @@ def test_folders_by_cluster_hold_all(results):
 
 def test_look_alikes_are_found_among_all_images(photos, results):
     names = [*Counter(shown(results)), *(f for shard in Rest.of(results) for f in shard.files)]
-    drawn = {n: decoder.load(photos / n, size=16, channels=1) for n in names if readable(n)}
+    drawn = {
+        n: decoder.load(photos / n, size=16, channels=1, max_pixels=10**6)
+        for n in names
+        if readable(n)
+    }
     sketches = np.stack([duplicates.sketch(pixels) for pixels in drawn.values()])
     first = duplicates.groups(duplicates.nearest_earlier(sketches, 2))
     expected = {n: list(drawn)[first[i]] for i, n in enumerate(drawn) if first[i] != i}
@@ -223,6 +227,7 @@ def test_shards_of_another_model_are_not_used(tmp_path, capsys):
     assert "of another model" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # what is drawn of so few is tested above
 def test_up_to_the_limit_nothing_changes(photos, small_shards, tmp_path):
     few = tmp_path / "few"
     few.mkdir()

@@ -90,6 +90,7 @@ def test_images_that_belong_nowhere_have_no_label(fitted, images, monkeypatch):
         clone(fitted).set_params(unclustered=2).fit(images)
 
 
+@pytest.mark.slow  # as of `vtcc cluster`, of which test_collection.py compares two runs
 def test_the_same_seed_gives_the_same(fitted, images):
     again = clone(fitted).fit(images)
     assert again.labels_.tolist() == fitted.labels_.tolist()

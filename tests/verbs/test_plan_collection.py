@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests import toy_encoder
 from tests.grouping.test_collection import draw
-from tests.grouping.test_run_encoder import FEW
+from tests.grouping.test_run_encoder import SMALL
 from vtcc import config
 from vtcc.cli import app
 from vtcc.config import compose
@@ -124,7 +124,7 @@ def test_the_plan_is_of_the_encoder_that_would_be_taken(photos, tmp_path, monkey
 
 
 def test_what_a_million_takes():
-    params = config.override(compose.compose("folder", encoder="lite2"), FEW)
+    params = config.override(compose.compose("folder", encoder="lite2"), SMALL)
     rates = estimate.Rates(whole=25.0, embedded=30.0, width=1280)
     million = estimate.foreseen(1_000_000, 10_000, rates, params)
     assert million.assigning == pytest.approx(990_000 / 25)

@@ -48,10 +48,9 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
     files = listed(root, left_out)
     if len(files) < least:
         held = several(len(files), "images") if files else "no image"
-        needed = f"grouping needs at least {least}" if least > 1 else "there must be one"
         rest = in_words(left_out)
         raise VtccError(
-            f"{held} in {path}, and {needed}; images are "
+            f"{held} in {path}, and grouping needs at least {least}; images are "
             f"known by {' '.join(sorted(SUFFIXES))}" + (f" (left out: {rest})" if rest else "")
         )
     names = readable_names(files)
