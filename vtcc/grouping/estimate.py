@@ -20,9 +20,10 @@ from vtcc.grouping.options import AFTER_IMAGES, AFTER_PER_IMAGE, AFTER_TRAINING,
 from vtcc.grouping.prepare import THUMBNAIL
 
 MEASURED = 96  # images
-BASE_BYTES = 1.2e9  # of a process with torch, an encoder and its runtime, before any image
-LISTED_BYTES = 900  # of a file in the listing: name, size and time, on the way through the inputs
-SKETCH_BYTES = 3 * 8 * 9 * 4  # of an image while look-alikes are searched
+BASE_BYTES = 2.4e9  # of a process with torch, trainings and maps of few images, at its peak
+LATER_BYTES = 1.6e9  # of the same once the images are assigned
+LISTED_BYTES = 500  # of a file in the listing: name, size and time, on the way through the inputs
+SKETCH_BYTES = 5 * 8 * 9 * 4  # of an image while look-alikes are searched
 TILE_BYTES = 3000  # of a picture of the page
 ROW_BYTES = 260  # of an image in tables and page
 ROW_SECONDS = 3e-4  # of an image in the tables, and of the search for its look-alikes
@@ -162,8 +163,9 @@ def foreseen(images: int, sample: int, rates: Rates, params: dict[str, Any]) -> 
         assigning=others / rates.whole,
         after=AFTER_TRAINING + AFTER_PER_IMAGE * min(n, AFTER_IMAGES) + ROW_SECONDS * others,
         least_trainings=2 * LEAST_TRAINING,
+        memory=images * LISTED_BYTES
         # Features once as float32 for the map of the views, and once more for its unit rows.
-        memory=BASE_BYTES + images * (LISTED_BYTES + SKETCH_BYTES) + 5 * features + 3 * pixels,
+        + max(BASE_BYTES + 5 * features + 3 * pixels, LATER_BYTES + images * SKETCH_BYTES),
         work=features + pixels + others * row,
         results=results,
     )

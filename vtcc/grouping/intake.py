@@ -103,8 +103,7 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
         labels, classes = found.labels, list(found.class_names)
         columns: dict[str, dict[str, Any]] = {}
     else:
-        root, by_name, columns = _together(parts)
-        names, files = list(by_name), list(by_name.values())
+        root, names, files, columns = _together(parts)
         labels, classes = None, []
     if len(files) < least:
         where = ", ".join(map(inputs.kept, given))[:200]
@@ -127,29 +126,30 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
 
 def _together(
     parts: Sequence[inputs.Part],
-) -> tuple[Path, dict[str, Path], dict[str, dict[str, Any]]]:
-    """The folder above all parts, name -> file, and the columns of tables.
+) -> tuple[Path, list[str], Sequence[Path], dict[str, dict[str, Any]]]:
+    """The folder above all parts, names, files, and the columns of tables.
 
     A file that two inputs hold counts once.
     """
     root = Path(os.path.commonpath([part.root.resolve() for part in parts]))
-    files: dict[str, Path] = {}
+    places: dict[str, tuple[Path, str]] = {}
     columns: dict[str, dict[str, Any]] = {}
     left_out: Counter[str] = Counter()
     for part in parts:
         top = part.top.resolve()
         paths = folder.listed(top, left_out) if part.names is None else part.names
         at = {path: os.path.relpath(top / path, root) for path in paths}
-        files |= {name: top / path for path, name in at.items()}
+        places |= {name: (top, path) for path, name in at.items()}
         for column, values in part.columns.items():
             of = {as_text(at[p]): v for p, v in zip(paths, values, strict=True) if v is not None}
             columns.setdefault(column, {}).update(of)
-    files = {name: files[name] for name in sorted(files)}
-    shown = folder.readable_names(list(files))
+    sorted_names = sorted(places)
+    files = _Files(len(places), lambda i: Path(*places[sorted_names[i]]))
+    shown = folder.readable_names(sorted_names)
     if left_out:
         note(f"left out {in_words(left_out)}")
     note(f"{root}: {several(len(files), 'images')} of {several(len(parts), 'inputs')}")
-    return root, dict(zip(shown, files.values(), strict=True)), columns
+    return root, shown, files, columns
 
 
 def existing(root: Path) -> Path:
