@@ -90,7 +90,12 @@ class Environment:
         """Writes what is installed as CycloneDX JSON, checked against its schema; the content."""
         options = ("--spec-version", "1.6", "--output-reproducible", "--validate")
         root = ("--pyproject", Path(__file__).parents[1] / "pyproject.toml", "--mc-type", "library")
-        called("cyclonedx-py", "environment", *options, *root, "-o", file, self.python)
+        # Not in the environment of `make`: it brings a grammar that jsonschema, which Prefect and
+        # Great Expectations import, would then compile for a second in each process.
+        home = Path(__file__).parents[1]
+        tool = ("uv", "tool", "run", "--constraint", home / "constraints.txt", "--python")
+        run = (*tool, sys.executable, "--from", "cyclonedx-bom", "cyclonedx-py")
+        called(*run, "environment", *options, *root, "-o", file, self.python)
         return json.loads(file.read_text(encoding="utf-8"))
 
 
