@@ -40,8 +40,9 @@ def called(monkeypatch, verb, *more):
 
 @pytest.fixture(autouse=True)
 def photos(tmp_path, monkeypatch):
-    """The input that is named is there."""
-    (tmp_path / "photos").mkdir()
+    """The inputs that are named are there."""
+    for name in ("photos", "results", "edits.json"):
+        (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
 
 

@@ -167,7 +167,7 @@ def test_the_tables_have_the_levels(state, tmp_path):
     assert levels.cuts(known.tree) == [3]
     applied = known.apply(state.p, state.h)
     table = outputs.Assigned(list(state.files), state.files, applied, {})
-    outputs.tables(tmp_path, table)
+    outputs.tables(tmp_path, table, files=len(state.files))
     groups = levels.grouped(known.tree, 3)
     for suffix in assignments.SUFFIXES:
         rows = assignments.read(tmp_path / f"assignments{suffix}")

@@ -63,7 +63,7 @@ def test_a_csv_holds_no_formulas_and_its_paths_name_the_same_files(tmp_path):
     names = [f"{c}a,1.png" for c in beginnings] + ["plain.png", "a/=b.png", "./c.png"]
     titles = {k: f"{c}HYPERLINK(1)" for k, c in enumerate(beginnings)} | {7: "a=b"}
     clusters = [*range(7), 7, 7, 7]
-    outputs.tables(tmp_path, assigned(names, clusters, titles))
+    outputs.tables(tmp_path, assigned(names, clusters, titles), files=len(names))
     with (tmp_path / "assignments.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["file"] for row in table] == [f"./{n}" for n in names[:7]] + names[7:]
