@@ -101,3 +101,64 @@ def test_a_damaged_file_with_exif_is_none(tmp_path, picture):
     at = data.index(b"\xff\xe1")  # padding before a segment is allowed
     (tmp_path / "b").write_bytes(data[:at] + b"\xff\xff" + data[at:])
     assert stripped(tmp_path / "b") == stripped(tmp_path / "a")
+
+
+def segment(kind, held):
+    return b"\xff" + bytes([kind]) + struct.pack(">H", len(held) + 2) + held
+
+
+def test_jpegs_say_nothing_wherever_it_stands(tmp_path, picture):
+    """In other application segments, between scans, and in a second picture behind the end."""
+    file = tmp_path / "a.jpg"
+    picture.save(file, "JPEG", progressive=True, icc_profile=b"a profile" * 100)
+    plain = file.read_bytes()
+    scan = plain.index(b"\xff\xda")
+    between = plain.index(b"\xff\xc4", scan)
+    xmp = b"http://ns.adobe.com/xap/1.0/\0" + XMP
+    hidden = segment(0xE1, xmp) + segment(0xE1, exif()) + segment(0xFE, b"by Ada")
+    second = plain[:2] + segment(0xE1, b"Ada in Vienna") + plain[2:]
+    data = plain[:2] + segment(0xEB, b"JP" + xmp) + plain[2:between] + hidden + plain[between:]
+    file.write_bytes(data + second)
+    assert shown(data).shape == (24, 40, 3)  # as readers take it
+    assert stripped(file) == plain
+
+
+def test_exif_behind_the_pixels_of_a_png_turns_it(tmp_path, picture):
+    file = tmp_path / "a.png"
+    picture.save(file, "PNG", exif=exif())
+    data = file.read_bytes()
+    at = data.index(b"eXIf") - 4
+    length = 12 + struct.unpack(">I", data[at : at + 4])[0]
+    end = data.index(b"IEND") - 4
+    late = data[:at] + data[at + length : end] + data[at : at + length] + data[end:]
+    file.write_bytes(late)
+    after = stripped(file)
+    assert b"Kamera" not in after
+    assert np.array_equal(shown(after), np.asarray(picture.transpose(Image.Transpose.ROTATE_270)))
+
+
+@pytest.mark.parametrize("tag", [33550, 33922, 34735, 700])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiffs_that_say_a_place_are_told(tmp_path, tag, big, order):
+    import tifffile
+
+    said = (tag, "d" if tag != 700 else "B", 3, (8, 47, 0), True)
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, bigtiff=big, byteorder=order, extratags=[said], metadata=None
+    )
+    assert stripped(tmp_path / "a.tif") is None
+    tifffile.imwrite(tmp_path / "b.tif", pixels, bigtiff=big, byteorder=order, metadata=None)
+    # Pillow does not understand a BigTIFF of this order, so nobody knows what it says.
+    unclear = big and order == ">"
+    plain = (tmp_path / "b.tif").read_bytes()
+    assert stripped(tmp_path / "b.tif") == (None if unclear else plain)
+
+
+def test_long_exif_is_not_looked_through(tmp_path, picture, monkeypatch):
+    file = tmp_path / "a.webp"
+    picture.save(file, "WEBP", exif=exif())
+    monkeypatch.setattr("vtcc.bounds.EXIF_BYTES", 10)
+    with Image.open(io.BytesIO(stripped(file))) as image:
+        assert dict(image.getexif()) == {}  # as `data.images` takes it: not turned

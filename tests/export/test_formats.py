@@ -380,6 +380,39 @@ def test_an_export_is_replaced_when_asked_as_a_whole_or_not_at_all(made, tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["hf"]
 
 
+@pytest.mark.parametrize("to", ["fiftyone", "imagefolder", "label-studio"])
+def test_a_folder_of_ones_own_is_not_replaced_whatever_it_is_called(made, tmp_path, to):
+    own = tmp_path / "own"
+    (own / "data").mkdir(parents=True)
+    for name in ("labels.json", "metadata.parquet", "tasks.json", "data/a.png"):
+        (own / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(VtccError, match="own holds other files; name a new folder"):
+        hand_over(made, to, own, overwrite=True)
+    assert (own / "labels.json").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(("to", "name"), [("coco", "a.json"), ("embedding-atlas", "a.parquet")])
+def test_a_file_of_ones_own_is_not_replaced(made, tmp_path, to, name):
+    out = tmp_path / name
+    out.write_text('{"info": {"description": "mine"}}', encoding="utf-8")
+    with pytest.raises(VtccError, match=r"is no export of vtcc; name a new file"):
+        hand_over(made, to, out, overwrite=True)
+    out.unlink()
+    hand_over(made, to, out)
+    hand_over(made, to, out, overwrite=True)
+
+
+def test_an_export_that_holds_the_images_is_not_replaced(made, tmp_path):
+    """Images put into an earlier export, and the results told so."""
+    out = tmp_path / "own"
+    hand_over(made, "fiftyone", out, images="copies")
+    photos = out / "photos"
+    shutil.copytree(json.loads((made[1] / "summary.json").read_text("utf-8"))["root"], photos)
+    with pytest.raises(VtccError, match="own holds the"):
+        hand_over(made, "fiftyone", out, overwrite=True, root=photos)
+    assert sum(1 for file in photos.rglob("*") if file.is_file()) >= 30
+
+
 @pytest.mark.parametrize(
     ("to", "out", "how", "message"),
     [

@@ -340,3 +340,13 @@ def test_half_of_a_collection_that_is_gone_is_no_addition(folder):
     with pytest.raises(VtccError, match="101 of 200 images are gone"):
         add.run(mine, [photos])
     assert table(mine) == before
+
+
+def test_the_drift_counts_what_is_assigned_and_not_shown(folder, monkeypatch):
+    photos, mine = folder
+    monkeypatch.setattr("vtcc.grouping.add.beside.MOST_SHOWN", 0)
+    draw(photos, 30, start=N)
+    drift = add.run(mine, [photos])["addition"]["drift"]
+    assert drift["lines"][-1]["images_now"] == 30
+    assert sum(line["images_now"] for line in drift["lines"][:-1]) == 30
+    assert "none was added" not in drift["verdict"]

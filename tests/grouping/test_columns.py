@@ -68,3 +68,29 @@ def test_any_values_are_written_and_read_again(tmp_path):
         parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
     )
     assert [row["odd"] for row in strict] == [None, None]
+
+
+def test_numbers_that_came_keep_their_digits(tmp_path):
+    import pyarrow as pa
+
+    kinds = dict.fromkeys(("dose", "id", "none"), pa.float64())
+    row = assignments.Row(
+        "a.png", 0, 1 / 3, "", more={"dose": 3e-8, "id": 1234567812.5, "none": float("nan")}
+    )
+    for suffix in (".csv", ".json"):
+        with assignments.writing(
+            tmp_path / f"a{suffix}", ("file", "cluster", "confidence", "error"), kinds
+        ) as table:
+            table.write([row])
+    line = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()[1]
+    assert line == "a.png,0,0.333333,,3e-08,1234567812.5,"
+    (record,) = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert record == {
+        "file": "a.png",
+        "cluster": 0,
+        "confidence": 0.333333,
+        "error": "",
+        "dose": 3e-8,
+        "id": 1234567812.5,
+        "none": None,
+    }

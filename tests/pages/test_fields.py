@@ -158,3 +158,12 @@ def test_images_are_filtered_by_columns_in_a_browser(tmp_path):
         caption = browser.evaluate("document.querySelector('.caption span').textContent")
         assert "taken_at: 2024-02-0" in caption
         assert "nothing" not in caption
+
+
+def test_large_numbers_stay_apart():
+    files = [str(i) for i in range(40)]
+    of = {f: 1234567800.0 + int(f) for f in files}
+    (field,), _ = fields.fields({"id": of}, files)
+    assert field == {"name": "id", "kind": "number", "at": [1234567800 + i for i in range(40)]}
+    (few,), _ = fields.fields({"x": {"0": 0.1 + 0.2, "1": 0.3}}, files[:2])
+    assert few["values"] == ["0.3", "0.30000000000000004"]

@@ -56,6 +56,20 @@ def answers_here(ray, waiting, settings, workers):
         yield worker({"shard": np.array([number])})
 
 
+def test_a_table_that_changed_meanwhile_is_another_run(photos, model, tmp_path):
+    table, parts = tmp_path / "t.csv", tmp_path / "o.csv.parts"
+    file = next(photos.rglob("*.png")).name
+    (tmp_path / file).touch()
+    plan = {"shard": 20, "columns": [], "unclustered": False}
+    for price in (1, 25):
+        table.write_text(f"path,price\n{file},{price}\n", encoding="utf-8")
+        given = inputs.parts([table], None)
+        if price == 1:
+            assert scaled._plan(parts, given, model, plan) == 1
+    with pytest.raises(VtccError, match=r"of another run \(other paths, model or options\)"):
+        scaled._plan(parts, given, model, plan)
+
+
 @pytest.mark.parametrize("by_ray", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_rows_of_predict_in_shards_that_stay(photos, model, tmp_path, monkeypatch, by_ray):
     predict.run([photos], str(model), out=tmp_path / "one.csv")

@@ -150,3 +150,10 @@ def test_what_is_asked_wrongly(arguments, message, photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
     with pytest.raises(VtccError, match=message):
         run(*arguments)
+
+
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_an_archive_of_few_images_is_refused_as_cluster_does(photos, tmp_path, number):
+    tar(photos, tmp_path / "few.tar", range(number))
+    with pytest.raises(VtccError, match=r"few\.tar: \d images?, and grouping needs at least 10"):
+        plan_collection.run(Options(tmp_path / "few.tar"))

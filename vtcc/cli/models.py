@@ -31,7 +31,8 @@ def export(
         Path | None, typer.Option(help="Written with --to: a folder; .json or .parquet.")
     ] = None,
     images: Annotated[
-        str | None, typer.Option(help="links (unless given) or copies, which have no EXIF.")
+        str | None,
+        typer.Option(help="links (unless given) or copies; of JPEG, PNG, WebP without EXIF."),
     ] = None,
     place: Annotated[
         bool, typer.Option("--place", help="With latitude and longitude, and with EXIF in copies.")

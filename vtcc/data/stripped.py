@@ -8,16 +8,25 @@ and says nothing else. Sources: JPEG (T.81, B.1), PNG (third edition, 5.3), WebP
 import io
 import re
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
+from vtcc.data import images
+
 _ORIENTATION = 0x0112
+_SIDES = range(2, 9)  # orientations that turn or mirror
 _EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SAYS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
 # In other files: the entry of EXIF that leads to the place, in either order of bytes, and XMP's.
+_NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # marker in a JPEG, of coded data no part
+_PAGES = 1000  # of a TIFF that are looked at
+_PLACE_TAGS = {700, 33550, 33922, 34264, 34735, 34736, 34737, 34853}
 _PLACE = re.compile(
     rb"\x25\x88[\x04\x0d]\x00\x01\x00\x00\x00|\x88\x25\x00[\x04\x0d]\x00\x00\x00\x01|GPSL"
 )
@@ -41,22 +50,70 @@ def stripped(file: Path) -> bytes | None:
             return _webp(data)
     except (struct.error, IndexError, ValueError):
         return None if _EXIF in data or _PLACE.search(data) else data  # damaged
+    if data.startswith((b"II", b"MM")) and _tiff_says_place(data):
+        return None
     return None if _PLACE.search(data) else data
+
+
+def _tiff_says_place(data: bytes) -> bool:
+    """Whether a page of a TIFF, or BigTIFF, has tags of GPS, GeoTIFF or XMP; or is not clear."""
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            warnings.simplefilter("error")  # what is damaged is not clear
+            for page in range(_PAGES + 1):
+                image.seek(page)
+                if page == _PAGES or _PLACE_TAGS & set(image.tag_v2):  # type: ignore[attr-defined]
+                    return True
+    except EOFError:  # behind the last page
+        return False
+    except Exception:  # not to be understood
+        return True
+    return False
+
+
+def turn(image: Image.Image, file: BinaryIO) -> int:
+    """The orientation by EXIF, 1 to 8, as `data.images` turns pictures; nothing is decoded.
+
+    Args:
+        image: opened, of a JPEG, PNG or WebP. file: the same, to be read again.
+    """
+    try:
+        if image.format == "PNG":  # Pillow sees a chunk behind the pixels only once it decodes
+            file.seek(0)
+            said = next((held for kind, held in _chunks(file.read()) if kind == b"eXIf"), b"")
+            image.info["exif"] = said
+        if not images.has_short_exif(image):
+            return 1
+        exif = Image.Exif()
+        exif.load(image.info.get("exif", b""))
+        found = exif.get(_ORIENTATION, 1)
+    except Exception:  # what it says cannot be understood
+        return 1
+    return found if found in _SIDES else 1
 
 
 def _upright(data: bytes) -> bytes:
     """EXIF that turns the picture as the file's own does; empty where that does not turn it."""
+    file = io.BytesIO(data)
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-            # A PNG's own `getexif` decodes the picture where no chunk says anything.
-            turn = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # what it says cannot be understood
+        with Image.open(file, formats=("JPEG", "PNG", "WEBP")) as image:
+            found = turn(image, io.BytesIO(data))
+    except Exception:  # no picture
         return b""
-    if turn not in range(2, 9):
+    if found == 1:
         return b""
     exif = Image.Exif()
-    exif[_ORIENTATION] = turn
+    exif[_ORIENTATION] = found
     return exif.tobytes()  # with the six bytes that begin it in a JPEG
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of a PNG's chunks, up to its end."""
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, data[at + 8 : at + 8 + length]
+        at += 12 + length
 
 
 def _jpeg(data: bytes) -> bytes:
@@ -69,18 +126,27 @@ def _jpeg(data: bytes) -> bytes:
         mark, kind, length = struct.unpack_from(">BBH", data, at)
         if mark != 0xFF or length < 2 or at + 2 + length > len(data):
             raise ValueError
-        if kind == 0xDA:
-            break
-        # APP1: EXIF and XMP; APP13: IPTC, which may name a town; comments.
-        if kind not in (0xE1, 0xED, 0xFE):
-            kept.append(data[at : at + 2 + length])
+        segment = data[at : at + 2 + length]
+        if _is_picture(kind, segment):
+            kept.append(segment)
         at += 2 + length
-    rest = data[at:]
-    # Phones put further pictures behind the first, each with EXIF of its own.
-    end = rest.find(b"\xff\xd9")
-    if end >= 0 and (_EXIF in rest[end:] or _PLACE.search(rest, end)):
-        rest = rest[: end + 2]
-    return b"".join([*kept, rest])
+        if kind != 0xDA:
+            continue
+        # What is coded ends at the next marker, between the scans of a progressive picture too.
+        found = _NEXT.search(data, at)
+        end = found.start() if found else len(data)
+        kept.append(data[at:end])
+        at = end
+        # Phones put further pictures behind the end, each with EXIF of its own.
+        if found is None or data[at + 1] == 0xD9:
+            return b"".join([*kept, b"\xff\xd9"])
+
+
+def _is_picture(kind: int, segment: bytes) -> bool:
+    """Whether the picture needs a JPEG's segment: no comment, and of APP0 to APP15 three alone."""
+    if kind == 0xE2:
+        return segment[4:].startswith(b"ICC_PROFILE\0")
+    return kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE)
 
 
 def _png(data: bytes) -> bytes:

@@ -9,19 +9,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as Pillow
-
 from vtcc.atomic import write_text
 from vtcc.data import images as decoder
-from vtcc.data import tiff
+from vtcc.data import stripped, tiff
 from vtcc.data.decoding import in_threads
 from vtcc.errors import VtccError
 from vtcc.export.dataset import Dataset, Image, has_text_path
 from vtcc.progress import several, track
 from vtcc.version import __version__
 
+BEGINS = b'{"info": {"contributor": "vtcc"'  # how a file of `write` begins
 _MOST_PIXELS = 1 << 30  # nothing is decoded but TIFFs
-_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
+_SIDEWAYS = range(5, 9)
 
 
 def write(dataset: Dataset, out: Path) -> None:
@@ -58,7 +57,8 @@ def write(dataset: Dataset, out: Path) -> None:
     }
     content = {
         "info": {
-            "description": f"{several(len(named), 'images')} in clusters, by vtcc {__version__}"
+            "contributor": "vtcc",
+            "description": f"{several(len(named), 'images')} in clusters, by vtcc {__version__}",
         },
         "licenses": [],
         "categories": [
@@ -81,10 +81,8 @@ def _size(image: Image) -> tuple[int, int]:
                 seen = decoder.decode(file, channels=1, size=1, max_pixels=_MOST_PIXELS)
                 return seen.width, seen.height
             opened = decoder.opened(file, head, _MOST_PIXELS)[0]
-            # A PNG's own `getexif` decodes the picture where no chunk says anything.
-            turn = Pillow.Image.getexif(opened).get(_ORIENTATION, 1)
             width, height = opened.size
-            return (height, width) if turn in _SIDEWAYS else (width, height)
+            return (height, width) if stripped.turn(opened, file) in _SIDEWAYS else (width, height)
     except Exception as error:  # whatever happened to it since
         raise VtccError(
             f"{image.file}: can no longer be read ({error}); bring the results up to date with "

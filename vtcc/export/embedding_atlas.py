@@ -15,6 +15,9 @@ from PIL import Image as Pillow
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.export.dataset import Dataset
 from vtcc.progress import track
+from vtcc.version import __version__
+
+_MARK = b"vtcc"  # in the metadata of a file that is an export
 
 NEIGHBOURS = 15
 _BLOCK = 256  # rows whose thumbnails are in memory
@@ -34,7 +37,19 @@ def write(dataset: Dataset, out: Path) -> None:
     table = placed.table()
     table = table.append_column("image", _thumbnails(placed, rows))
     table = table.append_column("neighbors", pa.array(neighbours, kind))
-    pq.write_table(table, str(out))
+    metadata = {**(table.schema.metadata or {}), _MARK: __version__.encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), str(out))
+
+
+def is_export(file: Path) -> bool:
+    """Whether a Parquet file was written by `write`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _MARK in (pq.read_schema(str(file)).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _thumbnails(dataset: Dataset, rows: np.ndarray) -> Any:

@@ -1,14 +1,18 @@
 """The formats of `vtcc export --to`: one table, one check of what may be written, one writer."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtcc.atomic import atomic_directory, atomic_file, sole_writer
+from vtcc.atomic import atomic_directory, atomic_file, sole_writer, write_text
 from vtcc.errors import VtccError
 from vtcc.export import coco, embedding_atlas, fiftyone, imagefolder, label_studio, media
 from vtcc.export.dataset import Dataset
+from vtcc.version import __version__
+
+MARK = ".vtcc-export"  # in a folder that is an export: what may be replaced
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,6 @@ class Format:
         write: of a data set, into the folder or file that is being built.
         opened: how to open what was written, in a line.
         suffix: of its one file; empty where it is a folder.
-        holds: a file of that folder, by which it is known again.
         media: the folder in it that has the images; empty where these stay where they are.
         on_the_map: whether it has the images on the map alone, and none of their files.
         paths_are_text: whether images are left out whose path is not UTF-8.
@@ -28,7 +31,6 @@ class Format:
     write: Callable[[Dataset, Path], None]
     opened: Callable[[Dataset, Path], str]
     suffix: str = ""
-    holds: str = ""
     media: str = ""
     on_the_map: bool = False
     paths_are_text: bool = False
@@ -50,16 +52,12 @@ FORMATS = {
             f'fiftyone.Dataset.from_dir("{out}", '
             "dataset_type=fiftyone.types.FiftyOneImageClassificationDataset)"
         ),
-        holds=fiftyone.LABELS,
         media=fiftyone.MEDIA,
     ),
-    "label-studio": Format(
-        label_studio.write, _of_label_studio, holds=label_studio.TASKS, paths_are_text=True
-    ),
+    "label-studio": Format(label_studio.write, _of_label_studio, paths_are_text=True),
     "imagefolder": Format(
         imagefolder.write,
         lambda dataset, out: f'datasets.load_dataset("{out}")',
-        holds=imagefolder.METADATA,
         media=imagefolder.MEDIA,
     ),
     "coco": Format(
@@ -129,10 +127,35 @@ def check(
                 raise VtccError(f"--out: {out} holds {what}; name a new folder")
         if not any(out.iterdir()):
             return
-        if not (out / form.holds).is_file():
-            raise VtccError(f"--out: {out} holds other files; name a new folder")
+    if not _is_export(out):
+        held = "holds other files" if out.is_dir() else "is no export of vtcc"
+        raise VtccError(f"--out: {out} {held}; name a new {'folder' if out.is_dir() else 'file'}")
     if not overwrite:
         raise VtccError(f"--out: {out} is there already; name another, or give --overwrite")
+
+
+def _is_export(out: Path) -> bool:
+    """Whether a folder or file was written by `write`; by what is in it, not by its name."""
+    if out.is_dir():
+        return (out / MARK).is_file()
+    if out.suffix.lower() == ".parquet":
+        return embedding_atlas.is_export(out)
+    with out.open("rb") as file:
+        return file.read(len(coco.BEGINS)) == coco.BEGINS
+
+
+def refuse_holding(out: Path, dataset: Dataset) -> None:
+    """Refuses to replace a folder that images of the results lie in.
+
+    Raises:
+        VtccError: naming one of them.
+    """
+    if not out.is_dir():
+        return
+    whole = out.resolve()
+    for image in dataset.images:
+        if image.file.resolve().is_relative_to(whole):
+            raise VtccError(f"--out: {out} holds the image {image.name!r}; name a new folder")
 
 
 def write(dataset: Dataset, to: str, out: Path, *, mode: str, place: bool) -> None:
@@ -152,6 +175,8 @@ def write(dataset: Dataset, to: str, out: Path, *, mode: str, place: bool) -> No
             if form.media:
                 media.write(at / form.media, dataset.images, mode, place=place)
             form.write(dataset, at)
+            if not form.suffix:
+                write_text(at / MARK, json.dumps({"format": to, "vtcc": __version__}) + "\n")
     except OSError as error:
         hint = "" if mode == "copies" or not form.media else "; or try --images copies"
         raise VtccError(f"{out}: could not be written ({error.strerror or error}){hint}") from None

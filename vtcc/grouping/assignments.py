@@ -227,15 +227,26 @@ class _Csv:
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
             record = _record(row, self._columns, self._more)
-            self._writer.writerow([_cell(name, value) for name, value in record.items()])
+            self._writer.writerow(
+                [_cell(name, _own(row, name, value)) for name, value in record.items()]
+            )
 
     def close(self) -> None:
         self._file.close()
 
 
-def _number(value: float) -> float | None:
-    """As JSON has it, which knows no NaN and no infinity."""
-    return round(value, 6) if math.isfinite(value) else None
+def _number(value: float, *, exact: bool) -> float | None:
+    """As JSON has it, without NaN and infinity; to the last digit where it is not ours."""
+    if not math.isfinite(value):
+        return None
+    return value if exact else round(value, 6)
+
+
+def _own(row: Row, name: str, value: object) -> object:
+    """A number of the columns that came with the images, to the last digit; NaN is no value."""
+    if name not in row.more or not isinstance(value, float):
+        return value
+    return repr(value) if math.isfinite(value) else None
 
 
 class _Json:
@@ -249,7 +260,7 @@ class _Json:
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
             record = {
-                name: _number(value) if isinstance(value, float) else value
+                name: _number(value, exact=name in row.more) if isinstance(value, float) else value
                 for name, value in _record(row, self._columns, self._more).items()
             }
             self._file.write(self._before + json.dumps(record, ensure_ascii=False))

@@ -160,7 +160,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         if not isinstance(parts, int) or not 2 <= parts <= MOST_PARTS:
             raise Refused(f"found into {parts!r}; allowed: 2 to {MOST_PARTS}")
         if len(rows) < parts:
-            raise Refused(f"cluster {k} has {len(rows)} images, too few for {parts} parts")
+            raise Refused(f"cluster {k} shows {len(rows)} images, too few for {parts} parts")
         part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
         # The largest part keeps id and name.
         order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")

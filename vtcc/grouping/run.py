@@ -51,7 +51,8 @@ def run(options: Options) -> Path:
         try:
             listed = intake.listed(options.folder, *options.others, place=place)
             columns.check(listed.columns, options.exif)
-            check_clusters(options.given_clusters, len(listed.names), readable=False)
+            images = min(len(listed.names), options.sample or len(listed.names))
+            check_clusters(options.given_clusters, images, readable=False)
             _run(options, listed, out, work, started)
         except VtccError:
             workdir.remove_if_empty(work)

@@ -58,12 +58,14 @@ def _plain(value: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _number(text: str) -> float | int | None:
     """The number that a text is, or None; plain digits alone, so that codes stay texts."""
-    if not re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d{1,2})?", text):
+    if not re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d{1,3})?", text):
         return None
     number = float(text)
     return int(number) if number.is_integer() else number

@@ -144,6 +144,13 @@ def _local(model: str, parts: Path, room: Path) -> Path:
     return kept
 
 
+def _stamp(path: Path) -> str:
+    """Of a list or table, which may be another one when a run goes on; a folder has none."""
+    from vtcc.data.folder import stamp
+
+    return stamp(path) if path.is_file() else ""
+
+
 def _plan(parts: Path, given: Sequence["Part"], model: Path, asked: dict[str, Any]) -> int:
     """Lists the files into shards, once; a run that was cut off finds its lists.
 
@@ -157,6 +164,7 @@ def _plan(parts: Path, given: Sequence["Part"], model: Path, asked: dict[str, An
     shard = asked["shard"]
     asked = asked | {
         "paths": [str(Path(part.given).absolute()) for part in given],
+        "stamps": [_stamp(Path(part.given)) for part in given],
         "model": provenance.model_digest(model),
     }
     file = parts / PLAN

@@ -76,6 +76,8 @@ def run(
             rest = Rest.of(building)
             followed = beside.follow(rest, others, predictor, side=side, batch_size=batch_size)
             _refuse_loss([*found.gone, *unread, *followed.lost], total, allow_gone)
+            if followed.assigned:
+                after = update.with_assigned(after, followed.assigned)
             made = record.of(after, found, followed, began=began)
             after.summary["additions"] = [*after.summary.get("additions", []), made]
             assigned = update.write(building, before, found, after, predictor)

@@ -47,12 +47,14 @@ def hand_over(
 
     form = formats.named(to)
     given = map(Path, summary.read(results).get("inputs", []))
-    kept = [("the results", results), *(("the images' folder", p) for p in given if p.is_dir())]
+    folders = [*given, *([root] if root else [])]
+    kept = [("the results", results), *(("the images' folder", p) for p in folders if p.is_dir())]
     formats.check(to, out, images, kept, overwrite)
     from vtcc.grouping import columns, handover, reopen  # heavy: what may be refused is by now
 
     with reopen.opened(results, changes=False) as before:
         dataset = handover.read(before, root, place=place, files=not form.on_the_map)
+        formats.refuse_holding(out, dataset)
         formats.write(dataset, to, out, mode=images or "links", place=place)
         unsaid = [name for name in columns.read(results)[0] if name in exif.PLACE and not place]
     named: list[Image] = []

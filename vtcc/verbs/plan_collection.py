@@ -20,10 +20,11 @@ from vtcc.data import inputs, peek
 from vtcc.data.inputs import Given
 from vtcc.errors import VtccError
 from vtcc.grouping import estimate, intake, sample
-from vtcc.grouping.options import Options, check_clusters, check_overrides
+from vtcc.grouping.options import LEAST_IMAGES, Options, check_clusters, check_overrides
 from vtcc.grouping.outputs import JSON_FILES
 from vtcc.grouping.prepare import chosen_for
 from vtcc.grouping.survey import SAMPLE as LOOKED_AT
+from vtcc.progress import several
 
 
 def of_command_line(
@@ -63,6 +64,12 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         unpacked.mkdir()
         work.mkdir()
         seen = peek.peeked(given, unpacked, LOOKED_AT)
+        if seen.images < LEAST_IMAGES:
+            where = ", ".join(map(inputs.kept, given))[:200]
+            raise VtccError(
+                f"{where}: {several(seen.images, 'images')}, and grouping needs at least "
+                f"{LEAST_IMAGES}; check what is there"
+            )
         if not seen.shards:
             listed = intake.listed(*given)
             images = len(listed.names)

@@ -1,7 +1,7 @@
 """What becomes of files beside the sample of a large collection, when its folder has changed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,11 +24,13 @@ class Followed:
     Attributes:
         images: readable ones beside the shown, now. unreadable: of those that were read.
         lost: files that changed and can no longer be read.
+        assigned: (m,) `cluster`, `confidence` and `novel` of those that were read now.
     """
 
     images: int = 0
     unreadable: int = 0
     lost: tuple[str, ...] = ()
+    assigned: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
@@ -110,18 +112,21 @@ def follow(
             first=first,
             batch_size=batch_size,
         )
-    unread = [
-        name
-        for place in rest.places
-        if int(place.stem) >= first
-        for name in _unreadable(Shard.read(place))
-    ]
+    unread: list[str] = []
+    assigned: dict[str, list[np.ndarray]] = {"cluster": [], "confidence": [], "novel": []}
+    for place in rest.places:
+        if int(place.stem) >= first:
+            shard = Shard.read(place)
+            unread += _unreadable(shard)
+            for name, parts in assigned.items():
+                parts.append(shard.applied[name])
     counts = rest.counts()
     changed = set(found.changed)
     return Followed(
         images=counts.files - counts.unreadable,
         unreadable=len(unread),
         lost=tuple(name for name in unread if name in changed),
+        assigned={name: np.concatenate(parts) for name, parts in assigned.items() if parts},
     )
 
 

@@ -1,5 +1,6 @@
 """The results as they are with the files that changed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ class Updated:
     Attributes:
         summary: of summary.json. embedding: of the N images, those that stay first.
         applied: what is in the table. images: that were read. tiles: in the sprites before them.
-        drift: of the images that were read. sketches: (N, 8, 9) of `duplicates.sketch`.
+        drift: of the images that were read, made of `looked_at`.
+        sketches: (N, 8, 9) of `duplicates.sketch`.
     """
 
     summary: dict[str, Any]
@@ -43,6 +45,7 @@ class Updated:
     images: reading.Images
     tiles: int
     drift: Drift
+    looked_at: dict[str, Any]
 
 
 def updated(
@@ -74,6 +77,11 @@ def updated(
     left = set(found.gone) | set(found.changed)
     stays = np.array([path not in left for path in old.paths], bool)
     if not stays.any() and not images.names:
+        if "collection" in before.summary:
+            raise VtccError(
+                "no image of the sample would be left, of which the clusters were made; run "
+                "`vtcc cluster` again. The results stay as they are"
+            )
         raise VtccError("no image would be left; the results stay as they are")
     tiles = int(before.summary.get("tiles", len(old.paths)))
     summary = _summary(before, found, images, stays)
@@ -92,16 +100,29 @@ def updated(
         seed=int(summary["seed"]),
     )
     summary["proposals"] = _proposals(before, embedding.paths, seen.groups, applied)
-    drift = measure(
-        cluster=applied.cluster,
-        confidence=applied.confidence,
-        novel=seen.score > 1,
-        before=embedding.known,
-        now=now,
-        names=before.clusters.names,
-        grouped={p["id"]: g for p, g in zip(summary["proposals"], seen.groups, strict=True)},
-    )
-    return Updated(summary, embedding, sketches, applied, images, tiles, drift)
+    looked_at = {
+        "cluster": applied.cluster,
+        "confidence": applied.confidence,
+        "novel": seen.score > 1,
+        "before": embedding.known,
+        "now": now,
+        "names": before.clusters.names,
+        "grouped": {p["id"]: g for p, g in zip(summary["proposals"], seen.groups, strict=True)},
+    }
+    drift = measure(**looked_at)
+    return Updated(summary, embedding, sketches, applied, images, tiles, drift, looked_at)
+
+
+def with_assigned(after: Updated, assigned: Mapping[str, np.ndarray]) -> Updated:
+    """The same with images in the drift that were assigned beside the sample.
+
+    Args:
+        assigned: `cluster`, `confidence` and `novel` (m,) of those just added.
+    """
+    m = len(assigned["cluster"])
+    more = {**assigned, "before": np.zeros(m, bool), "now": np.ones(m, bool)}
+    joined = {name: np.concatenate([after.looked_at[name], more[name]]) for name in more}
+    return replace(after, drift=measure(**{**after.looked_at, **joined}))
 
 
 def write(
