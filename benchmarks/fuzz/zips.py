@@ -78,7 +78,7 @@ class Zip:
 
     def bytes(self) -> bytes:
         """The file."""
-        data, entries = self.before, b""
+        data, entries = bytearray(self.before), bytearray()
         for member in self.members:
             entries += member.central(len(data) - len(self.before))
             data += member.local()
@@ -87,12 +87,13 @@ class Zip:
         count = len(self.members) if self.count is None else self.count
         size = len(entries) if self.list_size is None else self.list_size
         at = at if self.list_at is None else self.list_at
-        if self.zip64:
-            record = struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, *self.zip64[:1], *self.zip64)
+        zip64 = (count, size, at) if count > 0xFFFF and self.zip64 is None else self.zip64
+        if zip64:
+            record = struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, *zip64[:1], *zip64)
             data += b"PK\6\6" + record + b"PK\6\7" + struct.pack("<IQI", 0, len(data), 1)
             count, size, at = 0xFFFF, _MAX4, _MAX4
         end = struct.pack("<4HIIH", 0, 0, count, count, size, at, len(self.comment))
-        return data + b"PK\5\6" + end + self.comment
+        return bytes(data) + b"PK\5\6" + end + self.comment
 
 
 def _packed(content: bytes, method: int) -> bytes:
