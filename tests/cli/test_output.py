@@ -41,7 +41,7 @@ def called(monkeypatch, verb, *more):
 @pytest.fixture(autouse=True)
 def photos(tmp_path, monkeypatch):
     """The inputs that are named are there."""
-    for name in ("photos", "results", "edits.json"):
+    for name in ("photos", "edits.json"):  # results may be half renamed by a kill
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
 

@@ -132,7 +132,7 @@ def refine(
     quiet: Quiet = False,
 ) -> None:
     """Apply the edits made in the page to tables, page and model."""
-    _there([str(results), str(edits)])
+    _there([str(edits)])  # results that a kill left half renamed are found later
     from vtcc.process import stopping
     from vtcc.verbs import refine as verb
 
@@ -160,7 +160,7 @@ def add(
     quiet: Quiet = False,
 ) -> None:
     """Bring results up to date with new, changed and gone images; propose new clusters."""
-    _there([str(results), *more])
+    _there(more)
     from vtcc.process import stopping
     from vtcc.verbs import add as verb
 
