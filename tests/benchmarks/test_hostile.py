@@ -1,5 +1,6 @@
 """Some of the hostile files and requests of `make fuzz` and `make soak`."""
 
+import multiprocessing.util
 import re
 import subprocess
 import sys
@@ -46,6 +47,11 @@ def test_what_a_process_took_is_measured():
     assert 60 <= took.mib < 160 and 0 <= took.seconds < 5
     assert case.measured(lambda: 1 / 0).wrong == "ZeroDivisionError: division by zero"
     assert "ended by status" in case.measured(lambda: __import__("os")._exit(3)).wrong
+
+
+def test_what_the_parent_does_at_its_end_is_not_measured(monkeypatch):
+    monkeypatch.setattr(multiprocessing.util, "_exit_function", lambda: 1 / 0)
+    assert case.measured(lambda: 1).wrong == ""
 
 
 def test_memory_that_grows_is_seen():
