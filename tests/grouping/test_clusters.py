@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
+from vtcc.engine import predict
 from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
-from vtcc.grouping.clusters import ARRAYS, FILE, Clusters, Split, decide
+from vtcc.grouping.clusters import ARRAYS, FILE, Clusters, Split, decide, load_predictor
 from vtcc.grouping.means import Means
 
 K, D = 3, 4
@@ -170,3 +172,67 @@ def test_a_model_that_knows_no_clusters_is_decided_by_its_head(images):
     assert head.cluster.tolist() == group.tolist()
     assert np.isnan(head.distance).all() and not head.novel.any()
     assert head.name(0) == f"cluster {group[0]}"
+
+
+TYPES = {
+    "cluster": np.int64,
+    "confidence": np.float32,
+    "second": np.int64,
+    "distance": np.float32,
+    "outlier": np.bool_,
+    "novel": np.bool_,
+    "novelty": np.float32,
+    "shares": np.float32,
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("knows", [False, True])
+def test_what_is_decided_has_its_types_and_one_cluster_has_no_second(images, knows, count):
+    p, h, group = images
+    p, h = p[:, :count], h[group < count]
+    p = (p / p.sum(axis=1, keepdims=True))[group < count]
+    known = Clusters.fit(p, h) if knows else None
+    found = decide(SimpleNamespace(clusters=known), Prediction(p, h))
+    assert {name: getattr(found, name).dtype for name in TYPES} == TYPES
+    shapes = {name: getattr(found, name).shape for name in TYPES}
+    assert shapes == dict.fromkeys(TYPES, (len(h),)) | {"shares": (len(h), count)}
+    assert found.cluster.tolist() == group[group < count].tolist()
+    if count < 3:
+        others = {1: np.full(30, -1), 2: 1 - found.cluster}[count]
+        assert found.second.tolist() == others.tolist()
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_of_equal_probabilities_the_lowest_clusters_come_first(images, knows):
+    p, h = np.full((30, 40), 1 / 40, np.float32), images[1][:30]
+    known = Clusters.fit(p, h) if knows else None
+    found = decide(SimpleNamespace(clusters=known), Prediction(p, h))
+    assert set(found.cluster.tolist()) == {0}
+    assert set(found.second.tolist()) == {1}
+
+
+def test_clusters_of_the_head_are_placed_where_predictions_go(images):
+    p, h, group = images
+    halves = Split((0, 7), np.stack([[1, 0.02, 0, 0], [1, -0.02, 0, 0]]).astype(np.float32))
+    known = replace(
+        Clusters.fit(p, h),
+        of_base=(0, 1, -1),
+        splits={0: halves},
+        names={0: "a", 1: "b", 7: "other half"},
+    )
+    placed = known.placed(group, h)
+    assert set(placed.tolist()) == {0, 7, 1, -1}
+    assert placed.tolist() == known.apply(p, h).cluster.tolist()
+
+
+def test_a_predictor_is_loaded_for_the_device_with_the_clusters_beside_it(
+    images, tmp_path, monkeypatch
+):
+    load = create_autospec(predict.load)
+    monkeypatch.setattr(predict, "load", load)
+    assert load_predictor(tmp_path, "cpu").clusters is None
+    load.assert_called_once_with(tmp_path, "cpu")
+    Clusters.fit(*images[:2], ["a", "b", "c"]).write(tmp_path)
+    assert load_predictor(tmp_path).clusters.names == {0: "a", 1: "b", 2: "c"}
+    assert load.call_args.args == (tmp_path, "auto")
