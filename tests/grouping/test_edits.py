@@ -100,6 +100,9 @@ def test_files_are_moved_and_excluded_by_name(state):
     )
     assert after.cluster[:2].tolist() == [3, -1]
     assert after.moved == {"f00.png": 3, "f01.png": -1}
+    again = edits.apply(after, [{"do": "move", "files": ["f02.png"], "to": 3}])
+    assert again.moved == {"f00.png": 3, "f01.png": -1, "f02.png": 3}
+    assert (state.moved, after.moved) == ({}, {"f00.png": 3, "f01.png": -1})
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,7 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
     with pytest.raises(VtccError, match=message) as error:
         edits.apply(state, [{"do": "rename", "cluster": 0, "name": "boats"}, edit])
     assert str(error.value).startswith("edit 2 of 2")
+    assert ("lacks" in str(error.value)) == message.startswith("lacks")
     assert (state.cluster == before[0]).all()
     assert state.clusters.names == before[1]
 
@@ -246,12 +250,13 @@ def test_a_split_has_as_many_parts_as_are_allowed_and_as_there_are_images(state,
 def test_the_same_seed_gives_the_same_parts_of_images_without_any_structure(state, edit):
     state.h = np.random.default_rng(1).normal(size=state.h.shape).astype(np.float32)
     state.cluster[:] = 0
-    one, other = (edits.apply(state, [edit], seed=7) for _ in range(2))
-    assert one.cluster.tolist() == other.cluster.tolist()
-    split, again = (after.clusters.splits[0] for after in (one, other))
-    assert split.ids == again.ids
-    assert len(split.ids) == 8
-    assert split.centres.tolist() == again.centres.tolist()
+    for first, second in (({"seed": 7}, {"seed": 7}), ({"seed": 0}, {})):
+        one, other = (edits.apply(state, [edit], **seed) for seed in (first, second))
+        assert one.cluster.tolist() == other.cluster.tolist()
+        split, again = (after.clusters.splits[0] for after in (one, other))
+        assert split.ids == again.ids
+        assert len(split.ids) == 8
+        assert split.centres.tolist() == again.centres.tolist()
 
 
 def test_new_clusters_without_a_number_are_numbered_on(state):
@@ -339,3 +344,74 @@ def test_models_of_before_owners_were_kept_get_none(state):
     after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
     assert after.clusters.means.owners == ()
     assert len(after.clusters.means.means) == K + 1
+
+
+def test_what_everybody_has_seen_is_merged_and_then_excluded(state):
+    merge = {"do": "merge", "clusters": [0, 1], "into": 0}
+    after = edits.apply(state, [merge, {"do": "exclude", "cluster": 0}])
+    assert after.cluster.tolist() == [-1] * 40 + [2] * 20 + [3] * 20
+
+
+def test_of_two_splits_nobody_has_seen_either(state):
+    splits = [{"do": "split", "cluster": k, "into": 2} for k in (0, 1)]
+    for k in (0, 1):
+        with pytest.raises(VtccError, match=f"cluster {k} is split by these same edits"):
+            edits.apply(state, [*splits, {"do": "exclude", "cluster": k}])
+
+
+def test_the_largest_part_keeps_its_id_and_the_others_are_numbered_on(state):
+    axes = np.eye(D)
+    state.h[60:75], state.h[75:] = 5 * axes[3], 5 * axes[4]
+    state.h[:20] = 5 * axes[np.repeat([0, 4, 5], [4, 6, 10])]
+    after = edits.apply(
+        state,
+        [
+            {"do": "split", "cluster": 3, "into": 2},
+            {"do": "split", "cluster": 0, "into": 3},
+            {"do": "new", "name": "last", "files": ["f20.png"]},
+        ],
+    )
+    assert after.cluster[60:].tolist() == [3] * 15 + [4] * 5
+    assert after.cluster[:20].tolist() == [6] * 4 + [5] * 6 + [0] * 10
+    assert after.cluster[20] == 7
+
+
+def test_a_part_without_images_is_refused(state):
+    state.h[:20] = 5 * np.eye(D)[0]
+    with pytest.raises(VtccError, match="part 2 of the split would be empty"):
+        edits.apply(state, [{"do": "split", "cluster": 0, "into": 2}])
+
+
+def test_a_part_is_split_in_its_turn_and_stays_by_name(state):
+    state.h[70:] += np.random.default_rng(1).normal(size=(10, D)).astype(np.float32)
+    state.moved = {"f00.png": 0}
+    halves = [[f"f{i}.png" for i in range(60, 70)], LATE]
+    quarters = [LATE[:5], LATE[5:]]
+    after = edits.apply(
+        state,
+        [
+            {"do": "split", "cluster": 3, "files": halves},
+            {"do": "split", "cluster": 4, "files": quarters},
+        ],
+    )
+    assert after.cluster[60:].tolist() == [3] * 10 + [4] * 5 + [5] * 5
+    names = {f"f{i}.png": int(after.cluster[i]) for i in range(60, 80)}
+    assert after.moved == {"f00.png": 0} | names
+    split = after.clusters.splits[3]
+    assert split.ids == (3, 4, 5)
+    want = [direction(state.unit[rows]) for rows in (np.r_[60:70], np.r_[70:75], np.r_[75:80])]
+    assert split.centres == pytest.approx(np.stack(want), abs=1e-6)
+    assert split.centres.dtype == np.float32
+    whole = edits.apply(state, [{"do": "split", "cluster": 3, "files": [halves[0], LATE]}])
+    assert whole.clusters.splits[3].centres.dtype == np.float32
+
+
+def test_what_was_moved_into_a_cluster_goes_with_its_part(state):
+    state.moved = {"f00.png": 3, "f20.png": 2}
+    state.cluster[[0, 20]] = 3, 2
+    state.h[0] = state.h[75]
+    after = edits.apply(state, [{"do": "split", "cluster": 3, "into": 2}])
+    part = int(after.cluster[75])
+    assert {part, int(after.cluster[60])} == {3, 4}
+    assert after.cluster[[0, 20]].tolist() == [part, 2]
+    assert after.moved == {"f00.png": part, "f20.png": 2}
