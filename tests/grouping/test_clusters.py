@@ -205,11 +205,11 @@ def test_what_is_decided_has_its_types_and_one_cluster_has_no_second(images, kno
 
 @pytest.mark.parametrize("knows", [False, True])
 def test_of_equal_probabilities_the_lowest_clusters_come_first(images, knows):
-    p, h = np.full((30, 40), 1 / 40, np.float32), images[1][:30]
-    known = Clusters.fit(p, h) if knows else None
-    found = decide(SimpleNamespace(clusters=known), Prediction(p, h))
-    assert set(found.cluster.tolist()) == {0}
-    assert set(found.second.tolist()) == {1}
+    p = np.random.default_rng(0).choice(np.float32([1 / 64, 1 / 32]), (30, 40))
+    known = Clusters.fit(p, images[1][:30]) if knows else None
+    found = decide(SimpleNamespace(clusters=known), Prediction(p, images[1][:30]))
+    highest = [np.flatnonzero(row == row.max())[:2].tolist() for row in p]
+    assert np.stack([found.cluster, found.second], axis=1).tolist() == highest
 
 
 def test_clusters_of_the_head_are_placed_where_predictions_go(images):
@@ -281,6 +281,9 @@ def test_fences_are_tukeys_of_the_clusters_that_have_images(images):
         assert found.distance[group == k] == pytest.approx(away, abs=1e-6)
         assert found.outlier[group == k].tolist() == (away > known.fences[k]).tolist()
     assert 0 < found.outlier.sum() < 20
+    away = known.apply(p, h * np.linspace(1, 2, 90, dtype=np.float32)[:, None])
+    assert ((away.novelty > 1) & (away.novelty < 2)).any()
+    assert away.novel.tolist() == (away.novelty > 1).tolist()
 
 
 def test_of_images_that_are_all_alike_none_is_an_outlier(images):
