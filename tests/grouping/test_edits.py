@@ -407,11 +407,9 @@ def test_a_part_is_split_in_its_turn_and_stays_by_name(state):
 
 
 def test_what_was_moved_into_a_cluster_goes_with_its_part(state):
-    state.moved = {"f00.png": 3, "f20.png": 2}
-    state.cluster[[0, 20]] = 3, 2
-    state.h[0] = state.h[75]
+    state.moved = {"f00.png": 3, "f01.png": 3, "f02.png": 3, "f20.png": 2}
+    state.cluster[[0, 1, 2, 20]] = 3, 3, 3, 2
+    state.h[:3] = state.h[[60, 61, 75]]
     after = edits.apply(state, [{"do": "split", "cluster": 3, "into": 2}])
-    part = int(after.cluster[75])
-    assert {part, int(after.cluster[60])} == {3, 4}
-    assert after.cluster[[0, 20]].tolist() == [part, 2]
-    assert after.moved == {"f00.png": part, "f20.png": 2}
+    assert after.cluster[60:].tolist() == [3] * 10 + [4] * 10
+    assert after.moved == {"f00.png": 3, "f01.png": 3, "f02.png": 4, "f20.png": 2}
