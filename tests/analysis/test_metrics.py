@@ -75,6 +75,7 @@ def test_contingency():
     table, classes, clusters = contingency(["b", "a", "b"], np.array([5, 5, 1]))
     assert (classes, clusters) == (["a", "b"], [1, 5])
     np.testing.assert_array_equal(table, [[0, 1], [1, 1]])
+    assert table.dtype == np.int64
 
 
 @pytest.mark.parametrize("score", [clustering_accuracy, clustering_scores, mapping])

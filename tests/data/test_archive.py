@@ -314,11 +314,11 @@ def lzma_data(content: bytes, lc=3, lp=0, pb=2, *, length=5, settings=None, dict
 def test_every_setting_of_lzma_is_read(tmp_path, settings):
     content = random.Random(0).randbytes(500) * 3
     data = lzma_data(content, *settings)
-    (tmp_path / "a.zip").write_bytes(
-        zip_of([b"1.png"], content=content, data=data, method=zipfile.ZIP_LZMA)
-    )
-    assert not unpack(tmp_path / "a.zip", tmp_path / "out")
-    assert (tmp_path / "out/1.png").read_bytes() == content
+    for name, part in {"whole": data, "no mark of its end": data[:-4]}.items():
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(zip_of([b"1.png"], content=content, data=part, method=zipfile.ZIP_LZMA))
+        assert not unpack(path, tmp_path / name)
+        assert (tmp_path / name / "1.png").read_bytes() == content
 
 
 @pytest.mark.parametrize("damage", [{"settings": 225}, {"length": 6}])
