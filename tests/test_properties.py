@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vtcc.analysis.metrics import clustering_scores
@@ -88,6 +88,8 @@ KINDS = st.sampled_from(["rename", "merge", "split", "exclude", "exclude_files",
 EDITS = st.lists(st.builds(an_edit, KINDS, st.integers(0, 6), st.integers(0, 6), NAMES), max_size=6)
 
 
+# A part that is split in its turn, whose new centres are nearer to an image of the other part.
+@example([an_edit("split", 1, 0, ["f0"])] * 2, 7)
 @QUICK
 @given(EDITS, st.integers(0, 9))
 def test_any_edits_in_any_order_leave_model_and_table_of_one_mind(wishes, seed):

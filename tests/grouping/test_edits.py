@@ -413,3 +413,27 @@ def test_what_was_moved_into_a_cluster_goes_with_its_part(state):
     after = edits.apply(state, [{"do": "split", "cluster": 3, "into": 2}])
     assert after.cluster[60:].tolist() == [3] * 10 + [4] * 10
     assert after.moved == {"f00.png": 3, "f01.png": 3, "f02.png": 4, "f20.png": 2}
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_images_of_another_part_stay_when_a_part_is_split(state, by_hand):
+    """The new parts lie on both sides of the other one, and one of them nearer to its edge."""
+
+    def at(degrees):
+        turns = np.deg2rad(degrees)[:, None]
+        return 5 * (np.cos(turns) * np.eye(D)[3] + np.sin(turns) * np.eye(D)[4])
+
+    names = [f"f{i}.png" for i in range(60, 80)]
+    state.h[60:70] = at(np.r_[[0] * 5, [60] * 5])
+    state.h[70:] = at(np.r_[[20] * 9, 42])
+    edge = "f79.png"  # 22 degrees from its part, 18 from the new one
+    halves = {"do": "split", "cluster": 3, "files": [names[:10], names[10:]]}
+    first = edits.apply(state, [halves])
+    first.moved = {}
+    quarters = {"files": [names[:5], names[5:10]]} if by_hand else {"into": 2}
+    after = edits.apply(first, [{"do": "split", "cluster": 3} | quarters])
+    assert after.cluster[70:].tolist() == [4] * 10
+    assert set(after.cluster[60:70].tolist()) == {3, 5}
+    pinned = {name: int(after.cluster[state.files[name]]) for name in names[:10] if by_hand}
+    assert after.moved == pinned | {edge: 4}
+    assert predicted(state, after)[60:79].tolist() == after.cluster[60:79].tolist()

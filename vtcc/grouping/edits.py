@@ -174,6 +174,10 @@ def _split(state: State, edit: dict[str, Any]) -> None:
             raise Refused(f"part {i + 1} of the split would be empty")
         mean = members.mean(axis=0)
         centres.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
+    if "files" not in edit:  # as the model says, which goes by these centres
+        part = (unit[rows] @ np.stack(centres).astype(np.float32).T).argmax(axis=1)
+    state.cluster[rows] = np.array(ids)[part]
+    stay: dict[int, int] = {}  # row -> id
     old = state.clusters
     splits = dict(old.splits)
     for base, of in enumerate(old.of_base):
@@ -185,6 +189,11 @@ def _split(state: State, edit: dict[str, Any]) -> None:
                     (*(before.ids[i] for i in keep), *ids),
                     np.concatenate([before.centres[keep], np.stack(centres)]).astype(np.float32),
                 )
+                # Parts of before stay as they are, wherever the new centres would have them.
+                here = np.flatnonzero(np.isin(state.cluster, splits[base].ids))
+                nearest = (unit[here] @ splits[base].centres.T).argmax(axis=1)
+                gone = here[np.array(splits[base].ids)[nearest] != state.cluster[here]]
+                stay |= {int(r): int(state.cluster[r]) for r in gone}
         elif of == k:
             splits[base] = Split(tuple(ids), np.stack(centres).astype(np.float32))
     names = old.names | {i: f"cluster {i}" for i in ids[1:]}
@@ -195,15 +204,15 @@ def _split(state: State, edit: dict[str, Any]) -> None:
             tree = levels.attached(tree, i, k, 0.0)
     means = replace(old.means, owners=owners)
     state.clusters = replace(old, names=names, splits=splits, means=means, tree=tree)
-    state.cluster[rows] = np.array(ids)[part]
     if "files" in edit:  # what was put by hand stays, wherever the centres would have it
-        by_row = {row: file for file, row in state.files.items()}
-        state.moved |= {by_row[int(r)]: int(state.cluster[r]) for r in rows}
+        stay |= {int(r): int(state.cluster[r]) for r in rows}
     else:
         state.unseen |= set(ids)
         state.moved = {
             f: int(state.cluster[state.files[f]]) if j == k else j for f, j in state.moved.items()
         }
+    by_row = {row: file for file, row in state.files.items()}
+    state.moved |= {by_row[r]: j for r, j in stay.items()}
 
 
 def _new(state: State, edit: dict[str, Any]) -> None:
