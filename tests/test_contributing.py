@@ -77,7 +77,7 @@ def test_another_data_set_is_a_card_and_a_loader(copy):
         copy,
         "import vtcc; print(vtcc.__file__)\n"
         "from vtcc.verbs import datasets, use\n"
-        "datasets.run('stripes', as_json=False)\n"
+        "datasets.run('stripes')\n"
         "use.run('tiny', dataset='stripes', assignments=[])\n"
         "from vtcc.stages import download; download.run()",
     )

@@ -105,7 +105,8 @@ def plan(
     from vtcc.verbs import plan as verb
 
     enter_project()
-    verb.run(preset=preset, overrides=parsed, images=images, as_json=as_json)
+    with answering(as_json, quiet=as_json) as answer:
+        answer(verb.run(preset=preset, overrides=parsed, images=images))
 
 
 @app.command(cls=Pipeline)
@@ -141,13 +142,14 @@ def show() -> None:
 @app.command()
 def datasets(
     name: Annotated[str | None, typer.Argument(help="One of them, for all of its card.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the known datasets and how each is got."""
     from vtcc.verbs import datasets as verb
 
     enter_project()
-    verb.run(name, as_json=as_json)
+    with answering(as_json, quiet=as_json) as answer:
+        answer(verb.run(name))
 
 
 @app.command(cls=Pipeline)

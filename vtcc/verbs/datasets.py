@@ -17,12 +17,11 @@ from vtcc.errors import VtccError
 CATALOG = Path("data/catalog")
 
 
-def run(name: str | None, *, as_json: bool) -> None:
-    """Prints all cards as a table, or one in full.
+def run(name: str | None = None) -> Any:
+    """Prints all cards as a table, or one in full; returns what they say.
 
     Args:
         name: of a dataset; compared without case, hyphens and underscores. None for all.
-        as_json: print JSON instead.
 
     Raises:
         VtccError: when there is no such dataset, no catalogue here, or a card is wrong.
@@ -30,11 +29,12 @@ def run(name: str | None, *, as_json: bool) -> None:
     cards = _cards()
     if name is None:
         rows = [_row(card) for card in cards]
-        print(json.dumps(rows, indent=2, ensure_ascii=False)) if as_json else _table(rows)
-        return
+        _table(rows)
+        return rows
     card = _named(cards, name)
     full = dataclasses.asdict(card) | {"obtained": card.obtained, "present": _present(card)}
-    print(json.dumps(full, indent=2, ensure_ascii=False) if as_json else _text(card, full))
+    print(_text(card, full))
+    return full
 
 
 def _cards() -> list[Card]:

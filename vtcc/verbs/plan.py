@@ -5,7 +5,6 @@ no scratch, no MLflow.
 """
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +27,14 @@ def run(
     preset: str | None = None,
     overrides: dict[str, Any] | None = None,
     images: int | None = None,
-    as_json: bool = False,
     console: Console | None = None,
-) -> None:
-    """Measures and prints.
+) -> dict[str, Any]:
+    """Measures and prints; returns what `measure` does.
 
     Args:
         preset: plan for this run preset instead of params.yaml.
         overrides: dotted keys and their values, `{"train.epochs": 2}`.
         images: plan for that many training images, synthetic ones.
-        as_json: print one JSON object instead of a table.
 
     Raises:
         VtccError: when the batch does not fit the memory or the images, or their number is
@@ -46,10 +43,8 @@ def run(
     values = compose.compose(preset, overrides=overrides)
     params: config.Params = config.from_dict(config.Params, values)
     measured = measure(params, images=images)
-    if as_json:
-        print(json.dumps(measured, indent=2))
-    else:
-        _show(console or Console(highlight=False), params, measured)
+    _show(console or Console(highlight=False), params, measured)
+    return measured
 
 
 def measure(
