@@ -95,10 +95,12 @@ def plan(
         if preset is not None or images is not None:
             wrong = "--preset" if preset is not None else "--images"
             raise VtccError(f"{wrong}: of a training's plan; leave it out, or the inputs")
+        from vtcc.grouping.options import Options
         from vtcc.verbs import plan_collection
 
+        options = Options(given[0], others=tuple(given[1:]), overrides=parsed, **asked)
         with answering(as_json, quiet=False) as answer:
-            answer(plan_collection.of_command_line(given, asked, parsed))
+            answer(plan_collection.run(options))
         return
     if asked:
         raise VtccError(f"--{next(iter(asked))}: belongs to a plan of inputs; name them")

@@ -5,6 +5,7 @@ no scratch, no MLflow.
 """
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,8 +202,6 @@ def _show(console: Console, params: config.Params, plan: dict[str, Any]) -> None
     from vtcc.engine.memory import readable
     from vtcc.engine.plan import rounds
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
     step, seconds = plan["step"], plan["seconds"]
     scaled = "" if step["batch"] == plan["batch"] else f", scaled from batches of {step['batch']}"
     rows = {
@@ -226,13 +225,20 @@ def _show(console: Console, params: config.Params, plan: dict[str, Any]) -> None
         "with start and end": f"about {rounds(plan['stage_seconds'])}",
         "evaluate": f"roughly {rounds(plan['evaluate_seconds_rough'])}",
     }
-    for name, text in rows.items():
-        if text:
-            table.add_row(name, text)
-    console.print(table)
+    show_rows(console, rows)
     alone = plan["processor_seconds"]
     if plan["device"] == "cpu" and plan["threads"] == 1 and alone < 0.8 * plan["training_seconds"]:
         console.print(
             f"Other programs had the processor for much of this time: on a quiet machine the "
             f"training would take about {rounds(alone)}."
         )
+
+
+def show_rows(console: Console, rows: Mapping[str, str]) -> None:
+    """Prints what is known, a name in bold before each; what is empty is left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    for name, text in rows.items():
+        if text:
+            table.add_row(name, text)
+    console.print(table)
