@@ -48,7 +48,7 @@ def test_json_says_what_is_here(tmp_path, monkeypatch, project):
 def test_one_card_in_full(capsys):
     datasets.run("UC_Merced")
     text = capsys.readouterr().out
-    for part in ("Newsam", "06c539ef", "url_checksums", "44 of another size", "river 100"):
+    for part in ("Newsam", "06c539ef", "url_checksums", "size_exceptions: 44", "river: 100"):
         assert part in text
     datasets.run("aid")
     assert "captain-whu.com" in capsys.readouterr().out
