@@ -76,11 +76,11 @@ def evaluate(
             verbs.run_task("assess", ["assess", address], where.directory, env=where.env)
             metrics = json_file.read(where.directory / paths.METRICS, "run the flow again")
             description = f"- model: `{address}`\n- images: `{params['dataset']['source']}`"
-            if any(score in metrics for score in artifacts.SCORES):
-                artifacts.scores(metrics, description)
-            else:
+            rows = artifacts.score_table(metrics)
+            if not any(score in metrics for score in artifacts.SCORES):
                 rows = [{"figure": key, "value": value} for key, value in metrics.items()]
-                artifacts.table("vtcc-scores", rows, f"{description}\n- no labels, so no scores")
+                description += "\n- no labels, so no scores"
+            artifacts.table("vtcc-scores", rows, description)
             pictures(where)
     get_run_logger().info("%s · %s", address, artifacts.one_line(metrics, "no labels: assigned"))
     return metrics

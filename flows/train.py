@@ -132,7 +132,8 @@ def _show(
         about = about | {"uncommitted, carried along": ", ".join(where.carried)}
     durations = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
     listed = "\n".join(f"- {key}: `{value}`" for key, value in about.items())
-    artifacts.scores(metrics, f"Stages: {durations}\n\n{listed}")
+    words = f"Stages: {durations}\n\n{listed}"
+    artifacts.table("vtcc-scores", artifacts.score_table(metrics), words)
     pictures(where)
 
 
