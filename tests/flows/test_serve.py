@@ -4,14 +4,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
+from uuid import uuid4
 
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
 
-from flows import deployments, processes, serve, server
+from flows import deployments, processes, runner, serve, server
 from vtcc.errors import VtccError
 
 
@@ -158,3 +163,31 @@ def test_a_schedule_is_what_prefect_deploy_reads(
 def test_what_is_no_schedule_is_one_line(when: Any, message: str) -> None:
     with pytest.raises(VtccError, match=message):
         deployments._schedule("add", when)
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "seconds", "refused"),
+    [
+        ("train", "the pipeline (desk:/b)", 2, True),
+        ("train", "the pipeline (desk:/b)", 300, False),  # its `make serve` was stopped
+        ("train", "the (b) pipeline (desk:/a (1))", 2, False),  # this very project
+        ("train", "the pipeline (pool:/a (1))", 2, True),  # the same path of another machine
+        ("train", "the pipeline", 2, False),  # of a work pool, by `prefect deploy`
+        ("other", "the pipeline (desk:/b)", 2, False),
+    ],
+)
+def test_two_projects_do_not_serve_the_same_deployments(
+    name: str, description: str, seconds: int, refused: bool
+) -> None:
+    client = create_autospec(SyncPrefectClient, instance=True)
+    polled = datetime.now(UTC) - timedelta(seconds=seconds)
+    there = DeploymentResponse(
+        id=uuid4(), flow_id=uuid4(), name=name, description=description, last_polled=polled
+    )
+    never = there.model_copy(update={"last_polled": None, "description": "never (desk:/c)"})
+    client.read_deployments.return_value = [never, there]
+    if refused:
+        with pytest.raises(VtccError, match=r"vtcc/train is served from \S+:/(a \(1\)|b) on this"):
+            runner.check_alone(client, {"train", "add"}, "desk:/a (1)")
+    else:
+        runner.check_alone(client, {"train", "add"}, "desk:/a (1)")
