@@ -133,7 +133,7 @@ def _put_below(group: str, where: workspace.Workspace, run_id: str) -> None:
 
     with locks.exclusive(where.home / ".vtcc" / "groups.lock"):
         title = f"trainings of the group {group}"
-        parent = studies.StudyRun(group, title, "", where.params["dataset"]["name"])
+        parent = studies.StudyRun(group, title, "", where.params["dataset"]["name"], kind="group")
         parent.adopt(f"seed {where.params['train']['seed']}", run_id)
         parent.finish("FINISHED", {})
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -608,6 +609,21 @@ def test_a_webhook_hears_of_it_and_cannot_fail_a_run(
     assert [p["state"] for p in posted] == ["Running", "Completed"]
     assert posted[1]["text"].startswith("digits params.yaml seed 4: Completed")
     assert posted[1]["parameters"]["seed"] == 4
+
+
+def test_a_group_of_trainings_is_no_study_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vtcc.tracking import studies
+
+    group = create_autospec(studies.StudyRun)
+    monkeypatch.setattr(studies, "StudyRun", group)
+    where = create_autospec(workspace.Workspace, instance=True)
+    where.home, where.params = tmp_path, {"dataset": {"name": "digits"}, "train": {"seed": 3}}
+    tasks._put_below("stems", where, "abc")
+    title = "trainings of the group stems"
+    group.assert_called_once_with("stems", title, "", "digits", kind="group")
+    group.return_value.adopt.assert_called_once_with("seed 3", "abc")
 
 
 def test_schema_names_every_parameter() -> None:
