@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.fakes import stand_in
 from tests.tracking import toy
@@ -322,6 +323,39 @@ def test_an_evaluation_that_is_cut_off_closes_its_run(
         evaluations.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
     assert client.get_run(made[0]).info.status == status
     assert "vtcc.evaluation" not in client.get_run(made[0]).data.tags
+
+
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        ("get_metric_history", "FAILED"),
+        ("log_artifact", "FAILED"),
+        ("log_image", "FAILED"),
+        ("set_tag", "FAILED"),
+        ("set_terminated", "RUNNING"),  # it says so itself when its process is gone
+    ],
+)
+def test_an_evaluation_whose_store_fails_is_one_line(client, tmp_path, monkeypatch, call, status):
+    from PIL import Image
+
+    experiment = store.experiment_id(client, "outage")
+    training = client.create_run(experiment).info.run_id
+
+    picture = tmp_path / "curve.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    opened = runs.store.client()
+
+    def gone(*given, **named):
+        raise requests.exceptions.ConnectionError("the server went away")
+
+    stand_in(monkeypatch, opened, call, gone)
+    stand_in(monkeypatch, runs.store, "client", lambda: opened)
+    with pytest.raises(VtccError, match=r"MLflow store .*: the server went away; "):
+        evaluations.log_evaluation(
+            {"run_id": training}, {"evaluate.seed": 5}, {"acc": 0.1}, [picture], directory=tmp_path
+        )
+    (child,) = client.search_runs([experiment], f"tags.`{runs.PARENT}` = '{training}'")
+    assert child.info.status == status
 
 
 def test_store_that_fails_at_the_end_does_not_fail_the_training(cache, monkeypatch, capsys):

@@ -80,10 +80,11 @@ def log_evaluation(
     """
     with store.alone():  # so that two do not log the same
         client = store.client()
-        with store.reachable():
+        with store.reachable(patient=True):
             parent = runs.known_run(client, run.get("run_id")) or adopt(
                 client, experiment or run.get("experiment") or "vtcc", run, directory / paths.MODEL
             )
+        with store.reachable():
             complete(client, parent, directory / paths.CURVES)
             where = client.get_run(parent).info.experiment_id
             scores = runs.finite(metrics)
@@ -102,12 +103,13 @@ def log_evaluation(
                 runs.log_params(client, child, params)
                 runs.log_scores(client, child, scores)
                 runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
-            step = max(runs.last_steps(client, parent).values(), default=0)
-            runs.log_files(client, child, artifacts)
-            for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
-                _log_figure(client, child, picture, step)
-            # Last, so that an interrupted evaluation is logged again, not taken for complete.
-            client.set_tag(child, "vtcc.evaluation", fingerprint)
+                step = max(runs.last_steps(client, parent).values(), default=0)
+            with store.reachable(patient=True):
+                runs.log_files(client, child, artifacts)
+                for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
+                    _log_figure(client, child, picture, step)
+                # Last, so that an interrupted evaluation is logged again, not taken for complete.
+                client.set_tag(child, "vtcc.evaluation", fingerprint)
         return parent
 
 
@@ -144,7 +146,7 @@ def log_assessment(
     }
     with store.reachable():
         where = store.experiment_id(client, dataset)
-    with _open_run(client, where, tags) as run_id, store.reachable():
+    with _open_run(client, where, tags) as run_id, store.reachable(patient=True):
         client.log_param(run_id, "model", model)
         runs.log_scores(client, run_id, metrics)
         runs.log_files(client, run_id, artifacts)
@@ -205,7 +207,8 @@ def _open_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str
             client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             run_lock.release()
         raise
-    client.set_terminated(run_id, "FINISHED")
+    with store.reachable():
+        client.set_terminated(run_id, "FINISHED")
     run_lock.release()
 
 

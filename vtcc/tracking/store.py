@@ -84,8 +84,11 @@ def quickly() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reachable() -> Iterator[None]:
+def reachable(*, patient: bool = False) -> Iterator[None]:
     """Turns a store's failure into one clear line.
+
+    Args:
+        patient: files are sent inside, with MLflow's own patience instead of `quickly`.
 
     Raises:
         VtccError: naming the store and what to do.
@@ -94,7 +97,7 @@ def reachable() -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with quickly():
+        with contextlib.nullcontext() if patient else quickly():
             yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         uri = tracking_uri()
