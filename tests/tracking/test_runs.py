@@ -2,9 +2,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 import requests
+from mlflow import MlflowClient
 
 from tests.fakes import stand_in
 from tests.tracking import toy
@@ -72,6 +74,15 @@ def test_run_has_all_params_as_in_the_file(client, finished):
     more = {"parameters": "1234", "kernels.precision": "bf16", "kernels.compile": "False"}
     assert logged == {k: str(v) for k, v in written.items()} | more
     assert logged["train.augment.crop_scale"] == "[0.5, 1.0]"
+
+
+def test_a_password_among_parameters_is_not_logged():
+    client = create_autospec(MlflowClient, instance=True)
+    client.get_run.return_value.data.params = {}
+    runs.log_params(client, "abc", {"download.mirror": "https://a:secret@host/x", "train.seed": 0})
+    (logged,) = client.log_batch.call_args_list
+    values = {param.key: param.value for param in logged.kwargs["params"]}
+    assert values == {"download.mirror": "https://host/x", "train.seed": "0"}
 
 
 def test_run_has_a_figure_per_epoch_and_none_that_is_not_finite(client, finished):
