@@ -145,9 +145,9 @@ def _whole(file: Path) -> bool:
     """Whether a converted file is there and undamaged."""
     from safetensors import SafetensorError, safe_open
 
-    if not file.is_file():
-        return False
     try:
+        if not file.is_file():
+            return False
         with safe_open(file, "pt") as content:
             promised = (content.metadata() or {}).get(_DIGEST)
         return promised == tensor_digest(file)

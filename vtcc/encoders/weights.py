@@ -162,7 +162,7 @@ def _in_directory(card: EncoderCard) -> Path | None:
     if not named:
         return None
     directory = Path(named)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # noqa: PTH112 - `is_dir` raises where this user may not look
         raise VtccError(f"{DIRECTORY}: no directory {named!r}; correct the variable or unset it")
     patterns = [
         f"{card.name}.safetensors",
