@@ -78,7 +78,8 @@ def main() -> None:
     # Schedules stay as they are over a restart: a pause would have to be undone by hand.
     given_both: dict[str, Any] = {"query_seconds": QUERY_SECONDS, "pause_on_shutdown": False}
     runners = {
-        True: Runner(name="vtcc trainings", limit=limit, **given_both),
+        # One that waits for the end of a pause (a limit of 0) does so in its process.
+        True: Runner(name="vtcc trainings", limit=max(limit, 1), **given_both),
         False: Runner(name="vtcc others", limit=OTHERS, **given_both),
     }
     served: list[UUID] = []

@@ -43,13 +43,16 @@ def explained(work: Callable[P, Any]) -> Callable[P, Any]:
 
 
 @contextlib.contextmanager
-def session(*, trains: bool, places: int = 1, tags: dict[str, str] | None = None) -> Iterator[None]:
+def session(*, trains: bool, places: int = 1, tags: dict[str, str] | None = None) -> Iterator[int]:
     """Inside, the flow run is on record; those that were killed before are settled first.
 
     Args:
         trains: whether it waits for one of the places of trainings and holds it.
         places: how many of them, at most all there are.
         tags: shown with the flow run, beside those it has.
+
+    Yields:
+        How many places it holds.
     """
     recover.settle_here()
     identifier = str(flow_run.id)
@@ -58,5 +61,5 @@ def session(*, trains: bool, places: int = 1, tags: dict[str, str] | None = None
             shown = {*flow_run.tags, *(f"{key}: {value}" for key, value in tags.items())}
             with get_client(sync_client=True) as client:
                 client.update_flow_run(flow_run.id, tags=sorted(shown))
-        with limits.place(record, places) if trains else contextlib.nullcontext():
-            yield
+        with limits.place(record, places) if trains else contextlib.nullcontext(0) as held:
+            yield held

@@ -35,7 +35,7 @@ def sweep(
     Args:
         file: the sweep, such as benchmarks/sweeps/digits.yaml; see docs/sweeps.md.
         trials: how many there are to be in the end, instead of the file's number.
-        jobs: trials at a time; together they hold as many places of the limit.
+        jobs: trials at a time, at most as many as the limit has places; they hold as many.
         register_winner: train the winner in full and register its model.
         again: forget the trials that there are.
 
@@ -49,11 +49,11 @@ def sweep(
 
     project = paths.project()
     asked = read(Path(file), project)
-    arguments = ["sweep", file, "--jobs", str(jobs)]
-    arguments += ["--trials", str(trials)] if trials else []
-    arguments += ["--register"] if register_winner else []
-    arguments += ["--again"] if again else []
-    with session.session(trains=True, places=jobs):
+    options = ["--trials", str(trials)] if trials else []
+    options += ["--register"] if register_winner else []
+    options += ["--again"] if again else []
+    with session.session(trains=True, places=jobs) as places:
+        arguments = ["sweep", file, "--jobs", str(places), *options]
         try:
             verbs.run_task("trials", arguments, project, counts_lines=True)
         finally:

@@ -529,7 +529,8 @@ def test_a_study_runs_as_a_verb_and_its_table_is_shown(
     monkeypatch.chdir(project)
     stand_in(monkeypatch, "flows.verbs", "run", verb)
     (project / "two.yaml").write_text(STUDY)
-    state = study.study("two.yaml", only=["plain"], seeds="1-2", jobs=2, return_state=True)
+    limits.ensure(2)
+    state = study.study("two.yaml", only=["plain"], seeds="1-2", jobs=9, return_state=True)
     row = {"setting": "plain", "seeds": 2, "acc": 0.85, "nmi": 0.5}
     assert state.result() == [row, {"setting": "long", "seeds": 0}]
     words = ["study", "two.yaml", "--jobs", "2", "--only", "plain", "--seeds", "1-2"]
