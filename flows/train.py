@@ -94,7 +94,7 @@ def train(
         VtccError: on parameters that are not allowed, or when a stage fails.
     """
     values = (preset, overrides, seed, dataset, model, augment, encoder)
-    given = dict(zip(RESOLVED, values, strict=True))
+    given: dict[str, Any] = dict(zip(RESOLVED, values, strict=True))
     logger = get_run_logger()
     chosen = workspace.Workspace(workspace.resolve(**given))  # refuses before it waits for its turn
     with session.session(trains=True, tags=tags), chosen as where:

@@ -1,6 +1,8 @@
 """The exception a user is meant to see, and the exit statuses of every command."""
 
+import os
 import re
+from pathlib import Path
 
 # The one table of them (docs/commands.md prints it). 1 is where a user has something to do, 75
 # where trying again may be enough.
@@ -48,3 +50,15 @@ _USER = re.compile(r"://(?:[^/\s]\S*:\S*@|[^/\s@]*@(?:[^/\s]*@)?)")
 def without_passwords(text: str) -> str:
     """Text with its addresses without user and password, fit for messages and files."""
     return _USER.sub("://", _SECRET.sub(r"\1***", text))
+
+
+def system_error(error: Exception, file: Path) -> OSError:
+    """What a library tells in words alone ("... (os error 28)"), with its number.
+
+    Args:
+        error: of the library. file: that it was about.
+    """
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None:
+        return OSError(f"{file}: {error}")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(file))

@@ -3,7 +3,7 @@
 import importlib
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,7 +90,7 @@ def plan(
 
     parsed = as_values(assignments or [])
     of_inputs = {"sample": sample, "minutes": minutes, "encoder": encoder}
-    asked = {name: value for name, value in of_inputs.items() if value is not None}
+    asked: dict[str, Any] = {k: v for k, v in of_inputs.items() if v is not None}
     if given:
         if preset is not None or images is not None:
             wrong = "--preset" if preset is not None else "--images"
