@@ -172,13 +172,13 @@ class Workspace:
         # For people and JSON, which know no bytes that are not UTF-8.
         self.carried = sorted(os.fsencode(name).decode(errors="replace") for name in carried)
         for name in there:
-            source, target = self.project / name, self.directory / name
+            file, target = self.project / name, self.directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():  # a link to a folder, or a repository in this one
-                target.symlink_to(source.resolve())
+            if file.is_dir():  # a link to a folder, or a repository in this one
+                target.symlink_to(file.resolve())
                 continue
             with contextlib.suppress(FileNotFoundError):  # gone in the meantime
-                shutil.copy2(source, target)
+                shutil.copy2(file, target)
         share_cache(self.project, self.directory)
         self.write(self.params)
 
