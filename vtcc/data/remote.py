@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from vtcc import bounds
 from vtcc.atomic import atomic_file
+from vtcc.data import camera
 from vtcc.data.decoding import in_threads
 from vtcc.data.shards import STAMP
 from vtcc.data.walk import unwanted
@@ -85,9 +86,16 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
             target = target.parent
         else:
             found = {}
-            for name, entry in _below(system, root, wanted):
-                found[name] = entry
+            long_films = 0
+            for name, (source, size) in _below(system, root, wanted):
+                if name.lower().endswith(camera.FILMS) and (size or 0) > bounds.DATASET_FILE_BYTES:
+                    long_films += 1
+                    continue
+                found[name] = (source, size)
                 _check_count(shown_as, len(found))
+            if long_films:
+                most = bounds.DATASET_FILE_BYTES // bounds.MIB
+                note(f"{shown_as}: {several(long_films, 'videos')} of more than {most} MiB left out")
         if not found:
             raise VtccError(
                 f"{shown_as}: no images there; give a folder, a file or a page of links"
