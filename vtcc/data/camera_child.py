@@ -75,7 +75,9 @@ def _main() -> None:
             except NoPicture as none:
                 answer = none.facts
             except Exception as error:  # whatever the libraries raise
-                lacks_memory = isinstance(error, MemoryError) or "Unsufficient" in type(error).__name__
+                lacks_memory = (
+                    isinstance(error, MemoryError) or "Unsufficient" in type(error).__name__
+                )
                 answer = {"memory": True} if lacks_memory else {"reason": _in_words(error)}
             signal.setitimer(signal.ITIMER_REAL, 0)  # who asked may let it wait
             answers.write(json.dumps(answer).encode() + b"\n")
@@ -204,9 +206,7 @@ def _says_turn(pillow: Any, jpeg: bytes) -> bool:
         return False
 
 
-def _bmp(
-    orientation: int, width: int, height: int, lines: Iterable[bytes | memoryview]
-) -> Picture:
+def _bmp(orientation: int, width: int, height: int, lines: Iterable[bytes | memoryview]) -> Picture:
     """A BMP of lines from above, blue, green and red a byte each."""
     padding = bytes(-3 * width % 4)
     size = 54 + height * (3 * width + len(padding))

@@ -95,7 +95,9 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
                 _check_count(shown_as, len(found))
             if long_films:
                 most = bounds.DATASET_FILE_BYTES // bounds.MIB
-                note(f"{shown_as}: {several(long_films, 'videos')} of more than {most} MiB left out")
+                note(
+                    f"{shown_as}: {several(long_films, 'videos')} of more than {most} MiB left out"
+                )
         if not found:
             raise VtccError(
                 f"{shown_as}: no images there; give a folder, a file or a page of links"
