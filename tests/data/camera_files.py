@@ -46,16 +46,15 @@ def film(file: Path, degrees: int = 0, codec: str = "mpeg4", frames: int = 5) ->
     return file
 
 
-def jpeg(orientation: int = 0, **sides: int) -> bytes:
-    """`quarters` as a JPEG, with EXIF that says how to turn it where that is not 0."""
+def jpeg(orientation: int = 0) -> bytes:
+    """`quarters` as a JPEG; where it says how to turn it, EXIF comes first, as cameras have it."""
     exif = Image.Exif()
     if orientation:
         exif[0x0112] = orientation
     file = io.BytesIO()
-    Image.fromarray(quarters(**sides)).save(
-        file, "JPEG", quality=95, subsampling=0, **({"exif": exif} if orientation else {})
-    )
-    return file.getvalue()
+    Image.fromarray(quarters()).save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+    data = file.getvalue()
+    return data[:2] + data[20:] if orientation else data  # without JFIF's segment
 
 
 def dng(
