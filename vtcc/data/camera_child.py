@@ -43,7 +43,9 @@ _TURNS = {
     (0, 1, 1, 0): 5, (0, -1, 1, 0): 6, (0, -1, -1, 0): 7, (0, 1, -1, 0): 8,
 }  # fmt: skip
 _ORIENTATION = 0x0112
+_EDGES = 1 << 20  # pixels
 _AS_SAID = 0  # an orientation: as the picture's own EXIF says
+_NO_MEMORY = {"MemoryError", "LibRawUnsufficientMemoryError", "LibRawMemPoolOverflowError"}
 _LONGEST = 200  # characters of what a library says
 
 Picture = tuple[int, int, Iterable[bytes | memoryview]]  # orientation, bytes, and these in pieces
@@ -75,10 +77,8 @@ def _main() -> None:
             except NoPicture as none:
                 answer = none.facts
             except Exception as error:  # whatever the libraries raise
-                lacks_memory = (
-                    isinstance(error, MemoryError) or "Unsufficient" in type(error).__name__
-                )
-                answer = {"memory": True} if lacks_memory else {"reason": _in_words(error)}
+                names = {kind.__name__ for kind in type(error).__mro__}
+                answer = {"memory": True} if names & _NO_MEMORY else {"reason": _in_words(error)}
             signal.setitimer(signal.ITIMER_REAL, 0)  # who asked may let it wait
             answers.write(json.dumps(answer).encode() + b"\n")
             for piece in pieces:
@@ -144,7 +144,8 @@ def _of_film(av: Any, file: BinaryIO, max_pixels: int, _most: int) -> Picture:
         if coder is None:
             raise NoPicture("a film of a kind that is not read")
         _check_size(coder.width, coder.height, max_pixels)
-        coder.options = {"max_pixels": str(max_pixels)}
+        # FFmpeg counts the edges that it decodes into as well.
+        coder.options = {"max_pixels": str(2 * max_pixels + _EDGES)}
         coder.thread_count = 1
         for packet in film.demux(stream):
             try:
