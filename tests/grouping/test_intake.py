@@ -33,9 +33,9 @@ SHOWN = {
 OF_THE_EXTRA = [n for n in SHOWN if n.lower().endswith((".dng", ".mov", ".mp4"))]
 
 
-@pytest.fixture
-def phone(tmp_path):
-    root = tmp_path / "phone"
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory):
+    root = tmp_path_factory.mktemp("a") / "phone"
     place = root / "DCIM"
     place.mkdir(parents=True)
     picture = Image.fromarray(quarters())
@@ -54,7 +54,7 @@ def phone(tmp_path):
     other = Image.new("RGB", picture.size, "white")
     picture.save(place / "IMG_0008.JPG", "MPO", save_all=True, append_images=[other], quality=95)
     (place / "IMG_0009.dng").write_bytes(dng(None, 3))
-    picture.save(place / "IMG_0010.avif", quality=95)
+    picture.save(place / "IMG_0010.avif", quality=95, speed=10)
     picture.convert("RGBA").save(root / "Screenshot 1.png")
     picture.save(root / "Screenshot 2.PNG")
     (place / "IMG_0003.AAE").touch()
