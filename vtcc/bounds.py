@@ -22,7 +22,7 @@ TIFF_TAG_BYTES = 16 * MIB  # of text; a number counts as 16
 # RAW files and films, in a process of its own
 CAMERA_BYTES = 1536 * MIB  # beside what its libraries take
 CAMERA_SECONDS = 20  # of processor time for a file
-CAMERA_PATIENCE = 300  # seconds of any time
+CAMERA_PATIENCE = 900  # seconds of any time: machines are shared
 CAMERA_PREVIEW_BYTES = 64 * MIB  # of a JPEG in a RAW file
 
 # Archives
