@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.engine.test_model import SIZES
 from vtcc.engine import checkpoint
 from vtcc.engine.model import build
-from vtcc.engine.predict import embed_untrained, load
+from vtcc.engine.predict import Predictor, embed_untrained, load
 from vtcc.errors import VtccError
 
 INFO = {
@@ -177,3 +177,21 @@ def test_other_code_anywhere_in_the_engine_is_another_training(tmp_path, monkeyp
     assert checkpoint.training_key({}, "", {}) == before
     (tmp_path / "augment" / "colour.py").write_text("# another")
     assert checkpoint.training_key({}, "", {}) != before
+
+
+def test_a_predictor_elsewhere_leaves_the_model_of_its_caller_where_it_is(saved):
+    model, info = checkpoint.read_model(saved[0])
+    elsewhere = Predictor(model, info, device="meta")
+    assert {p.device.type for p in elsewhere.model.parameters()} == {"meta"}
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    assert Predictor(model, info, device="cpu").model is model  # no second copy without need
+
+
+def test_weights_count_by_what_they_hold_not_by_where_they_lie(tmp_path):
+    def key(file):
+        model = {"encoder": "timm:resnet18", "weights": str(file)}
+        return checkpoint.training_key({"model": model}, "abc", {})
+
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / name).write_bytes(content)
+    assert key(tmp_path / "a") == key(tmp_path / "b") != key(tmp_path / "c")

@@ -47,9 +47,11 @@ def training_key(params: dict[str, Any], digest: str, kernels: dict[str, Any]) -
     settings = {k: v for k, v in params.items() if k not in ("checkpoint_minutes", "collapse")}
     model = params.get("model", {})
     file = model.get("weights")
+    if file:  # what counts is what the file holds, below
+        settings["model"] = {k: v for k, v in model.items() if k != "weights"}
     if pretrained := encoders.encoder_record(model.get("encoder", "vit"), file or ""):
         source.update(pretrained["digest"].encode())
-    elif file:  # a path: what counts is what the file holds
+    elif file:
         weights = Path(file)
         source.update(weights.read_bytes() if weights.is_file() else b"")
     identity = json.dumps([settings, digest, kernels, source.hexdigest()], sort_keys=True)

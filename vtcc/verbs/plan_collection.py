@@ -78,7 +78,7 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
             names = [str(number) for number in range(len(seen.files))]
             root = inputs.home(options.folder)
             listed = intake.Listed(root, names, seen.files, None, [], "", [""] * len(names))
-        check_clusters(options.given_clusters, images, readable=False)
+        check_clusters(options.clusters, images, readable=False)
         looked_at, _ = sample.drawn(listed, options.sample, options.seed)
         # The number of clusters is that of all images, not of those that were unpacked to look at.
         few = replace(options, clusters=(2, 3)) if seen.shards else options
