@@ -43,7 +43,7 @@ _TURNS = {
     (0, 1, 1, 0): 5, (0, -1, 1, 0): 6, (0, -1, -1, 0): 7, (0, 1, -1, 0): 8,
 }  # fmt: skip
 _ORIENTATION = 0x0112
-_EDGES = 1 << 20  # pixels
+_EDGES, _MOST = 1 << 20, (1 << 31) - 1  # pixels
 _AS_SAID = 0  # an orientation: as the picture's own EXIF says
 _NO_MEMORY = {"MemoryError", "LibRawUnsufficientMemoryError", "LibRawMemPoolOverflowError"}
 _LONGEST = 200  # characters of what a library says
@@ -145,7 +145,7 @@ def _of_film(av: Any, file: BinaryIO, max_pixels: int, _most: int) -> Picture:
             raise NoPicture("a film of a kind that is not read")
         _check_size(coder.width, coder.height, max_pixels)
         # FFmpeg counts the edges that it decodes into as well.
-        coder.options = {"max_pixels": str(2 * max_pixels + _EDGES)}
+        coder.options = {"max_pixels": str(min(2 * max_pixels + _EDGES, _MOST))}
         coder.thread_count = 1
         for packet in film.demux(stream):
             try:
