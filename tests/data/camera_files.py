@@ -58,12 +58,15 @@ def jpeg(orientation: int = 0) -> bytes:
 
 
 def dng(
-    preview: bytes | None = None, orientation: int = 1, sides: tuple[int, int] = (64, 48)
+    preview: bytes | np.ndarray | None = None,
+    orientation: int = 1,
+    sides: tuple[int, int] = (64, 48),
 ) -> bytes:
     """A DNG of a Bayer pattern that shows `quarters`, with a JPEG as preview.
 
     Args:
-        preview: a JPEG; None for none. orientation: EXIF's, of the whole file.
+        preview: a JPEG, or an array (H, W, C); None for none.
+        orientation: EXIF's, of the whole file.
         sides: width and height that are claimed; less than 64 x 48 is there of more.
     """
     width, height = sides
@@ -87,10 +90,14 @@ def dng(
     ]  # fmt: skip
     if preview is None:
         return _tiff([about + picture], [data])
+    shape, bits, coded = (*SIDES[::-1], 3), 8, 7
+    if isinstance(preview, np.ndarray):
+        shape, bits, coded, preview = preview.shape, 8 * preview.itemsize, 1, preview.tobytes()
+    bands, colours_of = shape[2], {1: 1, 3: 2 if coded == 1 else 6}
     small = [
-        (254, 4, [1]), (256, 4, [SIDES[0]]), (257, 4, [SIDES[1]]), (258, 3, [8, 8, 8]),
-        (259, 3, [7]), (262, 3, [6]), (273, 4, [0]), (277, 3, [3]), (278, 4, [SIDES[1]]),
-        (279, 4, [len(preview)]), (330, 4, [0]),
+        (254, 4, [1]), (256, 4, [shape[1]]), (257, 4, [shape[0]]), (258, 3, [bits] * bands),
+        (259, 3, [coded]), (262, 3, [colours_of[bands]]), (273, 4, [0]), (277, 3, [bands]),
+        (278, 4, [shape[0]]), (279, 4, [len(preview)]), (330, 4, [0]),
     ]  # fmt: skip
     return _tiff([about + small, picture], [preview, data])
 

@@ -99,6 +99,16 @@ def test_a_raw_file_without_preview_is_developed_in_half_size(orientation, degre
     assert (found.width, found.height) == (SIDES if degrees % 180 == 0 else SIDES[::-1])
 
 
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_preview_that_is_no_jpeg_is_read(bands, tmp_path):
+    grey = np.arange(SIDES[0] * SIDES[1], dtype=np.uint32).astype(np.uint8).reshape(SIDES[::-1])
+    file = write(tmp_path / "a.dng", dng(np.repeat(grey[..., np.newaxis], bands, axis=2), 6))
+    found = images.decode(file, channels=3, max_pixels=10_000, size=SIDES[0])
+    assert (found.width, found.height) == SIDES[::-1]
+    whole = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.BICUBIC))
+    assert np.array_equal(found.pixels[..., 1], np.rot90(whole, -1))
+
+
 @pytest.mark.parametrize("degrees", TURNED)
 def test_a_film_is_its_first_frame_turned_as_it_is_shown(degrees, tmp_path):
     found = read(film(tmp_path / "a.MP4", degrees))
@@ -266,6 +276,10 @@ def test_one_process_reads_all_in_order_and_other_processes_do_not_share_it(tmp_
     assert [image.reason for image in found[3::4]] == ["empty file (0 bytes)"] * 20
     assert camera._Child.one.process.pid == process
     assert Share._in_use == 0
+    assert camera._Child.one.refused == 20
+    for _ in range(camera._MOST_REFUSED):  # FFmpeg leaves files open
+        why(tmp_path / "d.mov")
+    assert camera._Child.one.process.pid != process and camera._Child.one.refused == 20
     forked = os.fork()
     if not forked:
         os._exit(0 if camera._Child.one is None and not camera._turn.locked() else 1)

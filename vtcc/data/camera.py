@@ -35,6 +35,7 @@ FILMS = (
 INSTALL = "pip install 'vtcc[camera]'"
 _PACKAGES = {"rawpy": RAW, "av": FILMS}
 _ANSWER_BYTES = 4096
+_MOST_REFUSED = 50  # of one process: of some damaged films FFmpeg leaves the file open
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def still(file: Path, share: Share) -> Still:
             try:
                 return child.asked(question, share)
             except UnreadableImage:
+                child.refused += 1
+                if child.refused == _MOST_REFUSED:
+                    end()
                 raise
             except BaseException as ended:  # half of an answer may be left
                 end()
@@ -115,14 +119,14 @@ class _Child:
 
     Attributes:
         one: that of this process, while it runs.
-        answered: how many files it has told of.
+        answered: how many files it has told of. refused: how many of these are unreadable.
     """
 
     one: "_Child | None" = None
 
     def __init__(self) -> None:
         limits = (bounds.CAMERA_BYTES, bounds.CAMERA_SECONDS, bounds.CAMERA_PATIENCE)
-        self.answered = 0
+        self.answered = self.refused = 0
         self.process = subprocess.Popen(
             # -P: no folder that may hold strangers' files is looked through for modules.
             [sys.executable, "-P", camera_child.__file__, *map(str, limits)],

@@ -38,7 +38,7 @@ _OPTIONS = {
 # LibRaw's ways to turn a picture, as EXIF numbers them.
 _FLIPS = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 # Likewise of a film's matrix: the signs of what leads from x and from y to x, from both to y.
-_TURNS = {
+_TURNS: dict[tuple[int, ...], int] = {
     (1, 0, 0, 1): 1, (-1, 0, 0, 1): 2, (-1, 0, 0, -1): 3, (1, 0, 0, -1): 4,
     (0, 1, 1, 0): 5, (0, -1, 1, 0): 6, (0, -1, -1, 0): 7, (0, 1, -1, 0): 8,
 }  # fmt: skip
@@ -81,9 +81,12 @@ def _main() -> None:
                 answer = {"memory": True} if names & _NO_MEMORY else {"reason": _in_words(error)}
             signal.setitimer(signal.ITIMER_REAL, 0)  # who asked may let it wait
             answers.write(json.dumps(answer).encode() + b"\n")
+            left = answer.get("bytes", 0)
             for piece in pieces:
-                answers.write(piece)
+                left -= answers.write(piece)
             answers.flush()
+            if left:  # who asked would wait for ever: better to end
+                sys.exit(1)
 
 
 Reader = Callable[[BinaryIO, int, int], Picture]
@@ -192,9 +195,12 @@ def _of_raw(rawpy: Any, pillow: Any, file: BinaryIO, max_pixels: int, most: int)
                     raise NoPicture(f"a preview of {len(data) >> 20} MiB; allowed: {most >> 20}")
                 return _AS_SAID if _says_turn(pillow, data) else turn, len(data), [data]
             pixels = preview.data
-    height, width = pixels.shape[:2]
+    height, width, bands = pixels.shape
     _check_size(width, height, max_pixels)
-    lines = (pixels[y, :, ::-1].tobytes() for y in range(height))
+    if bands not in (1, 3):
+        raise NoPicture(f"a picture of {bands} colours")
+    order = [2, 1, 0] if bands == 3 else [0, 0, 0]
+    lines = (pixels[y][:, order].tobytes() for y in range(height))
     return _bmp(turn, width, height, lines)
 
 
