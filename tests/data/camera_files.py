@@ -35,6 +35,7 @@ def seen(pixels: np.ndarray) -> list[str]:
 def film(file: Path, degrees: int = 0, codec: str = "mpeg4", frames: int = 5) -> Path:
     """A film of `quarters`, to be turned by so many degrees, clockwise, when it is shown."""
     with av.open(file, "w") as out:
+        out.metadata["title"] = "cafe"
         stream = out.add_stream(codec, rate=10)
         stream.width, stream.height = SIDES
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

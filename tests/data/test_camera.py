@@ -125,6 +125,14 @@ def test_films_of_each_container(name, codec, tmp_path):
     assert seen(read(film(tmp_path / name, codec=codec)).pixels) == UPRIGHT
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv", "a.mp4"])
+def test_a_title_of_another_encoding_is_no_damage(name, tmp_path):
+    data = film(tmp_path / name).read_bytes()
+    assert data.count(b"cafe") == 1
+    found = read(write(tmp_path / name, data.replace(b"cafe", b"caf\xe9")))
+    assert seen(found.pixels) == UPRIGHT
+
+
 def test_any_matrix_of_a_film_is_the_nearest_turn():
     one = 1 << 16
     turns = {

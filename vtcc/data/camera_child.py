@@ -139,7 +139,8 @@ def _set_limit(limit: int, value: int) -> None:
 
 def _of_film(av: Any, file: BinaryIO, max_pixels: int, _most: int) -> Picture:
     """The first frame of the first stream of pictures that can be decoded."""
-    with av.open(_path(file), options=_OPTIONS) as film:
+    # Titles and the like are of any encoding.
+    with av.open(_path(file), options=_OPTIONS, metadata_errors="replace") as film:
         stream = film.streams.best("video")
         if stream is None:
             raise NoPicture("a film without pictures, or a truncated one")
