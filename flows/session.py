@@ -1,8 +1,9 @@
 """What every flow of vtcc does around its work."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
@@ -13,6 +14,7 @@ from flows import hooks, limits, records, recover
 from vtcc import paths
 from vtcc.errors import VtccError
 
+P = ParamSpec("P")
 # Of every flow: they share a name, so that deployments are called vtcc/train, vtcc/study, ...
 OPTIONS: dict[str, Any] = {
     "name": "vtcc",
@@ -24,15 +26,20 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def explained(work: Callable[[], Any]) -> Any:
-    """What `work` returns; for a user's mistake a failed state with its one line.
+def explained(work: Callable[P, Any]) -> Callable[P, Any]:
+    """Of a flow or task: a user's mistake becomes a failed state with its one line.
 
     The message says what to do; a traceback would bury it.
     """
-    try:
-        return work()
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
+
+    @functools.wraps(work)
+    def checked(*given: P.args, **named: P.kwargs) -> Any:
+        try:
+            return work(*given, **named)
+        except VtccError as error:
+            return Failed(message=str(error), data=error)
+
+    return checked
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ def run_name() -> str:
 
 
 @flow(**session.OPTIONS, flow_run_name=run_name)
+@session.explained
 def study(
     file: YamlFile,
     only: list[str] | None = None,
@@ -45,15 +46,11 @@ def study(
     Raises:
         VtccError: on a file that is not right, or when runs failed.
     """
-    return session.explained(lambda: _study(file, only or [], seeds, jobs, again=again))
-
-
-def _study(file: str, only: list[str], seeds: str | None, jobs: int, *, again: bool) -> Any:
     project = paths.project()
     asked = plan.read(Path(file), project)
-    plan.only(asked, only)
+    plan.only(asked, only or [])
     arguments = ["study", file, "--jobs", str(jobs)]
-    arguments += [word for name in only for word in ("--only", name)]
+    arguments += [word for name in only or () for word in ("--only", name)]
     arguments += ["--seeds", seeds] if seeds else []
     arguments += ["--again"] if again else []
     with session.session(trains=True, places=jobs):

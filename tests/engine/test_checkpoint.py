@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -151,6 +153,18 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert checkpoint.load_state(target) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_disk_that_is_full_while_weights_are_written_is_told_by_its_number(saved, tmp_path):
+    model, info = checkpoint.read_model(saved[0])
+    with mock.patch.object(checkpoint, "save_file", autospec=True) as save_file:
+        save_file.side_effect = checkpoint.SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+        with pytest.raises(OSError) as met:
+            checkpoint.save_model(tmp_path / "full", model, info)
+    assert (met.value.errno, met.value.strerror) == (errno.ENOSPC, "No space left on device")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_training_is_known_by_what_it_computes():

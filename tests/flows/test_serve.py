@@ -37,22 +37,22 @@ def website(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("website", "found"),
     [
-        ((200, b"true"), "prefect"),
-        ((401, b""), "prefect"),
-        ((200, b"<html>"), "other"),
-        ((404, b""), "other"),
+        ((200, b"true"), True),
+        ((401, b""), True),
+        ((200, b"<html>"), False),
+        ((404, b""), False),
     ],
     indirect=["website"],
 )
-def test_probe(website: str, found: str) -> None:
-    assert server.probe(website) == found
+def test_which_servers_are_prefects(website: str, found: bool) -> None:
+    assert server.answers(website) is found
 
 
 @pytest.mark.parametrize("website", [(404, b"")], indirect=True)
 def test_a_port_in_use_is_one_clear_line(website: str, tmp_path: Path) -> None:
-    with pytest.raises(VtccError, match="in use by something that is not a Prefect server"):
+    with pytest.raises(VtccError, match=r"is in use; .*make serve PREFECT_PORT=\d+"):
         processes.start_server(website, tmp_path)
-    assert server.probe("http://127.0.0.1:9/api") == "nothing"
+    assert not server.answers("http://127.0.0.1:9/api")
 
 
 @pytest.mark.parametrize("website", [(200, b"true")], indirect=True)

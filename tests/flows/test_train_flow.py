@@ -91,8 +91,7 @@ def stages(
     stand_in(monkeypatch, "vtcc.tracking.store", "client", Client)
     stand_in(monkeypatch, "vtcc.runner.experiments", "save", save)
     stand_in(monkeypatch, tasks, "import_mlflow_meanwhile", lambda: None)
-    quick = tasks.download.with_options(retry_delay_seconds=0)
-    monkeypatch.setattr(flow_module, "STAGES", (quick, *flow_module.STAGES[1:]))
+    monkeypatch.setitem(tasks.RETRIED["download"], "retry_delay_seconds", 0)
     yield fake
 
 

@@ -20,7 +20,7 @@ from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine import model_card
 from vtcc.engine.model import VTCC, build
-from vtcc.errors import VtccError, in_one_line
+from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
 
 WEIGHTS = "model.safetensors"
@@ -158,7 +158,7 @@ def write_model(
     try:
         save_file(weights, fresh / WEIGHTS)
     except SafetensorError as error:
-        raise OSError(f"{fresh / WEIGHTS}: {error}") from None
+        raise system_error(error, fresh / WEIGHTS) from None
     (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
     text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
     (fresh / INFO).write_text(text + "\n", encoding="utf-8")

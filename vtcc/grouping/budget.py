@@ -73,8 +73,8 @@ def divide(
     frozen = material.features is not None
     known = read_json(work / _FILE) or {}
     kept, step_seconds = known.get("seconds"), known.get("step_seconds")
-    measured = isinstance(kept, int | float) and isinstance(step_seconds, int | float)
-    if measured and known.get("minutes") == options.minutes:
+    same = known.get("minutes") == options.minutes
+    if same and isinstance(kept, int | float) and isinstance(step_seconds, int | float):
         return Budget(float(kept), float(step_seconds), steps_per_epoch, frozen)
     step_seconds = _timed(material, section)
     after = AFTER_TRAINING + AFTER_PER_IMAGE * min(len(material.cache.paths), AFTER_IMAGES)

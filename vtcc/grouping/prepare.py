@@ -7,8 +7,9 @@ from pathlib import Path
 
 from vtcc import config
 from vtcc.config import compose
-from vtcc.grouping import budget, choices, intake, survey, which, workdir
+from vtcc.grouping import choices, intake, survey, which, workdir
 from vtcc.grouping.options import (
+    LEAST_TRAINING,
     OVERCLUSTER,
     Options,
     check_clusters,
@@ -105,7 +106,7 @@ class _Late:
         over = time.monotonic() + left - self.deadline
         if over > 0 and not self.said:
             self.said = True
-            needed = math.ceil(self.minutes + (over + budget.LEAST_TRAINING) / 60)
+            needed = math.ceil(self.minutes + (over + LEAST_TRAINING) / 60)
             note(
                 f"{self.minutes:g} minutes pass before the features are there, in about "
                 f"{duration(left)}; wait, or stop and go on from here with --minutes {needed}"

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths, provenance
-from vtcc.errors import VtccError
+from vtcc import config, json_file, paths, provenance
 from vtcc.progress import note
 from vtcc.tracking import run_locks, runs, store
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KIND, ADDITION = "assessment", "addition"
+AGAIN = "run `dvc repro` first"  # where a file of the pipeline is not there
 _FILES = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY)
 
 
@@ -40,11 +40,11 @@ def log_current(directory: Path = Path()) -> str:
     evaluate = config.to_dict(config.load(directory / paths.PARAMS).evaluate)
     file = directory / paths.RUN  # absent where the model was trained without tracking
     return log_evaluation(
-        read_json(file) if file.is_file() else {},
+        json_file.read(file, AGAIN) if file.is_file() else {},
         config.flatten({"evaluate": evaluate}),
-        read_json(directory / paths.METRICS),
+        json_file.read(directory / paths.METRICS, AGAIN),
         report_files(directory),
-        experiment=read_json(directory / paths.CACHE / "cache.json")["name"],
+        experiment=json_file.read(directory / paths.CACHE / "cache.json", AGAIN)["name"],
         directory=directory,
     )
 
@@ -270,18 +270,6 @@ def complete(client: "MlflowClient", run_id: str, curves: Path) -> None:
     run_locks.forget(client, run)
     client.set_terminated(run_id, "FINISHED")
     note(f"MLflow: sent {len(rows)} figures that the training could not deliver")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of the pipeline.
-
-    Raises:
-        VtccError: when it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VtccError(f"{path}: {error}; run `dvc repro` first") from None
 
 
 def _log_figure(client: "MlflowClient", run_id: str, path: Path, step: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths, provenance
+from vtcc import config, json_file, paths, provenance
 from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.engine import model_card
@@ -105,8 +105,8 @@ def register_current(directory: Path = Path()) -> Registered:
             MLflow is not installed, or as `register`.
     """
     _check_reports(directory)
-    cache = evaluations.read_json(directory / paths.CACHE / "cache.json")
-    metrics = evaluations.read_json(directory / paths.METRICS)
+    cache = json_file.read(directory / paths.CACHE / "cache.json", evaluations.AGAIN)
+    metrics = json_file.read(directory / paths.METRICS, evaluations.AGAIN)
     return register(
         cache["name"],
         evaluations.log_current(directory),

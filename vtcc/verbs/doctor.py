@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -43,20 +42,16 @@ def around() -> str:
     return f"torch {torch.__version__}, {device}, Python {platform.python_version()}"
 
 
-def run(options: Collection[str], *, as_json: bool) -> dict[str, Any]:
+def run(options: Collection[str]) -> dict[str, Any]:
     """Examines this installation and prints what it has.
 
     Args:
         options: variables that stand for options of the command line.
-        as_json: print JSON instead.
 
     Returns:
         What `examined` does.
     """
     facts = examined(options)
-    if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
-        return facts
     for line in _lines(facts):
         print(line)
     return facts
