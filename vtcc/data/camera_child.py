@@ -142,11 +142,9 @@ def _of_film(av: Any, file: BinaryIO, max_pixels: int, _most: int) -> Picture:
     # Titles and the like are of any encoding.
     with av.open(_path(file), options=_OPTIONS, metadata_errors="replace") as film:
         stream = film.streams.best("video")
-        if stream is None:
-            raise NoPicture("a film without pictures, or a truncated one")
-        coder = stream.codec_context
+        coder = stream and stream.codec_context
         if coder is None:
-            raise NoPicture("a film of a kind that is not read")
+            raise NoPicture("a film without pictures that can be read, or a truncated one")
         _check_size(coder.width, coder.height, max_pixels)
         # FFmpeg counts the edges that it decodes into as well.
         coder.options = {"max_pixels": str(min(2 * max_pixels + _EDGES, _MOST))}

@@ -50,8 +50,7 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
         rest = in_words(left_out)
         raise VtccError(
             f"{held} in {path}, and grouping needs at least {least}; images are "
-            f"known by {' '.join(sorted(images.suffixes()))}"
-            + (f" (left out: {rest})" if rest else "")
+            f"known by {images.suffixes_in_words()}" + (f" (left out: {rest})" if rest else "")
         )
     names = readable_names(files)
     # People zip a folder, not its content: one folder around everything is no class.

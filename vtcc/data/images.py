@@ -73,6 +73,11 @@ def suffixes() -> frozenset[str]:
     return SUFFIXES | camera.suffixes()
 
 
+def suffixes_in_words() -> str:
+    """The same for people, pictures first."""
+    return " ".join([*sorted(SUFFIXES), *sorted(camera.suffixes())])
+
+
 def load(
     source: Path | bytes | BinaryIO,
     *,
