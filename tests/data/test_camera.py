@@ -174,7 +174,7 @@ def test_a_list_of_other_files_is_no_film(kind, tmp_path):
 def test_damage_is_one_line(tmp_path, capfd):
     good, raw = film(tmp_path / "good.mp4").read_bytes(), dng(jpeg())
     for name, data, reason in [
-        ("cut.mp4", good[: len(good) // 2], "a film without pictures that can be read, or a truncated one"),
+        ("cut.mp4", good[: len(good) // 2], "a film without readable pictures, or a truncated one"),
         ("empty.mp4", b"", "empty file (0 bytes)"),
         ("page.mov", b"<html>" * 99, f"{DAMAGED} (Invalid data found when processing input)"),
         ("frames.mp4", without_frames(good), "no frame of it can be decoded"),

@@ -153,7 +153,7 @@ def test_films_and_raw_files_are_rows_like_others_and_damage_costs_one(model, pl
     rows = read(place / "out.csv")
     assert [Path(row["file"]).name for row in rows] == ["a.dng", "b.jpg", "c.mp4", "d.MOV"]
     assert [row["error"] for row in rows] == [
-        "", "", "", "a film without pictures that can be read, or a truncated one",
+        "", "", "", "a film without readable pictures, or a truncated one",
     ]  # fmt: skip
     assert rows[0]["cluster"] == rows[1]["cluster"] == rows[2]["cluster"] != ""  # one picture
     assert rows[3]["cluster"] == ""

@@ -144,7 +144,7 @@ def _of_film(av: Any, file: BinaryIO, max_pixels: int, _most: int) -> Picture:
         stream = film.streams.best("video")
         coder = stream and stream.codec_context
         if coder is None:
-            raise NoPicture("a film without pictures that can be read, or a truncated one")
+            raise NoPicture("a film without readable pictures, or a truncated one")
         _check_size(coder.width, coder.height, max_pixels)
         # FFmpeg counts the edges that it decodes into as well.
         coder.options = {"max_pixels": str(min(2 * max_pixels + _EDGES, _MOST))}
