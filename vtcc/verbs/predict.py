@@ -202,7 +202,7 @@ def directory_of(model: str, room: Path) -> Path:
 
 def _count(parts: Sequence["Part"]) -> int:
     """How many files there are in the inputs; says what is left out."""
-    from vtcc.data.images import SUFFIXES
+    from vtcc.data.images import suffixes_in_words
     from vtcc.data.walk import in_words
 
     left_out: Counter[str] = Counter()
@@ -211,7 +211,7 @@ def _count(parts: Sequence["Part"]) -> int:
         where = ", ".join(part.given for part in parts[:3]) + (", ..." if len(parts) > 3 else "")
         raise VtccError(
             f"no image in {where or 'no path at all'}; images are known by "
-            f"{' '.join(sorted(SUFFIXES))}"
+            + suffixes_in_words()
             + (f" (left out: {in_words(left_out)})" if left_out else "")
         )
     if left_out:
