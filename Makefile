@@ -14,7 +14,7 @@ PREFECT_PORT ?= 4200
 MINUTES ?= 5
 SEED ?= 0
 
-.PHONY: help setup repro test test-slow test-oldest docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
+.PHONY: help setup repro test test-slow test-oldest mutation docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -56,6 +56,14 @@ test-oldest: setup  ## the core's quick tests with the lowest versions that pypr
 		$(addprefix tests/engine/test_,losses.py model.py checkpoint.py upstream.py) \
 		$(addprefix tests/data/test_,images.py tiff.py exif.py) \
 		$(addprefix tests/encoders/test_,catalog.py engine.py)
+
+# mutmut stands beside the environment: it brings two dozen packages that nothing else needs.
+MUTMUT := build/mutmut
+mutation: setup  ## changes to six modules that their tests must notice: an hour on one core
+	@uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --target $(MUTMUT) mutmut==3.8.1
+	@rm -rf mutants
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(abspath $(MUTMUT)) python -m mutmut run --max-children 1
+	@python -m benchmarks.mutation
 
 docs: setup  ## the documentation as a site in build/site; warnings are errors
 	@python -m docs.site

@@ -75,6 +75,7 @@ def test_contingency():
     table, classes, clusters = contingency(["b", "a", "b"], np.array([5, 5, 1]))
     assert (classes, clusters) == (["a", "b"], [1, 5])
     np.testing.assert_array_equal(table, [[0, 1], [1, 1]])
+    assert table.dtype == np.int64
 
 
 @pytest.mark.parametrize("score", [clustering_accuracy, clustering_scores, mapping])
@@ -99,5 +100,17 @@ def test_label_free_figures():
         abs=1e-6,
     )
     assert label_free(np.eye(4))["entropy"] == pytest.approx(1)
+    one = label_free(np.eye(2)[[0, 0, 0]])
+    assert str(one["entropy"]) == "0.0"  # and not -0.0
+    assert label_free(np.eye(2)[[0, 0, 1, 0]])["smallest_cluster"] == 0.25
     with pytest.raises(ValueError, match="no image"):
         label_free(np.zeros((0, 3)))
+
+
+def test_label_free_figures_of_half_precision_are_computed_in_double():
+    """As embeddings are kept: rows of float16 sum to one nearly."""
+    even = label_free(np.full((5, 3), 1 / 3, np.float16))
+    assert even["entropy"] == pytest.approx(1, abs=1e-9)
+    p = np.random.default_rng(0).dirichlet(np.ones(3), 500).astype(np.float16)
+    found, exact = label_free(p), label_free(p.astype(np.float64))
+    assert found == pytest.approx(exact, abs=1e-9)

@@ -114,7 +114,9 @@ def test_a_collapsed_model_never_replaces_a_sound_one_and_is_replaced_by_one():
     won, reason = promote(collapsed, sound)
     assert not won
     assert reason == "the challenger has collapsed: it uses 4.9 of 10 clusters"
-    assert promote(sound, collapsed)[0]
+    won, reason = promote(sound, collapsed)
+    assert won
+    assert reason == "the champion has collapsed: it uses 4.9 of 10 clusters"
     assert promote(collapsed, scores(0.9, 0.9, effective=2.0))[0]
 
 
@@ -142,7 +144,8 @@ def test_one_cluster_or_one_for_each_image_has_no_silhouette():
     assert features.silhouette(points, np.array([0, 0, 0, 1, 1, 1])) != 0
 
 
-@pytest.mark.parametrize("shape", [(40, 4, 4, 1), (12, 5, 5, 3)])  # tall and wide
+# Tall, wide, and wider than the slice of pixels that is taken at a time.
+@pytest.mark.parametrize("shape", [(40, 4, 4, 1), (12, 5, 5, 3), (8, 57, 57, 3)])
 def test_principal_components_keep_the_geometry(shape):
     from sklearn.decomposition import PCA
 
@@ -151,6 +154,20 @@ def test_principal_components_keep_the_geometry(shape):
     theirs = PCA(6, svd_solver="full").fit_transform(x.reshape(len(x), -1).astype(float))
     assert ours.shape == (len(x), 6)
     np.testing.assert_allclose(abs(ours), abs(theirs), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 2, 2, 3), (12, 5, 5, 3)])
+def test_all_principal_components_keep_every_distance(shape):
+    """Of few different images too, where components without variance are zeros, not NaN."""
+    x = np.random.default_rng(0).integers(0, 255, shape)[np.arange(shape[0]) % 4]
+    points, flat = selection.principal_components(x, 50), x.reshape(len(x), -1).astype(float)
+    assert points.shape == (shape[0], 12)
+
+    def apart(rows):
+        return np.linalg.norm(rows[:, None] - rows[None], axis=2)
+
+    np.testing.assert_allclose(apart(points), apart(flat), atol=1e-3)
+    assert abs(points[:, 3:]).max() < 1e-3  # four points span three dimensions
 
 
 def test_comparison_scores_of_two_separate_groups():

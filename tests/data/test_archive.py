@@ -10,6 +10,7 @@ import time
 import zipfile
 import zlib
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -138,13 +139,95 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
 def test_files_of_a_name_that_comes_again_are_counted(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "tar":
-        path.write_bytes(IMAGE + header(b"./1.png", b"0", 1, b"2") + bytes(1024))
+        again = (header(name, b"0", 1, b"2") for name in (b"./1.png", b"././1.png"))
+        path.write_bytes(IMAGE + b"".join(again) + bytes(1024))
     else:
         with zipfile.ZipFile(path, "w") as packed:
             packed.writestr("1.png", b"1")
             packed.writestr("./1.png", b"2")
-    assert unpack(path, tmp_path / "out") == {"earlier files of the same name": 1}
+            packed.writestr("././1.png", b"2")
+    assert unpack(path, tmp_path / "out") == {"earlier files of the same name": 2}
     assert (tmp_path / "out/1.png").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_is_unpacked_and_what_is_left_out_for_which_reason(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "tar":
+        links = (header(name, b"2", 0) for name in (b"3.png", b"4.png"))
+        notes = (header(name, b"0", 1, b"x") for name in (b"a.txt", b"b.txt"))
+        first = header(b"a", b"5", 0) + header(b"a/b/c/1.png", b"0", 1, b"1")
+        last = header(b"2.png", b"0", 1, b"2") + bytes(1024)
+        path.write_bytes(b"".join([first, *links, *notes, last]))
+    else:
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.writestr(zipfile.ZipInfo("a/"), b"")
+            packed.writestr(r"a\b\c\1.png", b"1")  # as some Windows programs do
+            for name, mode in {"3.png": 0o120777, "4.png": 0o120777, "2.png": 0o100755}.items():
+                member = zipfile.ZipInfo(name)
+                member.external_attr = mode << 16
+                packed.writestr(member, b"2")
+            packed.writestr("a.txt", b"x")
+            packed.writestr("b.txt", b"x")
+    (tmp_path / "out").mkdir()
+    left_out = archive.unpack(
+        path, tmp_path / "out", wanted=lambda name: None if name.suffix == ".png" else "no image"
+    )
+    assert left_out == {"links and devices": 2, "no image": 2}
+    files = {p for p in (tmp_path / "out").rglob("*") if not p.is_dir()}
+    assert {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes() for p in files} == {
+        "a/b/c/1.png": b"1",
+        "2.png": b"2",
+    }
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize("name", ["../1.png", "c:/1.png", r"Z:\1.png"])
+def test_the_path_that_leads_outside_is_named(tmp_path, kind, name):
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(
+        zip_of([name.encode()]) if kind == "zip" else header(name.encode(), b"0", 0) + bytes(1024)
+    )
+    with pytest.raises(VtccError) as caught:
+        unpack(path, tmp_path / "out")
+    shown = name.replace("\\", "/") if kind == "zip" else name
+    assert str(caught.value).startswith(f"{path}: holds {shown!r}, a path that leads outside")
+
+
+def test_what_lies_at_a_bound_is_unpacked(tmp_path):
+    within = {
+        "keys for all files": pax(*((b"k%d" % i, b"v") for i in range(64)), kind=b"g") + IMAGE,
+        "common headers": b"".join(
+            pax((b"k%d" % i, bytes(MiB // 2)), kind=b"g") + IMAGE for i in range(2)
+        ),
+        "folders": pax((b"path", b"a/" * 63 + b"1.png")) + IMAGE,
+    }
+    for name, data in within.items():
+        (tmp_path / f"{name}.tar").write_bytes(data + bytes(1024))
+        unpack(tmp_path / f"{name}.tar", tmp_path / name)
+        (file,) = (tmp_path / name).rglob("1.png")
+        assert file.read_bytes() == b"1"
+
+
+def test_what_is_known_as_an_archive(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_of([b"1.png"]))
+    (tmp_path / "a.tar").write_bytes(IMAGE)
+    (tmp_path / "hostile.tar").write_bytes(BROKEN_TARS["a chain of long links"][0])
+    (tmp_path / "a.txt").write_text("no archive")
+    (tmp_path / "empty").write_bytes(b"")
+    known = {path.name for path in (*tmp_path.iterdir(), tmp_path) if archive.known(path)}
+    assert known == {"a.zip", "a.tar"}
+    for name in ("a.txt", "empty"):
+        with pytest.raises(archive.NoArchiveError, match=f"{name}: not a zip or tar archive"):
+            archive.unpack(tmp_path / name, tmp_path, wanted=lambda name: None)
+
+
+def test_an_error_without_words_is_named_by_its_kind(tmp_path, monkeypatch):
+    (tmp_path / "a.tar").write_bytes(IMAGE)
+    failing = create_autospec(archive._write, side_effect=EOFError)
+    monkeypatch.setattr(archive, "_write", failing)
+    with pytest.raises(VtccError, match=r"a\.tar: cannot be unpacked \(EOFError\)"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")
 
 
 def test_many_records_in_a_header_are_refused(tmp_path):
@@ -196,7 +279,8 @@ def declared(path: Path, size: int, checksum: int) -> None:
 @pytest.mark.parametrize("checksum", [CLAIMED_CRC, 7])
 def test_a_member_of_another_size_than_declared_is_refused(tmp_path, method, checksum):
     path = tmp_path / "a.zip"
-    for size in (70, 5000):
+    own = method != "deflate"  # zipfile has words of its own for what it expands by itself
+    for size, words in ((70, "holds more than it declares"), (5000, "holds less")):
         with zipfile.ZipFile(path, "w", METHODS[method]) as packed:
             packed.writestr("1.png", bytes(1000))
         declared(path, size, checksum)
@@ -205,12 +289,77 @@ def test_a_member_of_another_size_than_declared_is_refused(tmp_path, method, che
         with pytest.raises(VtccError, match=r"cannot be unpacked") as caught:
             unpack(path, tmp_path / f"out{size}")
         assert "\n" not in str(caught.value)
+        assert not own or f"('1.png' {words}" in str(caught.value)
 
 
-def zip_of(names, size: int = 0, data: bytes | None = None, method: int = 8) -> bytes:
-    """A zip whose members all are one and the same, under many names."""
-    packed = zlib.compress(bytes(size), 9)[2:-4] if data is None else data
-    sizes = struct.pack("<III", zlib.crc32(bytes(size)), len(packed), size)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_member_with_another_checksum_than_declared_is_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", METHODS[method]) as packed:
+        packed.writestr("1.png", bytes(1000))
+    declared(tmp_path / "a.zip", 1000, 7)
+    words = "Bad CRC-32 for file" if method == "deflate" else "wrong checksum of"
+    with pytest.raises(VtccError, match=f"cannot be unpacked .{words} '1.png'"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def lzma_data(content: bytes, lc=3, lp=0, pb=2, *, length=5, settings=None, dictionary=1 << 16):
+    """A member's data as PKWARE's APPNOTE 5.8.8 has them, the header as asked for."""
+    kind = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": lc, "lp": lp, "pb": pb}
+    packed = lzma.compress(content, lzma.FORMAT_RAW, filters=[kind])
+    settings = (pb * 5 + lp) * 9 + lc if settings is None else settings
+    return struct.pack("<HHBI", 0x0914, length, settings, dictionary) + packed
+
+
+@pytest.mark.parametrize("settings", [(3, 0, 2), (0, 2, 4), (1, 3, 0), (4, 0, 4), (0, 0, 3)])
+def test_every_setting_of_lzma_is_read(tmp_path, settings):
+    content = random.Random(0).randbytes(500) * 3
+    data = lzma_data(content, *settings)
+    for name, part in {"whole": data, "no mark of its end": data[:-4]}.items():
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(zip_of([b"1.png"], content=content, data=part, method=zipfile.ZIP_LZMA))
+        assert not unpack(path, tmp_path / name)
+        assert (tmp_path / name / "1.png").read_bytes() == content
+
+
+@pytest.mark.parametrize("damage", [{"settings": 225}, {"length": 6}])
+def test_settings_that_lzma_does_not_have_are_refused(tmp_path, damage):
+    data = lzma_data(b"1", **damage)
+    (tmp_path / "a.zip").write_bytes(
+        zip_of([b"1.png"], content=b"1", data=data, method=zipfile.ZIP_LZMA)
+    )
+    with pytest.raises(VtccError, match=r"damaged LZMA header of '1\.png'"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_dictionary_in_a_zip_is_bounded_by_the_file_and_then_refused(tmp_path, monkeypatch):
+    for size in (8192, 8193):  # what more the header asks for is of no use
+        content = bytes(size)
+        data = lzma_data(content, dictionary=2**31)
+        (tmp_path / f"{size}.zip").write_bytes(
+            zip_of([b"1.png"], content=content, data=data, method=zipfile.ZIP_LZMA)
+        )
+    (tmp_path / "large.zip").write_bytes((tmp_path / "8192.zip").read_bytes())
+    declared(tmp_path / "large.zip", 2**29, 7)
+    words = r"LZMA with a dictionary of 512 MiB; allowed: 128\)"
+    with pytest.raises(VtccError, match=words):
+        unpack(tmp_path / "large.zip", tmp_path / "large")
+    monkeypatch.setattr(bounds, "DICTIONARY_BYTES", 8192)
+    assert not unpack(tmp_path / "8192.zip", tmp_path / "out")
+    with pytest.raises(VtccError, match="LZMA with a dictionary of"):
+        unpack(tmp_path / "8193.zip", tmp_path / "two")
+
+
+def zip_of(
+    names,
+    size: int = 0,
+    data: bytes | None = None,
+    method: int = 8,
+    content: bytes | None = None,
+) -> bytes:
+    """A zip whose members all are one and the same, under many names: zeros, if not `content`."""
+    content = bytes(size) if content is None else content
+    packed = zlib.compress(content, 9)[2:-4] if data is None else data
+    sizes = struct.pack("<III", zlib.crc32(content), len(packed), len(content))
     local = b"PK\3\4" + struct.pack("<5H", 20, 0, method, 0, 0) + sizes
     start = local + struct.pack("<HH", 5, 0) + b"1.png" + packed
     central = b"".join(
@@ -252,6 +401,31 @@ def test_each_member_counts_as_a_block(tmp_path, monkeypatch):
         packed.write(header(b"1.png", b"0", 0) * 257)
     with pytest.raises(VtccError, match="unpacks to more than 1 MiB"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
+def test_room_is_taken_in_blocks_up_to_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "ARCHIVE_FREE_BYTES", 3 * 4096)
+    (tmp_path / "a.zip").write_bytes(b"")
+    room = archive.Room(tmp_path / "a.zip")
+    room.take(1)
+    room.take(8192)
+    with pytest.raises(VtccError, match=r"unpacks to more than 0 MiB, 100 times its size"):
+        room.take(0)
+    room = archive.Room(tmp_path / "a.zip")
+    room.take(8192, header=4096)
+    assert room.taken == room.limit
+
+
+def test_headers_of_a_tar_count_as_what_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "ARCHIVE_FREE_BYTES", MiB)
+    member = pax((b"comment", b"a" * 16_384)) + IMAGE  # 18 KiB
+    for count in (50, 70):
+        with gzip.open(tmp_path / f"{count}.tar.gz", "wb") as packed:
+            packed.write(member * count + bytes(1024))
+    left_out = unpack(tmp_path / "50.tar.gz", tmp_path / "out")
+    assert left_out == {"earlier files of the same name": 49}
+    with pytest.raises(VtccError, match="unpacks to more than 1 MiB"):
+        unpack(tmp_path / "70.tar.gz", tmp_path / "two")
 
 
 @pytest.mark.parametrize("method", [lzma.FORMAT_XZ, lzma.FORMAT_ALONE])

@@ -1,5 +1,6 @@
 """The losses against a slow, literal transcription of the paper's equations."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtcc.engine.losses import cluster_loss, instance_loss
+from vtcc.engine.losses import cluster_loss, cluster_losses, instance_loss
 
 
 def cosine(u, v):
@@ -115,3 +116,22 @@ def test_half_precision_input_is_computed_in_fp32():
     loss = cluster_loss(p.bfloat16(), p.bfloat16())
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(cluster_loss(p, p)), abs=0.02)
+
+
+def test_defaults_are_the_papers():
+    views = random_assignments(7, 3, 0), random_assignments(7, 3, 1)
+    torch.testing.assert_close(instance_loss(*views), literal_contrast(*views, 0.5))
+    torch.testing.assert_close(cluster_loss(*views), literal_cluster(*views, 1.0, 1.0))
+
+
+def test_heads_at_once_are_each_alone():
+    g = torch.Generator().manual_seed(0)
+    p_a, p_b = torch.randn(2, 3, 20, 6, generator=g).softmax(dim=-1)
+    prior = torch.rand(3, 6, generator=g).softmax(dim=-1)
+    for priors, head in itertools.product((None, prior), range(3)):
+        together = cluster_losses(p_a, p_b, 0.7, 1.5, priors)
+        of_head = None if priors is None else priors[head]
+        alone = cluster_loss(p_a[head], p_b[head], 0.7, 1.5, of_head)
+        torch.testing.assert_close(together[head], alone, rtol=1e-4, atol=1e-5)
+    none = cluster_losses(p_a[:0].bfloat16(), p_b[:0].bfloat16(), 1.0, 1.0)
+    assert (none.shape, none.dtype) == ((0,), torch.float32)

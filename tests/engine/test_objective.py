@@ -1,6 +1,5 @@
 """The losses of a step, what computes them, and what they are given."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ from benchmarks.trial import Trial
 from tests.engine.test_loop import IMAGES, StopAt, assert_same, fit, tiny, weights
 from vtcc.engine import checkpoint, loop, schedule
 from vtcc.engine.kernels import begun_with, resolve
-from vtcc.engine.losses import cluster_loss, cluster_losses
 from vtcc.engine.pixels import Pixels
 from vtcc.engine.schedule import view_seeds
 from vtcc.engine.scratch import PREVIOUS, STATE, Scratch
@@ -74,18 +72,6 @@ def test_the_second_view_is_drawn_differently():
     steps, seeds = Trial(params, resolve(params), 1).objective, view_seeds(0, 5)
     assert not torch.equal(steps._view(X, seeds, 0), steps._view(X, seeds, 1))
     assert torch.equal(steps._view(X, seeds, 1), steps._view(X, seeds, 1))
-
-
-def test_heads_at_once_are_each_alone():
-    g = torch.Generator().manual_seed(0)
-    p_a, p_b = torch.randn(2, 3, 20, 6, generator=g).softmax(dim=-1)
-    prior = torch.rand(3, 6, generator=g).softmax(dim=-1)
-    for priors, head in itertools.product((None, prior), range(3)):
-        together = cluster_losses(p_a, p_b, 0.7, 1.5, priors)
-        of_head = None if priors is None else priors[head]
-        alone = cluster_loss(p_a[head], p_b[head], 0.7, 1.5, of_head)
-        torch.testing.assert_close(together[head], alone, rtol=1e-4, atol=1e-5)
-    assert cluster_losses(p_a[:0], p_b[:0]).shape == (0,)
 
 
 @pytest.mark.slow  # importing the compiler takes most of it

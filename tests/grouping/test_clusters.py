@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
+from vtcc.engine import predict
 from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
-from vtcc.grouping.clusters import ARRAYS, FILE, Clusters, Split, decide
+from vtcc.grouping.clusters import ARRAYS, FILE, Clusters, Split, decide, load_predictor
 from vtcc.grouping.means import Means
 
 K, D = 3, 4
@@ -170,3 +172,124 @@ def test_a_model_that_knows_no_clusters_is_decided_by_its_head(images):
     assert head.cluster.tolist() == group.tolist()
     assert np.isnan(head.distance).all() and not head.novel.any()
     assert head.name(0) == f"cluster {group[0]}"
+
+
+TYPES = {
+    "cluster": np.int64,
+    "confidence": np.float32,
+    "second": np.int64,
+    "distance": np.float32,
+    "outlier": np.bool_,
+    "novel": np.bool_,
+    "novelty": np.float32,
+    "shares": np.float32,
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("knows", [False, True])
+def test_what_is_decided_has_its_types_and_one_cluster_has_no_second(images, knows, count):
+    p, h, group = images
+    p, h = p[:, :count], h[group < count]
+    p = (p / p.sum(axis=1, keepdims=True))[group < count]
+    known = Clusters.fit(p, h) if knows else None
+    found = decide(SimpleNamespace(clusters=known), Prediction(p, h))
+    assert {name: getattr(found, name).dtype for name in TYPES} == TYPES
+    shapes = {name: getattr(found, name).shape for name in TYPES}
+    assert shapes == dict.fromkeys(TYPES, (len(h),)) | {"shares": (len(h), count)}
+    assert found.cluster.tolist() == group[group < count].tolist()
+    if count < 3:
+        others = {1: np.full(30, -1), 2: 1 - found.cluster}[count]
+        assert found.second.tolist() == others.tolist()
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_of_equal_probabilities_the_lowest_clusters_come_first(images, knows):
+    p = np.random.default_rng(0).choice(np.float32([1 / 64, 1 / 32]), (30, 40))
+    known = Clusters.fit(p, images[1][:30]) if knows else None
+    found = decide(SimpleNamespace(clusters=known), Prediction(p, images[1][:30]))
+    highest = [np.flatnonzero(row == row.max())[:2].tolist() for row in p]
+    assert np.stack([found.cluster, found.second], axis=1).tolist() == highest
+
+
+def test_clusters_of_the_head_are_placed_where_predictions_go(images):
+    p, h, group = images
+    halves = Split((0, 7), np.stack([[1, 0.02, 0, 0], [1, -0.02, 0, 0]]).astype(np.float32))
+    known = replace(
+        Clusters.fit(p, h),
+        of_base=(0, 1, -1),
+        splits={0: halves},
+        names={0: "a", 1: "b", 7: "other half"},
+    )
+    placed = known.placed(group, h)
+    assert set(placed.tolist()) == {0, 7, 1, -1}
+    assert placed.tolist() == known.apply(p, h).cluster.tolist()
+
+
+def test_a_predictor_is_loaded_for_the_device_with_the_clusters_beside_it(
+    images, tmp_path, monkeypatch
+):
+    load = create_autospec(predict.load)
+    monkeypatch.setattr(predict, "load", load)
+    assert load_predictor(tmp_path, "cpu").clusters is None
+    load.assert_called_once_with(tmp_path, "cpu")
+    Clusters.fit(*images[:2], ["a", "b", "c"]).write(tmp_path)
+    assert load_predictor(tmp_path).clusters.names == {0: "a", 1: "b", 2: "c"}
+    assert load.call_args.args == (tmp_path, "auto")
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_the_second_is_the_next_most_probable(images, knows):
+    p = np.random.default_rng(0).dirichlet(np.ones(5), 30).astype(np.float32)
+    h = images[1][:30]
+    known = Clusters.fit(p, h, list("abcde")) if knows else None
+    found = decide(SimpleNamespace(clusters=known), Prediction(p, h))
+    order = np.argsort(-p, axis=1)
+    assert found.cluster.tolist() == order[:, 0].tolist()
+    assert found.second.tolist() == order[:, 1].tolist()
+    assert found.shares.tolist() == p.tolist()
+    if knows:
+        assert found.names == dict(enumerate("abcde"))
+
+
+def test_an_excluded_cluster_is_no_second_and_no_confidence_is_above_one(images):
+    p, h, _ = images
+    known = replace(Clusters.fit(p, h), of_base=(0, 1, -1), names={0: "a", 1: "b"})
+    found = known.apply(np.float32([[0.5, 0.2, 0.3], [0.1, 0.2, 0.7]]), h[[0, 60]])
+    assert found.cluster.tolist() == [0, -1]
+    assert found.second.tolist() == [1, 1]
+    assert found.confidence == pytest.approx([0.5, 0.7])
+    whole = replace(known, of_base=(0, 0, 0), names={0: "all"})
+    rounded = np.float32([[0.5, 0.3, 0.201]])  # as half precision leaves them
+    assert whole.apply(rounded, h[:1]).confidence.tolist() == [1.0]
+
+
+def test_fences_are_tukeys_of_the_clusters_that_have_images(images):
+    p, h, group = images
+    h = h + np.random.default_rng(1).normal(0, 1, h.shape).astype(np.float32)
+    known = Clusters.fit(p, h).measured(h, np.where(group == 0, -1, group))
+    assert known.centres.keys() == known.fences.keys() == {1, 2}
+    unit = h / np.linalg.norm(h, axis=1, keepdims=True)
+    found = known.apply(p, h)
+    assert np.isnan(found.distance[:30]).all()
+    for k in (1, 2):
+        centre = unit[group == k].mean(axis=0)
+        assert known.centres[k] == pytest.approx(centre / np.linalg.norm(centre), abs=1e-6)
+        away = 1 - unit[group == k] @ known.centres[k]
+        low, high = np.quantile(away, [0.25, 0.75])
+        assert known.fences[k] == pytest.approx(high + 1.5 * (high - low), abs=1e-6)
+        assert found.distance[group == k] == pytest.approx(away, abs=1e-6)
+        assert found.outlier[group == k].tolist() == (away > known.fences[k]).tolist()
+    assert 0 < found.outlier.sum() < 20
+    away = known.apply(p, h * np.linspace(1, 2, 90, dtype=np.float32)[:, None])
+    assert ((away.novelty > 1) & (away.novelty < 2)).any()
+    assert away.novel.tolist() == (away.novelty > 1).tolist()
+
+
+def test_of_images_that_are_all_alike_none_is_an_outlier(images):
+    p, _, group = images
+    h = 5 * np.eye(D, dtype=np.float32)[group]
+    found = Clusters.fit(p, h).apply(p, h)
+    assert found.distance.tolist() == [0] * 90
+    assert not found.outlier.any()
+    assert not found.novel.any()

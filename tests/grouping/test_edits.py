@@ -1,6 +1,7 @@
 """Edits of the page: what each does, that all are checked first, and that predict follows."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_what_nobody_has_seen_is_not_excluded(state, between):
     split = {"do": "split", "cluster": 3, "into": 2}
     unseen = 0 if between else 4
     exclude = {"do": "exclude", "cluster": unseen}
-    with pytest.raises(VtccError, match=f"cluster {unseen} is split by these same edits"):
+    with pytest.raises(VtccError, match=f"cluster {unseen} is split by .*refine first"):
         edits.apply(state, [split, *between, exclude])
     after = edits.apply(edits.apply(state, [split, *between]), [exclude])
     assert (after.cluster == -1).sum() == (30 if between else 10)
@@ -99,6 +100,9 @@ def test_files_are_moved_and_excluded_by_name(state):
     )
     assert after.cluster[:2].tolist() == [3, -1]
     assert after.moved == {"f00.png": 3, "f01.png": -1}
+    again = edits.apply(after, [{"do": "move", "files": ["f02.png"], "to": 3}])
+    assert again.moved == {"f00.png": 3, "f01.png": -1, "f02.png": 3}
+    assert (state.moved, after.moved) == ({}, {"f00.png": 3, "f01.png": -1})
 
 
 @pytest.mark.parametrize(
@@ -115,10 +119,13 @@ def test_files_are_moved_and_excluded_by_name(state):
         ({"do": "merge", "clusters": [1, 2], "into": 3}, "`into` among them"),
         ({"do": "split", "cluster": 0, "into": 1}, "allowed: 2 to 50"),
         ({"do": "split", "cluster": 0, "into": 30}, "too few for 30"),
-        ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f20.png"]]}, "not in cluster 0"),
+        ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f20.png"]]}, "'f20.png' is not in"),
+        ({"do": "split", "cluster": 0, "files": [["f00.png"]]}, "at least two groups of files"),
         ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f00.png"]]}, "in two groups"),
         ({"do": "move", "files": ["no.png"], "to": 1}, "no file 'no.png'"),
         ({"do": "move", "files": [], "to": 1}, "names no files"),
+        ({"do": "new", "cluster": "4", "name": "x", "files": ["f00.png"]}, "allowed: a number"),
+        ({"do": "new", "cluster": True, "name": "x", "files": ["f00.png"]}, "allowed: a number"),
     ],
 )
 def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, message):
@@ -126,6 +133,7 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
     with pytest.raises(VtccError, match=message) as error:
         edits.apply(state, [{"do": "rename", "cluster": 0, "name": "boats"}, edit])
     assert str(error.value).startswith("edit 2 of 2")
+    assert ("lacks" in str(error.value)) == message.startswith("lacks")
     assert (state.cluster == before[0]).all()
     assert state.clusters.names == before[1]
 
@@ -136,7 +144,10 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
         ("{", "not readable as JSON"),
         ("[]", "not an edits.json"),
         (json.dumps({"format": 2, "model": "m", "edits": [1]}), "format 2; this vtcc reads 1"),
-        (json.dumps({"format": 1, "model": "n", "edits": [1]}), "made for another model"),
+        (
+            json.dumps({"format": 1, "model": "n", "edits": [1]}),
+            r"made for another model .*its model is 'n', here it is 'm'.*make the edits again",
+        ),
         (json.dumps({"format": 1, "model": "m", "edits": []}), "holds no edits"),
         ("[" * 100_000, "nested more than 50 deep"),
         ('{"edits": ' + "[" * 500 + "]" * 500 + "}", "nested more than 50 deep"),
@@ -213,3 +224,192 @@ def test_a_number_that_nobody_proposed_is_refused(state):
     for number in (10**9, 10**30):
         with pytest.raises(VtccError, match="neither proposed nor the next number"):
             edits.apply(state, [{"do": "new", "cluster": number, "name": "x", "files": late}])
+
+
+def test_the_last_cluster_is_not_excluded(state):
+    after = edits.apply(state, [{"do": "exclude", "cluster": k} for k in (0, 1, 2)])
+    assert after.clusters.names == {3: "cluster 3"}
+    assert after.cluster.tolist() == [-1] * 60 + [3] * 20
+    with pytest.raises(VtccError, match="the last cluster cannot be excluded"):
+        edits.apply(after, [{"do": "exclude", "cluster": 3}])
+
+
+def test_a_split_has_as_many_parts_as_are_allowed_and_as_there_are_images(state, monkeypatch):
+    monkeypatch.setattr(edits, "MOST_PARTS", EACH)
+    after = edits.apply(state, [{"do": "split", "cluster": 0, "into": EACH}])
+    assert sorted(after.cluster[:EACH]) == [0, *range(K, K + EACH - 1)]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"do": "split", "cluster": 0, "into": 8},
+        {"do": "new", "name": "late", "files": [f"f{i:02d}.png" for i in range(40)]},
+    ],
+)
+def test_the_same_seed_gives_the_same_parts_of_images_without_any_structure(state, edit):
+    state.h = np.random.default_rng(1).normal(size=state.h.shape).astype(np.float32)
+    state.cluster[:] = 0
+    for first, second in (({"seed": 7}, {"seed": 7}), ({"seed": 0}, {})):
+        one, other = (edits.apply(state, [edit], **seed) for seed in (first, second))
+        assert one.cluster.tolist() == other.cluster.tolist()
+        split, again = (after.clusters.splits[0] for after in (one, other))
+        assert split.ids == again.ids
+        assert len(split.ids) == 8
+        assert split.centres.tolist() == again.centres.tolist()
+
+
+def test_new_clusters_without_a_number_are_numbered_on(state):
+    after = edits.apply(
+        state,
+        [
+            {"do": "new", "name": "a", "files": ["f00.png"]},
+            {"do": "new", "name": "b", "files": ["f20.png"]},
+            {"do": "split", "cluster": 2, "into": 2},
+        ],
+    )
+    assert after.clusters.names == state.clusters.names | {4: "a", 5: "b", 6: "cluster 6"}
+    assert after.cluster[[0, 1, 20, 21]].tolist() == [4, 0, 5, 1]
+    assert after.next == 7
+
+
+LATE = [f"f{i}.png" for i in range(70, 80)]
+
+
+def direction(rows):
+    mean = rows.mean(axis=0)
+    return mean / np.linalg.norm(mean)
+
+
+def test_what_is_not_named_stays_where_it_is_by_name(state):
+    """Of cluster 3, whose second half becomes a cluster, f60.png is nearer to that one."""
+    axes, turn = np.eye(D), np.deg2rad
+    state.h[60:70] = 5 * axes[3]
+    state.h[60] = 5 * (np.cos(turn(14)) * axes[3] + np.sin(turn(14)) * axes[4])
+    state.h[61] = 5 * (np.cos(turn(10)) * axes[3] + np.sin(turn(10)) * axes[5])
+    state.h[70:] = 5 * axes[3] + 2 * axes[4]
+    state.moved, state.cluster[0] = {"f00.png": 1}, 1
+    after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
+    assert after.cluster.tolist() == [1, *[0] * 19, *[1] * 20, *[2] * 20, *[3] * 10, *[4] * 10]
+    assert after.moved == {"f00.png": 1, "f60.png": 3} | dict.fromkeys(LATE, 4)
+    split = after.clusters.splits[3]
+    assert split.ids == (3, 4)
+    assert split.centres == pytest.approx(
+        np.stack([direction(state.unit[60:70]), direction(state.unit[70:])]), abs=1e-6
+    )
+    assert after.clusters.means.means[4] == pytest.approx(state.h[70:].mean(axis=0), abs=1e-6)
+    assert split.centres.dtype == after.clusters.means.means.dtype == np.float32
+
+
+def test_a_cluster_without_known_images_is_told_apart_by_its_centre(state):
+    state.known = np.arange(K * EACH) < 60
+    after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
+    split = after.clusters.splits[3]
+    assert split.ids == (3, 4)
+    want = np.stack([state.clusters.centres[3], direction(state.unit[70:])])
+    assert split.centres == pytest.approx(want, abs=1e-6)
+
+
+def test_what_has_neither_known_images_nor_a_centre_stays_by_name(state):
+    state.known = np.arange(K * EACH) < 60
+    centres = {k: v for k, v in state.clusters.centres.items() if k != 3}
+    state.clusters = replace(state.clusters, centres=centres)
+    after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
+    assert after.clusters.splits[3].ids == (4,)
+    assert after.clusters.splits[3].centres.dtype == np.float32
+    assert after.cluster[60:].tolist() == [3] * 10 + [4] * 10
+    assert after.moved == dict.fromkeys([f"f{i}.png" for i in range(60, 70)], 3) | dict.fromkeys(
+        LATE, 4
+    )
+
+
+def test_a_new_cluster_of_two_parts_of_a_split_stands_in_it_once(state):
+    parts = [[f"f{i}.png" for i in range(60, 70)], LATE]
+    split = edits.apply(state, [{"do": "split", "cluster": 3, "files": parts}])
+    mixed = ["f68.png", "f69.png", "f78.png", "f79.png"]
+    after = edits.apply(split, [{"do": "new", "name": "mixed", "files": mixed}])
+    assert after.cluster[60:].tolist() == [*[3] * 8, 5, 5, *[4] * 8, 5, 5]
+    assert after.clusters.splits.keys() == {3}
+    assert after.clusters.splits[3].ids == (3, 5, 4)
+    unit = state.unit
+    want = [unit[60:68], unit[[68, 69, 78, 79]], unit[70:78]]
+    assert after.clusters.splits[3].centres == pytest.approx(
+        np.stack([direction(rows) for rows in want]), abs=1e-5
+    )
+
+
+def test_models_of_before_owners_were_kept_get_none(state):
+    means = replace(state.clusters.means, owners=())
+    state.clusters = replace(state.clusters, means=means)
+    after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
+    assert after.clusters.means.owners == ()
+    assert len(after.clusters.means.means) == K + 1
+
+
+def test_what_everybody_has_seen_is_merged_and_then_excluded(state):
+    merge = {"do": "merge", "clusters": [0, 1], "into": 0}
+    after = edits.apply(state, [merge, {"do": "exclude", "cluster": 0}])
+    assert after.cluster.tolist() == [-1] * 40 + [2] * 20 + [3] * 20
+
+
+def test_of_two_splits_nobody_has_seen_either(state):
+    splits = [{"do": "split", "cluster": k, "into": 2} for k in (0, 1)]
+    for k in (0, 1):
+        with pytest.raises(VtccError, match=f"cluster {k} is split by these same edits"):
+            edits.apply(state, [*splits, {"do": "exclude", "cluster": k}])
+
+
+def test_the_largest_part_keeps_its_id_and_the_others_are_numbered_on(state):
+    axes = np.eye(D)
+    state.h[60:75], state.h[75:] = 5 * axes[3], 5 * axes[4]
+    state.h[:20] = 5 * axes[np.repeat([0, 4, 5], [4, 6, 10])]
+    after = edits.apply(
+        state,
+        [
+            {"do": "split", "cluster": 3, "into": 2},
+            {"do": "split", "cluster": 0, "into": 3},
+            {"do": "new", "name": "last", "files": ["f20.png"]},
+        ],
+    )
+    assert after.cluster[60:].tolist() == [3] * 15 + [4] * 5
+    assert after.cluster[:20].tolist() == [6] * 4 + [5] * 6 + [0] * 10
+    assert after.cluster[20] == 7
+
+
+def test_a_part_without_images_is_refused(state):
+    state.h[:20] = 5 * np.eye(D)[0]
+    with pytest.raises(VtccError, match="part 2 of the split would be empty"):
+        edits.apply(state, [{"do": "split", "cluster": 0, "into": 2}])
+
+
+def test_a_part_is_split_in_its_turn_and_stays_by_name(state):
+    state.h[70:] += np.random.default_rng(1).normal(size=(10, D)).astype(np.float32)
+    state.moved = {"f00.png": 0}
+    halves = [[f"f{i}.png" for i in range(60, 70)], LATE]
+    quarters = [LATE[:5], LATE[5:]]
+    after = edits.apply(
+        state,
+        [
+            {"do": "split", "cluster": 3, "files": halves},
+            {"do": "split", "cluster": 4, "files": quarters},
+        ],
+    )
+    assert after.cluster[60:].tolist() == [3] * 10 + [4] * 5 + [5] * 5
+    names = {f"f{i}.png": int(after.cluster[i]) for i in range(60, 80)}
+    assert after.moved == {"f00.png": 0} | names
+    split = after.clusters.splits[3]
+    assert split.ids == (3, 4, 5)
+    want = [direction(state.unit[rows]) for rows in (np.r_[60:70], np.r_[70:75], np.r_[75:80])]
+    assert split.centres == pytest.approx(np.stack(want), abs=1e-6)
+    assert split.centres.dtype == np.float32
+    whole = edits.apply(state, [{"do": "split", "cluster": 3, "files": [halves[0], LATE]}])
+    assert whole.clusters.splits[3].centres.dtype == np.float32
+
+
+def test_what_was_moved_into_a_cluster_goes_with_its_part(state):
+    state.moved = {"f00.png": 3, "f01.png": 3, "f02.png": 3, "f20.png": 2}
+    state.cluster[[0, 1, 2, 20]] = 3, 3, 3, 2
+    state.h[:3] = state.h[[60, 61, 75]]
+    after = edits.apply(state, [{"do": "split", "cluster": 3, "into": 2}])
+    assert after.cluster[60:].tolist() == [3] * 10 + [4] * 10
+    assert after.moved == {"f00.png": 3, "f01.png": 3, "f02.png": 4, "f20.png": 2}

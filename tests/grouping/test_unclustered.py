@@ -163,7 +163,9 @@ def test_a_confirmed_cluster_throws_no_other_image_out_of_its_own(images):
     late = [f"f{i:03d}.png" for i in range(93, 103)]
     state = State(known, files, h, before, {}, base=base, proposed={3: late})
     after = edits.apply(state, [{"do": "new", "cluster": 3, "name": "late", "files": late}])
+    assert {file: after.moved[file] for file in late} == dict.fromkeys(late, 3)
     alone = after.clusters.apply(p, h, base).cluster
+    assert alone[93:103].tolist() == [3] * 10
     assert UNCLUSTERED in alone[103:]  # as the model says of images that nobody has put anywhere
     embedding = create_autospec(outputs.Embedding, p=p, h=h, base=base, paths=list(files))
     decided = reopen.decided(after.clusters, embedding, after.moved).cluster

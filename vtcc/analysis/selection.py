@@ -186,11 +186,10 @@ def principal_components(images: np.ndarray, dimensions: int) -> np.ndarray:
     x = images.reshape(len(images), -1)
     N, D = x.shape
     mean = x.mean(0, dtype=np.float64)
-    keep = min(dimensions, N, D)
     if D <= N:
         centred = x - mean
         vectors = np.linalg.eigh(centred.T @ centred)[1]
-        components: np.ndarray = centred @ vectors[:, ::-1][:, :keep]
+        components: np.ndarray = centred @ vectors[:, ::-1][:, :dimensions]
         return components
     # Large images: N x N inner products, a slice of the pixels at a time to bound memory.
     gram = np.zeros((N, N))
@@ -199,4 +198,4 @@ def principal_components(images: np.ndarray, dimensions: int) -> np.ndarray:
         gram += part @ part.T
     values, vectors = np.linalg.eigh(gram)
     components = vectors * np.sqrt(values.clip(0))
-    return components[:, ::-1][:, :keep]
+    return components[:, ::-1][:, :dimensions]

@@ -55,11 +55,10 @@ def unpack(path: Path, target: Path, *, wanted: Wanted) -> Counter[str]:
     if not path.is_file():
         raise VtccError(f"{path}: a pipe or a device, not an archive; name a file or a folder")
     try:
-        if _begins_as_zip(path):
-            return _unzip(path, target, wanted)
         with tars.opened(path) as archive:
             if archive is not None:
                 return _untar(path, archive, target, wanted)
+        # By its end, as a program may come first: so would a tar that ends with a zip.
         if zipfile.is_zipfile(path):
             return _unzip(path, target, wanted)
     except _BROKEN as error:
@@ -79,12 +78,6 @@ def known(path: Path) -> bool:
             return archive is not None or zipfile.is_zipfile(path)
     except _BROKEN:
         return False
-
-
-def _begins_as_zip(path: Path) -> bool:
-    """A zip is known by its end, as a program may come first; so would a tar that ends with one."""
-    with path.open("rb") as file:
-        return file.read(2) == b"PK" and zipfile.is_zipfile(path)
 
 
 def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
@@ -237,7 +230,7 @@ def _write(content: IO[bytes], file: Path, size: int) -> tuple[int, bool]:
     try:
         out = file.open("wb")
     except FileNotFoundError:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True)
         out = file.open("wb")
     checksum = 0
     with out:

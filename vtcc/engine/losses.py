@@ -79,8 +79,8 @@ def cluster_loss(
 def cluster_losses(
     p_a: Tensor,
     p_b: Tensor,
-    temperature: float = 1.0,
-    entropy_weight: float = 1.0,
+    temperature: float,
+    entropy_weight: float,
     priors: Tensor | None = None,
 ) -> Tensor:
     """`cluster_loss` of several heads at once.

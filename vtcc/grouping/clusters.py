@@ -253,7 +253,6 @@ class Clusters:
             novelty=novelty.astype(np.float32),
             names=self.names,
             shares=mass[:, : len(ids)].astype(np.float32),
-            groups=levels.of(self.tree),
         )
 
     def placed(self, base: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -301,8 +300,8 @@ class Clusters:
 
 
 def _second(order: np.ndarray, excluded: int) -> np.ndarray:
-    """The second best column that is not the excluded one."""
-    return np.where(order[:, 1] != excluded, order[:, 1], order[:, 2 if order.shape[1] > 2 else 0])
+    """The second best of three columns or more that is not the excluded one."""
+    return np.where(order[:, 1] != excluded, order[:, 1], order[:, 2])
 
 
 def _unit(h: np.ndarray) -> np.ndarray:
