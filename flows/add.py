@@ -7,13 +7,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
 from flows import artifacts, session, stages, verbs
 from flows.parameters import BatchSize, Folder
 from vtcc import paths
 from vtcc.data import remote
-from vtcc.errors import VtccError
 from vtcc.grouping import summary
 
 
@@ -24,6 +22,7 @@ def run_name() -> str:
 
 
 @flow(**session.OPTIONS, flow_run_name=run_name)
+@session.explained
 def add(
     results: Folder,
     folder: Folder | None = None,
@@ -44,10 +43,6 @@ def add(
     Raises:
         VtccError: when there are no such results or images.
     """
-    return session.explained(lambda: _add(results, folder, allow_gone, batch_size))
-
-
-def _add(results: str, folder: str | None, allow_gone: bool, batch_size: int) -> Any:
     project = paths.project()
     where = project / results
     before = summary.read(where)
@@ -79,11 +74,9 @@ def _sources(summary: dict[str, Any]) -> list[str]:
 
 
 @task(name="log", cache_policy=NO_CACHE)
+@session.explained
 def log(where: Path, title: str, made: dict[str, Any]) -> Any:
     """An MLflow run of its own in the experiment named like the images."""
     from vtcc.tracking import evaluations
 
-    try:
-        return evaluations.log_addition(title, made, where)
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
+    return evaluations.log_addition(title, made, where)

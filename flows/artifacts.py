@@ -36,12 +36,6 @@ def _shown(create: Callable[..., None]) -> Callable[..., None]:
 
 
 @_shown
-def scores(metrics: dict[str, Any], description: str) -> None:
-    """The artifact `vtcc-scores`."""
-    create_table_artifact(key="vtcc-scores", table=score_table(metrics), description=description)
-
-
-@_shown
 def table(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """A table under a key of its own."""
     create_table_artifact(key=key, table=rows, description=description)

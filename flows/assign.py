@@ -27,6 +27,7 @@ def run_name() -> str:
 
 
 @flow(**session.OPTIONS, flow_run_name=run_name)
+@session.explained
 def assign(
     folder: Folder,
     model: RegisteredModel | None = None,
@@ -53,17 +54,6 @@ def assign(
     Raises:
         VtccError: on a folder without images, or a model that is not there.
     """
-    return session.explained(lambda: _assign(folder, model, version, alias, out, batch_size))
-
-
-def _assign(
-    folder: str,
-    model: str | None,
-    version: int | None,
-    alias: str | None,
-    out: str | None,
-    batch_size: int,
-) -> Any:
     project = paths.project()
     source = project / folder
     if not source.is_dir():

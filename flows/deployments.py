@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.schedules import Schedule
 from pydantic import TypeAdapter, ValidationError
 
 from vtcc import yaml_file
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 
 FILE = Path(__file__).parents[1] / "prefect.yaml"
 TRAINS = "training"  # a tag: runs hold a place of the limit; others never wait behind them
@@ -62,10 +63,14 @@ def _schedule(name: str, when: Any) -> Schedule:
     if not isinstance(when, dict) or (unknown := set(when) - set(allowed)):
         what = f"{min(unknown)!r} is unknown" if isinstance(when, dict) else "no mapping"
         raise VtccError(f"{where}: {what}; allowed: {', '.join(allowed)}")
-    if not when.keys() & {"cron", "interval", "rrule"}:
-        raise VtccError(f"{where}: says no time; give cron, interval or rrule")
+    if not any(when.get(name) for name in ("cron", "interval", "rrule")):
+        raise VtccError(f"{where}: says no time; give cron, rrule or an interval above 0")
     try:
-        return TypeAdapter(Schedule).validate_python(when)
+        schedule = TypeAdapter(Schedule).validate_python(when)
+        DeploymentScheduleCreate.from_schedule(schedule)  # checks more; Prefect does so later
     except ValidationError as error:
         first = error.errors()[0]
-        raise VtccError(f"{where}: {'.'.join(map(str, first['loc']))} {first['msg']}") from None
+        raise VtccError(f"{where}: {' '.join([*map(str, first['loc']), first['msg']])}") from None
+    except ValueError as error:
+        raise VtccError(f"{where}: {in_one_line(error)}") from None
+    return schedule

@@ -1,6 +1,5 @@
 """The deployment `vtcc/evaluate`: any registered model on any images, scored where labels exist."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from prefect.runtime import flow_run
 from flows import artifacts, models, session, stages, verbs
 from flows.parameters import Alias, Dataset, Folder, RegisteredModel, Version
 from flows.train import pictures
-from vtcc import config, paths
+from vtcc import config, json_file, paths
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.runner import workspace
@@ -31,6 +30,7 @@ def run_name() -> str:
 
 
 @flow(**session.OPTIONS, flow_run_name=run_name)
+@session.explained
 def evaluate(
     model: RegisteredModel | None = None,
     version: Version | None = None,
@@ -61,20 +61,6 @@ def evaluate(
     Raises:
         VtccError: on a model or images that are not there or do not fit together.
     """
-    return session.explained(
-        lambda: _evaluate(model, version, alias, dataset, folder, baselines=baselines)
-    )
-
-
-def _evaluate(
-    model: str | None,
-    version: int | None,
-    alias: str | None,
-    dataset: str | None,
-    folder: str | None,
-    *,
-    baselines: bool,
-) -> Any:
     project = paths.project()
     if dataset and folder:
         raise VtccError(f"dataset {dataset!r} and folder {folder!r}: give one of them")
@@ -85,31 +71,28 @@ def _evaluate(
         info: dict[str, Any] = stages.done(fetch(address, Path(room)))
         params = parameters(info, project, dataset, folder, baselines=baselines)
         with workspace.Workspace(project=project, private=True, params=params) as where:
-            for stage in (stages.download, stages.validate):
-                stages.done(stage(where))
+            for stage in ("download", "validate"):
+                stages.run(stage, where)
             verbs.run_task("assess", ["assess", address], where.directory, env=where.env)
-            metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
+            metrics = json_file.read(where.directory / paths.METRICS, "run the flow again")
             description = f"- model: `{address}`\n- images: `{params['dataset']['source']}`"
-            if any(score in metrics for score in artifacts.SCORES):
-                artifacts.scores(metrics, description)
-            else:
+            rows = artifacts.score_table(metrics)
+            if not any(score in metrics for score in artifacts.SCORES):
                 rows = [{"figure": key, "value": value} for key, value in metrics.items()]
-                artifacts.table("vtcc-scores", rows, f"{description}\n- no labels, so no scores")
+                description += "\n- no labels, so no scores"
+            artifacts.table("vtcc-scores", rows, description)
             pictures(where)
     get_run_logger().info("%s · %s", address, artifacts.one_line(metrics, "no labels: assigned"))
     return metrics
 
 
 @task(name="model", cache_policy=NO_CACHE)
+@session.explained
 def fetch(address: str, room: Path) -> Any:
     """What a registered model says of itself, its `model.json`."""
     from vtcc.tracking import fetch as fetching
 
-    def read() -> Any:
-        file = fetching.fetch(address, room) / "model.json"
-        return json.loads(file.read_text(encoding="utf-8"))
-
-    return session.explained(read)
+    return json_file.read(fetching.fetch(address, room) / "model.json", "register it again")
 
 
 def parameters(

@@ -4,6 +4,7 @@ Prefect passes the arguments of a hook by name, so they are called as it calls t
 """
 
 import os
+from urllib.parse import urlsplit
 
 from prefect import Flow, State
 from prefect.client.schemas.objects import FlowRun
@@ -35,7 +36,17 @@ def tell(flow: Flow, flow_run: FlowRun, state: State) -> None:
     try:
         httpx.post(address, json=body, timeout=SECONDS).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        get_logger("vtcc").warning("%s: %s", WEBHOOK, error)
+        # What httpx says has the whole address, and a webhook's path is its password.
+        status = isinstance(error, httpx.HTTPStatusError) and error.response.status_code
+        why = f"HTTP status {status}" if status else type(error).__name__
+        get_logger("vtcc").warning("%s at %s: %s", WEBHOOK, _host(address), why)
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or "an address without a host"
+    except ValueError:
+        return "an address that cannot be read"
 
 
 def tidy(flow: Flow, flow_run: FlowRun, state: State) -> None:

@@ -1,9 +1,11 @@
 """One place in the queue: the concurrency limit of trainings, made by whoever needs it first."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from prefect.client.orchestration import get_client
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.context import ConcurrencyContext
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -14,6 +16,7 @@ LIMIT = "vtcc-training"
 DEFAULT = 1
 # A killed run's place is free again after this; a server may be away for about as long.
 LEASE_SECONDS = 120.0
+PAUSE_SECONDS = 5.0  # between two looks at a limit of no places
 
 
 def ensure(limit: int | None = None) -> int:
@@ -38,7 +41,7 @@ def ensure(limit: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def place(record: LiveRecord, places: int = 1) -> Iterator[None]:
+def place(record: LiveRecord, places: int = 1) -> Iterator[int]:
     """Holds places of `vtcc-training`, waiting for them as long as it takes.
 
     A lease that cannot be renewed (the server is away) ends no training: at worst one more
@@ -47,19 +50,36 @@ def place(record: LiveRecord, places: int = 1) -> Iterator[None]:
     Args:
         record: where the lease is noted, so that it can be released for a run that was killed.
         places: how many, at most all there are.
+
+    Yields:
+        How many are held.
     """
-    there = ensure()
-    with concurrency(
-        LIMIT,
-        occupy=min(places, there),
-        lease_duration=LEASE_SECONDS,
-        strict=True,
-        raise_on_lease_renewal_failure=False,
-    ):
+    with contextlib.ExitStack() as stack:
+        while not (held := _hold(stack, places)):
+            time.sleep(PAUSE_SECONDS)
         context = ConcurrencyContext.get()
         leases = context.cleanup_lease_ids if context else []
         record.write(str(leases[-1]) if leases else None)
-        try:
-            yield
-        finally:
-            record.write(None)
+        stack.callback(record.write, None)
+        yield held
+
+
+def _hold(stack: contextlib.ExitStack, places: int) -> int:
+    """How many places are held now; 0 where there are none, or fewer than when it began to wait."""
+    if not (held := min(places, ensure())):
+        return 0  # a limit of 0 is a pause
+    try:
+        stack.enter_context(
+            concurrency(
+                LIMIT,
+                occupy=held,
+                lease_duration=LEASE_SECONDS,
+                strict=True,
+                raise_on_lease_renewal_failure=False,
+            )
+        )
+    except ConcurrencySlotAcquisitionError:
+        if held <= ensure():
+            raise
+        return 0
+    return held

@@ -1,7 +1,6 @@
 """The Prefect server of `make serve`: one that answers already, or a new one."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from flows import server
 from vtcc.errors import VtccError
 from vtcc.process import groups
+from vtcc.tracking.ui import check_port
 
 START_SECONDS = 180.0
 # A stage has 25 s to write its checkpoint and DVC a few to release its locks.
@@ -31,8 +31,7 @@ def start_server(url: str, project: Path) -> subprocess.Popen | None:
         VtccError: when something else holds the port, the address is another machine's, or
             the server does not become healthy.
     """
-    answering = server.probe(url)
-    if answering == "prefect":
+    if server.answers(url):
         print(f"using the Prefect server that answers at {url}", flush=True)
         return None
     host, port = urlsplit(url).hostname, urlsplit(url).port
@@ -41,11 +40,7 @@ def start_server(url: str, project: Path) -> subprocess.Popen | None:
             f"PREFECT_API_URL: no Prefect server answers at {url}, and only one at "
             "http://127.0.0.1:PORT/api can be started here; start it there, or unset the variable"
         )
-    if answering == "other" or _taken(host, port):
-        raise VtccError(
-            f"port {port} is in use by something that is not a Prefect server; stop it, "
-            "or choose another: make serve PREFECT_PORT=4300"
-        )
+    check_port(port, "python -m flows.serve", "make serve PREFECT_PORT", host)
     log = project / ".vtcc" / server.LOG
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"starting a Prefect server at {url} (log: {log})", flush=True)
@@ -69,16 +64,6 @@ def start_server(url: str, project: Path) -> subprocess.Popen | None:
     return process
 
 
-def _taken(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return True
-    return False
-
-
 def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -87,7 +72,7 @@ def _wait_until_healthy(process: subprocess.Popen, url: str, log: Path) -> None:
             raise VtccError(
                 f"the Prefect server ended while starting: {(lines or [''])[-1]} ({log})"
             )
-        if server.probe(url, timeout=2.0) == "prefect":
+        if server.answers(url, timeout=2.0):
             return
         time.sleep(0.5)
     raise VtccError(f"the Prefect server was not healthy after {START_SECONDS:.0f} s; see {log}")

@@ -24,6 +24,7 @@ from vtcc.process import groups
 
 READY_SECONDS = 180.0
 RESTARTS, WITHIN = 3, 600.0  # a process that dies more often than that has a reason
+PAUSE_SECONDS = 5.0  # after a start that failed, and between questions to a server that is away
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,6 +79,7 @@ class Served:
         self.project, self.url, self.limit = project, url, limit
         self._server: subprocess.Popen | None = None
         self._runner: subprocess.Popen | None = None
+        self._started = False
         self._died: dict[str, list[float]] = {}
 
     def start(self) -> None:
@@ -94,7 +96,8 @@ class Served:
         ready.parent.mkdir(parents=True, exist_ok=True)
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "flows.runner", "--ready", str(ready)]
-        command += ["--limit", str(self.limit)] if self.limit else []
+        # Once: it may be set otherwise, in Prefect, before the runner is started again.
+        command += ["--limit", str(self.limit)] if self.limit and not self._started else []
         self._runner = subprocess.Popen(
             command,
             cwd=self.project,
@@ -107,28 +110,45 @@ class Served:
             if (status := self._runner.poll()) is not None:
                 raise VtccError(f"`flows.runner` ended with status {status}; its output is above")
             if time.monotonic() > deadline:
+                groups.end(self._runner)  # it has started no run yet
                 raise VtccError(f"`flows.runner` was not ready after {READY_SECONDS:.0f} s")
             time.sleep(0.1)
-        self.limit = int(ready.read_text(encoding="utf-8") or 1)
+        self.limit, self._started = int(ready.read_text(encoding="utf-8") or 1), True
         ready.unlink(missing_ok=True)
 
     def watch(self) -> NoReturn:
         """Starts again what dies by itself, until it dies too often.
 
+        While the server is away no runner is started, and flow runs that a dead one left go on.
+
         Raises:
-            VtccError: then.
+            VtccError: when something died too often.
         """
+        away = False
         while True:
-            time.sleep(0.5)
+            time.sleep(PAUSE_SECONDS if away else 0.5)
             if self._server is not None and self._server.poll() is not None:
                 self._again("the Prefect server", self._server, self._start_server_again)
-            if self._runner is not None and self._runner.poll() is not None:
+            if self._runner is None or self._runner.poll() is None:
+                continue
+            if server.answers(self.url):
+                if away:  # a runner ends without its server: no death of its own
+                    self._died.pop("flows.runner", None)
+                away = False
                 self._again("flows.runner", self._runner, self._start_runner)
+            elif not away:
+                away = True
+                print(
+                    f"no Prefect server answers at {self.url}: waiting for it; flow runs that are "
+                    "under way go on",
+                    flush=True,
+                )
 
     def _start_server_again(self) -> None:
         self._server = start_server(self.url, self.project)
 
     def _again(self, name: str, process: subprocess.Popen, start: Callable[[], None]) -> None:
+        """Starts a process that died; a start that fails is one more death."""
         now = time.monotonic()
         died = [at for at in self._died.get(name, []) if now - at < WITHIN]
         self._died[name] = [*died, now]
@@ -139,7 +159,11 @@ class Served:
                 f"or in {self.project / '.vtcc' / server.LOG}"
             )
         print(f"{ended}: starting it again", flush=True)
-        start()
+        try:
+            start()
+        except VtccError as error:
+            print(f"{error}; trying again", flush=True)
+            time.sleep(PAUSE_SECONDS)
 
     def stop(self) -> None:
         """Ends what was started: flow runs before the server that keeps their states."""

@@ -6,6 +6,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 DEFAULT_URL = "http://127.0.0.1:4200/api"
@@ -37,27 +38,19 @@ def configured_url(project: Path, *, environment: bool = True) -> str:
     return str(api.get("url", DEFAULT_URL)).rstrip("/")
 
 
-def probe(url: str, timeout: float = 5.0) -> str:
-    """What answers at a Prefect API address: `prefect`, `other` or `nothing`."""
-    try:
-        with _opener(url).open(f"{url}/health", timeout=timeout) as answer:
-            return "prefect" if answer.read(100).strip() == b"true" else "other"
-    except urllib.error.HTTPError as error:
-        # A server that wants a login (PREFECT_API_AUTH_STRING, Prefect Cloud) is one too.
-        return "prefect" if error.code in (401, 403) else "other"
-    except urllib.error.URLError as error:
-        refused = isinstance(error.reason, ConnectionRefusedError | OSError)
-        return "nothing" if refused else "other"
-    except TimeoutError:
-        return "nothing"
-    except (OSError, ValueError):
-        return "other"
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def answers(url: str, timeout: float = 5.0) -> bool:
+    """Whether a Prefect server is at a Prefect API address."""
     # The environment's proxies are not for this machine.
     local = any(f"//{host}" in url for host in ("127.0.0.1", "localhost", "[::1]"))
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    try:
+        with opener.open(f"{url}/health", timeout=timeout) as answer:
+            return bool(answer.read(100).strip() == b"true")
+    except urllib.error.HTTPError as error:
+        # A server that wants a login (PREFECT_API_AUTH_STRING, Prefect Cloud) is one too.
+        return error.code in (401, 403)
+    except (OSError, ValueError, HTTPException):
+        return False
 
 
 @contextlib.contextmanager
@@ -75,7 +68,7 @@ def or_ephemeral(project: Path) -> Iterator[str | None]:
 
     url = configured_url(project)
     # An address in the environment is a wish: better to fail than to run somewhere else.
-    if os.environ.get("PREFECT_API_URL", "").strip() or probe(url) == "prefect":
+    if os.environ.get("PREFECT_API_URL", "").strip() or answers(url):
         with temporary_settings(updates={PREFECT_API_URL: url}):
             yield url
     else:

@@ -5,7 +5,6 @@ import functools
 import importlib
 import json
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 from prefect.tasks import exponential_backoff
 
+from flows import artifacts, session
 from flows.progress import ProgressArtifact
 from vtcc import paths
 from vtcc.errors import VtccError
@@ -23,7 +23,9 @@ from vtcc.process import locks
 from vtcc.runner import dvc, experiments, workspace
 
 
-def _stage(name: str, where: workspace.Workspace, *, retried: bool = False) -> Any:
+# DVC is the cache: it knows what a stage depends on, Prefect would only know its arguments.
+@task(name="stage", cache_policy=NO_CACHE)
+def _stage(name: str, where: workspace.Workspace) -> Any:
     """Runs a stage, its output in the task's log; a failed one is a state, not a traceback."""
     logger = get_run_logger()
     try:
@@ -35,7 +37,7 @@ def _stage(name: str, where: workspace.Workspace, *, retried: bool = False) -> A
             on_progress=ProgressArtifact(name),
         )
     except VtccError as error:
-        if retried and isinstance(error, dvc.StageError) and error.temporary:
+        if name in RETRIED and isinstance(error, dvc.StageError) and error.temporary:
             raise
         return Failed(message=str(error), data=error)
     logger.info("%s: %s in %.1f s", name, done.how, done.seconds)
@@ -59,61 +61,26 @@ def _may_help(task: Task, task_run: TaskRun, state: State) -> bool:
     return isinstance(error, dvc.StageError) and error.temporary
 
 
-# DVC is the cache: it knows what a stage depends on, Prefect would only know its arguments.
-@task(
-    name="download",
-    cache_policy=NO_CACHE,
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=10),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=_may_help,
-)
-def download(where: workspace.Workspace) -> Any:
-    """Images, manifest and labels."""
-    return _stage("download", where, retried=True)
+# What is tried again where that may help, and how.
+RETRIED: dict[str, dict[str, Any]] = {
+    "download": {
+        "retries": 3,
+        "retry_delay_seconds": exponential_backoff(backoff_factor=10),
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": _may_help,
+    }
+}
 
 
-@task(name="validate", cache_policy=NO_CACHE)
-def validate(where: workspace.Workspace) -> Any:
-    """Every image decoded once, expectations, the uint8 cache."""
-    return _stage("validate", where)
+def run(name: str, where: workspace.Workspace) -> dvc.StageRun:
+    """Runs a stage as a task of its name.
 
-
-@task(name="embed", cache_policy=NO_CACHE)
-def embed(where: workspace.Workspace) -> Any:
-    """Features of a frozen encoder; without one a moment."""
-    return _stage("embed", where)
-
-
-@task(name="train", cache_policy=NO_CACHE)
-def train(where: workspace.Workspace) -> Any:
-    """The paper's method, without labels."""
-    return _stage("train", where)
-
-
-@task(name="evaluate", cache_policy=NO_CACHE)
-def evaluate(where: workspace.Workspace) -> Any:
-    """Scores, baselines, pictures."""
-    return _stage("evaluate", where)
-
-
-@dataclass(frozen=True)
-class Version:
-    """What the registry says of a run's model.
-
-    Attributes:
-        model: such as `vtcc-digits version 3`.
-        champion: `yes`, or `no: ` and the reason.
-        run: the MLflow run.
-        experiment: the id of its MLflow experiment.
-        tracking: the store, without passwords.
+    Raises:
+        VtccError: when it failed.
     """
-
-    model: str
-    champion: str
-    run: str
-    experiment: str
-    tracking: str
+    how = RETRIED.get(name, {})
+    stage_run: dvc.StageRun = done(_stage.with_options(name=name, **how)(name, where))
+    return stage_run
 
 
 @task(name="save experiment", cache_policy=NO_CACHE)
@@ -127,6 +94,7 @@ def save(where: workspace.Workspace, label: str | None) -> str | None:
 
 
 @task(name="register", cache_policy=NO_CACHE)
+@session.explained
 def register(
     where: workspace.Workspace,
     run_tags: dict[str, str],
@@ -140,29 +108,23 @@ def register(
         run_tags: further tags of the MLflow run.
         version_tags: further tags of the version.
         group: an MLflow run of this name becomes the training's parent, where it has none.
+
+    Returns:
+        `tracking.registry.Registered`, and the address of the MLflow run's page.
     """
     from vtcc.tracking import registry, store
 
-    try:
-        done = registry.register_current(where.directory)
-        client = store.client()
-        with store.reachable():
-            for key, value in run_tags.items():
-                client.set_tag(done.run_id, key, value)
-            for key, value in version_tags.items():
-                client.set_model_version_tag(done.name, done.version, key, value)
-            experiment = client.get_run(done.run_id).info.experiment_id
-    except VtccError as error:
-        return Failed(message=str(error), data=error)
+    version = registry.register_current(where.directory)
+    client = store.client()
+    with store.reachable():
+        for key, value in run_tags.items():
+            client.set_tag(version.run_id, key, value)
+        for key, value in version_tags.items():
+            client.set_model_version_tag(version.name, version.version, key, value)
+        experiment = client.get_run(version.run_id).info.experiment_id
     if group:
-        _put_below(group, where, done.run_id)
-    return Version(
-        f"{done.name} version {done.version}",
-        "yes" if done.champion else f"no: {done.reason}",
-        done.run_id,
-        experiment,
-        store.public_uri(),
-    )
+        _put_below(group, where, version.run_id)
+    return version, artifacts.run_url(experiment, version.run_id)
 
 
 def _put_below(group: str, where: workspace.Workspace, run_id: str) -> None:
@@ -171,7 +133,7 @@ def _put_below(group: str, where: workspace.Workspace, run_id: str) -> None:
 
     with locks.exclusive(where.home / ".vtcc" / "groups.lock"):
         title = f"trainings of the group {group}"
-        parent = studies.StudyRun(group, title, "", where.params["dataset"]["name"])
+        parent = studies.StudyRun(group, title, "", where.params["dataset"]["name"], kind="group")
         parent.adopt(f"seed {where.params['train']['seed']}", run_id)
         parent.finish("FINISHED", {})
 

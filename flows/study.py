@@ -20,6 +20,7 @@ def run_name() -> str:
 
 
 @flow(**session.OPTIONS, flow_run_name=run_name)
+@session.explained
 def study(
     file: YamlFile,
     only: list[str] | None = None,
@@ -36,7 +37,7 @@ def study(
         file: the study, such as benchmarks/studies/stem.yaml; see docs/studies.md.
         only: names of settings; without it, all.
         seeds: instead of the file's, such as 0-2 or 0,3,7.
-        jobs: trainings at a time; together they hold as many places of the limit.
+        jobs: trainings at a time, at most as many as the limit has places; they hold as many.
         again: run what is recorded too.
 
     Returns:
@@ -45,18 +46,14 @@ def study(
     Raises:
         VtccError: on a file that is not right, or when runs failed.
     """
-    return session.explained(lambda: _study(file, only or [], seeds, jobs, again=again))
-
-
-def _study(file: str, only: list[str], seeds: str | None, jobs: int, *, again: bool) -> Any:
     project = paths.project()
     asked = plan.read(Path(file), project)
-    plan.only(asked, only)
-    arguments = ["study", file, "--jobs", str(jobs)]
-    arguments += [word for name in only for word in ("--only", name)]
-    arguments += ["--seeds", seeds] if seeds else []
-    arguments += ["--again"] if again else []
-    with session.session(trains=True, places=jobs):
+    plan.only(asked, only or [])
+    options = [word for name in only or () for word in ("--only", name)]
+    options += ["--seeds", seeds] if seeds else []
+    options += ["--again"] if again else []
+    with session.session(trains=True, places=jobs) as places:
+        arguments = ["study", file, "--jobs", str(places), *options]
         try:
             verbs.run_task("runs", arguments, project, counts_lines=True)
         finally:

@@ -19,6 +19,7 @@ def run_name() -> str:
 
 
 @flow(**session.OPTIONS, flow_run_name=run_name)
+@session.explained
 def sweep(
     file: YamlFile,
     trials: Trials | None = None,
@@ -34,7 +35,7 @@ def sweep(
     Args:
         file: the sweep, such as benchmarks/sweeps/digits.yaml; see docs/sweeps.md.
         trials: how many there are to be in the end, instead of the file's number.
-        jobs: trials at a time; together they hold as many places of the limit.
+        jobs: trials at a time, at most as many as the limit has places; they hold as many.
         register_winner: train the winner in full and register its model.
         again: forget the trials that there are.
 
@@ -44,26 +45,19 @@ def sweep(
     Raises:
         VtccError: on a file that is not right, or when trials failed.
     """
-    return session.explained(
-        lambda: _sweep(file, trials, jobs, register=register_winner, again=again)
-    )
-
-
-def _sweep(file: str, trials: int | None, jobs: int, *, register: bool, again: bool) -> Any:
-    from vtcc.study import sweep
-    from vtcc.study.sweep import draws, results
+    from vtcc.study.sweep import draws, read, results, root
 
     project = paths.project()
-    asked = sweep.read(Path(file), project)
-    arguments = ["sweep", file, "--jobs", str(jobs)]
-    arguments += ["--trials", str(trials)] if trials else []
-    arguments += ["--register"] if register else []
-    arguments += ["--again"] if again else []
-    with session.session(trains=True, places=jobs):
+    asked = read(Path(file), project)
+    options = ["--trials", str(trials)] if trials else []
+    options += ["--register"] if register_winner else []
+    options += ["--again"] if again else []
+    with session.session(trains=True, places=jobs) as places:
+        arguments = ["sweep", file, "--jobs", str(places), *options]
         try:
             verbs.run_task("trials", arguments, project, counts_lines=True)
         finally:
-            recorded = draws.load(sweep.root(asked.name, project))
+            recorded = draws.load(root(asked.name, project))
             page = project / paths.REPORTS / f"sweep-{asked.name}.html"
             lines = [asked.title, f"- page: `{page}`"]
             lines += [f"- {sentence}" for sentence in results.sentences(recorded)]

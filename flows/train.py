@@ -6,9 +6,8 @@ runs it once, without a server being set up.
 """
 
 import argparse
-import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -27,17 +26,19 @@ from flows.parameters import (
     Seed,
     Tags,
 )
-from vtcc import config, paths
+from vtcc import config, json_file, paths
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.pages import contact_sheet
 from vtcc.process import launch
 from vtcc.runner import dvc, workspace
 
+if TYPE_CHECKING:
+    from vtcc.tracking.registry import Registered
+
 # A name, so that the default is not a literal shared between calls by accident.
 NOTHING: dict[str, Any] = {}
-# Called, never submitted: only the main thread hears a request to stop.
-STAGES = (stages.download, stages.validate, stages.embed, stages.train, stages.evaluate)
+STAGES = ("download", "validate", "embed", "train", "evaluate")
 RESOLVED = ("preset", "overrides", "seed", "dataset", "model", "augment", "encoder")
 
 
@@ -53,6 +54,7 @@ def run_name() -> str:
 
 
 @flow(**session.OPTIONS, flow_run_name=run_name)
+@session.explained
 def train(
     preset: Preset | None = None,
     overrides: Overrides = NOTHING,
@@ -92,13 +94,7 @@ def train(
         VtccError: on parameters that are not allowed, or when a stage fails.
     """
     values = (preset, overrides, seed, dataset, model, augment, encoder)
-    given = dict(zip(RESOLVED, values, strict=True))
-    return session.explained(lambda: _train(given, processes, tags, group))
-
-
-def _train(
-    given: dict[str, Any], processes: int | None, tags: dict[str, str], group: str | None
-) -> Any:
+    given: dict[str, Any] = dict(zip(RESOLVED, values, strict=True))
     logger = get_run_logger()
     chosen = workspace.Workspace(workspace.resolve(**given))  # refuses before it waits for its turn
     with session.session(trains=True, tags=tags), chosen as where:
@@ -108,13 +104,15 @@ def _train(
         if where.carried:
             logger.warning("uncommitted, carried along: %s", ", ".join(where.carried))
         stages.import_mlflow_meanwhile()
-        runs: list[dvc.StageRun] = [stages.done(stage(where)) for stage in STAGES]
-        metrics = json.loads((where.directory / paths.METRICS).read_text(encoding="utf-8"))
-        experiment = None if where.in_place else stages.done(stages.save(where, given["preset"]))
+        runs = [stages.run(stage, where) for stage in STAGES]
+        metrics = json_file.read(where.directory / paths.METRICS, "run the flow again")
+        experiment = None if where.in_place else stages.done(stages.save(where, preset))
         marks = {"dvc_experiment": experiment} if experiment else {}
-        version: stages.Version = stages.done(stages.register(where, tags | marks, marks, group))
-        _show(where, runs, metrics, version, experiment)
-    logger.info("%s", one_line(metrics, version))
+        version, link = stages.done(stages.register(where, tags | marks, marks, group))
+        about = described(version)
+        _show(where, runs, metrics, about, link, experiment)
+    scores = artifacts.one_line(metrics, "no labels, no scores")
+    logger.info("%s · %s", scores, " ".join(f"{k} {v}" for k, v in about.items()))
     return metrics
 
 
@@ -122,25 +120,20 @@ def _show(
     where: workspace.Workspace,
     runs: list[dvc.StageRun],
     metrics: dict[str, Any],
-    version: stages.Version,
+    about: dict[str, str],
+    link: str,
     experiment: str | None,
 ) -> None:
-    link = artifacts.run_url(version.experiment, version.run)
-    artifacts.mlflow_link(link, version.run)
-    artifacts.stages(runs, link, version.run)
-    about = {
-        "model": version.model,
-        "champion": version.champion,
-        "run": version.run,
-        "tracking": version.tracking,
-    }
+    artifacts.mlflow_link(link, about["run"])
+    artifacts.stages(runs, link, about["run"])
     if experiment:
-        about["dvc experiment"] = experiment
+        about = about | {"dvc experiment": experiment}
     if where.carried:
-        about["uncommitted, carried along"] = ", ".join(where.carried)
+        about = about | {"uncommitted, carried along": ", ".join(where.carried)}
     durations = ", ".join(f"{r.stage} {r.how} ({r.seconds:.0f} s)" for r in runs)
     listed = "\n".join(f"- {key}: `{value}`" for key, value in about.items())
-    artifacts.scores(metrics, f"Stages: {durations}\n\n{listed}")
+    words = f"Stages: {durations}\n\n{listed}"
+    artifacts.table("vtcc-scores", artifacts.score_table(metrics), words)
     pictures(where)
 
 
@@ -153,12 +146,16 @@ def pictures(where: workspace.Workspace) -> None:
         artifacts.sheet("vtcc-gallery", lambda: contact_sheet.of_cache(where.directory))
 
 
-def one_line(metrics: dict[str, Any], version: stages.Version) -> str:
-    """Scores, model and run for the log."""
-    return (
-        f"{artifacts.one_line(metrics, 'no labels, no scores')} · {version.model} champion "
-        f"{version.champion} run {version.run} tracking {version.tracking}"
-    )
+def described(version: "Registered") -> dict[str, str]:
+    """What the registry says of the run's model, and where."""
+    from vtcc.tracking import store
+
+    return {
+        "model": f"{version.name} version {version.version}",
+        "champion": "yes" if version.champion else f"no: {version.reason}",
+        "run": version.run_id,
+        "tracking": store.public_uri(),
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -86,6 +86,7 @@ def run_task(
 
 
 @task(name="verb", cache_policy=NO_CACHE)
+@session.explained
 def _verb(arguments: list[str], directory: Path, how: dict[str, Any]) -> Any:
     """A verb; a failed one is a state, not a traceback."""
-    return session.explained(lambda: run(arguments, directory, **how))
+    run(arguments, directory, **how)

@@ -15,7 +15,7 @@ from vtcc.errors import VtccError
 
 TOP = Path(__file__).parents[1]
 # Installed one after the other into the same environment; the last is for the licences alone.
-EVERYTHING = "pipeline,remote,ray,gpu"
+EVERYTHING = "pipeline,remote,ray,gpu,camera"
 
 
 def main() -> int:

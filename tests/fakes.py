@@ -1,8 +1,11 @@
-"""Fakes of our own functions that keep the signature of what they stand in for."""
+"""Fakes of our own functions that keep the signature of what they stand in for; a fake server."""
 
+import contextlib
 import importlib
+import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import create_autospec
 
@@ -33,6 +36,24 @@ def stand_in(
     fake.stands_in_for = real
     patch.setattr(owner, name, fake)
     return fake
+
+
+@contextlib.contextmanager
+def answering(line: bytes) -> Iterator[int]:
+    """Something on a port of this machine that answers every connection with a line; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):  # closed at the end
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(line)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
 
 
 class _Without:

@@ -31,12 +31,13 @@ MODULES = {
 OF_PIPELINE = {"assess", "augment_preview", "clean", "compare", "study", "sweep"}
 # Imported by the core's files, in functions that only others call.
 BESIDE = {
+    "vtcc/data/camera_child.py": {"av", "rawpy"},  # the extra's, in a process of its own
     "vtcc/analysis/plots.py": {"matplotlib"},  # the core takes colours from it
 }
 # Comes with a dependency, whose part it is.
 WITHIN = {"tqdm": "huggingface_hub", "markupsafe": "jinja2", "numba": "umap"}
 
-WITHOUT = (*extras.PACKAGES["pipeline"], "ray")
+WITHOUT = (*extras.PACKAGES["camera"], *extras.PACKAGES["pipeline"], "ray")
 COMMAND = get_command(app)
 # What each verb is called with; nothing of it is there, so a verb that runs ends with one line.
 CALLS = {
@@ -101,7 +102,7 @@ def test_the_extras_are_those_of_the_package():
     }
     installed = modules_of(PROJECT["project"]["dependencies"])
     assert installed & set(extras.PACKAGES["pipeline"]) == set()
-    assert "vtcc[pipeline,ray]" in optional["dev"]
+    assert "vtcc[camera,pipeline,ray]" in optional["dev"]
 
 
 def test_a_wheel_holds_cards_presets_and_templates():

@@ -133,6 +133,27 @@ def test_caches_go_where_a_user_without_a_home_can_write(bare, tmp_path, monkeyp
     assert room.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_home_that_cannot_be_looked_into_is_no_error(bare, tmp_path, monkeypatch):
+    """Path.exists and is_dir raise what is not "no such file", here of too long a name."""
+    from vtcc.data import catalog, mirror
+    from vtcc.encoders import conversion
+
+    for name in ("TORCH_HOME", "VTCC_CACHE", "VTCC_MIRROR"):
+        bare.pop(name, None)
+    bare["HOME"] = f"/{'h' * 300}"
+    with pytest.raises(OSError, match="too long"):
+        Path.home().exists()
+    monkeypatch.setattr(quiet.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(mirror, "DEBIAN_FASHION", tmp_path / "debian")
+    with monkeypatch.context() as patch:
+        patch.setattr(quiet.os, "access", lambda path, mode: False)
+        quiet.apply()
+    assert bare["NUMBA_CACHE_DIR"].startswith(str(tmp_path))
+    assert not conversion._whole(conversion.cache_directory() / "a.safetensors")
+    card = catalog.load_card(Path(__file__).parents[1] / "data" / "catalog" / "fashion-mnist.yaml")
+    assert mirror.look_everywhere(card, None) is None
+
+
 def test_a_cache_that_others_prepared_is_not_used(bare, tmp_path, monkeypatch):
     """numba runs what it finds in its cache."""
     monkeypatch.setattr(quiet.os, "access", lambda path, mode: False)

@@ -37,11 +37,9 @@ def sole_writer(target: Path, busy: str = "") -> Iterator[None]:
     lock = _beside(target, "lock")
     with contextlib.ExitStack() as held:
         try:
-            exclusive = locks.exclusive(lock, wait=not busy, nests=True, keep=False)
+            exclusive = locks.exclusive(lock, wait=not busy, busy=busy, nests=True, keep=False)
             if held.enter_context(exclusive):
                 _settle(target)
-        except locks.BusyError:
-            raise VtccError(busy) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

@@ -19,6 +19,12 @@ PNG_DATA_BYTES = 256  # a shorter chunk of pixels counts as a part
 HEIF_PIECES = 32
 TIFF_TAG_BYTES = 16 * MIB  # of text; a number counts as 16
 
+# RAW files and films, in a process of its own
+CAMERA_BYTES = 1536 * MIB  # beside what its libraries take
+CAMERA_SECONDS = 20  # of processor time for a file
+CAMERA_PATIENCE = 900  # seconds of any time: machines are shared
+CAMERA_PREVIEW_BYTES = 64 * MIB  # of a JPEG in a RAW file
+
 # Archives
 ARCHIVE_RATIO = 100
 ARCHIVE_FREE_BYTES = 1024 * MIB
@@ -95,6 +101,12 @@ IN_WORDS = (
         f"at most {TIFF_TAG_BYTES // MIB} MiB of text or {TIFF_TAG_BYTES // 16} numbers in the "
         f"tags that describe the picture; its parts have at most {BYTES_PER_PIXEL} x "
         "validate.max_pixels bytes",
+    ),
+    (
+        "a RAW file or film",
+        f"its decoder takes at most {CAMERA_BYTES // MIB} MiB and {CAMERA_SECONDS} s of processor "
+        f"time, {CAMERA_PATIENCE} s of any time; a preview of at most "
+        f"{CAMERA_PREVIEW_BYTES // MIB} MiB; validate.max_pixels counts for the preview or frame",
     ),
     (
         "an archive",

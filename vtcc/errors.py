@@ -1,5 +1,9 @@
 """The exception a user is meant to see, and the exit statuses of every command."""
 
+import os
+import re
+from pathlib import Path
+
 # The one table of them (docs/commands.md prints it). 1 is where a user has something to do, 75
 # where trying again may be enough.
 OK, ERROR, USAGE, BELOW, TEMPORARY, SIGNAL = 0, 1, 2, 3, 75, 128
@@ -33,3 +37,28 @@ def in_one_line(error: BaseException, most: int = 200) -> str:
     """What an error says, without line breaks and not too long; its type where it says nothing."""
     words = " ".join(str(error).split())
     return (words if len(words) <= most else f"{words[: most - 3]}...") or type(error).__name__
+
+
+_SECRET = re.compile(
+    r"([?&;][^=&;#\s]*(?:pass|pwd|user|token|secret|key|credential|sig)[^=&;#\s]*=)[^&;#\s]*", re.I
+)
+# A colon before an @ makes a password of what is between, with any number of / and @ in it;
+# `sqlite:////a@b/c.db` has neither user nor host.
+_USER = re.compile(r"://(?:[^/\s]\S*:\S*@|[^/\s@]*@(?:[^/\s]*@)?)")
+
+
+def without_passwords(text: str) -> str:
+    """Text with its addresses without user and password, fit for messages and files."""
+    return _USER.sub("://", _SECRET.sub(r"\1***", text))
+
+
+def system_error(error: Exception, file: Path) -> OSError:
+    """What a library tells in words alone ("... (os error 28)"), with its number.
+
+    Args:
+        error: of the library. file: that it was about.
+    """
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None:
+        return OSError(f"{file}: {error}")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(file))

@@ -9,6 +9,7 @@ from vtcc.errors import VtccError
 
 # Packages that code of this project imports or runs, by the extra that brings them.
 PACKAGES = {
+    "camera": ("av", "rawpy"),
     "pipeline": (
         *("dvc", "fastapi", "great_expectations", "matplotlib", "mlflow", "optuna", "pandas"),
         *("prefect", "requests"),

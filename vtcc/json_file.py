@@ -2,7 +2,10 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
+
+from vtcc.errors import VtccError
 
 DEEPEST = 50  # lists in lists; no file of ours has 10
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
@@ -21,3 +24,20 @@ def parse(text: str) -> Any:
         if depth > DEEPEST:
             raise ValueError(f"nested more than {DEEPEST} deep")
     return json.loads(text)
+
+
+def read(file: Path, remedy: str) -> Any:
+    """The values in a file of the pipeline.
+
+    Args:
+        remedy: what to do where there are none, such as "run `dvc repro`".
+
+    Raises:
+        VtccError: when it is missing or damaged.
+    """
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VtccError(f"{file}: no such file; {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise VtccError(f"{file}: not readable as JSON ({error}); {remedy}") from None

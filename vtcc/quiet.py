@@ -81,7 +81,7 @@ def _find_a_place_for_caches() -> None:
     """numba, which UMAP is compiled by, raises where it can write neither at home nor beside it."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     place = Path(os.path.expanduser(cache)).absolute()  # noqa: PTH111 - Path's own needs a home
-    while not place.exists() and place != place.parent:
+    while not os.path.exists(place) and place != place.parent:  # noqa: PTH110 - `exists` raises
         place = place.parent
     wanted = [n for n in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR") if n not in os.environ]
     if not wanted or os.access(place, os.W_OK | os.X_OK):

@@ -4,9 +4,11 @@ import io
 import random
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _EXTREMES = (0, 1, 2, 7, 8, 16, 255, 256, 4096, 32767, 65535, 65536, 10**6, 2**31 - 1, 2**31)
@@ -290,6 +292,22 @@ def arrays_of(kind: str) -> Parts:
     return [plain, gzip.compress(plain, mtime=0)]
 
 
+def camera_files_of(kind: str) -> Parts:
+    """Good RAW files with and without a preview, or films of several containers and codecs."""
+    from tests.data import camera_files
+
+    if kind == "dng":
+        return [camera_files.dng(camera_files.jpeg(6), 6), camera_files.dng(None)]
+    with tempfile.TemporaryDirectory() as place:
+        return [
+            camera_files.film(Path(place) / f"a.{container}", 90, codec).read_bytes()
+            for container, codec in (
+                ("mp4", "mpeg4"), ("mp4", "libx264"), ("mov", "mjpeg"), ("mkv", "libx264"),
+                ("webm", "libvpx"), ("avi", "mpeg4"), ("mts", "mpeg2video"), ("wmv", "wmv2"),
+            )
+        ]  # fmt: skip
+
+
 def _by_parts(split: Callable[[bytes], Parts], whole: Callable[[Parts], bytes] = b"".join) -> Any:
     return lambda data, rng: whole(with_parts(split(data), rng))
 
@@ -316,6 +334,8 @@ FORMATS: dict[str, tuple[Callable[[str], Parts], Callable[[bytes, random.Random]
     "tar": (archives_of, changed_tar),
     "pickle": (arrays_of, with_fields),
     "idx": (arrays_of, _heads),
+    "dng": (camera_files_of, changed_tiff),
+    "film": (camera_files_of, with_fields),
 }
 
 

@@ -1,5 +1,6 @@
 """The process that reads the samples of a format and counts what they take."""
 
+import functools
 import gzip
 import lzma
 import os
@@ -24,6 +25,19 @@ def read_image(data: bytes, rng: random.Random, place: Path) -> None:
     channels, stretch = rng.choice((1, 3, 3, 4)), rng.choice(("type", "image", "percentile"))
     try:
         load(data, channels=channels, max_pixels=MAX_PIXELS, size=32, stretch=stretch)
+    except UnreadableImage as error:
+        _one_line(error.reason)
+
+
+def read_camera(suffix: str, data: bytes, rng: random.Random, place: Path) -> None:
+    """A RAW file or a film, which are known by their names."""
+    from vtcc.data.images import UnreadableImage, load
+
+    del rng
+    file = place / f"sample{suffix}"
+    file.write_bytes(data)
+    try:
+        load(file, channels=3, max_pixels=MAX_PIXELS, size=32)
     except UnreadableImage as error:
         _one_line(error.reason)
 
@@ -80,6 +94,8 @@ READERS = {
     "tar": read_archive,
     "pickle": read_arrays,
     "idx": read_arrays,
+    "dng": functools.partial(read_camera, ".dng"),
+    "film": functools.partial(read_camera, ".mp4"),
 }
 
 

@@ -215,3 +215,32 @@ def test_pythons_own_server(tmp_path):
     with serve_directory(tmp_path / "served") as address:
         assert fetch.fetch(f"{address}/a", tmp_path / "a", Expected()).read_bytes() == DATA
         assert fetch.fetch(f"{address}/a", tmp_path / "a", Expected()).read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("how", "known"),
+    [
+        ({"cuts": [1000, 0, 0, 0, 0, 0]}, {}),
+        ({"statuses": [404]}, {}),
+        ({"statuses": [302], "location": "ftp://ann:secret@127.0.0.1/a"}, {}),
+        ({"statuses": [302] * 11, "location": "/again"}, {}),
+        ({}, {"bytes": 5}),
+        ({}, {"sha256": MD5}),
+    ],
+)
+def test_a_password_in_an_address_is_sent_and_neither_shown_nor_kept(
+    site, pauses, tmp_path, capsys, how, known
+):
+    for name, value in how.items():
+        setattr(site, name, value)
+    address = site.address.replace("http://", "http://ann:secret@") + "/a.zip"
+    with pytest.raises(VtccError) as refused:
+        fetch.fetch(address, tmp_path / "a.zip", Expected(**known))
+    assert f"{site.address}/a.zip" in str(refused.value)
+    kept = "".join(note.read_text() for note in tmp_path.glob("*.json"))
+    assert "secret" not in str(refused.value) + capsys.readouterr().out + kept
+    assert site.asked[0]["Authorization"].startswith("Basic ")
+    if "cuts" in how:
+        site.cuts = []
+        assert fetch.fetch(address, tmp_path / "a.zip", Expected()).read_bytes() == DATA
+        assert site.asked[-1]["Range"] == "bytes=1000-"

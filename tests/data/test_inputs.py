@@ -382,6 +382,19 @@ def test_copying_stops_at_its_bounds(photos, tmp_path, monkeypatch):
         remote.copied(f"{address}/{name}", place, ())
 
 
+def test_a_long_film_at_an_address_costs_the_images_nothing(photos, tmp_path, monkeypatch, capsys):
+    (photos / "long.MP4").write_bytes(bytes(2 << 20))
+    (photos / "short.mp4").write_bytes(bytes(1 << 19))
+    monkeypatch.setattr(bounds, "DATASET_FILE_BYTES", 1 << 20)
+    with serve_directory(photos.parent) as address:
+        copy = inputs.parts([f"{address}/{photos.name}"], tmp_path / "p")[0].top
+        assert (copy / "short.mp4").stat().st_size == 1 << 19
+        assert (copy / NAMES[0]).exists() and not (copy / "long.MP4").exists()
+        assert "1 video left out, longer than 1 MiB" in capsys.readouterr().out
+        with pytest.raises(VtccError, match=r"'long\.MP4' has more than 1 MiB"):
+            inputs.parts([f"{address}/{photos.name}/long.MP4"], tmp_path / "q")
+
+
 def test_what_is_deleted_at_an_address_goes_from_its_copy(photos, tmp_path, capsys):
     place = tmp_path / "p"
     with serve_directory(photos.parent) as address:

@@ -125,6 +125,20 @@ def test_a_mirror_that_is_away_may_come_back(places):
         find(shrink("aid"), places("http://127.0.0.1:9"))
 
 
+def test_a_mirrors_password_is_not_shown(tmp_path, places, monkeypatch, capsys):
+    (tmp_path / "served").mkdir()
+    with serve_directory(tmp_path / "served") as address:
+        secret = address.replace("http://", "http://ann:secret@")
+        with pytest.raises(VtccError, match=f"not found in {address}") as refused:
+            find(shrink("aid"), places(secret))
+    for wrong in ("s3://ann:secret@bucket", "file://ann:secret@server/data"):
+        monkeypatch.setenv("VTCC_MIRROR", wrong)
+        with pytest.raises(VtccError, match="VTCC_MIRROR: ") as unknown:
+            configured("")
+        assert "secret" not in str(unknown.value)
+    assert "secret" not in str(refused.value) + capsys.readouterr().out
+
+
 def with_urls(card, *addresses):
     """The card with each source at each address, in order."""
     sources = [

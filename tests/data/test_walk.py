@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vtcc.data import decoding, folder, images, inputs, walk
+from tests.fakes import stand_in
+from vtcc.data import camera, decoding, folder, images, inputs, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 from vtcc.grouping import intake
@@ -87,37 +88,60 @@ def test_a_pipe_that_is_named_is_refused_at_once(odd):
     assert reasons == ["a pipe or a device, not a file"]
 
 
-def test_pairs_of_a_camera_count_as_one_image(tmp_path):
+@pytest.fixture
+def without_extra(monkeypatch):
+    stand_in(monkeypatch, camera, "suffixes", lambda: frozenset())
+
+
+@pytest.fixture
+def card(tmp_path):
+    """A camera's folder, with pairs of each kind."""
     for name in ("IMG_1.HEIC", "IMG_2.jpg", "IMG_3.JPG", "sub/IMG_4.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
     paired = ["img_1.mov", "IMG_1.AAE", "IMG_2.CR2", "IMG_3.dng", "IMG_3.xmp"]
-    for name in [*paired, "IMG_9.NEF", "IMG_4.ARW", "film.MOV", "notes.xmp"]:
+    alone = ["IMG_9.NEF", "IMG_4.ARW", "film.MOV", "notes.xmp"]
+    # Without a picture of that name a RAW file is it, the first of two.
+    of_raw = ["IMG_7.dng", "IMG_7.cr3", "img_7.MP4", "IMG_7.xmp"]
+    for name in [*paired, *alone, *of_raw]:
         (tmp_path / name).touch()
+    return tmp_path
+
+
+PICTURES = ["IMG_1.HEIC", "IMG_2.jpg", "IMG_3.JPG", "sub/IMG_4.jpg"]
+
+
+def test_pairs_of_a_camera_count_as_one_image(card):
     left_out = Counter()
-    found = sorted(e.path for e in walk.walk(tmp_path, left_out))
-    assert found == ["IMG_1.HEIC", "IMG_2.jpg", "IMG_3.JPG", "sub/IMG_4.jpg"]
+    found = sorted(e.path for e in walk.walk(card, left_out))
     # A RAW file's JPEG lies beside it, not in a folder below.
-    assert +left_out == {
-        "RAW (not read: convert to JPEG)": 2,
-        "videos (not read)": 1,
-        "other files": 1,
-    }
+    assert found == sorted([*PICTURES, "IMG_4.ARW", "IMG_7.cr3", "IMG_9.NEF", "film.MOV"])
+    assert left_out == {"other files": 1}
+
+
+def test_without_the_extra_raw_files_and_films_are_counted(card, without_extra):
+    left_out = Counter()
+    assert sorted(e.path for e in walk.walk(card, left_out)) == PICTURES
     assert walk.in_words(left_out) == (
-        "2 RAW (not read: convert to JPEG), 1 other files, 1 videos (not read)"
+        "4 RAW (pip install 'vtcc[camera]' reads their previews), 2 other files, "
+        "2 videos (pip install 'vtcc[camera]' reads their first frames)"
     )
 
 
-def test_what_is_not_read_is_named(tmp_path):
+def test_data_sets_of_cards_hold_pictures_alone(card):
+    assert Tree(card, "here").images == PICTURES  # whatever is installed
+
+
+def test_what_is_not_read_is_named(tmp_path, without_extra):
     for i in range(3):
         (tmp_path / f"{i}.nef").touch()
-    message = r"no image in .*left out: 3 RAW \(not read: convert to JPEG\)"
+    message = r"no image in .*left out: 3 RAW \(pip install 'vtcc\[camera\]' reads their previews\)"
     with pytest.raises(VtccError, match=message):
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=message):
-        predict._count(inputs.parts([tmp_path], None), Counter())
+        predict._count(inputs.parts([tmp_path], None))
 
 
 def test_threads_keep_the_order_and_stop_early():

@@ -245,6 +245,10 @@ def test_normalisation_by_the_encoder():
     ("overrides", "words"),
     [
         ({"model.encoder": "lite3"}, "found 'lite3'; allowed: vit, .*did you mean 'lite2'"),
+        (
+            {"model.encoder": "dinov2-small", "model.frozen": True, "model.components": 512},
+            "512 of dinov2-small's features of length 384; use at most 384",
+        ),
         ({"normalize": "encoder"}, "found 'encoder' with train.model.encoder: vit"),
     ],
 )

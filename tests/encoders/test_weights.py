@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.encoders.hub_server import COMMIT, Hub, serve
 from vtcc import encoders, quiet
-from vtcc.encoders import conversion, hub
+from vtcc.encoders import conversion, hub, weights
 from vtcc.encoders.catalog import HubSource, PackageSource
 from vtcc.errors import VtccError
 
@@ -317,3 +317,14 @@ def test_the_cache_is_where_the_variables_say(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert conversion.cache_directory() == Path.home() / ".cache/vtcc/weights"
     assert hub.cache_directory().name == "hf"
+
+
+def test_a_file_of_ones_own_has_not_the_cards_licence(tmp_path, card, state, monkeypatch):
+    data = as_bytes(state, tmp_path)
+    monkeypatch.setattr(weights.catalog, "names", lambda: ["tiny"])
+    own = str(tmp_path / "bytes.safetensors")
+    monkeypatch.setattr(weights.catalog, "card", lambda name: card)
+    assert "licence" not in encoders.encoder_record("tiny", own)
+    # The very file that the card names, given by hand, is under its licence.
+    monkeypatch.setattr(weights.catalog, "card", lambda name: pinned(card, data))
+    assert encoders.encoder_record("tiny", own)["licence"] == card.licence

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.engine.test_model import SIZES
 from vtcc.engine import checkpoint
 from vtcc.engine.model import build
-from vtcc.engine.predict import embed_untrained, load
+from vtcc.engine.predict import Predictor, embed_untrained, load
 from vtcc.errors import VtccError
 
 INFO = {
@@ -153,6 +155,18 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
 
 
+def test_a_disk_that_is_full_while_weights_are_written_is_told_by_its_number(saved, tmp_path):
+    model, info = checkpoint.read_model(saved[0])
+    with mock.patch.object(checkpoint, "save_file", autospec=True) as save_file:
+        save_file.side_effect = checkpoint.SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+        with pytest.raises(OSError) as met:
+            checkpoint.save_model(tmp_path / "full", model, info)
+    assert (met.value.errno, met.value.strerror) == (errno.ENOSPC, "No space left on device")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_training_is_known_by_what_it_computes():
     params = {"seed": 0, "epochs": 2, "checkpoint_minutes": 1.0, "collapse": "warn"}
     kernels = {"precision": "bf16"}
@@ -177,3 +191,21 @@ def test_other_code_anywhere_in_the_engine_is_another_training(tmp_path, monkeyp
     assert checkpoint.training_key({}, "", {}) == before
     (tmp_path / "augment" / "colour.py").write_text("# another")
     assert checkpoint.training_key({}, "", {}) != before
+
+
+def test_a_predictor_elsewhere_leaves_the_model_of_its_caller_where_it_is(saved):
+    model, info = checkpoint.read_model(saved[0])
+    elsewhere = Predictor(model, info, device="meta")
+    assert {p.device.type for p in elsewhere.model.parameters()} == {"meta"}
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    assert Predictor(model, info, device="cpu").model is model  # no second copy without need
+
+
+def test_weights_count_by_what_they_hold_not_by_where_they_lie(tmp_path):
+    def key(file):
+        model = {"encoder": "timm:resnet18", "weights": str(file)}
+        return checkpoint.training_key({"model": model}, "abc", {})
+
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / name).write_bytes(content)
+    assert key(tmp_path / "a") == key(tmp_path / "b") != key(tmp_path / "c")

@@ -162,8 +162,30 @@ def test_damaged_features_are_refused(tmp_path):
 
 
 def test_numbers_that_are_none_and_images_that_are_missing_are_refused(tmp_path):
-    with pytest.raises(VtccError, match="not finite for images 0 to 15"):
+    with pytest.raises(VtccError, match="not finite, or above 65,504, for images 0 to 15"):
         embed(tmp_path / "f", runtime=lambda x: means(x) * np.nan)
     with pytest.raises(VtccError, match="features: 16 of 40 images were given"):
         embed(tmp_path / "f", lambda start: IMAGES[start:16])
     assert not (tmp_path / "f").exists()
+
+
+def test_numbers_beyond_float16_are_refused(tmp_path):
+    with pytest.raises(VtccError, match=r"above 65,504, for images 0 to 15"):
+        embed(tmp_path / "f", runtime=lambda x: means(x) * 0 + 7e4)
+    assert not (tmp_path / "f").exists()
+
+
+def test_the_seconds_that_are_left_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "_REPORTED", -1.0)
+    left = []
+    features.embed(
+        tmp_path / "f",
+        rows,
+        COUNT,
+        runtime=means,
+        drawing=drawing(),
+        encoder=ENCODER,
+        digest="pixels",
+        on_left=left.append,
+    )
+    assert len(left) == 3 and left[-1] == 0.0 and min(left[:2]) > 0

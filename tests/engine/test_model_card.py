@@ -93,6 +93,15 @@ def test_weights_of_elsewhere_are_said_to_be(tmp_path):
     assert "licence vtcc does not know" in text
 
 
+def test_a_file_of_ones_own_in_a_known_encoder_has_no_licence_that_is_known(tmp_path):
+    info = with_encoder("lite2")
+    record = {k: v for k, v in info["encoder"].items() if k != "licence"}
+    model_card.write(tmp_path, info | {"encoder": record})
+    model = cards(tmp_path)[0]
+    assert (model.data.license, model.data.base_model) == (None, None)
+    assert "licence vtcc does not know" in model.text and "Apache" not in model.text
+
+
 def test_a_name_is_text_whatever_it_holds(tmp_path):
     names = ["a|b", "<script>", "[x](y)", "two\nlines", "\udcff"]
     rows = [(k, name, 1) for k, name in enumerate(names)]

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from vtcc import config
 from vtcc.config.compose import compose
 from vtcc.engine import record
@@ -81,3 +83,10 @@ def test_one_head_replaces_the_projectors():
     one |= {"frozen": False, "weights": ""}
     assert info == trained | {"head": 0, "num_clusters": 4, "model": READING["model"] | one}
     assert trained["head"] == 3
+
+
+@pytest.mark.parametrize("components", [0, 128])
+def test_one_head_on_a_frozen_encoder_refers_to_it_still(components):
+    frozen = {"frozen": True, "weights": "", "components": components}
+    info = one_head_info(READING | {"model": READING["model"] | frozen}, 4)
+    assert {k: info["model"][k] for k in frozen} == frozen

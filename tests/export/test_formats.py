@@ -20,10 +20,12 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.data.camera_files import dng, film, jpeg
 from tests.data.test_stripped import exif
 from tests.fakes import stand_in
 from tests.grouping import toy_results
 from vtcc.cli import app
+from vtcc.data import camera
 from vtcc.errors import VtccError
 from vtcc.export import coco, formats
 from vtcc.export.dataset import Dataset
@@ -296,6 +298,18 @@ def test_a_level_is_the_supercategory(tmp_path):
         {"id": 5, "name": "five", "supercategory": "level_1 2"},
         {"id": 7, "name": "empty", "supercategory": "cluster"},
     ]
+
+
+def test_coco_has_the_size_of_films_and_raw_files_as_they_are_shown(tmp_path):
+    film(tmp_path / "a.mp4", 90)
+    (tmp_path / "b.dng").write_bytes(dng(jpeg(), 6))
+    images = [ExportedImage(n, tmp_path / n, n, 0, "x", 1.0, {}) for n in ("a.mp4", "b.dng")]
+    none = np.zeros((0, 1))
+    given = Dataset(images, tmp_path, {0: "all"}, {}, "m", "", 0, 0, none, lambda rows: rows)
+    coco.write(given, tmp_path / "c.json")
+    camera.end()
+    read = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    assert [(image["width"], image["height"]) for image in read["images"]] == [(24, 32)] * 2
 
 
 def test_columns_are_told_apart_whatever_their_case():

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from unittest.mock import create_autospec
 from uuid import uuid4
 
+import httpx
 import pytest
+from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runner._hook_runner import HookRunner
 
-from flows import deployments, recover
+from flows import deployments, hooks, recover
 from tests.fakes import stand_in
 
 
@@ -35,3 +38,45 @@ def test_what_a_killed_run_left_is_settled_by_prefects_runner(
     errors = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert [(r.getMessage(), r.exc_info) for r in errors] == []
     settled.assert_called_once_with()
+
+
+@pytest.mark.parametrize(
+    ("address", "answer", "line"),
+    [
+        (
+            "https://hooks.example/services/S3CRET",
+            403,
+            "VTCC_WEBHOOK at hooks.example: HTTP status 403",
+        ),
+        (
+            "https://ann:S3CRET@hooks.example/S3CRET",
+            httpx.ConnectError("no route to https://hooks.example/S3CRET"),
+            "VTCC_WEBHOOK at hooks.example: ConnectError",
+        ),
+        (
+            "S3CRET",
+            httpx.UnsupportedProtocol("'S3CRET' lacks http://"),
+            "VTCC_WEBHOOK at an address without a host: UnsupportedProtocol",
+        ),
+        (
+            "http://[S3CRET",
+            httpx.InvalidURL("http://[S3CRET"),
+            "VTCC_WEBHOOK at an address that cannot be read: InvalidURL",
+        ),
+    ],
+)
+def test_a_webhooks_address_is_not_in_the_log(address, answer, line, monkeypatch, caplog) -> None:
+    def post(url, **given):
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer, request=httpx.Request("POST", url))
+
+    stand_in(monkeypatch, httpx, "post", post)
+    monkeypatch.setenv("VTCC_WEBHOOK", address)
+    monkeypatch.setattr(logging.getLogger("prefect.vtcc"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("prefect"), "propagate", True)
+    flow = create_autospec(Flow, instance=True)
+    flow.name = "vtcc"
+    flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name="some run")
+    hooks.tell(flow, flow_run, State(type=StateType.FAILED))
+    assert [record.getMessage() for record in caplog.records] == [line]

@@ -254,7 +254,7 @@ def test_cancelling_leaves_a_checkpoint_and_nothing_else(live: Live) -> None:
         :1
     ]
     killed.kill()
-    until(lambda: server.probe(live.url) == "prefect", 60)
+    until(lambda: server.answers(live.url), 60)
     assert live.ends(run) == "Completed"
     assert live.tracked(21) == ["FINISHED"]
 

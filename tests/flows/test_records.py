@@ -1,13 +1,18 @@
-"""Which flow runs of this machine are dead, told by a lock."""
+"""Which flow runs of this machine are dead, told by a lock; places that living ones hold."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import create_autospec
 
-from flows import records
+import pytest
+
+from flows import limits, records
+from tests.fakes import stand_in
 from vtcc.process.stopping import RUNNER
 
 HOLD = """
@@ -59,6 +64,48 @@ def test_what_could_not_be_settled_stays(tmp_path: Path) -> None:
     assert file.exists()
     assert dead(tmp_path, None) == [records.Record("c")]
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked", "refused", "held"),
+    [
+        ([1], 1, 0, [1]),
+        ([2], 4, 0, [2]),
+        ([0, 0, 1], 1, 0, [1]),  # a pause
+        ([4, 1, 1], 4, 1, [4, 1]),  # made lower while it waited
+        ([1, 0, 0, 2], 3, 1, [1, 2]),  # a pause that began while it waited
+    ],
+)
+def test_places_are_waited_for_whatever_becomes_of_the_limit(
+    limit: list[int],
+    asked: int,
+    refused: int,
+    held: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left, slots = iter(limit), create_autospec(limits.concurrency)
+    error = limits.ConcurrencySlotAcquisitionError("more than the limit")
+    slots.side_effect = [error] * refused + [contextlib.nullcontext()]
+    monkeypatch.setattr(limits, "concurrency", slots)
+    monkeypatch.setattr(limits.time, "sleep", create_autospec(time.sleep))
+    stand_in(monkeypatch, limits, "ensure", lambda limit=None: next(left))
+    record = create_autospec(records.LiveRecord, instance=True)
+    with limits.place(record, asked) as places:
+        assert places == held[-1]
+    assert [call.kwargs["occupy"] for call in slots.call_args_list] == held
+    assert list(left) == []
+
+
+def test_a_place_that_the_server_refuses_for_another_reason_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slots = create_autospec(limits.concurrency)
+    slots.side_effect = limits.ConcurrencySlotAcquisitionError("no such limit")
+    monkeypatch.setattr(limits, "concurrency", slots)
+    stand_in(monkeypatch, limits, "ensure", lambda limit=None: 1)
+    record = create_autospec(records.LiveRecord, instance=True)
+    with pytest.raises(limits.ConcurrencySlotAcquisitionError), limits.place(record):
+        pass
 
 
 def test_a_verb_ends_with_the_flow_that_started_it(tmp_path: Path) -> None:

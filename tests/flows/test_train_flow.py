@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -91,8 +92,7 @@ def stages(
     stand_in(monkeypatch, "vtcc.tracking.store", "client", Client)
     stand_in(monkeypatch, "vtcc.runner.experiments", "save", save)
     stand_in(monkeypatch, tasks, "import_mlflow_meanwhile", lambda: None)
-    quick = tasks.download.with_options(retry_delay_seconds=0)
-    monkeypatch.setattr(flow_module, "STAGES", (quick, *flow_module.STAGES[1:]))
+    monkeypatch.setitem(tasks.RETRIED["download"], "retry_delay_seconds", 0)
     yield fake
 
 
@@ -529,7 +529,8 @@ def test_a_study_runs_as_a_verb_and_its_table_is_shown(
     monkeypatch.chdir(project)
     stand_in(monkeypatch, "flows.verbs", "run", verb)
     (project / "two.yaml").write_text(STUDY)
-    state = study.study("two.yaml", only=["plain"], seeds="1-2", jobs=2, return_state=True)
+    limits.ensure(2)
+    state = study.study("two.yaml", only=["plain"], seeds="1-2", jobs=9, return_state=True)
     row = {"setting": "plain", "seeds": 2, "acc": 0.85, "nmi": 0.5}
     assert state.result() == [row, {"setting": "long", "seeds": 0}]
     words = ["study", "two.yaml", "--jobs", "2", "--only", "plain", "--seeds", "1-2"]
@@ -609,6 +610,21 @@ def test_a_webhook_hears_of_it_and_cannot_fail_a_run(
     assert [p["state"] for p in posted] == ["Running", "Completed"]
     assert posted[1]["text"].startswith("digits params.yaml seed 4: Completed")
     assert posted[1]["parameters"]["seed"] == 4
+
+
+def test_a_group_of_trainings_is_no_study_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vtcc.tracking import studies
+
+    group = create_autospec(studies.StudyRun)
+    monkeypatch.setattr(studies, "StudyRun", group)
+    where = create_autospec(workspace.Workspace, instance=True)
+    where.home, where.params = tmp_path, {"dataset": {"name": "digits"}, "train": {"seed": 3}}
+    tasks._put_below("stems", where, "abc")
+    title = "trainings of the group stems"
+    group.assert_called_once_with("stems", title, "", "digits", kind="group")
+    group.return_value.adopt.assert_called_once_with("seed 3", "abc")
 
 
 def test_schema_names_every_parameter() -> None:

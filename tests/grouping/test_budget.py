@@ -51,3 +51,8 @@ def test_a_damaged_budget_is_measured_again(material, tmp_path, content):
     (tmp_path / "budget.json").write_text(content)
     assert divide(material, tmp_path, 61).seconds == 3549
     assert divide(material, tmp_path, 61).seconds == 3549
+
+
+def test_another_limit_is_divided_anew(material, tmp_path, capsys):
+    divide(material, tmp_path, 3)
+    assert divide(material, tmp_path, 61).seconds == 3549

@@ -145,3 +145,55 @@ def test_a_mistake_in_set_is_said_before_the_images_are_looked_at(dark, monkeypa
 def test_a_pages_links_lead_to_a_folder_whose_name_is_not_utf8():
     root = Path(os.fsdecode(b"/photos/Rome-\xe9 #1"))
     assert result.relative(root, Path("/photos/out")) == "../Rome-%E9%20%231/"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"weights": Path("mine.safetensors")}, "--weights: belongs to an encoder"),
+        ({"encoder": "none", "finetune": True}, "--finetune: belongs to an encoder"),
+        ({"minutes": 0}, "--minutes: found 0"),
+        ({"folders": "moved"}, "--folders: found 'moved'"),
+        ({"sample": 3}, "--sample: found 3"),
+        ({"accept_licence": ("dinov3-small",)}, "--accept-licence dinov3-small: belongs to"),
+        (
+            {"encoder": "lite2", "overrides": {"train.model.encoder": "lite0"}},
+            "--encoder lite2: train.model.encoder is set as well, to 'lite0'",
+        ),
+    ],
+)
+def test_every_caller_is_refused_what_no_run_can_be(dark, asked, words):
+    with pytest.raises(VtccError, match=words):
+        cluster.run(Options(dark, **asked))
+    assert not list(dark.parent.glob("*-clusters*"))
+
+
+@pytest.mark.parametrize("clusters", [9, (9, 20)])
+def test_a_range_needs_as_many_images_as_its_least_number(clusters):
+    with pytest.raises(VtccError, match="-k 9: for 16 images; allowed: at most 8"):
+        options.check_clusters(clusters, 16, readable=False)
+    options.check_clusters((8, 20), 16, readable=False)
+    options.check_clusters((2, 40), 16, readable=False)
+
+
+def test_a_limit_that_the_features_alone_pass_is_said_once(monkeypatch, capsys):
+    monkeypatch.setattr(prepare.time, "monotonic", lambda: 100.0)
+    late = prepare._Late(160.0, 3)
+    late.look(50.0)
+    assert capsys.readouterr().out == ""
+    late.look(360.0)
+    late.look(370.0)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "3 minutes pass before the features are there, in about 6 min" in said
+    assert "--minutes 9" in said  # 3, the 5 that are lacking, and the shortest training
+
+
+def test_more_minutes_go_on_with_what_there_is(dark, tmp_path):
+    work = tmp_path / "work"
+    workdir.resume_or_restart(work, Options(dark, minutes=3), "images")
+    (work / "features").mkdir()
+    workdir.resume_or_restart(work, Options(dark, minutes=9), "images")
+    assert (work / "features").is_dir()
+    workdir.resume_or_restart(work, Options(dark, minutes=9, seed=1), "images")
+    assert not (work / "features").exists()

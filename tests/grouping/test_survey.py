@@ -92,3 +92,14 @@ def test_unreadable_samples_are_counted_or_refused(tmp_path):
 )
 def test_epochs_fit_the_time(seconds, per_step, steps, epochs):
     assert choices.epochs_for(seconds, per_step, steps) == epochs
+
+
+def test_chosen_bands_are_what_is_looked_at(tmp_path):
+    """Two bands of four: a file of four numbers a pixel is not read as six or twelve."""
+    rng = np.random.default_rng(0)
+    files = write(tmp_path / "four", rng.integers(0, 256, (12, 24, 24, 4), dtype=np.uint8))
+    seen = survey.look(files, bands=[4, 2], max_pixels=10**6)
+    assert (seen.looked_at, seen.short_side, seen.colour) == (12, 24, 1.0)
+    alike = np.repeat(rng.integers(0, 256, (12, 24, 24, 1), dtype=np.uint8), 4, axis=3)
+    grey = survey.look(write(tmp_path / "grey", alike), bands=[1, 2], max_pixels=10**6)
+    assert grey.colour == 0.0

@@ -53,3 +53,13 @@ def test_a_new_name_changes_no_verdict(clusters):
     measured = replace(MEASURED, level=level, verdict=verdict)
     edits = [{"do": "rename", "cluster": 0, "name": "boats"}]
     assert trust.after_edits(measured.to_dict(), replace(clusters, edits=edits), 200) == measured
+
+
+def test_a_figure_below_the_threshold_does_not_read_as_if_it_met_it():
+    measured = replace(MEASURED, seeds=0.69717, map_silhouette=0.3999)
+    level, verdict = trust.judge(measured, 4, 200)
+    assert level == "weak"
+    assert "agrees by 0.69 of 1 (clear from 0.7)" in verdict
+    assert "the groups are 0.39 apart" in verdict
+    level, verdict = trust.judge(replace(MEASURED, seeds=0.7, confused=[]), 4, 200)
+    assert verdict == "clear structure: 4 clusters, a second training agrees by 0.70 of 1"

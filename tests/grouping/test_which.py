@@ -1,14 +1,18 @@
 """Pretrained features or from scratch: by what the images are, and by a measurement for shapes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tests.fakes import stand_in
 from vtcc import encoders
-from vtcc.grouping import choices, which
+from vtcc.errors import VtccError
+from vtcc.grouping import choices, encode, which
 from vtcc.grouping.options import Options
 from vtcc.grouping.survey import Survey
 
@@ -54,10 +58,49 @@ def test_shapes_are_measured(tmp_path, measured, gradients, name):
 
 
 def test_without_weights_nothing_is_measured(tmp_path, measured, monkeypatch, capsys):
-    monkeypatch.setattr(encoders, "available", lambda card: False)
+    stand_in(monkeypatch, encoders, "available", lambda card: None)
     assert chosen(SHAPES, tmp_path).name == ""
     assert not measured.called
     assert capsys.readouterr().out.count("vtcc encoders") == 1
+
+
+def test_damaged_weights_are_left_out_before_anything_is_decoded(
+    tmp_path, measured, monkeypatch, capsys
+):
+    def refuse(name, **_):
+        raise VtccError(f"{name}: damaged")
+
+    stand_in(monkeypatch, encoders, "resolve", refuse)
+    assert chosen(PHOTOGRAPHS, tmp_path).name == ""
+    assert "encoder lite2: not used (lite2: damaged)" in capsys.readouterr().out
+
+
+def test_bands_that_no_encoder_knows_are_trained_from_scratch(tmp_path, measured):
+    asked = Options(tmp_path, overrides={"validate.bands": [1, 2, 3, 4]})
+    choice = which.encoder(asked, PHOTOGRAPHS, [], tmp_path)
+    assert choice.name == "" and choice.reason["why"].startswith("4 bands")
+    asked = Options(tmp_path, overrides={"validate.bands": [3, 2, 1]})
+    assert which.encoder(asked, PHOTOGRAPHS, [], tmp_path).name == "lite2"
+
+
+@pytest.mark.parametrize("bands", [[2], [3, 2, 1]])
+def test_the_encoder_sees_the_chosen_bands(tmp_path, monkeypatch, bands):
+    for i in range(2):
+        Image.new("RGB", (40, 40), (10, 100, 200)).save(tmp_path / f"{i}.png")
+    seen = []
+
+    def embed(directory, images, count, **_):
+        seen.append(images(0))
+        return SimpleNamespace(values=np.zeros((count, 1, 4), np.float16))
+
+    stand_in(monkeypatch, encode.features, "embed", embed)
+    stand_in(monkeypatch, encode.runtime, "of_encoder", lambda *_, **__: None)
+    asked = Options(tmp_path, overrides={"validate.bands": bands})
+    files = sorted(tmp_path.glob("*.png"))
+    pixels, _ = encode.sampled(files, "lite2", tmp_path, **asked.decoding())
+    expected = [(10, 100, 200)[band - 1] for band in bands]
+    assert pixels.shape[-1] == 3 and (seen[0] == pixels).all()
+    assert pixels[0, 0, 0].tolist() == (expected * 3)[:3]
 
 
 def test_a_measurement_is_kept_for_a_resume(tmp_path):

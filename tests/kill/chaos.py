@@ -2,8 +2,9 @@
 
     python -m tests.kill.chaos MINUTES [SEED [VERB ...]]
 
-Each of cluster, add, refine, predict and export works in a room of its own, on results that are
-there already, in processes forked from one that has imported torch. Moments of four kinds:
+Each of cluster, collection (cluster of a sample, the rest assigned), add, refine, predict and
+export works in a room of its own, on results that are there already, in processes forked from one
+that has imported torch. Moments of four kinds:
 
 - kill: SIGKILL, half of them after a random time, half right before a random one of the verb's
   operations on files, late ones more often;
@@ -42,6 +43,7 @@ from vtcc.atomic import leftovers
 from vtcc.grouping import result
 
 IMAGES, MORE, K = 24, 6, 3  # images of the results, those that `vtcc add` brings, clusters
+SAMPLE = 12  # of the images, of which a collection's clusters are made
 CHOICES = {
     "train.epochs": 10,
     "train.model.depth": 1,
@@ -182,7 +184,9 @@ def whole(results: Path, names: set[str], rows: frozenset[int]) -> str:
     if hidden := [name for name in there if "/." in f"/{name}"]:
         return f"with {hidden[:3]}"
     try:
-        images = len(json.loads((results / "summary.json").read_text(encoding="utf-8"))["files"])
+        summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+        shown = len(summary["files"])
+        images = summary.get("collection", {}).get("files", shown)
         if images not in rows:
             return f"{images} files in summary.json"
         json.loads((results / "model" / "model.json").read_text(encoding="utf-8"))
@@ -194,8 +198,8 @@ def whole(results: Path, names: set[str], rows: frozenset[int]) -> str:
         if not (results / "report.html").read_text(encoding="utf-8").endswith("</html>"):
             return "report.html is cut off"
         with np.load(results / "embedding.npz", allow_pickle=False) as saved:
-            if len(saved["h"]) != images:
-                return f"{len(saved['h'])} embeddings of {images}"
+            if len(saved["h"]) != shown:
+                return f"{len(saved['h'])} embeddings of {shown}"
         with safe_open(results / "model" / "model.safetensors", "np") as weights:
             for key in weights.keys():  # noqa: SIM118 - not a mapping
                 weights.get_tensor(key)
@@ -337,6 +341,12 @@ def rooms(root: Path, wanted: Sequence[str]) -> tuple[list[Verb], set[str]]:
     words = [*words, "--overwrite"]
     verbs = [dataclasses.replace(once, room=made, words=words, out=made / "results", reset=keep)]
 
+    made = room("collection", (results, "results"))
+    line = [*words, "--minutes", "5", "--sample", str(SAMPLE)]  # less than reading takes is refused
+    out = made / "results"
+    collection = Verb("collection", made, line, out, keep, {digest(results)}, any_whole)
+    verbs.append(collection)
+
     whole_digest = digest(results)
 
     def back(out: Path) -> Callable[[], None]:
@@ -407,10 +417,10 @@ def main(minutes: str, seed: str = "0", *wanted: str) -> int:
         for verb in verbs:
             run_in_peace(verb, names)
     kinds = ("time", "operation", "interrupt", "full", "both", "ended first", "peace")
-    print("verb     " + "".join(f"{kind:>13}" for kind in kinds) + "         lost")
+    print("verb       " + "".join(f"{kind:>13}" for kind in kinds) + "         lost")
     for verb in verbs:
         counts = "".join(f"{verb.moments[kind]:>13}" for kind in kinds)
-        print(f"{verb.name:<9}{counts}{len(verb.lost):>13}")
+        print(f"{verb.name:<11}{counts}{len(verb.lost):>13}")
     for verb in verbs:
         for what in verb.lost:
             print(f"lost: {verb.name}: {what}")

@@ -172,13 +172,16 @@ def test_twenty_thousand_images_in_a_browser(tmp_path):
         browser._call("Page.enable")
         browser._call(
             "Page.addScriptToEvaluateOnNewDocument",
-            source="window.failed=[];addEventListener('error',e=>failed.push(e.message));",
+            source="window.failed=[];addEventListener('error',e=>failed.push(e.message));"
+            "window.shift=0;new PerformanceObserver(l=>l.getEntries().forEach(e=>shift+=e.value))"
+            ".observe({type:'layout-shift',buffered:true});",
         )
         browser.look(url, "report", ("weak &lt;structure&gt;", "Least certain images, figures"))
         paint = browser.evaluate(
             "performance.getEntriesByType('paint').find(p=>p.name=='first-contentful-paint').startTime"
         )
         assert paint < 2000
+        assert browser.evaluate("shift") < 0.1  # nothing moves while the page fills
         assert browser.evaluate("failed.join()") == ""
         found = json.loads(browser.evaluate(DRIVE))
         assert 10 < found["cells"] < 1000  # only those in sight exist

@@ -100,7 +100,7 @@ def test_large_images_become_thumbnails_within_a_budget(monkeypatch):
 
 def test_bars_are_sorted_and_name_subsamples():
     bars = gallery.baseline_bars(make().metrics)
-    assert [(b.title, b.acc, b.images, b.ours) for b in bars] == [
+    assert [(b["title"], b["acc"], b["images"], b["ours"]) for b in bars] == [
         ("Ward", 0.95, 50, False),
         ("vtcc", 0.9, None, True),
     ]

@@ -15,6 +15,7 @@ from vtcc.runner.workspace import Workspace, resolve
 def test_the_project_lists_it_and_stays_as_it_is(project: Path, worktrees: int) -> None:
     """The same again, from the same worktree or another, is the same experiment."""
     (project / "vtcc" / "new.py").write_text("# new\n")
+    (project / "data" / "catalog" / "käfer.yaml").write_text("name: käfer\n")
     status = toy.git(project, "status", "--short")
     names = []
     for _ in range(worktrees):
@@ -34,4 +35,5 @@ def test_the_project_lists_it_and_stays_as_it_is(project: Path, worktrees: int) 
     assert "epochs: 5" in toy.git(project, "show", f"{ref}:params.yaml")
     assert toy.git(project, "show", f"{ref}:reports/metrics.json") == '{"acc": 0.05}'
     assert toy.git(project, "show", f"{ref}:vtcc/new.py") == "# new"
+    assert toy.git(project, "show", f"{ref}:data/catalog/käfer.yaml") == "name: käfer"
     assert toy.git(project, "status", "--short") == status

@@ -81,6 +81,21 @@ def test_edits_are_carried_and_the_project_stays_as_it_is(project: Path) -> None
     assert toy.git(project, "stash", "list") == ""
 
 
+def test_names_that_editors_and_people_give_are_carried_or_left(project: Path) -> None:
+    (project / "vtcc" / ".#new.py").symlink_to("somebody@desk.4711:1700000000")  # Emacs's lock
+    (project / "data" / "catalog" / "käfer 1.yaml").write_text("name: käfer\n")
+    (project / "vtcc" / os.fsdecode(b"caf\xe9.py")).write_text("# a name in Latin-1\n")
+    (project / "elsewhere").mkdir()
+    (project / "vtcc" / "tools").symlink_to("../elsewhere")
+    with Workspace(project=project, private=True) as where:
+        assert where.carried == ["data/catalog/käfer 1.yaml", "vtcc/caf\ufffd.py", "vtcc/tools"]
+        assert (where.directory / "vtcc" / os.fsdecode(b"caf\xe9.py")).is_file()
+        card = where.directory / "data" / "catalog" / "käfer 1.yaml"
+        assert card.read_text() == "name: käfer\n"
+        assert (where.directory / "vtcc" / "tools").resolve() == project / "elsewhere"
+        assert not (where.directory / "vtcc" / ".#new.py").is_symlink()
+
+
 def test_an_existing_cache_setting_is_respected(project: Path, tmp_path: Path) -> None:
     local = "[cache]\n    dir = ../../shared-cache\n    type = copy\n"
     (project / ".dvc" / "config.local").write_text(local)
@@ -173,6 +188,23 @@ def test_environment_is_absolute(project: Path, monkeypatch: pytest.MonkeyPatch)
     assert "DVC_ROOT" not in env
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert environment(project)["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    ("given", "handed_on"),
+    [
+        ("https://u:p@example.org/sets/", "https://u:p@example.org/sets/"),
+        ("file:///mnt/sets", "file:///mnt/sets"),
+        ("sets", "{here}/sets"),
+        ("/mnt/sets", "/mnt/sets"),
+    ],
+)
+def test_a_mirror_is_handed_on_as_an_address_or_absolute(
+    given: str, handed_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VTCC_MIRROR", given)
+    assert environment(tmp_path)["VTCC_MIRROR"] == handed_on.format(here=tmp_path.resolve())
 
 
 def test_paths_outside_the_project_are_made_absolute_instead_of_linked(project: Path) -> None:

@@ -259,3 +259,21 @@ def test_an_export_replaces_nothing_but_models(project, given, words):
     with pytest.raises(VtccError, match=words):
         export.run(str(paths.MODEL), **given)
     assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize("count", [48, 45])
+def test_features_of_other_images_do_not_score_these(project, count, capsys):
+    embed.run()
+    train.run()
+    rng = np.random.default_rng(1)
+    with CacheWriter(paths.CACHE, name="shades", image_size=SIZE, channels=3) as writer:
+        for i in range(count):
+            pixels = rng.integers(0, 60, (SIZE, SIZE, 3)) + np.roll([60, 0, 150], i)
+            writer.add(f"{i}.png", "train", pixels.astype(np.uint8))
+        writer.finish()
+    capsys.readouterr()
+    evaluate.run()
+    assert "trained on other images than data/cache holds now" in capsys.readouterr().out
+    expected = predict.load(paths.MODEL).predict(open_cache(paths.CACHE).images).cluster
+    cluster = [line.split(",")[2] for line in paths.ASSIGNMENTS.read_text().splitlines()[1:]]
+    assert cluster == [str(c) for c in expected]

@@ -213,7 +213,7 @@ def test_without_a_download_it_says_what_to_run(project, tmp_path, missing):
     with pytest.raises(VtccError, match=f"{missing}: no such file; run `vtcc download`"):
         validate.run()
     (home / "data/raw/dataset.json").write_text("{")
-    with pytest.raises(VtccError, match=r"not JSON|manifest\.csv"):
+    with pytest.raises(VtccError, match=r"not readable as JSON|manifest\.csv"):
         validate.run()
     assert not (home / "reports").exists()
 

@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from tests.fakes import answering, stand_in
 from tests.tracking import toy
 from tests.tracking.test_serving import png, served  # noqa: F401 - a fixture
 from vtcc import config, paths
@@ -342,10 +344,46 @@ def test_a_busy_port_and_a_missing_model_are_one_line(client):
         with pytest.raises(VtccError, match=rf"127.0.0.1:{port} is in use; .*vtcc api --port"):
             api.serve("models:/vtcc-served@champion", "127.0.0.1", port, SETTINGS)
         taken.close()
-        with pytest.raises(VtccError, match="no server answers"):
+        with pytest.raises(VtccError, match="no `vtcc api` answers"):
             api.reload("127.0.0.1", port)
     with pytest.raises(VtccError, match="vtcc-none"):
         api.Served("models:/vtcc-none@champion", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\n\r\n[1]",
+        b"HTTP/1.0 200 OK\r\n\r\n<html>",
+    ],
+)
+def test_what_is_no_api_is_not_reloaded(line):
+    with (
+        answering(line) as port,
+        pytest.raises(VtccError, match=rf"127.0.0.1:{port}/reload: no `vtcc api` answers \(.+\)"),
+    ):
+        api.reload("127.0.0.1", port)
+
+
+def test_a_served_model_runs_none_of_the_code_it_brings(client, served, tmp_path, monkeypatch):  # noqa: F811
+    real = fetch.download
+
+    def hostile(uri, room):
+        where = real(uri, room)
+        brought = list(room.rglob("*.py"))
+        assert {"serving.py", "clusters.py"} <= {code.name for code in brought}
+        for code in brought:
+            code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+        return where
+
+    stand_in(monkeypatch, fetch, "download", hostile)
+    before, model = list(sys.path), api.Served(served[0], SETTINGS)
+    answer = model.predict(pd.DataFrame({"image": [png(toy.images(1)[0])]}))
+    assert answer["cluster"].tolist() == [served[1].cluster[0]]
+    assert not (tmp_path / "ran").exists()
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(

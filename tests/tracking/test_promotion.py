@@ -37,6 +37,9 @@ def moves(*steps):
         (["1>2"], "2", "1"),  # the record begins with the second
         (["2<1"], "1", ""),
         ([">1", "1>2"], "7", "2"),  # 7 was set in MLflow itself
+        ([">1", "1>2", "5>6"], "6", "5"),  # and here 5, before the last move
+        ([">1", "1>2", "5>6", "6<5"], "5", "2"),
+        ([">1", "1>2", "1>3"], "3", "1"),  # 1 again
     ],
 )
 def test_who_was_champion_before(steps, now, before):

@@ -2,8 +2,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
+import requests
+from mlflow import MlflowClient
 
 from tests.fakes import stand_in
 from tests.tracking import toy
@@ -71,6 +74,15 @@ def test_run_has_all_params_as_in_the_file(client, finished):
     more = {"parameters": "1234", "kernels.precision": "bf16", "kernels.compile": "False"}
     assert logged == {k: str(v) for k, v in written.items()} | more
     assert logged["train.augment.crop_scale"] == "[0.5, 1.0]"
+
+
+def test_a_password_among_parameters_is_not_logged():
+    client = create_autospec(MlflowClient, instance=True)
+    client.get_run.return_value.data.params = {}
+    runs.log_params(client, "abc", {"download.mirror": "https://a:secret@host/x", "train.seed": 0})
+    (logged,) = client.log_batch.call_args_list
+    values = {param.key: param.value for param in logged.kwargs["params"]}
+    assert values == {"download.mirror": "https://host/x", "train.seed": "0"}
 
 
 def test_run_has_a_figure_per_epoch_and_none_that_is_not_finite(client, finished):
@@ -322,6 +334,39 @@ def test_an_evaluation_that_is_cut_off_closes_its_run(
         evaluations.log_evaluation(training.record(), {"evaluate.seed": 5}, {"acc": 0.1}, [page])
     assert client.get_run(made[0]).info.status == status
     assert "vtcc.evaluation" not in client.get_run(made[0]).data.tags
+
+
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        ("get_metric_history", "FAILED"),
+        ("log_artifact", "FAILED"),
+        ("log_image", "FAILED"),
+        ("set_tag", "FAILED"),
+        ("set_terminated", "RUNNING"),  # it says so itself when its process is gone
+    ],
+)
+def test_an_evaluation_whose_store_fails_is_one_line(client, tmp_path, monkeypatch, call, status):
+    from PIL import Image
+
+    experiment = store.experiment_id(client, "outage")
+    training = client.create_run(experiment).info.run_id
+
+    picture = tmp_path / "curve.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    opened = runs.store.client()
+
+    def gone(*given, **named):
+        raise requests.exceptions.ConnectionError("the server went away")
+
+    stand_in(monkeypatch, opened, call, gone)
+    stand_in(monkeypatch, runs.store, "client", lambda: opened)
+    with pytest.raises(VtccError, match=r"MLflow store .*: the server went away; "):
+        evaluations.log_evaluation(
+            {"run_id": training}, {"evaluate.seed": 5}, {"acc": 0.1}, [picture], directory=tmp_path
+        )
+    (child,) = client.search_runs([experiment], f"tags.`{runs.PARENT}` = '{training}'")
+    assert child.info.status == status
 
 
 def test_store_that_fails_at_the_end_does_not_fail_the_training(cache, monkeypatch, capsys):

@@ -154,10 +154,10 @@ def test_signature_and_requirements_are_explicit(loaded):
 
 
 def test_missing_or_damaged_model_json_is_one_clear_line(tmp_path):
-    with pytest.raises(VtccError, match=r"model\.json: not found; run `dvc repro train`"):
+    with pytest.raises(VtccError, match=r"model\.json: no such file; run `dvc repro train`"):
         packaging.model_info(tmp_path)
     (tmp_path / "model.json").write_text("{", encoding="utf-8")
-    with pytest.raises(VtccError, match=r"model\.json: not JSON"):
+    with pytest.raises(VtccError, match=r"model\.json: not readable as JSON"):
         packaging.model_info(tmp_path)
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,24 @@ def test_busy_port_is_one_clear_line_before_anything_starts(elsewhere):
             ui.launch(port)
     assert not (elsewhere / "mlflow.db").exists()
     ui.check_port(port)
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "127.0.0.1", "localhost"])
+def test_any_address_of_this_machine_is_tried(host):
+    ui.check_port(0, "vtcc api", "make api API_PORT", host)
+    family, kind, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as busy:
+        busy.bind(where)
+        busy.listen()
+        port = busy.getsockname()[1]
+        shown = re.escape(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        with pytest.raises(VtccError, match=f"{shown} is in use; .*--port {port + 1}"):
+            ui.check_port(port, "vtcc api", "make api API_PORT", host)
+
+
+def test_an_address_of_another_machine_is_one_clear_line():
+    with pytest.raises(VtccError, match=r"--port: 192\.0\.2\.1:5002 cannot be used"):
+        ui.check_port(5002, "vtcc api", "make api API_PORT", "192.0.2.1")
 
 
 def test_impossible_port_is_refused(elsewhere):

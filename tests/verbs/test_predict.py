@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.data.camera_files import dng, film, jpeg
 from tests.fakes import stand_in
 from tests.scale import test_ray
 from tests.tracking import toy
 from vtcc.cli import app
+from vtcc.data import camera
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 from vtcc.scale import ray
@@ -136,6 +139,24 @@ def test_nothing_readable_is_an_error_and_leaves_what_was_there(model, place):
         predict.run([place / "bad.png"], str(model), out=out)
     assert out.read_text(encoding="utf-8") == before
     assert sorted(f.name for f in place.iterdir()) == ["bad.png", "out.csv"]
+
+
+def test_films_and_raw_files_are_rows_like_others_and_damage_costs_one(model, place):
+    folder = place / "camera"
+    folder.mkdir()
+    (folder / "a.dng").write_bytes(dng(jpeg()))
+    (folder / "b.jpg").write_bytes(jpeg())
+    good = film(folder / "c.mp4").read_bytes()
+    (folder / "d.MOV").write_bytes(good[: len(good) // 2])
+    predict.run([folder], str(model), out=place / "out.csv")
+    camera.end()
+    rows = read(place / "out.csv")
+    assert [Path(row["file"]).name for row in rows] == ["a.dng", "b.jpg", "c.mp4", "d.MOV"]
+    assert [row["error"] for row in rows] == [
+        "", "", "", "a film without readable pictures, or a truncated one",
+    ]  # fmt: skip
+    assert rows[0]["cluster"] == rows[1]["cluster"] == rows[2]["cluster"] != ""  # one picture
+    assert rows[3]["cluster"] == ""
 
 
 @pytest.mark.parametrize("suffix", assignments.SUFFIXES)

@@ -15,7 +15,8 @@ def encoders(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
         from vtcc.verbs import encoders as verb
 
-        verb.run(as_json=as_json)
+        with answering(as_json, quiet=as_json) as answer:
+            answer(verb.run())
 
 
 @app.command()

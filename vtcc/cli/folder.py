@@ -275,6 +275,8 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     """Look at this installation: versions, device, memory, disk, weights, what is wrong."""
     from vtcc.verbs import doctor as verb
 
-    examined = verb.run(variables(context.find_root().command), as_json=as_json)
+    with answering(as_json, quiet=as_json) as answer:
+        examined = verb.run(variables(context.find_root().command))
+        answer(examined)
     if any(problem["severity"] == "error" for problem in examined["problems"]):
         raise typer.Exit(ERROR)

@@ -16,7 +16,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors alone; no pro
 
 
 @contextlib.contextmanager
-def answering(as_json: bool, quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+def answering(as_json: bool, quiet: bool) -> Iterator[Callable[[Any], None]]:
     """Sends what is printed inside where it belongs.
 
     Args:
@@ -28,7 +28,7 @@ def answering(as_json: bool, quiet: bool) -> Iterator[Callable[[dict[str, Any]],
     """
     stdout = sys.stdout
 
-    def answer(result: dict[str, Any]) -> None:
+    def answer(result: Any) -> None:
         if as_json:
             print(json.dumps(result, indent=2, ensure_ascii=False), file=stdout, flush=True)
 

@@ -3,7 +3,7 @@
 import importlib
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,22 +90,25 @@ def plan(
 
     parsed = as_values(assignments or [])
     of_inputs = {"sample": sample, "minutes": minutes, "encoder": encoder}
-    asked = {name: value for name, value in of_inputs.items() if value is not None}
+    asked: dict[str, Any] = {k: v for k, v in of_inputs.items() if v is not None}
     if given:
         if preset is not None or images is not None:
             wrong = "--preset" if preset is not None else "--images"
             raise VtccError(f"{wrong}: of a training's plan; leave it out, or the inputs")
+        from vtcc.grouping.options import Options
         from vtcc.verbs import plan_collection
 
+        options = Options(given[0], others=tuple(given[1:]), overrides=parsed, **asked)
         with answering(as_json, quiet=False) as answer:
-            answer(plan_collection.of_command_line(given, asked, parsed))
+            answer(plan_collection.run(options))
         return
     if asked:
         raise VtccError(f"--{next(iter(asked))}: belongs to a plan of inputs; name them")
     from vtcc.verbs import plan as verb
 
     enter_project()
-    verb.run(preset=preset, overrides=parsed, images=images, as_json=as_json)
+    with answering(as_json, quiet=as_json) as answer:
+        answer(verb.run(preset=preset, overrides=parsed, images=images))
 
 
 @app.command(cls=Pipeline)
@@ -141,13 +144,14 @@ def show() -> None:
 @app.command()
 def datasets(
     name: Annotated[str | None, typer.Argument(help="One of them, for all of its card.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the known datasets and how each is got."""
     from vtcc.verbs import datasets as verb
 
     enter_project()
-    verb.run(name, as_json=as_json)
+    with answering(as_json, quiet=as_json) as answer:
+        answer(verb.run(name))
 
 
 @app.command(cls=Pipeline)

@@ -11,60 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vtcc import schema, yaml_file
-from vtcc.config.params import (
-    MAX_CHANNELS,
-    Augment,
-    Dataset,
-    Download,
-    Embed,
-    Evaluate,
-    Loss,
-    Model,
-    Optimizer,
-    Params,
-    Positives,
-    Selection,
-    SelfLabel,
-    Train,
-    Validate,
-)
+from vtcc.config.params import Augment as Augment
+from vtcc.config.params import Evaluate as Evaluate
+from vtcc.config.params import Model as Model
+from vtcc.config.params import Optimizer as Optimizer
+from vtcc.config.params import Params as Params
+from vtcc.config.params import Positives as Positives
+from vtcc.config.params import Train as Train
 from vtcc.errors import VtccError
-from vtcc.schema import MAX_SEED, explain
+from vtcc.schema import MAX_SEED as MAX_SEED
+from vtcc.schema import explain as explain
 
 T = TypeVar("T")
-
-__all__ = [
-    "MAX_CHANNELS",
-    "MAX_SEED",
-    "PARAMS_FILE",
-    "PRESETS",
-    "Augment",
-    "Dataset",
-    "Download",
-    "Embed",
-    "Evaluate",
-    "Loss",
-    "Model",
-    "Optimizer",
-    "Params",
-    "Positives",
-    "Selection",
-    "SelfLabel",
-    "Train",
-    "Validate",
-    "check",
-    "edit",
-    "explain",
-    "fit_dataset_name",
-    "flatten",
-    "from_dict",
-    "load",
-    "override",
-    "parse_assignments",
-    "read_yaml",
-    "to_dict",
-    "unknown",
-]
 
 PARAMS_FILE = "params.yaml"
 PRESETS = Path(__file__).parents[1] / "presets"

@@ -61,6 +61,11 @@ def _check_encoder(train: Train) -> None:
                 f"`vtcc encoders` ({catalog.nearest(model.encoder)}) or timm:NAME such as "
                 "timm:resnet18"
             )
+        if model.components > (D := catalog.card(model.encoder).feature_dim):
+            raise VtccError(
+                f"train.model.components: {model.components} of {model.encoder}'s features of "
+                f"length {D}; use at most {D}"
+            )
     if model.frozen and not (model.weights or has_card):
         raise VtccError(
             "train.model.frozen: a frozen encoder needs train.model.weights, or to be one of "

@@ -26,9 +26,17 @@ class Share:
         self(0)
 
     def __call__(self, pixels: int) -> None:
-        """Waits until so many pixels may be decoded, instead of those of the last call."""
+        """Waits until so many pixels may be decoded, instead of those of the last call.
+
+        As many or fewer may be at once, so that what is held for them never waits uncounted.
+        """
         cls = Share
         with cls._changed:
+            if 0 < pixels <= self._mine:
+                cls._in_use -= self._mine - pixels
+                self._mine = pixels
+                cls._changed.notify_all()
+                return
             cls._in_use -= self._mine
             self._mine = 0
             if pixels:

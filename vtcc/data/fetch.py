@@ -22,7 +22,7 @@ import urllib3
 
 from vtcc import progress
 from vtcc.atomic import write_text
-from vtcc.errors import TemporaryError, VtccError
+from vtcc.errors import TemporaryError, VtccError, without_passwords
 
 ATTEMPTS = 5
 _CHUNK = 1 << 20
@@ -62,7 +62,7 @@ class Expected:
 class _Version:
     """Which state of the server's file a part belongs to."""
 
-    url: str
+    url: str  # without user and password
     etag: str | None
     modified: str | None
     total: int | None
@@ -101,7 +101,7 @@ def fetch(url: str, target: Path, expected: Expected) -> Path:
             verify(target, expected, remove=True)
             return target
     _persist(url, target, expected)
-    verify(_part(target), expected, remove=True, source=url)
+    verify(_part(target), expected, remove=True, source=without_passwords(url))
     _part(target).replace(target)
     return target
 
@@ -137,7 +137,7 @@ def verify(file: Path, expected: Expected, *, remove: bool, source: str | None =
 
 def _persist(url: str, target: Path, expected: Expected) -> None:
     """Attempts until the part is complete; an attempt that brought bytes does not count."""
-    failures = 0
+    failures, shown = 0, without_passwords(url)
     while True:
         before = _size(_part(target))
         try:
@@ -149,10 +149,10 @@ def _persist(url: str, target: Path, expected: Expected) -> None:
                 have = _size(_part(target))
                 kept = f"; {have} bytes are kept, run `vtcc download` again to go on"
                 raise TemporaryError(
-                    f"{url}: cannot be downloaded ({reason}){kept if have else ''}"
+                    f"{shown}: cannot be downloaded ({reason}){kept if have else ''}"
                 ) from None
             asked = error.pause if isinstance(error, _BrokenOffError) else 0.0
-            progress.note(f"{url}: {reason}; trying again")
+            progress.note(f"{shown}: {reason}; trying again")
             _pause(failures, asked)
 
 
@@ -160,7 +160,8 @@ def _reason(error: Exception) -> str:
     """What went wrong, without the wrappings of requests and urllib3."""
     inner = error.args[0] if error.args else error
     text = " ".join(str(getattr(inner, "reason", inner)).split())
-    return re.sub(r"^\w+\(host=.*?\): ", "", text) or type(error).__name__
+    text = re.sub(r"^\w+\(host=.*?\): ", "", text) or type(error).__name__
+    return without_passwords(text)
 
 
 def _pause(failures: int, asked: float) -> None:
@@ -169,16 +170,16 @@ def _pause(failures: int, asked: float) -> None:
 
 
 def _attempt(url: str, target: Path, expected: Expected) -> None:
-    part, version = _part(target), _read_note(target)
+    part, version, shown = _part(target), _read_note(target), without_passwords(url)
     have = _size(part)
-    if version is None or version.url != url or not (version.validator or expected.proven):
+    if version is None or version.url != shown or not (version.validator or expected.proven):
         have = 0  # nothing would tell whether the rest belongs to it
     headers = {"Accept-Encoding": "identity"}
     if have and version:
         headers["Range"] = f"bytes={have}-"
         if version.validator:
             headers["If-Range"] = version.validator
-    elif target.is_file() and version and version.url == url:
+    elif target.is_file() and version and version.url == shown:
         headers |= _unchanged(version)
     with _open(url, headers) as answer:
         if answer.status_code == 304:
@@ -189,13 +190,13 @@ def _attempt(url: str, target: Path, expected: Expected) -> None:
                 return
             part.unlink(missing_ok=True)
             raise _BrokenOffError("the server's file is shorter than what has arrived")
-        _refuse(url, answer)
-        now = _version(url, answer)
+        _refuse(shown, answer)
+        now = _version(shown, answer)
         if answer.status_code == 206 and not _continues(answer, version, now, have):
             part.unlink(missing_ok=True)
             raise _BrokenOffError("the server's file has changed; starting afresh")
         start = have if answer.status_code == 206 else 0
-        _check_size(url, now, expected)
+        _check_size(shown, now, expected)
         _check_room(target, (now.total or 0) - start)
         target.unlink(missing_ok=True)
         write_text(_note(target), json.dumps(asdict(now)))
@@ -217,7 +218,7 @@ def _receive(answer: requests.Response, part: Path, start: int, total: int | Non
 
 def _open(url: str, headers: dict[str, str]) -> requests.Response:
     """GETs with redirects followed by hand, each looked at first."""
-    at = url
+    at, shown = url, without_passwords(url)
     for _ in range(10):
         session = requests.Session()
         # A proxy of the environment cannot reach, and must not see, what runs on this machine.
@@ -229,15 +230,15 @@ def _open(url: str, headers: dict[str, str]) -> requests.Response:
             return answer
         answer.close()
         new = urljoin(at, answer.headers["Location"])
-        parts = urlsplit(new)
+        parts, to = urlsplit(new), without_passwords(new)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise VtccError(f"{url}: redirects to {new!r}, which is not on the web; not followed")
+            raise VtccError(f"{shown}: redirects to {to!r}, which is not on the web; not followed")
         if urlsplit(at).scheme == "https" and parts.scheme == "http":
-            raise VtccError(f"{url}: redirects from https to {new!r}; not followed")
+            raise VtccError(f"{shown}: redirects from https to {to!r}; not followed")
         if _is_loopback(new) and not _is_loopback(at):
-            raise VtccError(f"{url}: redirects to this machine ({new!r}); not followed")
+            raise VtccError(f"{shown}: redirects to this machine ({to!r}); not followed")
         at = new
-    raise VtccError(f"{url}: more than 10 redirects; correct the address")
+    raise VtccError(f"{shown}: more than 10 redirects; correct the address")
 
 
 def _is_loopback(url: str) -> bool:

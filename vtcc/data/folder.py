@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vtcc.data import archive
+from vtcc.data import archive, images
 from vtcc.data.image_set import ImageSet
-from vtcc.data.images import SUFFIXES
 from vtcc.data.walk import as_text, in_words, unwanted, walk
 from vtcc.errors import VtccError
 from vtcc.progress import several
@@ -51,7 +50,7 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
         rest = in_words(left_out)
         raise VtccError(
             f"{held} in {path}, and grouping needs at least {least}; images are "
-            f"known by {' '.join(sorted(SUFFIXES))}" + (f" (left out: {rest})" if rest else "")
+            f"known by {images.suffixes_in_words()}" + (f" (left out: {rest})" if rest else "")
         )
     names = readable_names(files)
     # People zip a folder, not its content: one folder around everything is no class.

@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vtcc import bounds
-from vtcc.data import heif, jpeg, parts, tiff
+from vtcc.data import camera, heif, jpeg, parts, tiff
 from vtcc.data.budget import Share
 from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
 
-__all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load"]
+__all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load", "suffixes"]
 
 _PLAIN = (".jpg", ".jpeg", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _HEIC = (b"heic", b"heix", b"mif1", b"heim", b"heis")
@@ -68,6 +68,16 @@ class Decoded:
     mode: str
 
 
+def suffixes() -> frozenset[str]:
+    """Suffixes, in small letters, of all that is read with what is installed."""
+    return SUFFIXES | camera.suffixes()
+
+
+def suffixes_in_words() -> str:
+    """The same for people, pictures first."""
+    return " ".join([*sorted(SUFFIXES), *sorted(camera.suffixes())])
+
+
 def load(
     source: Path | bytes | BinaryIO,
     *,
@@ -109,7 +119,8 @@ def decode(
 ) -> Decoded:
     """Decodes an image to a square of bytes, with facts about the file.
 
-    EXIF rotation is applied; of an animation or a multi-page TIFF the first picture is taken;
+    EXIF rotation is applied; of an animation or a multi-page TIFF the first picture is taken, of a
+    RAW file its preview, of a film its first frame (`vtcc.data.camera`; known by the file's name);
     transparency is laid on white, unless bands are chosen. Values of more than 8 bits become
     bytes as `stretch` says; what is not finite, or GDAL's nodata value, becomes 0. Both sides
     are resized to `size` (bicubic, antialiased), whatever the shape; an image of that size
@@ -140,15 +151,22 @@ def decode(
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe waits for its writer
                 raise UnreadableImage("a pipe or a device, not a file")
             with source.open("rb") as file, Share(max_pixels) as share:
+                if source.suffix.lower() in camera.suffixes():
+                    still = camera.still(source, share)
+                    return _decode(io.BytesIO(still.data), wanted, share, size, still.orientation)
                 return _decode(file, wanted, share, size)
         except OSError as error:
             raise UnreadableImage(f"cannot be opened ({error.strerror or error})") from None
+        except UnreadableImage as error:
+            raise UnreadableImage(f"{error.reason}{camera.hint(source)}") from None
     data = source if isinstance(source, bytes | bytearray | memoryview) else source.read()
     with Share(max_pixels) as share:
         return _decode(io.BytesIO(data), wanted, share, size)
 
 
-def _decode(file: BinaryIO, wanted: Wanted, share: Share, size: int) -> Decoded:
+def _decode(
+    file: BinaryIO, wanted: Wanted, share: Share, size: int, orientation: int = 0
+) -> Decoded:
     head = file.read(512)
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -165,7 +183,7 @@ def _decode(file: BinaryIO, wanted: Wanted, share: Share, size: int) -> Decoded:
         elif length > (most := bounds.image_file_bytes(share.max_pixels)):
             raise UnreadableImage(f"a file of {length >> 20} MiB; allowed: {most >> 20}")
         try:
-            return _from_pillow(file, head, wanted, share, size)
+            return _from_pillow(file, head, wanted, share, size, orientation)
         except UnreadableImage:
             raise
         except Exception:
@@ -213,7 +231,9 @@ def opened(file: BinaryIO, head: bytes, max_pixels: int) -> tuple[ImageFile.Imag
     return image, scans, max(image.width * image.height, boxed or 0)
 
 
-def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int) -> Decoded:
+def _from_pillow(
+    file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int, orientation: int = 0
+) -> Decoded:
     image, scans, pixels = opened(file, head, share.max_pixels)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
     check_size(image.width, image.height, share.max_pixels, len(image.getbands()), 2 if deep else 1)
@@ -238,7 +258,7 @@ def _from_pillow(file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size
         drawn, mode = planes(Raster(_deep_png(file.read()), rgb=True), wanted), "3 x uint16"
     else:
         drawn = _drawn(image, wanted)
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(orientation or _orientation(image))
     if turn in _SIDEWAYS:
         width, height = height, width
     return Decoded(_square(drawn, size, turn, box), width, height, mode)

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import bounds
-from vtcc.data import remote, shards
-from vtcc.data.images import SUFFIXES
+from vtcc.data import images, remote, shards
 from vtcc.data.spreadsheet import path_of
 from vtcc.data.walk import Entry, as_text, in_words, walk
 from vtcc.errors import VtccError, in_one_line
@@ -119,7 +118,7 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
             if not inside:
                 found.append(Part(text, text, path, path))
         else:
-            if not (any_name or path.name.lower().endswith((*SUFFIXES, LIST, *TABLES, *_SHARDS))):
+            if not (any_name or _is_input(path.name)):
                 raise VtccError(f"{path}: not an input by its name; give {KINDS}")
             found.append(_of_file(text, path))
     packed = [entry[1] for entry in found if isinstance(entry, tuple)]
@@ -141,6 +140,10 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         if left_out:
             note(f"left out {in_words(left_out)}")
     return [entry for entry in found if isinstance(entry, Part)]
+
+
+def _is_input(name: str) -> bool:
+    return name.lower().endswith((*images.suffixes(), LIST, *TABLES, *_SHARDS))
 
 
 def shards_of(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from vtcc.data.catalog import Card, Source, plain
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, without_passwords
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -57,23 +57,23 @@ def configured(value: str) -> Path | str | None:
     if not name:
         return None
     key = "VTCC_MIRROR" if variable else "download.mirror"
-    parts = urlsplit(name)
+    parts, shown = urlsplit(name), without_passwords(name)
     if parts.scheme in ("http", "https") and parts.hostname:
         return name.rstrip("/")
     if "://" in name and parts.scheme != "file":
         raise VtccError(
-            f"{key}: {name!r} has the scheme {parts.scheme!r}; allowed: a directory, "
+            f"{key}: {shown!r} has the scheme {parts.scheme!r}; allowed: a directory, "
             "or an address with http, https or file"
         )
     path = Path(name)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise VtccError(
-                f"{key}: {name!r} names the machine {parts.netloc!r}; write file:///path"
+                f"{key}: {shown!r} names the machine {parts.hostname!r}; write file:///path"
             )
         path = Path(unquote(parts.path))
     if not path.is_dir():
-        raise VtccError(f"{key}: {name!r} is not a directory; correct it or leave it empty")
+        raise VtccError(f"{key}: {shown!r} is not a directory; correct it or leave it empty")
     return path
 
 
@@ -96,7 +96,7 @@ def look(card: Card, base: Path) -> Held | None:
     `<base>/<dataset>.zip` or the like; then a folder `<base>/<dataset>/`. Names are compared
     without case, hyphens and underscores.
     """
-    if not base.is_dir():
+    if not os.path.isdir(base):  # noqa: PTH112 - `is_dir` raises where this user may not look
         return None
     folders = _folders(card, base)
     for folder in [*folders, base]:

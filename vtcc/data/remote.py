@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from vtcc import bounds
 from vtcc.atomic import atomic_file
+from vtcc.data import camera
 from vtcc.data.decoding import in_threads
 from vtcc.data.shards import STAMP
 from vtcc.data.walk import unwanted
@@ -98,6 +99,8 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         if not is_file and (gone := _delete_others(target, place, found)):
             note(f"{shown_as}: {gone} files of an earlier copy are not there any more, deleted")
 
+        long_films: list[str] = []
+
         def copy(name: str) -> None:
             file, (source, size) = target / name, found[name]
             if size is not None and file.is_file() and file.stat().st_size == size:
@@ -110,12 +113,20 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
                 room.take(max(copied_bytes - counted, 0))
                 counted = max(copied_bytes, counted)
 
-            check(None, counted)
-            with atomic_file(file) as building:  # checked after each piece, to stop on the way
-                system.get_file(source, str(building), callback=Callback(hooks={"size": check}))
+            try:
+                check(None, counted)
+                with atomic_file(file) as building:  # checked after each piece, to stop on the way
+                    system.get_file(source, str(building), callback=Callback(hooks={"size": check}))
+            except _LongFilmError:
+                if is_file:
+                    raise
+                long_films.append(name)
 
         for _ in track(in_threads(copy, found, batch=1), "copy", len(found), every=100):
             pass
+        if long_films:
+            most = f"{bounds.DATASET_FILE_BYTES // bounds.MIB} MiB"
+            note(f"{shown_as}: {several(len(long_films), 'videos')} left out, longer than {most}")
     except VtccError:
         raise
     except ImportError as error:
@@ -129,6 +140,10 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
             raise VtccError(f"{shown_as}: cannot be read ({why})") from None
         raise TemporaryError(f"{shown_as}: cannot be reached ({why})") from None
     return target / named.name if is_file else target
+
+
+class _LongFilmError(VtccError):
+    """A film is too long to be copied for one picture, which costs the others nothing."""
 
 
 class _Room:
@@ -151,7 +166,8 @@ class _Room:
 
     def check_file(self, name: str, size: int, *, is_image: bool) -> None:
         if is_image and size > bounds.DATASET_FILE_BYTES:
-            raise VtccError(
+            refused = _LongFilmError if name.lower().endswith(camera.FILMS) else VtccError
+            raise refused(
                 f"{self.shown_as}: {name!r} has more than {bounds.DATASET_FILE_BYTES // bounds.MIB}"
                 " MiB, as no image has that is read; copy the others by hand, and name the folder"
             )

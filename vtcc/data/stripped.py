@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from vtcc.data import images
+from vtcc.data import camera, images
 
 _ORIENTATION = 0x0112
 _SIDES = range(2, 9)  # orientations that turn or mirror
@@ -35,11 +35,14 @@ _PLACE = re.compile(
 def stripped(file: Path) -> bytes | None:
     """A file's bytes without EXIF and the like; None where it cannot be taken out.
 
-    What is no JPEG, PNG or WebP is as it is, or None where it says a place.
+    What is no JPEG, PNG or WebP is as it is, or None where it says a place. RAW files and films
+    have many places to say one, each maker its own: always None.
 
     Raises:
         OSError: when it cannot be read.
     """
+    if file.suffix.lower() in (*camera.RAW, *camera.FILMS):
+        return None
     data = file.read_bytes()
     try:
         if data.startswith(b"\xff\xd8\xff"):

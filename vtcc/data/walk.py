@@ -3,26 +3,25 @@
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vtcc.data.images import SUFFIXES
+from vtcc.data import camera, images
 
 SPECIAL = "broken links, pipes and devices"
-_RAW = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".pef", ".srw")
-_VIDEOS = (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts")
-# What people keep among their pictures and that is not read here, by suffix.
+# What people keep among their pictures and that is not read here, by suffix; the first two are
+# with the extra.
 UNSUPPORTED = {
-    **dict.fromkeys(_RAW, "RAW (not read: convert to JPEG)"),
-    **dict.fromkeys(_VIDEOS, "videos (not read)"),
+    **dict.fromkeys(camera.RAW, f"RAW ({camera.INSTALL} reads their previews)"),
+    **dict.fromkeys(camera.FILMS, f"videos ({camera.INSTALL} reads their first frames)"),
     **dict.fromkeys((".jp2", ".j2k", ".jxl"), "JPEG 2000 or XL (convert to JPEG or PNG)"),
     ".svg": "SVG (convert to JPEG or PNG)",
     ".psd": "Photoshop (convert to JPEG or PNG)",
 }
 # Cameras write these beside an image of the same name: one picture, or the film of a Live Photo.
-_BESIDE_AN_IMAGE = {*_RAW, ".mov", ".mp4", ".aae", ".xmp"}
+_BESIDE_AN_IMAGE = {*camera.RAW, ".mov", ".mp4", ".aae", ".xmp"}
 _ODD_BYTES = "[\udc80-\udcff]"  # how Python holds bytes of a name that are not UTF-8
 
 
@@ -49,8 +48,9 @@ def walk(
     """The files below a folder, each folder in name order, folders before links to folders.
 
     Hidden files, `__MACOSX`, broken links, pipes and devices are left out, and so is, uncounted, a
-    RAW file or the film of a Live Photo beside an image of the same name. Links are followed,
-    never in circles: what can be reached twice has the name without a link.
+    RAW file or the film of a Live Photo beside an image of the same name; a RAW file that is read
+    is such an image where there is no other. Links are followed, never in circles: what can be
+    reached twice has the name without a link.
 
     Args:
         root: the folder.
@@ -74,7 +74,7 @@ def walk(
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
             continue
         folders: list[str] = []
-        pictured = {_stem(e.name) for e in listed if not unwanted(PurePosixPath(e.name))}
+        pictured = _pictured(e.name for e in listed) if images_only else {}
         for entry in listed:
             path = f"{inside}/{entry.name}" if inside else entry.name
             reason = unwanted(PurePosixPath(entry.name), images_only=images_only)
@@ -82,10 +82,10 @@ def walk(
                 left_out[reason] += 1
             elif _is(entry.is_dir):
                 (linked if entry.is_symlink() else folders).append(path)
+            elif _is_part(entry.name, pictured):
+                continue
             elif reason:
-                suffix = PurePosixPath(path).suffix.lower()
-                paired = suffix in _BESIDE_AN_IMAGE and _stem(entry.name) in pictured
-                left_out[reason] += not paired
+                left_out[reason] += 1
             elif _is(entry.is_file):
                 yield Entry(path)
             else:
@@ -98,9 +98,29 @@ def unwanted(path: PurePosixPath, *, images_only: bool = True) -> str | None:
     if any(map(is_hidden, path.parts)):
         return "hidden"
     suffix = path.suffix.lower()
-    if images_only and suffix not in SUFFIXES:
+    if images_only and suffix not in images.suffixes():
         return UNSUPPORTED.get(suffix, "other files")
     return None
+
+
+def _pictured(names: Iterable[str]) -> dict[str, str]:
+    """Stem of names in one folder -> the first image of that name, a RAW file only without one."""
+    first: dict[str, str] = {}
+    raw: dict[str, str] = {}
+    for name in names:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in images.SUFFIXES and not is_hidden(name):
+            first.setdefault(_stem(name), name)
+        elif suffix in camera.RAW and suffix in camera.suffixes():
+            raw.setdefault(_stem(name), name)
+    return raw | first
+
+
+def _is_part(name: str, pictured: dict[str, str]) -> bool:
+    """Whether a camera's file belongs to another one, which is the picture."""
+    if PurePosixPath(name).suffix.lower() not in _BESIDE_AN_IMAGE:
+        return False
+    return pictured.get(_stem(name), name) != name
 
 
 def _stem(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vtcc.atomic import atomic_file
 from vtcc.digests import sha256, version
 from vtcc.encoders.catalog import EncoderCard
-from vtcc.errors import VtccError, in_one_line
+from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _write(tensors: dict[str, "Tensor"], target: Path) -> Path:
             try:
                 save_file(plain, building, metadata={_DIGEST: digest_of(plain)})
             except SafetensorError as error:
-                raise OSError(str(error)) from None
+                raise system_error(error, target) from None
         own.replace(target)
     finally:
         with contextlib.suppress(OSError):
@@ -145,9 +145,9 @@ def _whole(file: Path) -> bool:
     """Whether a converted file is there and undamaged."""
     from safetensors import SafetensorError, safe_open
 
-    if not file.is_file():
-        return False
     try:
+        if not file.is_file():
+            return False
         with safe_open(file, "pt") as content:
             promised = (content.metadata() or {}).get(_DIGEST)
         return promised == tensor_digest(file)

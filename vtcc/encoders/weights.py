@@ -88,6 +88,8 @@ def available(card: EncoderCard) -> str | None:
 def encoder_record(encoder: str, weights: str = "") -> dict[str, Any] | None:
     """What `model.json` keeps of an encoder: name, timm's name, licence, digest and source.
 
+    Nobody knows the licence of a file of one's own, unless it is the very one of the card.
+
     Args:
         encoder: `train.model.encoder`. weights: `train.model.weights`.
 
@@ -100,10 +102,13 @@ def encoder_record(encoder: str, weights: str = "") -> dict[str, Any] | None:
     if encoder not in catalog.names():
         return None
     resolved = resolve(encoder, weights=Path(weights) if weights else None)
+    card = resolved.card
+    pinned = {card.hub.sha256, card.package.sha256 if card.package else None} - {None}
+    the_cards = not weights or sha256(Path(weights)) in pinned
     return {
         "name": encoder,
-        "timm": resolved.card.timm,
-        "licence": resolved.card.licence,
+        "timm": card.timm,
+        **({"licence": card.licence} if the_cards else {}),
         "digest": resolved.digest,
         "source": resolved.source,
     }
@@ -157,7 +162,7 @@ def _in_directory(card: EncoderCard) -> Path | None:
     if not named:
         return None
     directory = Path(named)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # noqa: PTH112 - `is_dir` raises where this user may not look
         raise VtccError(f"{DIRECTORY}: no directory {named!r}; correct the variable or unset it")
     patterns = [
         f"{card.name}.safetensors",

@@ -20,7 +20,7 @@ from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.engine import model_card
 from vtcc.engine.model import VTCC, build
-from vtcc.errors import VtccError, in_one_line
+from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
 
 WEIGHTS = "model.safetensors"
@@ -47,9 +47,11 @@ def training_key(params: dict[str, Any], digest: str, kernels: dict[str, Any]) -
     settings = {k: v for k, v in params.items() if k not in ("checkpoint_minutes", "collapse")}
     model = params.get("model", {})
     file = model.get("weights")
+    if file:  # what counts is what the file holds, below
+        settings["model"] = {k: v for k, v in model.items() if k != "weights"}
     if pretrained := encoders.encoder_record(model.get("encoder", "vit"), file or ""):
         source.update(pretrained["digest"].encode())
-    elif file:  # a path: what counts is what the file holds
+    elif file:
         weights = Path(file)
         source.update(weights.read_bytes() if weights.is_file() else b"")
     identity = json.dumps([settings, digest, kernels, source.hexdigest()], sort_keys=True)
@@ -156,7 +158,7 @@ def write_model(
     try:
         save_file(weights, fresh / WEIGHTS)
     except SafetensorError as error:
-        raise OSError(f"{fresh / WEIGHTS}: {error}") from None
+        raise system_error(error, fresh / WEIGHTS) from None
     (fresh / WEIGHTS).chmod(0o666 & ~umask())  # safetensors writes for the owner alone
     text = json.dumps(info, indent=2, sort_keys=True, ensure_ascii=False)
     (fresh / INFO).write_text(text + "\n", encoding="utf-8")

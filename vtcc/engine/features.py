@@ -111,6 +111,7 @@ def embed(
     drawing: Drawing,
     encoder: dict[str, Any],
     digest: str,
+    on_left: Callable[[float], None] = lambda seconds: None,
 ) -> Features:
     """Embeds all images, or reads or goes on with what an earlier call left in `directory`.
 
@@ -119,6 +120,7 @@ def embed(
         images: called with the row to begin at; gives (H, W, C) uint8 each, in order to the end.
         count: N. runtime: of the encoder. drawing: of its input.
         encoder: record of what it is. digest: of the images.
+        on_left: called now and then with the seconds that this will still take.
 
     Raises:
         OSError: when the disk is full; what was written stays, and the next call goes on.
@@ -141,19 +143,21 @@ def embed(
     with (building / FILE).open("r+b" if done else "wb") as file:
         D = 0
         for prepared in _ahead(images(done), done, drawing):
-            block = np.stack([runtime(x) for x in prepared], axis=1)
+            with np.errstate(over="ignore"):  # infinite then, which is refused below
+                block = np.stack([runtime(x) for x in prepared], axis=1).astype(np.float16)
             n, _, D = block.shape
             if not np.isfinite(block).all():
                 raise VtccError(
-                    f"the encoder gives numbers that are not finite for images {done} to "
-                    f"{done + n - 1}; its weights are damaged, or take embed.runtime: torch"
+                    "the encoder gives numbers that are not finite, or above 65,504, for images "
+                    f"{done} to {done + n - 1}; its weights are damaged, or take embed.runtime: "
+                    "torch"
                 )
             if not file.tell():
                 about = {"descr": "<f2", "fortran_order": False, "shape": (count, views, D)}
                 np.lib.format.write_array_header_1_0(file, about)
                 # Behind what an interrupted call wrote.
                 file.truncate(file.seek(done * views * D * 2, os.SEEK_CUR))
-            file.write(block.astype(np.float16).tobytes())
+            file.write(block.tobytes())
             done += n
             now = time.monotonic()
             if now - flushed > _SECONDS or done == count:
@@ -163,6 +167,7 @@ def embed(
                 flushed = now
             if now - reported > _REPORTED or done == count:
                 report_rate("embed", done, count, started, began)
+                on_left((count - done) * (now - started) / (done - began))
                 reported = now
     if done != count:
         raise VtccError(f"features: {done} of {count} images were given to the encoder")

@@ -119,8 +119,9 @@ def _model_data(info: Mapping[str, Any]) -> Any:
     from huggingface_hub import ModelCardData
 
     licence: dict[str, Any] = {}
-    if pretrained := info.get("encoder"):
-        name, card = pretrained["licence"], _encoder_card(pretrained["name"])
+    pretrained = info.get("encoder", {})
+    if name := pretrained.get("licence"):
+        card = _encoder_card(pretrained["name"])
         licence["license"] = _HUB_LICENCES.get(name, "other")
         if licence["license"] == "other":
             licence["license_name"] = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -188,15 +189,16 @@ def _encoder_card(name: str) -> encoders.EncoderCard | None:
 
 
 def _licence(info: Mapping[str, Any]) -> str:
-    if pretrained := info.get("encoder"):
+    pretrained = info.get("encoder", {})
+    if name := pretrained.get("licence"):
         card = _encoder_card(pretrained["name"])
         where = f" (<{card.licence_url}>)" if card else ""
         return (
-            f"The encoder {pretrained['name']} is under {pretrained['licence']}{where}; SHA-256 of "
+            f"The encoder {pretrained['name']} is under {name}{where}; SHA-256 of "
             f"its weights: {pretrained['digest']}. That licence holds for what is built on it.\n"
         )
-    foreign = info.get("imported") or info["model"].get("weights") or info["model"].get("frozen")
-    if foreign:
+    model = info["model"]
+    if pretrained or info.get("imported") or model.get("weights") or model.get("frozen"):
         return "Weights came from a file whose licence vtcc does not know. Ask its maker.\n"
     return "No weights of others are in it: its licence is for whoever trained it to choose.\n"
 

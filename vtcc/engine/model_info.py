@@ -159,6 +159,6 @@ def one_head_info(trained: Mapping[str, Any], num_clusters: int) -> dict[str, An
         "model": {
             **trained["model"],
             **_ONE_HEAD,
-            **({} if trained["model"].get("components") else _OWN_ENCODER),
+            **({} if trained["model"].get("frozen") else _OWN_ENCODER),
         },
     }

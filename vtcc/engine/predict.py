@@ -1,5 +1,6 @@
 """Prediction: cached pixels in, probabilities and embedding out."""
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,7 +84,9 @@ class Predictor:
 
     def __init__(self, model: VTCC, info: dict[str, Any], device: str = "auto"):
         self.device = resolve_device(device)
-        self.model = model.to(self.device).eval()
+        # The caller's stays where it is: others go on with it on the CPU.
+        own = model if self.device == "cpu" else copy.deepcopy(model)
+        self.model = own.to(self.device).eval()
         self.info = info
         self._seen = 0
         self._by_torch = self._runtime("torch")

@@ -15,7 +15,7 @@ from vtcc.config import Train
 from vtcc.engine import cpus, onnx_graph
 from vtcc.engine.kernels import resolve_device
 from vtcc.engine.model import build_encoder
-from vtcc.errors import in_one_line
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
 # Largest difference of unit features by which a converted encoder may depart from torch's.
@@ -32,15 +32,21 @@ def of_encoder(train: Train, *, channels: int, kind: str, pretrained: bool = Tru
         pretrained: False: random weights, which take as long.
 
     Raises:
-        VtccError: when the weights are not on this machine or do not fit.
+        VtccError: when the weights are not on this machine or do not fit, or the features have
+            fewer numbers than `train.model.components` asks for.
     """
     torch.set_num_threads(cpus.usable())  # an encoder is large enough to keep them busy
+    components = train.model.components
     section = replace(train.model, components=0)
     if not pretrained and section.encoder.startswith("timm:"):
         section = replace(section, weights="")
     encoder = build_encoder(
         section, image_size=train.image_size, channels=channels, pretrained=pretrained
     )
+    if components > (D := int(encoder.embed_dim)):  # type: ignore[arg-type]
+        raise VtccError(
+            f"train.model.components: {components} of features of length {D}; use at most {D}"
+        )
     return runtime(
         encoder.eval(),
         image_size=train.image_size,

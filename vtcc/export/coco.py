@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vtcc.atomic import write_text
+from vtcc.data import camera, stripped, tiff
 from vtcc.data import images as decoder
-from vtcc.data import stripped, tiff
 from vtcc.data.decoding import in_threads
 from vtcc.errors import VtccError
 from vtcc.export.dataset import Dataset, Image, has_text_path
@@ -19,7 +19,7 @@ from vtcc.progress import several, track
 from vtcc.version import __version__
 
 BEGINS = b'{"info": {"contributor": "vtcc"'  # how a file of `write` begins
-_MOST_PIXELS = 1 << 30  # nothing is decoded but TIFFs
+_MOST_PIXELS = 1 << 30  # nothing is decoded but TIFFs, RAW files and films
 _SIDEWAYS = range(5, 9)
 
 
@@ -77,8 +77,8 @@ def _size(image: Image) -> tuple[int, int]:
         with image.file.open("rb") as file:
             head = file.read(512)
             file.seek(0)
-            if head.startswith(tiff.MAGIC):
-                seen = decoder.decode(file, channels=1, size=1, max_pixels=_MOST_PIXELS)
+            if head.startswith(tiff.MAGIC) or image.file.suffix.lower() in camera.suffixes():
+                seen = decoder.decode(image.file, channels=1, size=1, max_pixels=_MOST_PIXELS)
                 return seen.width, seen.height
             opened = decoder.opened(file, head, _MOST_PIXELS)[0]
             width, height = opened.size

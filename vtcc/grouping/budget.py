@@ -61,7 +61,8 @@ def divide(
 ) -> Budget:
     """Measures a step and says, once, when the limit is too short for any result.
 
-    An interrupted run goes on with what was measured then, so that it trains what was begun.
+    An interrupted run of the same limit goes on with what was measured then, so that it trains what
+    was begun.
 
     Args:
         material: what is trained on. params: nested. shares: of the trainings.
@@ -72,20 +73,23 @@ def divide(
     frozen = material.features is not None
     known = read_json(work / _FILE) or {}
     kept, step_seconds = known.get("seconds"), known.get("step_seconds")
-    if isinstance(kept, int | float) and isinstance(step_seconds, int | float):
+    same = known.get("minutes") == options.minutes
+    if same and isinstance(kept, int | float) and isinstance(step_seconds, int | float):
         return Budget(float(kept), float(step_seconds), steps_per_epoch, frozen)
     step_seconds = _timed(material, section)
     after = AFTER_TRAINING + AFTER_PER_IMAGE * min(len(material.cache.paths), AFTER_IMAGES)
     left = deadline - time.monotonic()
     budget = Budget(max(left - after, LEAST_TRAINING), step_seconds, steps_per_epoch, frozen)
     needed = 60 * options.minutes - left + sum(map(budget.limit, shares)) + after
-    if needed > 60 * options.minutes * _TOO_SHORT:
+    said = frozen and left < 0  # while the features were made
+    if needed > 60 * options.minutes * _TOO_SHORT and not said:
         note(
             f"{options.minutes:g} minutes are too short for these {len(material.cache.paths)} "
             f"images: all of it takes about {needed / 60:.1f} minutes with the shortest trainings "
             "that make sense, which are done now"
         )
-    write_json(work / _FILE, {"seconds": budget.seconds, "step_seconds": step_seconds})
+    values = {"seconds": budget.seconds, "step_seconds": step_seconds, "minutes": options.minutes}
+    write_json(work / _FILE, values)
     return budget
 
 

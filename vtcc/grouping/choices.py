@@ -92,7 +92,8 @@ def use_encoder(
         weights: a local file; None: those that `vtcc encoders` finds.
         finetune: train the encoder too; else its features are made once.
     """
-    size = LARGEST if encoder.startswith("timm:") else encoders.card(encoder).image_size
+    card = None if encoder.startswith("timm:") else encoders.card(encoder)
+    size = LARGEST if card is None else card.image_size
     values: dict[str, Any] = {
         "train.model.encoder": encoder,
         "train.model.weights": str(weights.absolute()) if weights else "",
@@ -125,6 +126,9 @@ def use_encoder(
         else:
             value, why = "features", "crops and mild light, of which features are made once"
         values = compose.frozen() | values | flips | own
+        if card is not None:
+            components = values["train.model.components"]
+            values["train.model.components"] = min(components, card.feature_dim)
         choices.reasons["augmentation"] = Reason(value=value, why=why)
     choices.params = config.override(choices.params, values)
     for what in ("image size", "model", "colours", "batch"):

@@ -61,12 +61,13 @@ def _corners(file: Path, decoding: Mapping[str, Any], mirrored: bool = False) ->
     from skimage.feature import ORB
 
     try:
-        pixels = decoder.load(file, size=SIDE, channels=1, **decoding)
+        channels = len(decoding.get("bands", ())) or 1
+        pixels = decoder.load(file, size=SIDE, channels=channels, **decoding)
     except decoder.UnreadableImage:
         return None
     orb = ORB(n_keypoints=CORNERS, fast_threshold=0.05)
     try:
-        grey = pixels[..., 0] / 255
+        grey = pixels.mean(axis=-1) / 255
         orb.detect_and_extract(grey[:, ::-1] if mirrored else grey)
     except (RuntimeError, IndexError, ValueError):  # no corner at all
         return None

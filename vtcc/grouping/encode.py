@@ -1,7 +1,7 @@
 """Features of a folder's images by a pretrained encoder, straight from the files."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ from vtcc.progress import note
 
 
 def encoded(
-    files: list[Path], cache: Cache, params: dict[str, Any], work: Path
+    files: list[Path],
+    cache: Cache,
+    params: dict[str, Any],
+    work: Path,
+    on_left: Callable[[float], None] = lambda seconds: None,
 ) -> features.Features:
     """Embeds every image once, as it is and in augmented views; resumes what was interrupted.
 
@@ -30,6 +34,7 @@ def encoded(
     Args:
         files: of the N images of the cache. cache: stands in for a file that is gone by now.
         params: nested, with a frozen encoder. work: the directory of this run.
+        on_left: as of `features.embed`.
 
     Returns:
         (N, V + 1, D) float16, a memory map, and what names it.
@@ -68,6 +73,7 @@ def encoded(
         ),
         encoder=encoder,
         digest=cache.digest,
+        on_left=on_left,
     )
 
 
@@ -77,7 +83,8 @@ def sampled(
     """A few images and their features, at the encoder's own size; unreadable ones are left out.
 
     Args:
-        files: at least one can be read. encoder: a name of `vtcc encoders` whose weights are here.
+        files: at least one can be read; bands of these are one or three.
+        encoder: a name of `vtcc encoders` whose weights are here.
         work: keeps the features of an interrupted run. decoding: as of `Options.decoding`.
 
     Returns:
@@ -87,8 +94,11 @@ def sampled(
     sizes = {"train.image_size": size, "validate.image_size": size}
     params = config.override(compose.compose("folder", encoder=encoder), sizes)
     train = config.from_dict(config.Params, params).train
-    images = (image for _, image in decoded(files, channels=3, size=size, **decoding))
+    channels = len(decoding.get("bands", ())) or 3
+    images = (image for _, image in decoded(files, channels=channels, size=size, **decoding))
     pixels = np.stack([i.pixels for i in images if not isinstance(i, UnreadableImage)])
+    if channels == 1:
+        pixels = pixels.repeat(3, axis=3)
     embedded = features.embed(
         work / "sample",
         lambda start: pixels[start:],

@@ -244,9 +244,9 @@ def _as_folder(items: Sequence[Any] | np.ndarray, folder: Path) -> list[str]:
         if isinstance(item, Path):
             if not item.exists():
                 raise VtccError(f"X: {item}: no such file")
-            from vtcc.data.images import SUFFIXES
+            from vtcc.data.images import suffixes
 
-            suffix = item.suffix.lower() if item.suffix.lower() in SUFFIXES else ".png"
+            suffix = item.suffix.lower() if item.suffix.lower() in suffixes() else ".png"
             name = f"{i:08d}{suffix}"
             try:
                 (folder / name).symlink_to(item.absolute())

@@ -136,6 +136,36 @@ def idle(key: str, params: dict[str, Any]) -> bool:
     return model["encoder"] != "vit" and section == "train.model" and name in _OF_VIT
 
 
+def check(options: Options) -> None:
+    """Refuses what no call of `vtcc cluster` can be, before any work.
+
+    Raises:
+        VtccError: on a value that is not allowed, or one that another one leaves without effect.
+    """
+    given = "finetune" if options.finetune else "weights"
+    if (options.finetune or options.weights) and options.encoder in ("auto", "none"):
+        raise VtccError(
+            f"--{given}: belongs to an encoder; name it by --encoder (`vtcc encoders` lists them)"
+        )
+    if options.encoder != "auto" and "train.model.encoder" in options.overrides:
+        raise VtccError(
+            f"--encoder {options.encoder}: train.model.encoder is set as well, to "
+            f"{options.overrides['train.model.encoder']!r}; leave out one of them"
+        )
+    for name in options.accept_licence:
+        if name != options.encoder:
+            raise VtccError(f"--accept-licence {name}: belongs to --encoder {name}; add it")
+    if options.folders not in ("", "links", "copies"):
+        raise VtccError(f"--folders: found {options.folders!r}; allowed: links, copies")
+    if not options.minutes > 0:
+        raise VtccError(f"--minutes: found {options.minutes:g}; allowed: above 0")
+    if options.sample and options.sample < LEAST_IMAGES:
+        raise VtccError(
+            f"--sample: found {options.sample}; allowed: at least {LEAST_IMAGES}, or 0 for all"
+        )
+    check_overrides(options.overrides)
+
+
 def check_overrides(overrides: dict[str, Any]) -> None:
     """Refuses what no training of `vtcc cluster` can be, before any work.
 
@@ -166,18 +196,19 @@ def with_channels(overrides: dict[str, Any]) -> dict[str, Any]:
     return {"dataset.channels": len(bands), **overrides} if bands else overrides
 
 
-def check_clusters(clusters: int | None, images: int, *, readable: bool) -> None:
+def check_clusters(clusters: int | tuple[int, int], images: int, *, readable: bool) -> None:
     """Refuses a K that so few images cannot have.
 
     Args:
-        clusters: K, or None where it is open.
+        clusters: K, or the range that it is chosen from.
         images: how many. readable: these are the images that can be read, not all files.
 
     Raises:
         VtccError: when there are fewer than two images a cluster.
     """
-    if clusters and clusters > images // 2:
+    least = clusters if isinstance(clusters, int) else clusters[0]
+    if least > images // 2:
         counted = f"only {images} images can be read" if readable else f"for {images} images"
         raise VtccError(
-            f"-k {clusters}: {counted}; allowed: at most {images // 2}, two images a cluster"
+            f"-k {least}: {counted}; allowed: at most {images // 2}, two images a cluster"
         )

@@ -1,5 +1,7 @@
 """First step of `vtcc cluster`: looks at the images, chooses the training, reads every image."""
 
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from vtcc import config
 from vtcc.config import compose
 from vtcc.grouping import choices, intake, survey, which, workdir
 from vtcc.grouping.options import (
+    LEAST_TRAINING,
     OVERCLUSTER,
     Options,
     check_clusters,
@@ -14,7 +17,7 @@ from vtcc.grouping.options import (
     with_channels,
 )
 from vtcc.grouping.state import Prepared
-from vtcc.progress import note
+from vtcc.progress import duration, note
 
 THUMBNAIL = 64  # pixels of the cache that page and gradients are made from, with an encoder
 
@@ -47,13 +50,18 @@ def chosen_for(options: Options, listed: intake.Listed, work: Path) -> choices.C
 
 
 def prepare(
-    options: Options, listed: intake.Listed, work: Path, chosen: choices.Choices | None = None
+    options: Options,
+    listed: intake.Listed,
+    work: Path,
+    chosen: choices.Choices | None = None,
+    deadline: float = math.inf,
 ) -> Prepared:
     """Decodes all images once, for the training that was chosen for them.
 
     Args:
         listed: the images. work: the directory of an interrupted run, or a new one.
         chosen: of `chosen_for` for these images; None: it is asked.
+        deadline: of all of `vtcc cluster`, on `time.monotonic`'s clock.
 
     Raises:
         VtccError: when parameters or images cannot be used.
@@ -69,7 +77,7 @@ def prepare(
         size=THUMBNAIL if frozen else params["validate"]["image_size"],
         **options.decoding(),
     )
-    check_clusters(options.given_clusters, len(cache.paths), readable=True)
+    check_clusters(options.clusters, len(cache.paths), readable=True)
     if (batch := params["train"]["batch_size"]) > len(cache.paths):
         if "train.batch_size" in options.overrides:
             note(f"train.batch_size: {len(cache.paths)} instead of {batch}, all images there are")
@@ -79,7 +87,30 @@ def prepare(
         return prepared
     from vtcc.grouping.encode import encoded
 
-    return replace(prepared, features=encoded(prepared.files, cache, params, work))
+    late = _Late(deadline, options.minutes)
+    return replace(prepared, features=encoded(prepared.files, cache, params, work, late.look))
+
+
+class _Late:
+    """Says once, as soon as it is seen, that the features alone take longer than the limit.
+
+    Args:
+        deadline: on `time.monotonic`'s clock. minutes: the limit that it came from.
+    """
+
+    def __init__(self, deadline: float, minutes: float):
+        self.deadline, self.minutes, self.said = deadline, minutes, False
+
+    def look(self, left: float) -> None:
+        """Args: left: seconds until the features are there."""
+        over = time.monotonic() + left - self.deadline
+        if over > 0 and not self.said:
+            self.said = True
+            needed = math.ceil(self.minutes + (over + LEAST_TRAINING) / 60)
+            note(
+                f"{self.minutes:g} minutes pass before the features are there, in about "
+                f"{duration(left)}; wait, or stop and go on from here with --minutes {needed}"
+            )
 
 
 def _set_by_user(chosen: choices.Choices, options: Options) -> None:

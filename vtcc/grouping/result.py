@@ -14,11 +14,10 @@ import numpy as np
 
 from vtcc import yaml_file
 from vtcc.analysis.features import unit_rows
-from vtcc.analysis.scores import SCORES
 from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
-from vtcc.engine import checkpoint, model_card, record
-from vtcc.grouping import attention, columns, describe, levels, lookalikes, outputs
+from vtcc.engine import checkpoint, record
+from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.intake import Listed
@@ -240,7 +239,7 @@ def finish(
     ]
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(directory / FILE, text.encode("utf-8", "backslashreplace").decode() + "\n")
-    _write_cards(directory / MODEL, summary, embedding, sizes)
+    cards.write(directory / MODEL, summary, embedding, sizes)
     page.write(
         directory,
         page.ClustersPage(
@@ -294,64 +293,6 @@ def unclustered(sizes: Mapping[int, int], clusters: Clusters) -> dict[str, Any] 
     images = sizes.get(UNCLUSTERED, 0)
     share = round(images / max(sum(sizes.values()), 1), 4)
     return {"images": images, "share": share, "limit": round(clusters.means.limit, 4)}
-
-
-# Measure of `Trust` -> as the cards call it.
-_MEASURES = {
-    "seeds": "agreement with a second training, adjusted Rand index",
-    "map_silhouette": "silhouette in a map of what was learned",
-    "halves": "agreement of k-means fitted to halves of the images",
-    "reference_silhouette": "silhouette in features that no training made here",
-    "reference_kmeans": "the same of k-means in those features, its own best",
-    "predicted": "clusters foretold from those features, Cohen's kappa",
-    "looks": "the same from brightness, contrast, colour and detail alone",
-    "confidence": "mean confidence",
-    "balance": "effective number of clusters over all",
-    "alike": "share of images that look nearly like one of them",
-}
-
-
-def _write_cards(
-    model: Path, summary: dict[str, Any], embedding: outputs.Embedding, sizes: Mapping[int, int]
-) -> None:
-    """The cards of the model with what only its results know.
-
-    Args:
-        sizes: id -> images. Others: as of `finish`.
-    """
-    collection = summary.get("collection", {})
-    own: dict[str, Any] = next(iter(summary["baselines"]), {})
-    trust = summary["trust"]
-    figures = [(title, trust.get(measure)) for measure, title in _MEASURES.items()]
-    figures += [
-        (f"{score.upper()} against the sub-folders as classes", own.get(score)) for score in SCORES
-    ]
-    model_card.write(
-        model,
-        checkpoint.read_info(model),
-        data=(
-            ("files", collection.get("files", len(summary["files"]))),
-            ("unreadable", collection.get("unreadable", len(summary["errors"]))),
-            ("readable now", collection.get("images", len(embedding.paths))),
-            ("of these the clusters were made of a sample of", collection.get("shown")),
-            ("of these added after the clusters were made", int((~embedding.known).sum()) or None),
-            (
-                "look like another one",
-                collection.get(
-                    "alike", int((embedding.first != np.arange(len(embedding.first))).sum())
-                ),
-            ),
-            ("in no cluster, as people decided", sizes.get(EXCLUDED, 0)),
-            ("in no cluster, as near to another", sizes.get(UNCLUSTERED, 0) or None),
-            (
-                "classes, by sub-folder, that only scored the result",
-                len(summary["classes"]) or None,
-            ),
-        ),
-        verdict=trust["verdict"],
-        figures=figures,
-        clusters=[(c["id"], c["name"], c["size"]) for c in summary["clusters"]],
-    )
 
 
 def relative(root: Path, final: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcc.errors import VtccError
-from vtcc.grouping.options import LEAST_IMAGES, Options, check_clusters, check_overrides
+from vtcc.grouping.options import Options, check, check_clusters
 from vtcc.progress import duration, note
 
 if TYPE_CHECKING:
@@ -34,11 +34,7 @@ def run(options: Options) -> Path:
         SystemExit: with 128 + signal number, after a checkpoint.
     """
     started = time.monotonic()
-    check_overrides(options.overrides)
-    if options.sample and options.sample < LEAST_IMAGES:
-        raise VtccError(
-            f"--sample: found {options.sample}; allowed: at least {LEAST_IMAGES}, or 0 for all"
-        )
+    check(options)
     from vtcc.grouping import columns, intake, workdir
 
     out = workdir.place(options)
@@ -52,7 +48,7 @@ def run(options: Options) -> Path:
             listed = intake.listed(options.folder, *options.others, place=place)
             columns.check(listed.columns, options.exif)
             images = min(len(listed.names), options.sample or len(listed.names))
-            check_clusters(options.given_clusters, images, readable=False)
+            check_clusters(options.clusters, images, readable=False)
             _run(options, listed, out, work, started)
         except VtccError:
             workdir.remove_if_empty(work)
@@ -80,7 +76,7 @@ def _run(options: Options, listed: "Listed", out: Path, work: Path, started: flo
             f"with seed {options.seed}; the others are assigned to them"
         )
         deadline -= _seconds_for(others, listed, chosen.params, options, work)
-    prepared = prepare(options, looked_at, work, chosen)
+    prepared = prepare(options, looked_at, work, chosen, deadline)
     learned = learn(prepared, options, work, deadline=deadline)
     if len(others):
         judged = _judged(prepared, learned, options, work)

@@ -52,7 +52,8 @@ def look(files: Sequence[Path], *, seed: int = 0, **decoding: Any) -> Survey:
 
     Args:
         files: the images. seed: of the sample.
-        decoding: max_pixels and others, as of `vtcc.data.images.decode`.
+        decoding: max_pixels and others, as of `vtcc.data.images.decode`; with `bands` these are
+            looked at, else red, green and blue.
 
     Raises:
         VtccError: when not one of the sample can be read.
@@ -60,7 +61,8 @@ def look(files: Sequence[Path], *, seed: int = 0, **decoding: Any) -> Survey:
     chosen = np.random.default_rng(seed).permutation(len(files))[:SAMPLE]
     sample = [files[i] for i in np.sort(chosen)]
     images, reasons = [], []
-    for file, image in decoded(sample, channels=3, size=SIDE, **decoding):
+    channels = len(decoding.get("bands", ())) or 3
+    for file, image in decoded(sample, channels=channels, size=SIDE, **decoding):
         if isinstance(image, UnreadableImage):
             reasons.append(f"{file}: {image.reason}")
         else:

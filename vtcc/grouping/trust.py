@@ -4,6 +4,7 @@ The thresholds were set on data with known answers, noise and a folder of one ki
 docs/cluster.md has the table.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -31,8 +32,8 @@ class Trust:
     """Measures without labels; each is explained in docs/cluster.md.
 
     Attributes:
-        seeds: adjusted Rand index with a second, shorter training from another seed; None where
-            there was none.
+        seeds: adjusted Rand index with the groups of the second training alone, which had a part in
+            the clusters; None where there was none.
         map_silhouette: silhouette in a UMAP of the embedding, of k-means with as many clusters.
         halves: agreement of k-means fitted to halves of the images in that map.
         reference_silhouette: silhouette of the clusters in a space that no training made
@@ -146,9 +147,9 @@ def judge(trust: Trust, K: int, images: int) -> tuple[str, str]:
         images: N.
     """
     if trust.seeds is None:
-        agreed, again = trust.halves, f"halves of the images agree by {trust.halves:.2f} of 1"
+        agreed, again = trust.halves, f"halves of the images agree by {_below(trust.halves)} of 1"
     else:
-        agreed, again = trust.seeds, f"a second training agrees by {trust.seeds:.2f} of 1"
+        agreed, again = trust.seeds, f"a second training agrees by {_below(trust.seeds)} of 1"
     if trust.alike >= ALIKE:
         return "one kind", (
             f"one kind: {trust.alike:.0%} of the images look nearly alike or are copies of one, so "
@@ -171,7 +172,7 @@ def judge(trust: Trust, K: int, images: int) -> tuple[str, str]:
         failed.append(f"{again} (clear from {CLEAR_SEEDS:g})")
     if trust.map_silhouette < CLEAR_SILHOUETTE:
         failed.append(
-            f"the groups are {trust.map_silhouette:.2f} apart in the map (clear from "
+            f"the groups are {_below(trust.map_silhouette)} apart in the map (clear from "
             f"{CLEAR_SILHOUETTE:g})"
         )
     if images < FEW_IMAGES:
@@ -180,6 +181,11 @@ def judge(trust: Trust, K: int, images: int) -> tuple[str, str]:
         return "clear", f"clear structure: {K} clusters, {again}{end}"
     end = end or "; look at each cluster before you use it"
     return "weak", f"weak structure with {K} clusters: {', '.join(failed)}{end}"
+
+
+def _below(value: float) -> str:
+    """Two digits, never rounded up: what lies below a threshold must not read as if it met it."""
+    return f"{math.floor(value * 100 + 1e-9) / 100:.2f}"
 
 
 def confused(clusters: np.ndarray, other: np.ndarray) -> list[tuple[int, int, float]]:

@@ -72,7 +72,12 @@ def encoder(options: Options, survey: Survey, files: Sequence[Path], work: Path)
     import torch
 
     names = ON_GPU if torch.cuda.is_available() else ON_CPU
-    name = next((n for n in names if encoders.available(encoders.card(n))), "")
+    bands = options.overrides.get("validate.bands", ())
+    channels = options.overrides.get("dataset.channels", len(bands) or 3)
+    if channels not in (1, 3):
+        why = f"{channels} bands, of which pretrained encoders know nothing"
+        return _chosen("", "from scratch", why)
+    name = next((n for n in names if _usable(n)), "")
     shapes = survey.colour < FEW_COLOURED and survey.plain > PLAIN
     what = f"{survey.plain:.0%} of the images are grey shapes on plain ground"
     if not name:
@@ -94,6 +99,18 @@ def encoder(options: Options, survey: Survey, files: Sequence[Path], work: Path)
     if seen.gradients > seen.features + CLEARER:
         return _chosen("", "from scratch", f"{what}, {compared}: unlike what {name} has learned")
     return _chosen(name, name, f"{what}, {compared}; {terms}")
+
+
+def _usable(name: str) -> bool:
+    """Whether an encoder's weights are here and whole."""
+    if not encoders.available(encoders.card(name)):
+        return False
+    try:
+        encoders.resolve(name)
+    except VtccError as error:
+        note(f"encoder {name}: not used ({error})")
+        return False
+    return True
 
 
 def clearness(files: Sequence[Path], name: str, work: Path, options: Options) -> Clearness:

@@ -116,7 +116,6 @@ def resume_or_restart(work: Path, options: Options, digest: str) -> None:
         "version": __version__,
         "images": digest,
         "clusters": options.clusters,
-        "minutes": options.minutes,
         "seed": options.seed,
         "overrides": options.overrides,
         "sample": options.sample,

@@ -4,7 +4,8 @@ import base64
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -80,19 +81,6 @@ class Group:
     unsure: list[Tile] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """The scores of one method; `images`: how many it clustered, where not all."""
-
-    title: str
-    acc: float
-    nmi: float
-    ari: float
-    fmi: float
-    images: float | None
-    ours: bool = False
-
-
 def render(gallery: Gallery) -> str:
     """The page as HTML, all in one: styles, scripts and images inside."""
     groups = cluster_groups(gallery)
@@ -155,20 +143,25 @@ def cluster_groups(gallery: Gallery) -> list[Group]:
     return sorted(groups, key=lambda g: (-g.size, g.number))
 
 
-def baseline_bars(metrics: Mapping[str, float]) -> list[Bar]:
-    """This model and every baseline that has scores, best ACC first; empty without labels."""
-    if "acc" not in metrics:
-        return []
+def baseline_bars(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """This model and every baseline that has scores, best ACC first; empty without labels.
 
-    def bar(title: str, prefix: str, ours: bool = False) -> Bar:
-        acc, nmi, ari, fmi = (metrics[prefix + score] for score in SCORES)
-        return Bar(title, acc, nmi, ari, fmi, metrics.get(f"{prefix}images"), ours)
-
-    bars = [replace(bar("vtcc", "", ours=True), images=None)]
-    for name, title in baselines.TITLES.items():
-        if f"baseline_{name}_acc" in metrics:
-            bars.append(bar(title, f"baseline_{name}_"))
-    return sorted(bars, key=lambda bar: -bar.acc)
+    Returns:
+        `title`, `acc`, `nmi`, `images` (how many a baseline clustered, None where all), and `ours`.
+    """
+    titles = {"": "vtcc"} | {f"baseline_{k}_": title for k, title in baselines.TITLES.items()}
+    bars = [
+        {
+            "title": title,
+            "acc": metrics[f"{prefix}acc"],
+            "nmi": metrics[f"{prefix}nmi"],
+            "images": metrics.get(f"{prefix}images") if prefix else None,
+            "ours": not prefix,
+        }
+        for prefix, title in titles.items()
+        if f"{prefix}acc" in metrics
+    ]
+    return sorted(bars, key=lambda bar: -bar["acc"])
 
 
 def _majority(gallery: Gallery, rows: np.ndarray) -> tuple[str, float]:

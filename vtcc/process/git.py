@@ -27,7 +27,14 @@ def git(directory: Path, *arguments: str) -> str:
     command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
     env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k == "GIT_SSH"}
     try:
-        done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            env=env,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",  # a path need not be UTF-8
+        )
     except FileNotFoundError:
         raise VtccError("git: not found; install it, runs with own parameters need it") from None
     if done.returncode:

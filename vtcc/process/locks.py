@@ -12,10 +12,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vtcc.errors import VtccError
+
 _MADE = ".new"  # of marks that are not locked yet, which no search matches
 
 
-class BusyError(Exception):
+class BusyError(VtccError):
     """Another process holds the lock."""
 
 
@@ -24,6 +26,7 @@ def exclusive(
     path: Path,
     *,
     wait: bool = True,
+    busy: str = "",
     on_wait: Callable[[], object] = lambda: None,
     nests: bool = False,
     keep: bool = True,
@@ -32,7 +35,7 @@ def exclusive(
 
     Args:
         path: the lock's file.
-        wait: for as long as another process holds it.
+        wait: for as long as another process holds it. busy: what the error says where it may not.
         on_wait: called once before waiting.
         nests: the same thread may enter again.
         keep: leave the file afterwards.
@@ -50,7 +53,7 @@ def exclusive(
         lock.acquire(timeout=0)
     except Timeout:
         if not wait:
-            raise BusyError(path) from None
+            raise BusyError(busy or path) from None
         on_wait()
         lock.acquire()
     try:

@@ -32,7 +32,8 @@ def save(where: Workspace, label: str | None = None) -> str:
     experiment = name(where, label)
     command = [sys.executable, "-m", "dvc", "exp", "save", "--quiet", "--force"]
     command += ["--name", experiment]
-    for file in git(where.directory, "ls-files", "--others", "--exclude-standard").splitlines():
+    new = git(where.directory, "ls-files", "-z", "--others", "--exclude-standard")
+    for file in filter(None, new.split("\0")):
         # Links to the user's photos are no part of it; new code is.
         if not (where.directory / file).is_symlink():
             command += ["--include-untracked", file]

@@ -73,11 +73,16 @@ def environment(home: Path) -> dict[str, str]:
         env.pop(name, None)
     env["VTCC_HOME"] = str(home)
     if env.get("VTCC_MIRROR"):
-        env["VTCC_MIRROR"] = str(Path(env["VTCC_MIRROR"]).resolve())
+        env["VTCC_MIRROR"] = _mirror(env["VTCC_MIRROR"], Path.cwd())
     env["MLFLOW_TRACKING_URI"] = _tracking_uri(home)
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     env["PYTHONUNBUFFERED"] = "1"
     return env
+
+
+def _mirror(given: str, start: Path) -> str:
+    """A mirror as every directory finds it: an address stays, a relative path is of `start`."""
+    return given if "://" in given else str((start / given).resolve())
 
 
 def _tracking_uri(home: Path) -> str:
@@ -161,11 +166,19 @@ class Workspace:
             git(self.directory, "restore", source, "--staged", "--worktree", "--", ".")
         changed = git(self.directory, "diff", "-z", "--name-only", "HEAD") if edits else ""
         new = git(self.project, "ls-files", "-z", "--others", "--exclude-standard", "--", *CARRIED)
-        self.carried = sorted({*filter(None, changed.split("\0")), *filter(None, new.split("\0"))})
-        for name in filter(None, new.split("\0")):
-            target = self.directory / name
+        # An editor's lock is a link that leads nowhere.
+        there = [name for name in new.split("\0") if name and (self.project / name).exists()]
+        carried = {*changed.split("\0"), *there} - {""}
+        # For people and JSON, which know no bytes that are not UTF-8.
+        self.carried = sorted(os.fsencode(name).decode(errors="replace") for name in carried)
+        for name in there:
+            file, target = self.project / name, self.directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.project / name, target)
+            if file.is_dir():  # a link to a folder, or a repository in this one
+                target.symlink_to(file.resolve())
+                continue
+            with contextlib.suppress(FileNotFoundError):  # gone in the meantime
+                shutil.copy2(file, target)
         share_cache(self.project, self.directory)
         self.write(self.params)
 
@@ -180,9 +193,8 @@ class Workspace:
         assert not self.in_place
         self.params = params
         self._link_source()
-        mirror = self.params["download"]["mirror"]
-        if mirror and "://" not in mirror and not Path(mirror).is_absolute():
-            absolute = str((self.project / mirror).resolve())
+        if mirror := self.params["download"]["mirror"]:
+            absolute = _mirror(mirror, self.project)
             self.params = config.override(self.params, {"download.mirror": absolute})
         text = yaml_file.dump(self.params)
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")

@@ -66,68 +66,48 @@ def run(
     assignments.check(out)
     from vtcc.data import inputs
     from vtcc.grouping import columns
+    from vtcc.verbs import predict
 
     given, kinds = columns.typed(inputs.parts(paths, None))
     columns.check(kinds, exif)
     more = kinds | columns.of_exif(exif)
+    out = out.absolute()
     with assignments.alone(out):
-        where = out.absolute()
-        return _run(
-            given, model, where, batch_size, shard, workers, address, unclustered, exif, more
-        )
-
-
-def _run(
-    given: Sequence["Part"],
-    model: str,
-    out: Path,
-    batch_size: int,
-    shard: int,
-    workers: int,
-    address: str,
-    unclustered: bool,
-    exif: Sequence[str],
-    more: dict[str, Any],
-) -> dict[str, Any]:
-    """What `run` does, alone with the table and its parts."""
-    from vtcc.grouping import assignments
-    from vtcc.verbs import predict
-
-    parts = out.with_name(f"{out.name}.parts")
-    with tempfile.TemporaryDirectory() as room:
-        predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
-        columns = assignments.columns_of(predictor.clusters)
-        directory = _local(model, parts, Path(room))
-    asked = {"shard": shard, "columns": [*columns, *more], "unclustered": unclustered}
-    count = _plan(parts, given, directory, asked)
-    waiting = [i for i in range(count) if not _part(parts, i).exists()]
-    if len(waiting) < count:
-        note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
-    started, done = time.monotonic(), count - len(waiting)
-    if waiting:
-        with _cluster(address) as ray:
-            settings = {
-                "parts": str(parts),
-                "model": str(directory),
-                "batch_size": batch_size,
-                "unclustered": unclustered,
-                "exif": list(exif),
-                "more": more,
-            }
-            for _ in _answers(ray, waiting, settings, workers):
-                done += 1
-                made = (done - (count - len(waiting))) * shard
-                seconds = time.monotonic() - started
-                report(
-                    "predict",
-                    done,
-                    count,
-                    images_per_second=round(made / seconds, 1),
-                    seconds_left=round((count - done) * shard * seconds / made, 1),
-                )
-    answer = _join(parts, count, out, columns, more)
-    shutil.rmtree(parts)
-    return answer
+        parts = out.with_name(f"{out.name}.parts")
+        with tempfile.TemporaryDirectory() as room:
+            predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
+            named = assignments.columns_of(predictor.clusters)
+            directory = _local(model, parts, Path(room))
+        asked = {"shard": shard, "columns": [*named, *more], "unclustered": unclustered}
+        count = _plan(parts, given, directory, asked)
+        waiting = [i for i in range(count) if not _part(parts, i).exists()]
+        if len(waiting) < count:
+            note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
+        started, done = time.monotonic(), count - len(waiting)
+        if waiting:
+            with _cluster(address) as ray:
+                settings = {
+                    "parts": str(parts),
+                    "model": str(directory),
+                    "batch_size": batch_size,
+                    "unclustered": unclustered,
+                    "exif": list(exif),
+                    "more": more,
+                }
+                for _ in _answers(ray, waiting, settings, workers):
+                    done += 1
+                    made = (done - (count - len(waiting))) * shard
+                    seconds = time.monotonic() - started
+                    report(
+                        "predict",
+                        done,
+                        count,
+                        images_per_second=round(made / seconds, 1),
+                        seconds_left=round((count - done) * shard * seconds / made, 1),
+                    )
+        answer = _join(parts, count, out, named, more)
+        shutil.rmtree(parts)
+        return answer
 
 
 def _local(model: str, parts: Path, room: Path) -> Path:
@@ -326,7 +306,7 @@ class Shards:
 def _join(
     parts: Path, count: int, out: Path, columns: tuple[str, ...], more: dict[str, Any]
 ) -> dict[str, Any]:
-    """All parts in order into one table; as `vtcc.verbs.predict.told`.
+    """All parts in order into one table; as `vtcc.verbs.predict.run`.
 
     Raises:
         VtccError: when all are unreadable; the table is then what it was.
@@ -336,8 +316,7 @@ def _join(
     from vtcc.grouping import assignments
     from vtcc.verbs import predict
 
-    total = unread = nowhere = 0
-    clusters: set[int] = set()
+    tally = predict.Tally()
     with assignments.writing(out, columns, more) as table:
         for number in range(count):
             file = pq.ParquetFile(_part(parts, number))
@@ -346,11 +325,7 @@ def _join(
                     replace(assignments.row_of(values), more={name: values[name] for name in more})
                     for values in batch.to_pylist()
                 ]
-                total += len(rows)
-                unread += sum(1 for row in rows if row.error)
-                nowhere += sum(row.nowhere for row in rows)
-                clusters |= {row.cluster for row in rows if row.cluster is not None}
+                tally.add(rows)
                 table.write(rows)
-        if unread == total:
-            raise VtccError(f"not one readable image in {total} files; nothing written")
-    return predict.told(out, total - unread, unread, nowhere, clusters)
+        tally.refuse_none()
+    return tally.told(out)

@@ -144,14 +144,19 @@ def present(directory: Path = paths.FEATURES) -> dict[str, Any] | None:
         raise VtccError(f"{file}: damaged ({error}); run `vtcc embed` again") from None
 
 
-def of_model(info: dict[str, Any], directory: Path = paths.FEATURES) -> "Features | None":
-    """The features that a model was trained on, where `data/features` holds just these.
+def of_model(
+    info: dict[str, Any], digest: str, directory: Path = paths.FEATURES
+) -> "Features | None":
+    """The features of some images by a model's encoder, where `data/features` holds just these.
 
     Args:
-        info: the model's `model.json`. directory: of the features.
+        info: the model's `model.json`. digest: of the images; None is returned where the model,
+            and so these features, belong to others. directory: of the features.
     """
     from vtcc.engine.features import open_features
 
+    if info.get("dataset", {}).get("digest") != digest:
+        return None
     key = info.get("features")
     stored = present(directory) if key else None
     if not stored or stored.get("key") != key:

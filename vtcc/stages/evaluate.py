@@ -54,7 +54,7 @@ def run() -> None:
         resuming.forget()
     if params.evaluate.baselines and read_labels(paths.LABELS, cache.paths) is None:
         note("no labels: baselines are left out, as there is nothing to score them against")
-    features = embed.of_model(predictor.info)
+    features = embed.of_model(predictor.info, cache.digest)
     plain = None if features is None else features.values[:, 0]
     write_reports(params.evaluate, cache, predictor, lambda metrics: _track(), plain)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vtcc import config, paths, progress
+from vtcc import config, json_file, paths, progress
 from vtcc.atomic import remove, sweep, write_text
 from vtcc.data import duplicates, expectations, manifest
 from vtcc.data.cache import CacheWriter
@@ -32,7 +32,8 @@ def run() -> None:
     """
     params = config.load()
     sweep(paths.CACHE, paths.VALIDATION_JSON, paths.VALIDATION_HTML)
-    dataset = _dataset_facts()
+    remedy = "run `vtcc download` (or `dvc repro download`)"
+    dataset: dict[str, Any] = json_file.read(paths.DATASET, remedy)
     table = manifest.read_manifest(paths.MANIFEST)
     card = Card(dataset.get("card") or {})
     limits = Limits(
@@ -85,17 +86,6 @@ def run() -> None:
         f"{cache.name}: {len(cache.paths)} images of {cache.image_size} x {cache.image_size} in "
         f"{paths.CACHE}, {len(writer.quarantined)} quarantined"
     )
-
-
-def _dataset_facts() -> dict[str, Any]:
-    try:
-        return json.loads(paths.DATASET.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise VtccError(
-            f"{paths.DATASET}: no such file; run `vtcc download` (or `dvc repro download`)"
-        ) from None
-    except ValueError as error:
-        raise VtccError(f"{paths.DATASET}: not JSON ({error}); run `vtcc download` again") from None
 
 
 def _spread(table: pd.DataFrame) -> list[str]:

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,6 @@ class Workers:
         self.data = threading.Lock()
         self.seconds: list[float] = []
         self._stop = threading.Event()
-        self._errors: list[BaseException] = []
 
     @property
     def stopping(self) -> bool:
@@ -100,31 +100,15 @@ class Workers:
             KeyboardInterrupt: after the stages in progress have ended.
             BaseException: the first that a thread met; the others are stopped.
         """
-
-        def guarded(place: Workspace) -> None:
+        with ThreadPoolExecutor(len(places)) as pool:
             try:
-                work(place)
-            except KeyboardInterrupt:
-                return
+                for ended in as_completed([pool.submit(work, place) for place in places]):
+                    ended.result()
             except BaseException as error:
-                self._errors.append(error)
                 self._stop.set()
-
-        threads = [threading.Thread(target=guarded, args=(place,)) for place in places]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.5)
-        except KeyboardInterrupt:
-            self.say("stopping; a training in progress keeps its checkpoint")
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-            raise
-        if self._errors:
-            raise self._errors[0]
+                if isinstance(error, KeyboardInterrupt):
+                    self.say("stopping; a training in progress keeps its checkpoint")
+                raise
 
     def stage(
         self,

@@ -6,22 +6,27 @@ whoever knows the token in VTCC_API_TOKEN, or without one this machine alone.
 """
 
 import contextlib
+import functools
 import hmac
 import ipaddress
 import logging
 import os
 import re
 import signal
+import tempfile
 import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from vtcc import quiet
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
-from vtcc.tracking import fetch, limits, store, ui
+from vtcc.tracking import fetch, limits, packaging, store, ui
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -98,19 +103,32 @@ class Served:
         return self.version
 
     def _load(self) -> tuple[Any, dict[str, str]]:
-        import mlflow
+        """The version that the URI means now: its weights, this installation's code.
+
+        `mlflow.pyfunc.load_model` would run the code that the version brings.
+        """
         from mlflow.exceptions import MlflowException
+        from mlflow.models import Model
+        from mlflow.pyfunc import FLAVOR_NAME, PyFuncModel
+
+        from vtcc.tracking.serving import ClusterImages
 
         version = fetch.version(self.uri)
+        model = ClusterImages()
         try:
-            model = mlflow.pyfunc.load_model(version["uri"])
-            inside = model.unwrap_python_model().predictor
-        except (MlflowException, OSError, AttributeError) as error:
+            with tempfile.TemporaryDirectory() as room:
+                directory = fetch.download(version["uri"], Path(room))
+                model.load_context(SimpleNamespace(artifacts={"model": directory}))
+                model.predictor.prepare()  # no request waits for that
+        except (MlflowException, OSError) as error:
             raise VtccError(f"{self.uri}: could not be loaded ({store.reason(error)})") from error
-        inside.prepare()  # no request waits for that
-        decoding = inside.decoding
+        decoding = model.predictor.decoding
         decoding["max_pixels"] = min(decoding["max_pixels"], self._settings.max_pixels)
-        return model, version
+        # MLflow's own checks of a request against the signature.
+        described = Model(signature=packaging.signature())
+        described.add_flavor(FLAVOR_NAME, loader_module="mlflow.pyfunc.model")
+        answering = SimpleNamespace(predict=functools.partial(model.predict, None))
+        return PyFuncModel(described, answering), version
 
 
 def application(served: Served, host: str, settings: Settings) -> Any:
@@ -201,7 +219,7 @@ def serve(uri: str, host: str, port: int, settings: Settings) -> None:
             if self.started:
                 note(
                     f"serving {served.version['name']} version {served.version['version']} at "
-                    f"http://{host}:{port}/invocations (Ctrl-C stops it)"
+                    f"http://{ui.address(host, port)}/invocations (Ctrl-C stops it)"
                 )
 
     config = uvicorn.Config(
@@ -229,7 +247,7 @@ def reload(host: str, port: int) -> None:
 
     # A server of all addresses answers to those of this machine.
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://{f'[{here}]' if ':' in here else here}:{port}/reload"
+    url = f"http://{ui.address(here, port)}/reload"
     headers = {"Content-Type": "application/json"}
     if token := os.environ.get(TOKEN):
         headers["Authorization"] = f"Bearer {token}"
@@ -238,9 +256,11 @@ def reload(host: str, port: int) -> None:
     try:
         with opener.open(request, timeout=300) as answer:
             version = json.load(answer)
+        text = f"serving {version['name']} version {version['version']}"
     except urllib.error.HTTPError as error:
         told = error.read().decode("utf-8", "replace")
         raise VtccError(f"{url}: {told[:300]}; the former version goes on") from None
-    except (OSError, ValueError) as error:
-        raise VtccError(f"{url}: no server answers ({error}); start it: vtcc api") from None
-    note(f"serving {version['name']} version {version['version']}")
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        why = in_one_line(error)
+        raise VtccError(f"{url}: no `vtcc api` answers ({why}); start it: vtcc api") from None
+    note(text)

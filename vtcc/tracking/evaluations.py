@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths, provenance
-from vtcc.errors import VtccError
+from vtcc import config, json_file, paths, provenance
 from vtcc.progress import note
 from vtcc.tracking import run_locks, runs, store
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KIND, ADDITION = "assessment", "addition"
+AGAIN = "run `dvc repro` first"  # where a file of the pipeline is not there
 _FILES = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY)
 
 
@@ -40,11 +40,11 @@ def log_current(directory: Path = Path()) -> str:
     evaluate = config.to_dict(config.load(directory / paths.PARAMS).evaluate)
     file = directory / paths.RUN  # absent where the model was trained without tracking
     return log_evaluation(
-        read_json(file) if file.is_file() else {},
+        json_file.read(file, AGAIN) if file.is_file() else {},
         config.flatten({"evaluate": evaluate}),
-        read_json(directory / paths.METRICS),
+        json_file.read(directory / paths.METRICS, AGAIN),
         report_files(directory),
-        experiment=read_json(directory / paths.CACHE / "cache.json")["name"],
+        experiment=json_file.read(directory / paths.CACHE / "cache.json", AGAIN)["name"],
         directory=directory,
     )
 
@@ -80,10 +80,11 @@ def log_evaluation(
     """
     with store.alone():  # so that two do not log the same
         client = store.client()
-        with store.reachable():
+        with store.reachable(patient=True):
             parent = runs.known_run(client, run.get("run_id")) or adopt(
                 client, experiment or run.get("experiment") or "vtcc", run, directory / paths.MODEL
             )
+        with store.reachable():
             complete(client, parent, directory / paths.CURVES)
             where = client.get_run(parent).info.experiment_id
             scores = runs.finite(metrics)
@@ -102,12 +103,13 @@ def log_evaluation(
                 runs.log_params(client, child, params)
                 runs.log_scores(client, child, scores)
                 runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
-            step = max(runs.last_steps(client, parent).values(), default=0)
-            runs.log_files(client, child, artifacts)
-            for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
-                _log_figure(client, child, picture, step)
-            # Last, so that an interrupted evaluation is logged again, not taken for complete.
-            client.set_tag(child, "vtcc.evaluation", fingerprint)
+                step = max(runs.last_steps(client, parent).values(), default=0)
+            with store.reachable(patient=True):
+                runs.log_files(client, child, artifacts)
+                for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
+                    _log_figure(client, child, picture, step)
+                # Last, so that an interrupted evaluation is logged again, not taken for complete.
+                client.set_tag(child, "vtcc.evaluation", fingerprint)
         return parent
 
 
@@ -144,7 +146,7 @@ def log_assessment(
     }
     with store.reachable():
         where = store.experiment_id(client, dataset)
-    with _open_run(client, where, tags) as run_id, store.reachable():
+    with _open_run(client, where, tags) as run_id, store.reachable(patient=True):
         client.log_param(run_id, "model", model)
         runs.log_scores(client, run_id, metrics)
         runs.log_files(client, run_id, artifacts)
@@ -205,7 +207,8 @@ def _open_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str
             client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             run_lock.release()
         raise
-    client.set_terminated(run_id, "FINISHED")
+    with store.reachable():
+        client.set_terminated(run_id, "FINISHED")
     run_lock.release()
 
 
@@ -270,18 +273,6 @@ def complete(client: "MlflowClient", run_id: str, curves: Path) -> None:
     run_locks.forget(client, run)
     client.set_terminated(run_id, "FINISHED")
     note(f"MLflow: sent {len(rows)} figures that the training could not deliver")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of the pipeline.
-
-    Raises:
-        VtccError: when it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VtccError(f"{path}: {error}; run `dvc repro` first") from None
 
 
 def _log_figure(client: "MlflowClient", run_id: str, path: Path, step: int) -> None:

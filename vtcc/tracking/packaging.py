@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcc import json_file
-from vtcc.errors import VtccError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,13 +86,7 @@ def model_info(model_dir: Path) -> dict:
     Raises:
         VtccError: when it is missing or not JSON.
     """
-    path = Path(model_dir) / "model.json"
-    try:
-        return json_file.parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise VtccError(f"{path}: not found; run `dvc repro train` (or `dvc pull`) first") from None
-    except ValueError as error:
-        raise VtccError(f"{path}: not JSON ({error}); run `dvc repro -f train` again") from error
+    return json_file.read(model_dir / "model.json", "run `dvc repro train` (or `dvc pull`)")
 
 
 def signature() -> "ModelSignature":

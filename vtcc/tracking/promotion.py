@@ -117,13 +117,15 @@ def _before(moves: list[Move], now: str) -> str:
     """Which version had the alias before `now` got it, moves that were undone left out."""
     stack: list[str] = []
     for m in moves:
-        if m.before and not stack:
-            stack.append(m.before)
         if m.reason.startswith(_UNDONE):
             while stack and stack[-1] != m.version:
                 stack.pop()
             stack = stack or [m.version]
         else:
+            if m.before and stack[-1:] != [
+                m.before
+            ]:  # set in MLflow itself, or the first on record
+                stack.append(m.before)
             stack.append(m.version)
     if stack and stack[-1] == now:
         stack.pop()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths, provenance
+from vtcc import config, json_file, paths, provenance
 from vtcc.analysis.scores import COMPARED
 from vtcc.atomic import write_text
 from vtcc.engine import model_card
@@ -76,14 +76,16 @@ def register(
     """
     client = store.client()
     name = model_name(dataset_name)
-    with store.alone(), store.reachable():
-        run = _training_run(client, dataset_name, run_id, model_dir)
-        model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
-        version = _version(client, name, run, model_id)
-        info = _info(model_dir)
-        every = {**provenance.encoder_tags(info.get("encoder")), **(tags or {})}
-        _describe(client, name, version, run, dataset_name, metrics or {}, every, info)
-        client.set_registered_model_alias(name, CHALLENGER, version)
+    with store.alone():
+        with store.reachable(patient=True):
+            run = _training_run(client, dataset_name, run_id, model_dir)
+            model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
+        with store.reachable():
+            version = _version(client, name, run, model_id)
+            info = _info(model_dir)
+            every = {**provenance.encoder_tags(info.get("encoder")), **(tags or {})}
+            _describe(client, name, version, run, dataset_name, metrics or {}, every, info)
+            client.set_registered_model_alias(name, CHALLENGER, version)
     # Comparing takes a while, in which nobody else has to wait for the store.
     champion, reason = _decide(client, name, version, model_dir, cache_dir)
     result = Registered(name, version, run, champion, reason)
@@ -105,8 +107,8 @@ def register_current(directory: Path = Path()) -> Registered:
             MLflow is not installed, or as `register`.
     """
     _check_reports(directory)
-    cache = evaluations.read_json(directory / paths.CACHE / "cache.json")
-    metrics = evaluations.read_json(directory / paths.METRICS)
+    cache = json_file.read(directory / paths.CACHE / "cache.json", evaluations.AGAIN)
+    metrics = json_file.read(directory / paths.METRICS, evaluations.AGAIN)
     return register(
         cache["name"],
         evaluations.log_current(directory),
@@ -257,6 +259,7 @@ def _decide(
 
 def _remember(result: Registered, client: "MlflowClient") -> None:
     """Keeps what is registered where `vtcc show` reads it without importing MLflow."""
-    aliases = client.get_registered_model(result.name).aliases
+    with store.reachable():
+        aliases = client.get_registered_model(result.name).aliases
     entry = asdict(result) | {"aliases": {k: str(v) for k, v in aliases.items()}}
     write_text(paths.home() / ".vtcc" / REGISTERED, json.dumps(entry, indent=2) + "\n")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcc import config, paths, provenance
 from vtcc.data.cache import Cache
+from vtcc.errors import without_passwords
 from vtcc.progress import note
 from vtcc.tracking import run_locks, store
 
@@ -287,11 +288,15 @@ def _log_dataset(client: "MlflowClient", run_id: str, cache: Cache) -> None:
 
 
 def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
-    """Logs what the run does not have yet: logged parameters cannot change."""
+    """Logs what the run does not have yet: logged parameters cannot change; no passwords."""
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params
-    new = [Param(key, str(value)) for key, value in params.items() if key not in known]
+    new = [
+        Param(key, without_passwords(str(value)))  # of download.mirror
+        for key, value in params.items()
+        if key not in known
+    ]
     for i in range(0, len(new), 100):
         client.log_batch(run_id, params=new[i : i + 100])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcc import extras, paths, quiet
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, without_passwords
 from vtcc.process import locks
 from vtcc.progress import note
 
@@ -58,17 +58,9 @@ def _absolute(path: str) -> Path:
     return (paths.home() / Path(path).expanduser()).resolve()
 
 
-_SECRET = re.compile(
-    r"([?&;][^=&;#\s]*(?:pass|pwd|user|token|secret|key|credential|sig)[^=&;#\s]*=)[^&;#\s]*", re.I
-)
-# A colon before an @ makes a password of what is between, with any number of / and @ in it;
-# `sqlite:////a@b/c.db` has neither user nor host.
-_USER = re.compile(r"://(?:[^/\s]\S*:\S*@|[^/\s@]*@(?:[^/\s]*@)?)")
-
-
 def public_uri(uri: str | None = None) -> str:
     """The address without user and password, fit for messages and files."""
-    return _USER.sub("://", _SECRET.sub(r"\1***", uri or tracking_uri()))
+    return without_passwords(uri or tracking_uri())
 
 
 @contextlib.contextmanager
@@ -84,8 +76,11 @@ def quickly() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reachable() -> Iterator[None]:
+def reachable(*, patient: bool = False) -> Iterator[None]:
     """Turns a store's failure into one clear line.
+
+    Args:
+        patient: files are sent inside, with MLflow's own patience instead of `quickly`.
 
     Raises:
         VtccError: naming the store and what to do.
@@ -94,7 +89,7 @@ def reachable() -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with quickly():
+        with contextlib.nullcontext() if patient else quickly():
             yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         uri = tracking_uri()
@@ -130,7 +125,7 @@ def reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else type(error).__name__
     # Before it is cut: a password without its @ would not be known for one.
-    text = public_uri(text[:2000]) if text else ""
+    text = without_passwords(text[:2000])
     return text if len(text) <= 200 else text[:197] + "..."
 
 

@@ -1,4 +1,4 @@
-"""A study or a sweep as one MLflow run, above the runs of its trainings."""
+"""A study, a sweep or a group as one MLflow run, above the runs of its trainings."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class StudyRun:
             title: its one line.
             question: its paragraph.
             experiment: of the baseline's dataset, where MLflow shows the trainings below it.
-            kind: study or sweep.
+            kind: study, sweep or group: those of one name are apart.
         """
         self.run_id: str | None = None
         self._name, self._kind = name, kind

@@ -67,15 +67,23 @@ def check_port(
         command, make: how to choose another, up to the number.
         host: to listen on.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OverflowError:
-            raise VtccError(f"--port: found {port}; allowed: 1 to 65535") from None
-        except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
-            raise VtccError(
-                f"--port: {host}:{port} {why}; stop what runs there, or choose another: "
-                f"{command} --port {port + 1} ({make}={port + 1})"
-            ) from None
+    if not 0 <= port < 65536:
+        raise VtccError(f"--port: found {port}; allowed: 1 to 65535")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # as servers listen: `::` takes no port of IPv4
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(where)
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
+        raise VtccError(
+            f"--port: {address(host, port)} {why}; stop what runs there, or choose another: "
+            f"{command} --port {port + 1} ({make}={port + 1})"
+        ) from None
+
+
+def address(host: str, port: int) -> str:
+    """`host:port` as it stands in a URL, where IPv6 has brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -36,14 +36,12 @@ def run(
     if out.is_dir():
         raise VtccError(f"--out {out}: a directory; name a file")
     chosen = _chosen(names)
-    from vtcc.analysis import views
-
     sections = [
         _section(name, augment, *_images(name, images, size, seed), seed=seed)
         for name, augment in chosen.items()
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    views.views(out, sections)
+    _draw(out, sections)
     note(f"{out}: {', '.join(chosen)}")
 
 
@@ -100,12 +98,15 @@ def _images(name: str, count: int, size: int | None, seed: int) -> tuple[list[An
 
 def _section(
     name: str, augment: config.Augment, images: list[Any], size: int, source: str, *, seed: int
-) -> Any:
+) -> tuple[str, list[list[Any]]]:
+    """A title and, of each image, the row of its pictures: itself, its first and second views.
+
+    Pictures are (h, w, 3) floats, about 0-1.
+    """
     import numpy as np
     import torch
     import torch.nn.functional as F
 
-    from vtcc.analysis.views import Section
     from vtcc.engine.augment import view
     from vtcc.pages.thumbnails import displayable
 
@@ -118,11 +119,33 @@ def _section(
         if source.startswith("sample"):
             x = F.interpolate(x, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
         batch = x.expand(VIEWS, -1, -1, -1)
-        return view(batch, augment, size, generator, second=second).permute(0, 2, 3, 1).numpy()
+        views = view(batch, augment, size, generator, second=second).permute(0, 2, 3, 1).numpy()
+        return displayable(views)
 
-    return Section(
-        title=f"{name}, {size} px ({source})",
-        originals=[displayable(image) for image in images],
-        first=displayable(np.stack([drawn(image, False) for image in images])),
-        second=displayable(np.stack([drawn(image, True) for image in images])),
-    )
+    first = [drawn(image, False) for image in images]
+    second = [drawn(image, True) for image in images]
+    rows = [
+        [displayable(image) / 255, *a, *b]
+        for image, a, b in zip(images, first, second, strict=True)
+    ]
+    return f"{name}, {size} px ({source})", rows
+
+
+def _draw(out: Path, sections: list[tuple[str, list[list[Any]]]]) -> None:
+    """Sections one below the other, a line for each row of pictures."""
+    from vtcc.analysis.plots import INK, figure_file
+
+    columns = 1 + 2 * VIEWS
+    heights = [len(rows) for _, rows in sections]
+    size = (1.25 * columns, sum(1.25 * n + 0.45 for n in heights))
+    with figure_file(out, size) as figure:
+        parts = figure.subfigures(len(sections), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for (title, rows), part in zip(sections, parts, strict=True):
+            part.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+            axes = part.subplots(len(rows), columns, squeeze=False)
+            for pictures, line in zip(rows, axes, strict=True):
+                for picture, ax in zip(pictures, line, strict=True):
+                    ax.imshow(picture.clip(0, 1), interpolation="nearest", vmin=0, vmax=1)
+                    ax.set_axis_off()
+            for at, name in ((0, "original"), (1, "first views"), (1 + VIEWS, "second views")):
+                axes[0, at].set_title(name, loc="left", fontsize=8)

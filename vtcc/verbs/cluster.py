@@ -7,7 +7,7 @@ from typing import Any
 from vtcc import config
 from vtcc.data.inputs import Given
 from vtcc.errors import VtccError
-from vtcc.grouping.options import Options, parse_clusters, unused
+from vtcc.grouping.options import Options, check, parse_clusters, unused
 from vtcc.grouping.run import run as cluster
 from vtcc.grouping.summary import headline
 
@@ -59,18 +59,6 @@ def options(
         unclustered=unclustered,
         **others,
     )
-    if (asked.finetune or asked.weights) and asked.encoder in ("auto", "none"):
-        raise VtccError(
-            f"--{'finetune' if asked.finetune else 'weights'}: belongs to an encoder; name it by "
-            "--encoder (`vtcc encoders` lists them)"
-        )
-    for name in asked.accept_licence:
-        if name != asked.encoder:
-            raise VtccError(f"--accept-licence {name}: belongs to --encoder {name}; add it")
-    if asked.folders not in ("", "links", "copies"):
-        raise VtccError(f"--folders: found {asked.folders!r}; allowed: links, copies")
-    if not asked.minutes > 0:
-        raise VtccError(f"--minutes: found {asked.minutes:g}; allowed: above 0")
     if params:
         values = config.read_yaml(params)
         config.from_dict(config.Params, values)
@@ -79,4 +67,5 @@ def options(
         asked.overrides.update({k: v for k, v in flat.items() if not unused(k)})
         asked.overrides["dataset.channels"] = values["dataset"]["channels"]
     asked.overrides.update(config.parse_assignments(assignments))
+    check(asked)
     return asked

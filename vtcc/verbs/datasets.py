@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import config, paths
+from vtcc import config, paths, yaml_file
 from vtcc.data import catalog, mirror
 from vtcc.data.catalog import Card
 from vtcc.errors import VtccError
@@ -17,12 +17,11 @@ from vtcc.errors import VtccError
 CATALOG = Path("data/catalog")
 
 
-def run(name: str | None, *, as_json: bool) -> None:
-    """Prints all cards as a table, or one in full.
+def run(name: str | None = None) -> Any:
+    """Prints all cards as a table, or one in full; returns what they say.
 
     Args:
         name: of a dataset; compared without case, hyphens and underscores. None for all.
-        as_json: print JSON instead.
 
     Raises:
         VtccError: when there is no such dataset, no catalogue here, or a card is wrong.
@@ -30,11 +29,12 @@ def run(name: str | None, *, as_json: bool) -> None:
     cards = _cards()
     if name is None:
         rows = [_row(card) for card in cards]
-        print(json.dumps(rows, indent=2, ensure_ascii=False)) if as_json else _table(rows)
-        return
+        _table(rows)
+        return rows
     card = _named(cards, name)
     full = dataclasses.asdict(card) | {"obtained": card.obtained, "present": _present(card)}
-    print(json.dumps(full, indent=2, ensure_ascii=False) if as_json else _text(card, full))
+    print(f"{yaml_file.dump(full)}# use it: vtcc use folder --dataset {card.name}")
+    return full
 
 
 def _cards() -> list[Card]:
@@ -118,37 +118,3 @@ def _table(rows: list[dict[str, Any]]) -> None:
     if isinstance(_mirror(), str):
         print("(the mirror is on the web and was not asked)")
     print("`vtcc datasets NAME` says where it comes from and how to get it")
-
-
-def _text(card: Card, full: dict[str, Any]) -> str:
-    size = card.image_size
-    lines = [
-        f"{card.name}: {card.title}",
-        f"  images      {card.images:,} in {card.classes or 'unknown'} classes",
-        f"  pixels      {f'{size[0]} x {size[1]}' if size else 'varied'}"
-        + (f", {card.size_exceptions} of another size" if card.size_exceptions else ""),
-        f"  channels    {card.channels}",
-        f"  licence     {card.licence}",
-        f"  citation    {card.citation}",
-        f"  origin      {card.origin}",
-        f"  got         {card.obtained}",
-        f"  layout      {card.layout}",
-        f"  augment     {card.augment}",
-        f"  here        {', '.join(full['present']) or 'no'}",
-    ]
-    for source in card.sources:
-        proof = f"sha256 {source.sha256}" if source.sha256 else f"md5 {source.md5}"
-        size_text = f"{source.bytes:,} bytes, " if source.bytes else ""
-        lines.append(f"  source      {source.url} ({size_text}{proof}; from {source.fact_from})")
-    if card.manual:
-        lines.append(f"  by hand     {card.manual}")
-    severity = card.expectations.severity
-    lines.append("  checks      " + ", ".join(f"{k} {v}" for k, v in severity.items()))
-    known = {k: v for k, v in card.expectations.known.items() if v is not None}
-    if known:
-        lines.append("  known       " + ", ".join(f"{k}: {v}" for k, v in known.items()))
-    if card.class_counts:
-        counts = (f"{k} {'?' if v is None else v}" for k, v in card.class_counts.items())
-        lines.append("  classes     " + ", ".join(counts))
-    lines.append(f"  use it      vtcc use folder --dataset {card.name}")
-    return "\n".join(lines)

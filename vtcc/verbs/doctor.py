@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -26,7 +25,7 @@ VARIABLES = {
     "VTCC_HOME": "the main checkout, where runs and checkpoints are",
     "VTCC_MIRROR": "directory or address that data sets are taken from",
     "VTCC_PROCESSES": "how many processes train together",
-    "VTCC_WEBHOOK": "address that hears of failed flow runs",
+    "VTCC_WEBHOOK": "address that hears of every state of a flow run",
     "VTCC_WEIGHTS": "directory of weights of encoders",
 }
 # Set by vtcc for processes that it starts.
@@ -43,20 +42,16 @@ def around() -> str:
     return f"torch {torch.__version__}, {device}, Python {platform.python_version()}"
 
 
-def run(options: Collection[str], *, as_json: bool) -> dict[str, Any]:
+def run(options: Collection[str]) -> dict[str, Any]:
     """Examines this installation and prints what it has.
 
     Args:
         options: variables that stand for options of the command line.
-        as_json: print JSON instead.
 
     Returns:
         What `examined` does.
     """
     facts = examined(options)
-    if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
-        return facts
     for line in _lines(facts):
         print(line)
     return facts
@@ -142,7 +137,8 @@ def _disks() -> list[dict[str, Any]]:
     places["weights"] = cache_directory()
     disks = []
     for purpose, place in places.items():
-        nearest = next(p for p in (place, *place.parents) if p.exists())
+        # Path.exists raises below a directory that this user may not enter.
+        nearest = next(p for p in (place, *place.parents) if os.path.exists(p))  # noqa: PTH110
         disks.append(
             {
                 "purpose": purpose,
@@ -160,8 +156,8 @@ def _encoders() -> dict[str, str | None] | str:
 
     try:
         return {name: encoders.available(encoders.card(name)) for name in encoders.names()}
-    except (VtccError, ImportError) as error:
-        return str(error)
+    except (VtccError, ImportError, OSError) as error:
+        return in_one_line(error)
 
 
 def _problems(facts: dict[str, Any], options: Collection[str]) -> Iterator[dict[str, str]]:

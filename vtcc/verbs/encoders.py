@@ -1,6 +1,5 @@
 """Verb `encoders`: which pretrained encoders there are, and fetching their weights."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,16 +11,13 @@ from vtcc.encoders import EncoderCard
 from vtcc.progress import note
 
 
-def run(*, as_json: bool) -> None:
-    """Prints all encoders as a table, or as JSON alone.
+def run() -> list[dict[str, Any]]:
+    """Prints all encoders as a table; returns its rows.
 
     Raises:
         VtccError: when a card is wrong or VTCC_WEIGHTS names no directory.
     """
     rows = [_row(encoders.card(name)) for name in encoders.names()]
-    if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
     table = Table(box=None)
     for title in ("encoder", "parameters", "MB", "licence", "pixels", "weights", "good for"):
         right = title in ("parameters", "MB", "pixels")
@@ -39,6 +35,7 @@ def run(*, as_json: bool) -> None:
     # Piped, the table would be cut to 80 columns.
     Console(width=None if Console().is_terminal else 250).print(table)
     print("use one: `train.model.encoder: NAME` with `train.normalize: encoder`")
+    return rows
 
 
 def fetch(name: str, *, accept_licence: Sequence[str] = ()) -> dict[str, str]:

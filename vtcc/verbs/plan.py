@@ -5,7 +5,7 @@ no scratch, no MLflow.
 """
 
 import importlib.util
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +28,14 @@ def run(
     preset: str | None = None,
     overrides: dict[str, Any] | None = None,
     images: int | None = None,
-    as_json: bool = False,
     console: Console | None = None,
-) -> None:
-    """Measures and prints.
+) -> dict[str, Any]:
+    """Measures and prints; returns what `measure` does.
 
     Args:
         preset: plan for this run preset instead of params.yaml.
         overrides: dotted keys and their values, `{"train.epochs": 2}`.
         images: plan for that many training images, synthetic ones.
-        as_json: print one JSON object instead of a table.
 
     Raises:
         VtccError: when the batch does not fit the memory or the images, or their number is
@@ -46,10 +44,8 @@ def run(
     values = compose.compose(preset, overrides=overrides)
     params: config.Params = config.from_dict(config.Params, values)
     measured = measure(params, images=images)
-    if as_json:
-        print(json.dumps(measured, indent=2))
-    else:
-        _show(console or Console(highlight=False), params, measured)
+    _show(console or Console(highlight=False), params, measured)
+    return measured
 
 
 def measure(
@@ -206,8 +202,6 @@ def _show(console: Console, params: config.Params, plan: dict[str, Any]) -> None
     from vtcc.engine.memory import readable
     from vtcc.engine.plan import rounds
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
     step, seconds = plan["step"], plan["seconds"]
     scaled = "" if step["batch"] == plan["batch"] else f", scaled from batches of {step['batch']}"
     rows = {
@@ -231,13 +225,20 @@ def _show(console: Console, params: config.Params, plan: dict[str, Any]) -> None
         "with start and end": f"about {rounds(plan['stage_seconds'])}",
         "evaluate": f"roughly {rounds(plan['evaluate_seconds_rough'])}",
     }
-    for name, text in rows.items():
-        if text:
-            table.add_row(name, text)
-    console.print(table)
+    show_rows(console, rows)
     alone = plan["processor_seconds"]
     if plan["device"] == "cpu" and plan["threads"] == 1 and alone < 0.8 * plan["training_seconds"]:
         console.print(
             f"Other programs had the processor for much of this time: on a quiet machine the "
             f"training would take about {rounds(alone)}."
         )
+
+
+def show_rows(console: Console, rows: Mapping[str, str]) -> None:
+    """Prints what is known, a name in bold before each; what is empty is left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    for name, text in rows.items():
+        if text:
+            table.add_row(name, text)
+    console.print(table)

@@ -6,18 +6,15 @@ Nothing is trained, unpacked or written.
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from vtcc import encoders
 from vtcc.data import inputs, peek
-from vtcc.data.inputs import Given
 from vtcc.errors import VtccError
 from vtcc.grouping import estimate, intake, sample
 from vtcc.grouping.options import LEAST_IMAGES, Options, check_clusters, check_overrides
@@ -25,18 +22,7 @@ from vtcc.grouping.outputs import JSON_FILES
 from vtcc.grouping.prepare import chosen_for
 from vtcc.grouping.survey import SAMPLE as LOOKED_AT
 from vtcc.progress import several
-
-
-def of_command_line(
-    given: Sequence[Given], asked: dict[str, Any], overrides: dict[str, Any]
-) -> dict[str, Any]:
-    """`run` for what was typed.
-
-    Args:
-        given: inputs. asked: of `Options`. overrides: dotted parameters and their values.
-    """
-    options = Options(given[0], others=tuple(given[1:]), overrides=overrides, **asked)
-    return run(options)
+from vtcc.verbs.plan import show_rows
 
 
 def run(options: Options, console: Console | None = None) -> dict[str, Any]:
@@ -78,7 +64,7 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
             names = [str(number) for number in range(len(seen.files))]
             root = inputs.home(options.folder)
             listed = intake.Listed(root, names, seen.files, None, [], "", [""] * len(names))
-        check_clusters(options.given_clusters, images, readable=False)
+        check_clusters(options.clusters, images, readable=False)
         looked_at, _ = sample.drawn(listed, options.sample, options.seed)
         # The number of clusters is that of all images, not of those that were unpacked to look at.
         few = replace(options, clusters=(2, 3)) if seen.shards else options
@@ -173,9 +159,4 @@ def _show(console: Console, plan: dict[str, Any], options: Options) -> None:
         f"{readable(disk['free'])} free{full}",
         "tables": ", ".join(plan["tables"]) + f": {images:,} rows; the page shows {n:,}",
     }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    for name, text in rows.items():
-        if text:
-            table.add_row(name, text)
-    console.print(table)
+    show_rows(console, rows)

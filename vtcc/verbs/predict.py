@@ -3,6 +3,7 @@
 Memory stays flat: files are listed, decoded, predicted and written a chunk at a time.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -71,86 +72,84 @@ def run(
     from vtcc.data import inputs
     from vtcc.grouping import columns
 
-    with assignments.alone(out):
+    with contextlib.ExitStack() as held:
+        held.enter_context(assignments.alone(out))
         place = out.with_name(f".{out.name}.images")
-        try:
-            parts, kinds = columns.typed(inputs.parts(paths, place))
-            columns.check(kinds, exif)
-            kinds |= columns.of_exif(exif)
-            return _predict(parts, model, out, batch_size, unclustered, exif, kinds)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _predict(
-    parts: Sequence["Part"],
-    model: str,
-    out: Path,
-    batch_size: int,
-    unclustered: bool,
-    exif: Sequence[str],
-    kinds: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What `run` does, alone with the table."""
-    left_out: Counter[str] = Counter()
-    total = _count(parts, left_out)
-    with tempfile.TemporaryDirectory() as room:
-        predictor = load(model, Path(room), unclustered=unclustered)
-    start, done, bad, nowhere = time.monotonic(), 0, 0, 0
-    first: list[tuple[str, str]] = []
-    clusters: set[int] = set()
-    columns = assignments.columns_of(predictor.clusters)
-    with assignments.writing(out, columns, kinds) as table:
-        for rows in answers(entries(parts), predictor, batch_size, exif):
-            table.write(rows)
-            errors = [(row.file, row.error) for row in rows if row.error]
-            first += errors[: _NAMED - len(first)]
-            bad += len(errors)
-            nowhere += sum(row.nowhere for row in rows)
-            clusters |= {row.cluster for row in rows if row.cluster is not None}
-            done += len(rows)
-            progress.report_rate("predict", done, max(total, done), start)
-        if bad == done:
-            name, why = first[0]
-            raise VtccError(
-                f"not one readable image in {done} files (first: {name!r}: {why}); nothing written"
-            )
-    for name, why in first:
-        progress.note(f"unreadable: {name!r}: {why}")
-    if bad > len(first):
-        progress.note(f"unreadable: {bad - len(first)} more, see the column error")
+        held.callback(shutil.rmtree, place, ignore_errors=True)
+        parts, kinds = columns.typed(inputs.parts(paths, place))
+        columns.check(kinds, exif)
+        kinds |= columns.of_exif(exif)
+        total = _count(parts)
+        with tempfile.TemporaryDirectory() as room:
+            predictor = load(model, Path(room), unclustered=unclustered)
+        start, tally = time.monotonic(), Tally()
+        named = assignments.columns_of(predictor.clusters)
+        with assignments.writing(out, named, kinds) as table:
+            for rows in answers(entries(parts), predictor, batch_size, exif):
+                table.write(rows)
+                tally.add(rows)
+                progress.report_rate("predict", tally.files, max(total, tally.files), start)
+            tally.refuse_none()
     known = predictor.clusters
     K = predictor.num_clusters if known is None else len(known.names)
-    return told(out, done - bad, bad, nowhere, clusters, of=f" of {K}")
+    return tally.told(out, of=f" of {K}")
 
 
-def told(
-    out: Path,
-    images: int,
-    unreadable: int,
-    unclustered: int,
-    clusters: set[int],
-    *,
-    of: str = "",
-) -> dict[str, Any]:
-    """What `run` returns, and `vtcc predict --json` prints; notes it in a line.
+class Tally:
+    """What the rows of a table come to.
 
-    Args:
-        of: how many clusters there are, in words.
+    Attributes:
+        files: rows. unreadable: files among them. unclustered: images that belong nowhere.
+        clusters: that images are in. named: file and reason of the first unreadable ones.
     """
-    nowhere = f", {unclustered} ({unclustered / images:.1%}) belong nowhere" if unclustered else ""
-    unread = f", {unreadable} unreadable" if unreadable else ""
-    in_clusters = (
-        f"{len(clusters)}{of} clusters" if of else progress.several(len(clusters), "clusters")
-    )
-    progress.note(f"{progress.several(images, 'images')}, {in_clusters}{nowhere}{unread}: {out}")
-    return {
-        "out": str(out.absolute()),
-        "images": images,
-        "unreadable": unreadable,
-        "unclustered": unclustered,
-        "clusters": sorted(clusters),
-    }
+
+    def __init__(self) -> None:
+        self.files = self.unreadable = self.unclustered = 0
+        self.clusters: set[int] = set()
+        self.named: list[tuple[str, str]] = []
+
+    def add(self, rows: Sequence[assignments.Row]) -> None:
+        """Counts rows."""
+        errors = [(row.file, row.error) for row in rows if row.error]
+        self.named += errors[: _NAMED - len(self.named)]
+        self.files += len(rows)
+        self.unreadable += len(errors)
+        self.unclustered += sum(row.nowhere for row in rows)
+        self.clusters |= {row.cluster for row in rows if row.cluster is not None}
+
+    def refuse_none(self) -> None:
+        """Raises VtccError where no file is readable."""
+        if self.unreadable == self.files:
+            name, why = self.named[0]
+            raise VtccError(
+                f"not one readable image in {self.files} files (first: {name!r}: {why}); nothing "
+                "written"
+            )
+
+    def told(self, out: Path, *, of: str = "") -> dict[str, Any]:
+        """What `run` returns, and `vtcc predict --json` prints; notes it in a line.
+
+        Args:
+            out: the table. of: how many clusters there are, in words.
+        """
+        for name, why in self.named:
+            progress.note(f"unreadable: {name!r}: {why}")
+        if self.unreadable > len(self.named):
+            more = self.unreadable - len(self.named)
+            progress.note(f"unreadable: {more} more, see the column error")
+        images, nowhere, count = self.files - self.unreadable, "", len(self.clusters)
+        if self.unclustered:
+            nowhere = f", {self.unclustered} ({self.unclustered / images:.1%}) belong nowhere"
+        unread = f", {self.unreadable} unreadable" if self.unreadable else ""
+        named = f"{count}{of} clusters" if of else progress.several(count, "clusters")
+        progress.note(f"{progress.several(images, 'images')}, {named}{nowhere}{unread}: {out}")
+        return {
+            "out": str(out.absolute()),
+            "images": images,
+            "unreadable": self.unreadable,
+            "unclustered": self.unclustered,
+            "clusters": sorted(self.clusters),
+        }
 
 
 def load(model: str, room: Path, device: str = "auto", *, unclustered: bool = False) -> Any:
@@ -201,17 +200,18 @@ def directory_of(model: str, room: Path) -> Path:
     return fetch.model_directory(directory, model)
 
 
-def _count(parts: Sequence["Part"], left_out: Counter[str]) -> int:
+def _count(parts: Sequence["Part"]) -> int:
     """How many files there are in the inputs; says what is left out."""
-    from vtcc.data.images import SUFFIXES
+    from vtcc.data.images import suffixes_in_words
     from vtcc.data.walk import in_words
 
+    left_out: Counter[str] = Counter()
     total = sum(1 for _ in entries(parts, left_out))
     if not total:
         where = ", ".join(part.given for part in parts[:3]) + (", ..." if len(parts) > 3 else "")
         raise VtccError(
             f"no image in {where or 'no path at all'}; images are known by "
-            f"{' '.join(sorted(SUFFIXES))}"
+            + suffixes_in_words()
             + (f" (left out: {in_words(left_out)})" if left_out else "")
         )
     if left_out:

@@ -3,7 +3,6 @@
 Reads small files only; neither MLflow nor torch is imported.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vtcc import config, paths
+from vtcc import config, json_file, paths
 from vtcc.analysis.scores import SCORES
 from vtcc.errors import VtccError
 from vtcc.study import records
@@ -123,12 +122,7 @@ def _registry(console: Console) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise VtccError(f"{path}: not readable ({error}); run `dvc repro` again") from None
+    return json_file.read(path, "run `dvc repro` again") if path.is_file() else None
 
 
 def _number(value: Any) -> str:

@@ -11,7 +11,7 @@ from vtcc.data.mirror import Held
 from vtcc.data.sources.registry import Places
 from vtcc.data.sources.tree import Tree
 from vtcc.data.walk import is_hidden
-from vtcc.errors import TemporaryError, VtccError
+from vtcc.errors import TemporaryError, VtccError, without_passwords
 from vtcc.process import locks
 
 
@@ -159,5 +159,6 @@ def _nothing(card: Card, tried: list[str], failures: list[VtccError]) -> VtccErr
         )
         if card.name == "fashion-mnist":
             text += " (or install Debian's package dataset-fashion-mnist)"
+    text = without_passwords(text)
     temporary = any(isinstance(f, TemporaryError) for f in failures)
     return TemporaryError(text) if temporary else VtccError(text)

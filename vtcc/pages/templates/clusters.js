@@ -418,10 +418,8 @@ function table(head, rows, words = []) {
 }
 function showTrust() {
   const t = D.trust, rows = [];
-  $("verdict").textContent = t.verdict || "Not judged.";
-  $("verdict").classList.add({ clear: "good", weak: "warn" }[t.level] || "bad");
   const add = (k, v, why) => { if (v !== undefined && v !== null) rows.push([k, number(v), why]); };
-  add("same clusters again", t.seeds, "adjusted Rand index with a second, shorter training from another seed: 1 the same, 0 as by chance");
+  add("same clusters again", t.seeds, "adjusted Rand index with the groups of the second training alone, from another seed, which had a part in these clusters: 1 the same, 0 as by chance");
   add("groups apart", t.map_silhouette, "silhouette of as many groups in a map of what was learned: 1 far apart, 0 touching");
   add("halves agree", t.halves, "grouping of either half of the images, compared: 1 the same");
   add("apart in plain features", t.reference_silhouette, `silhouette in gradients, which no training made; k-means there, its own best: ${number(t.reference_kmeans)}`);

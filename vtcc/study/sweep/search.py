@@ -1,7 +1,5 @@
 """Runs a sweep: trainings of a study whose settings are drawn, judged without labels."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from vtcc import config, paths
 from vtcc.atomic import remove
 from vtcc.data import cache as caches
-from vtcc.errors import VtccError
 from vtcc.process import locks
 from vtcc.runner.dvc import StageError
 from vtcc.runner.workspace import Workspace
@@ -103,7 +100,10 @@ def run(
     room = Workspace(project=project, params=sweep.params).home / ".vtcc" / "sweeps"
     kept, recorded = room / sweep.name, root(sweep.name, project)
     outcome = Outcome(sweep)
-    with _alone(sweep, room):
+    busy = (
+        f"sweep {sweep.name!r}: another process runs it; wait for it, or stop it with Ctrl-C there"
+    )
+    with locks.exclusive(room / f"{sweep.name}.lock", wait=False, busy=busy):
         if again:
             remove(kept)
             remove(recorded)
@@ -127,19 +127,6 @@ def run(
             artifacts += [outcome.params] if outcome.params else []
             tracker.finish(status, results.figures(outcome.trials), artifacts)
     return outcome
-
-
-@contextmanager
-def _alone(sweep: Sweep, room: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locks.exclusive(room / f"{sweep.name}.lock", wait=False))
-        except locks.BusyError:
-            raise VtccError(
-                f"sweep {sweep.name!r}: another process runs it; wait for it, or stop it with "
-                "Ctrl-C there"
-            ) from None
-        yield
 
 
 class _Search(Trainings):

@@ -122,10 +122,11 @@ def judge(directory: Path, yardstick: Yardstick, keep: Path) -> dict[str, float]
 
     predictor = predict.load(directory / paths.MODEL)
     figures = yardstick.score(predictor)
-    if known := embed.of_model(predictor.info, directory / paths.FEATURES):
+    cache = open_cache(directory / paths.CACHE)
+    if known := embed.of_model(predictor.info, cache.digest, directory / paths.FEATURES):
         cluster = predictor.predict_features(known.values[:, 0]).cluster
     else:
-        cluster = predictor.predict(open_cache(directory / paths.CACHE).images).cluster
+        cluster = predictor.predict(cache.images).cluster
     with atomic_file(keep) as building, building.open("wb") as file:
         np.savez_compressed(file, cluster=cluster.astype(np.uint16))
     return {k: round(v, 6) for k, v in figures.items()}

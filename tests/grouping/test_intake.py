@@ -1,0 +1,97 @@
+"""What comes off a phone: nothing refused that can be read, and the right way up."""
+
+import zipfile
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image
+
+from tests.data.camera_files import dng, film, jpeg, quarters, seen
+from tests.fakes import stand_in
+from vtcc.data import camera, inputs
+from vtcc.grouping import intake
+from vtcc.verbs import predict
+
+UPRIGHT = ["red", "green", "blue", "black"]
+RIGHT = ["blue", "red", "black", "green"]  # turned clockwise by a quarter
+TURNED = UPRIGHT[::-1]
+SHOWN = {
+    "DCIM/IMG_0001.HEIC": UPRIGHT,
+    "DCIM/IMG_0002.HEIC": RIGHT,
+    "DCIM/IMG_0003.JPG": RIGHT,
+    "DCIM/IMG_0004.JPG": TURNED,
+    "DCIM/IMG_0005.DNG": RIGHT,
+    "DCIM/IMG_0006.MOV": RIGHT,
+    "DCIM/IMG_0007.mp4": UPRIGHT,
+    "DCIM/IMG_0008.JPG": UPRIGHT,
+    "DCIM/IMG_0009.dng": TURNED,
+    "DCIM/IMG_0010.avif": UPRIGHT,
+    "Screenshot 1.png": UPRIGHT,
+    "Screenshot 2.PNG": UPRIGHT,
+}
+OF_THE_EXTRA = [n for n in SHOWN if n.lower().endswith((".dng", ".mov", ".mp4"))]
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory):
+    root = tmp_path_factory.mktemp("a") / "phone"
+    place = root / "DCIM"
+    place.mkdir(parents=True)
+    picture = Image.fromarray(quarters())
+    for name, orientation in (("IMG_0001.HEIC", 1), ("IMG_0002.HEIC", 6)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = pillow_heif.from_pillow(picture)
+        file.save(place / name, exif=exif.tobytes(), quality=95)
+        film((place / name).with_suffix(".MOV"), 180)  # the film of a Live Photo
+    (place / "IMG_0003.JPG").write_bytes(jpeg(6))
+    (place / "IMG_0004.JPG").write_bytes(jpeg(3))
+    (place / "IMG_0004.DNG").write_bytes(dng(jpeg(), 3))
+    (place / "IMG_0005.DNG").write_bytes(dng(jpeg(), 6))
+    film(place / "IMG_0006.MOV", 90)
+    film(place / "IMG_0007.mp4")
+    other = Image.new("RGB", picture.size, "white")
+    picture.save(place / "IMG_0008.JPG", "MPO", save_all=True, append_images=[other], quality=95)
+    (place / "IMG_0009.dng").write_bytes(dng(None, 3))
+    picture.save(place / "IMG_0010.avif", quality=95, speed=10)
+    picture.convert("RGBA").save(root / "Screenshot 1.png")
+    picture.save(root / "Screenshot 2.PNG")
+    (place / "IMG_0003.AAE").touch()
+    (root / ".DS_Store").touch()
+    yield root
+    camera.end()
+
+
+def read(given, tmp_path):
+    found = intake.listed(given, place=tmp_path / "unpacked")
+    how = {"channels": 3, "size": 16, "max_pixels": 10_000}
+    cache, _, errors = intake.cached(found, tmp_path / "work" / "cache", name="x", **how)
+    assert errors == {}
+    pictures = dict(zip(found.names, np.asarray(cache.images), strict=True))
+    return {name: seen(pixels) for name, pixels in pictures.items()}
+
+
+def test_a_phones_folder_is_read_as_a_whole_right_way_up(phone, tmp_path, capsys):
+    assert read(phone, tmp_path) == SHOWN
+    assert "left out 1 hidden\n" in capsys.readouterr().out
+    entries = predict.entries(inputs.parts([phone], None))
+    assert sorted(entry.path for entry in entries) == [f"{phone}/{name}" for name in SHOWN]
+
+
+def test_a_phones_folder_in_a_zip_is_the_same(phone, tmp_path):
+    with zipfile.ZipFile(tmp_path / "phone.zip", "w") as packed:
+        for file in sorted(phone.rglob("*.*")):
+            packed.write(file, file.relative_to(phone))
+    found = read(tmp_path / "phone.zip", tmp_path)
+    assert found == {f"phone.zip/{name}": colours for name, colours in SHOWN.items()}
+
+
+def test_without_the_extra_the_rest_is_read_and_the_note_names_it(phone, monkeypatch, capsys):
+    stand_in(monkeypatch, camera, "suffixes", lambda: frozenset())
+    found = intake.listed(phone, least=1)
+    assert found.names == [name for name in SHOWN if name not in OF_THE_EXTRA]
+    assert (
+        "left out 2 RAW (pip install 'vtcc[camera]' reads their previews), 1 hidden, "
+        "2 videos (pip install 'vtcc[camera]' reads their first frames)\n"
+    ) in capsys.readouterr().out
