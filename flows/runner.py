@@ -46,7 +46,9 @@ def check_alone(client: SyncPrefectClient, names: set[str], here: str) -> None:
     for there in client.read_deployments(flow_filter=ours):
         description = there.description or ""
         where = re.search(r"\(((?:[^()\s]+:)?/.+)\)$", description)  # none: of a work pool
-        if where is None or description.endswith(f"({here})") or there.name not in names:
+        if where is None or there.name not in names:
+            continue
+        if where[1] in (here, here.partition(":")[2]):  # older versions named no machine
             continue
         polled = there.last_polled
         if polled and datetime.now(UTC) - polled < timedelta(seconds=SERVED_SECONDS):

@@ -43,8 +43,10 @@ _SECRET = re.compile(
     r"([?&;][^=&;#\s]*(?:pass|pwd|user|token|secret|key|credential|sig)[^=&;#\s]*=)[^&;#\s]*", re.I
 )
 # A colon before an @ makes a password of what is between, with any number of / and @ in it;
-# `sqlite:////a@b/c.db` has neither user nor host.
-_USER = re.compile(r"://(?:[^/\s]\S*:\S*@|[^/\s@]*@(?:[^/\s]*@)?)")
+# `sqlite:////a@b/c.db` has neither user nor host, `http://a.b:80/c@d` a port.
+_USER = re.compile(
+    r"://(?:(?!(?:[\w-]+\.[\w.-]+|localhost):\d{1,5}/)[^/\s]\S*:\S*@|[^/\s@]*@(?:[^/\s]*@)?)"
+)
 
 
 def without_passwords(text: str) -> str:

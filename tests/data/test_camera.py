@@ -306,3 +306,38 @@ def test_without_the_extra_its_name_is_in_the_reason(tmp_path, monkeypatch):
 def test_copies_of_what_cannot_be_cleaned_are_refused(tmp_path):
     assert stripped(film(tmp_path / "a.mp4")) is None
     assert stripped(write(tmp_path / "a.CR2", b"II*\0")) is None
+
+
+def test_other_codecs_than_cameras_write_are_refused_before_they_decode(tmp_path):
+    reason = why(film(tmp_path / "a.mkv", codec="ffv1"))
+    assert reason == "a film in ffv1, which is not among what cameras write"
+
+
+def test_a_library_that_cannot_be_loaded_is_said_and_memory_stays_bounded(
+    tmp_path, monkeypatch, limits
+):
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av" / "__init__.py").write_text("raise ImportError('libfoo.so: no such file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    file = film(tmp_path / "a.mp4")
+    assert why(file).startswith("what reads it is installed and cannot be loaded (libfoo.so: no")
+    limits = Path(f"/proc/{camera._Child.one.process.pid}/limits").read_text()
+    (space,) = re.findall(r"Max address space +(\S+)", limits)
+    assert int(space) < 8 * bounds.CAMERA_BYTES
+
+
+def test_an_interruption_does_not_wait_for_the_decoder(tmp_path):
+    reasons = []
+    asking = threading.Thread(target=lambda: reasons.append(asked_of_a_pipe(tmp_path)))
+    asking.start()
+    while camera._Child.one is None:
+        time.sleep(0.01)
+
+    def interrupted(item):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(decoding.in_threads(interrupted, [1]))
+    asking.join(30)
+    assert reasons == ["interrupted"]
+    assert seen(read(film(tmp_path / "a.mp4")).pixels) == UPRIGHT

@@ -244,3 +244,10 @@ def test_a_password_in_an_address_is_sent_and_neither_shown_nor_kept(
         site.cuts = []
         assert fetch.fetch(address, tmp_path / "a.zip", Expected()).read_bytes() == DATA
         assert site.asked[-1]["Range"] == "bytes=1000-"
+
+
+def test_a_part_goes_on_at_its_very_address_alone():
+    known = fetch._known_by("http://ann:secret@a.b:80/x.zip?key=one")
+    assert "secret" not in known and "one" not in known
+    assert known == fetch._known_by("http://bob:other@a.b:80/x.zip?key=one")
+    assert known != fetch._known_by("http://ann:secret@a.b:80/x.zip?key=two")

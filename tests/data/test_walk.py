@@ -168,3 +168,14 @@ def test_decoded_tells_why_beside_what(odd):
         "cannot be opened (Is a directory)",
         "cannot be opened (No such file or directory)",
     ]
+
+
+def test_a_folder_or_a_link_to_nowhere_is_no_picture_beside_a_raw_file(tmp_path):
+    (tmp_path / "IMG_1.jpg").mkdir()
+    (tmp_path / "IMG_2.jpg").symlink_to("nowhere")
+    Image.new("RGB", (8, 8)).save(tmp_path / "IMG_3.jpg")
+    for number in (1, 2, 3):
+        (tmp_path / f"IMG_{number}.cr2").touch()
+    found = {e.path for e in walk.walk(tmp_path, Counter())}
+    assert {"IMG_1.cr2", "IMG_2.cr2", "IMG_3.jpg"} <= found
+    assert "IMG_3.cr2" not in found

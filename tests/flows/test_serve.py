@@ -237,6 +237,7 @@ def test_what_is_no_schedule_is_one_line(when: Any, message: str) -> None:
         ("train", "the pipeline (desk:/b)", 2, True),
         ("train", "the pipeline (desk:/b)", 300, False),  # its `make serve` was stopped
         ("train", "the (b) pipeline (desk:/a (1))", 2, False),  # this very project
+        ("train", "the pipeline (/a (1))", 2, False),  # of a version that named no machine
         ("train", "the pipeline (pool:/a (1))", 2, True),  # the same path of another machine
         ("train", "the pipeline", 2, False),  # of a work pool, by `prefect deploy`
         ("other", "the pipeline (desk:/b)", 2, False),

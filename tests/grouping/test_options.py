@@ -158,7 +158,7 @@ def test_a_pages_links_lead_to_a_folder_whose_name_is_not_utf8():
         ({"accept_licence": ("dinov3-small",)}, "--accept-licence dinov3-small: belongs to"),
         (
             {"encoder": "lite2", "overrides": {"train.model.encoder": "lite0"}},
-            "--encoder lite2: train.model.encoder is set as well, to 'lite0'",
+            "--encoder lite2: --params or --set has train.model.encoder as well, 'lite0'",
         ),
     ],
 )

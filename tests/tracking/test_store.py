@@ -88,6 +88,8 @@ def test_passwords_are_not_shown():
         ("https://host/x?access_token=secret#top", "https://host/x?access_token=***#top"),
         ("mysql+pymysql://ann:secret@h/db?ssl_key=secret", "mysql+pymysql://h/db?ssl_key=***"),
         ("https://host:1/x", "https://host:1/x"),
+        ("https://a.b:8443/p/@scope/x.tar", "https://a.b:8443/p/@scope/x.tar"),
+        ("http://localhost:80/data:2@2x/x.zip", "http://localhost:80/data:2@2x/x.zip"),
         ("https://host/x@champion", "https://host/x@champion"),
         ("sqlite:////a@b/c.db", "sqlite:////a@b/c.db"),
         ("file:///a:b@c/d", "file:///a:b@c/d"),

@@ -93,3 +93,13 @@ def test_heavy_libraries_are_not_imported(project):
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(("record", "words"), [({"licence": "MIT"}, "MIT"), ({}, "own file")])
+def test_the_encoder_is_named_with_its_licence_where_it_is_known(project, record, words):
+    write(paths.METRICS, {"acc": 0.5})
+    train = config.to_dict(config.load().train)
+    encoder = {"name": "lite2", "timm": "x", "digest": "d", "source": "file mine"} | record
+    model = {"train": train, "model": train["model"], "encoder": encoder}
+    write(paths.MODEL / "model.json", model)
+    assert f"lite2 (trained on), {words}: file mine" in shown()

@@ -94,6 +94,8 @@ def still(file: Path, share: Share) -> Still:
                 end()
                 if not isinstance(ended, _EndedError):
                     raise
+                if child.stopped:
+                    raise UnreadableImage("interrupted") from None
                 # No file is refused for what the files before it have left there.
                 if child.answered == 0:
                     raise UnreadableImage(str(ended)) from None
@@ -110,6 +112,13 @@ def end() -> None:
                 pipe.close()  # type: ignore[union-attr]
 
 
+def stop() -> None:
+    """Ends the process in the midst of a file, for a caller that no longer waits for it."""
+    if (child := _Child.one) is not None:
+        child.stopped = True
+        child.process.kill()
+
+
 class _EndedError(Exception):
     """The process has ended, or should: why."""
 
@@ -120,6 +129,7 @@ class _Child:
     Attributes:
         one: that of this process, while it runs.
         answered: how many files it has told of. refused: how many of these are unreadable.
+        stopped: nobody waits for its answer.
     """
 
     one: "_Child | None" = None
@@ -127,6 +137,7 @@ class _Child:
     def __init__(self) -> None:
         limits = (bounds.CAMERA_BYTES, bounds.CAMERA_SECONDS, bounds.CAMERA_PATIENCE)
         self.answered = self.refused = 0
+        self.stopped = False
         self.process = subprocess.Popen(
             # -P: no folder that may hold strangers' files is looked through for modules.
             [sys.executable, "-P", camera_child.__file__, *map(str, limits)],
@@ -134,7 +145,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            process_group=0,  # Ctrl-C is for this process, whose end closes the other's stdin
+            process_group=0,  # Ctrl-C is for this process, which then stops the other
         )
 
     @classmethod
@@ -163,6 +174,11 @@ class _Child:
         if "memory" in answer:
             raise _EndedError(_more_than(f"{bounds.CAMERA_BYTES >> 20} MiB of memory"))
         self.answered += 1
+        if "missing" in answer:
+            raise UnreadableImage(
+                f"what reads it is installed and cannot be loaded ({answer['missing']}); try "
+                f"{INSTALL} anew"
+            )
         if "width" in answer:
             check_size(int(answer["width"]), int(answer["height"]), share.max_pixels)
         if not size:

@@ -76,6 +76,8 @@ def _main() -> None:
                 answer: dict[str, Any] = {"bytes": size, "orientation": orientation}
             except NoPicture as none:
                 answer = none.facts
+            except ImportError as error:
+                answer = {"missing": " ".join(str(error).split())[:_LONGEST]}
             except Exception as error:  # whatever the libraries raise
                 names = {kind.__name__ for kind in type(error).__mro__}
                 answer = {"memory": True} if names & _NO_MEMORY else {"reason": _in_words(error)}
@@ -97,17 +99,19 @@ def _reader(kind: str, memory: int) -> Reader:
     """How files of a kind are read; once its library is there, memory has a bound."""
     if kind not in _readers:
         _unbound_memory()
-        if kind == "film":
-            import av
+        try:
+            if kind == "film":
+                import av
 
-            av.logging.set_level(None)
-            _readers[kind] = partial(_of_film, av)
-        else:
-            import rawpy
-            from PIL import Image
+                av.logging.set_level(None)
+                _readers[kind] = partial(_of_film, av)
+            else:
+                import rawpy
+                from PIL import Image
 
-            _readers[kind] = partial(_of_raw, rawpy, Image)
-        _bound_memory(memory)
+                _readers[kind] = partial(_of_raw, rawpy, Image)
+        finally:
+            _bound_memory(memory)
     return _readers[kind]
 
 
@@ -145,6 +149,8 @@ def _of_film(av: Any, file: BinaryIO, max_pixels: int, _most: int) -> Picture:
         coder = stream and stream.codec_context
         if coder is None:
             raise NoPicture("a film without readable pictures, or a truncated one")
+        if coder.name not in _CODECS.split(","):  # the list above is for finding streams alone
+            raise NoPicture(f"a film in {coder.name}, which is not among what cameras write")
         _check_size(coder.width, coder.height, max_pixels)
         # FFmpeg counts the edges that it decodes into as well.
         coder.options = {"max_pixels": str(min(2 * max_pixels + _EDGES, _MOST))}

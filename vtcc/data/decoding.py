@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from vtcc.data import images
+from vtcc.data import camera, images
 from vtcc.data.images import Decoded, UnreadableImage
 from vtcc.engine import cpus
 
@@ -61,5 +61,8 @@ def in_threads(
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
+        except (KeyboardInterrupt, SystemExit):
+            camera.stop()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)

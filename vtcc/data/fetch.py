@@ -171,15 +171,16 @@ def _pause(failures: int, asked: float) -> None:
 
 def _attempt(url: str, target: Path, expected: Expected) -> None:
     part, version, shown = _part(target), _read_note(target), without_passwords(url)
+    named = _known_by(url)
     have = _size(part)
-    if version is None or version.url != shown or not (version.validator or expected.proven):
+    if version is None or version.url != named or not (version.validator or expected.proven):
         have = 0  # nothing would tell whether the rest belongs to it
     headers = {"Accept-Encoding": "identity"}
     if have and version:
         headers["Range"] = f"bytes={have}-"
         if version.validator:
             headers["If-Range"] = version.validator
-    elif target.is_file() and version and version.url == shown:
+    elif target.is_file() and version and version.url == named:
         headers |= _unchanged(version)
     with _open(url, headers) as answer:
         if answer.status_code == 304:
@@ -191,7 +192,7 @@ def _attempt(url: str, target: Path, expected: Expected) -> None:
             part.unlink(missing_ok=True)
             raise _BrokenOffError("the server's file is shorter than what has arrived")
         _refuse(shown, answer)
-        now = _version(shown, answer)
+        now = _version(named, answer)
         if answer.status_code == 206 and not _continues(answer, version, now, have):
             part.unlink(missing_ok=True)
             raise _BrokenOffError("the server's file has changed; starting afresh")
@@ -317,6 +318,13 @@ def _part(target: Path) -> Path:
 
 def _note(target: Path) -> Path:
     return target.with_name(f"{target.name.removesuffix('.part')}.json")
+
+
+def _known_by(url: str) -> str:
+    """An address in the note: readable, without passwords, and another one for another query."""
+    parts = urlsplit(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return f"{without_passwords(url)} {hashlib.sha256(bare.encode()).hexdigest()[:16]}"
 
 
 def _size(part: Path) -> int:

@@ -74,7 +74,7 @@ def walk(
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
             continue
         folders: list[str] = []
-        pictured = _pictured(e.name for e in listed) if images_only else {}
+        pictured = _pictured(listed) if images_only else {}
         for entry in listed:
             path = f"{inside}/{entry.name}" if inside else entry.name
             reason = unwanted(PurePosixPath(entry.name), images_only=images_only)
@@ -103,14 +103,19 @@ def unwanted(path: PurePosixPath, *, images_only: bool = True) -> str | None:
     return None
 
 
-def _pictured(names: Iterable[str]) -> dict[str, str]:
-    """Stem of names in one folder -> the first image of that name, a RAW file only without one."""
+def _pictured(listed: Iterable[os.DirEntry[str]]) -> dict[str, str]:
+    """Stem of names in one folder -> the first image of that name, a RAW file only without one.
+
+    A folder or a link to nowhere is no image, whatever its name.
+    """
     first: dict[str, str] = {}
     raw: dict[str, str] = {}
-    for name in names:
+    for entry in listed:
+        name = entry.name
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in images.SUFFIXES and not is_hidden(name):
-            first.setdefault(_stem(name), name)
+            if os.path.isfile(entry.path):  # noqa: PTH113 - False for a link to itself
+                first.setdefault(_stem(name), name)
         elif suffix in camera.RAW and suffix in camera.suffixes():
             raw.setdefault(_stem(name), name)
     return raw | first

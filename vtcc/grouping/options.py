@@ -147,10 +147,12 @@ def check(options: Options) -> None:
         raise VtccError(
             f"--{given}: belongs to an encoder; name it by --encoder (`vtcc encoders` lists them)"
         )
-    if options.encoder != "auto" and "train.model.encoder" in options.overrides:
+    of_params = options.overrides.get("train.model.encoder", options.encoder)
+    same = "none" if of_params == "vit" else of_params
+    if options.encoder not in ("auto", same):
         raise VtccError(
-            f"--encoder {options.encoder}: train.model.encoder is set as well, to "
-            f"{options.overrides['train.model.encoder']!r}; leave out one of them"
+            f"--encoder {options.encoder}: --params or --set has train.model.encoder as well, "
+            f"{of_params!r}; leave out one of them"
         )
     for name in options.accept_licence:
         if name != options.encoder:

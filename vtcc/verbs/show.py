@@ -68,7 +68,7 @@ def _facts(console: Console, metrics: dict[str, Any]) -> None:
         frozen = "frozen" if model["model"].get("frozen") else "trained on"
         console.print(
             f"[bold]encoder[/]     {escape(encoder['name'])} ({frozen}), "
-            f"{escape(encoder['licence'])}: {escape(encoder['source'])}",
+            f"{escape(encoder.get('licence', 'own file'))}: {escape(encoder['source'])}",
             soft_wrap=True,
         )
     if train != now:
