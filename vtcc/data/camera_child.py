@@ -46,6 +46,7 @@ _ORIENTATION = 0x0112
 _EDGES, _MOST = 1 << 20, (1 << 31) - 1  # pixels
 _AS_SAID = 0  # an orientation: as the picture's own EXIF says
 _NO_MEMORY = {"MemoryError", "LibRawUnsufficientMemoryError", "LibRawMemPoolOverflowError"}
+_END, _BLOCK = 4096, 1 << 22  # bytes of a preview that are looked for in its file, read at a time
 _LONGEST = 200  # characters of what a library says
 
 Picture = tuple[int, int, Iterable[bytes | memoryview]]  # orientation, bytes, and these in pieces
@@ -198,6 +199,10 @@ def _of_raw(rawpy: Any, pillow: Any, file: BinaryIO, max_pixels: int, most: int)
                 data = preview.data
                 if len(data) > most:
                     raise NoPicture(f"a preview of {len(data) >> 20} MiB; allowed: {most >> 20}")
+                # Of a file that is cut off LibRaw may hand out memory that it never filled. It puts
+                # EXIF of its own, 1.4 kB, into a preview's beginning.
+                if not _holds(file, data[-min(_END, max(len(data) - 2048, 64)) :]):
+                    raise NoPicture("truncated: its preview is not whole")
                 return _AS_SAID if _says_turn(pillow, data) else turn, len(data), [data]
             pixels = preview.data
     height, width, bands = pixels.shape
@@ -207,6 +212,17 @@ def _of_raw(rawpy: Any, pillow: Any, file: BinaryIO, max_pixels: int, most: int)
     order = [2, 1, 0] if bands == 3 else [0, 0, 0]
     lines = (pixels[y][:, order].tobytes() for y in range(height))
     return _bmp(turn, width, height, lines)
+
+
+def _holds(file: BinaryIO, end: bytes) -> bool:
+    """Whether these bytes lie somewhere in a file."""
+    file.seek(0)
+    before = b""
+    while block := file.read(_BLOCK):
+        if end in before + block:
+            return True
+        before = block[-len(end) :]
+    return False
 
 
 def _says_turn(pillow: Any, jpeg: bytes) -> bool:
