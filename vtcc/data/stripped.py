@@ -23,10 +23,10 @@ _SIDES = range(2, 9)  # orientations that turn or mirror
 _EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SAYS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
-# In other files: the entry of EXIF that leads to the place, in either order of bytes, and XMP's.
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # marker in a JPEG, of coded data no part
 _PAGES = 1000  # of a TIFF that are looked at
 _PLACE_TAGS = {700, 33550, 33922, 34264, 34735, 34736, 34737, 34853}
+# In other files: the entry of EXIF that leads to the place, in either order of bytes, and XMP's.
 _PLACE = re.compile(
     rb"\x25\x88[\x04\x0d]\x00\x01\x00\x00\x00|\x88\x25\x00[\x04\x0d]\x00\x00\x00\x01|GPSL"
 )
