@@ -144,6 +144,11 @@ def test_what_a_million_takes():
         (["--sample", "9"], "--sample: belongs to a plan of inputs"),
         (["nowhere"], "nowhere: no such file"),
         (["s3://bucket/photos"], "copy it first"),
+        (["photos", "--sample", "9"], "--sample: found 9; allowed: at least 10"),
+        (
+            ["photos", "--encoder", "none", "--set", "train.model.encoder=lite2"],
+            "--encoder none: --params or --set has train.model.encoder as well",
+        ),
     ],
 )
 def test_what_is_asked_wrongly(arguments, message, photos, monkeypatch):

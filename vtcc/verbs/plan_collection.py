@@ -17,7 +17,7 @@ from vtcc import encoders
 from vtcc.data import inputs, peek
 from vtcc.errors import VtccError
 from vtcc.grouping import estimate, intake, sample
-from vtcc.grouping.options import LEAST_IMAGES, Options, check_clusters, check_overrides
+from vtcc.grouping.options import LEAST_IMAGES, Options, check, check_clusters
 from vtcc.grouping.outputs import JSON_FILES
 from vtcc.grouping.prepare import chosen_for
 from vtcc.grouping.survey import SAMPLE as LOOKED_AT
@@ -41,7 +41,7 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
     Raises:
         VtccError: when there are too few images, or the inputs or the encoder cannot be used.
     """
-    check_overrides(options.overrides)
+    check(options)
     _refuse_download(options)
     given = (options.folder, *options.others)
     with tempfile.TemporaryDirectory() as directory:
