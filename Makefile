@@ -14,7 +14,7 @@ PREFECT_PORT ?= 4200
 MINUTES ?= 5
 SEED ?= 0
 
-.PHONY: help setup repro test test-slow test-oldest mutation docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
+.PHONY: help setup repro test test-slow test-oldest coverage mutation docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -42,6 +42,10 @@ test: setup  ## quick tests
 
 test-slow: setup  ## browsers, servers, long trainings
 	@pytest -m slow
+
+coverage: setup  ## branches of vtcc/ that the quick and the slow tests take: an hour or two
+	@OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	@pytest -m slow --cov --cov-append --cov-fail-under=90
 
 # torch and torchvision come in pairs: the lower bounds of pyproject.toml name one.
 OLDEST := build/oldest
