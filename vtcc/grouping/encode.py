@@ -67,7 +67,12 @@ def encoded(
         work / "features",
         images,
         len(files),
-        runtime=runtime.of_encoder(train, channels=cache.channels, kind=section.embed.runtime),
+        runtime=runtime.of_encoder(
+            train,
+            channels=cache.channels,
+            kind=section.embed.runtime,
+            threads=train.threads,
+        ),
         drawing=features.Drawing(
             size, mean, std, train.augment, section.embed.views, section.embed.seed
         ),
