@@ -1,5 +1,6 @@
 """One way through a folder: download, cluster and predict find the same images."""
 
+import itertools
 import os
 import threading
 from collections import Counter
@@ -131,7 +132,7 @@ def test_of_a_burst_its_cover_stands_for_it(tmp_path):
     }
     # The word alone makes no burst, and another folder is another burst.
     single = ["balloon burst 1.jpg", "balloon burst 2.jpg", "sub/20160101_120000_Burst02.jpg"]
-    for name in [*bursts, *sum(bursts.values(), []), *single]:
+    for name in [*bursts, *itertools.chain(*bursts.values()), *single]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     left_out = Counter()

@@ -95,6 +95,7 @@ def test_without_the_extra_the_rest_is_read_and_the_note_names_it(phone, monkeyp
     found = intake.listed(phone, least=1)
     assert found.names == [name for name in SHOWN if name not in OF_THE_EXTRA]
     assert (
-        "left out 2 RAW (pip install 'vtcc[camera]' reads their previews), 1 further shots of a burst, 1 hidden, "
+        "left out 2 RAW (pip install 'vtcc[camera]' reads their previews), "
+        "1 further shots of a burst, 1 hidden, "
         "2 videos (pip install 'vtcc[camera]' reads their first frames)\n"
     ) in capsys.readouterr().out

@@ -54,9 +54,9 @@ def walk(
 
     Hidden files, `__MACOSX`, broken links, pipes and devices are left out, and so is, uncounted, a
     RAW file or the film of a Live Photo beside an image of the same name; a RAW file that is read
-    is such an image where there is no other. Of a burst, known by its names, its cover is listed, or
-    its first shot, and the others are counted as left out. Links are followed, never in circles: what can be
-    reached twice has the name without a link.
+    is such an image where there is no other. Of a burst, known by its names, the cover is listed,
+    or the first shot, and the others are counted as left out. Links are followed, never in circles:
+    what can be reached twice has the name without a link.
 
     Args:
         root: the folder.
