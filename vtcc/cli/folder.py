@@ -42,8 +42,8 @@ def cluster(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the results. Default: INPUT-clusters beside INPUT; for photos/list.txt, "
-            "list-clusters beside photos."
+            help="Folder of the results. Default: INPUT-clusters beside INPUT; for "
+            "photos/list.txt, list-clusters beside photos."
         ),
     ] = None,
     sample: Annotated[
@@ -194,7 +194,8 @@ def predict(
         bool,
         typer.Option(
             "--unclustered",
-            help="Images that belong nowhere get no cluster; on anyway if the model was made with it.",
+            help="Images that belong nowhere get no cluster; on anyway if the model was made "
+            "with it.",
         ),
     ] = False,
     exif: Exif = False,

@@ -24,7 +24,7 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT",
-            help="Format for results: fiftyone, label-studio, imagefolder, coco or embedding-atlas.",
+            help="Format: fiftyone, label-studio, imagefolder, coco or embedding-atlas; of RESULTS.",
         ),
     ] = "",
     out: Annotated[
