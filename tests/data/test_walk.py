@@ -159,7 +159,7 @@ def test_data_sets_of_cards_hold_pictures_alone(card):
 def test_what_is_not_read_is_named(tmp_path, without_extra):
     for i in range(3):
         (tmp_path / f"{i}.nef").touch()
-    message = r"no image in .*left out: 3 RAW \(their previews are read after pip install 'vtcc\[camera\]'"
+    message = r"no image in .*left out: 3 RAW \(their previews are read after pip install 'vtcc\[ca"
     with pytest.raises(VtccError, match=message):
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter

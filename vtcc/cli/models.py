@@ -24,7 +24,7 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT",
-            help="Format: fiftyone, label-studio, imagefolder, coco or embedding-atlas; of RESULTS.",
+            help="Format: fiftyone, label-studio, imagefolder, coco or embedding-atlas.",
         ),
     ] = "",
     out: Annotated[
