@@ -289,6 +289,32 @@ def test_a_proposal_stays_itself_through_other_edits(place, tmp_path):
     assert {table(results)[file].cluster for file in proposal["files"]} == {4}
 
 
+def test_edits_of_a_page_of_before_an_addition(place, tmp_path):
+    """As an addition by schedule comes between the page and `vtcc refine`."""
+    results, photos = place / "results", place / "photos"
+    shown = data((results / "report.html").read_text(encoding="utf-8"))
+    assert shown["next"] == 4
+    kinds = [[f for f in shown["files"] if f.startswith(f"{kind}-")] for kind in (0, 1)]
+    split = [
+        {"do": "split", "cluster": table(results)[of[0]].cluster, "files": [of[5:], of[:5]]}
+        for of in kinds
+    ]
+    rename = {"do": "rename", "cluster": 5, "name": "dogs"}
+    (photos / kinds[0][0]).unlink()
+    new_kind(place / "more")
+    add.run(results, [photos, place / "more"])
+    assert [p["id"] for p in summary_of(results)["proposals"]] == [4]
+    assert data((results / "report.html").read_text(encoding="utf-8"))["next"] == 5
+    content = {"model": shown["digest"], "next": shown["next"], "edits": [*split, rename]}
+    (tmp_path / "edits.json").write_text(json.dumps({"format": 1} | content))
+    refine.run(results, tmp_path / "edits.json")
+    dogs = {file for file, row in table(results).items() if row.name == "dogs"}
+    assert dogs >= set(kinds[1][:5])
+    assert dogs.isdisjoint(kinds[0])
+    assert {table(results)[file].cluster for file in kinds[0][1:5]} == {5}
+    assert kinds[0][0] not in table(results)
+
+
 def test_few_today_and_more_tomorrow_become_a_group(place):
     results, more = place / "results", place / "more"
     new_kind(more, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vtcc.errors import VtccError
-from vtcc.grouping import edits
+from vtcc.grouping import edits, edits_file
 from vtcc.grouping.clusters import Clusters
 
 K, D, EACH = 4, 6, 20
@@ -157,9 +157,9 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
 def test_files_that_are_no_edits(tmp_path, text, message):
     (tmp_path / "e.json").write_text(text)
     with pytest.raises(VtccError, match=message):
-        edits.read(tmp_path / "e.json", "m")
+        edits_file.read(tmp_path / "e.json", "m")
     with pytest.raises(VtccError, match="no such file"):
-        edits.read(tmp_path / "none.json", "m")
+        edits_file.read(tmp_path / "none.json", "m")
 
 
 def test_a_proposal_becomes_a_cluster_that_the_model_knows(state):
@@ -437,3 +437,67 @@ def test_images_of_another_part_stay_when_a_part_is_split(state, by_hand):
     pinned = {name: int(after.cluster[state.files[name]]) for name in names[:10] if by_hand}
     assert after.moved == pinned | {edge: 4}
     assert predicted(state, after)[60:79].tolist() == after.cluster[60:79].tolist()
+
+
+def test_numbers_of_the_page_mean_the_same_clusters_after_others_were_proposed(state, capsys):
+    """The page knew four clusters; an addition has proposed 4 since, and another one 5."""
+    wanted = [
+        {"do": "split", "cluster": 0, "into": 2},  # 4 in the page
+        {"do": "split", "cluster": 3, "files": [[f"f{i}.png" for i in range(60, 70)], LATE]},  # 5
+        {"do": "rename", "cluster": 5, "name": "dogs"},
+        {"do": "move", "files": ["f20.png"], "to": 5},
+        {"do": "merge", "clusters": [1, 5], "into": 5},
+    ]
+    state.proposed, state.once = {4: ["f40.png"]}, frozenset({4, 5})
+    after = edits.apply(state, wanted, following=4)
+    assert after.clusters.names[7] == "dogs"
+    assert after.clusters.names.keys() == {0, 2, 3, 6, 7}
+    assert set(after.cluster[:20].tolist()) == {0, 6}
+    assert after.cluster[20:40].tolist() == [7] * 20
+    assert after.cluster[60:].tolist() == [3] * 10 + [7] * 10
+    assert after.clusters.edits[-1] == {"do": "merge", "clusters": [1, 7], "into": 7}
+    assert "numbered from 6 on, not from 4" in capsys.readouterr().out
+    state.proposed = {4: ["f40.png"]}
+    older = edits.apply(state, [wanted[0], {"do": "rename", "cluster": 5, "name": "cats"}])
+    assert older.clusters.names[6] == "cats"  # of before files had `next`: 5 came after 4
+    with pytest.raises(VtccError, match="number new clusters from 3 on, and there is a cluster 3"):
+        edits.apply(state, wanted, following=3)
+
+
+def test_files_that_have_gone_are_left_out_of_edits(state, capsys):
+    state.altered = frozenset({"gone.png", "also.png", "f20.png"})
+    state.once = frozenset({4})
+    rest = [f"f{i}.png" for i in range(60, 70)]
+    after = edits.apply(
+        state,
+        [
+            # f20.png has changed and is in another cluster now.
+            {"do": "split", "cluster": 3, "files": [[*rest, "gone.png", "f20.png"], LATE]},
+            {"do": "split", "cluster": 0, "files": [["f00.png"], ["gone.png"]]},  # would be 6
+            {"do": "split", "cluster": 1, "files": [["f20.png"], ["f21.png"]]},
+            {"do": "move", "files": ["gone.png", "f01.png"], "to": 7},
+            {"do": "exclude_files", "files": ["also.png", "f02.png"]},
+            {"do": "new", "cluster": 4, "name": "none", "files": ["gone.png"]},
+            {"do": "decline", "cluster": 4},
+        ],
+        following=5,
+    )
+    assert after.clusters.names.keys() == {0, 1, 2, 3, 5, 7}
+    assert after.cluster[60:].tolist() == [3] * 10 + [5] * 10
+    assert after.cluster[[0, 1, 2, 20, 21]].tolist() == [0, 7, -1, 1, 7]
+    assert after.moved.keys().isdisjoint({"gone.png", "also.png"})
+    assert "left out 2 files that the edits name" in capsys.readouterr().out
+    with pytest.raises(VtccError, match=r"no file 'never\.png' here"):
+        edits.apply(state, [{"do": "move", "files": ["never.png"], "to": 1}])
+
+
+def test_what_a_file_says_of_the_next_number_is_checked(tmp_path):
+    file = tmp_path / "e.json"
+    content = {"format": 1, "model": "m", "edits": [{"do": "x"}]}
+    file.write_text(json.dumps(content | {"next": 7}))
+    assert edits_file.read(file, "m") == edits_file.Wanted(content["edits"], 7)
+    file.write_text(json.dumps(content))
+    assert edits_file.read(file, "m").following is None
+    file.write_text(json.dumps(content | {"next": "7"}))
+    with pytest.raises(VtccError, match="found next '7'; allowed: a number"):
+        edits_file.read(file, "m")

@@ -321,6 +321,7 @@ def with_addition(given):
         "gone": 1,
         "unreadable": 0,
         "images": 120,
+        "proposed": [6, 9],
         "drift": {"level": "look here", "verdict": "look here: <b>twelve</b>", "lines": lines},
         "files": {"new": given.files[-12:]},
     }
@@ -333,6 +334,7 @@ def test_what_was_added_is_in_the_page(tmp_path):
     write(tmp_path, given)
     found = data((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert found["tiles"] == 130
+    assert found["next"] == 10  # above 6, which is proposed, and 9, which was
     assert found["proposals"] == [dict(given.proposals[0])]
     (addition,) = found["additions"]
     assert addition["drift"]["verdict"] == "look here: <b>twelve</b>"
@@ -372,7 +374,8 @@ CONFIRMED = """(() => {
   const p = document.querySelector('.proposal');
   p.querySelector('input').value = 'sevens'; p.querySelector('.confirm').click();
   out.left = document.querySelectorAll('.proposal').length;
-  out.edits = JSON.parse(vtcc.exported()).edits;
+  out.edits = JSON.parse(vtcc.exported()).edits; out.next = JSON.parse(vtcc.exported()).next;
+  out.kept = Object.keys(sessionStorage).map(k => k.split('/')[0]);
   out.list = document.getElementById('edits').textContent;
   out.size = vtcc.state().clusters.find(c => c.name === 'sevens').size;
   document.getElementById('undo').click();
@@ -394,6 +397,8 @@ def test_a_proposal_is_confirmed_in_the_page(tmp_path):
     files = list(given.files[-12:])
     assert shown["edits"] == [{"do": "new", "cluster": 6, "name": "sevens", "files": files}]
     assert (shown["shown"], shown["left"], shown["size"]) == (1, 0, 12)
+    # A page that numbers new clusters otherwise takes up no edits of this one.
+    assert (shown["next"], shown["kept"]) == (10, [f"vtcc-{given.digest}-10"])
     # Where its images are follows the edits.
     held = Counter(f"cluster {k}" for k in given.cluster[-12:])
     into, merged = f"cluster {shown['into']}", Counter(held)

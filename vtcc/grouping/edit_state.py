@@ -22,6 +22,8 @@ class State:
         moved: file -> id, for those moved by name.
         known: (N,) bool, whether the clusters are made of the image; None: all are.
         proposed: id -> files of the added images that may be a cluster.
+        once: ids that were proposed at any time. altered: files that have gone or changed in an
+            addition. left_out: those that have gone and that these edits name.
         next: id of the next new cluster, above all that these edits ever knew, proposals included.
         unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
             are in them. seed: of that k-means.
@@ -35,6 +37,9 @@ class State:
     base: np.ndarray | None = None
     known: np.ndarray | None = None
     proposed: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    once: frozenset[int] = frozenset()
+    altered: frozenset[str] = frozenset()
+    left_out: set[str] = field(default_factory=set)
     next: int = 0
     unseen: frozenset[int] = frozenset()
     seed: int = 0
@@ -74,14 +79,36 @@ def name_of(name: Any) -> str:
 
 
 def rows_of(state: State, files: Any) -> np.ndarray:
-    """Rows of the files that an edit names.
+    """Rows of the files that an edit names; of those that have gone since, none.
 
     Raises:
-        Refused: when it names none, or one that is not there.
+        Refused: when it names none, or one that never was there.
     """
     if not isinstance(files, list) or not files:
         raise Refused("names no files")
     for file in files:
-        if file not in state.files:
+        if file not in state.files and file not in state.altered:
             raise Refused(f"no file {file!r} here")
-    return np.array([state.files[file] for file in files])
+    state.left_out.update(file for file in files if file not in state.files)
+    return np.array([state.files[file] for file in files if file in state.files], np.int64)
+
+
+def renumbered(edit: Any, was: int, now: int) -> Any:
+    """An edit with other numbers for the clusters that edits before it make.
+
+    Args:
+        was: from which on they were numbered. now: from which on they are.
+    """
+
+    def to(k: Any) -> Any:
+        made = isinstance(k, int) and not isinstance(k, bool) and k >= was
+        return k - was + now if made else k
+
+    if was == now or not isinstance(edit, dict):
+        return edit
+    # The `into` of a split is a number of parts.
+    fields = ("cluster", "to", *["into"] * (edit.get("do") == "merge"))
+    edit = edit | {name: to(edit[name]) for name in fields if name in edit}
+    if isinstance(edit.get("clusters"), list):
+        edit["clusters"] = [to(k) for k in edit["clusters"]]
+    return edit

@@ -12,6 +12,7 @@ from vtcc.data import duplicates, exif, remote
 from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
+from vtcc.grouping import summary as summaries
 from vtcc.grouping.add import novelty, reading
 from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
@@ -299,9 +300,8 @@ def _proposals(
 ) -> list[dict[str, Any]]:
     """The groups with a number each: that of an earlier proposal which is now part of it."""
     earlier = {p["id"]: set(p["files"]) for p in before.summary.get("proposals", [])}
-    used = [*before.clusters.names, *earlier, int(applied.cluster.max()), -1]
-    used += [p for a in before.summary.get("additions", []) for p in a["proposed"]]
-    following = max(used) + 1
+    used = [*before.clusters.names, *summaries.once_proposed(before.summary)]
+    following = max(*used, int(applied.cluster.max()), -1) + 1
     proposals = []
     for rows in groups:
         files = [paths[row] for row in rows]

@@ -23,14 +23,15 @@ const original = new Map(D.clusters.map(c => [c.id, c]));
 // The state: what the model said, with the edits applied in order. A cluster that an edit splits in
 // `pending` parts is shown whole: which images are in which part, `vtcc refine` finds out.
 let edits = [], cluster, names, pending, clusters, origin, chosen = new Set(), chosenClusters = new Set();
-const KEPT = "vtcc-" + D.digest + location.pathname;
+// Edits that are not exported yet are those of a page that numbers new clusters as this one does.
+const KEPT = `vtcc-${D.digest}-${D.next}${location.pathname}`;
 try { edits = JSON.parse(sessionStorage.getItem(KEPT)) || []; } catch { edits = []; }
 const rowOf = new Map(D.files.map((f, i) => [f, i]));
 function apply() {
   cluster = D.cluster.slice();
   names = new Map(D.clusters.map(c => [c.id, c.name]));
   pending = new Map(); origin = new Map();
-  let next = D.cluster.reduce((a, b) => Math.max(a, b), Math.max(-1, ...names.keys(), ...D.proposals.map(p => p.id))) + 1;
+  let next = D.next;
   const move = (files, to) => { for (const f of files) { const i = rowOf.get(f); if (i !== undefined) cluster[i] = to; } };
   for (const e of edits) {
     if (e.do === "rename") names.set(e.cluster, e.name);
@@ -502,7 +503,7 @@ function showEdits() {
   $("undo").disabled = $("export").disabled = !edits.length;
 }
 $("undo").addEventListener("click", () => { edits.pop(); changed(); });
-const exported = () => JSON.stringify({ format: 1, model: D.digest, edits }, null, 1) + "\n";
+const exported = () => JSON.stringify({ format: 1, model: D.digest, next: D.next, edits }, null, 1) + "\n";
 $("export").addEventListener("click", () => {
   const a = make("a", { href: URL.createObjectURL(new Blob([exported()], { type: "application/json" })), download: "edits.json" });
   a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 1000);
