@@ -62,6 +62,43 @@ def test_split_by_files_teaches_the_model(state):
     assert predicted(state, after)[60:].tolist() == [3] * 10 + [4] * 10
 
 
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("\u732b\u3000\u72ac", "\u732b \u72ac"),  # the space bar of a Japanese keyboard
+        ("10\u00a0km\u202f", "10 km"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", None),  # one emoji of three
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),  # Persian
+        ("\U0001f3f4\U000e0067\U000e0062\U000e007f", None),  # a flag, written in tags
+        ("\U0001fadf", None),  # newer than this Python, perhaps
+    ],
+)
+def test_names_as_people_type_them_are_taken(state, typed, taken):
+    wanted = [
+        {"do": "rename", "cluster": 0, "name": typed},
+        {"do": "merge", "clusters": [1, 2], "into": 1, "name": typed},
+        {"do": "new", "name": typed, "files": ["f79.png"]},
+    ]
+    after = edits.apply(state, wanted)
+    assert [after.clusters.names[k] for k in (0, 1, 4)] == [taken or typed] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\tb", "U.0009"),
+        ("a\u2028b", "U.2028"),
+        ("a\u202eb", "U.202E"),
+        ("a\u2067b", "U.2067"),
+        ("a\ud800", "U.D800"),
+        ("\u3000\u200d", "characters that show"),
+    ],
+)
+def test_names_that_break_lines_turn_text_or_show_nothing_are_refused(state, name, message):
+    with pytest.raises(VtccError, match=message):
+        edits.apply(state, [{"do": "rename", "cluster": 0, "name": name}])
+
+
 def test_a_part_can_be_split_and_merged_again(state):
     after = edits.apply(
         state,

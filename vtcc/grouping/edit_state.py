@@ -1,5 +1,6 @@
 """What edits change, and the checks that they share."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,10 @@ from vtcc.analysis.features import unit_rows
 from vtcc.grouping.clusters import Clusters
 
 LONGEST = 100  # characters of a name
+# What a name may not hold, as clusters.js has it too: control characters, half characters and ends
+# of lines, and what turns the direction of the text around it. What joins emoji and letters may be.
+REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass
@@ -71,11 +76,16 @@ def name_of(name: Any) -> str:
     Raises:
         Refused: when it is none.
     """
-    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST:
+    if not isinstance(name, str) or len(name) > LONGEST:
         raise Refused(f"found the name {name!r:.120}; allowed: 1 to {LONGEST} characters")
-    if not name.isprintable():
-        raise Refused(f"the name {name!r} holds characters that do not print")
-    return name.strip()
+    kinds = [unicodedata.category(c) for c in name]
+    plain = "".join(" " if kind == "Zs" else c for c, kind in zip(name, kinds, strict=True))
+    if not {*kinds} - {"Zs", "Cf"}:
+        raise Refused(f"found the name {name!r}; allowed: 1 to {LONGEST} characters that show")
+    for c, kind in zip(name, kinds, strict=True):
+        if kind in REFUSED or c in TURNING:
+            raise Refused(f"the name {name!r} holds characters that do not print (U+{ord(c):04X})")
+    return plain.strip(" ")
 
 
 def rows_of(state: State, files: Any) -> np.ndarray:

@@ -66,6 +66,12 @@ function summary(id, rows) {
     outliers: rows.filter(i => D.outlier[i]).length, duplicates: [], attention: [], about: [], labels: [],
   };
 }
+// The name that was typed, as `vtcc refine` takes it; null where it is none. Any blank is a plain one, as those of Japanese keyboards.
+function nameOf(typed) {
+  const name = typed.replace(/\p{Zs}/gu, " ").trim(), odd = name.match(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u);
+  if (odd) { alert(`This name holds U+${odd[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}, which does not print. Type it without that.`); return null; }
+  return /[^\p{Zs}\p{Cf}]/u.test(name) ? name : null;
+}
 function edit(e) { edits.push(e); changed(); }
 function changed() {
   try { sessionStorage.setItem(KEPT, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
@@ -179,7 +185,7 @@ function article(c, largest) {
     e.target.checked ? chosenClusters.add(c.id) : chosenClusters.delete(c.id); $("merge").disabled = chosenClusters.size < 2; } });
   const name = make("input", { type: "text", value: c.name, "aria-label": "Name", maxlength: 100,
     onkeydown: e => { if (e.key === "Enter") e.target.blur(); },
-    onchange: e => { const text = e.target.value.trim(); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
+    onchange: e => { const text = nameOf(e.target.value); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
   const figure = (value, what) => make("span", {}, make("b", {}, value), what);
   const figures = make("p", {}, figure(counted(c.size).split(" ")[0], ` ${counted(c.size).split(" ")[1]}, ${percent(c.size / N)}`), figure(number(c.confidence), " confidence"));
   if (whole && !c.changed) figures.append(figure(D.collection.sizes[c.id].toLocaleString("en"), " in all"));
@@ -473,7 +479,7 @@ function proposal(p) {
     make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
     make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" },
-      make("button", { class: "push confirm", onclick: () => edit({ do: "new", cluster: p.id, name: name.value.trim() || p.name, files: p.files }) }, "Make it a cluster"),
+      make("button", { class: "push confirm", onclick: () => { const text = nameOf(name.value.trim() || p.name); if (text) edit({ do: "new", cluster: p.id, name: text, files: p.files }); } }, "Make it a cluster"),
       make("button", { class: "push decline", onclick: () => edit({ do: "decline", cluster: p.id }) }, "Not a cluster")));
 }
 function showAdded() {
