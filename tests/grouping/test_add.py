@@ -537,6 +537,48 @@ def test_images_that_have_all_changed_were_not_moved(place, capsys):
     assert (answer["addition"]["changed"], answer["addition"]["gone"]) == (60, 0)
 
 
+def test_files_that_were_written_again_are_what_the_clusters_are_made_of(place, tmp_path, capsys):
+    """As after `touch`, a restored backup or a tool that writes metadata."""
+    results, photos = place / "results", place / "photos"
+    before, clusters = table(results), Clusters.load(results / "model")
+    for file in photos.iterdir():
+        os.utime(file, ns=(0, 0))
+    toy_results.draw(photos / "0-00.png", 2, 1234)  # another picture
+    answer = add.run(results, [photos])
+    assert (answer["addition"]["changed"], answer["addition"]["gone"]) == (60, 0)
+    embedding = outputs.Embedding.load(results)
+    known = dict(zip(embedding.paths, embedding.known.tolist(), strict=True))
+    assert [name for name, of in known.items() if not of] == ["0-00.png"]
+    assert answer["addition"]["drift"]["lines"][-1]["images_before"] == 59
+    assert answer["addition"]["drift"]["lines"][-1]["images_now"] == 1
+    refined(results, tmp_path / "e.json", {"do": "rename", "cluster": 0, "name": "boats"})
+    after = Clusters.load(results / "model")
+    assert after.centres.keys() == clusters.centres.keys()
+    assert after.tree == clusters.tree
+    assert not any(np.isnan(row.distance) for row in table(results).values())
+    new_kind(place / "more")
+    add.run(results, [place / "more"])
+    confirmed(results, tmp_path / "e.json")
+    spoken = table(results)
+    assert {row.name for f, row in spoken.items() if f.startswith("..")} == {"sevens"}
+    assert {f: spoken[f].cluster for f in before if f != "0-00.png"} == {
+        f: row.cluster for f, row in before.items() if f != "0-00.png"
+    }
+
+
+def test_pictures_that_are_all_others_are_nothing_to_tell_new_kinds_by(place, capsys):
+    results, photos = place / "results", place / "photos"
+    clusters = Clusters.load(results / "model")
+    for i, file in enumerate(sorted(photos.iterdir())):
+        toy_results.draw(file, toy_results.NEW_KIND, 2000 + i)
+    add.run(results, [photos])
+    assert "no image is left as it was when the clusters were made" in capsys.readouterr().out
+    assert not outputs.Embedding.load(results).known.any()
+    refined(results, place / "e.json", {"do": "rename", "cluster": 0, "name": "boats"})
+    after = Clusters.load(results / "model")
+    assert (after.fences, after.tree) == (clusters.fences, clusters.tree)
+
+
 def test_a_folder_that_was_moved_and_is_not_known(place, capsys):
     results, photos, now = place / "results", place / "photos", place / "now"
     toy_results.draw(place / "more" / "x.png", 0, 600)

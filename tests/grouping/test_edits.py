@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vtcc.errors import VtccError
-from vtcc.grouping import edits, edits_file
+from vtcc.grouping import edits, edits_file, levels
 from vtcc.grouping.clusters import Clusters
 
 K, D, EACH = 4, 6, 20
@@ -347,17 +347,32 @@ def test_a_cluster_without_known_images_is_told_apart_by_its_centre(state):
     assert split.centres == pytest.approx(want, abs=1e-6)
 
 
-def test_what_has_neither_known_images_nor_a_centre_stays_by_name(state):
+def test_what_has_neither_known_images_nor_a_centre_is_told_apart_by_the_images_it_has(state):
+    """So are results that lost both to an addition; the model says what the table says."""
     state.known = np.arange(K * EACH) < 60
     centres = {k: v for k, v in state.clusters.centres.items() if k != 3}
     state.clusters = replace(state.clusters, centres=centres)
     after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
-    assert after.clusters.splits[3].ids == (4,)
+    assert after.clusters.splits[3].ids == (3, 4)
     assert after.clusters.splits[3].centres.dtype == np.float32
     assert after.cluster[60:].tolist() == [3] * 10 + [4] * 10
-    assert after.moved == dict.fromkeys([f"f{i}.png" for i in range(60, 70)], 3) | dict.fromkeys(
-        LATE, 4
-    )
+    assert predicted(state, after).tolist() == after.cluster.tolist()
+    assert after.moved == dict.fromkeys(LATE, 4)
+
+
+def test_clusters_without_known_images_keep_centre_fence_and_tree(state):
+    before = state.clusters
+    state.known = np.zeros(K * EACH, bool)
+    after = edits.apply(state, [{"do": "rename", "cluster": 0, "name": "boats"}]).clusters
+    assert after.fences == before.fences
+    assert after.centres.keys() == before.centres.keys()
+    assert after.tree == before.tree
+    # Results that have lost their centres keep their tree, and what is new joins at its top.
+    state.clusters = replace(before, centres={}, fences={})
+    after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}]).clusters
+    assert after.tree[:-1] == before.tree
+    assert (after.tree[-1].left, after.tree[-1].right) == ({0, 1, 2, 3}, {4})
+    assert levels.from_list(levels.to_list(after.tree)) == after.tree
 
 
 def test_a_new_cluster_of_two_parts_of_a_split_stands_in_it_once(state):

@@ -56,6 +56,13 @@ def apply(
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
     measured = state.clusters.measured(state.h[state.known], state.cluster[state.known])
+    # A cluster of whose known images none is left, as all have changed, keeps what it has.
+    old, there = state.clusters, measured.names.keys()
+    measured = replace(
+        measured,
+        centres={k: v for k, v in old.centres.items() if k in there} | measured.centres,
+        fences={k: v for k, v in old.fences.items() if k in there} | measured.fences,
+    )
     tree = levels.completed(levels.only(measured.tree, measured.names), measured.centres)
     state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *edits])
     if gone := sorted(state.left_out):
@@ -246,6 +253,8 @@ def _new(state: State, edit: dict[str, Any]) -> None:
         theirs = _centres(unit[known], state.seed)
         if not len(known) and j in state.clusters.centres:
             theirs = state.clusters.centres[j][None]
+        elif not len(known):
+            theirs = _centres(unit[rest], state.seed)
         for base, of in enumerate(state.clusters.of_base):
             before = splits.get(base)
             if before is not None and j in before.ids:

@@ -19,12 +19,14 @@ from vtcc.grouping.add.drift import Drift, measure
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import append_sprites, sprite_reader
+from vtcc.progress import note
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
 
 TABLE = "assignments.parquet"  # of the three the one without rounding
 BESIDE = 3  # nearest images, in whose middle an added one is placed on the page's map
+SAME = 1e-4  # cosine distance of two embeddings of one picture at most
 TILES = 256  # pictures that are drawn from the sprites at a time
 
 
@@ -90,7 +92,12 @@ def updated(
     embedding = _embedding(before, images, stays, tiles, sketches)
     applied = reopen.decided(before.clusters, embedding, summary["moved"])
     applied = _as_before(applied, [table[path] for path in old.paths if path not in left])
-    now = np.arange(len(embedding.paths)) >= stays.sum()
+    now = (np.arange(len(embedding.paths)) >= stays.sum()) & ~embedding.known
+    if not embedding.known.any():
+        note(
+            "no image is left as it was when the clusters were made, beside which new kinds could "
+            "be told; run `vtcc cluster` again"
+        )
     candidates = ~embedding.known & (applied.cluster != EXCLUDED)
     seen = novelty.find(
         embedding.h,
@@ -225,8 +232,28 @@ def _embedding(
         first=_first(old.first, stays, earlier),
         looks=np.concatenate([old.looks[stays], images.looks]).astype(np.float32),
         paths=[p for p, stay in zip(old.paths, stays, strict=True) if stay] + images.names,
-        known=np.concatenate([old.known[stays], np.zeros(n, bool)]),
+        known=np.concatenate([old.known[stays], _still_known(before, images)]),
     )
+
+
+def _still_known(before: reopen.Opened, images: reading.Images) -> np.ndarray:
+    """(n,) bool, of images that were read: whether the clusters are made of it all the same.
+
+    So it is of a file that was only written again, or copied: the picture is nearer to what it was
+    than that was to the centre of any cluster.
+    """
+    old, known = before.embedding, np.zeros(len(images.names), bool)
+    row = {path: i for i, path in enumerate(old.paths)}
+    now = np.array([i for i, name in enumerate(images.names) if name in row], int)
+    if not len(now):
+        return known
+    was = np.array([row[images.names[i]] for i in now])
+    here, there = unit_rows(images.h[now]), unit_rows(old.h[was])
+    centres = [*before.clusters.centres.values()]
+    apart = 1 - (there @ np.stack(centres).T).max(axis=1) if centres else np.zeros(len(now))
+    change = 1 - (here * there).sum(axis=1)
+    known[now] = old.known[was] & (change <= np.maximum(apart, SAME))
+    return known
 
 
 def _placed(places: np.ndarray, unit: np.ndarray) -> np.ndarray:
