@@ -315,6 +315,83 @@ def test_edits_of_a_page_of_before_an_addition(place, tmp_path):
     assert kinds[0][0] not in table(results)
 
 
+@pytest.mark.parametrize("how", ["unplugged", "renamed", "copied"])
+def test_what_was_put_by_hand_is_there_again_when_its_files_are(place, tmp_path, capsys, how):
+    results, photos = place / "results", place / "photos"
+    names = [f"year/{i}.png" for i in range(6)]
+    for i, name in enumerate(names):
+        toy_results.draw(photos / name, i % 3, 600 + i)
+    add.run(results, [photos])
+    kind = [table(results)[f"{k}-05.png"].cluster for k in range(3)]
+    summary = refined(
+        results,
+        tmp_path / "e.json",
+        {"do": "move", "files": names[:2], "to": kind[2]},
+        {"do": "exclude_files", "files": [names[2], "0-00.png"]},
+    )
+    decided = {name: k for name, k in summary["moved"].items() if name in names}
+    assert decided == {names[0]: kind[2], names[1]: kind[2], names[2]: -1}
+    capsys.readouterr()
+    aside = place / "aside"
+    (photos / "year").rename(aside)
+    (photos / "0-00.png").rename(aside / "0-00.png")  # one that the clusters are made of
+    if how != "renamed":
+        add.run(results, [photos])
+        assert "4 images that were put by hand are away" in capsys.readouterr().out
+        assert summary_of(results)["moved"] == {}
+        # Other edits meanwhile: what is away follows them.
+        merge = {"do": "merge", "clusters": [kind[2], kind[1]], "into": kind[1]}
+        refined(results, tmp_path / "e.json", merge)
+        kind[2] = kind[1]
+    home = photos / ("old" if how == "renamed" else "year")
+    if how == "copied":
+        shutil.copytree(aside, home, copy_function=shutil.copyfile)
+    else:
+        aside.rename(home)
+    (home / "0-00.png").rename(photos / ("other.png" if how == "renamed" else "0-00.png"))
+    toy_results.draw(photos / "more.png", 0, 700)
+    add.run(results, [photos])
+    assert "4 images that were put by hand are back" in capsys.readouterr().out
+    summary, rows = summary_of(results), table(results)
+    again = {f"{home.name}/{i}.png": k for i, k in enumerate([kind[2], kind[2], -1])}
+    once = "other.png" if how == "renamed" else "0-00.png"
+    assert summary["moved"] == again | {once: -1}
+    assert summary["away"] == {}
+    assert {name: rows[name].cluster for name in again} == {
+        name: None if k < 0 else k for name, k in again.items()
+    }
+    embedding = outputs.Embedding.load(results)
+    known = dict(zip(embedding.paths, embedding.known.tolist(), strict=True))
+    assert (known[once], known[f"{home.name}/0.png"], known["more.png"]) == (True, False, False)
+    state = contents(results)
+    assert add.run(results, [photos])["addition"] is None
+    assert contents(results) == state
+
+
+def test_another_picture_of_the_same_name_or_time_takes_nothing_over(place, tmp_path):
+    results, photos = place / "results", place / "photos"
+    gone = ["0-00.png", "0-01.png", "0-02.png"]
+    for name in gone:
+        (photos / name).write_bytes((photos / name).read_bytes().ljust(2000, b"\0"))
+        os.utime(photos / name, (10**9, 10**9))  # as archives keep times
+    add.run(results, [photos])
+    refined(results, tmp_path / "e.json", {"do": "exclude_files", "files": gone})
+    kept = (photos / "0-02.png").read_bytes()
+    for name in gone:
+        (photos / name).unlink()
+    add.run(results, [photos])
+    toy_results.draw(photos / "0-00.png", 1, 4321)
+    (photos / "else.png").write_bytes(kept)
+    (photos / "sub").mkdir()
+    (photos / "sub" / "0-02.png").write_bytes(kept)
+    for name in ("else.png", "sub/0-02.png"):
+        os.utime(photos / name, (10**9, 10**9))
+    add.run(results, [photos])
+    summary = summary_of(results)
+    assert summary["moved"] == {"sub/0-02.png": -1}
+    assert summary["away"].keys() == {"0-01.png"}
+
+
 def test_few_today_and_more_tomorrow_become_a_group(place):
     results, more = place / "results", place / "more"
     new_kind(more, 3)

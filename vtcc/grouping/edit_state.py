@@ -24,7 +24,7 @@ class State:
     Attributes:
         clusters: of the model. files: name -> row. h: (N, d) embedding.
         cluster: (N,) ids as they stand, negative for none. base: (N,) the head's clusters.
-        moved: file -> id, for those moved by name.
+        moved: file -> id, for those moved by name; away: the same of files that are away.
         known: (N,) bool, whether the clusters are made of the image; None: all are.
         proposed: id -> files of the added images that may be a cluster.
         once: ids that were proposed at any time. altered: files that have gone or changed in an
@@ -39,6 +39,7 @@ class State:
     h: np.ndarray
     cluster: np.ndarray
     moved: dict[str, int]
+    away: dict[str, int] = field(default_factory=dict)
     base: np.ndarray | None = None
     known: np.ndarray | None = None
     proposed: Mapping[int, Sequence[str]] = field(default_factory=dict)

@@ -134,6 +134,7 @@ def _relabel(state: State, to: dict[int, int], names: dict[int, str]) -> None:
     )
     state.cluster = np.array([to.get(int(k), int(k)) for k in state.cluster])
     state.moved = {file: to.get(k, k) for file, k in state.moved.items()}
+    state.away = {file: to.get(k, k) for file, k in state.away.items()}
 
 
 def _split(state: State, edit: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     from vtcc.grouping import edits as changes
     from vtcc.grouping import edits_file, reopen, result, trust
     from vtcc.grouping import summary as summaries
+    from vtcc.grouping.add import away
     from vtcc.grouping.edit_state import State
     from vtcc.grouping.rest import Rest
 
@@ -39,6 +40,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             embedding.h,
             reopen.decided(before.clusters, embedding, before.moved).cluster,
             before.moved,
+            away={f: k for f, (_, _, k) in summary.get("away", {}).items() if k is not None},
             base=embedding.p.argmax(axis=1) if base is None else base,
             known=embedding.known,
             proposed={p["id"]: p["files"] for p in summary.get("proposals", [])},
@@ -50,6 +52,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
         )
         assert state.known is not None
         summary["moved"] = state.moved
+        summary["away"] = away.relabelled(summary.get("away", {}), state.away)
         applied = reopen.decided(state.clusters, embedding, state.moved)
         summary["proposals"] = [
             p | {"now_in": reopen.now_in(applied.cluster[[row[file] for file in p["files"]]])}

@@ -13,7 +13,7 @@ from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
 from vtcc.grouping import summary as summaries
-from vtcc.grouping.add import novelty, reading
+from vtcc.grouping.add import away, novelty, reading
 from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 TABLE = "assignments.parquet"  # of the three the one without rounding
 BESIDE = 3  # nearest images, in whose middle an added one is placed on the page's map
-SAME = 1e-4  # cosine distance of two embeddings of one picture at most
 TILES = 256  # pictures that are drawn from the sprites at a time
 
 
@@ -88,8 +87,10 @@ def updated(
         raise VtccError("no image would be left; the results stay as they are")
     tiles = int(before.summary.get("tiles", len(old.paths)))
     summary = _summary(before, found, images, stays)
+    summary["moved"], summary["away"], back = away.settled(before, found, images.names)
+    known = away.still_known(before, images, back)
     sketches = _sketches(before, images, stays)
-    embedding = _embedding(before, images, stays, tiles, sketches)
+    embedding = _embedding(before, images, stays, tiles, sketches, known)
     applied = reopen.decided(before.clusters, embedding, summary["moved"])
     applied = _as_before(applied, [table[path] for path in old.paths if path not in left])
     now = (np.arange(len(embedding.paths)) >= stays.sum()) & ~embedding.known
@@ -165,7 +166,7 @@ def write(
 def _summary(
     before: reopen.Opened, found: Changes, images: reading.Images, stays: np.ndarray
 ) -> dict[str, Any]:
-    """Files, their stamps, errors, labels and what was put by hand, as they are now."""
+    """Files, their stamps, errors and labels, as they are now."""
     old, gone = before.summary, set(found.gone)
     left = gone | set(found.to_read)
     summary = dict(old)
@@ -176,9 +177,6 @@ def _summary(
     if found.moved and "inputs" in old:  # what the next addition by schedule looks through
         was = Path(old["root"])
         summary["inputs"] = [_moved(given, was, found.root) for given in old["inputs"]]
-    there = {p for p, stay in zip(before.embedding.paths, stays, strict=True) if stay}
-    there |= set(images.names)
-    summary["moved"] = {file: k for file, k in before.moved.items() if file in there}
     summary["tiles"] = int(old.get("tiles", len(stays))) + len(images.names)
     if old["labels"] is not None:
         classes = list(old["classes"])
@@ -217,8 +215,13 @@ def _embedding(
     stays: np.ndarray,
     tiles: int,
     sketches: np.ndarray,
+    known: np.ndarray,
 ) -> outputs.Embedding:
-    """Those that stay as they are, then those that were read."""
+    """Those that stay as they are, then those that were read.
+
+    Args:
+        known: (n,) of those that were read.
+    """
     old, n = before.embedding, len(images.names)
     base = old.p.argmax(axis=1) if old.base is None else old.base
     h = np.concatenate([old.h[stays], images.h])
@@ -232,28 +235,8 @@ def _embedding(
         first=_first(old.first, stays, earlier),
         looks=np.concatenate([old.looks[stays], images.looks]).astype(np.float32),
         paths=[p for p, stay in zip(old.paths, stays, strict=True) if stay] + images.names,
-        known=np.concatenate([old.known[stays], _still_known(before, images)]),
+        known=np.concatenate([old.known[stays], known]),
     )
-
-
-def _still_known(before: reopen.Opened, images: reading.Images) -> np.ndarray:
-    """(n,) bool, of images that were read: whether the clusters are made of it all the same.
-
-    So it is of a file that was only written again, or copied: the picture is nearer to what it was
-    than that was to the centre of any cluster.
-    """
-    old, known = before.embedding, np.zeros(len(images.names), bool)
-    row = {path: i for i, path in enumerate(old.paths)}
-    now = np.array([i for i, name in enumerate(images.names) if name in row], int)
-    if not len(now):
-        return known
-    was = np.array([row[images.names[i]] for i in now])
-    here, there = unit_rows(images.h[now]), unit_rows(old.h[was])
-    centres = [*before.clusters.centres.values()]
-    apart = 1 - (there @ np.stack(centres).T).max(axis=1) if centres else np.zeros(len(now))
-    change = 1 - (here * there).sum(axis=1)
-    known[now] = old.known[was] & (change <= np.maximum(apart, SAME))
-    return known
 
 
 def _placed(places: np.ndarray, unit: np.ndarray) -> np.ndarray:
