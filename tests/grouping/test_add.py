@@ -8,6 +8,7 @@ import shutil
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -16,13 +17,16 @@ from PIL import Image
 from tests.fakes import stand_in
 from tests.grouping import toy_results
 from tests.pages.test_clusters import data
+from tests.tracking import toy
 from vtcc import atomic
 from vtcc.analysis import features
 from vtcc.analysis.features import unit_rows
+from vtcc.data import images
+from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, columns, outputs, result
-from vtcc.grouping.add import drift, novelty, update
-from vtcc.grouping.clusters import Clusters
+from vtcc.grouping import assignments, columns, describe, outputs, prepare, result
+from vtcc.grouping.add import drift, novelty, reading, update
+from vtcc.grouping.clusters import Clusters, load_predictor
 from vtcc.verbs import add, predict, refine
 
 
@@ -390,6 +394,34 @@ def test_another_picture_of_the_same_name_or_time_takes_nothing_over(place, tmp_
     summary = summary_of(results)
     assert summary["moved"] == {"sub/0-02.png": -1}
     assert summary["away"].keys() == {"0-01.png"}
+
+
+def test_looks_of_added_images_are_on_the_scale_of_those_before(tmp_path):
+    """With a pretrained encoder, which reads 224 pixels, `vtcc cluster` measures them at 64."""
+    y, x = np.mgrid[:400, :400]
+    files = {}
+    for i in range(4):
+        files[f"{i}.png"] = tmp_path / f"{i}.png"
+        wave = 128 + 90 * np.sin(x / (8 + i)) * np.sin(y / (9 + i))
+        Image.fromarray(wave.astype(np.uint8)).save(files[f"{i}.png"])
+    predictor = load_predictor(toy.model(tmp_path / "model", 0))
+    as_clustered = [
+        images.load(file, **predictor.decoding | {"size": prepare.THUMBNAIL})
+        for file in files.values()
+    ]
+    want = describe.looks(np.stack(as_clustered))
+    predictor.decoding["size"] = 224
+    block = np.stack([images.load(file, **predictor.decoding) for file in files.values()])
+    said = Prediction(np.full((4, 4), 0.25, np.float32), np.zeros((4, 16), np.float32))
+    predictor.predict = create_autospec(predictor.predict, return_value=said)
+    how = {"side": 64, "batch_size": 4, "room": tmp_path}
+    predictor.info["model"] = {**predictor.info["model"], "frozen": True}
+    frozen = reading.read(files, predictor, **how).looks
+    assert frozen == pytest.approx(want, rel=0.1, abs=0.02)
+    predictor.info["model"] = {**predictor.info["model"], "frozen": False}
+    assert reading.read(files, predictor, **how).looks == pytest.approx(describe.looks(block))
+    detail = list(describe.LOOKS).index("detail")
+    assert (describe.looks(block)[:, detail] < 0.7 * want[:, detail]).all()
 
 
 def test_few_today_and_more_tomorrow_become_a_group(place):
