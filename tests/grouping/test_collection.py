@@ -329,6 +329,14 @@ def test_what_is_added_gets_its_row(folder, small_shards):
     counted = Counter(row.cluster for row in after.values() if row.cluster is not None)
     assert {c["id"]: c["size"] for c in told["clusters"]} == counted
     assert len(shown(mine)) == len(page) - 1 + SAMPLE
+    # What is said of the clusters counts what they were made of, and not what came later.
+    made_of = sum(not before[f].error for f in page) - 1
+    card = (mine / "model" / "DATA.md").read_text(encoding="utf-8")
+    assert re.search(rf"made of a sample of \| {made_of} \|", card)
+    assert re.search(r"added after the clusters were made \| 80 \|", card)
+    html = (mine / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script[^>]*id="data"[^>]*>(.*?)</script>', html, re.S)[1])
+    assert data["collection"]["made_of"] == made_of < len(data["files"])
     assert add.run(mine, [photos])["addition"] is None
 
 

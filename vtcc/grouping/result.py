@@ -215,12 +215,16 @@ def finish(
     files, unreadable = len(summary["files"]), len(summary["errors"])
     if counts is not None:
         sizes.update(counts.clusters)
-        files, unreadable = files + counts.files, unreadable + counts.unreadable
+        files, unreadable = files + counts.files, unreadable + len(counts.unreadable)
+        known = {p for p, of in zip(embedding.paths, embedding.known, strict=True) if of}
+        unread = counts.unreadable.union(summary["errors"])
         summary["collection"] |= {
             "files": files,
             "unreadable": unreadable,
             "images": files - unreadable,
             "shown": len(embedding.paths),
+            "made_of": len(known),
+            "added": len(summaries.added(summary) - known - unread),
         }
     images = files - unreadable
     title = f"{summary['title']}: {images} images in {len(clusters.names)} clusters"
@@ -273,6 +277,7 @@ def finish(
             else {
                 "images": images,
                 "alike": summary["collection"]["alike"],
+                "made_of": summary["collection"]["made_of"],
                 "sizes": {str(k): sizes[k] for k in (*clusters.names, EXCLUDED, UNCLUSTERED)},
             },
         ),

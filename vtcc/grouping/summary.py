@@ -39,6 +39,14 @@ def once_proposed(summary: dict[str, Any]) -> frozenset[int]:
     return frozenset(now).union(*(made["proposed"] for made in summary.get("additions", [])))
 
 
+def added(summary: dict[str, Any]) -> set[str]:
+    """The files that came by `vtcc add` and are still there."""
+    names: set[str] = set()
+    for made in summary.get("additions", []):
+        names = (names | set(made["files"]["new"])) - set(made["files"]["gone"])
+    return names
+
+
 def altered(summary: dict[str, Any]) -> frozenset[str]:
     """The files that `vtcc add` ever found gone or changed, and those that cannot be read."""
     files = [made["files"] for made in summary.get("additions", [])]

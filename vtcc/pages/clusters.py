@@ -74,8 +74,9 @@ class ClustersPage:
         levels: how many groups each level of it has.
         unclustered: `images, share, limit` of what belongs nowhere; None where all are in clusters.
         columns: that came with the images: name -> name of an image -> value.
-        collection: `images`, `sizes` (id as text -> images) and `alike` (how many look like an
-            earlier one) of a collection that the N images are a sample of; None where they are all.
+        collection: `images`, `sizes` (id as text -> images), `alike` (how many look like an
+            earlier one) and `made_of` (of how many of the N images the clusters were made) of a
+            collection that the N images are a part of; None where they are all.
     """
 
     title: str

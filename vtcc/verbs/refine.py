@@ -59,7 +59,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             for p in summary.get("proposals", [])
             if p["id"] in state.proposed
         ]
-        measured = trust.after_edits(summary["trust"], state.clusters, len(embedding.paths))
+        measured = trust.after_edits(summary["trust"], state.clusters, int(embedding.known.sum()))
         summary["trust"] = measured.to_dict()
         with reopen.rewriting(before) as building:
             state.clusters.write(building / result.MODEL)

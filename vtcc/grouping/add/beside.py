@@ -127,7 +127,7 @@ def follow(
     counts = rest.counts()
     changed = set(found.changed)
     return Followed(
-        images=counts.files - counts.unreadable,
+        images=counts.files - len(counts.unreadable),
         unreadable=len(unread),
         lost=tuple(name for name in unread if name in changed),
         assigned={name: np.concatenate(parts) for name, parts in assigned.items() if parts},

@@ -103,7 +103,7 @@ function tile(i, side, over) {
 
 // Clusters.
 $("collection").hidden = !whole;
-if (whole) $("collection").textContent = `${N.toLocaleString("en")} of ${whole.toLocaleString("en")} images are shown here: those that the clusters were made of. The others were assigned to them; each has its row in the tables, and "in all" counts them. Edits apply to all. ${D.collection.alike.toLocaleString("en")} of all look nearly like an earlier one (duplicates.csv).`;
+if (whole) $("collection").textContent = `${N.toLocaleString("en")} of ${whole.toLocaleString("en")} images are shown here: ${D.collection.made_of.toLocaleString("en")} that the clusters were made of${N > D.collection.made_of ? `, and ${(N - D.collection.made_of).toLocaleString("en")} of those added since` : ""}. The others were assigned to them; each has its row in the tables, and "in all" counts them. Edits apply to all. ${D.collection.alike.toLocaleString("en")} of all look nearly like an earlier one (duplicates.csv).`;
 function showClusters() {
   const by = $("cluster-sort").value, key = { size: c => -c.size, confidence: c => -(c.confidence ?? 0), spread: c => c.spread ?? 9, name: c => c.name }[by];
   const sorted = clusters.slice().sort((a, b) => { const x = key(a), y = key(b); return x < y ? -1 : x > y ? 1 : a.id - b.id; });
