@@ -329,6 +329,19 @@ def test_what_is_added_gets_its_row(folder, small_shards):
     counted = Counter(row.cluster for row in after.values() if row.cluster is not None)
     assert {c["id"]: c["size"] for c in told["clusters"]} == counted
     assert len(shown(mine)) == len(page) - 1 + SAMPLE
+    # Both sides of the drift go by the measure of the tables, shown or not.
+    proposed = {
+        f for p in json.loads((mine / "summary.json").read_text())["proposals"] for f in p["files"]
+    }
+    came = [f for f in after if (f not in before or f == beside[1]) and not after[f].error]
+    sample = [f for f in page if f != ours and not before[f].error]
+    line = addition["drift"]["lines"][-1]
+    assert (
+        (line["images_before"], line["images_now"]) == (len(sample), len(came)) == (len(sample), 81)
+    )
+    for when, names in (("before", sample), ("now", came)):
+        novel = np.mean([after[f].novel or f in proposed for f in names])
+        assert line[f"novel_{when}"] == pytest.approx(novel, abs=1e-4)
     # What is said of the clusters counts what they were made of, and not what came later.
     made_of = sum(not before[f].error for f in page) - 1
     card = (mine / "model" / "DATA.md").read_text(encoding="utf-8")

@@ -112,7 +112,8 @@ def updated(
     looked_at = {
         "cluster": applied.cluster,
         "confidence": applied.confidence,
-        "novel": seen.score > 1,
+        # Of images beside a sample only the tables' own measure is known: both sides go by it then.
+        "novel": applied.novel if "collection" in before.summary else seen.score > 1,
         "before": embedding.known,
         "now": now,
         "names": before.clusters.names,
