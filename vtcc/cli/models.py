@@ -1,6 +1,7 @@
 """Commands about models, and about runs and models in MLflow."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -92,7 +93,7 @@ def import_checkpoint(
     from vtcc.verbs import import_checkpoint as verb
 
     # Where a project is, `vtcc clean` asks whether anything is being written.
-    here = paths.PARAMS.is_file()
+    here = os.path.isfile(paths.PARAMS)  # noqa: PTH113 - Path's own raises
     with stopping.obeyed("import-checkpoint") if here else contextlib.nullcontext():
         verb.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
 

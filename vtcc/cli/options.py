@@ -17,4 +17,4 @@ Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything rand
 
 def enter_project() -> None:
     """Goes to the directory that holds params.yaml, also from below it."""
-    os.chdir(paths.project())
+    os.chdir(paths.existing_project())
