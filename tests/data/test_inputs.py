@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import os
 import re
 import shutil
 import tarfile
@@ -482,6 +484,13 @@ def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
     assert inputs.kept("photos") == str(tmp_path / "photos")
+    odd = tmp_path / os.fsdecode(b"Fotos-\xe9")
+    odd.mkdir()
+    kept = json.loads(json.dumps([inputs.kept(odd.name)]))  # leads there still
+    assert [Path(path).is_dir() for path in kept] == [True]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VtccError, match=r"/Fotos-%E9, .*/empty: .*, and grouping needs"):
+        intake.listed(odd, tmp_path / "empty")
 
 
 def test_no_secret_of_an_address_is_in_names_or_messages(photos, tmp_path, monkeypatch):

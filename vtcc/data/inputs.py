@@ -17,7 +17,7 @@ from typing import Any
 from vtcc import bounds
 from vtcc.data import images, remote, shards
 from vtcc.data.spreadsheet import path_of
-from vtcc.data.walk import Entry, as_text, in_words, walk
+from vtcc.data.walk import Entry, in_words, walk
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
@@ -93,9 +93,13 @@ def home(given: Given) -> Path:
 
 
 def kept(given: Given) -> str:
-    """How an input is named in results: an absolute path, or an address without its secrets."""
+    """How an input is kept in results: an absolute path, or an address without its secrets.
+
+    The path leads there again: odd bytes stay what they are, and are for `as_text` where it is
+    shown.
+    """
     text = os.fspath(given)
-    return remote.shown(text) if remote.is_address(text) else as_text(str(absolute(text)))
+    return remote.shown(text) if remote.is_address(text) else str(absolute(text))
 
 
 def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) -> list[Part]:

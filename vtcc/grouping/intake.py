@@ -106,7 +106,7 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
         root, names, files, columns = _together(parts)
         labels, classes = None, []
     if len(files) < least:
-        where = ", ".join(map(inputs.kept, given))[:200]
+        where = as_text(", ".join(map(inputs.kept, given)))[:200]
         raise VtccError(
             f"{where}: {several(len(files), 'images')}, and grouping needs at least "
             f"{least}; check what is there"
