@@ -483,6 +483,10 @@ def test_the_command_says_what_belongs_together(made, tmp_path):
     assert json.loads(told.stdout)["images"] == 30
     for more, message in (
         ([], "of results, give all of: vtcc export RESULTS --to FORMAT --out PATH"),
+        (
+            ["--out", "c.json", "--model", "models:/other@champion"],
+            "RESULTS belongs to results, --model to a model; export one",
+        ),
         (["--onnx", "m.onnx"], "RESULTS belongs to results, --onnx and --with-encoder to a model"),
     ):
         assert message in str(run(app, [*given, *more]).exception)
