@@ -22,6 +22,8 @@ UNSUPPORTED = {
 }
 # Cameras write these beside an image of the same name: one picture, or the film of a Live Photo.
 _BESIDE_AN_IMAGE = {*camera.RAW, ".mov", ".mp4", ".aae", ".xmp"}
+# Of the system, at the top of a disk; who may not look into them can neither change nor move them.
+_OF_A_DISK = {"lost+found", "system volume information", "$recycle.bin"}
 _ODD_BYTES = "[\udc80-\udcff]"  # how Python holds bytes of a name that are not UTF-8
 
 
@@ -47,7 +49,8 @@ def walk(
 ) -> Iterator[Entry]:
     """The files below a folder, each folder in name order, folders before links to folders.
 
-    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, and so is, uncounted, a
+    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, and folders of a disk's
+    own such as `lost+found` where they cannot be read, and so is, uncounted, a
     RAW file or the film of a Live Photo beside an image of the same name; a RAW file that is read
     is such an image where there is no other. Links are followed, never in circles: what can be
     reached twice has the name without a link.
@@ -71,6 +74,10 @@ def walk(
             with os.scandir(directory) as entries:
                 listed = sorted(entries, key=lambda e: e.name)
         except OSError as error:
+            name = PurePosixPath(inside).name
+            if name.lower() in _OF_A_DISK:
+                left_out[f"closed {name}"] += 1
+                continue
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
             continue
         folders: list[str] = []
