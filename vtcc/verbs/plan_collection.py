@@ -43,6 +43,11 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         VtccError: when there are too few images, or the inputs or the encoder cannot be used.
     """
     check(options)
+    if "train.epochs" in options.overrides:
+        raise VtccError(
+            "train.epochs: a plan of inputs asks what fits into --minutes, which end no training "
+            "whose epochs are given; leave it out"
+        )
     _refuse_download(options)
     given = (options.folder, *options.others)
     with tempfile.TemporaryDirectory() as directory:
