@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,6 +194,36 @@ def test_what_is_unpacked_lies_beside_the_new_results(place):
     assert {Path(name).parts[:2] for name in changed} == {("there", "out"), ("there", "out-images")}
     (record,) = summary_of(out)["additions"]
     assert [name.rpartition("/")[2] for name in record["files"]["new"]] == ["new.png"]
+
+
+@pytest.mark.parametrize("renamed", [True, False])
+def test_unpacked_images_are_the_same_under_another_name_of_the_results(place, renamed):
+    """They lie where they were unpacked first, whatever the results are called by now."""
+    results, other = place / "results", place / "other"
+    more = zipped(place / "more.zip", {"x.png": 600, "y.png": 601})
+    add.run(results, [more])
+    if renamed:
+        results.rename(other)
+    else:
+        toy_results.draw(place / "photos" / "0-99.png", 0, 77)
+        add.run(results, [place / "photos"], other)
+    before = table(other)
+    assert add.run(other, [more])["addition"] is None
+    zipped(more, {"x.png": 600, "y.png": 601, "z.png": 602})
+    add.run(other, [more])
+    assert {Path(name).name for name in set(table(other)) - set(before)} == {"z.png"}
+    assert not (place / "other-images").exists()
+
+
+def zipped(file, pictures):
+    """A zip of pictures, each the first kind: name -> seed."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, seed in pictures.items():
+            drawn = file.with_name(".drawn.png")
+            toy_results.draw(drawn, 0, seed)
+            archive.write(drawn, name)
+            drawn.unlink()
+    return file
 
 
 def test_results_of_before_there_were_stamps_learn_them(place):

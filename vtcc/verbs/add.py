@@ -80,6 +80,8 @@ def run(
                 after = update.with_assigned(after, followed.assigned)
             made = record.of(after, found, followed, began=began)
             after.summary["additions"] = [*after.summary.get("additions", []), made]
+            if found.place.is_dir():
+                after.summary["unpacked"] = str(found.place)
             assigned = update.write(building, before, found, after, predictor)
         for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)

@@ -30,6 +30,7 @@ class Changes:
         classes: name -> the sub-folder that is its class, where the given folder has classes.
         root: the results' folder of images, where it is now. moved: whether it was elsewhere.
         columns: of tables that were given, as of `vtcc.grouping.columns`.
+        place: the folder for what has to be unpacked or copied.
     """
 
     new: list[str]
@@ -41,6 +42,7 @@ class Changes:
     root: Path
     moved: bool
     columns: Columns
+    place: Path
 
     @property
     def to_read(self) -> list[str]:
@@ -62,8 +64,9 @@ def find(
 
     Args:
         more: folders, searched through, files, whatever they are called, and other inputs
-            (`vtcc.data.inputs`); what must be unpacked or copied is put beside `target`, or to
-            what lies so beside the results, which is called by its path there.
+            (`vtcc.data.inputs`); what must be unpacked or copied is put to what the results have of
+            that kind (`workdir.kept_images`), where it is called by its path there, or beside
+            `target`.
         summary: of the results. results: their folder, which must not be searched.
         root: where the results' folder of images is now; None: where it was, or where `more` is
             or lies in, if it has the files that are no longer there.
@@ -77,9 +80,9 @@ def find(
     if any(os.fspath(given) == str(before) and not before.exists() for given in more):
         _root(before, [], summary, root)  # says so, where it was moved
         raise VtccError(f"{before}: no such file or folder; give the folder it is now")
-    place = workdir.images(results.absolute())
-    if target is not None and not place.exists():
-        place = workdir.images(target)
+    place = workdir.kept_images(summary, results.absolute())
+    if place is None:
+        place = workdir.images(target or results.absolute())
     parts = inputs.parts(more, place)
     root = _root(before, [part.top for part in parts], summary, root)
     moved = root != before
@@ -113,6 +116,7 @@ def find(
         root=root,
         moved=moved,
         columns=columns,
+        place=place,
     )
 
 
