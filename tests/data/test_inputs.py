@@ -166,6 +166,40 @@ def test_a_shard_that_changed_is_unpacked_again(photos, tmp_path):
     assert len(intake.listed(shard, place=tmp_path / "p").names) == 10
 
 
+@pytest.mark.parametrize("form", ["zip", "tar", "parquet"])
+def test_images_of_a_shard_that_grew_keep_their_stamps(form, photos, tmp_path):
+    """Or `vtcc add` would take each of them for a changed one."""
+    shard, later = tmp_path / f"all.{form}", b"P5 1 1 255 "
+
+    def write(data):
+        if form == "parquet":
+            pq.write_table(pa.table({"image": list(data.values())}), shard)
+        elif form == "zip":
+            with zipfile.ZipFile(shard, "w") as archive:
+                for name, content in data.items():
+                    archive.writestr(name, content)
+        else:
+            with tarfile.open(shard, "w") as archive:
+                for name, content in data.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+
+    data = {name: (photos / name).read_bytes() for name in NAMES}
+    write(data)
+    before = intake.listed(shard, place=tmp_path / "p")
+    other = data[NAMES[3]][:-1] + b"\1"
+    write(data | {NAMES[3]: other, "z/last.png": later})
+    after = intake.listed(shard, place=tmp_path / "p")
+    stamps = dict(zip(before.names, before.stamps, strict=True))
+    now = dict(zip(after.names, after.stamps, strict=True))
+    assert len(now) == N + 1
+    changed = [name for name in stamps if now[name] != stamps[name]]
+    assert len(changed) == 1
+    file = dict(zip(after.names, after.files, strict=True))[changed[0]]
+    assert file.read_bytes() == other
+
+
 def test_columns_of_a_table_come_along(photos):
     found = intake.listed(*as_csv(photos), photos / "a")
     assert found.columns["number"] == {name: str(i) for i, name in enumerate(NAMES)}
