@@ -6,6 +6,7 @@ import re
 import shutil
 import tarfile
 import zipfile
+from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fsspec.callbacks import Callback
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.data.web import serve_directory
+from tests.data.web import serve_directory, serving
 from tests.fakes import stand_in, uninstall
 from vtcc import bounds
 from vtcc.cli import app
@@ -348,6 +349,38 @@ def test_a_server_of_this_machine_is_copied_once(photos, tmp_path, capsys):
             inputs.parts([f"{address}/photos"], None)
     with pytest.raises(TemporaryError, match="cannot be reached"):
         intake.listed(f"{address}/other.png", place=tmp_path / "p")
+
+
+@pytest.mark.parametrize("says_size", [True, False])
+def test_a_page_of_links_is_copied_once(says_size, photos, tmp_path):
+    """A page does not say sizes, and some servers do not say them of a file either."""
+    fetched = []
+
+    class Server(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            fetched.append(self.path)
+            super().do_GET()
+
+        def send_header(self, keyword, value):
+            if says_size or keyword != "Content-Length":
+                super().send_header(keyword, value)
+
+        def log_message(self, *args):
+            pass
+
+    with serving(partial(Server, directory=str(photos))) as address:
+        first = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        fetched.clear()
+        again = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        assert again.stamps == first.stamps
+        files = {path for path in fetched if path.endswith(".png")}
+        assert len(files) == (0 if says_size else N // 2)
+        changed = photos / "a" / "00.png"
+        changed.write_bytes(changed.read_bytes() + b"more")
+        later = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        assert later.stamps[1:] == first.stamps[1:]
+        assert later.stamps[0] != first.stamps[0]
+        assert later.files[0].read_bytes() == changed.read_bytes()
 
 
 def test_an_address_that_cannot_be_read_names_what_to_do(tmp_path, monkeypatch):
