@@ -215,6 +215,32 @@ def test_unpacked_images_are_the_same_under_another_name_of_the_results(place, r
     assert not (place / "other-images").exists()
 
 
+@pytest.mark.parametrize("out", [None, "other"])
+def test_images_of_a_shard_that_was_deleted_are_gone(place, out):
+    results, shards = place / "results", place / "shards"
+    (shards / "sub").mkdir(parents=True)
+    zipped(shards / "a.zip", {"x.png": 600, "y.png": 601})
+    deleted = zipped(shards / "sub" / "b.zip", {"x.png": 602})
+    add.run(results, [shards])
+    before = table(results)
+    lost = {name for name in before if name.endswith("sub/b.zip/x.png")}
+    file = place / "photos" / next(iter(lost))
+    assert len(lost) == 1 and file.exists()
+    deleted.unlink()
+    other = out and place / out
+    with pytest.raises(VtccError, match="no such file or directory"):
+        add.run(results, [deleted])
+    add.run(results, [shards], other)
+    after = other or results
+    assert set(before) - set(table(after)) == lost
+    assert summary_of(after)["additions"][-1]["files"]["gone"] == list(lost)
+    assert file.exists() == (out is not None)  # the old results lead there
+    (shards / "a.zip").unlink()
+    add.run(after, [shards])
+    assert set(table(after)) == {name for name in before if "shards" not in name}
+    assert not list((place / "results-images").rglob("*.png"))
+
+
 def zipped(file, pictures):
     """A zip of pictures, each the first kind: name -> seed."""
     with zipfile.ZipFile(file, "w") as archive:

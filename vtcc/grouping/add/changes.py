@@ -31,6 +31,7 @@ class Changes:
         root: the results' folder of images, where it is now. moved: whether it was elsewhere.
         columns: of tables that were given, as of `vtcc.grouping.columns`.
         place: the folder for what has to be unpacked or copied.
+        orphaned: folders in it of images whose shard is gone, and they with it.
     """
 
     new: list[str]
@@ -43,6 +44,7 @@ class Changes:
     moved: bool
     columns: Columns
     place: Path
+    orphaned: list[Path]
 
     @property
     def to_read(self) -> list[str]:
@@ -105,6 +107,13 @@ def find(
         and any(_below(file, top) for top in searched)
         and not os.path.lexists(file)  # a walk leaves out some that were named
     ]
+    folders = [part.folder for part in parts if part.folder is not None]
+    orphaned = inputs.without_shard(place, folders)
+    gone += [
+        name
+        for name, file in places.items()
+        if os.path.lexists(file) and any(_below(file, top) for top in orphaned)
+    ]
     read = [*new, *changed]
     return Changes(
         new=new,
@@ -117,6 +126,7 @@ def find(
         moved=moved,
         columns=columns,
         place=place,
+        orphaned=orphaned,
     )
 
 
