@@ -562,3 +562,13 @@ def test_the_command_line_takes_several_inputs_and_columns(flags, columns, tmp_p
     assert ran.exit_code == 0, ran.output
     (options,) = asked.call_args.args
     assert (options.folder, options.others, options.exif) == ("a", ("s3://b/c",), columns)
+
+
+@pytest.mark.parametrize(
+    "pair", [("http://h/i.jpg?id=1", "http://h/i.jpg?id=2"), ("s3://b/x", "gs://b/x")]
+)
+def test_addresses_with_one_place_are_refused(pair, tmp_path):
+    with pytest.raises(VtccError, match="copies would lie in one place") as refused:
+        inputs.parts(pair, tmp_path)
+    assert "id=" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []

@@ -110,6 +110,7 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
     addresses = sorted(
         (text for item in given if remote.is_address(text := os.fspath(item))), key=len
     )
+    _refuse_one_place(addresses)
     copies = {address: _copied(address, place) for address in addresses}
     for item in given:
         text = os.fspath(item)
@@ -183,6 +184,21 @@ def shards_of(path: Path) -> list[Path]:
 
 def _inside(place: Path, path: Path) -> Path:
     return place / path.relative_to(path.anchor)
+
+
+def _refuse_one_place(addresses: Sequence[str]) -> None:
+    """Refuses addresses that differ only in scheme, user or query: one copy would be the other's.
+
+    The query is in no name, as it may hold secrets that change each time.
+    """
+    known: dict[str, str] = {}
+    for address in addresses:
+        shown = remote.shown(address)
+        if known.setdefault(shown.partition("://")[2], address) != address:
+            raise VtccError(
+                f"{shown}: given twice, with another query, user or scheme, and copies would lie "
+                "in one place; copy them under names of their own, and name the folder"
+            )
 
 
 def _copied(address: str, place: Path | None) -> Path:
