@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import os
 import re
 import shutil
 import tarfile
@@ -305,6 +307,48 @@ def test_results_are_called_after_the_first_input(tmp_path, monkeypatch):
     assert workdir.place(options) == tmp_path / "a-clusters"
 
 
+def test_results_lie_beside_what_is_meant_however_it_is_named(photos, tmp_path, monkeypatch):
+    def asked(given, out=None):
+        return cluster.options([str(given)], "auto", params=None, assignments=[], out=out)
+
+    (photos / "a" / "deep").mkdir()
+    (tmp_path / "l.txt").write_text("photos/a")
+    (tmp_path / "linked").symlink_to(photos / "a" / "deep")
+    beside = photos.with_name("photos-clusters")
+    assert photos.parent == tmp_path
+    for standing, given in (
+        (photos / "a", ".."),
+        (photos / "a", "deep/../.."),
+        (photos, "a/.."),
+        (photos, "."),
+        (tmp_path, "linked/../.."),  # where the link leads to, as `ls` has it
+        (photos / "a", f"../../{photos.name}/"),
+    ):
+        monkeypatch.chdir(standing)
+        options = asked(given)
+        assert (workdir.place(options), options.title) == (beside, "photos")
+        workdir.refuse_inside(options, workdir.place(options))
+        assert inputs.kept(given) == str(photos)
+    monkeypatch.chdir(photos)
+    assert workdir.place(asked("../l.txt")) == tmp_path.with_name("l-clusters")
+    assert workdir.place(asked("a", Path("../b/../r"))) == tmp_path / "r"
+
+
+def test_the_root_has_nothing_beside_it(photos, tmp_path, monkeypatch):
+    def asked(given, out=None):
+        return cluster.options([str(given)], "auto", params=None, assignments=[], out=out)
+
+    for given in ("/", "/..", "/tmp/.."):
+        with pytest.raises(VtccError, match=r"^/: is all there is, which leaves no place"):
+            workdir.place(asked(given, tmp_path / "r"))
+    with pytest.raises(VtccError, match=r"^--out: / cannot be a folder of results; name one in it"):
+        workdir.place(asked(photos, Path("/")))
+    assert workdir.place(asked("/in")) == Path("/in-clusters")  # a folder that is mounted there
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda self: str(self) == "/a.zip" or is_file(self))
+    assert workdir.place(asked("/a.zip")) == Path("/a-clusters")
+
+
 @pytest.mark.parametrize("form", [as_list, as_csv, as_parquet, as_zip, as_files])
 def test_results_of_a_file_are_not_among_the_images_of_its_folder(form, photos, monkeypatch):
     def place(given):
@@ -507,6 +551,13 @@ def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
     assert inputs.kept("photos") == str(tmp_path / "photos")
+    odd = tmp_path / os.fsdecode(b"Fotos-\xe9")
+    odd.mkdir()
+    kept = json.loads(json.dumps([inputs.kept(odd.name)]))  # leads there still
+    assert [Path(path).is_dir() for path in kept] == [True]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VtccError, match=r"/Fotos-%E9, .*/empty: .*, and grouping needs"):
+        intake.listed(odd, tmp_path / "empty")
 
 
 def test_no_secret_of_an_address_is_in_names_or_messages(photos, tmp_path, monkeypatch):

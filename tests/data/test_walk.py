@@ -1,5 +1,6 @@
 """One way through a folder: download, cluster and predict find the same images."""
 
+import itertools
 import os
 import threading
 from collections import Counter
@@ -117,6 +118,28 @@ def test_pairs_of_a_camera_count_as_one_image(card):
     # A RAW file's JPEG lies beside it, not in a folder below.
     assert found == sorted([*PICTURES, "IMG_4.ARW", "IMG_7.cr3", "IMG_9.NEF", "film.MOV"])
     assert left_out == {"other files": 1}
+
+
+def test_of_a_burst_its_cover_stands_for_it(tmp_path):
+    bursts = {
+        "00002IMG_00002_BURST20171111030039_COVER.jpg": [
+            "00000IMG_00000_BURST20171111030039.jpg",
+            "00001IMG_00001_BURST20171111030039.jpg",
+        ],
+        "IMG_20180914_094602055_BURST000_COVER.jpg": ["IMG_20180914_094602055_BURST001.JPG"],
+        "IMG_20180914_094602777_BURST001.jpg": ["IMG_20180914_094602777_BURST002.jpg"],
+        "20160101_120000_Burst01.jpg": ["20160101_120000_Burst02.jpg"],
+    }
+    # The word alone makes no burst, and another folder is another burst.
+    single = ["balloon burst 1.jpg", "balloon burst 2.jpg", "sub/20160101_120000_Burst02.jpg"]
+    for name in [*bursts, *itertools.chain(*bursts.values()), *single]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    left_out = Counter()
+    assert sorted(e.path for e in walk.walk(tmp_path, left_out)) == sorted([*bursts, *single])
+    assert walk.in_words(left_out) == "5 further shots of a burst"
+    everything = {e.path for e in walk.walk(tmp_path, images_only=False)}
+    assert len(everything) == 4 + 5 + 3
 
 
 def test_without_the_extra_raw_files_and_films_are_counted(card, without_extra):

@@ -26,6 +26,8 @@ from vtcc.grouping.add import drift, novelty, update
 from vtcc.grouping.clusters import Clusters
 from vtcc.verbs import add, predict, refine
 
+LIST = os.fsdecode(b"list-\xe9.txt")  # whose name is not UTF-8
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -537,7 +539,7 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     toy_results.draw(photos / "sub" / "3.png", 0, 600)
     add.run(results, [photos])
     before, file = table(results), results / "summary.json"
-    inputs = ["s3://bucket/x", str(photos), str(photos / "list.txt"), "/elsewhere"]
+    inputs = ["s3://bucket/x", str(photos), str(photos / LIST), "/elsewhere"]
     file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": inputs}))
     if copied:  # times are those of the copy
         shutil.copytree(photos, now, copy_function=shutil.copyfile)
@@ -553,7 +555,7 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     assert {file: after[file] for file in before} == before
     assert set(after) - set(before) == {"sub/4.png"}
     assert summary["root"] == str(now) == summary["additions"][-1]["root"]
-    assert summary["inputs"] == [inputs[0], str(now), str(now / "list.txt"), inputs[3]]
+    assert summary["inputs"] == [inputs[0], str(now), str(now / LIST), inputs[3]]
     assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
     state = contents(results)
     assert add.run(results, [now])["addition"] is None

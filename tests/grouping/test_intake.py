@@ -27,6 +27,7 @@ SHOWN = {
     "DCIM/IMG_0008.JPG": UPRIGHT,
     "DCIM/IMG_0009.dng": TURNED,
     "DCIM/IMG_0010.avif": UPRIGHT,
+    "DCIM/IMG_20260101_120000_BURST002_COVER.jpg": TURNED,
     "Screenshot 1.png": UPRIGHT,
     "Screenshot 2.PNG": UPRIGHT,
 }
@@ -57,6 +58,8 @@ def phone(tmp_path_factory):
     picture.save(place / "IMG_0010.avif", quality=95, speed=10)
     picture.convert("RGBA").save(root / "Screenshot 1.png")
     picture.save(root / "Screenshot 2.PNG")
+    (place / "IMG_20260101_120000_BURST001.jpg").write_bytes(jpeg())
+    (place / "IMG_20260101_120000_BURST002_COVER.jpg").write_bytes(jpeg(3))
     (place / "IMG_0003.AAE").touch()
     (root / ".DS_Store").touch()
     yield root
@@ -74,7 +77,7 @@ def read(given, tmp_path):
 
 def test_a_phones_folder_is_read_as_a_whole_right_way_up(phone, tmp_path, capsys):
     assert read(phone, tmp_path) == SHOWN
-    assert "left out 1 hidden\n" in capsys.readouterr().out
+    assert "left out 1 further shots of a burst, 1 hidden\n" in capsys.readouterr().out
     entries = predict.entries(inputs.parts([phone], None))
     assert sorted(entry.path for entry in entries) == [f"{phone}/{name}" for name in SHOWN]
 
@@ -92,6 +95,7 @@ def test_without_the_extra_the_rest_is_read_and_the_note_names_it(phone, monkeyp
     found = intake.listed(phone, least=1)
     assert found.names == [name for name in SHOWN if name not in OF_THE_EXTRA]
     assert (
-        "left out 2 RAW (pip install 'vtcc[camera]' reads their previews), 1 hidden, "
+        "left out 2 RAW (pip install 'vtcc[camera]' reads their previews), "
+        "1 further shots of a burst, 1 hidden, "
         "2 videos (pip install 'vtcc[camera]' reads their first frames)\n"
     ) in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What `vtcc cluster` is asked for is obeyed, or refused in one line before any work."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 from PIL import Image
 
 from vtcc import config, schema
+from vtcc.config import compose
+from vtcc.engine import runtime
 from vtcc.errors import VtccError
 from vtcc.grouping import intake, options, prepare, result, workdir
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
+from vtcc.verbs import cluster as verb
 
 NAMES = [
     "trip: 2024",
@@ -124,7 +128,8 @@ def test_what_has_no_effect_beside_the_model_is_said(dark, tmp_path):
         },
     )
     idle = {key for key in KEYS if options.idle(key, params)}
-    assert idle == {"validate.image_size", *(f"train.model.{k}" for k in options._OF_VIT)}
+    of_vit = {"train.attention", *(f"train.model.{k}" for k in options._OF_VIT)}
+    assert idle == {"validate.image_size", *of_vit}
 
 
 def test_a_mistake_that_shows_late_leaves_no_folder(dark):
@@ -147,12 +152,17 @@ def test_a_pages_links_lead_to_a_folder_whose_name_is_not_utf8():
     assert result.relative(root, Path("/photos/out")) == "../Rome-%E9%20%231/"
 
 
+OF_PARAMS = {"train.model.encoder": "lite2", "train.model.frozen": True}
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
         ({"weights": Path("mine.safetensors")}, "--weights: belongs to an encoder"),
         ({"encoder": "none", "finetune": True}, "--finetune: belongs to an encoder"),
         ({"minutes": 0}, "--minutes: found 0"),
+        ({"minutes": float("inf")}, "--minutes: found inf"),
+        ({"minutes": float("nan")}, "--minutes: found nan"),
         ({"folders": "moved"}, "--folders: found 'moved'"),
         ({"sample": 3}, "--sample: found 3"),
         ({"accept_licence": ("dinov3-small",)}, "--accept-licence dinov3-small: belongs to"),
@@ -160,12 +170,56 @@ def test_a_pages_links_lead_to_a_folder_whose_name_is_not_utf8():
             {"encoder": "lite2", "overrides": {"train.model.encoder": "lite0"}},
             "--encoder lite2: --params or --set has train.model.encoder as well, 'lite0'",
         ),
+        (
+            {"encoder": "lite2", "overrides": {"train.model.encoder": "lite2"}},
+            "--encoder lite2: --params or --set has train.model.encoder as well, 'lite2'",
+        ),
+        *(
+            (
+                {"encoder": "lite2", "overrides": OF_PARAMS} | {option: value},
+                f"--{option.replace('_', '-')}: has no effect beside train.model.encoder",
+            )
+            for option, value in {
+                "weights": Path("mine.safetensors"),
+                "finetune": True,
+                "accept_licence": ("lite2",),
+            }.items()
+        ),
     ],
 )
 def test_every_caller_is_refused_what_no_run_can_be(dark, asked, words):
     with pytest.raises(VtccError, match=words):
         cluster.run(Options(dark, **asked))
     assert not list(dark.parent.glob("*-clusters*"))
+
+
+def test_an_encoder_may_stand_beside_a_file_of_parameters_that_has_it(dark):
+    options.check(Options(dark, encoder="lite2", overrides=OF_PARAMS))
+
+
+def test_an_encoder_is_read_by_as_many_threads_as_are_asked_for(monkeypatch):
+    taken: list[int] = []
+    monkeypatch.setattr(runtime.torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(runtime.cpus, "usable", lambda: 4)
+    monkeypatch.setattr(runtime, "runtime", lambda *a, **how: how["kind"])
+    values = compose.compose("folder", encoder="lite0")
+    train = config.from_dict(config.Params, values).train
+    for threads in (0, 1, 9):
+        runtime.of_encoder(train, channels=3, kind="torch", pretrained=False, threads=threads)
+    assert taken == [4, 1, 4]
+
+
+def test_a_seed_of_a_file_of_parameters_is_said_to_be_left_out(tmp_path, capsys):
+    text = result.params_text(config.override(compose.compose("folder"), {"train.seed": 7}), K=5)
+    assert "vtcc cluster FOLDER -k 5 --seed 7 --params params.yaml" in text
+    file = tmp_path / "params.yaml"
+    file.write_text(text, encoding="utf-8")
+    asked = partial(verb.options, [tmp_path], "5", params=file, assignments=[])
+    assert asked(seed=0).seed == 0
+    said = capsys.readouterr().out
+    assert "its train.seed 7 is left out; --seed is 0" in said
+    asked(seed=7)
+    assert "left out" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("clusters", [9, (9, 20)])

@@ -144,6 +144,7 @@ def test_what_a_million_takes():
         (["--sample", "9"], "--sample: belongs to a plan of inputs"),
         (["nowhere"], "nowhere: no such file"),
         (["s3://bucket/photos"], "copy it first"),
+        (["photos", "--set", "train.epochs=9"], "train.epochs: a plan of inputs asks what fits"),
         (["photos", "--sample", "9"], "--sample: found 9; allowed: at least 10"),
         (
             ["photos", "--encoder", "none", "--set", "train.model.encoder=lite2"],

@@ -5,7 +5,7 @@ Pillow lets go of the interpreter while it works, so threads pay for real photos
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -37,6 +37,11 @@ def decoded(
             return error
 
     return in_threads(attempt, items)
+
+
+def channels_of(how: Mapping[str, Any], otherwise: int) -> int:
+    """How many channels `decode` gives with these keywords: of its bands, where some are chosen."""
+    return len(how.get("bands", ())) or otherwise
 
 
 def in_threads(

@@ -17,7 +17,7 @@ from typing import Any
 from vtcc import bounds
 from vtcc.data import images, remote, shards
 from vtcc.data.spreadsheet import path_of
-from vtcc.data.walk import Entry, as_text, in_words, walk
+from vtcc.data.walk import Entry, in_words, walk
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
@@ -71,6 +71,18 @@ class Part:
             yield Entry(name, more={column: of[i] for column, of in self.columns.items()})
 
 
+def absolute(path: Given) -> Path:
+    """An absolute path without `..`, so that its last part is its name and others lie beside it.
+
+    Links before a `..` are followed, as the system does; those after it stay.
+    """
+    steps = Path(path).parts
+    after = max((i + 1 for i, step in enumerate(steps) if step == ".."), default=0)
+    if not after:
+        return Path(path).absolute()
+    return Path(*steps[:after]).resolve().joinpath(*steps[after:])
+
+
 def home(given: Given) -> Path:
     """The path that results are called after: a folder's, a file's without suffix; not looked up.
 
@@ -79,7 +91,7 @@ def home(given: Given) -> Path:
     text = os.fspath(given)
     if remote.is_address(text):
         text = remote.shown(text).rstrip("/").rpartition("/")[2]
-    path = Path(text).absolute()
+    path = absolute(text)
     if not path.is_dir():
         for suffix in (LIST, *TABLES, *sorted(shards.ARCHIVES, key=len, reverse=True)):
             if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
@@ -88,9 +100,13 @@ def home(given: Given) -> Path:
 
 
 def kept(given: Given) -> str:
-    """How an input is named in results: an absolute path, or an address without its secrets."""
+    """How an input is kept in results: an absolute path, or an address without its secrets.
+
+    The path leads there again: odd bytes stay what they are, and are for `as_text` where it is
+    shown.
+    """
     text = os.fspath(given)
-    return remote.shown(text) if remote.is_address(text) else as_text(str(Path(text).absolute()))
+    return remote.shown(text) if remote.is_address(text) else str(absolute(text))
 
 
 def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) -> list[Part]:

@@ -22,6 +22,13 @@ UNSUPPORTED = {
 }
 # Cameras write these beside an image of the same name: one picture, or the film of a Live Photo.
 _BESIDE_AN_IMAGE = {*camera.RAW, ".mov", ".mp4", ".aae", ".xmp"}
+# Of the system, at the top of a disk; who may not look into them can neither change nor move them.
+_OF_A_DISK = {"lost+found", "system volume information", "$recycle.bin"}
+# Names that cameras give to a series of shots: its time before or after the word, and which of them
+# was chosen as its picture.
+_BURST = re.compile(r"(?P<before>.*?)[ _.-]?burst(?P<number>\d+)(?P<cover>[_.]cover)?")
+_DATE, _TIME_DIGITS = re.compile(r"\d{8}"), 14
+OF_A_BURST = "further shots of a burst"
 _ODD_BYTES = "[\udc80-\udcff]"  # how Python holds bytes of a name that are not UTF-8
 
 
@@ -47,10 +54,12 @@ def walk(
 ) -> Iterator[Entry]:
     """The files below a folder, each folder in name order, folders before links to folders.
 
-    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, and so is, uncounted, a
-    RAW file or the film of a Live Photo beside an image of the same name; a RAW file that is read
-    is such an image where there is no other. Links are followed, never in circles: what can be
-    reached twice has the name without a link.
+    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, a disk's own folders
+    such as `lost+found` where they are closed, and, uncounted, a RAW file or the film of a Live
+    Photo beside an image of the same name; a RAW file that is read is such an image where there is
+    no other. Of a burst, known by its names, the cover is listed, or the first shot, and the others
+    are counted as left out. Links are followed, never in circles: what can be reached twice has
+    the name without a link.
 
     Args:
         root: the folder.
@@ -71,10 +80,15 @@ def walk(
             with os.scandir(directory) as entries:
                 listed = sorted(entries, key=lambda e: e.name)
         except OSError as error:
+            name = PurePosixPath(inside).name
+            if name.lower() in _OF_A_DISK:
+                left_out[f"closed {name}"] += 1
+                continue
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
             continue
         folders: list[str] = []
         pictured = _pictured(listed) if images_only else {}
+        covers = _covers(pictured.values())
         for entry in listed:
             path = f"{inside}/{entry.name}" if inside else entry.name
             reason = unwanted(PurePosixPath(entry.name), images_only=images_only)
@@ -84,6 +98,8 @@ def walk(
                 (linked if entry.is_symlink() else folders).append(path)
             elif _is_part(entry.name, pictured):
                 continue
+            elif covers.get(_burst(entry.name), entry.name) != entry.name:
+                left_out[OF_A_BURST] += 1
             elif reason:
                 left_out[reason] += 1
             elif _is(entry.is_file):
@@ -126,6 +142,28 @@ def _is_part(name: str, pictured: dict[str, str]) -> bool:
     if PurePosixPath(name).suffix.lower() not in _BESIDE_AN_IMAGE:
         return False
     return pictured.get(_stem(name), name) != name
+
+
+def _covers(names: Iterable[str]) -> dict[str, str]:
+    """Burst -> the image that stands for it, of the images of one folder."""
+    covers: dict[str, str] = {}
+    for name in sorted(names, key=lambda n: (not _stem(n).endswith("cover"), n)):
+        if burst := _burst(name):
+            covers.setdefault(burst, name)
+    return covers
+
+
+def _burst(name: str) -> str:
+    """What the shots of one burst have in common; empty where a name says of none.
+
+    `00002IMG_00002_BURST20171111030039_COVER.jpg`, `IMG_20180914_094602_BURST001.jpg`.
+    """
+    parts = _BURST.fullmatch(_stem(name))
+    if not parts:
+        return ""
+    if len(parts["number"]) >= _TIME_DIGITS:
+        return parts["number"]
+    return parts["before"] if _DATE.search(parts["before"]) else ""
 
 
 def _stem(name: str) -> str:

@@ -24,18 +24,21 @@ TOLERANCE = 1e-3
 Runtime = Callable[[Tensor], np.ndarray]
 
 
-def of_encoder(train: Train, *, channels: int, kind: str, pretrained: bool = True) -> Runtime:
-    """What computes a pretrained encoder's features here, on all processors.
+def of_encoder(
+    train: Train, *, channels: int, kind: str, pretrained: bool = True, threads: int = 0
+) -> Runtime:
+    """What computes a pretrained encoder's features here.
 
     Args:
         train: the section. channels: of the images. kind: `embed.runtime`.
         pretrained: False: random weights, which take as long.
+        threads: of the processor; 0: all, which an encoder is large enough to keep busy.
 
     Raises:
         VtccError: when the weights are not on this machine or do not fit, or the features have
             fewer numbers than `train.model.components` asks for.
     """
-    torch.set_num_threads(cpus.usable())  # an encoder is large enough to keep them busy
+    torch.set_num_threads(min(threads or cpus.usable(), cpus.usable()))
     components = train.model.components
     section = replace(train.model, components=0)
     if not pretrained and section.encoder.startswith("timm:"):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.data import images as decoder
-from vtcc.data.decoding import in_threads
+from vtcc.data.decoding import channels_of, in_threads
 
 LOOKED_AT = 40  # images
 FIRST = 12  # of them; where fewer than half of these are copies, the others are not looked at
@@ -61,7 +61,7 @@ def _corners(file: Path, decoding: Mapping[str, Any], mirrored: bool = False) ->
     from skimage.feature import ORB
 
     try:
-        channels = len(decoding.get("bands", ())) or 1
+        channels = channels_of(decoding, 1)
         pixels = decoder.load(file, size=SIDE, channels=channels, **decoding)
     except decoder.UnreadableImage:
         return None

@@ -11,7 +11,7 @@ import torch
 from vtcc import config, encoders
 from vtcc.config import compose
 from vtcc.data.cache import Cache
-from vtcc.data.decoding import decoded
+from vtcc.data.decoding import channels_of, decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.engine import features, runtime
 from vtcc.engine.frozen import encoder_identity
@@ -67,7 +67,12 @@ def encoded(
         work / "features",
         images,
         len(files),
-        runtime=runtime.of_encoder(train, channels=cache.channels, kind=section.embed.runtime),
+        runtime=runtime.of_encoder(
+            train,
+            channels=cache.channels,
+            kind=section.embed.runtime,
+            threads=train.threads,
+        ),
         drawing=features.Drawing(
             size, mean, std, train.augment, section.embed.views, section.embed.seed
         ),
@@ -94,7 +99,7 @@ def sampled(
     sizes = {"train.image_size": size, "validate.image_size": size}
     params = config.override(compose.compose("folder", encoder=encoder), sizes)
     train = config.from_dict(config.Params, params).train
-    channels = len(decoding.get("bands", ())) or 3
+    channels = channels_of(decoding, 3)
     images = (image for _, image in decoded(files, channels=channels, size=size, **decoding))
     pixels = np.stack([i.pixels for i in images if not isinstance(i, UnreadableImage)])
     if channels == 1:

@@ -124,7 +124,11 @@ def _embedder(section: config.Params) -> Any:
     size = train.image_size
     if train.model.encoder != "vit":
         compute = runtime.of_encoder(
-            train, channels=channels, kind=section.embed.runtime, pretrained=False
+            train,
+            channels=channels,
+            kind=section.embed.runtime,
+            pretrained=False,
+            threads=train.threads,
         )
     else:
         model = build(train.model, 2, image_size=size, channels=channels).eval()

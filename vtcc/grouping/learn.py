@@ -39,6 +39,8 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
         time_left = budget.divide(
             material, prepared.params, [share, 1 - share], options, work, deadline=deadline
         )
+    else:
+        note("train.epochs: given, so --minutes ends no training")
 
     def train(title: str, part: float, clusters: int, seed: int) -> Trained:
         values = {"train.seed": seed, "train.num_clusters": clusters}

@@ -1,5 +1,6 @@
 """What a user can ask of `vtcc cluster`, and the settings they cannot change."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,9 @@ def idle(key: str, params: dict[str, Any]) -> bool:
     if not model["frozen"] and key.startswith(("embed.", "train.positives.")):
         return True
     section, _, name = key.rpartition(".")
-    return model["encoder"] != "vit" and section == "train.model" and name in _OF_VIT
+    if model["encoder"] == "vit":
+        return False
+    return key == "train.attention" or (section == "train.model" and name in _OF_VIT)
 
 
 def check(options: Options) -> None:
@@ -149,18 +152,33 @@ def check(options: Options) -> None:
         )
     of_params = options.overrides.get("train.model.encoder", options.encoder)
     same = "none" if of_params == "vit" else of_params
-    if options.encoder not in ("auto", same):
+    # What --encoder sets beside the name comes with a whole file of parameters alone.
+    whole = same == "none" or "train.model.frozen" in options.overrides
+    if options.encoder not in ("auto", same) or (
+        options.encoder != "auto" and "train.model.encoder" in options.overrides and not whole
+    ):
         raise VtccError(
             f"--encoder {options.encoder}: --params or --set has train.model.encoder as well, "
             f"{of_params!r}; leave out one of them"
         )
+    if "train.model.encoder" in options.overrides:
+        for option, used in (
+            ("--weights", options.weights),
+            ("--finetune", options.finetune),
+            ("--accept-licence", options.accept_licence),
+        ):
+            if used:
+                raise VtccError(
+                    f"{option}: has no effect beside train.model.encoder of --params or --set, "
+                    "which says which weights and whether they are trained; leave one of them out"
+                )
     for name in options.accept_licence:
         if name != options.encoder:
             raise VtccError(f"--accept-licence {name}: belongs to --encoder {name}; add it")
     if options.folders not in ("", "links", "copies"):
         raise VtccError(f"--folders: found {options.folders!r}; allowed: links, copies")
-    if not options.minutes > 0:
-        raise VtccError(f"--minutes: found {options.minutes:g}; allowed: above 0")
+    if not 0 < options.minutes < math.inf:
+        raise VtccError(f"--minutes: found {options.minutes:g}; allowed: a number above 0")
     if options.sample and options.sample < LEAST_IMAGES:
         raise VtccError(
             f"--sample: found {options.sample}; allowed: at least {LEAST_IMAGES}, or 0 for all"

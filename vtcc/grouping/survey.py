@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.analysis.features import hog
-from vtcc.data.decoding import decoded
+from vtcc.data.decoding import channels_of, decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.errors import VtccError
 
@@ -61,7 +61,7 @@ def look(files: Sequence[Path], *, seed: int = 0, **decoding: Any) -> Survey:
     chosen = np.random.default_rng(seed).permutation(len(files))[:SAMPLE]
     sample = [files[i] for i in np.sort(chosen)]
     images, reasons = [], []
-    channels = len(decoding.get("bands", ())) or 3
+    channels = channels_of(decoding, 3)
     for file, image in decoded(sample, channels=channels, size=SIDE, **decoding):
         if isinstance(image, UnreadableImage):
             reasons.append(f"{file}: {image.reason}")

@@ -10,6 +10,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping.options import Options, check, parse_clusters, unused
 from vtcc.grouping.run import run as cluster
 from vtcc.grouping.summary import headline
+from vtcc.progress import note
 
 
 def run(asked: Options) -> dict[str, Any]:
@@ -66,6 +67,8 @@ def options(
         flat = config.flatten(sections)
         asked.overrides.update({k: v for k, v in flat.items() if not unused(k)})
         asked.overrides["dataset.channels"] = values["dataset"]["channels"]
+        if (seed := flat["train.seed"]) != asked.seed:
+            note(f"{params}: its train.seed {seed} is left out; --seed is {asked.seed}")
     asked.overrides.update(config.parse_assignments(assignments))
     check(asked)
     return asked

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from vtcc import encoders
 from vtcc.data import inputs, peek
+from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping import estimate, intake, sample
 from vtcc.grouping.options import LEAST_IMAGES, Options, check, check_clusters
@@ -42,6 +43,11 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         VtccError: when there are too few images, or the inputs or the encoder cannot be used.
     """
     check(options)
+    if "train.epochs" in options.overrides:
+        raise VtccError(
+            "train.epochs: a plan of inputs asks what fits into --minutes, which end no training "
+            "whose epochs are given; leave it out"
+        )
     _refuse_download(options)
     given = (options.folder, *options.others)
     with tempfile.TemporaryDirectory() as directory:
@@ -51,7 +57,7 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         work.mkdir()
         seen = peek.peeked(given, unpacked, LOOKED_AT)
         if seen.images < LEAST_IMAGES:
-            where = ", ".join(map(inputs.kept, given))[:200]
+            where = as_text(", ".join(map(inputs.kept, given)))[:200]
             raise VtccError(
                 f"{where}: {several(seen.images, 'images')}, and grouping needs at least "
                 f"{LEAST_IMAGES}; check what is there"

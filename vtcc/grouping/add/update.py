@@ -9,7 +9,6 @@ import numpy as np
 
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.data import duplicates, exif, remote
-from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
 from vtcc.grouping.add import novelty, reading
@@ -187,7 +186,7 @@ def _moved(given: str, before: Path, root: Path) -> str:
     path = Path(given).resolve()
     if remote.is_address(given) or not path.is_relative_to(before):
         return given
-    return as_text(str(root / path.relative_to(before)))
+    return str(root / path.relative_to(before))
 
 
 def _sketches(before: reopen.Opened, images: reading.Images, stays: np.ndarray) -> np.ndarray:
