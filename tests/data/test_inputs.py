@@ -8,6 +8,7 @@ import re
 import shutil
 import tarfile
 import zipfile
+from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fsspec.callbacks import Callback
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.data.web import serve_directory
+from tests.data.web import serve_directory, serving
 from tests.fakes import stand_in, uninstall
 from vtcc import bounds
 from vtcc.cli import app
@@ -166,6 +167,40 @@ def test_a_shard_that_changed_is_unpacked_again(photos, tmp_path):
     data = [(photos / name).read_bytes() for name in NAMES[:10]]
     pq.write_table(pa.table({"image": data}), shard)
     assert len(intake.listed(shard, place=tmp_path / "p").names) == 10
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "parquet"])
+def test_images_of_a_shard_that_grew_keep_their_stamps(form, photos, tmp_path):
+    """Or `vtcc add` would take each of them for a changed one."""
+    shard, later = tmp_path / f"all.{form}", b"P5 1 1 255 "
+
+    def write(data):
+        if form == "parquet":
+            pq.write_table(pa.table({"image": list(data.values())}), shard)
+        elif form == "zip":
+            with zipfile.ZipFile(shard, "w") as archive:
+                for name, content in data.items():
+                    archive.writestr(name, content)
+        else:
+            with tarfile.open(shard, "w") as archive:
+                for name, content in data.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+
+    data = {name: (photos / name).read_bytes() for name in NAMES}
+    write(data)
+    before = intake.listed(shard, place=tmp_path / "p")
+    other = data[NAMES[3]][:-1] + b"\1"
+    write(data | {NAMES[3]: other, "z/last.png": later})
+    after = intake.listed(shard, place=tmp_path / "p")
+    stamps = dict(zip(before.names, before.stamps, strict=True))
+    now = dict(zip(after.names, after.stamps, strict=True))
+    assert len(now) == N + 1
+    changed = [name for name in stamps if now[name] != stamps[name]]
+    assert len(changed) == 1
+    file = dict(zip(after.names, after.files, strict=True))[changed[0]]
+    assert file.read_bytes() == other
 
 
 def test_columns_of_a_table_come_along(photos):
@@ -360,6 +395,38 @@ def test_a_server_of_this_machine_is_copied_once(photos, tmp_path, capsys):
         intake.listed(f"{address}/other.png", place=tmp_path / "p")
 
 
+@pytest.mark.parametrize("says_size", [True, False])
+def test_a_page_of_links_is_copied_once(says_size, photos, tmp_path):
+    """A page does not say sizes, and some servers do not say them of a file either."""
+    fetched = []
+
+    class Server(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            fetched.append(self.path)
+            super().do_GET()
+
+        def send_header(self, keyword, value):
+            if says_size or keyword != "Content-Length":
+                super().send_header(keyword, value)
+
+        def log_message(self, *args):
+            pass
+
+    with serving(partial(Server, directory=str(photos))) as address:
+        first = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        fetched.clear()
+        again = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        assert again.stamps == first.stamps
+        files = {path for path in fetched if path.endswith(".png")}
+        assert len(files) == (0 if says_size else N // 2)
+        changed = photos / "a" / "00.png"
+        changed.write_bytes(changed.read_bytes() + b"more")
+        later = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        assert later.stamps[1:] == first.stamps[1:]
+        assert later.stamps[0] != first.stamps[0]
+        assert later.files[0].read_bytes() == changed.read_bytes()
+
+
 def test_an_address_that_cannot_be_read_names_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(VtccError, match="ftp://: no kind of address that is read; known: s3://"):
         remote.copied("ftp://host/x", tmp_path, ())
@@ -546,3 +613,13 @@ def test_the_command_line_takes_several_inputs_and_columns(flags, columns, tmp_p
     assert ran.exit_code == 0, ran.output
     (options,) = asked.call_args.args
     assert (options.folder, options.others, options.exif) == ("a", ("s3://b/c",), columns)
+
+
+@pytest.mark.parametrize(
+    "pair", [("http://h/i.jpg?id=1", "http://h/i.jpg?id=2"), ("s3://b/x", "gs://b/x")]
+)
+def test_addresses_with_one_place_are_refused(pair, tmp_path):
+    with pytest.raises(VtccError, match="copies would lie in one place") as refused:
+        inputs.parts(pair, tmp_path)
+    assert "id=" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []

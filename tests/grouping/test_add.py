@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import create_autospec
@@ -199,6 +200,62 @@ def test_what_is_unpacked_lies_beside_the_new_results(place):
     assert {Path(name).parts[:2] for name in changed} == {("there", "out"), ("there", "out-images")}
     (record,) = summary_of(out)["additions"]
     assert [name.rpartition("/")[2] for name in record["files"]["new"]] == ["new.png"]
+
+
+@pytest.mark.parametrize("renamed", [True, False])
+def test_unpacked_images_are_the_same_under_another_name_of_the_results(place, renamed):
+    """They lie where they were unpacked first, whatever the results are called by now."""
+    results, other = place / "results", place / "other"
+    more = zipped(place / "more.zip", {"x.png": 600, "y.png": 601})
+    add.run(results, [more])
+    if renamed:
+        results.rename(other)
+    else:
+        toy_results.draw(place / "photos" / "0-99.png", 0, 77)
+        add.run(results, [place / "photos"], other)
+    before = table(other)
+    assert add.run(other, [more])["addition"] is None
+    zipped(more, {"x.png": 600, "y.png": 601, "z.png": 602})
+    add.run(other, [more])
+    assert {Path(name).name for name in set(table(other)) - set(before)} == {"z.png"}
+    assert not (place / "other-images").exists()
+
+
+@pytest.mark.parametrize("out", [None, "other"])
+def test_images_of_a_shard_that_was_deleted_are_gone(place, out):
+    results, shards = place / "results", place / "shards"
+    (shards / "sub").mkdir(parents=True)
+    zipped(shards / "a.zip", {"x.png": 600, "y.png": 601})
+    deleted = zipped(shards / "sub" / "b.zip", {"x.png": 602})
+    add.run(results, [shards])
+    before = table(results)
+    lost = {name for name in before if name.endswith("sub/b.zip/x.png")}
+    file = place / "photos" / next(iter(lost))
+    assert len(lost) == 1 and file.exists()
+    deleted.unlink()
+    other = out and place / out
+    with pytest.raises(VtccError, match="no such file or directory"):
+        add.run(results, [deleted])
+    add.run(results, [shards], other)
+    after = other or results
+    assert set(before) - set(table(after)) == lost
+    assert summary_of(after)["additions"][-1]["files"]["gone"] == list(lost)
+    assert file.exists() == (out is not None)  # the old results lead there
+    (shards / "a.zip").unlink()
+    add.run(after, [shards])
+    assert set(table(after)) == {name for name in before if "shards" not in name}
+    assert not list((place / "results-images").rglob("*.png"))
+
+
+def zipped(file, pictures):
+    """A zip of pictures, each the first kind: name -> seed."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, seed in pictures.items():
+            drawn = file.with_name(".drawn.png")
+            toy_results.draw(drawn, 0, seed)
+            archive.write(drawn, name)
+            drawn.unlink()
+    return file
 
 
 def test_results_of_before_there_were_stamps_learn_them(place):

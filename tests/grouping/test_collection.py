@@ -233,11 +233,15 @@ def test_up_to_the_limit_nothing_changes(photos, small_shards, tmp_path):
     few.mkdir()
     for file in sorted(photos.iterdir())[:60]:
         (few / file.name).symlink_to(file)
+    (tmp_path / "limited-images").mkdir()
     first = cluster.run(asked(few, tmp_path / "limited"))
     second = cluster.run(asked(few, tmp_path / "whole", limit=0))
     assert (first / "assignments.csv").read_bytes() == (second / "assignments.csv").read_bytes()
     assert not (first / "rest").exists()
-    assert "collection" not in json.loads((first / "summary.json").read_text())
+    summary = json.loads((first / "summary.json").read_text())
+    assert "collection" not in summary
+    assert summary["unpacked"] == str(tmp_path / "limited-images")
+    assert "unpacked" not in json.loads((second / "summary.json").read_text())
 
 
 def test_too_few_minutes_are_refused_before_any_work(photos, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, record
-from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs
+from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.intake import Listed
@@ -105,6 +105,8 @@ def write(
         "folders": options.folders,
         "exif": list(options.exif),
     }
+    if workdir.images(final).is_dir():
+        summary["unpacked"] = str(workdir.images(final))
     every = every or prepared.listed
     if rest is not None:
         ours = Rest.of(directory)

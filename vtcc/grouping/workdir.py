@@ -84,6 +84,18 @@ def images(out: Path) -> Path:
     return out.with_name(f"{out.name}-images")
 
 
+def kept_images(summary: dict[str, Any], results: Path) -> Path | None:
+    """Where the images of results lie that were unpacked or copied; None where there are none.
+
+    That does not change with the name of the results' folder.
+
+    Args:
+        summary: of the results. results: their folder, absolute.
+    """
+    known = (Path(summary["unpacked"]),) if "unpacked" in summary else ()
+    return next((place for place in (*known, images(results)) if place.is_dir()), None)
+
+
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
     """No other process writes an output folder, or goes on from its work directory, meanwhile.

@@ -40,6 +40,7 @@ def run(
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
+    import shutil
     import time
 
     from vtcc.errors import VtccError
@@ -80,7 +81,12 @@ def run(
                 after = update.with_assigned(after, followed.assigned)
             made = record.of(after, found, followed, began=began)
             after.summary["additions"] = [*after.summary.get("additions", []), made]
+            if found.place.is_dir():
+                after.summary["unpacked"] = str(found.place)
             assigned = update.write(building, before, found, after, predictor)
+        if out is None:  # or the old results lead there
+            for unpacked in found.orphaned:
+                shutil.rmtree(unpacked)
         for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
