@@ -9,6 +9,7 @@ import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -22,11 +23,11 @@ from tests.tracking import toy
 from vtcc import atomic
 from vtcc.analysis import features
 from vtcc.analysis.features import unit_rows
-from vtcc.data import images
+from vtcc.data import folder, images
 from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, describe, outputs, prepare, result
-from vtcc.grouping.add import drift, novelty, reading, update
+from vtcc.grouping.add import away, changes, drift, novelty, reading, update
 from vtcc.grouping.clusters import Clusters, load_predictor
 from vtcc.verbs import add, predict, refine
 
@@ -219,6 +220,25 @@ def test_unpacked_images_are_the_same_under_another_name_of_the_results(place, r
     add.run(other, [more])
     assert {Path(name).name for name in set(table(other)) - set(before)} == {"z.png"}
     assert not (place / "other-images").exists()
+
+
+def test_the_jpeg_of_a_known_raw_file_takes_its_place(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("IMG_1.CR2", "IMG_2.CR2", "img_1.JPG", "IMG_3.dng", "IMG_3.jpg"):
+        (photos / name).write_bytes(name.encode())
+    known = ["IMG_1.CR2", "IMG_2.CR2", "IMG_3.dng", "IMG_3.jpg"]  # the last two by their names
+    stamps = [folder.stamp(photos / name) for name in known]
+    summary = {"root": str(photos), "files": known, "stamps": stamps}
+    found = changes.find([photos], summary, tmp_path / "results")
+    assert (found.new, found.changed, found.gone) == (["img_1.JPG"], [], ["IMG_1.CR2"])
+    assert found.replaced == {"IMG_1.CR2": "img_1.JPG"}
+    opened = SimpleNamespace(
+        summary=summary,
+        moved={"IMG_1.CR2": 4},
+        embedding=SimpleNamespace(paths=known, known=np.ones(4, bool)),
+    )
+    assert away.returned(opened, found) == {"img_1.JPG": "IMG_1.CR2"}
 
 
 @pytest.mark.parametrize("out", [None, "other"])

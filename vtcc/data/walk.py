@@ -139,9 +139,19 @@ def _pictured(listed: Iterable[os.DirEntry[str]]) -> dict[str, str]:
 
 def _is_part(name: str, pictured: dict[str, str]) -> bool:
     """Whether a camera's file belongs to another one, which is the picture."""
-    if PurePosixPath(name).suffix.lower() not in _BESIDE_AN_IMAGE:
+    if not is_beside(Path(name)):
         return False
     return pictured.get(_stem(name), name) != name
+
+
+def shot(file: Path) -> tuple[Path, str]:
+    """What a camera's files of one picture have in common: their folder, and the name."""
+    return file.parent, _stem(file.name)
+
+
+def is_beside(file: Path) -> bool:
+    """Whether a file is of a kind that is part of an image of its name, where there is one."""
+    return file.suffix.lower() in _BESIDE_AN_IMAGE
 
 
 def _covers(names: Iterable[str]) -> dict[str, str]:

@@ -51,17 +51,18 @@ def returned(before: Opened, found: Changes) -> dict[str, str]:
     """Name of a file to read -> the name that its image has had.
 
     It is the same file where it has the same name and size; or the same size and time of change,
-    and the same name in another folder, or a time that is finer than a second.
+    and the same name in another folder, or a time that is finer than a second. And it is the image
+    of a RAW file or film that has gone for it.
     """
     there = set(before.embedding.paths)
     pool = before_now(before) | of_present(before, found.gone)
     alike: dict[str, list[str]] = defaultdict(list)
     for name, of in pool.items():
         alike[of.stamp].append(name)
-    back = {}
+    back = {new: raw for raw, new in found.replaced.items() if raw in pool}
     for name in found.to_read:
         size, _, time = (stamp := found.stamps[name]).partition(" ")
-        if name in there:
+        if name in there or name in back:
             continue
         if name in pool:
             if pool[name].stamp.partition(" ")[0] == size:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc.data import folder, inputs
+from vtcc.data import folder, inputs, walk
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
@@ -45,6 +45,14 @@ class Changes:
     columns: Columns
     place: Path
     orphaned: list[Path]
+
+    @property
+    def replaced(self) -> dict[str, str]:
+        """Name of a RAW file or film that has gone -> the new image that it is part of."""
+        pictures = {walk.shot(Path(name)): name for name in self.new}
+        beside = [name for name in self.gone if walk.is_beside(Path(name))]
+        shots = {name: walk.shot(Path(name)) for name in beside}
+        return {name: pictures[shot] for name, shot in shots.items() if shot in pictures}
 
     @property
     def to_read(self) -> list[str]:
@@ -106,6 +114,14 @@ def find(
         if name not in listed
         and any(_below(file, top) for top in searched)
         and not os.path.lexists(file)  # a walk leaves out some that were named
+    ]
+    # The image of a known RAW file or film has come: the two are one picture.
+    pictures = {walk.shot(listed[name]) for name in new if not walk.is_beside(listed[name])}
+    gone += [
+        name
+        for name, file in places.items()
+        if name not in listed and walk.is_beside(file) and walk.shot(file) in pictures
+        if os.path.lexists(file)
     ]
     folders = [part.folder for part in parts if part.folder is not None]
     orphaned = inputs.without_shard(place, folders)
