@@ -12,6 +12,7 @@ from flows import artifacts, session, stages, verbs
 from flows.parameters import BatchSize, Folder
 from vtcc import paths
 from vtcc.data import remote
+from vtcc.data.walk import as_text
 from vtcc.grouping import summary
 
 
@@ -56,8 +57,8 @@ def add(
             return None
         made: dict[str, Any] = after["additions"][-1]
         drift = made["drift"]
-        told = f"- {drift['verdict']}\n- page: `{where / 'report.html'}`\n- images: "
-        told += ", ".join(f"`{source}`" for source in sources)
+        told = f"- {drift['verdict']}\n- page: `{as_text(str(where / 'report.html'))}`\n- images: "
+        told += ", ".join(f"`{as_text(source)}`" for source in sources)
         artifacts.table("vtcc-drift", drift["lines"], told)
         run_id = stages.done(log(where, after["title"], made))
         get_run_logger().info("%s (MLflow run %s)", drift["verdict"], run_id)
@@ -69,7 +70,8 @@ def _sources(summary: dict[str, Any]) -> list[str]:
     inputs = summary.get("inputs", [])
     there = [given for given in inputs if remote.is_address(given) or Path(given).exists()]
     if away := [given for given in inputs if given not in there]:
-        get_run_logger().warning("no longer there, so not looked through: %s", ", ".join(away))
+        shown = as_text(", ".join(away))
+        get_run_logger().warning("no longer there, so not looked through: %s", shown)
     return there or [summary["root"]]
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vtcc import paths, progress, quiet
+from vtcc import __main__, paths, progress, provenance, quiet
+from vtcc.cli.options import enter_project
+from vtcc.config import compose
+from vtcc.errors import VtccError
+from vtcc.grouping import options, workdir
+from vtcc.process import git
 
 REPORT = "from vtcc import progress; progress.report('train', 1, 2); progress.note('café 写真')"
 
@@ -53,6 +58,71 @@ def test_the_command_line_opens_no_file_under_a_closed_streams_number(tmp_path):
 
 def _env(**more):
     return os.environ | {"PYTHONPATH": str(Path.cwd())} | more
+
+
+@pytest.fixture
+def deleted_directory(tmp_path, monkeypatch):
+    """A working directory that is gone, as after `rm -r` in another terminal."""
+    place = tmp_path / "gone"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    place.rmdir()
+    yield place
+    os.chdir(tmp_path)
+
+
+def _no_looking_in(monkeypatch, closed):
+    """Path's own questions raise below `closed`, as for who may not search it; os.path's do not."""
+    looked = Path.stat
+
+    def stat(self, **how):
+        if self.absolute().is_relative_to(closed):
+            raise PermissionError(13, "Permission denied", str(self))
+        return looked(self, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+
+def test_a_deleted_working_directory_matters_to_no_absolute_path(deleted_directory, tmp_path):
+    (tmp_path / "photos").mkdir()
+    asked = options.Options(folder=tmp_path / "photos", overrides={"train.epochs": 2})
+    options.check(asked)
+    assert asked.decoding()["max_pixels"] == compose.compose("folder")["validate"]["max_pixels"]
+    assert workdir.place(asked) == tmp_path / "photos-clusters"
+    assert provenance.git_state() == (None, False)
+    assert list(paths.of_the_user()) == ["your home directory"]
+
+
+def test_who_needs_a_deleted_working_directory_says_so_in_one_line(
+    deleted_directory, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("VTCC_HOME", raising=False)
+    for needs in (paths.home, enter_project):
+        with pytest.raises(VtccError, match=r"^the working directory has been deleted; change"):
+            needs()
+    # A relative path on the way: whatever asks for it, the answer is not a traceback.
+    (tmp_path / "photos").mkdir()
+    command = ["vtcc", "cluster", str(tmp_path / "photos"), "--out", "results"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == f"error: {paths.NOWHERE}\n"
+
+
+def test_a_working_directory_that_cannot_be_searched_holds_no_project(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    (closed / "inside").mkdir(parents=True)
+    monkeypatch.chdir(closed / "inside")
+    _no_looking_in(monkeypatch, closed)
+    with pytest.raises(PermissionError):
+        Path("params.yaml").is_file()
+    with pytest.raises(VtccError, match=r"git: cannot run in .*nowhere \(No such file"):
+        git.git(tmp_path / "nowhere", "status")
+    assert paths.project() == closed / "inside"
+    asked = options.Options(folder=tmp_path, overrides={"train.epochs": 2})
+    options.check(asked)
+    assert asked.decoding()["stretch"] == "type"
 
 
 class Terminal(io.StringIO):

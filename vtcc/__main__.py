@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vtcc import extras, quiet
+from vtcc import extras, paths, quiet
 from vtcc.errors import ERROR, VtccError
 
 
@@ -40,6 +40,9 @@ def main() -> None:
         print(f"error: {lacking}", file=sys.stderr)
         sys.exit(lacking.status)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and paths.here() is None:
+            print(f"error: {paths.NOWHERE}", file=sys.stderr)
+            sys.exit(ERROR)
         # copytree gathers (from, to, reason) of each file that it could not copy, without a number.
         gathered = isinstance(error, shutil.Error) and isinstance(error.args[0], list)
         if not gathered and error.errno not in _SURROUNDINGS:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.fakes import stand_in
 from vtcc import bounds, cli, config
 from vtcc.__main__ import main
 from vtcc.config import compose
@@ -111,6 +112,25 @@ def test_a_verb_outside_a_project_says_what_is_missing(verb, tmp_path, monkeypat
     result = CliRunner().invoke(cli.app, [verb])
     assert isinstance(result.exception, VtccError)
     assert "params.yaml: no such file" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [["--model", "models:/x/3"], ["--threads", "1"], ["--max-pixels", "9"], ["--docs"]],
+)
+def test_a_running_server_takes_no_options_of_a_new_one(ignored, tmp_path, monkeypatch):
+    from vtcc.tracking import api
+
+    monkeypatch.chdir(tmp_path)
+    asked = stand_in(monkeypatch, api, "reload", lambda host, port: None)
+    reload = ["api", "--reload", "--port", "5003", "--host", "::1"]
+    refused = CliRunner().invoke(cli.app, [*reload, *ignored])
+    assert str(refused.exception).startswith(f"{ignored[0]} belongs to a server that starts; ")
+    asked.assert_not_called()
+    # What a variable says is of whatever starts next.
+    name, value = ignored[0][2:].replace("-", "_").upper(), [*ignored[1:], "1"][0]
+    assert CliRunner().invoke(cli.app, reload, env={f"VTCC_API_{name}": value}).exit_code == 0
+    asked.assert_called_once_with("::1", 5003)
 
 
 def test_use_writes_a_preset(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """--json, --quiet, variables: what the verbs of the folder say, and where."""
 
+import io
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +10,7 @@ from typer.testing import CliRunner
 from tests.fakes import stand_in
 from vtcc import progress
 from vtcc.cli import app
+from vtcc.cli.output import answering
 from vtcc.version import __version__
 
 ANSWER = {"images": 3, "name": "Bäume", "passed": True}
@@ -44,6 +47,26 @@ def photos(tmp_path, monkeypatch):
     for name in ("photos", "edits.json"):  # results may be half renamed by a kill
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", '"B\\u00e4ume \\u5199"'),
+        ("latin-1", '"B\\u00e4ume \\u5199"'),
+        ("UTF8", '"Bäume 写"'),
+    ],
+)
+def test_json_is_json_in_every_encoding_of_stdout(encoding, shown, monkeypatch):
+    answer = {"root": "Bäume 写", "file": "Fotos-\udce9"}  # the last of bytes that are not UTF-8
+    # As the command line sets it up for what cannot be encoded.
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with answering(as_json=True, quiet=False) as show:
+        show(answer)
+    written = stdout.buffer.getvalue().decode(encoding)
+    assert json.loads(written) == answer
+    assert shown in written
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -82,6 +82,12 @@ def without_frames(mp4):
     return mp4[: at + 4] + bytes(size - 8) + mp4[at + size - 4 :]
 
 
+def said_by_xmp(data: bytes, orientation: int) -> bytes:
+    """A JPEG whose XMP, and nothing else, says how to turn it."""
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<a tiff:Orientation="%d"/>' % orientation
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + data[2:]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_raw_file_is_its_preview_turned_once(orientation, tmp_path):
     expected = read(write(tmp_path / "a.jpg", jpeg(orientation)))
@@ -90,6 +96,7 @@ def test_a_raw_file_is_its_preview_turned_once(orientation, tmp_path):
         "plain": dng(jpeg(), orientation),
         "both": dng(jpeg(orientation), orientation),
         "preview": dng(jpeg(orientation), orientation=3),
+        "xmp": dng(said_by_xmp(jpeg(), orientation=3), orientation),  # which counts nowhere
     }.items():
         found = read(write(tmp_path / f"{name}.DNG", data))
         assert seen(found.pixels) == seen(expected.pixels), name

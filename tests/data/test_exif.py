@@ -1,6 +1,8 @@
 """What EXIF says of time, camera and place, and nothing where it says it badly."""
 
 import io
+import os
+import threading
 
 import pillow_heif
 import pytest
@@ -47,6 +49,22 @@ def saved(file, kind, tags):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "MPO"])
 def test_what_a_file_says(kind, tmp_path):
     assert exif.of_file(saved(tmp_path / "a", kind, written())) == SAID
+
+
+def test_a_pipe_and_a_file_that_is_gone_say_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    files = {"pipe.jpg": tmp_path / "pipe.jpg", "b.jpg": tmp_path / "b.jpg"}
+    files["a"] = saved(tmp_path / "a", "JPEG", written())
+    columns: list[dict] = []
+    reading = threading.Thread(
+        target=lambda: columns.append(exif.columns(files, exif.TAKEN)), daemon=True
+    )
+    reading.start()
+    reading.join(timeout=20)
+    if reading.is_alive():  # whoever waits for a writer goes on once there is one
+        os.close(os.open(tmp_path / "pipe.jpg", os.O_RDWR))
+        pytest.fail("waits at a pipe")
+    assert columns == [{"taken_at": {"a": SAID["taken_at"]}, "camera": {"a": SAID["camera"]}}]
 
 
 def test_what_is_said_badly_lacks(tmp_path):

@@ -2,13 +2,14 @@ import io
 import os
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.data.project import make_folder
 from vtcc import bounds
-from vtcc.data import folder
+from vtcc.data import folder, walk
 from vtcc.errors import VtccError
 
 ODD = ["with space.png", "😀 ünï.PNG", "new\nline.jpeg", '\'"quotes,".gif', "a\\b.webp", "-rf.bmp"]
@@ -106,6 +107,30 @@ def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
         f"{source}/locked: this directory cannot be read (Permission denied); change its "
         "permissions, or take it out of the folder"
     )
+
+
+def test_what_a_disk_keeps_closed_for_itself_is_passed_over(tmp_path, monkeypatch):
+    closed = ["lost+found", "System Volume Information", "$RECYCLE.BIN", "b/lost+found"]
+    source = make_folder(tmp_path / "in", ["a/1.png", "b/2.png", *(f"{c}/3.png" for c in closed)])
+    assert len(folder.listed(source)) == 6  # which are read where they can be
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).removeprefix(f"{source}/") in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    left_out = Counter()
+    assert folder.listed(source, left_out) == ["a/1.png", "b/2.png"]
+    assert walk.in_words(left_out) == (
+        "1 closed $RECYCLE.BIN, 1 closed System Volume Information, 2 closed lost+found"
+    )
+    assert find(source, tmp_path).notes[1] == f"{source}: left out {walk.in_words(left_out)}"
+    # The folder that was asked for is no other's business.
+    monkeypatch.setattr(os, "scandir", lambda path: refuse(source / "lost+found"))
+    with pytest.raises(VtccError, match="this directory cannot be read"):
+        folder.listed(source / "lost+found")
 
 
 @pytest.mark.parametrize(

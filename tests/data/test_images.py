@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from vtcc.data import images
+from vtcc.data import images, stripped
 from vtcc.data.images import UnreadableImage, decode, load
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -153,6 +154,25 @@ def test_photo_turned_by_exif_tells_its_upright_size(orientation, size):
     data = saved(Image.new("RGB", (900, 300), RED), "JPEG", exif=exif)
     found = decode(data, channels=3, max_pixels=10**6, size=8)
     assert ((found.width, found.height), found.mode) == (size, "RGB")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_a_turn_that_xmp_alone_says_is_none_for_all_who_ask(kind):
+    """Browsers look at EXIF, and copies without either of them would lose it."""
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    options = {"PNG": {"pnginfo": text}, "TIFF": {"tiffinfo": {700: xmp}}}.get(kind, {"xmp": xmp})
+    data = saved(Image.new("RGB", (90, 30), RED), kind, **options)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        pillows = 1 if kind == "TIFF" else 6  # it has turned that already
+        assert image.getexif().get(0x0112, 1) == pillows
+    found = decode(data, channels=3, max_pixels=10**6, size=8)
+    assert (found.width, found.height) == (90, 30)
+    if kind != "TIFF":
+        file = io.BytesIO(data)
+        assert stripped.turn(images.opened(file, data[:512], 10**6)[0], file) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

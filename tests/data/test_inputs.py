@@ -2,10 +2,13 @@
 
 import csv
 import io
+import json
+import os
 import re
 import shutil
 import tarfile
 import zipfile
+from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from fsspec.callbacks import Callback
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.data.web import serve_directory
+from tests.data.web import serve_directory, serving
 from tests.fakes import stand_in, uninstall
 from vtcc import bounds
 from vtcc.cli import app
@@ -166,6 +169,40 @@ def test_a_shard_that_changed_is_unpacked_again(photos, tmp_path):
     assert len(intake.listed(shard, place=tmp_path / "p").names) == 10
 
 
+@pytest.mark.parametrize("form", ["zip", "tar", "parquet"])
+def test_images_of_a_shard_that_grew_keep_their_stamps(form, photos, tmp_path):
+    """Or `vtcc add` would take each of them for a changed one."""
+    shard, later = tmp_path / f"all.{form}", b"P5 1 1 255 "
+
+    def write(data):
+        if form == "parquet":
+            pq.write_table(pa.table({"image": list(data.values())}), shard)
+        elif form == "zip":
+            with zipfile.ZipFile(shard, "w") as archive:
+                for name, content in data.items():
+                    archive.writestr(name, content)
+        else:
+            with tarfile.open(shard, "w") as archive:
+                for name, content in data.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+
+    data = {name: (photos / name).read_bytes() for name in NAMES}
+    write(data)
+    before = intake.listed(shard, place=tmp_path / "p")
+    other = data[NAMES[3]][:-1] + b"\1"
+    write(data | {NAMES[3]: other, "z/last.png": later})
+    after = intake.listed(shard, place=tmp_path / "p")
+    stamps = dict(zip(before.names, before.stamps, strict=True))
+    now = dict(zip(after.names, after.stamps, strict=True))
+    assert len(now) == N + 1
+    changed = [name for name in stamps if now[name] != stamps[name]]
+    assert len(changed) == 1
+    file = dict(zip(after.names, after.files, strict=True))[changed[0]]
+    assert file.read_bytes() == other
+
+
 def test_columns_of_a_table_come_along(photos):
     found = intake.listed(*as_csv(photos), photos / "a")
     assert found.columns["number"] == {name: str(i) for i, name in enumerate(NAMES)}
@@ -270,6 +307,48 @@ def test_results_are_called_after_the_first_input(tmp_path, monkeypatch):
     assert workdir.place(options) == tmp_path / "a-clusters"
 
 
+def test_results_lie_beside_what_is_meant_however_it_is_named(photos, tmp_path, monkeypatch):
+    def asked(given, out=None):
+        return cluster.options([str(given)], "auto", params=None, assignments=[], out=out)
+
+    (photos / "a" / "deep").mkdir()
+    (tmp_path / "l.txt").write_text("photos/a")
+    (tmp_path / "linked").symlink_to(photos / "a" / "deep")
+    beside = photos.with_name("photos-clusters")
+    assert photos.parent == tmp_path
+    for standing, given in (
+        (photos / "a", ".."),
+        (photos / "a", "deep/../.."),
+        (photos, "a/.."),
+        (photos, "."),
+        (tmp_path, "linked/../.."),  # where the link leads to, as `ls` has it
+        (photos / "a", f"../../{photos.name}/"),
+    ):
+        monkeypatch.chdir(standing)
+        options = asked(given)
+        assert (workdir.place(options), options.title) == (beside, "photos")
+        workdir.refuse_inside(options, workdir.place(options))
+        assert inputs.kept(given) == str(photos)
+    monkeypatch.chdir(photos)
+    assert workdir.place(asked("../l.txt")) == tmp_path.with_name("l-clusters")
+    assert workdir.place(asked("a", Path("../b/../r"))) == tmp_path / "r"
+
+
+def test_the_root_has_nothing_beside_it(photos, tmp_path, monkeypatch):
+    def asked(given, out=None):
+        return cluster.options([str(given)], "auto", params=None, assignments=[], out=out)
+
+    for given in ("/", "/..", "/tmp/.."):
+        with pytest.raises(VtccError, match=r"^/: is all there is, which leaves no place"):
+            workdir.place(asked(given, tmp_path / "r"))
+    with pytest.raises(VtccError, match=r"^--out: / cannot be a folder of results; name one in it"):
+        workdir.place(asked(photos, Path("/")))
+    assert workdir.place(asked("/in")) == Path("/in-clusters")  # a folder that is mounted there
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda self: str(self) == "/a.zip" or is_file(self))
+    assert workdir.place(asked("/a.zip")) == Path("/a-clusters")
+
+
 @pytest.mark.parametrize("form", [as_list, as_csv, as_parquet, as_zip, as_files])
 def test_results_of_a_file_are_not_among_the_images_of_its_folder(form, photos, monkeypatch):
     def place(given):
@@ -314,6 +393,38 @@ def test_a_server_of_this_machine_is_copied_once(photos, tmp_path, capsys):
             inputs.parts([f"{address}/photos"], None)
     with pytest.raises(TemporaryError, match="cannot be reached"):
         intake.listed(f"{address}/other.png", place=tmp_path / "p")
+
+
+@pytest.mark.parametrize("says_size", [True, False])
+def test_a_page_of_links_is_copied_once(says_size, photos, tmp_path):
+    """A page does not say sizes, and some servers do not say them of a file either."""
+    fetched = []
+
+    class Server(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            fetched.append(self.path)
+            super().do_GET()
+
+        def send_header(self, keyword, value):
+            if says_size or keyword != "Content-Length":
+                super().send_header(keyword, value)
+
+        def log_message(self, *args):
+            pass
+
+    with serving(partial(Server, directory=str(photos))) as address:
+        first = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        fetched.clear()
+        again = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        assert again.stamps == first.stamps
+        files = {path for path in fetched if path.endswith(".png")}
+        assert len(files) == (0 if says_size else N // 2)
+        changed = photos / "a" / "00.png"
+        changed.write_bytes(changed.read_bytes() + b"more")
+        later = intake.listed(f"{address}/a", place=tmp_path / "p", least=1)
+        assert later.stamps[1:] == first.stamps[1:]
+        assert later.stamps[0] != first.stamps[0]
+        assert later.files[0].read_bytes() == changed.read_bytes()
 
 
 def test_an_address_that_cannot_be_read_names_what_to_do(tmp_path, monkeypatch):
@@ -440,6 +551,13 @@ def test_what_results_keep_of_an_address_holds_no_secret(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert inputs.kept("https://me:pw@x.org/a.tar?key=1") == "https://x.org/a.tar"
     assert inputs.kept("photos") == str(tmp_path / "photos")
+    odd = tmp_path / os.fsdecode(b"Fotos-\xe9")
+    odd.mkdir()
+    kept = json.loads(json.dumps([inputs.kept(odd.name)]))  # leads there still
+    assert [Path(path).is_dir() for path in kept] == [True]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VtccError, match=r"/Fotos-%E9, .*/empty: .*, and grouping needs"):
+        intake.listed(odd, tmp_path / "empty")
 
 
 def test_no_secret_of_an_address_is_in_names_or_messages(photos, tmp_path, monkeypatch):
@@ -495,3 +613,13 @@ def test_the_command_line_takes_several_inputs_and_columns(flags, columns, tmp_p
     assert ran.exit_code == 0, ran.output
     (options,) = asked.call_args.args
     assert (options.folder, options.others, options.exif) == ("a", ("s3://b/c",), columns)
+
+
+@pytest.mark.parametrize(
+    "pair", [("http://h/i.jpg?id=1", "http://h/i.jpg?id=2"), ("s3://b/x", "gs://b/x")]
+)
+def test_addresses_with_one_place_are_refused(pair, tmp_path):
+    with pytest.raises(VtccError, match="copies would lie in one place") as refused:
+        inputs.parts(pair, tmp_path)
+    assert "id=" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []

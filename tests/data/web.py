@@ -83,7 +83,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _serving(handler) -> Iterator[str]:
+def serving(handler) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=partial(server.serve_forever, 0.01), daemon=True)
     thread.start()
@@ -96,7 +96,7 @@ def _serving(handler) -> Iterator[str]:
 
 @contextmanager
 def serve(site: Site) -> Iterator[Site]:
-    with _serving(type("Handler", (_Handler,), {"site": site})) as address:
+    with serving(type("Handler", (_Handler,), {"site": site})) as address:
         site.address = address
         yield site
 
@@ -104,5 +104,5 @@ def serve(site: Site) -> Iterator[Site]:
 @contextmanager
 def serve_directory(directory: Path) -> Iterator[str]:
     """Python's own server, which knows no Range."""
-    with _serving(partial(_Quiet, directory=str(directory))) as address:
+    with serving(partial(_Quiet, directory=str(directory))) as address:
         yield address

@@ -26,6 +26,7 @@ from tests.fakes import stand_in
 from tests.grouping import toy_results
 from vtcc.cli import app
 from vtcc.data import camera
+from vtcc.data.inputs import kept
 from vtcc.errors import VtccError
 from vtcc.export import coco, formats
 from vtcc.export.dataset import Dataset
@@ -69,6 +70,18 @@ def table(made):
     assert sum(row.cluster is None for row in rows) == 3
     assert len(rows) == 31
     return {row.file: row for row in rows}
+
+
+def test_an_export_into_a_folder_of_images_of_odd_bytes_is_refused(made, tmp_path):
+    odd, results = tmp_path / os.fsdecode(b"fotos\xe9"), tmp_path / "results"
+    odd.mkdir()
+    shutil.copytree(made[1], results)
+    file = results / "summary.json"
+    inputs = [kept(odd), kept(made[0])]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": inputs}))
+    with pytest.raises(VtccError, match=r"x\.json lies inside the images' folder"):
+        export.hand_over(results, "coco", odd / "x.json")
+    assert list(odd.iterdir()) == []
 
 
 def hand_over(made, to, out, **how):
@@ -470,6 +483,10 @@ def test_the_command_says_what_belongs_together(made, tmp_path):
     assert json.loads(told.stdout)["images"] == 30
     for more, message in (
         ([], "of results, give all of: vtcc export RESULTS --to FORMAT --out PATH"),
+        (
+            ["--out", "c.json", "--model", "models:/other@champion"],
+            "RESULTS belongs to results, --model to a model; export one",
+        ),
         (["--onnx", "m.onnx"], "RESULTS belongs to results, --onnx and --with-encoder to a model"),
     ):
         assert message in str(run(app, [*given, *more]).exception)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from flows import stages as tasks
 from flows import train as flow_module
 from tests.fakes import stand_in
 from vtcc import config, paths, schema
+from vtcc.data.inputs import kept
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.progress import describe
 from vtcc.runner import dvc, workspace
@@ -460,7 +462,8 @@ def test_results_follow_their_folder(
     state = add.add("nowhere", return_state=True)
     assert "no results of `vtcc cluster`" in state.message
     (project / "more").mkdir()
-    there = ["s3://bucket/x", str(project / "more")]
+    (project / os.fsdecode(b"fotos-\xe9")).mkdir()
+    there = ["s3://bucket/x", str(project / "more"), kept(project / os.fsdecode(b"fotos-\xe9"))]
     for inputs, sources in ((["/old", *there], there), (["/old"], ["/photos"])):
         (results / "summary.json").write_text(json.dumps(summary | {"inputs": inputs}))
         assert add.add("photos-clusters", return_state=True).result() is None

@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -16,14 +19,19 @@ from PIL import Image
 from tests.fakes import stand_in
 from tests.grouping import toy_results
 from tests.pages.test_clusters import data
+from tests.tracking import toy
 from vtcc import atomic
 from vtcc.analysis import features
 from vtcc.analysis.features import unit_rows
+from vtcc.data import folder, images
+from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, columns, outputs, result
-from vtcc.grouping.add import drift, novelty, update
-from vtcc.grouping.clusters import Clusters
+from vtcc.grouping import assignments, columns, describe, outputs, prepare, result
+from vtcc.grouping.add import away, changes, drift, novelty, reading, update
+from vtcc.grouping.clusters import Clusters, load_predictor
 from vtcc.verbs import add, predict, refine
+
+LIST = os.fsdecode(b"list-\xe9.txt")  # whose name is not UTF-8
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +203,81 @@ def test_what_is_unpacked_lies_beside_the_new_results(place):
     assert [name.rpartition("/")[2] for name in record["files"]["new"]] == ["new.png"]
 
 
+@pytest.mark.parametrize("renamed", [True, False])
+def test_unpacked_images_are_the_same_under_another_name_of_the_results(place, renamed):
+    """They lie where they were unpacked first, whatever the results are called by now."""
+    results, other = place / "results", place / "other"
+    more = zipped(place / "more.zip", {"x.png": 600, "y.png": 601})
+    add.run(results, [more])
+    if renamed:
+        results.rename(other)
+    else:
+        toy_results.draw(place / "photos" / "0-99.png", 0, 77)
+        add.run(results, [place / "photos"], other)
+    before = table(other)
+    assert add.run(other, [more])["addition"] is None
+    zipped(more, {"x.png": 600, "y.png": 601, "z.png": 602})
+    add.run(other, [more])
+    assert {Path(name).name for name in set(table(other)) - set(before)} == {"z.png"}
+    assert not (place / "other-images").exists()
+
+
+def test_the_jpeg_of_a_known_raw_file_takes_its_place(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("IMG_1.CR2", "IMG_2.CR2", "img_1.JPG", "IMG_3.dng", "IMG_3.jpg"):
+        (photos / name).write_bytes(name.encode())
+    known = ["IMG_1.CR2", "IMG_2.CR2", "IMG_3.dng", "IMG_3.jpg"]  # the last two by their names
+    stamps = [folder.stamp(photos / name) for name in known]
+    summary = {"root": str(photos), "files": known, "stamps": stamps}
+    found = changes.find([photos], summary, tmp_path / "results")
+    assert (found.new, found.changed, found.gone) == (["img_1.JPG"], [], ["IMG_1.CR2"])
+    assert found.replaced == {"IMG_1.CR2": "img_1.JPG"}
+    opened = SimpleNamespace(
+        summary=summary,
+        moved={"IMG_1.CR2": 4},
+        embedding=SimpleNamespace(paths=known, known=np.ones(4, bool)),
+    )
+    assert away.returned(opened, found) == {"img_1.JPG": "IMG_1.CR2"}
+
+
+@pytest.mark.parametrize("out", [None, "other"])
+def test_images_of_a_shard_that_was_deleted_are_gone(place, out):
+    results, shards = place / "results", place / "shards"
+    (shards / "sub").mkdir(parents=True)
+    zipped(shards / "a.zip", {"x.png": 600, "y.png": 601})
+    deleted = zipped(shards / "sub" / "b.zip", {"x.png": 602})
+    add.run(results, [shards])
+    before = table(results)
+    lost = {name for name in before if name.endswith("sub/b.zip/x.png")}
+    file = place / "photos" / next(iter(lost))
+    assert len(lost) == 1 and file.exists()
+    deleted.unlink()
+    other = out and place / out
+    with pytest.raises(VtccError, match="no such file or directory"):
+        add.run(results, [deleted])
+    add.run(results, [shards], other)
+    after = other or results
+    assert set(before) - set(table(after)) == lost
+    assert summary_of(after)["additions"][-1]["files"]["gone"] == list(lost)
+    assert file.exists() == (out is not None)  # the old results lead there
+    (shards / "a.zip").unlink()
+    add.run(after, [shards])
+    assert set(table(after)) == {name for name in before if "shards" not in name}
+    assert not list((place / "results-images").rglob("*.png"))
+
+
+def zipped(file, pictures):
+    """A zip of pictures, each the first kind: name -> seed."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, seed in pictures.items():
+            drawn = file.with_name(".drawn.png")
+            toy_results.draw(drawn, 0, seed)
+            archive.write(drawn, name)
+            drawn.unlink()
+    return file
+
+
 def test_results_of_before_there_were_stamps_learn_them(place):
     results, photos = place / "results", place / "photos"
     file = results / "summary.json"
@@ -287,6 +370,137 @@ def test_a_proposal_stays_itself_through_other_edits(place, tmp_path):
     assert [p["id"] for p in summary_of(results)["proposals"]] == [4]
     confirmed(results, tmp_path / "edits.json")
     assert {table(results)[file].cluster for file in proposal["files"]} == {4}
+
+
+def test_edits_of_a_page_of_before_an_addition(place, tmp_path):
+    """As an addition by schedule comes between the page and `vtcc refine`."""
+    results, photos = place / "results", place / "photos"
+    shown = data((results / "report.html").read_text(encoding="utf-8"))
+    assert shown["next"] == 4
+    kinds = [[f for f in shown["files"] if f.startswith(f"{kind}-")] for kind in (0, 1)]
+    split = [
+        {"do": "split", "cluster": table(results)[of[0]].cluster, "files": [of[5:], of[:5]]}
+        for of in kinds
+    ]
+    rename = {"do": "rename", "cluster": 5, "name": "dogs"}
+    (photos / kinds[0][0]).unlink()
+    new_kind(place / "more")
+    add.run(results, [photos, place / "more"])
+    assert [p["id"] for p in summary_of(results)["proposals"]] == [4]
+    assert data((results / "report.html").read_text(encoding="utf-8"))["next"] == 5
+    content = {"model": shown["digest"], "next": shown["next"], "edits": [*split, rename]}
+    (tmp_path / "edits.json").write_text(json.dumps({"format": 1} | content))
+    refine.run(results, tmp_path / "edits.json")
+    dogs = {file for file, row in table(results).items() if row.name == "dogs"}
+    assert dogs >= set(kinds[1][:5])
+    assert dogs.isdisjoint(kinds[0])
+    assert {table(results)[file].cluster for file in kinds[0][1:5]} == {5}
+    assert kinds[0][0] not in table(results)
+
+
+@pytest.mark.parametrize("how", ["unplugged", "renamed", "copied"])
+def test_what_was_put_by_hand_is_there_again_when_its_files_are(place, tmp_path, capsys, how):
+    results, photos = place / "results", place / "photos"
+    names = [f"year/{i}.png" for i in range(6)]
+    for i, name in enumerate(names):
+        toy_results.draw(photos / name, i % 3, 600 + i)
+    add.run(results, [photos])
+    kind = [table(results)[f"{k}-05.png"].cluster for k in range(3)]
+    summary = refined(
+        results,
+        tmp_path / "e.json",
+        {"do": "move", "files": names[:2], "to": kind[2]},
+        {"do": "exclude_files", "files": [names[2], "0-00.png"]},
+    )
+    decided = {name: k for name, k in summary["moved"].items() if name in names}
+    assert decided == {names[0]: kind[2], names[1]: kind[2], names[2]: -1}
+    capsys.readouterr()
+    aside = place / "aside"
+    (photos / "year").rename(aside)
+    (photos / "0-00.png").rename(aside / "0-00.png")  # one that the clusters are made of
+    if how != "renamed":
+        add.run(results, [photos])
+        assert "4 images that were put by hand are away" in capsys.readouterr().out
+        assert summary_of(results)["moved"] == {}
+        # Other edits meanwhile: what is away follows them.
+        merge = {"do": "merge", "clusters": [kind[2], kind[1]], "into": kind[1]}
+        refined(results, tmp_path / "e.json", merge)
+        kind[2] = kind[1]
+    home = photos / ("old" if how == "renamed" else "year")
+    if how == "copied":
+        shutil.copytree(aside, home, copy_function=shutil.copyfile)
+    else:
+        aside.rename(home)
+    (home / "0-00.png").rename(photos / ("other.png" if how == "renamed" else "0-00.png"))
+    toy_results.draw(photos / "more.png", 0, 700)
+    add.run(results, [photos])
+    assert "4 images that were put by hand are back" in capsys.readouterr().out
+    summary, rows = summary_of(results), table(results)
+    again = {f"{home.name}/{i}.png": k for i, k in enumerate([kind[2], kind[2], -1])}
+    once = "other.png" if how == "renamed" else "0-00.png"
+    assert summary["moved"] == again | {once: -1}
+    assert summary["away"] == {}
+    assert {name: rows[name].cluster for name in again} == {
+        name: None if k < 0 else k for name, k in again.items()
+    }
+    embedding = outputs.Embedding.load(results)
+    known = dict(zip(embedding.paths, embedding.known.tolist(), strict=True))
+    assert (known[once], known[f"{home.name}/0.png"], known["more.png"]) == (True, False, False)
+    state = contents(results)
+    assert add.run(results, [photos])["addition"] is None
+    assert contents(results) == state
+
+
+def test_another_picture_of_the_same_name_or_time_takes_nothing_over(place, tmp_path):
+    results, photos = place / "results", place / "photos"
+    gone = ["0-00.png", "0-01.png", "0-02.png"]
+    for name in gone:
+        (photos / name).write_bytes((photos / name).read_bytes().ljust(2000, b"\0"))
+        os.utime(photos / name, (10**9, 10**9))  # as archives keep times
+    add.run(results, [photos])
+    refined(results, tmp_path / "e.json", {"do": "exclude_files", "files": gone})
+    kept = (photos / "0-02.png").read_bytes()
+    for name in gone:
+        (photos / name).unlink()
+    add.run(results, [photos])
+    toy_results.draw(photos / "0-00.png", 1, 4321)
+    (photos / "else.png").write_bytes(kept)
+    (photos / "sub").mkdir()
+    (photos / "sub" / "0-02.png").write_bytes(kept)
+    for name in ("else.png", "sub/0-02.png"):
+        os.utime(photos / name, (10**9, 10**9))
+    add.run(results, [photos])
+    summary = summary_of(results)
+    assert summary["moved"] == {"sub/0-02.png": -1}
+    assert summary["away"].keys() == {"0-01.png"}
+
+
+def test_looks_of_added_images_are_on_the_scale_of_those_before(tmp_path):
+    """With a pretrained encoder, which reads 224 pixels, `vtcc cluster` measures them at 64."""
+    y, x = np.mgrid[:400, :400]
+    files = {}
+    for i in range(4):
+        files[f"{i}.png"] = tmp_path / f"{i}.png"
+        wave = 128 + 90 * np.sin(x / (8 + i)) * np.sin(y / (9 + i))
+        Image.fromarray(wave.astype(np.uint8)).save(files[f"{i}.png"])
+    predictor = load_predictor(toy.model(tmp_path / "model", 0))
+    as_clustered = [
+        images.load(file, **predictor.decoding | {"size": prepare.THUMBNAIL})
+        for file in files.values()
+    ]
+    want = describe.looks(np.stack(as_clustered))
+    predictor.decoding["size"] = 224
+    block = np.stack([images.load(file, **predictor.decoding) for file in files.values()])
+    said = Prediction(np.full((4, 4), 0.25, np.float32), np.zeros((4, 16), np.float32))
+    predictor.predict = create_autospec(predictor.predict, return_value=said)
+    how = {"side": 64, "batch_size": 4, "room": tmp_path}
+    predictor.info["model"] = {**predictor.info["model"], "frozen": True}
+    frozen = reading.read(files, predictor, **how).looks
+    assert frozen == pytest.approx(want, rel=0.1, abs=0.02)
+    predictor.info["model"] = {**predictor.info["model"], "frozen": False}
+    assert reading.read(files, predictor, **how).looks == pytest.approx(describe.looks(block))
+    detail = list(describe.LOOKS).index("detail")
+    assert (describe.looks(block)[:, detail] < 0.7 * want[:, detail]).all()
 
 
 def test_few_today_and_more_tomorrow_become_a_group(place):
@@ -480,7 +694,7 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     toy_results.draw(photos / "sub" / "3.png", 0, 600)
     add.run(results, [photos])
     before, file = table(results), results / "summary.json"
-    inputs = ["s3://bucket/x", str(photos), str(photos / "list.txt"), "/elsewhere"]
+    inputs = ["s3://bucket/x", str(photos), str(photos / LIST), "/elsewhere"]
     file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": inputs}))
     if copied:  # times are those of the copy
         shutil.copytree(photos, now, copy_function=shutil.copyfile)
@@ -496,7 +710,7 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     assert {file: after[file] for file in before} == before
     assert set(after) - set(before) == {"sub/4.png"}
     assert summary["root"] == str(now) == summary["additions"][-1]["root"]
-    assert summary["inputs"] == [inputs[0], str(now), str(now / "list.txt"), inputs[3]]
+    assert summary["inputs"] == [inputs[0], str(now), str(now / LIST), inputs[3]]
     assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
     state = contents(results)
     assert add.run(results, [now])["addition"] is None
@@ -509,6 +723,48 @@ def test_images_that_have_all_changed_were_not_moved(place, capsys):
     answer = add.run(place / "results", [place / "photos"])
     assert "--root" not in capsys.readouterr().out
     assert (answer["addition"]["changed"], answer["addition"]["gone"]) == (60, 0)
+
+
+def test_files_that_were_written_again_are_what_the_clusters_are_made_of(place, tmp_path, capsys):
+    """As after `touch`, a restored backup or a tool that writes metadata."""
+    results, photos = place / "results", place / "photos"
+    before, clusters = table(results), Clusters.load(results / "model")
+    for file in photos.iterdir():
+        os.utime(file, ns=(0, 0))
+    toy_results.draw(photos / "0-00.png", 2, 1234)  # another picture
+    answer = add.run(results, [photos])
+    assert (answer["addition"]["changed"], answer["addition"]["gone"]) == (60, 0)
+    embedding = outputs.Embedding.load(results)
+    known = dict(zip(embedding.paths, embedding.known.tolist(), strict=True))
+    assert [name for name, of in known.items() if not of] == ["0-00.png"]
+    assert answer["addition"]["drift"]["lines"][-1]["images_before"] == 59
+    assert answer["addition"]["drift"]["lines"][-1]["images_now"] == 1
+    refined(results, tmp_path / "e.json", {"do": "rename", "cluster": 0, "name": "boats"})
+    after = Clusters.load(results / "model")
+    assert after.centres.keys() == clusters.centres.keys()
+    assert after.tree == clusters.tree
+    assert not any(np.isnan(row.distance) for row in table(results).values())
+    new_kind(place / "more")
+    add.run(results, [place / "more"])
+    confirmed(results, tmp_path / "e.json")
+    spoken = table(results)
+    assert {row.name for f, row in spoken.items() if f.startswith("..")} == {"sevens"}
+    assert {f: spoken[f].cluster for f in before if f != "0-00.png"} == {
+        f: row.cluster for f, row in before.items() if f != "0-00.png"
+    }
+
+
+def test_pictures_that_are_all_others_are_nothing_to_tell_new_kinds_by(place, capsys):
+    results, photos = place / "results", place / "photos"
+    clusters = Clusters.load(results / "model")
+    for i, file in enumerate(sorted(photos.iterdir())):
+        toy_results.draw(file, toy_results.NEW_KIND, 2000 + i)
+    add.run(results, [photos])
+    assert "no image is left as it was when the clusters were made" in capsys.readouterr().out
+    assert not outputs.Embedding.load(results).known.any()
+    refined(results, place / "e.json", {"do": "rename", "cluster": 0, "name": "boats"})
+    after = Clusters.load(results / "model")
+    assert (after.fences, after.tree) == (clusters.fences, clusters.tree)
 
 
 def test_a_folder_that_was_moved_and_is_not_known(place, capsys):

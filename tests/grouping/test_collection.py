@@ -233,11 +233,15 @@ def test_up_to_the_limit_nothing_changes(photos, small_shards, tmp_path):
     few.mkdir()
     for file in sorted(photos.iterdir())[:60]:
         (few / file.name).symlink_to(file)
+    (tmp_path / "limited-images").mkdir()
     first = cluster.run(asked(few, tmp_path / "limited"))
     second = cluster.run(asked(few, tmp_path / "whole", limit=0))
     assert (first / "assignments.csv").read_bytes() == (second / "assignments.csv").read_bytes()
     assert not (first / "rest").exists()
-    assert "collection" not in json.loads((first / "summary.json").read_text())
+    summary = json.loads((first / "summary.json").read_text())
+    assert "collection" not in summary
+    assert summary["unpacked"] == str(tmp_path / "limited-images")
+    assert "unpacked" not in json.loads((second / "summary.json").read_text())
 
 
 def test_too_few_minutes_are_refused_before_any_work(photos, tmp_path, monkeypatch):
@@ -329,6 +333,27 @@ def test_what_is_added_gets_its_row(folder, small_shards):
     counted = Counter(row.cluster for row in after.values() if row.cluster is not None)
     assert {c["id"]: c["size"] for c in told["clusters"]} == counted
     assert len(shown(mine)) == len(page) - 1 + SAMPLE
+    # Both sides of the drift go by the measure of the tables, shown or not.
+    proposed = {
+        f for p in json.loads((mine / "summary.json").read_text())["proposals"] for f in p["files"]
+    }
+    came = [f for f in after if (f not in before or f == beside[1]) and not after[f].error]
+    sample = [f for f in page if f != ours and not before[f].error]
+    line = addition["drift"]["lines"][-1]
+    assert (
+        (line["images_before"], line["images_now"]) == (len(sample), len(came)) == (len(sample), 81)
+    )
+    for when, names in (("before", sample), ("now", came)):
+        novel = np.mean([after[f].novel or f in proposed for f in names])
+        assert line[f"novel_{when}"] == pytest.approx(novel, abs=1e-4)
+    # What is said of the clusters counts what they were made of, and not what came later.
+    made_of = sum(not before[f].error for f in page) - 1
+    card = (mine / "model" / "DATA.md").read_text(encoding="utf-8")
+    assert re.search(rf"made of a sample of \| {made_of} \|", card)
+    assert re.search(r"added after the clusters were made \| 80 \|", card)
+    html = (mine / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script[^>]*id="data"[^>]*>(.*?)</script>', html, re.S)[1])
+    assert data["collection"]["made_of"] == made_of < len(data["files"])
     assert add.run(mine, [photos])["addition"] is None
 
 

@@ -94,3 +94,9 @@ def test_numbers_that_came_keep_their_digits(tmp_path):
         "id": 1234567812.5,
         "none": None,
     }
+
+
+def test_small_negative_numbers_are_no_text_in_csv():
+    for number in ("-1.2e-05", "-1e-07", "+3E10", "-2,5"):
+        assert assignments._cell("ndvi", number) == number
+    assert assignments._cell("ndvi", "-1e-5+cmd") == "'-1e-5+cmd"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vtcc.errors import VtccError
-from vtcc.grouping import edits
+from vtcc.grouping import edits, edits_file, levels
 from vtcc.grouping.clusters import Clusters
 
 K, D, EACH = 4, 6, 20
@@ -60,6 +60,43 @@ def test_split_by_files_teaches_the_model(state):
     assert after.cluster[70:].tolist() == [4] * 10
     assert after.cluster[60:70].tolist() == [3] * 10  # those not named stay with the first part
     assert predicted(state, after)[60:].tolist() == [3] * 10 + [4] * 10
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("\u732b\u3000\u72ac", "\u732b \u72ac"),  # the space bar of a Japanese keyboard
+        ("10\u00a0km\u202f", "10 km"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", None),  # one emoji of three
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),  # Persian
+        ("\U0001f3f4\U000e0067\U000e0062\U000e007f", None),  # a flag, written in tags
+        ("\U0001fadf", None),  # newer than this Python, perhaps
+    ],
+)
+def test_names_as_people_type_them_are_taken(state, typed, taken):
+    wanted = [
+        {"do": "rename", "cluster": 0, "name": typed},
+        {"do": "merge", "clusters": [1, 2], "into": 1, "name": typed},
+        {"do": "new", "name": typed, "files": ["f79.png"]},
+    ]
+    after = edits.apply(state, wanted)
+    assert [after.clusters.names[k] for k in (0, 1, 4)] == [taken or typed] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\tb", "U.0009"),
+        ("a\u2028b", "U.2028"),
+        ("a\u202eb", "U.202E"),
+        ("a\u2067b", "U.2067"),
+        ("a\ud800", "U.D800"),
+        ("\u3000\u200d", "characters that show"),
+    ],
+)
+def test_names_that_break_lines_turn_text_or_show_nothing_are_refused(state, name, message):
+    with pytest.raises(VtccError, match=message):
+        edits.apply(state, [{"do": "rename", "cluster": 0, "name": name}])
 
 
 def test_a_part_can_be_split_and_merged_again(state):
@@ -157,9 +194,9 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
 def test_files_that_are_no_edits(tmp_path, text, message):
     (tmp_path / "e.json").write_text(text)
     with pytest.raises(VtccError, match=message):
-        edits.read(tmp_path / "e.json", "m")
+        edits_file.read(tmp_path / "e.json", "m")
     with pytest.raises(VtccError, match="no such file"):
-        edits.read(tmp_path / "none.json", "m")
+        edits_file.read(tmp_path / "none.json", "m")
 
 
 def test_a_proposal_becomes_a_cluster_that_the_model_knows(state):
@@ -310,17 +347,32 @@ def test_a_cluster_without_known_images_is_told_apart_by_its_centre(state):
     assert split.centres == pytest.approx(want, abs=1e-6)
 
 
-def test_what_has_neither_known_images_nor_a_centre_stays_by_name(state):
+def test_what_has_neither_known_images_nor_a_centre_is_told_apart_by_the_images_it_has(state):
+    """So are results that lost both to an addition; the model says what the table says."""
     state.known = np.arange(K * EACH) < 60
     centres = {k: v for k, v in state.clusters.centres.items() if k != 3}
     state.clusters = replace(state.clusters, centres=centres)
     after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
-    assert after.clusters.splits[3].ids == (4,)
+    assert after.clusters.splits[3].ids == (3, 4)
     assert after.clusters.splits[3].centres.dtype == np.float32
     assert after.cluster[60:].tolist() == [3] * 10 + [4] * 10
-    assert after.moved == dict.fromkeys([f"f{i}.png" for i in range(60, 70)], 3) | dict.fromkeys(
-        LATE, 4
-    )
+    assert predicted(state, after).tolist() == after.cluster.tolist()
+    assert after.moved == dict.fromkeys(LATE, 4)
+
+
+def test_clusters_without_known_images_keep_centre_fence_and_tree(state):
+    before = state.clusters
+    state.known = np.zeros(K * EACH, bool)
+    after = edits.apply(state, [{"do": "rename", "cluster": 0, "name": "boats"}]).clusters
+    assert after.fences == before.fences
+    assert after.centres.keys() == before.centres.keys()
+    assert after.tree == before.tree
+    # Results that have lost their centres keep their tree, and what is new joins at its top.
+    state.clusters = replace(before, centres={}, fences={})
+    after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}]).clusters
+    assert after.tree[:-1] == before.tree
+    assert (after.tree[-1].left, after.tree[-1].right) == ({0, 1, 2, 3}, {4})
+    assert levels.from_list(levels.to_list(after.tree)) == after.tree
 
 
 def test_a_new_cluster_of_two_parts_of_a_split_stands_in_it_once(state):
@@ -437,3 +489,67 @@ def test_images_of_another_part_stay_when_a_part_is_split(state, by_hand):
     pinned = {name: int(after.cluster[state.files[name]]) for name in names[:10] if by_hand}
     assert after.moved == pinned | {edge: 4}
     assert predicted(state, after)[60:79].tolist() == after.cluster[60:79].tolist()
+
+
+def test_numbers_of_the_page_mean_the_same_clusters_after_others_were_proposed(state, capsys):
+    """The page knew four clusters; an addition has proposed 4 since, and another one 5."""
+    wanted = [
+        {"do": "split", "cluster": 0, "into": 2},  # 4 in the page
+        {"do": "split", "cluster": 3, "files": [[f"f{i}.png" for i in range(60, 70)], LATE]},  # 5
+        {"do": "rename", "cluster": 5, "name": "dogs"},
+        {"do": "move", "files": ["f20.png"], "to": 5},
+        {"do": "merge", "clusters": [1, 5], "into": 5},
+    ]
+    state.proposed, state.once = {4: ["f40.png"]}, frozenset({4, 5})
+    after = edits.apply(state, wanted, following=4)
+    assert after.clusters.names[7] == "dogs"
+    assert after.clusters.names.keys() == {0, 2, 3, 6, 7}
+    assert set(after.cluster[:20].tolist()) == {0, 6}
+    assert after.cluster[20:40].tolist() == [7] * 20
+    assert after.cluster[60:].tolist() == [3] * 10 + [7] * 10
+    assert after.clusters.edits[-1] == {"do": "merge", "clusters": [1, 7], "into": 7}
+    assert "numbered from 6 on, not from 4" in capsys.readouterr().out
+    state.proposed = {4: ["f40.png"]}
+    older = edits.apply(state, [wanted[0], {"do": "rename", "cluster": 5, "name": "cats"}])
+    assert older.clusters.names[6] == "cats"  # of before files had `next`: 5 came after 4
+    with pytest.raises(VtccError, match="number new clusters from 3 on, and there is a cluster 3"):
+        edits.apply(state, wanted, following=3)
+
+
+def test_files_that_have_gone_are_left_out_of_edits(state, capsys):
+    state.altered = frozenset({"gone.png", "also.png", "f20.png"})
+    state.once = frozenset({4})
+    rest = [f"f{i}.png" for i in range(60, 70)]
+    after = edits.apply(
+        state,
+        [
+            # f20.png has changed and is in another cluster now.
+            {"do": "split", "cluster": 3, "files": [[*rest, "gone.png", "f20.png"], LATE]},
+            {"do": "split", "cluster": 0, "files": [["f00.png"], ["gone.png"]]},  # would be 6
+            {"do": "split", "cluster": 1, "files": [["f20.png"], ["f21.png"]]},
+            {"do": "move", "files": ["gone.png", "f01.png"], "to": 7},
+            {"do": "exclude_files", "files": ["also.png", "f02.png"]},
+            {"do": "new", "cluster": 4, "name": "none", "files": ["gone.png"]},
+            {"do": "decline", "cluster": 4},
+        ],
+        following=5,
+    )
+    assert after.clusters.names.keys() == {0, 1, 2, 3, 5, 7}
+    assert after.cluster[60:].tolist() == [3] * 10 + [5] * 10
+    assert after.cluster[[0, 1, 2, 20, 21]].tolist() == [0, 7, -1, 1, 7]
+    assert after.moved.keys().isdisjoint({"gone.png", "also.png"})
+    assert "left out 2 files that the edits name" in capsys.readouterr().out
+    with pytest.raises(VtccError, match=r"no file 'never\.png' here"):
+        edits.apply(state, [{"do": "move", "files": ["never.png"], "to": 1}])
+
+
+def test_what_a_file_says_of_the_next_number_is_checked(tmp_path):
+    file = tmp_path / "e.json"
+    content = {"format": 1, "model": "m", "edits": [{"do": "x"}]}
+    file.write_text(json.dumps(content | {"next": 7}))
+    assert edits_file.read(file, "m") == edits_file.Wanted(content["edits"], 7)
+    file.write_text(json.dumps(content))
+    assert edits_file.read(file, "m").following is None
+    file.write_text(json.dumps(content | {"next": "7"}))
+    with pytest.raises(VtccError, match="found next '7'; allowed: a number"):
+        edits_file.read(file, "m")

@@ -1,5 +1,6 @@
 """ImageClusterer: arrays, paths and folders give the same; predict agrees with fit."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ import vtcc
 from tests.fakes import stand_in
 from tests.grouping.test_run import SMALL, pictures
 from vtcc.errors import VtccError
-from vtcc.grouping import run
+from vtcc.grouping import assignments, run, summary
 from vtcc.grouping.means import AT_MOST
+from vtcc.verbs import export
 
 FAST = SMALL | {"train.epochs": 4}
 pytestmark = pytest.mark.usefixtures("no_copies")
@@ -80,7 +82,7 @@ def test_images_that_belong_nowhere_have_no_label(fitted, images, monkeypatch):
     monkeypatch.setattr(fitted.predictor_, "clusters", strict)
     assert fitted.predict(images).tolist() == [-1] * 60
     asked = []
-    stand_in(monkeypatch, run, "run", lambda options: asked.append(options) or 1 / 0)
+    stand_in(monkeypatch, run, "run", lambda options, listed: asked.append(options) or 1 / 0)
     for unclustered in (False, True, 0.1):
         with pytest.raises(ZeroDivisionError):
             clone(fitted).set_params(unclustered=unclustered).fit(images)
@@ -88,6 +90,69 @@ def test_images_that_belong_nowhere_have_no_label(fitted, images, monkeypatch):
     assert shares == [(False, AT_MOST), (True, AT_MOST), (True, 0.1)]
     with pytest.raises(VtccError, match="unclustered: found 2; give True, or a share"):
         clone(fitted).set_params(unclustered=2).fit(images)
+
+
+@pytest.fixture
+def photos(images, tmp_path):
+    """Files and a folder with an image in it, as people keep them."""
+    folder = tmp_path / "photos"
+    (folder / "album").mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    Image.fromarray(images[0]).save(folder / "album" / "x.png")
+    (folder / "notes.txt").write_text("00.png")
+    (folder / "broken").write_bytes(b"no image")
+    return folder
+
+
+def test_paths_with_a_folder_among_them_and_twice_the_same_get_their_labels(fitted, photos):
+    paths = [*sorted(photos.glob("*")), photos / "00.png", photos.parent / "photos/album/../00.png"]
+    again = clone(fitted).fit(paths)
+    unlabelled = [path.name for path, k in zip(paths, again.labels_, strict=True) if k < 0]
+    assert unlabelled == ["album", "broken", "notes.txt"]
+    assert (again.confidence_ > 0).tolist() == (again.labels_ >= 0).tolist()
+    assert again.labels_[-2:].tolist() == again.labels_[:1].tolist() * 2
+    assert (again.embedding_[-1] == again.embedding_[0]).all()
+    assert again.predict(paths).tolist() == again.labels_.tolist()
+    with pytest.raises(VtccError, match="found 9 images"):
+        clone(fitted).fit([photos, *sorted(photos.glob("0*.png"))[:9]])
+
+
+@pytest.mark.parametrize("given", ["folder", "paths", "array"])
+def test_results_that_are_kept_lead_to_the_images(fitted, images, photos, tmp_path, given):
+    results = tmp_path / "results"
+    files = sorted(photos.glob("*.png"))
+    X = {"folder": str(photos), "paths": files, "array": images}[given]
+    kept = clone(fitted).set_params(output=results).fit(X)
+    content = summary.read(results)
+    root = tmp_path / "results-images" if given == "array" else photos
+    assert content["root"] == str(root)
+    expected = [str(file) for file in files] if given == "paths" else [str(root)]
+    assert content["inputs"] == expected
+    table = assignments.read(results / "assignments.csv")
+    inside = ["album/x.png"] if given == "folder" else []
+    names = [f"{i:08}.png" for i in range(60)] if given == "array" else [f.name for f in files]
+    assert [row.file for row in table] == sorted(names + inside)
+    assert all((root / row.file).is_file() for row in table)
+    where = [row.file for row in table] if given == "folder" else names
+    at = {row.file: row.cluster for row in table}
+    assert kept.labels_.tolist() == [at[name] for name in where]
+    out = tmp_path / "coco.json"
+    export.hand_over(results, "coco", out)
+    assert len(json.loads(out.read_text())["images"]) == len(table)
+    with pytest.raises(VtccError, match="there are results already"):
+        clone(fitted).set_params(output=results).fit(X)
+
+
+def test_an_array_that_cannot_be_grouped_leaves_nothing(fitted, images, tmp_path):
+    results = tmp_path / "results"
+    wrong = clone(fitted).set_params(output=results, n_clusters=40)
+    with pytest.raises(VtccError, match="at most 30, two images a cluster"):
+        wrong.fit(images)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "results-images").mkdir()
+    with pytest.raises(VtccError, match="results-images, for the images of the array, is there"):
+        clone(fitted).set_params(output=results).fit(images)
 
 
 @pytest.mark.slow  # as of `vtcc cluster`, of which test_collection.py compares two runs

@@ -42,6 +42,18 @@ def images(tmp_path):
     return files
 
 
+def test_a_name_with_an_endless_suffix_is_cut_like_any_other():
+    signed = f"img.jpg?sig={'k' * 210}"
+    taken: set[str] = set()
+    names = [outputs.unused_name(signed, taken) for _ in range(2)]
+    assert names == ["k" * outputs.LONGEST_NAME, f"{'k' * outputs.LONGEST_NAME} (2)"]
+    # A suffix of the longest kind, each character of four bytes, leaves room for a stem.
+    suffix = "\N{CAMERA WITH FLASH}" * outputs.LONGEST_SUFFIX
+    (name,) = (outputs.unused_name(f"{'x' * 300}.{suffix}", set()),)
+    assert name == f"{'x' * (outputs.LONGEST_NAME - 41)}.{suffix}"
+    assert outputs.unused_name("." + "y" * 300, set()) == "y" * outputs.LONGEST_NAME
+
+
 @pytest.mark.parametrize("copies", [False, True])
 def test_every_image_has_a_place_of_its_own(images, tmp_path, copies):
     results = tmp_path / "results"

@@ -321,6 +321,7 @@ def with_addition(given):
         "gone": 1,
         "unreadable": 0,
         "images": 120,
+        "proposed": [6, 9],
         "drift": {"level": "look here", "verdict": "look here: <b>twelve</b>", "lines": lines},
         "files": {"new": given.files[-12:]},
     }
@@ -333,6 +334,7 @@ def test_what_was_added_is_in_the_page(tmp_path):
     write(tmp_path, given)
     found = data((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert found["tiles"] == 130
+    assert found["next"] == 10  # above 6, which is proposed, and 9, which was
     assert found["proposals"] == [dict(given.proposals[0])]
     (addition,) = found["additions"]
     assert addition["drift"]["verdict"] == "look here: <b>twelve</b>"
@@ -370,11 +372,18 @@ CONFIRMED = """(() => {
   document.getElementById('undo').click();
   out.now.push(now());
   const p = document.querySelector('.proposal');
-  p.querySelector('input').value = 'sevens'; p.querySelector('.confirm').click();
+  const said = []; window.alert = text => said.push(text);
+  for (const odd of ['se\\u202evens', '\\u200d']) {
+    p.querySelector('input').value = odd; p.querySelector('.confirm').click();
+  }
+  out.refused = JSON.parse(vtcc.exported()).edits.length; out.said = said;
+  p.querySelector('input').value = ' seven\\u3000\\u{1f468}\\u200d\\u{1f467}\\u00a0';
+  p.querySelector('.confirm').click();
   out.left = document.querySelectorAll('.proposal').length;
-  out.edits = JSON.parse(vtcc.exported()).edits;
+  out.edits = JSON.parse(vtcc.exported()).edits; out.next = JSON.parse(vtcc.exported()).next;
+  out.kept = Object.keys(sessionStorage).map(k => k.split('/')[0]);
   out.list = document.getElementById('edits').textContent;
-  out.size = vtcc.state().clusters.find(c => c.name === 'sevens').size;
+  out.size = vtcc.state().clusters.find(c => c.name.startsWith('seven ')).size;
   document.getElementById('undo').click();
   document.querySelector('.proposal .decline').click();
   out.declined = JSON.parse(vtcc.exported()).edits;
@@ -392,8 +401,14 @@ def test_a_proposal_is_confirmed_in_the_page(tmp_path):
         browser.look(f"file://{tmp_path}/report.html", "page", ("Added since", "Make it a cluster"))
         shown = json.loads(browser.evaluate(CONFIRMED))
     files = list(given.files[-12:])
-    assert shown["edits"] == [{"do": "new", "cluster": 6, "name": "sevens", "files": files}]
+    # Names are checked as `vtcc refine` does.
+    assert (shown["refused"], len(shown["said"])) == (0, 1)
+    assert "U+202E" in shown["said"][0]
+    name = "seven \U0001f468\u200d\U0001f467"
+    assert shown["edits"] == [{"do": "new", "cluster": 6, "name": name, "files": files}]
     assert (shown["shown"], shown["left"], shown["size"]) == (1, 0, 12)
+    # A page that numbers new clusters otherwise takes up no edits of this one.
+    assert (shown["next"], shown["kept"]) == (10, [f"vtcc-{given.digest}-10"])
     # Where its images are follows the edits.
     held = Counter(f"cluster {k}" for k in given.cluster[-12:])
     into, merged = f"cluster {shown['into']}", Counter(held)
@@ -405,7 +420,7 @@ def test_a_proposal_is_confirmed_in_the_page(tmp_path):
     ]
     assert found == [held, merged, held] and both
     assert shown["drift"] == "look here: <b>twelve</b>"
-    assert shown["list"] == 'make 12 added images the cluster "sevens"'
+    assert shown["list"] == 'make 12 added images the cluster "seven \U0001f468\u200d\U0001f467"'
     assert shown["declined"] == [{"do": "decline", "cluster": 6}]
 
 

@@ -338,3 +338,15 @@ def test_model_is_found_from_below_the_project(place, photos, monkeypatch):
 def test_batch_size_is_checked(place):
     with pytest.raises(VtccError, match="--batch-size: found 0"):
         predict.run([place], "m", out=place / "out.csv", batch_size=0)
+
+
+def test_a_file_that_two_inputs_hold_is_one_row(photos, model, place):
+    (photos / "t.csv").write_text("path,who\n0.png,Ann\n", encoding="utf-8")
+    try:
+        given = [photos, photos / "sub", photos / "t.csv", photos / "0.png"]
+        answer = predict.run(given, str(model), out=place / "twice.csv")
+    finally:
+        (photos / "t.csv").unlink()
+    rows = read(place / "twice.csv")
+    assert answer["images"] == len(rows) == 12
+    assert {row["file"]: row["who"] for row in rows if row["who"]} == {f"{photos}/0.png": "Ann"}

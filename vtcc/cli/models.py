@@ -1,22 +1,25 @@
 """Commands about models, and about runs and models in MLflow."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vtcc import paths
-from vtcc.cli.options import enter_project
+from vtcc.cli.options import enter_project, typed
 from vtcc.cli.output import AsJson, Quiet, answering
 from vtcc.cli.verbs import Pipeline
 from vtcc.errors import VtccError
 
 app = typer.Typer()
+_OF_A_RUNNING_ONE = ("--reload", "--host", "--port")
 
 
 @app.command()
 def export(
+    context: typer.Context,
     results: Annotated[
         Path | None, typer.Argument(help="Folder that `vtcc cluster` wrote; else a model.")
     ] = None,
@@ -60,6 +63,8 @@ def export(
         "--root": root, "--overwrite": overwrite, "--json": as_json,
     }  # fmt: skip
     given = [name for name, value in of_results.items() if value]
+    if given and "--model" in typed(context):
+        raise VtccError(f"{given[0]} belongs to results, --model to a model; export one")
     if given and (onnx or with_encoder):
         raise VtccError(
             f"{given[0]} belongs to results, --onnx and --with-encoder to a model; export one"
@@ -94,13 +99,14 @@ def import_checkpoint(
     from vtcc.verbs import import_checkpoint as verb
 
     # Where a project is, `vtcc clean` asks whether anything is being written.
-    here = paths.PARAMS.is_file()
+    here = os.path.isfile(paths.PARAMS)  # noqa: PTH113 - Path's own raises
     with stopping.obeyed("import-checkpoint") if here else contextlib.nullcontext():
         verb.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
 
 
 @app.command(cls=Pipeline)
 def api(
+    context: typer.Context,
     model: Annotated[
         str, typer.Option(help="models:/NAME@ALIAS or /VERSION; else the project's champion.")
     ] = "",
@@ -119,6 +125,12 @@ def api(
     ] = False,
 ) -> None:
     """Serve the champion over HTTP: images in; cluster, confidence, probabilities out."""
+    of_a_new_one = [name for name in typed(context) if name not in _OF_A_RUNNING_ONE]
+    if reload and of_a_new_one:
+        raise VtccError(
+            f"{of_a_new_one[0]} belongs to a server that starts; beside --reload there are --host "
+            "and --port of the one that runs"
+        )
     from vtcc.tracking import api as server
     from vtcc.tracking import registry
 

@@ -1,11 +1,12 @@
 """What a verb says, and where: stdout is for a person, or for one JSON document alone."""
 
+import codecs
 import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -30,7 +31,8 @@ def answering(as_json: bool, quiet: bool) -> Iterator[Callable[[Any], None]]:
 
     def answer(result: Any) -> None:
         if as_json:
-            print(json.dumps(result, indent=2, ensure_ascii=False), file=stdout, flush=True)
+            text = json.dumps(result, indent=2, ensure_ascii=not _is_utf8(stdout))
+            print(text, file=stdout, flush=True)
 
     with contextlib.ExitStack() as stack:
         if quiet:
@@ -39,3 +41,8 @@ def answering(as_json: bool, quiet: bool) -> Iterator[Callable[[Any], None]]:
         elif as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield answer
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    """Whether any text can be written; others escape what they lack, as JSON does not (`\\xe9`)."""
+    return codecs.lookup(stream.encoding or "ascii").name == "utf-8"

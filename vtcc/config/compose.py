@@ -6,6 +6,7 @@ numbers.
 """
 
 import importlib.util
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ STEPS = 600  # of a training on features: enough for its few weights, and second
 def directory(kind: str, project: Path | None = None) -> Path:
     """Where the presets of one kind are: the project's own `vtcc/presets`, else the package's."""
     own = project / "vtcc" / "presets" if project else config.PRESETS
-    root = own if own.is_dir() else config.PRESETS
+    root = own if os.path.isdir(own) else config.PRESETS  # noqa: PTH112 - Path's own raises
     return {"run": root, "model": root / "models", "augment": root / "augment"}[kind]
 
 

@@ -229,6 +229,7 @@ def _says_turn(pillow: Any, jpeg: bytes) -> bool:
     """Whether a preview says itself how it is turned, as those of some cameras do."""
     try:
         with pillow.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+            image.info.pop("xmp", None)  # only EXIF turns a picture (`images.orientation`)
             return image.getexif().get(_ORIENTATION) in range(1, 9)
     except Exception:  # damage shows when it is decoded
         return False

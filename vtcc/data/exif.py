@@ -44,6 +44,8 @@ def of_file(file: Path) -> dict[str, Any]:
     Those that the file does not say, or not well, lack. TIFFs are not looked at.
     """
     try:
+        if not file.is_file():  # a pipe waits for its writer
+            return {}
         with file.open("rb") as source:
             head = source.read(512)
             if source.seek(0, 2) > bounds.image_file_bytes(0) or head.startswith(images.tiff.MAGIC):

@@ -4,7 +4,9 @@ The folder is only read. Nothing in it may break the stage: what is not an image
 what is hidden and what is no regular file is left out, and counted in a note.
 """
 
+import filecmp
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -113,6 +115,16 @@ def stamp(file: Path) -> str:
     except OSError:
         return "gone"
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def keep_time(file: Path, earlier: Path) -> None:
+    """Gives a file the time of change of an earlier one with the same bytes, so `stamp` stays.
+
+    Nothing is done to folders, and where there is no earlier file.
+    """
+    if file.is_file() and earlier.is_file() and filecmp.cmp(file, earlier, shallow=False):
+        status = earlier.stat()
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def readable_names(files: list[str]) -> list[str]:

@@ -164,9 +164,7 @@ def decode(
         return _decode(io.BytesIO(data), wanted, share, size)
 
 
-def _decode(
-    file: BinaryIO, wanted: Wanted, share: Share, size: int, orientation: int = 0
-) -> Decoded:
+def _decode(file: BinaryIO, wanted: Wanted, share: Share, size: int, turned: int = 0) -> Decoded:
     head = file.read(512)
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -183,7 +181,7 @@ def _decode(
         elif length > (most := bounds.image_file_bytes(share.max_pixels)):
             raise UnreadableImage(f"a file of {length >> 20} MiB; allowed: {most >> 20}")
         try:
-            return _from_pillow(file, head, wanted, share, size, orientation)
+            return _from_pillow(file, head, wanted, share, size, turned)
         except UnreadableImage:
             raise
         except Exception:
@@ -232,7 +230,7 @@ def opened(file: BinaryIO, head: bytes, max_pixels: int) -> tuple[ImageFile.Imag
 
 
 def _from_pillow(
-    file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int, orientation: int = 0
+    file: BinaryIO, head: bytes, wanted: Wanted, share: Share, size: int, turned: int = 0
 ) -> Decoded:
     image, scans, pixels = opened(file, head, share.max_pixels)
     deep = head[24:26] == _DEEP_RGB and image.format == "PNG" and "transparency" not in image.info
@@ -250,15 +248,16 @@ def _from_pillow(
         # Of several scans the whole picture is kept, of one what is drafted.
         pixels = image.width * image.height if scans == 1 else pixels
     share(pixels)
+    image.info.pop("xmp", None)  # see `orientation`
     image.load()
     if image.format == "TIFF":
-        width, height = image.size  # Pillow turns TIFFs upright by itself
+        width, height = image.size  # Pillow turns TIFFs upright by itself, by the tag
     if deep:
         file.seek(0)
         drawn, mode = planes(Raster(_deep_png(file.read()), rgb=True), wanted), "3 x uint16"
     else:
         drawn = _drawn(image, wanted)
-    turn = _UPRIGHT.get(orientation or _orientation(image))
+    turn = _UPRIGHT.get(turned or orientation(image))
     if turn in _SIDEWAYS:
         width, height = height, width
     return Decoded(_square(drawn, size, turn, box), width, height, mode)
@@ -310,12 +309,23 @@ def has_short_exif(image: Image.Image) -> bool:
     return len(image.info.get("exif") or b"") <= bounds.EXIF_BYTES
 
 
-def _orientation(image: Image.Image) -> int:
-    # To be asked after load(): a TIFF has then been turned, and says so.
+def orientation(image: Image.Image) -> int:
+    """How a picture has to be turned, 1 to 8, by EXIF alone; nothing is decoded.
+
+    Pillow's own `getexif` takes XMP's word where EXIF says nothing, as no browser does.
+
+    Args:
+        image: opened; of a PNG loaded too, since EXIF may lie behind the pixels.
+    """
     try:
-        return int(image.getexif().get(_ORIENTATION, 1)) if has_short_exif(image) else 1
+        if not has_short_exif(image):
+            return 1
+        exif = Image.Exif()
+        exif.load(image.info.get("exif") or b"")
+        said = int(exif.get(_ORIENTATION, 1))
     except Exception:
         return 1  # a damaged EXIF block says nothing about the pixels
+    return said if said in _UPRIGHT else 1
 
 
 def _deep_png(data: bytes) -> np.ndarray:

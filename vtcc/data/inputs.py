@@ -9,7 +9,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from vtcc import bounds
 from vtcc.data import images, remote, shards
 from vtcc.data.spreadsheet import path_of
-from vtcc.data.walk import Entry, as_text, in_words, walk
+from vtcc.data.walk import Entry, in_words, walk
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 
@@ -31,6 +31,10 @@ KINDS = (
 )
 
 
+# As it is named, where it is, and the given folder that holds it.
+_Shard = tuple[str, Path, Path | None]
+
+
 @dataclass(frozen=True)
 class Part:
     """What one input is on this disk.
@@ -41,6 +45,8 @@ class Part:
         root: `top`, or of what was unpacked the folder that stands for the one of all its files.
         names: that are listed, relative to `top`; None: what a walk finds.
         columns: name of a column -> its value for each of `names`.
+        folder: that was given, or copied from an address; of what is unpacked it holds the shard.
+            None of a file.
     """
 
     given: str
@@ -49,6 +55,7 @@ class Part:
     root: Path
     names: list[str] | None = None
     columns: dict[str, list[Any]] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def is_plain_folder(self) -> bool:
@@ -64,6 +71,18 @@ class Part:
             yield Entry(name, more={column: of[i] for column, of in self.columns.items()})
 
 
+def absolute(path: Given) -> Path:
+    """An absolute path without `..`, so that its last part is its name and others lie beside it.
+
+    Links before a `..` are followed, as the system does; those after it stay.
+    """
+    steps = Path(path).parts
+    after = max((i + 1 for i, step in enumerate(steps) if step == ".."), default=0)
+    if not after:
+        return Path(path).absolute()
+    return Path(*steps[:after]).resolve().joinpath(*steps[after:])
+
+
 def home(given: Given) -> Path:
     """The path that results are called after: a folder's, a file's without suffix; not looked up.
 
@@ -72,7 +91,7 @@ def home(given: Given) -> Path:
     text = os.fspath(given)
     if remote.is_address(text):
         text = remote.shown(text).rstrip("/").rpartition("/")[2]
-    path = Path(text).absolute()
+    path = absolute(text)
     if not path.is_dir():
         for suffix in (LIST, *TABLES, *sorted(shards.ARCHIVES, key=len, reverse=True)):
             if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
@@ -81,9 +100,13 @@ def home(given: Given) -> Path:
 
 
 def kept(given: Given) -> str:
-    """How an input is named in results: an absolute path, or an address without its secrets."""
+    """How an input is kept in results: an absolute path, or an address without its secrets.
+
+    The path leads there again: odd bytes stay what they are, and are for `as_text` where it is
+    shown.
+    """
     text = os.fspath(given)
-    return remote.shown(text) if remote.is_address(text) else as_text(str(Path(text).absolute()))
+    return remote.shown(text) if remote.is_address(text) else str(absolute(text))
 
 
 def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) -> list[Part]:
@@ -98,11 +121,12 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
     Raises:
         VtccError: when one is missing, damaged, or of a kind that is not read.
     """
-    found: list[Part | tuple[str, Path]] = []  # in order; shards wait for all of them
+    found: list[Part | _Shard] = []  # in order; shards wait for all of them
     # A folder before what is below it, since a copy deletes what its address does not list.
     addresses = sorted(
         (text for item in given if remote.is_address(text := os.fspath(item))), key=len
     )
+    _refuse_one_place(addresses)
     copies = {address: _copied(address, place) for address in addresses}
     for item in given:
         text = os.fspath(item)
@@ -114,9 +138,9 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
             raise VtccError(f"{path}: no such file or directory")
         if path.is_dir():
             inside = _shards_in(path)
-            found += [(os.path.join(text, name), path / name) for name in inside]  # noqa: PTH118
+            found += [(os.path.join(text, name), path / name, path) for name in inside]  # noqa: PTH118
             if not inside:
-                found.append(Part(text, text, path, path))
+                found.append(Part(text, text, path, path, folder=path))
         else:
             if not (any_name or _is_input(path.name)):
                 raise VtccError(f"{path}: not an input by its name; give {KINDS}")
@@ -130,16 +154,33 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         left_out: Counter[str] = Counter()
         for i, entry in enumerate(found):
             if isinstance(entry, tuple):
-                text, file = entry
+                text, file, folder = entry
                 # By its whole path, so that no two are in each other's place.
                 top = _inside(place, file.parent.resolve()) / file.name
                 left_out += shards.unpacked(file, top)
-                found[i] = Part(text, text, top, _inside(place, Path(above)))
+                found[i] = Part(text, text, top, _inside(place, Path(above)), folder=folder)
         note(f"{len(packed)} shards are unpacked in {place}")
         left_out.pop("other files", None)  # labels and such, which are beside each image
         if left_out:
             note(f"left out {in_words(left_out)}")
     return [entry for entry in found if isinstance(entry, Part)]
+
+
+def without_shard(place: Path, folders: Iterable[Path]) -> list[Path]:
+    """Folders of images that were unpacked from shards which their folder no longer holds.
+
+    Args:
+        place: as of `parts`. folders: those of parts.
+    """
+    orphans = []
+    for folder in {folder.resolve() for folder in folders}:
+        top = _inside(place.resolve(), folder)
+        for here, inside, files in os.walk(top):
+            if shards.STAMP in files:
+                inside.clear()
+                if not os.path.lexists(folder / Path(here).relative_to(top)):
+                    orphans.append(Path(here))
+    return sorted(orphans)
 
 
 def _is_input(name: str) -> bool:
@@ -161,6 +202,21 @@ def _inside(place: Path, path: Path) -> Path:
     return place / path.relative_to(path.anchor)
 
 
+def _refuse_one_place(addresses: Sequence[str]) -> None:
+    """Refuses addresses that differ only in scheme, user or query: one copy would be the other's.
+
+    The query is in no name, as it may hold secrets that change each time.
+    """
+    known: dict[str, str] = {}
+    for address in addresses:
+        shown = remote.shown(address)
+        if known.setdefault(shown.partition("://")[2], address) != address:
+            raise VtccError(
+                f"{shown}: given twice, with another query, user or scheme, and copies would lie "
+                "in one place; copy them under names of their own, and name the folder"
+            )
+
+
 def _copied(address: str, place: Path | None) -> Path:
     shown = remote.shown(address)
     if place is None:
@@ -178,8 +234,8 @@ def _shards_in(folder: Path) -> list[str]:
     return sorted(path for path in files if path.lower().endswith(_SHARDS))
 
 
-def _of_file(text: str, path: Path) -> Part | tuple[str, Path]:
-    """A file, a list, a table; text and path again of a shard."""
+def _of_file(text: str, path: Path) -> Part | _Shard:
+    """What a file, a list or a table is; of a shard, which is not unpacked yet, its names."""
     suffix, shown = path.suffix.lower(), os.path.dirname(text)  # noqa: PTH120
     names = [path.name]
     columns: dict[str, list[Any]] = {}
@@ -190,11 +246,11 @@ def _of_file(text: str, path: Path) -> Part | tuple[str, Path]:
     elif suffix == shards.PARQUET:
         with shards.table(path) as table:
             if shards.image_column(table.schema_arrow) is not None:
-                return text, path
+                return text, path, None
             columns = _columns(path, table)
         names = _checked(path, columns.pop(COLUMN))
     elif path.name.lower().endswith(shards.ARCHIVES):
-        return text, path
+        return text, path, None
     return Part(text, shown, path.parent, path.parent, names, columns)
 
 

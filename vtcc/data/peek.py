@@ -52,12 +52,16 @@ def peeked(given: Sequence[inputs.Given], room: Path, most: int) -> Peeked:
         packed += inside
         if not inside:
             plain.append(item)
-    files = [
-        part.top / entry.path
-        for part in inputs.parts(plain, None, any_name=False)
-        for entry in part.entries()
-        if not entry.error
-    ]
+    files = list(
+        dict.fromkeys(  # what two inputs hold counts once
+            top / entry.path
+            for part in inputs.parts(plain, None, any_name=False)
+            for top in [part.top.resolve()]
+            for entry in part.entries()
+            if not entry.error
+        )
+    )
+    packed = list({shard.resolve(): shard for shard in packed}.values())
     images = len(files)
     each = -(-most // max(len(packed), 1))
     for number, shard in enumerate(packed):

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from vtcc import bounds
 from vtcc.atomic import atomic_file
-from vtcc.data import camera
+from vtcc.data import camera, folder
 from vtcc.data.decoding import in_threads
 from vtcc.data.shards import STAMP
 from vtcc.data.walk import unwanted
@@ -103,6 +103,8 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
 
         def copy(name: str) -> None:
             file, (source, size) = target / name, found[name]
+            if size is None and file.is_file():  # as in a page of links
+                size = system.info(source).get("size")
             if size is not None and file.is_file() and file.stat().st_size == size:
                 return
             counted = size or 0
@@ -117,6 +119,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
                 check(None, counted)
                 with atomic_file(file) as building:  # checked after each piece, to stop on the way
                     system.get_file(source, str(building), callback=Callback(hooks={"size": check}))
+                    folder.keep_time(building, file)  # of what is of unknown size, and the same
             except _LongFilmError:
                 if is_file:
                     raise

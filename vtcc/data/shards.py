@@ -66,6 +66,8 @@ def image_column(schema: Any) -> str | None:
 def unpacked(shard: Path, target: Path) -> Counter[str]:
     """Unpacks an archive or a Parquet file, unless that was done already.
 
+    Of a shard that has changed, an image that is as it was keeps its time of change.
+
     Args:
         shard: the file. target: a folder for it alone; images of a table are called by their row.
 
@@ -84,6 +86,9 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
             left_out["rows without an image"] += _images_of_table(shard, building)
         else:
             left_out += archive.unpack(shard, building, wanted=unwanted)
+        if known.exists():
+            for file in building.rglob("*"):
+                folder.keep_time(file, target / file.relative_to(building))
         write_text(building / STAMP, stamp)
     return +left_out
 

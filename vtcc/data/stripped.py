@@ -19,7 +19,6 @@ from PIL import Image
 from vtcc.data import camera, images
 
 _ORIENTATION = 0x0112
-_SIDES = range(2, 9)  # orientations that turn or mirror
 _EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SAYS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
@@ -83,16 +82,11 @@ def turn(image: Image.Image, file: BinaryIO) -> int:
     try:
         if image.format == "PNG":  # Pillow sees a chunk behind the pixels only once it decodes
             file.seek(0)
-            said = next((held for kind, held in _chunks(file.read()) if kind == b"eXIf"), b"")
-            image.info["exif"] = said
-        if not images.has_short_exif(image):
-            return 1
-        exif = Image.Exif()
-        exif.load(image.info.get("exif", b""))
-        found = exif.get(_ORIENTATION, 1)
+            said = [held for kind, held in _chunks(file.read()) if kind == b"eXIf"]
+            image.info["exif"] = said[-1] if said else b""
     except Exception:  # what it says cannot be understood
         return 1
-    return found if found in _SIDES else 1
+    return images.orientation(image)
 
 
 def _upright(data: bytes) -> bytes:

@@ -22,6 +22,8 @@ UNSUPPORTED = {
 }
 # Cameras write these beside an image of the same name: one picture, or the film of a Live Photo.
 _BESIDE_AN_IMAGE = {*camera.RAW, ".mov", ".mp4", ".aae", ".xmp"}
+# Of the system, at the top of a disk; who may not look into them can neither change nor move them.
+_OF_A_DISK = {"lost+found", "system volume information", "$recycle.bin"}
 # Names that cameras give to a series of shots: its time before or after the word, and which of them
 # was chosen as its picture.
 _BURST = re.compile(r"(?P<before>.*?)[ _.-]?burst(?P<number>\d+)(?P<cover>[_.]cover)?")
@@ -52,11 +54,12 @@ def walk(
 ) -> Iterator[Entry]:
     """The files below a folder, each folder in name order, folders before links to folders.
 
-    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, and so is, uncounted, a
-    RAW file or the film of a Live Photo beside an image of the same name; a RAW file that is read
-    is such an image where there is no other. Of a burst, known by its names, the cover is listed,
-    or the first shot, and the others are counted as left out. Links are followed, never in circles:
-    what can be reached twice has the name without a link.
+    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, a disk's own folders
+    such as `lost+found` where they are closed, and, uncounted, a RAW file or the film of a Live
+    Photo beside an image of the same name; a RAW file that is read is such an image where there is
+    no other. Of a burst, known by its names, the cover is listed, or the first shot, and the others
+    are counted as left out. Links are followed, never in circles: what can be reached twice has
+    the name without a link.
 
     Args:
         root: the folder.
@@ -77,6 +80,10 @@ def walk(
             with os.scandir(directory) as entries:
                 listed = sorted(entries, key=lambda e: e.name)
         except OSError as error:
+            name = PurePosixPath(inside).name
+            if name.lower() in _OF_A_DISK:
+                left_out[f"closed {name}"] += 1
+                continue
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
             continue
         folders: list[str] = []
@@ -132,9 +139,19 @@ def _pictured(listed: Iterable[os.DirEntry[str]]) -> dict[str, str]:
 
 def _is_part(name: str, pictured: dict[str, str]) -> bool:
     """Whether a camera's file belongs to another one, which is the picture."""
-    if PurePosixPath(name).suffix.lower() not in _BESIDE_AN_IMAGE:
+    if not is_beside(Path(name)):
         return False
     return pictured.get(_stem(name), name) != name
+
+
+def shot(file: Path) -> tuple[Path, str]:
+    """What a camera's files of one picture have in common: their folder, and the name."""
+    return file.parent, _stem(file.name)
+
+
+def is_beside(file: Path) -> bool:
+    """Whether a file is of a kind that is part of an image of its name, where there is one."""
+    return file.suffix.lower() in _BESIDE_AN_IMAGE
 
 
 def _covers(names: Iterable[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from vtcc import encoders
 from vtcc.atomic import write_text
 
 CARDS = MODEL_CARD, DATA_CARD = "README.md", "DATA.md"
+JOINERS = "\u200c\u200d"  # of letters and emoji: without them a name is another one
 Rows = Sequence[tuple[str, Any]]
 
 _HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
@@ -218,5 +219,5 @@ def _number(value: Any) -> str:
 
 def plain(text: str) -> str:
     """Text that Markdown and HTML show as it is; names are whatever a person typed."""
-    text = "".join(c if c.isprintable() else " " for c in text)
+    text = "".join(c if c.isprintable() or c in JOINERS else " " for c in text)
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vtcc import paths
 from vtcc.atomic import atomic_directory, atomic_file, sole_writer, write_text
 from vtcc.errors import VtccError
 from vtcc.export import coco, embedding_atlas, fiftyone, imagefolder, label_studio, media
@@ -121,8 +122,7 @@ def check(
     if bool(form.suffix) == out.is_dir():
         raise VtccError(f"--out: {out} is a {'folder' if out.is_dir() else 'file'}; name another")
     if out.is_dir():
-        own = (("the current directory", Path.cwd()), ("your home", Path.home()))
-        for what, place in (*kept, *own):
+        for what, place in (*kept, *paths.of_the_user().items()):
             if place.resolve().is_relative_to(whole):
                 raise VtccError(f"--out: {out} holds {what}; name a new folder")
         if not any(out.iterdir()):

@@ -301,7 +301,7 @@ class _Parquet:
 
 def _cell(column: str, value: object) -> str:
     if isinstance(value, str):
-        if re.fullmatch(r"[-+]?\d+([.,]\d+)?", value):  # a number runs nothing
+        if re.fullmatch(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?", value):  # a number runs nothing
             return value
         return path_cell(value) if column in ("file", "path") else text_cell(value)
     if value is None:

@@ -48,8 +48,11 @@ def write(
             ("files", collection.get("files", len(summary["files"]))),
             ("unreadable", collection.get("unreadable", len(summary["errors"]))),
             ("readable now", collection.get("images", len(embedding.paths))),
-            ("of these the clusters were made of a sample of", collection.get("shown")),
-            ("of these added after the clusters were made", int((~embedding.known).sum()) or None),
+            ("of these the clusters were made of a sample of", collection.get("made_of")),
+            (
+                "of these added after the clusters were made",
+                collection.get("added", int((~embedding.known).sum())) or None,
+            ),
             (
                 "look like another one",
                 collection.get(

@@ -1,5 +1,6 @@
 """What edits change, and the checks that they share."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,10 @@ from vtcc.analysis.features import unit_rows
 from vtcc.grouping.clusters import Clusters
 
 LONGEST = 100  # characters of a name
+# What a name may not hold, as clusters.js has it too: control characters, half characters and ends
+# of lines, and what turns the direction of the text around it. What joins emoji and letters may be.
+REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass
@@ -19,9 +24,11 @@ class State:
     Attributes:
         clusters: of the model. files: name -> row. h: (N, d) embedding.
         cluster: (N,) ids as they stand, negative for none. base: (N,) the head's clusters.
-        moved: file -> id, for those moved by name.
+        moved: file -> id, for those moved by name; away: the same of files that are away.
         known: (N,) bool, whether the clusters are made of the image; None: all are.
         proposed: id -> files of the added images that may be a cluster.
+        once: ids that were proposed at any time. altered: files that have gone or changed in an
+            addition. left_out: those that have gone and that these edits name.
         next: id of the next new cluster, above all that these edits ever knew, proposals included.
         unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
             are in them. seed: of that k-means.
@@ -32,9 +39,13 @@ class State:
     h: np.ndarray
     cluster: np.ndarray
     moved: dict[str, int]
+    away: dict[str, int] = field(default_factory=dict)
     base: np.ndarray | None = None
     known: np.ndarray | None = None
     proposed: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    once: frozenset[int] = frozenset()
+    altered: frozenset[str] = frozenset()
+    left_out: set[str] = field(default_factory=set)
     next: int = 0
     unseen: frozenset[int] = frozenset()
     seed: int = 0
@@ -66,22 +77,49 @@ def name_of(name: Any) -> str:
     Raises:
         Refused: when it is none.
     """
-    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST:
+    if not isinstance(name, str) or len(name) > LONGEST:
         raise Refused(f"found the name {name!r:.120}; allowed: 1 to {LONGEST} characters")
-    if not name.isprintable():
-        raise Refused(f"the name {name!r} holds characters that do not print")
-    return name.strip()
+    kinds = [unicodedata.category(c) for c in name]
+    plain = "".join(" " if kind == "Zs" else c for c, kind in zip(name, kinds, strict=True))
+    if not {*kinds} - {"Zs", "Cf"}:
+        raise Refused(f"found the name {name!r}; allowed: 1 to {LONGEST} characters that show")
+    for c, kind in zip(name, kinds, strict=True):
+        if kind in REFUSED or c in TURNING:
+            raise Refused(f"the name {name!r} holds characters that do not print (U+{ord(c):04X})")
+    return plain.strip(" ")
 
 
 def rows_of(state: State, files: Any) -> np.ndarray:
-    """Rows of the files that an edit names.
+    """Rows of the files that an edit names; of those that have gone since, none.
 
     Raises:
-        Refused: when it names none, or one that is not there.
+        Refused: when it names none, or one that never was there.
     """
     if not isinstance(files, list) or not files:
         raise Refused("names no files")
     for file in files:
-        if file not in state.files:
+        if file not in state.files and file not in state.altered:
             raise Refused(f"no file {file!r} here")
-    return np.array([state.files[file] for file in files])
+    state.left_out.update(file for file in files if file not in state.files)
+    return np.array([state.files[file] for file in files if file in state.files], np.int64)
+
+
+def renumbered(edit: Any, was: int, now: int) -> Any:
+    """An edit with other numbers for the clusters that edits before it make.
+
+    Args:
+        was: from which on they were numbered. now: from which on they are.
+    """
+
+    def to(k: Any) -> Any:
+        made = isinstance(k, int) and not isinstance(k, bool) and k >= was
+        return k - was + now if made else k
+
+    if was == now or not isinstance(edit, dict):
+        return edit
+    # The `into` of a split is a number of parts.
+    fields = ("cluster", "to", *["into"] * (edit.get("do") == "merge"))
+    edit = edit | {name: to(edit[name]) for name in fields if name in edit}
+    if isinstance(edit.get("clusters"), list):
+        edit["clusters"] = [to(k) for k in edit["clusters"]]
+    return edit

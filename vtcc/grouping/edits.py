@@ -1,59 +1,33 @@
-"""`edits.json` of the page: checked whole, then applied to clusters and assignments."""
+"""Edits of the page, applied to clusters and assignments: all of them or none."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vtcc import json_file
 from vtcc.analysis.features import kmeans, unit_rows
 from vtcc.errors import VtccError
 from vtcc.grouping import levels
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Split
-from vtcc.grouping.edit_state import Refused, State, known_id, name_of, rows_of
+from vtcc.grouping.edit_state import Refused, State, known_id, name_of, renumbered, rows_of
+from vtcc.progress import note, several
 
-FORMAT = 1
 MOST_PARTS = 50  # of a split
 # Parts by whose centres a confirmed cluster is told from those its images were in.
 CENTRES, EACH = 8, 10  # at most, and images for each of them
 
 
-def read(path: Path, digest: str) -> list[dict[str, Any]]:
-    """The edits of a file.
+def apply(
+    state: State, edits: list[dict[str, Any]], seed: int = 0, following: int | None = None
+) -> State:
+    """Applies edits in order; new clusters are numbered on from the highest id, proposed or not.
+
+    An addition after the page was made proposes clusters, and takes files out: edits that speak of
+    new clusters by the page's numbers mean the same clusters by those of here, and names of files
+    that have gone are left out.
 
     Args:
-        digest: of the model and clusters they are to be applied to.
-
-    Raises:
-        VtccError: when it is no such file, or meant for another model or state.
-    """
-    try:
-        content = json_file.parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise VtccError(f"--edits: {path}: no such file; export it from report.html") from None
-    except (OSError, ValueError) as error:
-        raise VtccError(f"--edits: {path}: not readable as JSON ({error})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("edits"), list):
-        raise VtccError(f"--edits: {path}: not an edits.json; export it from report.html")
-    if content.get("format") != FORMAT:
-        raise VtccError(
-            f"--edits: {path}: format {content.get('format')!r}; this vtcc reads {FORMAT}"
-        )
-    if content.get("model") != digest:
-        raise VtccError(
-            f"--edits: {path} was made for another model or before other edits (its model is "
-            f"{content.get('model')!r}, here it is {digest!r}); open the present report.html and "
-            "make the edits again"
-        )
-    if not content["edits"]:
-        raise VtccError(f"--edits: {path} holds no edits")
-    edits: list[dict[str, Any]] = content["edits"]
-    return edits
-
-
-def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
-    """Applies edits in order; new clusters are numbered on from the highest id, proposed or not.
+        following: of `Wanted`.
 
     Raises:
         VtccError: on the first edit that is not possible, with its number; nothing has changed.
@@ -61,7 +35,20 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
     highest = max(*state.clusters.names, *state.proposed, int(state.cluster.max()))
     known = np.ones(len(state.cluster), bool) if state.known is None else state.known.copy()
     state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved), known=known)
-    state.next, state.unseen, state.seed = highest + 1, frozenset(), seed
+    was = highest + 1 if following is None else following
+    state.next, state.seed = max(highest, *state.once, -1) + 1, seed
+    state.unseen, state.left_out = frozenset(), set()
+    if was <= max(state.clusters.names):
+        raise VtccError(
+            f"the edits number new clusters from {was} on, and there is a cluster "
+            f"{max(state.clusters.names)}; export them from report.html again"
+        )
+    given, edits = edits, [renumbered(edit, was, state.next) for edit in edits]
+    if edits != given:
+        note(
+            f"new clusters are numbered from {state.next} on, not from {was} as in the page the "
+            "edits were made in: other numbers have been proposed since"
+        )
     for number, edit in enumerate(edits, 1):
         try:
             _apply_one(state, edit)
@@ -69,8 +56,20 @@ def apply(state: State, edits: list[dict[str, Any]], seed: int = 0) -> State:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
     measured = state.clusters.measured(state.h[state.known], state.cluster[state.known])
+    # A cluster of whose known images none is left, as all have changed, keeps what it has.
+    old, there = state.clusters, measured.names.keys()
+    measured = replace(
+        measured,
+        centres={k: v for k, v in old.centres.items() if k in there} | measured.centres,
+        fences={k: v for k, v in old.fences.items() if k in there} | measured.fences,
+    )
     tree = levels.completed(levels.only(measured.tree, measured.names), measured.centres)
     state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *edits])
+    if gone := sorted(state.left_out):
+        note(
+            f"left out {several(len(gone), 'files')} that the edits name and that have gone since: "
+            f"{', '.join(map(repr, gone[:3]))}{', ...' * (len(gone) > 3)}"
+        )
     return state
 
 
@@ -135,6 +134,7 @@ def _relabel(state: State, to: dict[int, int], names: dict[int, str]) -> None:
     )
     state.cluster = np.array([to.get(int(k), int(k)) for k in state.cluster])
     state.moved = {file: to.get(k, k) for file, k in state.moved.items()}
+    state.away = {file: to.get(k, k) for file, k in state.away.items()}
 
 
 def _split(state: State, edit: dict[str, Any]) -> None:
@@ -143,9 +143,14 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     unit = state.unit
     if "files" in edit:
         groups = [rows_of(state, files) for files in edit["files"]]
-        named = np.concatenate(groups)
         if len(groups) < 2:
             raise Refused("give at least two groups of files")
+        elsewhere = {i for f, i in state.files.items() if f in state.altered} - set(rows.tolist())
+        groups = [group[~np.isin(group, list(elsewhere))] for group in groups]
+        named = np.concatenate(groups)
+        if not all(len(group) for group in groups):  # all of a part have gone since
+            state.next += len(groups) - 1
+            return
         if len(np.unique(named)) < len(named):
             raise Refused("a file is in two groups")
         if strange := set(named.tolist()) - set(rows.tolist()):
@@ -226,11 +231,13 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     wish = edit.get("cluster", state.next)
     if not isinstance(wish, int) or isinstance(wish, bool):
         raise Refused(f"found cluster {wish!r}; allowed: a number")
-    if wish not in state.proposed and wish != state.next:
+    if wish not in {*state.proposed, *state.once} and wish != state.next:
         raise Refused(f"found cluster {wish}, which is neither proposed nor the next number")
     # In older results a split may have taken the number of a proposal.
     k = state.next if wish in state.clusters.names else wish
     state.next = max(state.next, k + 1)
+    if not len(rows):  # all have gone since
+        return
     assert state.known is not None
     unit = state.unit
     ours = _centres(unit[rows], state.seed)
@@ -247,6 +254,8 @@ def _new(state: State, edit: dict[str, Any]) -> None:
         theirs = _centres(unit[known], state.seed)
         if not len(known) and j in state.clusters.centres:
             theirs = state.clusters.centres[j][None]
+        elif not len(known):
+            theirs = _centres(unit[rest], state.seed)
         for base, of in enumerate(state.clusters.of_base):
             before = splits.get(base)
             if before is not None and j in before.ids:
@@ -295,6 +304,8 @@ def _centres(unit: np.ndarray, seed: int) -> np.ndarray:
 def _decline(state: State, edit: dict[str, Any]) -> None:
     """A proposal is none: its images count as what the clusters are made of."""
     if edit["cluster"] not in state.proposed:
+        if edit["cluster"] in state.once:
+            return  # its images have gone since
         raise Refused(
             f"no cluster {edit['cluster']!r} is proposed; there are {sorted(state.proposed)}"
         )
@@ -306,10 +317,10 @@ def _decline(state: State, edit: dict[str, Any]) -> None:
 def _exclude_files(state: State, edit: dict[str, Any]) -> None:
     rows = rows_of(state, edit["files"])
     state.cluster[rows] = EXCLUDED
-    state.moved |= dict.fromkeys(edit["files"], EXCLUDED)
+    state.moved |= {f: EXCLUDED for f in edit["files"] if f in state.files}
 
 
 def _move(state: State, edit: dict[str, Any]) -> None:
     k, rows = known_id(state, edit["to"]), rows_of(state, edit["files"])
     state.cluster[rows] = k
-    state.moved |= dict.fromkeys(edit["files"], k)
+    state.moved |= {f: k for f in edit["files"] if f in state.files}

@@ -4,19 +4,24 @@ import contextlib
 import io
 import os
 import secrets
-import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from vtcc.analysis.features import unit_rows
+from vtcc.atomic import atomic_directory, remove
 from vtcc.errors import VtccError
 from vtcc.grouping.clusters import decide, load_predictor
+
+if TYPE_CHECKING:
+    from vtcc.grouping.intake import Listed
+    from vtcc.grouping.options import Options
 
 _PART = 512
 
@@ -36,8 +41,9 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         params: dotted parameters that replace automatic choices, `{"train.epochs": 20}`.
         unclustered: leave images that belong nowhere without a cluster, a fifth of all at most; a
             number: that share at most.
-        output: a new folder that keeps what `vtcc cluster` writes, report.html among it; None
-            keeps the model in memory alone.
+        output: a new folder that keeps what `vtcc cluster` writes, report.html among it, outside
+            the images' folder; arrays are kept as PNGs in `OUTPUT-images` beside it. None keeps
+            the model in memory alone.
         verbose: show progress.
         sample: images that clusters are made of, where there are more; 0: all.
 
@@ -86,7 +92,7 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         from vtcc.grouping import outputs, result, run
         from vtcc.grouping import summary as summaries
         from vtcc.grouping.means import AT_MOST
-        from vtcc.grouping.options import LEAST_IMAGES, Options
+        from vtcc.grouping.options import Options
         from vtcc.grouping.rest import Rest
 
         seed = self.random_state
@@ -97,54 +103,48 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         share = AT_MOST if isinstance(self.unclustered, bool) else float(self.unclustered)
         if not 0 < share < 1:
             raise VtccError(f"unclustered: found {share:g}; give True, or a share between 0 and 1")
-        with tempfile.TemporaryDirectory() as room:
-            folder = Path(room) / "images"
-            names = _as_folder(_items(X), folder)
-            if len(names) < LEAST_IMAGES:
-                raise VtccError(
-                    f"X: found {len(names)} images, and grouping needs at least {LEAST_IMAGES}"
-                )
-            options = Options(
-                folder=folder,
-                out=Path(self.output) if self.output else Path(room) / "out",
-                clusters=_number(self.n_clusters),
-                minutes=self.minutes,
-                encoder=self.encoder,
-                weights=Path(self.weights) if self.weights else None,
-                seed=int(seed),
-                overrides=dict(self.params or {}),
-                unclustered=bool(self.unclustered),
-                unclustered_at_most=share,
-                sample=self.sample,
-            )
-            quiet = contextlib.redirect_stdout(io.StringIO())
-            try:
-                with contextlib.nullcontext() if self.verbose else quiet:
-                    out = run.run(options)
-            except SystemExit as stop:
-                raise KeyboardInterrupt("stopped by a signal") from stop
+        options = Options(
+            folder=Path(),
+            clusters=_number(self.n_clusters),
+            minutes=self.minutes,
+            encoder=self.encoder,
+            weights=Path(self.weights) if self.weights else None,
+            seed=int(seed),
+            overrides=dict(self.params or {}),
+            unclustered=bool(self.unclustered),
+            unclustered_at_most=share,
+            sample=self.sample,
+        )
+        quiet = (
+            contextlib.nullcontext() if self.verbose else contextlib.redirect_stdout(io.StringIO())
+        )
+        with tempfile.TemporaryDirectory() as room, quiet:
+            options = replace(options, out=Path(self.output or Path(room) / "out"))
+            with _given(X, options) as (options, listed, names):
+                try:
+                    out = run.run(options, listed)
+                except SystemExit as stop:
+                    raise KeyboardInterrupt("stopped by a signal") from stop
             self.predictor_ = load_predictor(out / result.MODEL)
             summary = summaries.read(out)
             embedding = outputs.Embedding.load(out)
             beside = list(Rest.of(out))
         known = self.predictor_.clusters
-        h = unit_rows(embedding.h)
-        applied = known.apply(embedding.p, embedding.h, embedding.base)
-        row = {name: i for i, name in enumerate(names)}
-        at = np.array([row[name] for name in embedding.paths])
         self.labels_ = np.full(len(names), -1, np.int64)
         self.confidence_ = np.zeros(len(names), np.float32)
-        self.embedding_ = np.zeros((len(names), h.shape[1]), np.float32)
-        self.labels_[at], self.confidence_[at], self.embedding_[at] = (
-            applied.cluster.clip(min=-1),
-            applied.confidence,
-            h,
-        )
+        self.embedding_ = np.zeros((len(names), embedding.h.shape[1]), np.float32)
+        applied = known.apply(embedding.p, embedding.h, embedding.base)
+        parts = [(embedding.paths, applied.cluster, applied.confidence, embedding.h)]
         for shard in beside:
-            at = np.array([row[name] for name in shard.readable], np.int64)
-            self.labels_[at] = shard.applied["cluster"].clip(min=-1)
-            self.confidence_[at] = shard.applied["confidence"]
-            self.embedding_[at] = unit_rows(shard.h)
+            of = shard.applied
+            parts.append((shard.readable, of["cluster"], of["confidence"], shard.h))
+        for paths, cluster, confidence, h in parts:
+            row = {path: i for i, path in enumerate(paths)}
+            found = [(i, row[name]) for i, name in enumerate(names) if name in row]
+            at, rows = np.array(found, np.int64).reshape(-1, 2).T
+            self.labels_[at] = cluster[rows].clip(min=-1)
+            self.confidence_[at] = confidence[rows]
+            self.embedding_[at] = unit_rows(h[rows])
         self.n_clusters_ = len(known.names)
         self.names_: dict[int, str] = dict(known.names)
         self.trust_: dict[str, Any] = summary["trust"]
@@ -236,26 +236,63 @@ def _png(item: Any) -> Path | bytes:
     return file.getvalue()
 
 
-def _as_folder(items: Sequence[Any] | np.ndarray, folder: Path) -> list[str]:
-    """Numbered files (links to paths, PNGs of arrays) in a new folder; their names, in order."""
-    folder.mkdir()
-    names = []
-    for i, item in enumerate(items):
-        if isinstance(item, Path):
+@contextlib.contextmanager
+def _given(
+    X: Any, options: "Options"
+) -> Iterator[tuple["Options", "Listed", Sequence[str | None]]]:
+    """The options with the inputs in them, the images as `run` takes them, and names.
+
+    Folders and paths stay where they are, so that results that are kept lead to them. Arrays are
+    written as numbered PNGs in a folder beside the results, which is gone again after an error.
+
+    Yields:
+        The name of each image of X in the results too; None for one that is not among them.
+
+    Raises:
+        VtccError: when there are too few images, or one is missing; nothing is left then.
+    """
+    from vtcc.grouping import intake, workdir
+
+    if isinstance(X, str | os.PathLike):
+        listed = intake.listed(Path(X), least=1)
+        _check_count(len(listed.names))
+        yield replace(options, folder=Path(X)), listed, listed.names
+        return
+    items = _items(X)
+    if not isinstance(items, np.ndarray):
+        for item in items:
             if not item.exists():
                 raise VtccError(f"X: {item}: no such file")
-            from vtcc.data.images import suffixes
+        # A folder is no image; like what cannot be read it has no label.
+        files = [item for item in items if not item.is_dir()]
+        _check_count(len(files))
+        listed, known = intake.of_files(files)
+        name_of = dict(zip(files, known, strict=True))
+        options = replace(options, folder=files[0], others=tuple(files[1:]))
+        yield options, listed, [name_of.get(item) for item in items]
+        return
+    _check_count(len(items))
+    assert options.out is not None
+    folder = workdir.images(options.out.absolute())
+    options = replace(options, folder=folder)
+    workdir.refuse_taken(workdir.place(options), options)
+    if folder.exists():
+        raise VtccError(f"output: {folder}, for the images of the array, is there; name another")
+    try:
+        with atomic_directory(folder) as building:
+            for i, item in enumerate(items):
+                content = _png(item)
+                assert isinstance(content, bytes)
+                (building / f"{i:08d}.png").write_bytes(content)
+        listed = intake.listed(folder)
+        yield options, listed, listed.names
+    except BaseException:
+        remove(folder)
+        raise
 
-            suffix = item.suffix.lower() if item.suffix.lower() in suffixes() else ".png"
-            name = f"{i:08d}{suffix}"
-            try:
-                (folder / name).symlink_to(item.absolute())
-            except OSError:  # a file system without links
-                shutil.copyfile(item, folder / name)
-        else:
-            name = f"{i:08d}.png"
-            content = _png(item)
-            assert isinstance(content, bytes)
-            (folder / name).write_bytes(content)
-        names.append(name)
-    return names
+
+def _check_count(count: int) -> None:
+    from vtcc.grouping.options import LEAST_IMAGES
+
+    if count < LEAST_IMAGES:
+        raise VtccError(f"X: found {count} images, and grouping needs at least {LEAST_IMAGES}")

@@ -20,7 +20,6 @@ from vtcc.progress import several
 
 TABLE = "assignments.parquet"  # of the tables the one without rounding
 _SHOWN = 3  # files that are gone, by name
-_LONGEST_SUFFIX = 10  # what is longer is part of a name
 
 
 def read(before: reopen.Opened, root: Path | None, *, place: bool, files: bool = True) -> Dataset:
@@ -131,6 +130,6 @@ def _media(name: str, taken: set[str]) -> str:
     """
     flat = re.sub(r"[^\w .()+=,@%-]", "_", outputs.flat(name)).lstrip(" .")
     stem, dot, suffix = flat.rpartition(".")
-    if not dot or len(suffix) > _LONGEST_SUFFIX:
+    if not dot or len(suffix) > outputs.LONGEST_SUFFIX:
         stem, dot, suffix = flat.replace(".", "_"), "", ""
     return outputs.unused_name(stem or "image", taken) + dot + suffix

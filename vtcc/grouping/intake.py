@@ -106,7 +106,7 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
         root, names, files, columns = _together(parts)
         labels, classes = None, []
     if len(files) < least:
-        where = ", ".join(map(inputs.kept, given))[:200]
+        where = as_text(", ".join(map(inputs.kept, given)))[:200]
         raise VtccError(
             f"{where}: {several(len(files), 'images')}, and grouping needs at least "
             f"{least}; check what is there"
@@ -122,6 +122,39 @@ def listed(*given: inputs.Given, place: Path | None = None, least: int = LEAST_I
         stamps,
         columns,
     )
+
+
+def of_files(files: Sequence[Path]) -> tuple[Listed, list[str]]:
+    """Some files as they are, whatever they are called; one that is given twice counts once.
+
+    Args:
+        files: N of them, at least one; all are there.
+
+    Returns:
+        The images, and N names: what each file is called among them.
+    """
+    parents: dict[Path, Path] = {}
+    whole: list[Path] = []
+    for file in files:
+        parent = file.absolute().parent
+        if parent not in parents:
+            parents[parent] = parent.resolve()
+        whole.append(parents[parent] / file.name)
+    root = Path(os.path.commonpath([*parents.values()]))
+    paths = sorted({os.path.relpath(file, root) for file in whole})
+    shown = dict(zip(paths, folder.readable_names(paths), strict=True))
+    stamps = [folder.stamp(root / path) for path in paths]
+    names = list(shown.values())
+    listed = Listed(
+        root,
+        names,
+        _Files(len(paths), lambda i: root / paths[i]),
+        None,
+        [],
+        folder.fingerprint(names, stamps),
+        stamps,
+    )
+    return listed, [shown[os.path.relpath(file, root)] for file in whole]
 
 
 def _together(

@@ -82,13 +82,18 @@ def attached(tree: Tree, k: int, beside: int, height: float) -> Tree:
 def completed(tree: Tree, centres: Mapping[int, np.ndarray]) -> Tree:
     """The tree with the clusters it lacks, each beside the one whose centre is nearest.
 
+    Where no cluster of the tree has a centre, they come in at its top, and the rest of it stays.
+
     Args:
         centres: as of `grown`.
     """
     for k in sorted(set(centres) - leaves(tree)):
         apart = {j: float(1 - centres[j] @ centres[k]) for j in leaves(tree) & centres.keys()}
-        if not apart:
+        if not tree:
             return grown(centres)
+        if not apart:
+            tree = (*tree, Join(frozenset(leaves(tree)), frozenset({k}), tree[-1].height))
+            continue
         nearest = min(apart, key=lambda j: (apart[j], j))
         tree = attached(tree, k, nearest, round(max(apart[nearest], 0.0), 6))
     return tree

@@ -21,6 +21,7 @@ from vtcc.progress import note
 EMBEDDING = "embedding.npz"
 JSON_FILES = 100_000  # above it no JSON table is written: CSV and Parquet are read a part at a time
 LONGEST_NAME = 200  # bytes of a file name; file systems take 255, and some add an ending
+LONGEST_SUFFIX = 10  # characters of a file's suffix; with bytes of four it fits the name as well
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def unused_name(name: str, taken: set[str]) -> str:
         taken: casefolded; the result is added.
     """
     stem, dot, suffix = name.rpartition(".")
-    if not dot:
-        stem, suffix = name, ""
+    if not dot or len(suffix) > LONGEST_SUFFIX:  # of no kind of file, but part of the name
+        stem, dot, suffix = name, "", ""
     while len(f"{stem}{dot}{suffix}".encode()) > LONGEST_NAME:
         stem = stem[1:]  # the end of a path tells more
     unused, number = f"{stem}{dot}{suffix}", 1

@@ -157,11 +157,12 @@ class Counts:
     """How many there are.
 
     Attributes:
-        files: all of them. unreadable: of these. clusters: id -> images; negative ids: in none.
+        files: all of them. unreadable: of these, by name. clusters: id -> images; negative ids: in
+            none.
     """
 
     files: int
-    unreadable: int
+    unreadable: frozenset[str]
     clusters: Counter[int]
 
 
@@ -202,14 +203,14 @@ class Rest:
 
     def counts(self) -> Counts:
         """Counts, by reading each shard once."""
-        files = unreadable = 0
+        files, unreadable = 0, set[str]()
         clusters: Counter[int] = Counter()
         for shard in self:
             files += len(shard.files)
-            unreadable += len(shard.files) - len(shard.base)
+            unreadable |= {f for f, why in zip(shard.files, shard.errors, strict=True) if why}
             ids, counted = np.unique(shard.applied["cluster"], return_counts=True)
             clusters.update(dict(zip(ids.tolist(), counted.tolist(), strict=True)))
-        return Counts(files, unreadable, clusters)
+        return Counts(files, frozenset(unreadable), clusters)
 
     def decide(self, clusters: Clusters) -> None:
         """Writes each shard again as other clusters have its images."""

@@ -17,7 +17,7 @@ from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, record
-from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs
+from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.intake import Listed
@@ -105,6 +105,8 @@ def write(
         "folders": options.folders,
         "exif": list(options.exif),
     }
+    if workdir.images(final).is_dir():
+        summary["unpacked"] = str(workdir.images(final))
     every = every or prepared.listed
     if rest is not None:
         ours = Rest.of(directory)
@@ -216,12 +218,16 @@ def finish(
     files, unreadable = len(summary["files"]), len(summary["errors"])
     if counts is not None:
         sizes.update(counts.clusters)
-        files, unreadable = files + counts.files, unreadable + counts.unreadable
+        files, unreadable = files + counts.files, unreadable + len(counts.unreadable)
+        known = {p for p, of in zip(embedding.paths, embedding.known, strict=True) if of}
+        unread = counts.unreadable.union(summary["errors"])
         summary["collection"] |= {
             "files": files,
             "unreadable": unreadable,
             "images": files - unreadable,
             "shown": len(embedding.paths),
+            "made_of": len(known),
+            "added": len(summaries.added(summary) - known - unread),
         }
     images = files - unreadable
     title = f"{summary['title']}: {images} images in {len(clusters.names)} clusters"
@@ -274,6 +280,7 @@ def finish(
             else {
                 "images": images,
                 "alike": summary["collection"]["alike"],
+                "made_of": summary["collection"]["made_of"],
                 "sizes": {str(k): sizes[k] for k in (*clusters.names, EXCLUDED, UNCLUSTERED)},
             },
         ),

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 _JUDGED = "judged"  # in the work directory
 
 
-def run(options: Options) -> Path:
+def run(options: Options, listed: "Listed | None" = None) -> Path:
     """Groups the images of a folder. The same call goes on after an interruption.
 
     Of more than `options.sample` images a seeded sample is grouped; the others are assigned to its
     clusters in shards, as `vtcc predict` would (docs/scale.md).
+
+    Args:
+        options: what is asked for.
+        listed: the images of its inputs, by whom has them already; None: they are looked for.
 
     Returns:
         The folder of the results.
@@ -45,7 +49,8 @@ def run(options: Options) -> Path:
         place = workdir.images(out)
         is_ours = not place.exists()
         try:
-            listed = intake.listed(options.folder, *options.others, place=place)
+            if listed is None:
+                listed = intake.listed(options.folder, *options.others, place=place)
             columns.check(listed.columns, options.exif)
             images = min(len(listed.names), options.sample or len(listed.names))
             check_clusters(options.clusters, images, readable=False)

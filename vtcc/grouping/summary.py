@@ -33,6 +33,26 @@ def read(results: Path) -> dict[str, Any]:
     return summary
 
 
+def once_proposed(summary: dict[str, Any]) -> frozenset[int]:
+    """The numbers of the clusters that `vtcc add` proposes or ever proposed."""
+    now = [proposal["id"] for proposal in summary.get("proposals", [])]
+    return frozenset(now).union(*(made["proposed"] for made in summary.get("additions", [])))
+
+
+def added(summary: dict[str, Any]) -> set[str]:
+    """The files that came by `vtcc add` and are still there."""
+    names: set[str] = set()
+    for made in summary.get("additions", []):
+        names = (names | set(made["files"]["new"])) - set(made["files"]["gone"])
+    return names
+
+
+def altered(summary: dict[str, Any]) -> frozenset[str]:
+    """The files that `vtcc add` ever found gone or changed, and those that cannot be read."""
+    files = [made["files"] for made in summary.get("additions", [])]
+    return frozenset(summary["errors"]).union(*(f["gone"] + f["changed"] for f in files))
+
+
 def headline(results: Path) -> dict[str, Any]:
     """What `--json` prints of results: where they are, how many, how far to trust them.
 

@@ -25,9 +25,20 @@ def place(options: Options) -> Path:
     Raises:
         VtccError: where there is no such place.
     """
-    home, given = inputs.home(options.folder), Path(options.folder).absolute()
-    beside = given.parent if given.is_file() else home
-    out = (options.out or beside.with_name(f"{home.name}-clusters")).absolute()
+    home, given = inputs.home(options.folder), inputs.absolute(options.folder)
+    if not home.name:
+        raise VtccError(
+            f"{home}: is all there is, which leaves no place for results; give folders in it"
+        )
+    if options.out is not None:
+        out = inputs.absolute(options.out)
+        if not out.name:
+            raise VtccError(f"--out: {out} cannot be a folder of results; name one in it")
+    else:
+        # A file right below the root has no folder that could have another beside it.
+        folder = given.parent.name if given.is_file() else ""
+        beside = given.parent if folder else home
+        out = beside.with_name(f"{home.name}-clusters")
     if not out.parent.is_dir():
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     return out
@@ -71,6 +82,18 @@ def beside(out: Path) -> Path:
 def images(out: Path) -> Path:
     """Where images lie that had to be unpacked or copied; results lead to them, so they stay."""
     return out.with_name(f"{out.name}-images")
+
+
+def kept_images(summary: dict[str, Any], results: Path) -> Path | None:
+    """Where the images of results lie that were unpacked or copied; None where there are none.
+
+    That does not change with the name of the results' folder.
+
+    Args:
+        summary: of the results. results: their folder, absolute.
+    """
+    known = (Path(summary["unpacked"]),) if "unpacked" in summary else ()
+    return next((place for place in (*known, images(results)) if place.is_dir()), None)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ One file with styles, script and data inside; the thumbnails lie in sprites besi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -73,8 +74,9 @@ class ClustersPage:
         levels: how many groups each level of it has.
         unclustered: `images, share, limit` of what belongs nowhere; None where all are in clusters.
         columns: that came with the images: name -> name of an image -> value.
-        collection: `images`, `sizes` (id as text -> images) and `alike` (how many look like an
-            earlier one) of a collection that the N images are a sample of; None where they are all.
+        collection: `images`, `sizes` (id as text -> images), `alike` (how many look like an
+            earlier one) and `made_of` (of how many of the N images the clusters were made) of a
+            collection that the N images are a part of; None where they are all.
     """
 
     title: str
@@ -129,6 +131,7 @@ def page_data(page: ClustersPage) -> dict[str, object]:
         "colours": palette(max((c.id for c in page.clusters), default=0) + 20),
         "sprites": SPRITES,
         "digest": page.digest,
+        "next": _next(page),
         "files": list(page.files),
         "cluster": page.cluster.tolist(),
         "confidence": np.round(page.confidence * 1000).astype(int).tolist(),
@@ -154,6 +157,15 @@ def page_data(page: ClustersPage) -> dict[str, object]:
         "fieldsLeftOut": too_large,
         "collection": _plain(page.collection),
     }
+
+
+def _next(page: ClustersPage) -> int:
+    """The number of the next new cluster: above all that there are, and that were proposed."""
+    numbers: list[Any] = [-1, *page.cluster.tolist(), *(c.id for c in page.clusters)]
+    numbers += [proposal["id"] for proposal in page.proposals]
+    for addition in page.additions:
+        numbers += cast("Sequence[int]", addition.get("proposed", ()))
+    return int(max(numbers)) + 1
 
 
 def _brief(addition: Json) -> Json:

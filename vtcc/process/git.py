@@ -35,7 +35,9 @@ def git(directory: Path, *arguments: str) -> str:
             text=True,
             errors="surrogateescape",  # a path need not be UTF-8
         )
-    except FileNotFoundError:
+    except OSError as error:
+        if error.filename == directory:
+            raise VtccError(f"git: cannot run in {directory} ({error.strerror})") from None
         raise VtccError("git: not found; install it, runs with own parameters need it") from None
     if done.returncode:
         message = " ".join(done.stderr.split()) or f"exit status {done.returncode}"

@@ -40,6 +40,7 @@ def run(
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
+    import shutil
     import time
 
     from vtcc.errors import VtccError
@@ -56,7 +57,8 @@ def run(
         found = changes.find(more, _with_rest(before), results, root, before.target)
         columns.check(found.columns, before.summary.get("exif", []))
         total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
-        _refuse_loss(found.gone, total, allow_gone)
+        lost = [name for name in found.gone if name not in found.replaced]
+        _refuse_loss(lost, total, allow_gone)
         told = columns.differ(results, found.columns)
         if not (found.to_read or found.gone or found.moved or told):
             unwritten = "" if out is None else f", and {out} is not written"
@@ -70,17 +72,22 @@ def run(
         ours, others = beside.divided(found, before)
         after = update.updated(before, ours, predictor, batch_size=batch_size)
         unread = [name for name in ours.changed if name in after.images.errors]
-        _refuse_loss([*found.gone, *unread], total, allow_gone)
+        _refuse_loss([*lost, *unread], total, allow_gone)
         with reopen.rewriting(before) as building:
             side = int(before.summary["thumb"])
             rest = Rest.of(building)
             followed = beside.follow(rest, others, predictor, side=side, batch_size=batch_size)
-            _refuse_loss([*found.gone, *unread, *followed.lost], total, allow_gone)
+            _refuse_loss([*lost, *unread, *followed.lost], total, allow_gone)
             if followed.assigned:
                 after = update.with_assigned(after, followed.assigned)
             made = record.of(after, found, followed, began=began)
             after.summary["additions"] = [*after.summary.get("additions", []), made]
+            if found.place.is_dir():
+                after.summary["unpacked"] = str(found.place)
             assigned = update.write(building, before, found, after, predictor)
+        if out is None:  # or the old results lead there
+            for unpacked in found.orphaned:
+                shutil.rmtree(unpacked)
         for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)

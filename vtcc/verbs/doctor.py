@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc import extras
+from vtcc import extras, paths
 from vtcc.errors import VtccError, in_one_line
 from vtcc.version import __version__
 
@@ -133,7 +133,9 @@ def _disks() -> list[dict[str, Any]]:
     """Where files are written: here, among temporary files, in the cache of weights."""
     from vtcc.encoders.conversion import cache_directory
 
-    places = {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir())}
+    here = paths.here()
+    places = {"here": here} if here else {}
+    places["temporary"] = Path(tempfile.gettempdir())
     places["weights"] = cache_directory()
     disks = []
     for purpose, place in places.items():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -72,11 +73,7 @@ def check_out(
     if out.is_dir():
         whole = out.resolve()
         # Replaced as a whole, so what the user stands in, lives in or imports is never meant.
-        for what, inside in (
-            ("the current directory", Path.cwd()),
-            ("your home directory", Path.home()),
-            *sources.items(),
-        ):
+        for what, inside in (*paths.of_the_user().items(), *sources.items()):
             if inside.resolve().is_relative_to(whole):
                 raise VtccError(f"{option} {out}: holds {what}; name a new directory")
         if not force and any(out.iterdir()) and not (out / "model.safetensors").is_file():

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from vtcc import encoders
 from vtcc.data import inputs, peek
+from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping import estimate, intake, sample
 from vtcc.grouping.options import LEAST_IMAGES, Options, check, check_clusters
@@ -56,7 +57,7 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         work.mkdir()
         seen = peek.peeked(given, unpacked, LOOKED_AT)
         if seen.images < LEAST_IMAGES:
-            where = ", ".join(map(inputs.kept, given))[:200]
+            where = as_text(", ".join(map(inputs.kept, given)))[:200]
             raise VtccError(
                 f"{where}: {several(seen.images, 'images')}, and grouping needs at least "
                 f"{LEAST_IMAGES}; check what is there"

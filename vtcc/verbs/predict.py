@@ -222,15 +222,48 @@ def _count(parts: Sequence["Part"]) -> int:
 def entries(parts: Sequence["Part"], left_out: Counter[str] | None = None) -> Iterator["Entry"]:
     """The files named, whatever they are called, and the images below directories.
 
+    A file that two inputs hold comes once, by the name of the first, with the columns of all.
+
     Args:
         parts: of `vtcc.data.inputs`. left_out: as of `vtcc.data.walk.walk`.
     """
     from vtcc.data.walk import Entry
 
-    for part in parts:
+    tops = [part.top.resolve() for part in parts]
+    shared = _shared(tops)
+    columns: dict[Path, dict[str, Any]] = {}
+    for part, top in zip(parts, tops, strict=True):
+        if part.columns and top in shared:
+            for entry in part.entries():
+                said = {name: value for name, value in entry.more.items() if value is not None}
+                columns.setdefault(top / entry.path, {}).update(said)
+    seen: set[Path] = set()
+    for part, top in zip(parts, tops, strict=True):
         for entry in part.entries(left_out):
+            more = entry.more
+            if top in shared:
+                place = top / entry.path
+                if place in seen:
+                    continue
+                seen.add(place)
+                more = columns.get(place, more)
             shown = os.path.join(part.shown, entry.path) if entry.path else part.shown  # noqa: PTH118
-            yield Entry(shown, entry.error, part.top / entry.path, entry.more)
+            yield Entry(shown, entry.error, part.top / entry.path, more)
+
+
+def _shared(tops: Sequence[Path]) -> set[Path]:
+    """The folders of which another input is, lies in, or has a part: only there files come twice.
+
+    Args:
+        tops: of each input, without links.
+    """
+    counted = Counter(tops)
+    shared = {top for top, count in counted.items() if count > 1}
+    for top in counted:
+        for above in top.parents:
+            if above in counted:
+                shared |= {top, above}
+    return shared
 
 
 def answers(

@@ -23,14 +23,15 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     """
     from vtcc.engine import predict
     from vtcc.grouping import edits as changes
-    from vtcc.grouping import reopen, result, trust
+    from vtcc.grouping import edits_file, reopen, result, trust
     from vtcc.grouping import summary as summaries
+    from vtcc.grouping.add import away
     from vtcc.grouping.edit_state import State
     from vtcc.grouping.rest import Rest
 
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
-        wanted = changes.read(edits, result.digest(before.model))
+        wanted = edits_file.read(edits, result.digest(before.model))
         base = embedding.base
         row = {path: i for i, path in enumerate(embedding.paths)}
         state = State(
@@ -39,20 +40,26 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             embedding.h,
             reopen.decided(before.clusters, embedding, before.moved).cluster,
             before.moved,
+            away={f: k for f, (_, _, k) in summary.get("away", {}).items() if k is not None},
             base=embedding.p.argmax(axis=1) if base is None else base,
             known=embedding.known,
             proposed={p["id"]: p["files"] for p in summary.get("proposals", [])},
+            once=summaries.once_proposed(summary),
+            altered=summaries.altered(summary),
         )
-        state = changes.apply(state, wanted, seed=int(summary["seed"]))
+        state = changes.apply(
+            state, wanted.edits, seed=int(summary["seed"]), following=wanted.following
+        )
         assert state.known is not None
         summary["moved"] = state.moved
+        summary["away"] = away.relabelled(summary.get("away", {}), state.away)
         applied = reopen.decided(state.clusters, embedding, state.moved)
         summary["proposals"] = [
             p | {"now_in": reopen.now_in(applied.cluster[[row[file] for file in p["files"]]])}
             for p in summary.get("proposals", [])
             if p["id"] in state.proposed
         ]
-        measured = trust.after_edits(summary["trust"], state.clusters, len(embedding.paths))
+        measured = trust.after_edits(summary["trust"], state.clusters, int(embedding.known.sum()))
         summary["trust"] = measured.to_dict()
         with reopen.rewriting(before) as building:
             state.clusters.write(building / result.MODEL)
@@ -67,7 +74,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
                 predictor=predict.load(before.model, "cpu"),
             )
         note(
-            f"{several(len(wanted), 'edits')} applied: "
+            f"{several(len(wanted.edits), 'edits')} applied: "
             f"{several(len(state.clusters.names), 'clusters')}, {out or results}"
         )
         reopen.folders(before, assigned, summary)

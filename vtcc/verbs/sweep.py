@@ -8,14 +8,22 @@ from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.study import tables
 from vtcc.study.sweep import file as sweep_file
-from vtcc.study.sweep import results, run
+from vtcc.study.sweep import planned, results, run
 
 
-def start(file: Path, *, dry_run: bool = False, **how: Any) -> None:
+def start(
+    file: Path,
+    *,
+    trials: int | None = None,
+    write: Path | None = None,
+    dry_run: bool = False,
+    **how: Any,
+) -> None:
     """Runs what a sweep file asks for and shows what is found.
 
     Args:
         file: the sweep file.
+        trials, write: as of `vtcc.study.sweep.run`; they are checked in a plan too.
         dry_run: check and show the plan, run nothing.
         **how: as of `vtcc.study.sweep.run`.
 
@@ -24,10 +32,11 @@ def start(file: Path, *, dry_run: bool = False, **how: Any) -> None:
     """
     project = paths.project()
     if dry_run:
-        _plan(sweep_file.read(file, project))
+        sweep, _ = planned(file, project, trials=trials, write=write)
+        _plan(sweep)
         return
     try:
-        outcome = run(file, project=project, **how)
+        outcome = run(file, project=project, trials=trials, write=write, **how)
     except KeyboardInterrupt:
         raise VtccError("interrupted; what is found is kept, the same command goes on") from None
     head, rows = results.table(outcome.sweep, outcome.trials)

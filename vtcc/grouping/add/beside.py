@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vtcc.grouping import reopen, stream
+from vtcc.grouping.add import away
 from vtcc.grouping.add.changes import Changes
 from vtcc.grouping.rest import Rest, Shard
 from vtcc.progress import note
@@ -54,10 +55,13 @@ def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
     if len(shown) > room:
         number = len(before.summary.get("additions", []))
         draw = np.random.default_rng([int(before.summary["seed"]), number])
-        shown = [shown[i] for i in np.sort(draw.choice(len(shown), room, replace=False))]
+        back = away.returned(before, found)  # of which something is known already
+        shown = [name for name in found.new if name in back]
+        fresh, room = [name for name in found.new if name not in back], max(room - len(shown), 0)
+        shown += [fresh[i] for i in draw.choice(len(fresh), min(room, len(fresh)), replace=False)]
         note(
-            f"{room} of {len(found.new)} new images are shown, and looked through for new kinds; "
-            "the others are assigned"
+            f"{len(shown)} of {len(found.new)} new images are shown, and looked through for new "
+            "kinds; the others are assigned"
         )
     ours |= set(shown)
 
@@ -123,7 +127,7 @@ def follow(
     counts = rest.counts()
     changed = set(found.changed)
     return Followed(
-        images=counts.files - counts.unreadable,
+        images=counts.files - len(counts.unreadable),
         unreadable=len(unread),
         lost=tuple(name for name in unread if name in changed),
         assigned={name: np.concatenate(parts) for name, parts in assigned.items() if parts},

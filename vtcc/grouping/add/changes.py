@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc.data import folder, inputs
+from vtcc.data import folder, inputs, walk
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
@@ -30,6 +30,8 @@ class Changes:
         classes: name -> the sub-folder that is its class, where the given folder has classes.
         root: the results' folder of images, where it is now. moved: whether it was elsewhere.
         columns: of tables that were given, as of `vtcc.grouping.columns`.
+        place: the folder for what has to be unpacked or copied.
+        orphaned: folders in it of images whose shard is gone, and they with it.
     """
 
     new: list[str]
@@ -41,6 +43,16 @@ class Changes:
     root: Path
     moved: bool
     columns: Columns
+    place: Path
+    orphaned: list[Path]
+
+    @property
+    def replaced(self) -> dict[str, str]:
+        """Name of a RAW file or film that has gone -> the new image that it is part of."""
+        pictures = {walk.shot(Path(name)): name for name in self.new}
+        beside = [name for name in self.gone if walk.is_beside(Path(name))]
+        shots = {name: walk.shot(Path(name)) for name in beside}
+        return {name: pictures[shot] for name, shot in shots.items() if shot in pictures}
 
     @property
     def to_read(self) -> list[str]:
@@ -62,8 +74,9 @@ def find(
 
     Args:
         more: folders, searched through, files, whatever they are called, and other inputs
-            (`vtcc.data.inputs`); what must be unpacked or copied is put beside `target`, or to
-            what lies so beside the results, which is called by its path there.
+            (`vtcc.data.inputs`); what must be unpacked or copied is put to what the results have of
+            that kind (`workdir.kept_images`), where it is called by its path there, or beside
+            `target`.
         summary: of the results. results: their folder, which must not be searched.
         root: where the results' folder of images is now; None: where it was, or where `more` is
             or lies in, if it has the files that are no longer there.
@@ -77,9 +90,9 @@ def find(
     if any(os.fspath(given) == str(before) and not before.exists() for given in more):
         _root(before, [], summary, root)  # says so, where it was moved
         raise VtccError(f"{before}: no such file or folder; give the folder it is now")
-    place = workdir.images(results.absolute())
-    if target is not None and not place.exists():
-        place = workdir.images(target)
+    place = workdir.kept_images(summary, results.absolute())
+    if place is None:
+        place = workdir.images(target or results.absolute())
     parts = inputs.parts(more, place)
     root = _root(before, [part.top for part in parts], summary, root)
     moved = root != before
@@ -102,6 +115,21 @@ def find(
         and any(_below(file, top) for top in searched)
         and not os.path.lexists(file)  # a walk leaves out some that were named
     ]
+    # The image of a known RAW file or film has come: the two are one picture.
+    pictures = {walk.shot(listed[name]) for name in new if not walk.is_beside(listed[name])}
+    gone += [
+        name
+        for name, file in places.items()
+        if name not in listed and walk.is_beside(file) and walk.shot(file) in pictures
+        if os.path.lexists(file)
+    ]
+    folders = [part.folder for part in parts if part.folder is not None]
+    orphaned = inputs.without_shard(place, folders)
+    gone += [
+        name
+        for name, file in places.items()
+        if os.path.lexists(file) and any(_below(file, top) for top in orphaned)
+    ]
     read = [*new, *changed]
     return Changes(
         new=new,
@@ -113,6 +141,8 @@ def find(
         root=root,
         moved=moved,
         columns=columns,
+        place=place,
+        orphaned=orphaned,
     )
 
 

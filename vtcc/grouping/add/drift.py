@@ -22,8 +22,9 @@ class Line:
         cluster: its id, None for all. name: of it.
         images_before, images_now: of the clustering, and of those just added.
         share_before, share_now: of the images. confidence_before, confidence_now: mean, 0-1.
-        novel_before, novel_now: shares far from what the clusters were made of, or in a group that
-            is proposed (`novelty`). None where there is no image.
+        novel_before, novel_now: shares far from what the clusters were made of (in a sampled
+            collection: `novel` as in the tables), or in a group that is proposed (`novelty`).
+            None where there is no image.
     """
 
     cluster: int | None

@@ -57,6 +57,7 @@ def read(
     p = [np.empty((0, predictor.num_clusters), np.float32)]
     sketched = [np.empty((0, 8, 9), np.float32)]
     looks = [np.empty((0, len(describe.LOOKS)))]
+    small = predictor.info["model"].get("frozen", False)  # so `vtcc cluster` saw tiles alone
     began, total, done = time.monotonic(), len(files), 0
     with tempfile.TemporaryFile(dir=room) as drawn:
         for block in blocks(
@@ -67,8 +68,9 @@ def read(
             if block.prediction is not None:
                 h.append(block.prediction.embedding)
                 p.append(block.prediction.probabilities)
-                looks.append(describe.looks(block.pixels))
                 tiles = np.stack([tile(pixels, side) for pixels in block.pixels])
+                # On the scale of `vtcc cluster`: detail of larger pictures is less for each pixel.
+                looks.append(describe.looks(tiles if small else block.pixels))
                 sketched.append(sketches(tiles))
                 drawn.write(tiles.tobytes())
             done += len(block.items)

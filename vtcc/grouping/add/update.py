@@ -9,15 +9,16 @@ import numpy as np
 
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.data import duplicates, exif, remote
-from vtcc.data.walk import as_text
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
-from vtcc.grouping.add import novelty, reading
+from vtcc.grouping import summary as summaries
+from vtcc.grouping.add import away, novelty, reading
 from vtcc.grouping.add.changes import Changes, stamps_of
 from vtcc.grouping.add.drift import Drift, measure
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import append_sprites, sprite_reader
+from vtcc.progress import note
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
@@ -85,11 +86,18 @@ def updated(
         raise VtccError("no image would be left; the results stay as they are")
     tiles = int(before.summary.get("tiles", len(old.paths)))
     summary = _summary(before, found, images, stays)
+    summary["moved"], summary["away"], back = away.settled(before, found, images.names)
+    known = away.still_known(before, images, back)
     sketches = _sketches(before, images, stays)
-    embedding = _embedding(before, images, stays, tiles, sketches)
+    embedding = _embedding(before, images, stays, tiles, sketches, known)
     applied = reopen.decided(before.clusters, embedding, summary["moved"])
     applied = _as_before(applied, [table[path] for path in old.paths if path not in left])
-    now = np.arange(len(embedding.paths)) >= stays.sum()
+    now = (np.arange(len(embedding.paths)) >= stays.sum()) & ~embedding.known
+    if not embedding.known.any():
+        note(
+            "no image is left as it was when the clusters were made, beside which new kinds could "
+            "be told; run `vtcc cluster` again"
+        )
     candidates = ~embedding.known & (applied.cluster != EXCLUDED)
     seen = novelty.find(
         embedding.h,
@@ -103,7 +111,8 @@ def updated(
     looked_at = {
         "cluster": applied.cluster,
         "confidence": applied.confidence,
-        "novel": seen.score > 1,
+        # Of images beside a sample only the tables' own measure is known: both sides go by it then.
+        "novel": applied.novel if "collection" in before.summary else seen.score > 1,
         "before": embedding.known,
         "now": now,
         "names": before.clusters.names,
@@ -157,7 +166,7 @@ def write(
 def _summary(
     before: reopen.Opened, found: Changes, images: reading.Images, stays: np.ndarray
 ) -> dict[str, Any]:
-    """Files, their stamps, errors, labels and what was put by hand, as they are now."""
+    """Files, their stamps, errors and labels, as they are now."""
     old, gone = before.summary, set(found.gone)
     left = gone | set(found.to_read)
     summary = dict(old)
@@ -168,9 +177,6 @@ def _summary(
     if found.moved and "inputs" in old:  # what the next addition by schedule looks through
         was = Path(old["root"])
         summary["inputs"] = [_moved(given, was, found.root) for given in old["inputs"]]
-    there = {p for p, stay in zip(before.embedding.paths, stays, strict=True) if stay}
-    there |= set(images.names)
-    summary["moved"] = {file: k for file, k in before.moved.items() if file in there}
     summary["tiles"] = int(old.get("tiles", len(stays))) + len(images.names)
     if old["labels"] is not None:
         classes = list(old["classes"])
@@ -187,7 +193,7 @@ def _moved(given: str, before: Path, root: Path) -> str:
     path = Path(given).resolve()
     if remote.is_address(given) or not path.is_relative_to(before):
         return given
-    return as_text(str(root / path.relative_to(before)))
+    return str(root / path.relative_to(before))
 
 
 def _sketches(before: reopen.Opened, images: reading.Images, stays: np.ndarray) -> np.ndarray:
@@ -209,8 +215,13 @@ def _embedding(
     stays: np.ndarray,
     tiles: int,
     sketches: np.ndarray,
+    known: np.ndarray,
 ) -> outputs.Embedding:
-    """Those that stay as they are, then those that were read."""
+    """Those that stay as they are, then those that were read.
+
+    Args:
+        known: (n,) of those that were read.
+    """
     old, n = before.embedding, len(images.names)
     base = old.p.argmax(axis=1) if old.base is None else old.base
     h = np.concatenate([old.h[stays], images.h])
@@ -224,7 +235,7 @@ def _embedding(
         first=_first(old.first, stays, earlier),
         looks=np.concatenate([old.looks[stays], images.looks]).astype(np.float32),
         paths=[p for p, stay in zip(old.paths, stays, strict=True) if stay] + images.names,
-        known=np.concatenate([old.known[stays], np.zeros(n, bool)]),
+        known=np.concatenate([old.known[stays], known]),
     )
 
 
@@ -299,9 +310,8 @@ def _proposals(
 ) -> list[dict[str, Any]]:
     """The groups with a number each: that of an earlier proposal which is now part of it."""
     earlier = {p["id"]: set(p["files"]) for p in before.summary.get("proposals", [])}
-    used = [*before.clusters.names, *earlier, int(applied.cluster.max()), -1]
-    used += [p for a in before.summary.get("additions", []) for p in a["proposed"]]
-    following = max(used) + 1
+    used = [*before.clusters.names, *summaries.once_proposed(before.summary)]
+    following = max(*used, int(applied.cluster.max()), -1) + 1
     proposals = []
     for rows in groups:
         files = [paths[row] for row in rows]

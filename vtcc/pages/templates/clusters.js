@@ -23,14 +23,15 @@ const original = new Map(D.clusters.map(c => [c.id, c]));
 // The state: what the model said, with the edits applied in order. A cluster that an edit splits in
 // `pending` parts is shown whole: which images are in which part, `vtcc refine` finds out.
 let edits = [], cluster, names, pending, clusters, origin, chosen = new Set(), chosenClusters = new Set();
-const KEPT = "vtcc-" + D.digest + location.pathname;
+// Edits that are not exported yet are those of a page that numbers new clusters as this one does.
+const KEPT = `vtcc-${D.digest}-${D.next}${location.pathname}`;
 try { edits = JSON.parse(sessionStorage.getItem(KEPT)) || []; } catch { edits = []; }
 const rowOf = new Map(D.files.map((f, i) => [f, i]));
 function apply() {
   cluster = D.cluster.slice();
   names = new Map(D.clusters.map(c => [c.id, c.name]));
   pending = new Map(); origin = new Map();
-  let next = D.cluster.reduce((a, b) => Math.max(a, b), Math.max(-1, ...names.keys(), ...D.proposals.map(p => p.id))) + 1;
+  let next = D.next;
   const move = (files, to) => { for (const f of files) { const i = rowOf.get(f); if (i !== undefined) cluster[i] = to; } };
   for (const e of edits) {
     if (e.do === "rename") names.set(e.cluster, e.name);
@@ -65,6 +66,12 @@ function summary(id, rows) {
     outliers: rows.filter(i => D.outlier[i]).length, duplicates: [], attention: [], about: [], labels: [],
   };
 }
+// The name that was typed, as `vtcc refine` takes it; null where it is none. Any blank is a plain one, as those of Japanese keyboards.
+function nameOf(typed) {
+  const name = typed.replace(/\p{Zs}/gu, " ").trim(), odd = name.match(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u);
+  if (odd) { alert(`This name holds U+${odd[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}, which does not print. Type it without that.`); return null; }
+  return /[^\p{Zs}\p{Cf}]/u.test(name) ? name : null;
+}
 function edit(e) { edits.push(e); changed(); }
 function changed() {
   try { sessionStorage.setItem(KEPT, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
@@ -96,7 +103,7 @@ function tile(i, side, over) {
 
 // Clusters.
 $("collection").hidden = !whole;
-if (whole) $("collection").textContent = `${N.toLocaleString("en")} of ${whole.toLocaleString("en")} images are shown here: those that the clusters were made of. The others were assigned to them; each has its row in the tables, and "in all" counts them. Edits apply to all. ${D.collection.alike.toLocaleString("en")} of all look nearly like an earlier one (duplicates.csv).`;
+if (whole) $("collection").textContent = `${N.toLocaleString("en")} of ${whole.toLocaleString("en")} images are shown here: ${D.collection.made_of.toLocaleString("en")} that the clusters were made of${N > D.collection.made_of ? `, and ${(N - D.collection.made_of).toLocaleString("en")} of those added since` : ""}. The others were assigned to them; each has its row in the tables, and "in all" counts them. Edits apply to all. ${D.collection.alike.toLocaleString("en")} of all look nearly like an earlier one (duplicates.csv).`;
 function showClusters() {
   const by = $("cluster-sort").value, key = { size: c => -c.size, confidence: c => -(c.confidence ?? 0), spread: c => c.spread ?? 9, name: c => c.name }[by];
   const sorted = clusters.slice().sort((a, b) => { const x = key(a), y = key(b); return x < y ? -1 : x > y ? 1 : a.id - b.id; });
@@ -178,7 +185,7 @@ function article(c, largest) {
     e.target.checked ? chosenClusters.add(c.id) : chosenClusters.delete(c.id); $("merge").disabled = chosenClusters.size < 2; } });
   const name = make("input", { type: "text", value: c.name, "aria-label": "Name", maxlength: 100,
     onkeydown: e => { if (e.key === "Enter") e.target.blur(); },
-    onchange: e => { const text = e.target.value.trim(); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
+    onchange: e => { const text = nameOf(e.target.value); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
   const figure = (value, what) => make("span", {}, make("b", {}, value), what);
   const figures = make("p", {}, figure(counted(c.size).split(" ")[0], ` ${counted(c.size).split(" ")[1]}, ${percent(c.size / N)}`), figure(number(c.confidence), " confidence"));
   if (whole && !c.changed) figures.append(figure(D.collection.sizes[c.id].toLocaleString("en"), " in all"));
@@ -472,7 +479,7 @@ function proposal(p) {
     make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
     make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" },
-      make("button", { class: "push confirm", onclick: () => edit({ do: "new", cluster: p.id, name: name.value.trim() || p.name, files: p.files }) }, "Make it a cluster"),
+      make("button", { class: "push confirm", onclick: () => { const text = nameOf(name.value.trim() || p.name); if (text) edit({ do: "new", cluster: p.id, name: text, files: p.files }); } }, "Make it a cluster"),
       make("button", { class: "push decline", onclick: () => edit({ do: "decline", cluster: p.id }) }, "Not a cluster")));
 }
 function showAdded() {
@@ -502,7 +509,7 @@ function showEdits() {
   $("undo").disabled = $("export").disabled = !edits.length;
 }
 $("undo").addEventListener("click", () => { edits.pop(); changed(); });
-const exported = () => JSON.stringify({ format: 1, model: D.digest, edits }, null, 1) + "\n";
+const exported = () => JSON.stringify({ format: 1, model: D.digest, next: D.next, edits }, null, 1) + "\n";
 $("export").addEventListener("click", () => {
   const a = make("a", { href: URL.createObjectURL(new Blob([exported()], { type: "application/json" })), download: "edits.json" });
   a.click(); setTimeout(() => URL.revokeObjectURL(a.href), 1000);

@@ -6,6 +6,6 @@ flows; `read` checks a sweep file alone.
 """
 
 from vtcc.study.sweep.file import read
-from vtcc.study.sweep.search import Outcome, root, run
+from vtcc.study.sweep.search import Outcome, planned, root, run
 
-__all__ = ["Outcome", "read", "root", "run"]
+__all__ = ["Outcome", "planned", "read", "root", "run"]

@@ -59,6 +59,20 @@ def root(name: str, project: Path) -> Path:
     return project / records.RECORDS / "sweeps" / name
 
 
+def planned(
+    file: Path, project: Path, *, trials: int | None, write: Path | None
+) -> tuple[Sweep, Path]:
+    """What `run` would do, and the file of the winner's parameters. Arguments as of `run`.
+
+    Raises:
+        VtccError: on a file or option that is not right.
+    """
+    sweep = sweep_file.read(file, project)
+    if trials is not None:
+        sweep = sweep_file.resized(sweep, trials)
+    return sweep, results.target(sweep, project, write)
+
+
 def run(
     file: Path,
     *,
@@ -93,10 +107,7 @@ def run(
         KeyboardInterrupt: after the trainings in progress have written their checkpoints.
     """
     project = (project or paths.project()).resolve()
-    sweep = sweep_file.read(file, project)
-    if trials is not None:
-        sweep = sweep_file.resized(sweep, trials)
-    target = results.target(sweep, project, write)
+    sweep, target = planned(file, project, trials=trials, write=write)
     room = Workspace(project=project, params=sweep.params).home / ".vtcc" / "sweeps"
     kept, recorded = room / sweep.name, root(sweep.name, project)
     outcome = Outcome(sweep)
