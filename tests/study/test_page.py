@@ -59,6 +59,25 @@ def test_the_page_is_whole_and_escapes(file: Path, project: Path, ran: list) -> 
         assert link not in html
 
 
+def test_a_difference_of_baselines_counts_once_per_seed_of_its_own(
+    file: Path, project: Path, ran: list
+) -> None:
+    study, _ = played(file, project)
+    root, key = plan.root(project), "baseline_ward_acc"
+    for own, n in ((0, 1), (1, 2)):  # seed 1 evaluated with the same seed as seed 0, and another
+        for name, figure in (("conv", 0.5), ("patchify", 0.6)):
+            known = records.load(f"stems--{name}", root)
+            for seed, other in ((0, 0), (1, own)):
+                known[seed]["metrics"][key] = figure
+                known[seed]["params"]["evaluate.seed"] = other
+                records.write(f"stems--{name}", known[seed], root)
+        rows = summary.rows(study, root)
+        patchify = next(row for row in rows if row.name == "patchify")
+        gain = summary.difference(rows, "conv", patchify, key)
+        assert gain is not None
+        assert (gain.mean, gain.n) == (pytest.approx(0.1), n)
+
+
 def test_without_labels_label_free_figures_are_shown(file: Path, project: Path, ran: list) -> None:
     study, _ = played(file, project)
     root = plan.root(project)

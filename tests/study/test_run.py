@@ -12,7 +12,7 @@ from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.progress import duration
 from vtcc.runner import dvc
-from vtcc.study import plan, records, run, workers
+from vtcc.study import plan, records, run, summary, workers
 from vtcc.verbs import study as stage
 
 Ran = list[tuple[str, str, int]]
@@ -46,6 +46,20 @@ def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: 
     outcome = play(file, project)
     assert (outcome.ran, len(outcome.kept)) == ([], 4)
     assert ran == [("download", "conv", 0), ("validate", "conv", 0)]
+
+
+def test_records_of_the_presets_evaluation_seed_stay_valid(
+    file: Path, project: Path, ran: Ran
+) -> None:
+    play(file, project)
+    root = plan.root(project)
+    new = records.load("stems--conv", root)[1]
+    assert new["params"]["evaluate.seed"] == 1
+    old = new | {"params": new["params"] | {"evaluate.seed": 0}}
+    records.write("stems--conv", old, root)
+    outcome = play(file, project)
+    assert (outcome.ran, len(outcome.kept)) == ([], 4)
+    assert [row.outdated for row in summary.rows(plan.read(file, project), root)] == [[], []]
 
 
 def test_changed_code_runs_again_unless_it_does_not_matter(

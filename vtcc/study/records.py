@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
-from vtcc.analysis.scores import COMPARED
+from vtcc.analysis.scores import COMPARED, TRAINED_BASELINES
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 
 # Below the project.
 RECORDS = Path("benchmarks/records")
+# What a study's seeds replace. Runs before vtcc 0.2 all evaluated with their preset's.
+SEEDS = ("train.seed", "evaluate.seed")
 LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
 # How a run ended, and how its file is called.
 STATES = {"complete": "seed", "pruned": "pruned", "failed": "failed", "running": "begun"}
@@ -181,9 +183,27 @@ def methods(keys: Collection[str]) -> dict[str, str]:
 
 
 def scores(runs: Iterable[dict[str, Any]], key: str) -> Spread | None:
-    """Spread of one metric over runs; None where no run has it."""
-    values = [run["metrics"][key] for run in runs if _number(run["metrics"].get(key))]
-    return spread(values) if values else None
+    """Spread of one metric over runs, as `measured`; None where no run has it."""
+    values = [(run, run["metrics"][key]) for run in runs if _number(run["metrics"].get(key))]
+    return spread(measured(values, key)) if values else None
+
+
+def measured(values: Iterable[tuple[dict[str, Any], float]], key: str) -> list[float]:
+    """Those values of a metric that were measured independently.
+
+    A baseline that reads nothing of the trained model is the same in all runs with one
+    `evaluate.seed`: they are one measurement, which counts once, by its mean.
+
+    Args:
+        values: of runs. key: the metric.
+    """
+    trained = tuple(f"baseline_{name}_" for name in TRAINED_BASELINES)
+    if not key.startswith("baseline_") or key.startswith(trained):
+        return [value for _, value in values]
+    by_seed: dict[Any, list[float]] = {}
+    for run, value in values:
+        by_seed.setdefault(run["params"].get("evaluate.seed"), []).append(value)
+    return [statistics.fmean(same) for same in by_seed.values()]
 
 
 def _number(value: Any) -> bool:
@@ -191,8 +211,8 @@ def _number(value: Any) -> bool:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Flat parameters that differ, `train.seed` aside; None stands for a missing one."""
-    keys = sorted((first.keys() | second.keys()) - {"train.seed"})
+    """Flat parameters that differ, `SEEDS` aside; None stands for a missing one."""
+    keys = sorted((first.keys() | second.keys()) - set(SEEDS))
     return {k: (first.get(k), second.get(k)) for k in keys if first.get(k) != second.get(k)}
 
 

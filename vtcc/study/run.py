@@ -305,7 +305,7 @@ class _Study(Trainings):
         code = attempt.code
         clean = known["commit"] == code["commit"] and not known["dirty"] and not code["dirty"]
         same = (
-            known["params"] == attempt.params
+            not records.differences(known["params"], attempt.params)
             and known["data_digest"] == attempt.digest
             and (clean or known.get("code") == code["code"])
         )

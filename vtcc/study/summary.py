@@ -97,12 +97,12 @@ def difference(rows: Sequence[Row], baseline: str | None, row: Row, key: str) ->
     if base is None or row is base:
         return None
     pairs = [
-        (base.runs[n]["metrics"].get(key), r["metrics"].get(key))
+        (r, base.runs[n]["metrics"].get(key), r["metrics"].get(key))
         for n, r in row.runs.items()
         if n in base.runs
     ]
-    gains = [there - here for here, there in pairs if here is not None and there is not None]
-    return records.spread(gains) if gains else None
+    gains = [(r, there - here) for r, here, there in pairs if None not in (here, there)]
+    return records.spread(records.measured(gains, key)) if gains else None
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:
