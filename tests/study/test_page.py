@@ -1,9 +1,11 @@
 """The comparison: paired differences by hand, and a page that hostile text cannot break."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vtcc import provenance
 from vtcc.study import page, plan, records, run, summary, tables
 from vtcc.verbs import study as stage
 
@@ -36,7 +38,43 @@ def test_differences_are_paired_by_seed(file: Path, project: Path, ran: list) ->
     # A change of the file afterwards is noticed.
     file.write_text(file.read_text().replace("epochs: 2", "epochs: 3"))
     later = summary.rows(plan.read(file, project), plan.root(project))
-    assert [row.outdated for row in later] == [[0, 1], [0, 1]]
+    assert [row.outdated for row in later] == [dict.fromkeys((0, 1), "other parameters")] * 2
+
+
+def test_runs_of_other_code_or_images_are_said_and_not_paired(
+    file: Path, project: Path, ran: list
+) -> None:
+    study, _ = played(file, project)
+    root, now = plan.root(project), provenance.commit(project)
+    runs = records.load("stems--patchify", root)
+
+    def rows(seed: int, **changes: Any) -> tuple[list[summary.Row], summary.Row]:
+        """What is shown once a record of `patchify` has changed."""
+        records.write("stems--patchify", runs[seed] | changes, root)
+        every = summary.rows(study, root, now)
+        return every, next(row for row in every if row.name == "patchify")
+
+    every, row = rows(1)
+    assert (row.outdated, summary.unpaired(every, "conv", row)) == ({}, {})
+    every, row = rows(1, data_digest="older", date="2020-01-01T00:00:00+00:00")
+    assert row.outdated == summary.unpaired(every, "conv", row) == {1: "other images"}
+    # Another limit gives other images: that is what such a study compares.
+    limit = {"params": runs[1]["params"] | {"dataset.limit": 5}}
+    every, row = rows(1, data_digest="of five", **limit)
+    assert summary.unpaired(every, "conv", row) == {}
+    every, row = rows(1, commit="0" * 12, code="other")
+    assert row.outdated == summary.unpaired(every, "conv", row) == {1: "other code"}
+    gain = summary.difference(every, "conv", row, "acc")
+    assert gain is not None
+    assert (gain.mean, gain.n) == (pytest.approx(-0.2), 1)  # that of seed 0
+    html = page.render(study, every, {})
+    assert "n 1; seeds 1: other code" in html
+    assert "seeds 1: other code than the study has now" in html
+    assert "(commit " in html and "000000000000: patchify seed 1)" in html
+    every, row = rows(0, commit="0" * 12, code="other")
+    assert summary.difference(every, "conv", row, "acc") is None
+    cells = summary.table(every, "conv", "acc")[1][every.index(row)]
+    assert (cells[-1].text, cells[-1].quiet) == (tables.DASH, "seeds 0, 1: other code")
 
 
 def test_the_page_is_whole_and_escapes(file: Path, project: Path, ran: list) -> None:

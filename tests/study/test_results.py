@@ -136,6 +136,26 @@ def test_settings_are_paired_by_seed(tmp_path: Path) -> None:
     assert page.count("| baseline |\n") == 1
 
 
+def test_runs_of_other_code_are_shown_with_a_note_and_not_paired(tmp_path: Path) -> None:
+    write(tmp_path, "stem--a", record(0, 0.90), record(1, 0.94))
+    folder = write(tmp_path, "stem--b", record(0, 0.80), record(1, 0.84, commit="another"))
+    page = results.render(tmp_path)
+    assert "| -0.1000 (n 1; seeds 1: other code) |\n" in page
+    assert (
+        "Not all of these runs are of the same code, which figures may show (commit 0123456789ab: "
+        "a seed 0, a seed 1, b seed 0; commit another: b seed 1).\n"
+    ) in page
+    # The same digest of the code: what lies between the commits matters to no figure.
+    write(tmp_path, "stem--b", record(1, 0.84, commit="another", code="c"))
+    write(tmp_path, "stem--a", record(0, 0.90, code="c"), record(1, 0.94, code="c"))
+    write(tmp_path, "stem--b", record(0, 0.80, code="c"))
+    assert "not all of these" not in results.render(tmp_path).lower()
+    for seed in (0, 1):
+        other = record(seed, 0.8, commit="another", dirty=True)
+        records.write("stem--b", other, folder.parent)
+    assert "| – (seeds 0, 1: other code) |\n" in results.render(tmp_path)
+
+
 def test_records_of_the_former_tool_stay_readable(tmp_path: Path) -> None:
     write(tmp_path, "digits", record(0, 0.9, command="python -m benchmarks.seeds --seeds 0"))
     said = "- Recorded by: `python -m benchmarks.seeds --seeds 0`, at that commit\n"

@@ -59,11 +59,11 @@ def test_records_of_the_presets_evaluation_seed_stay_valid(
     records.write("stems--conv", old, root)
     outcome = play(file, project)
     assert (outcome.ran, len(outcome.kept)) == ([], 4)
-    assert [row.outdated for row in summary.rows(plan.read(file, project), root)] == [[], []]
+    assert [row.outdated for row in summary.rows(plan.read(file, project), root)] == [{}, {}]
 
 
 def test_changed_code_runs_again_unless_it_does_not_matter(
-    file: Path, project: Path, ran: Ran
+    file: Path, project: Path, ran: Ran, capsys: pytest.CaptureFixture
 ) -> None:
     play(file, project)
     (project / "README.md").write_text("new\n")
@@ -71,6 +71,9 @@ def test_changed_code_runs_again_unless_it_does_not_matter(
     toy.git(project, "commit", "-qm", "words")
     assert play(file, project).ran == []
     (project / "vtcc" / "engine" / "loop.py").write_text("# another loop\n")
+    capsys.readouterr()
+    stage.start(file, only=[], seeds=None, dry_run=True)
+    assert capsys.readouterr().out.count(" none ") == 2  # of what is recorded
     outcome = play(file, project)
     assert len(outcome.ran) == 4
     assert records.load("stems--conv", plan.root(project))[0]["dirty"] is True

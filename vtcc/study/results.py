@@ -7,7 +7,7 @@ python -m vtcc.study.results --check   exits 1 when it is not what the records g
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,19 @@ def render(project: Path) -> str:
             parts += [_score_table(runs, entries), _facts(runs, presets)]
         else:
             parts += _comparison(loaded, _baseline(loaded, study), entries, root, presets)
+        if mixed := records.of_other_code(_named(loaded)):
+            parts.append(f"{mixed}\n")
     parts += _reference({name: rows for name, rows in known.items() if name not in shown})
     return "\n".join(parts)
+
+
+def _named(
+    loaded: dict[str, dict[int, dict[str, Any]]],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every run with its setting, where there are some, and its seed."""
+    for name, runs in loaded.items():
+        for seed, run in runs.items():
+            yield f"{name.partition('--')[2]} seed {seed}".strip(), run
 
 
 def _study(name: str, project: Path) -> dict[str, Any]:
@@ -311,7 +322,7 @@ def _comparison(
         first = next(iter(runs.values()))
         changed = summary.changes(base[0]["params"], first["params"])
         setting = name.partition("--")[2] or name
-        rows.append(Row(setting, "", runs, failed={}, changed=changed, outdated=[]))
+        rows.append(Row(setting, "", runs, failed={}, changed=changed, outdated={}))
         every += runs.values()
     here = baseline.partition("--")[2] or baseline
     columns = summary.columns(rows)

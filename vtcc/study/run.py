@@ -20,9 +20,6 @@ from vtcc.study import records, workers
 from vtcc.study.plan import Plan, Setting, Study
 from vtcc.tracking.studies import StudyRun
 
-# Sections that decide which images a run sees.
-SEEN = ("dataset.", "download.", "validate.")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -199,7 +196,7 @@ class Trainings(workers.Workers):
 
     def _look(self, attempt: Attempt) -> None:
         """Finds out which images the run sees; fetches them where that is needed."""
-        seen = _seen(attempt.params)
+        seen = records.seen(attempt.params)
         attempt.digest = self._digests.get(seen, "")
         if not (attempt.digest and self.known(attempt)):
             attempt.done |= self.fetch(attempt.where, attempt.params, str(attempt.run))
@@ -214,7 +211,7 @@ class Trainings(workers.Workers):
         Returns:
             The stages that were needed, by name.
         """
-        seen = _seen(params)
+        seen = records.seen(params)
         with self.data:
             if self._images.get(where.directory) == seen:
                 return {}
@@ -302,12 +299,10 @@ class _Study(Trainings):
         known = self._recorded[attempt.run.setting.record].get(attempt.run.seed)
         if self._again or known is None:
             return None
-        code = attempt.code
-        clean = known["commit"] == code["commit"] and not known["dirty"] and not code["dirty"]
         same = (
             not records.differences(known["params"], attempt.params)
             and known["data_digest"] == attempt.digest
-            and (clean or known.get("code") == code["code"])
+            and records.same_code(known, attempt.code)
         )
         return known if same else None
 
@@ -368,10 +363,6 @@ def check_records(runs: Iterable[Run], root: Path) -> None:
             file = records.directory(run.setting.record, root) / f"seed{run.seed}.json"
             now = config.flatten(run.setting.seeded(run.seed))
             records.refuse_others(file, known["params"], now, "study")
-
-
-def _seen(params: dict[str, Any]) -> str:
-    return json.dumps({k: v for k, v in params.items() if k.startswith(SEEN)}, sort_keys=True)
 
 
 def read_json(file: Path) -> dict[str, Any]:
