@@ -12,6 +12,7 @@ from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.progress import duration
 from vtcc.runner import dvc
+from vtcc.stages import embed
 from vtcc.study import plan, records, run, summary, workers
 from vtcc.verbs import study as stage
 
@@ -60,6 +61,28 @@ def test_records_of_the_presets_evaluation_seed_stay_valid(
     outcome = play(file, project)
     assert (outcome.ran, len(outcome.kept)) == ([], 4)
     assert [row.outdated for row in summary.rows(plan.read(file, project), root)] == [{}, {}]
+
+
+def test_a_file_of_weights_that_was_replaced_runs_again(
+    file: Path, project: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name in the parameters stays what it was."""
+    digest = "first"
+    stand_in(monkeypatch, embed, "weights_digest", lambda weights, directory=Path(): digest)
+    play(file, project)
+    root = plan.root(project)
+    one = records.load("stems--conv", root)[0]
+    assert one["weights"] == "first"
+    records.write("stems--conv", {k: v for k, v in one.items() if k != "weights"}, root)
+    assert play(file, project).ran == []  # a record from before, without it
+    digest = "second"
+    outcome = play(file, project)
+    assert [str(r) for r in outcome.ran] == [
+        "patchify seed 0", "conv seed 1", "patchify seed 1",
+    ]  # fmt: skip
+    new = records.load("stems--conv", root)[1]
+    assert records.unlike(one, new | {"weights": "first"}) == ""
+    assert records.unlike(one, new) == "other weights"
 
 
 def test_changed_code_runs_again_unless_it_does_not_matter(

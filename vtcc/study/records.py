@@ -181,7 +181,14 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> str:
     if not same_code(first, second):
         return "other code"
     same = seen(first["params"]) == seen(second["params"])
-    return "other images" if same and first["data_digest"] != second["data_digest"] else ""
+    if same and first["data_digest"] != second["data_digest"]:
+        return "other images"
+    file = "train.model.weights"
+    if first["params"].get(file) == second["params"].get(file) and "weights" in first:
+        return (
+            "other weights" if second.get("weights", first["weights"]) != first["weights"] else ""
+        )
+    return ""
 
 
 def of_other_code(runs: Iterable[tuple[str, dict[str, Any]]]) -> str:

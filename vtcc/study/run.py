@@ -16,6 +16,7 @@ from vtcc.engine import cpus
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
+from vtcc.stages import embed
 from vtcc.study import records, workers
 from vtcc.study.plan import Plan, Setting, Study
 from vtcc.tracking.studies import StudyRun
@@ -269,6 +270,7 @@ class Trainings(workers.Workers):
             "threads": self.threads or cpus.usable(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "data_digest": attempt.digest,
+            "weights": _weights(attempt),
             **attempt.code,
             **attempt.more,
             **more,
@@ -299,9 +301,11 @@ class _Study(Trainings):
         known = self._recorded[attempt.run.setting.record].get(attempt.run.seed)
         if self._again or known is None:
             return None
+        weights = _weights(attempt)
         same = (
             not records.differences(known["params"], attempt.params)
             and known["data_digest"] == attempt.digest
+            and known.get("weights", weights) == weights  # records before 0.2 lack it
             and records.same_code(known, attempt.code)
         )
         return known if same else None
@@ -363,6 +367,11 @@ def check_records(runs: Iterable[Run], root: Path) -> None:
             file = records.directory(run.setting.record, root) / f"seed{run.seed}.json"
             now = config.flatten(run.setting.seeded(run.seed))
             records.refuse_others(file, known["params"], now, "study")
+
+
+def _weights(attempt: Attempt) -> str:
+    """Digest of the file of weights that a run begins with; empty without one."""
+    return embed.weights_digest(attempt.params["train.model.weights"], attempt.where.directory)
 
 
 def read_json(file: Path) -> dict[str, Any]:
