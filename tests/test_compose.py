@@ -10,6 +10,7 @@ from tests.fakes import stand_in
 from vtcc import cli, config
 from vtcc.config import compose
 from vtcc.errors import VtccError
+from vtcc.study import plan
 
 
 @pytest.fixture
@@ -156,6 +157,43 @@ def test_an_encoders_place_among_the_others(pretrained):
     assert folder["train.epochs"] == 100  # a folder promises no number of images
     with pytest.raises(VtccError, match="encoder 'lite': unknown; did you mean 'lite"):
         compose.compose("folder", encoder="lite")
+
+
+@pytest.mark.parametrize(
+    ("given", "batch_size", "epochs"),
+    [
+        ({"dataset.limit": 600}, 256, 300),  # 2 steps each
+        ({"dataset.limit": 200}, 100, 300),
+        ({"dataset.holdout": 0.5}, 256, 150),  # 1,050 images: 4 steps each
+        ({"dataset.source": "data/photos"}, 256, 100),  # a folder promises no number
+    ],
+)
+def test_an_encoders_steps_are_for_the_images_that_overrides_leave(
+    pretrained, monkeypatch, given, batch_size, epochs
+):
+    stand_in(monkeypatch, compose, "check_encoder", lambda values: None)  # needs timm, seconds
+    made = compose.compose("folder", dataset="fields", encoder="lite2", overrides=given)
+    assert (made["train"]["batch_size"], made["train"]["epochs"]) == (batch_size, epochs)
+    # A study file has two places for an encoder; its arms are comparable.
+    top = {"name": "top", "preset": "folder", "dataset": "fields", "encoder": "lite2"}
+    inside = {k: v for k, v in top.items() if k != "encoder"}
+    inside |= {"settings": {"lite2": {"encoder": "lite2"}}}
+    dotted = top | {"settings": {"dotted": given}}
+    for text in (top | {"overrides": given}, dotted, inside | {"overrides": given}):
+        (pretrained / "study.yaml").write_text(yaml.safe_dump(text))
+        (setting,) = plan.read(pretrained / "study.yaml", pretrained).settings
+        assert setting.params == made
+    own = compose.compose(
+        "folder", dataset="fields", encoder="lite2", overrides=given | {"train.epochs": 9}
+    )
+    assert (own["train"]["batch_size"], own["train"]["epochs"]) == (batch_size, 9)
+
+
+def test_an_override_of_the_images_is_checked_before_an_encoder_counts_them(pretrained):
+    with pytest.raises(VtccError, match=r"dataset\.limit: .*'many'"):
+        compose.compose(
+            "folder", dataset="fields", encoder="lite2", overrides={"dataset.limit": "many"}
+        )
 
 
 def test_use_writes_an_encoder_as_numbers(pretrained, monkeypatch):

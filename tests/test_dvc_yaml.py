@@ -9,6 +9,7 @@ import yaml
 
 from tests.imports import imported
 from vtcc import config, schema
+from vtcc.runner import dvc
 
 TOP = Path(__file__).parents[1]
 DVC = yaml.safe_load((TOP / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -112,5 +113,14 @@ def test_dvc_hashes_no_folder_of_the_users():
     for name, stage in DVC.items():
         assert not any("${" in str(d) for d in stage.get("deps", [])), name
     assert DVC["source"]["always_changed"] is True
-    assert DVC["source"]["outs"] == ["data/source.json"]
+    assert DVC["source"]["outs"] == ["data/source.json", "data/weights.json"]
     assert "data/source.json" in DVC["download"]["deps"]
+
+
+def test_a_file_of_weights_that_was_replaced_is_seen_by_what_reads_it():
+    """`embed` makes features by it, or notes that the training begins with it."""
+    assert DVC["source"]["params"] == ["dataset.source", "train.model.weights"]
+    assert "data/weights.json" in DVC["embed"]["deps"]
+    assert "data/features" in DVC["train"]["deps"]
+    assert dvc._command("embed", TOP)[-2:] == ["source", "embed"]
+    assert dvc._command("train", TOP)[-2:] == ["--single-item", "train"]

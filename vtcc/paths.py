@@ -12,6 +12,7 @@ from vtcc.errors import VtccError
 
 PARAMS = Path("params.yaml")
 SOURCE = Path("data/source.json")
+WEIGHTS = Path("data/weights.json")
 IMAGES = Path("data/raw/images")
 MANIFEST = Path("data/raw/manifest.csv")
 DATASET = Path("data/raw/dataset.json")

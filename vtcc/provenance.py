@@ -21,8 +21,9 @@ from vtcc.process.git import git
 
 # What figures depend on beside parameters and images.
 CODE = (
-    *("engine", "stages/train.py"),
-    *("analysis/selection.py", "analysis/metrics.py"),
+    *("engine", "encoders", "grouping/clusters.py"),
+    *("stages/embed.py", "stages/train.py", "stages/evaluate.py"),
+    *("analysis/selection.py", "analysis/metrics.py", "analysis/labels.py"),
     *("analysis/baselines.py", "analysis/features.py"),
 )
 # What a run writes or chooses for itself does not make its code a changed one.

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -110,6 +111,19 @@ def test_untrained_features_depend_on_the_seed_alone(saved):
     a, b = (embed_untrained(INFO, pixels(), seed=1) for _ in range(2))
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - embed_untrained(INFO, pixels(), seed=2)).max() > 0.1
+
+
+@pytest.mark.parametrize("components", [0, 8])
+@pytest.mark.parametrize("assign", ["heads", "instance"])
+def test_untrained_features_of_a_frozen_encoder_are_its_backbones(components, assign):
+    section = replace(
+        SIZES, encoder="timm:test_vit", frozen=True, components=components, assign=assign
+    )
+    constants = {"mean": [0.5] * 3, "std": [0.2] * 3}
+    info = INFO | {"model": vars(section), "image_size": 32, "channels": 3} | constants
+    embedding = embed_untrained(info, np.repeat(pixels(3), 3, axis=-1))
+    assert embedding.shape == (3, 64)
+    assert embedding.std(axis=0).mean() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.engine.test_loop import IMAGES, StopAt, assert_same, fit, tiny, weights
+from tests.fakes import stand_in
 from vtcc import config
 from vtcc.engine import checkpoint, loop, objective
 from vtcc.engine.averaging import averaged
@@ -157,7 +158,7 @@ def test_the_average_follows_its_definition():
 @pytest.mark.parametrize(
     "options",
     [
-        {"train.ema": 0.9},
+        {"train.ema": 0.9, "train.restart_heads": True, "train.epochs": 4},
         {"train.model.projectors": "instance", "train.model.positions": "learned"},
         {"train.loss.prior": "estimated", "train.loss.prior_start": 0.0, "train.epochs": 4},
         {
@@ -233,6 +234,48 @@ def test_given_sizes_go_to_the_clusters_in_the_order_of_their_present_sizes():
     prior.update(1, shares)
     expected = torch.tensor(sorted(sizes)) / sum(sizes)
     assert torch.allclose(prior.of(0), expected)
+
+
+@pytest.mark.parametrize("kind", ["given", "estimated"])
+def test_the_prior_of_heads_that_begin_afresh_is_uniform_until_the_next_epoch(kind):
+    sizes = [float(k + 1) for k in range(10)] if kind == "given" else []
+    options = {
+        "train.loss.prior": kind,
+        "train.loss.prior_sizes": sizes,
+        "train.loss.prior_start": 0.0,
+    }
+    prior = Prior(tiny(**options))
+    prior.restart(range(1, 2))
+    assert prior.sizes is None
+    rising = torch.linspace(0.01, 0.19, 10).repeat(tiny().model.num_cluster_heads, 1)
+    prior.update(1, rising)
+    before = prior.of(0).clone()
+    first = prior.of(1).clone()
+    prior.restart(range(1, 2))
+    assert torch.equal(prior.of(0), before)
+    assert torch.allclose(prior.of(1), torch.full((10,), 0.1))
+    prior.update(2, rising.flip(1))  # the new head's clusters have another order
+    assert torch.allclose(prior.of(1), first.flip(0))
+
+
+def test_the_average_of_heads_that_begin_afresh_begins_afresh(tmp_path, monkeypatch):
+    real, seen = loop.Training.restart_heads, []
+
+    def recording(training, seed):
+        before = {k: v.clone() for k, v in training.average.module.state_dict().items()}
+        real(training, seed)
+        model, average = training.model.state_dict(), training.average.module.state_dict()
+        own, average = ({k: v.clone() for k, v in s.items()} for s in (model, average))
+        seen.append((before, own, average))
+
+    stand_in(monkeypatch, loop.Training, "restart_heads", recording)
+    fit(tmp_path, tiny(**{"train.ema": 0.9, "train.restart_heads": True, "train.epochs": 4}))
+    ((before, model, average),) = seen
+    for name in average:
+        fresh = name.startswith("cluster_projectors.1.")
+        assert torch.equal(average[name], (model if fresh else before)[name]), name
+    name = "cluster_projectors.1.0.weight"
+    assert not torch.equal(average[name], before[name])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.data import project as toy
 from vtcc import paths
 from vtcc.errors import VtccError
-from vtcc.stages import source
+from vtcc.stages import embed, source
 
 
 @pytest.fixture
@@ -69,3 +69,31 @@ def test_no_source_is_one_line_and_writes_nothing(place):
     with pytest.raises(VtccError, match=r"dataset\.source: .*nowhere' does not exist"):
         look(place, place / "nowhere")
     assert not paths.SOURCE.exists()
+
+
+def test_a_file_of_weights_is_known_by_what_it_holds(place):
+    """Also where the encoder is trained on: `train` follows what `embed` writes."""
+
+    def look_at_weights(name):
+        toy.make_project(
+            place, dataset__source="photos", train__model__encoder="timm:test_vit",
+            train__model__weights=name,
+        )  # fmt: skip
+        source.run()
+        embed.run()
+        noted = json.loads((paths.FEATURES / embed.INFO).read_text())
+        return json.loads(paths.WEIGHTS.read_text())["digest"], noted
+
+    file = place / "w.safetensors"
+    file.write_bytes(b"first")
+    first, noted = look_at_weights("w.safetensors")
+    assert noted == {"needed": False, "weights": first}
+    os.utime(file, (5, 5))
+    assert look_at_weights("w.safetensors") == (first, noted)
+    file.write_bytes(b"second")
+    second, noted = look_at_weights("w.safetensors")
+    assert second != first and noted == {"needed": False, "weights": second}
+    with pytest.raises(VtccError, match="no features here"):
+        embed.opened(embed.Wanted(None, {}, "key"))
+    file.unlink()  # that it lacks is for those to say who read it
+    assert look_at_weights("w.safetensors") == ("", {"needed": False})

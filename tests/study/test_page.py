@@ -1,9 +1,11 @@
 """The comparison: paired differences by hand, and a page that hostile text cannot break."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vtcc import provenance
 from vtcc.study import page, plan, records, run, summary, tables
 from vtcc.verbs import study as stage
 
@@ -36,7 +38,43 @@ def test_differences_are_paired_by_seed(file: Path, project: Path, ran: list) ->
     # A change of the file afterwards is noticed.
     file.write_text(file.read_text().replace("epochs: 2", "epochs: 3"))
     later = summary.rows(plan.read(file, project), plan.root(project))
-    assert [row.outdated for row in later] == [[0, 1], [0, 1]]
+    assert [row.outdated for row in later] == [dict.fromkeys((0, 1), "other parameters")] * 2
+
+
+def test_runs_of_other_code_or_images_are_said_and_not_paired(
+    file: Path, project: Path, ran: list
+) -> None:
+    study, _ = played(file, project)
+    root, now = plan.root(project), provenance.commit(project)
+    runs = records.load("stems--patchify", root)
+
+    def rows(seed: int, **changes: Any) -> tuple[list[summary.Row], summary.Row]:
+        """What is shown once a record of `patchify` has changed."""
+        records.write("stems--patchify", runs[seed] | changes, root)
+        every = summary.rows(study, root, now)
+        return every, next(row for row in every if row.name == "patchify")
+
+    every, row = rows(1)
+    assert (row.outdated, summary.unpaired(every, "conv", row)) == ({}, {})
+    every, row = rows(1, data_digest="older", date="2020-01-01T00:00:00+00:00")
+    assert row.outdated == summary.unpaired(every, "conv", row) == {1: "other images"}
+    # Another limit gives other images: that is what such a study compares.
+    limit = {"params": runs[1]["params"] | {"dataset.limit": 5}}
+    every, row = rows(1, data_digest="of five", **limit)
+    assert summary.unpaired(every, "conv", row) == {}
+    every, row = rows(1, commit="0" * 12, code="other")
+    assert row.outdated == summary.unpaired(every, "conv", row) == {1: "other code"}
+    gain = summary.difference(every, "conv", row, "acc")
+    assert gain is not None
+    assert (gain.mean, gain.n) == (pytest.approx(-0.2), 1)  # that of seed 0
+    html = page.render(study, every, {})
+    assert "n 1; seeds 1: other code" in html
+    assert "seeds 1: other code than the study has now" in html
+    assert "(commit " in html and "000000000000: patchify seed 1)" in html
+    every, row = rows(0, commit="0" * 12, code="other")
+    assert summary.difference(every, "conv", row, "acc") is None
+    cells = summary.table(every, "conv", "acc")[1][every.index(row)]
+    assert (cells[-1].text, cells[-1].quiet) == (tables.DASH, "seeds 0, 1: other code")
 
 
 def test_the_page_is_whole_and_escapes(file: Path, project: Path, ran: list) -> None:
@@ -57,6 +95,25 @@ def test_the_page_is_whole_and_escapes(file: Path, project: Path, ran: list) -> 
     assert "vtcc study stems.yaml" in html
     for link in ("http://", "https://", "src="):
         assert link not in html
+
+
+def test_a_difference_of_baselines_counts_once_per_seed_of_its_own(
+    file: Path, project: Path, ran: list
+) -> None:
+    study, _ = played(file, project)
+    root, key = plan.root(project), "baseline_ward_acc"
+    for own, n in ((0, 1), (1, 2)):  # seed 1 evaluated with the same seed as seed 0, and another
+        for name, figure in (("conv", 0.5), ("patchify", 0.6)):
+            known = records.load(f"stems--{name}", root)
+            for seed, other in ((0, 0), (1, own)):
+                known[seed]["metrics"][key] = figure
+                known[seed]["params"]["evaluate.seed"] = other
+                records.write(f"stems--{name}", known[seed], root)
+        rows = summary.rows(study, root)
+        patchify = next(row for row in rows if row.name == "patchify")
+        gain = summary.difference(rows, "conv", patchify, key)
+        assert gain is not None
+        assert (gain.mean, gain.n) == (pytest.approx(0.1), n)
 
 
 def test_without_labels_label_free_figures_are_shown(file: Path, project: Path, ran: list) -> None:

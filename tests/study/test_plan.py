@@ -43,8 +43,9 @@ settings:
     assert (augment["rotation"], augment["elastic"], calm.note) == (0.0, 0.01, "still")
     assert wide.params["train"]["model"]["embed_dim"] == 128
     assert none.params["dataset"]["name"] != "" and none.params["train"]["epochs"] == 7
-    assert calm.seeded(5)["train"]["seed"] == 5
-    assert calm.params["train"]["seed"] == 0
+    seeded = calm.seeded(5)
+    assert (seeded["train"]["seed"], seeded["evaluate"]["seed"]) == (5, 5)
+    assert (calm.params["train"]["seed"], calm.params["evaluate"]["seed"]) == (0, 0)
 
 
 def test_without_settings_the_study_is_the_setting(project: Path) -> None:
@@ -68,6 +69,7 @@ def test_without_settings_the_study_is_the_setting(project: Path) -> None:
         ("{name: a, settings: {b: {train.epoch: 2}}}", "settings.b: train.epoch: unknown param"),
         ("{name: a, settings: {b: {train.epochs: 0}}}", "train.epochs: found 0; allowed"),
         ("{name: a, settings: {b: {train.seed: 2}}}", "seeds are given with `seeds`"),
+        ("{name: a, overrides: {evaluate.seed: 2}}", "evaluate.seed: seeds are given with"),
         ("{name: a, baseline: c, settings: {b: {}}}", "baseline 'c': unknown"),
         ("{name: a, seeds: 3-1}", "seeds: expected numbers and ranges"),
         ("{name: a, seeds: [1, 1]}", "seeds: a seed comes twice"),

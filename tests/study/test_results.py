@@ -73,7 +73,7 @@ def test_one_record(tmp_path: Path) -> None:
     assert "## digits\n\nThe default recipe.\n" in page
     row = "| **VTCC** | 0.9400 ± 0.0400 (0.9000–0.9800) | 0.8400 ± 0.0400 (0.8000–0.8800) |"
     assert row in page
-    assert "| k-means on pixels | 0.7900 ± 0.0000 (0.7900–0.7900) |" in page
+    assert "| k-means on pixels | 0.7900 | 0.7400 | 0.6700 |" in page
     assert "| CC (*quoted*: a paper, table 1) | 0.480 | 0.609 | – |" in page
     assert "- Configuration: preset `digits` as it is\n" in page
     assert "- Seeds: 0, 1, 2\n" in page
@@ -82,6 +82,29 @@ def test_one_record(tmp_path: Path) -> None:
     assert "- Commit: `0123456789ab`\n" in page
     assert "- Date: 2026-01-01 to 2026-01-03\n" in page
     assert "- Again: `vtcc study benchmarks/studies/digits.yaml`\n" in page
+
+
+def test_a_baseline_that_no_training_changes_counts_once_per_seed_of_its_own(
+    tmp_path: Path,
+) -> None:
+    def run(seed: int, own: int, figure: float) -> dict[str, Any]:
+        made = record(seed, 0.9 + seed / 100, params={"evaluate.seed": own})
+        made["metrics"] |= {f"baseline_kmeans_pixels_{s}": figure for s in ("acc", "nmi", "ari")}
+        made["metrics"]["baseline_kmeans_embedding_acc"] = 0.8 + seed / 100
+        return made
+
+    # Four runs from before a study's seeds were those of the evaluation too.
+    old = [run(seed, 0, 0.70) for seed in range(4)]
+    key = "baseline_kmeans_pixels_acc"
+    assert str(records.scores(old, key)) == "0.7000"
+    assert records.scores(old, "baseline_kmeans_embedding_acc").n == 4
+    assert records.scores(old, "acc").n == 4
+    s = records.scores([*old, run(4, 4, 0.74)], key)
+    assert (s.mean, s.n) == (pytest.approx(0.72), 2)
+    write(tmp_path, "digits", *old, run(4, 4, 0.74))
+    page = results.render(tmp_path)  # seeds differ, parameters do not
+    assert "| k-means on pixels | 0.7200 ± 0.0283 (0.7000–0.7400) |" in page
+    assert "| k-means on the trained embedding | 0.8200 ± 0.0158 (0.8000–0.8400) |" in page
 
 
 def test_what_differs_is_said(tmp_path: Path) -> None:
@@ -109,8 +132,28 @@ def test_settings_are_paired_by_seed(tmp_path: Path) -> None:
     assert first < page.index("| `a` | 2 | 0.8100 ± 0.0141 (0.8000–0.8200) |")
     assert "| -0.1200 ± 0.0283 (n 2) |\n" in page
     assert "- `a`: `train.model.stem` conv → patchify\n" in page
-    assert "| k-means on pixels | 0.7900 ± 0.0000 (0.7900–0.7900) |" in page
+    assert "| k-means on pixels | 0.7900 | 0.7400 | 0.6700 |" in page
     assert page.count("| baseline |\n") == 1
+
+
+def test_runs_of_other_code_are_shown_with_a_note_and_not_paired(tmp_path: Path) -> None:
+    write(tmp_path, "stem--a", record(0, 0.90), record(1, 0.94))
+    folder = write(tmp_path, "stem--b", record(0, 0.80), record(1, 0.84, commit="another"))
+    page = results.render(tmp_path)
+    assert "| -0.1000 (n 1; seeds 1: other code) |\n" in page
+    assert (
+        "Not all of these runs are of the same code, which figures may show (commit 0123456789ab: "
+        "a seed 0, a seed 1, b seed 0; commit another: b seed 1).\n"
+    ) in page
+    # The same digest of the code: what lies between the commits matters to no figure.
+    write(tmp_path, "stem--b", record(1, 0.84, commit="another", code="c"))
+    write(tmp_path, "stem--a", record(0, 0.90, code="c"), record(1, 0.94, code="c"))
+    write(tmp_path, "stem--b", record(0, 0.80, code="c"))
+    assert "not all of these" not in results.render(tmp_path).lower()
+    for seed in (0, 1):
+        other = record(seed, 0.8, commit="another", dirty=True)
+        records.write("stem--b", other, folder.parent)
+    assert "| – (seeds 0, 1: other code) |\n" in results.render(tmp_path)
 
 
 def test_records_of_the_former_tool_stay_readable(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from tests.runner import toy
 from vtcc.errors import VtccError
 from vtcc.progress import duration
 from vtcc.runner import dvc
-from vtcc.study import plan, records, run, workers
+from vtcc.stages import embed
+from vtcc.study import plan, records, run, summary, workers
 from vtcc.verbs import study as stage
 
 Ran = list[tuple[str, str, int]]
@@ -48,8 +49,44 @@ def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: 
     assert ran == [("download", "conv", 0), ("validate", "conv", 0)]
 
 
-def test_changed_code_runs_again_unless_it_does_not_matter(
+def test_records_of_the_presets_evaluation_seed_stay_valid(
     file: Path, project: Path, ran: Ran
+) -> None:
+    play(file, project)
+    root = plan.root(project)
+    new = records.load("stems--conv", root)[1]
+    assert new["params"]["evaluate.seed"] == 1
+    old = new | {"params": new["params"] | {"evaluate.seed": 0}}
+    records.write("stems--conv", old, root)
+    outcome = play(file, project)
+    assert (outcome.ran, len(outcome.kept)) == ([], 4)
+    assert [row.outdated for row in summary.rows(plan.read(file, project), root)] == [{}, {}]
+
+
+def test_a_file_of_weights_that_was_replaced_runs_again(
+    file: Path, project: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name in the parameters stays what it was."""
+    digest = "first"
+    stand_in(monkeypatch, embed, "weights_digest", lambda weights, directory=Path(): digest)
+    play(file, project)
+    root = plan.root(project)
+    one = records.load("stems--conv", root)[0]
+    assert one["weights"] == "first"
+    records.write("stems--conv", {k: v for k, v in one.items() if k != "weights"}, root)
+    assert play(file, project).ran == []  # a record from before, without it
+    digest = "second"
+    outcome = play(file, project)
+    assert [str(r) for r in outcome.ran] == [
+        "patchify seed 0", "conv seed 1", "patchify seed 1",
+    ]  # fmt: skip
+    new = records.load("stems--conv", root)[1]
+    assert records.unlike(one, new | {"weights": "first"}) == ""
+    assert records.unlike(one, new) == "other weights"
+
+
+def test_changed_code_runs_again_unless_it_does_not_matter(
+    file: Path, project: Path, ran: Ran, capsys: pytest.CaptureFixture
 ) -> None:
     play(file, project)
     (project / "README.md").write_text("new\n")
@@ -57,6 +94,9 @@ def test_changed_code_runs_again_unless_it_does_not_matter(
     toy.git(project, "commit", "-qm", "words")
     assert play(file, project).ran == []
     (project / "vtcc" / "engine" / "loop.py").write_text("# another loop\n")
+    capsys.readouterr()
+    stage.start(file, only=[], seeds=None, dry_run=True)
+    assert capsys.readouterr().out.count(" none ") == 2  # of what is recorded
     outcome = play(file, project)
     assert len(outcome.ran) == 4
     assert records.load("stems--conv", plan.root(project))[0]["dirty"] is True

@@ -2,3 +2,4 @@
 
 SCORES = ("acc", "nmi", "ari", "fmi")
 COMPARED = SCORES[:3]  # in tables of studies and of the literature, which has no FMI
+TRAINED_BASELINES = ("kmeans_embedding",)  # the baselines that read the trained model

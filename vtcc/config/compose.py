@@ -17,6 +17,7 @@ from vtcc.errors import VtccError
 
 CATALOG = Path("data/catalog")
 _DECIDING = {"paper", "features"}  # augmentations that belong to a method, not to a data set
+_COUNTING = ("dataset.source", "dataset.limit", "dataset.holdout")  # how many images there are
 STEPS = 600  # of a training on features: enough for its few weights, and seconds long
 
 
@@ -110,12 +111,15 @@ def changes(
 
     Args:
         dataset, model, augment, overrides, project, encoder: as of `compose`.
-        base: the nested parameters that are changed; they say how many images there are.
+        base: the nested parameters that are changed; where neither a card nor an override says
+            so, they say how many images there are.
 
     Raises:
-        VtccError: on an unknown name, with the nearest.
+        VtccError: on an unknown name, with the nearest, or an override of the images that is not
+            allowed.
     """
     project = project or paths.project()
+    overrides = overrides or {}
     changed: dict[str, Any] = {}
     if model is not None:
         changed |= _mapping(_file("model", model, project))
@@ -124,10 +128,14 @@ def changes(
         if proposed := proposed_augment(dataset, project, base):
             changed |= _augment(proposed, project)
     if encoder is not None:
-        changed |= _encoder(encoder, {**config.flatten(dict(base or {})), **changed}, project)
+        counting = {key: overrides[key] for key in _COUNTING if key in overrides}
+        for key, value in counting.items():
+            config.check(key, value)  # the whole is checked later, but these are used now
+        flat = config.flatten(dict(base or {})) | changed | counting
+        changed |= _encoder(encoder, flat, project)
     if augment is not None:
         changed |= _augment(augment, project)
-    return changed | dict(overrides or {})
+    return changed | dict(overrides)
 
 
 def expected_images(flat: Mapping[str, Any], project: Path) -> int | None:

@@ -408,9 +408,7 @@ class Training:
             self.prior.update(epoch, self.totals.shares())
         self.totals = Totals.zero(self.params)
         if epoch == restart_epoch(self.params):
-            seed = stream(self.params.seed, RESTART, epoch)
-            for weight in self.model.restart_heads(seed):
-                self.optimizer.state.pop(weight, None)
+            self.restart_heads(stream(self.params.seed, RESTART, epoch))
         callbacks.on_epoch(epoch, figures)
         for warned in self.guard.watch(figures):
             if self.params.collapse != "off":
@@ -418,6 +416,14 @@ class Training:
                 callbacks.on_warning(warned)
         shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN and not math.isnan(v)}
         progress.report("train", epoch, self.epochs, **shown, seconds_left=round(clock.left()))
+
+    def restart_heads(self, seed: int) -> None:
+        """Half of the cluster heads begin afresh, and all that remembers the former ones."""
+        for weight in self.model.restart_heads(seed):
+            self.optimizer.state.pop(weight, None)
+        self.prior.restart(self.model.second_half)
+        if self.average:  # the same draws: an average over both would be no network at all
+            cast(VTCC, self.average.module).restart_heads(seed)
 
     def add_candidates(self, epoch: int) -> None:
         """Scores every head of the model as it is, and keeps its weights."""

@@ -78,14 +78,19 @@ class VTCC(nn.Module):
             self.register_buffer("centroids", torch.zeros(num_clusters, length))
         self.register_buffer("selected_head", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def second_half(self) -> range:
+        """The cluster projectors that `restart_heads` draws anew; none of one."""
+        count = len(self.cluster_projectors)
+        return range((count + 1) // 2, count)
+
     def restart_heads(self, seed: int) -> list[nn.Parameter]:
         """Gives the second half of the cluster projectors new weights, drawn from `seed`.
 
         Returns:
             These weights; none of a model with one cluster projector.
         """
-        count = len(self.cluster_projectors)
-        heads = list(self.cluster_projectors)[(count + 1) // 2 :]
+        heads = [self.cluster_projectors[head] for head in self.second_half]
         with torch.random.fork_rng(devices=[]):
             # On the CPU, by its generator alone: `torch.manual_seed` would seed the GPUs' too.
             torch.default_generator.manual_seed(seed)

@@ -228,7 +228,9 @@ def embed_untrained(info: dict[str, Any], images: np.ndarray, seed: int = 0) -> 
     torch.manual_seed(seed)
     section = architecture(info)
     if section.components:
-        section = replace(section, components=0, projectors="cluster", num_cluster_heads=1)
+        section = replace(
+            section, components=0, projectors="cluster", num_cluster_heads=1, assign="heads"
+        )
     model = build(
         section,
         info["num_clusters"],

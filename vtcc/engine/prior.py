@@ -35,6 +35,15 @@ class Prior:
         """(K,) prior of one head, or None for uniform."""
         return None if self.sizes is None else self.sizes[head]
 
+    def restart(self, heads: range) -> None:
+        """Makes the prior of heads that begin afresh uniform until the next `update`.
+
+        Clusters of a new head have nothing to do with those of the same number before.
+        """
+        if self.sizes is not None:
+            self.sizes = self.sizes.clone()
+            self.sizes[heads.start : heads.stop] = 1 / self._params.num_clusters
+
     def update(self, epoch: int, shares: Tensor) -> None:
         """After `epoch` (from 1) with (heads, K) shares of the images by first choice."""
         loss = self._params.loss

@@ -121,8 +121,8 @@ def run_stage(
 
 
 def _command(stage: str, directory: Path) -> list[str]:
-    # What `download` depends on is looked at each time.
-    first = ["source"] if stage == "download" and _has_source(directory) else []
+    # What these depend on is looked at each time.
+    first = ["source"] if stage in ("download", "embed") and _has_source(directory) else []
     return [sys.executable, "-m", "dvc", "repro", "--single-item", *first, stage]
 
 

@@ -1,6 +1,7 @@
 """Stage `embed`: features of a frozen encoder, made once for all trainings on these images.
 
-Without a frozen encoder it notes that none are needed, and imports neither torch nor numpy.
+Without a frozen encoder it notes that none are needed, and what a file of weights holds that the
+training begins with; it imports neither torch nor numpy then.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcc import config, paths
 from vtcc.atomic import atomic_directory, remove, sweep, sync_files, write_text
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.stages import resuming
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from vtcc.engine.features import Drawing, Features
 
 INFO = "features.json"  # as `engine.features.INFO`, which needs torch
-_NOT_NEEDED = {"needed": False}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def run() -> None:
     sweep(paths.FEATURES)
     if not params.train.model.reads_features:
         with resuming.unwritten("the beginning"), atomic_directory(paths.FEATURES) as directory:
-            write_text(directory / INFO, json.dumps(_NOT_NEEDED) + "\n")
+            write_text(directory / INFO, json.dumps(_not_needed(params.train.model)) + "\n")
         note("train.model.encoder is trained, not frozen: no features are needed")
         return
     from vtcc.data.cache import open_cache
@@ -63,6 +64,28 @@ def run() -> None:
         resuming.check_writable(paths.FEATURES.parent, scratch)
         with resuming.unwritten(where):
             _embed(params, cache, want, scratch)
+
+
+def _not_needed(model: config.Model) -> dict[str, Any]:
+    """What there is in the place of features; it changes with the file a training begins with."""
+    digest = weights_digest(model.weights)
+    return {"needed": False} | ({"weights": digest} if digest else {})
+
+
+def weights_digest(weights: str, directory: Path = Path()) -> str:
+    """SHA-256 of the file `train.model.weights`; empty without one.
+
+    Args:
+        weights: the parameter. directory: that it is relative to.
+
+    Raises:
+        VtccError: when it cannot be read. Whether it has to be there is for others to say.
+    """
+    file = directory / weights
+    try:
+        return sha256(file) if weights and file.is_file() else ""
+    except OSError as error:
+        raise VtccError(f"train.model.weights: {file} cannot be read ({error.strerror})") from None
 
 
 def have_weights(model: config.Model) -> None:
@@ -115,7 +138,7 @@ def opened(want: Wanted) -> "Features":
     from vtcc.engine.features import open_features
 
     info = present()
-    if info is None or info == _NOT_NEEDED:
+    if info is None or info.get("needed") is False:
         raise VtccError(
             f"{paths.FEATURES}: no features here, which train.model.frozen needs; run `vtcc embed`"
         )
@@ -137,10 +160,10 @@ def present(directory: Path = paths.FEATURES) -> dict[str, Any] | None:
     file = directory / INFO
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
-        return info if info == _NOT_NEEDED else {"key": info["key"], **info}
+        return info if info.get("needed") is False else {"key": info["key"], **info}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VtccError(f"{file}: damaged ({error}); run `vtcc embed` again") from None
 
 

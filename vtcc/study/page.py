@@ -9,7 +9,7 @@ from vtcc.analysis.scores import COMPARED
 from vtcc.pages import svg
 from vtcc.pages.render import render as render_template
 from vtcc.progress import duration
-from vtcc.study import quoted, results, summary, tables
+from vtcc.study import quoted, records, results, summary, tables
 from vtcc.study.plan import Plan, Study
 from vtcc.study.summary import Row
 from vtcc.study.tables import DASH, Cell
@@ -73,6 +73,8 @@ def render(study: Study, rows: Sequence[Row], known: dict[str, list[dict[str, An
         f"{len(every)} recorded runs. {labels} Mean ± sample standard deviation (n − 1) over "
         "seeds, below it minimum and maximum."
     )
+    named = ((f"{row.name} seed {n}", r) for row in rows for n, r in row.runs.items())
+    hint = " ".join(filter(None, (hint, records.of_other_code(named))))
     sections = [_settings(study, rows, main, reference)]
     if drawn := plot(rows, main):
         words = f"{main}: a dot per seed, the mean, ± one standard deviation."
@@ -88,9 +90,7 @@ def _settings(study: Study, rows: Sequence[Row], main: str, reference: str) -> S
     for row, cells in zip(rows, table, strict=True):
         taken = row.seconds()
         bad = [f"seed {seed} failed: {reason}" for seed, reason in row.failed.items()]
-        if row.outdated:
-            seeds = ", ".join(map(str, row.outdated))
-            bad.append(f"seeds {seeds}: recorded with other parameters than the study has now")
+        bad += [f"{words} than the study has now" for words in records.by_reason(row.outdated)]
         cells.append(Cell(duration(taken.mean) if taken else "cached"))
         cells.append(Cell(summary.shown(row.changed) or DASH, bad=tuple(bad), code=True))
     head += ["time per run", f"differs from {reference} in"]

@@ -75,8 +75,8 @@ class Setting:
         name: of the setting; the study's own where it has no settings.
         record: the directory of its records.
         note: a remark for the table.
-        overrides: what replaces the study's preset, dotted keys, without `train.seed`.
-        params: complete nested parameters, `train.seed` as the preset has it.
+        overrides: what replaces the study's preset, dotted keys, without `records.SEEDS`.
+        params: complete nested parameters, `records.SEEDS` as the preset has them.
     """
 
     name: str
@@ -86,8 +86,8 @@ class Setting:
     params: dict[str, Any]
 
     def seeded(self, seed: int) -> dict[str, Any]:
-        """The parameters of one run."""
-        return config.override(self.params, {"train.seed": seed})
+        """The parameters of one run: what is trained and what is measured draw by its seed."""
+        return config.override(self.params, dict.fromkeys(records.SEEDS, seed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Study(Plan):
     """A study file.
 
     Attributes:
-        seeds: values of `train.seed`.
+        seeds: values of `train.seed` and `evaluate.seed`.
         baseline: the setting that others are paired with by seed, or None.
         settings: in the order of the file.
         score: the metric that the table and the plot sort by.
@@ -261,8 +261,9 @@ def _setting(
     except VtccError as error:
         raise VtccError(f"{where}: {error}") from None
     flat, before = config.flatten(params), config.flatten(preset)
-    if "train.seed" in base or "train.seed" in dotted:
-        raise VtccError(f"{where}: train.seed: seeds are given with `seeds`")
+    for key in records.SEEDS:
+        if key in base or key in dotted:
+            raise VtccError(f"{where}: {key}: seeds are given with `seeds`")
     return Setting(
         name=name,
         record=record,

@@ -12,18 +12,21 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vtcc import config
-from vtcc.analysis.scores import COMPARED
+from vtcc.analysis.scores import COMPARED, TRAINED_BASELINES
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 
 # Below the project.
 RECORDS = Path("benchmarks/records")
+# What a study's seeds replace. Runs before vtcc 0.2 all evaluated with their preset's.
+SEEDS = ("train.seed", "evaluate.seed")
+SEEN = ("dataset.", "download.", "validate.")  # sections that decide which images a run sees
 LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
 # How a run ended, and how its file is called.
 STATES = {"complete": "seed", "pruned": "pruned", "failed": "failed", "running": "begun"}
@@ -154,6 +157,68 @@ def _short(value: Any) -> str:
     return text if len(text := str(value)) <= 60 else f"{text[:57]}..."
 
 
+def same_code(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two runs are of one clean commit, or of the same code that figures depend on.
+
+    Args:
+        first, second: records, or what `provenance.commit` says of the present.
+    """
+    dirty = first.get("dirty") or second.get("dirty")
+    clean = first.get("commit") == second.get("commit") and not dirty
+    return clean or first.get("code", "") == second.get("code")
+
+
+def seen(params: dict[str, Any]) -> str:
+    """What decides which images a run sees, of its flat parameters."""
+    return json.dumps({k: v for k, v in params.items() if k.startswith(SEEN)}, sort_keys=True)
+
+
+def unlike(first: dict[str, Any], second: dict[str, Any]) -> str:
+    """What keeps two runs from comparing by their parameters alone; empty where nothing does.
+
+    Images may differ where the parameters that decide on them do.
+    """
+    if not same_code(first, second):
+        return "other code"
+    same = seen(first["params"]) == seen(second["params"])
+    if same and first["data_digest"] != second["data_digest"]:
+        return "other images"
+    file = "train.model.weights"
+    if first["params"].get(file) == second["params"].get(file) and "weights" in first:
+        return (
+            "other weights" if second.get("weights", first["weights"]) != first["weights"] else ""
+        )
+    return ""
+
+
+def of_other_code(runs: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """A sentence on runs of one table that are of different code; empty where they are of one.
+
+    Args:
+        runs: each with what it is called.
+    """
+    groups: list[tuple[dict[str, Any], list[str]]] = []
+    for name, run in runs:
+        same = next((names for first, names in groups if same_code(first, run)), None)
+        if same is None:
+            groups.append((run, same := []))
+        same.append(name)
+    if len(groups) < 2:
+        return ""
+    parts = (f"commit {first.get('commit')}: {', '.join(names)}" for first, names in groups)
+    return (
+        f"Not all of these runs are of the same code, which figures may show ({'; '.join(parts)})."
+    )
+
+
+def by_reason(reasons: Mapping[int, str]) -> list[str]:
+    """`{0: "other code", 1: "other code"}` -> `["seeds 0, 1: other code"]`."""
+    seeds: dict[str, list[str]] = {}
+    for seed, reason in reasons.items():
+        seeds.setdefault(reason, []).append(str(seed))
+    return [f"seeds {', '.join(numbers)}: {reason}" for reason, numbers in seeds.items()]
+
+
 def seconds(runs: Iterable[dict[str, Any]]) -> list[float]:
     """What each training that ran took with its evaluation; a restored one tells nothing."""
     return [sum(r["seconds"].values()) for r in runs if r["how"].get("train") == "ran"]
@@ -181,9 +246,27 @@ def methods(keys: Collection[str]) -> dict[str, str]:
 
 
 def scores(runs: Iterable[dict[str, Any]], key: str) -> Spread | None:
-    """Spread of one metric over runs; None where no run has it."""
-    values = [run["metrics"][key] for run in runs if _number(run["metrics"].get(key))]
-    return spread(values) if values else None
+    """Spread of one metric over runs, as `measured`; None where no run has it."""
+    values = [(run, run["metrics"][key]) for run in runs if _number(run["metrics"].get(key))]
+    return spread(measured(values, key)) if values else None
+
+
+def measured(values: Iterable[tuple[dict[str, Any], float]], key: str) -> list[float]:
+    """Those values of a metric that were measured independently.
+
+    A baseline that reads nothing of the trained model is the same in all runs with one
+    `evaluate.seed`: they are one measurement, which counts once, by its mean.
+
+    Args:
+        values: of runs. key: the metric.
+    """
+    trained = tuple(f"baseline_{name}_" for name in TRAINED_BASELINES)
+    if not key.startswith("baseline_") or key.startswith(trained):
+        return [value for _, value in values]
+    by_seed: dict[Any, list[float]] = {}
+    for run, value in values:
+        by_seed.setdefault(run["params"].get("evaluate.seed"), []).append(value)
+    return [statistics.fmean(same) for same in by_seed.values()]
 
 
 def _number(value: Any) -> bool:
@@ -191,8 +274,8 @@ def _number(value: Any) -> bool:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Flat parameters that differ, `train.seed` aside; None stands for a missing one."""
-    keys = sorted((first.keys() | second.keys()) - {"train.seed"})
+    """Flat parameters that differ, `SEEDS` aside; None stands for a missing one."""
+    keys = sorted((first.keys() | second.keys()) - set(SEEDS))
     return {k: (first.get(k), second.get(k)) for k in keys if first.get(k) != second.get(k)}
 
 

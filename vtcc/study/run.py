@@ -16,12 +16,10 @@ from vtcc.engine import cpus
 from vtcc.errors import VtccError
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
+from vtcc.stages import embed
 from vtcc.study import records, workers
 from vtcc.study.plan import Plan, Setting, Study
 from vtcc.tracking.studies import StudyRun
-
-# Sections that decide which images a run sees.
-SEEN = ("dataset.", "download.", "validate.")
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ class Trainings(workers.Workers):
 
     def _look(self, attempt: Attempt) -> None:
         """Finds out which images the run sees; fetches them where that is needed."""
-        seen = _seen(attempt.params)
+        seen = records.seen(attempt.params)
         attempt.digest = self._digests.get(seen, "")
         if not (attempt.digest and self.known(attempt)):
             attempt.done |= self.fetch(attempt.where, attempt.params, str(attempt.run))
@@ -214,7 +212,7 @@ class Trainings(workers.Workers):
         Returns:
             The stages that were needed, by name.
         """
-        seen = _seen(params)
+        seen = records.seen(params)
         with self.data:
             if self._images.get(where.directory) == seen:
                 return {}
@@ -272,6 +270,7 @@ class Trainings(workers.Workers):
             "threads": self.threads or cpus.usable(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "data_digest": attempt.digest,
+            "weights": _weights(attempt),
             **attempt.code,
             **attempt.more,
             **more,
@@ -302,12 +301,12 @@ class _Study(Trainings):
         known = self._recorded[attempt.run.setting.record].get(attempt.run.seed)
         if self._again or known is None:
             return None
-        code = attempt.code
-        clean = known["commit"] == code["commit"] and not known["dirty"] and not code["dirty"]
+        weights = _weights(attempt)
         same = (
-            known["params"] == attempt.params
+            not records.differences(known["params"], attempt.params)
             and known["data_digest"] == attempt.digest
-            and (clean or known.get("code") == code["code"])
+            and known.get("weights", weights) == weights  # records before 0.2 lack it
+            and records.same_code(known, attempt.code)
         )
         return known if same else None
 
@@ -370,8 +369,9 @@ def check_records(runs: Iterable[Run], root: Path) -> None:
             records.refuse_others(file, known["params"], now, "study")
 
 
-def _seen(params: dict[str, Any]) -> str:
-    return json.dumps({k: v for k, v in params.items() if k.startswith(SEEN)}, sort_keys=True)
+def _weights(attempt: Attempt) -> str:
+    """Digest of the file of weights that a run begins with; empty without one."""
+    return embed.weights_digest(attempt.params["train.model.weights"], attempt.where.directory)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A study's records as figures: spread per setting, paired differences to the baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ class Row:
         failed: reasons of runs that failed, by seed.
         changed: parameters that differ from the baseline's (or the first setting's):
             key -> (there, here). What `evaluate` measures is left out.
-        outdated: seeds that were recorded with other parameters than the study has now,
-            `evaluate` left out.
+        outdated: seeds whose records are not what the study would give now, each with what is
+            other there: parameters (`evaluate` left out), code or images.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Row:
     runs: dict[int, dict[str, Any]]
     failed: dict[int, str]
     changed: dict[str, tuple[Any, Any]]
-    outdated: list[int]
+    outdated: dict[int, str]
 
     def score(self, key: str) -> Spread | None:
         """Spread of a metric over the seeds."""
@@ -45,14 +45,26 @@ class Row:
         return records.spread(taken) if taken else None
 
 
-def rows(study: Study, root: Path) -> list[Row]:
-    """Every setting of a study, best first where all have been scored, else in file order."""
+def rows(study: Study, root: Path, code: Mapping[str, Any] | None = None) -> list[Row]:
+    """Every setting of a study, best first where all have been scored, else in file order.
+
+    Args:
+        study: it.
+        root: directory of the records.
+        code: of the project now, as `provenance.commit` gives it; None: records are not compared
+            with it.
+    """
     reference = {s.name: s for s in study.settings}[study.baseline or study.settings[0].name]
     there = config.flatten(reference.params)
     unsorted = []
+    recorded = {setting.name: records.load(setting.record, root) for setting in study.settings}
+    every = [run for runs in recorded.values() for run in runs.values()]
+    every.sort(key=lambda run: run["date"])
+    images = {records.seen(run["params"]): run["data_digest"] for run in every}  # the newest
     for setting in study.settings:
         here = config.flatten(setting.params)
-        runs = records.load(setting.record, root)
+        runs = recorded[setting.name]
+        reasons = {seed: _outdated(run, here, code, images) for seed, run in runs.items()}
         failed = records.load(setting.record, root, "failed")
         unsorted.append(
             Row(
@@ -61,7 +73,7 @@ def rows(study: Study, root: Path) -> list[Row]:
                 runs=runs,
                 failed={seed: f["reason"] for seed, f in failed.items()},
                 changed=changes(there, here),
-                outdated=[s for s, r in runs.items() if changes(r["params"], here)],
+                outdated={seed: reason for seed, reason in reasons.items() if reason},
             )
         )
     key = main_score(study, unsorted)
@@ -70,6 +82,20 @@ def rows(study: Study, root: Path) -> list[Row]:
         s = row.score(key)
         order.append((-s.mean if s else float("inf"), row))
     return [row for _, row in sorted(order, key=lambda pair: pair[0])]
+
+
+def _outdated(
+    run: dict[str, Any],
+    here: dict[str, Any],
+    code: Mapping[str, Any] | None,
+    images: Mapping[str, str],
+) -> str:
+    if changes(run["params"], here):
+        return "other parameters"
+    if code is not None and not records.same_code(run, code):
+        return "other code"
+    same = run["data_digest"] == images[records.seen(run["params"])]
+    return "" if same else "other images"
 
 
 def changes(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -92,17 +118,33 @@ def main_score(study: Study, rows: Sequence[Row]) -> str:
 
 
 def difference(rows: Sequence[Row], baseline: str | None, row: Row, key: str) -> Spread | None:
-    """A setting minus the baseline, seed by seed; None for the baseline and without pairs."""
-    base = next((r for r in rows if r.name == baseline), None)
-    if base is None or row is base:
-        return None
-    pairs = [
-        (base.runs[n]["metrics"].get(key), r["metrics"].get(key))
-        for n, r in row.runs.items()
-        if n in base.runs
-    ]
-    gains = [there - here for here, there in pairs if here is not None and there is not None]
-    return records.spread(gains) if gains else None
+    """A setting minus the baseline, seed by seed; None for the baseline and without pairs.
+
+    Seeds of `unpaired` are left out.
+    """
+    base = _base(rows, baseline, row)
+    apart = unpaired(rows, baseline, row)
+    gains = []
+    for seed, run in row.runs.items():
+        if seed in base and seed not in apart:
+            here, there = (r["metrics"].get(key) for r in (base[seed], run))
+            if here is not None and there is not None:
+                gains.append((run, there - here))
+    return records.spread(records.measured(gains, key)) if gains else None
+
+
+def unpaired(rows: Sequence[Row], baseline: str | None, row: Row) -> dict[int, str]:
+    """Seeds that setting and baseline both have but that do not compare, each with the reason."""
+    base = _base(rows, baseline, row)
+    reasons = {n: records.unlike(base[n], run) for n, run in row.runs.items() if n in base}
+    return {seed: reason for seed, reason in reasons.items() if reason}
+
+
+def _base(rows: Sequence[Row], baseline: str | None, row: Row) -> dict[int, dict[str, Any]]:
+    """What a setting is paired with: the baseline's runs; none for the baseline itself."""
+    if row.name == baseline:
+        return {}
+    return next((r.runs for r in rows if r.name == baseline), {})
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:
@@ -141,6 +183,7 @@ def table(
         if row.name == baseline:
             cells.append(Cell("baseline"))
         elif baseline:
-            cells.append(tables.difference(difference(rows, baseline, row, main)))
+            gain, apart = difference(rows, baseline, row, main), unpaired(rows, baseline, row)
+            cells.append(tables.difference(gain, records.by_reason(apart)))
         lines.append(cells)
     return head, lines

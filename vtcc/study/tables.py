@@ -39,12 +39,12 @@ def spread(s: Spread | None) -> Cell:
     return Cell(str(s or DASH), around, kind="figure")
 
 
-def difference(s: Spread | None) -> Cell:
-    """`+0.0123 ± 0.0045`, and from how many pairs."""
+def difference(s: Spread | None, apart: Sequence[str] = ()) -> Cell:
+    """`+0.0123 ± 0.0045`, from how many pairs, and what kept others from being pairs."""
     if s is None:
-        return Cell(DASH, kind="figure")
+        return Cell(DASH, "; ".join(apart), kind="figure")
     text = f"{s.mean:+.4f}" + (f" ± {s.std:.4f}" if s.n > 1 else "")
-    return Cell(text, f"n {s.n}", kind="figure")
+    return Cell(text, "; ".join((f"n {s.n}", *apart)), kind="figure")
 
 
 def quoted(value: object) -> Cell:

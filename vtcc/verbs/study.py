@@ -1,12 +1,14 @@
 """`vtcc study FILE`: settings times seeds, recorded, compared, logged."""
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
-from vtcc import paths
+from vtcc import paths, provenance
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.study import page, plan, quoted, run, summary, tables
+from vtcc.study import page, plan, quoted, records, run, summary, tables
 from vtcc.study.tables import Cell
 from vtcc.tracking.studies import StudyRun
 
@@ -39,7 +41,7 @@ def start(
     settings = plan.only(study, only)
     wanted = plan.parse_seeds(seeds, "--seeds") if seeds is not None else study.seeds
     if dry_run:
-        _plan(study, settings, wanted, root)
+        _plan(study, settings, wanted, root, _code(project))
         if not again:
             run.check_records([run.Run(s, n) for n in wanted for s in settings], root)
         return
@@ -69,21 +71,36 @@ def start(
 
 def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row], Path]:
     """Prints the table and writes the page of what is recorded so far."""
-    rows = summary.rows(study, root)
+    rows = summary.rows(study, root, _code(project))
     head, table = summary.table(rows, study.baseline, summary.main_score(study, rows))
     print(f"\n{study.title}\n{tables.plain(head, table)}\n")
     for row in rows:
-        if row.outdated:
-            note(f"{row.name}: seeds {_list(row.outdated)} were recorded with other parameters")
+        for words in records.by_reason(row.outdated):
+            note(f"{row.name}: recorded before, {words} than now")
+        for words in records.by_reason(summary.unpaired(rows, study.baseline, row)):
+            note(f"{row.name}: not compared with {study.baseline}, {words}")
     file = project / paths.REPORTS / "study.html"
     write_text(file, page.render(study, rows, quoted.read(project)))
     note(f"look at {file.relative_to(project)}")
     return rows, file
 
 
-def _plan(study: plan.Study, settings: list[plan.Setting], seeds: list[int], root: Path) -> None:
+def _code(project: Path) -> dict[str, Any] | None:
+    """The project's code now; None outside git, where a plan can be made all the same."""
+    with contextlib.suppress(VtccError):
+        return provenance.commit(project)
+    return None
+
+
+def _plan(
+    study: plan.Study,
+    settings: list[plan.Setting],
+    seeds: list[int],
+    root: Path,
+    code: dict[str, Any] | None,
+) -> None:
     head, lines = ["setting", "seeds", "recorded", "parameters that differ"], []
-    rows = {row.name: row for row in summary.rows(study, root)}
+    rows = {row.name: row for row in summary.rows(study, root, code)}
     for setting in settings:
         row = rows[setting.name]
         known = [s for s in row.runs if s in seeds and s not in row.outdated]

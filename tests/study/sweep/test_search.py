@@ -266,6 +266,21 @@ def test_what_was_searched_otherwise_does_not_mix(file: Path, project: Path, wor
     assert len(trials(project)) == 1
 
 
+def test_trials_of_other_code_are_said(
+    file: Path, project: Path, world: World, capsys: pytest.CaptureFixture
+) -> None:
+    page = project / "reports" / "sweep-rates.html"
+    sweep.run(file, trials=1)
+    sweep.run(file, trials=2)
+    assert "other code" not in capsys.readouterr().out
+    assert "the same code" not in page.read_text()
+    (project / "vtcc" / "engine" / "loop.py").write_text("# another loop\n")
+    sweep.run(file, trials=3)
+    assert "trials 0, 1: recorded with other code than there is now" in capsys.readouterr().out
+    assert "Not all of these runs are of the same code" in page.read_text()
+    assert "trial 0, trial 1; commit" in page.read_text()
+
+
 def test_other_images_are_refused(
     file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from vtcc import config, paths
 from vtcc.atomic import write_text
 from vtcc.pages import svg
 from vtcc.progress import duration
+from vtcc.study import records
 from vtcc.study.page import Section, how, whole
 from vtcc.study.sweep import draws, results
 from vtcc.study.sweep.file import Sweep
@@ -68,7 +69,8 @@ def render(sweep: Sweep, trials: Sequence[Trial], importance: dict[str, float]) 
     title = "All parameters of a trial, but for what is searched"
     runs = [t for t in trials if t["state"] in draws.DONE]
     sections.append(how(f"vtcc sweep {sweep.file.as_posix()}", runs, title, params))
-    shown = [text for text in (sweep.question, text) if text]
+    mixed = records.of_other_code((f"trial {t['number']}", t) for t in runs)
+    shown = [text for text in (sweep.question, text, mixed) if text]
     return whole(sweep, "a search over parameters", shown, OBJECTIVE, sections)
 
 

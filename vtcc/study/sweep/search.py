@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.atomic import remove
 from vtcc.data import cache as caches
 from vtcc.process import locks
+from vtcc.progress import note
 from vtcc.runner.dvc import StageError
 from vtcc.runner.workspace import Workspace
 from vtcc.study import records, workers
@@ -119,6 +120,7 @@ def run(
             remove(kept)
             remove(recorded)
         drawn = Draws(sweep, recorded)
+        _warn_of_other_code(drawn, project)
         experiment = sweep.params["dataset"]["name"]
         tracker = StudyRun(sweep.name, sweep.title, sweep.question, experiment, kind="sweep")
         search = _Search(drawn, recorded, kept, jobs=jobs, threads=threads, tracker=tracker)
@@ -138,6 +140,15 @@ def run(
             artifacts += [outcome.params] if outcome.params else []
             tracker.finish(status, results.figures(outcome.trials), artifacts)
     return outcome
+
+
+def _warn_of_other_code(drawn: Draws, project: Path) -> None:
+    """Says which trials there are of other code: what is measured now may not compare."""
+    now = provenance.commit(project)
+    other = [t["number"] for t in drawn.all() if not records.same_code(t, now)]
+    if other:
+        numbers = ", ".join(map(str, other))
+        note(f"trials {numbers}: recorded with other code than there is now; --again begins afresh")
 
 
 class _Search(Trainings):
