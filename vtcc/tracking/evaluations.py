@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcc import config, json_file, paths, provenance
+from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.tracking import run_locks, runs, store
 
@@ -35,16 +36,28 @@ def log_current(directory: Path = Path()) -> str:
         The id of the run that carries the model.
 
     Raises:
-        VtccError: when a file of the pipeline is missing, or the store cannot be reached.
+        VtccError: when a file of the pipeline is missing, the reports are of another model or
+            other images, or the store cannot be reached.
     """
-    evaluate = config.to_dict(config.load(directory / paths.PARAMS).evaluate)
+    cache = json_file.read(directory / paths.CACHE / "cache.json", AGAIN)
+    evaluated = json_file.read(directory / paths.EVALUATED, AGAIN)
+    model = provenance.model_digest(directory / paths.MODEL)
+    for what, place, digest in (
+        ("model", paths.MODEL, model),
+        ("images", paths.CACHE, cache["digest"]),
+    ):
+        if evaluated.get(what) != digest:
+            raise VtccError(
+                f"{directory / paths.METRICS}: not of the {what} in {place} now; {AGAIN} (or "
+                "`vtcc evaluate`)"
+            )
     file = directory / paths.RUN  # absent where the model was trained without tracking
     return log_evaluation(
         json_file.read(file, AGAIN) if file.is_file() else {},
-        config.flatten({"evaluate": evaluate}),
+        config.flatten({"evaluate": evaluated["evaluate"]}),
         json_file.read(directory / paths.METRICS, AGAIN),
-        report_files(directory),
-        experiment=json_file.read(directory / paths.CACHE / "cache.json", AGAIN)["name"],
+        report_files(directory / paths.REPORTS),
+        experiment=cache["name"],
         directory=directory,
     )
 
@@ -212,10 +225,10 @@ def _open_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str
     run_lock.release()
 
 
-def report_files(directory: Path = Path()) -> list[Path]:
-    """What the stage `evaluate` leaves in reports/ for a run to keep, the pictures last."""
-    pictures = sorted((directory / paths.PLOTS).glob("*.png"))
-    return [*(directory / file for file in _FILES), *pictures]
+def report_files(reports: Path) -> list[Path]:
+    """What the stage `evaluate` leaves in `reports` for a run to keep, the pictures last."""
+    pictures = sorted((reports / paths.PLOTS.name).glob("*.png"))
+    return [*(reports / file.name for file in _FILES), *pictures]
 
 
 def adopt(client: "MlflowClient", experiment: str, run: Mapping[str, Any], model_dir: Path) -> str:
