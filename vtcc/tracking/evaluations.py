@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KIND, ADDITION = "assessment", "addition"
+_STEP = "vtcc.scores_step"  # tag of a training: where its evaluation's scores lie
 AGAIN = "run `dvc repro` first"  # where a file of the pipeline is not there
 _FILES = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY)
 
@@ -103,7 +104,7 @@ def log_evaluation(
             scores = runs.finite(metrics)
             content = json.dumps([parent, dict(params), scores], sort_keys=True, default=str)
             fingerprint = hashlib.sha256(content.encode()).hexdigest()
-            same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
+            same = f"tags.`{runs.EVALUATION}` = '{fingerprint}'"
             if client.search_runs([where], same, max_results=1):
                 return parent
         tags = {
@@ -115,15 +116,32 @@ def log_evaluation(
             with store.reachable():
                 runs.log_params(client, child, params)
                 runs.log_scores(client, child, scores)
-                runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
-                step = max(runs.last_steps(client, parent).values(), default=0)
+                epochs = _copy_scores(client, parent, scores)
             with store.reachable(patient=True):
                 runs.log_files(client, child, artifacts)
                 for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
-                    _log_figure(client, child, picture, step)
+                    _log_figure(client, child, picture, epochs)
                 # Last, so that an interrupted evaluation is logged again, not taken for complete.
-                client.set_tag(child, "vtcc.evaluation", fingerprint)
+                client.set_tag(child, runs.EVALUATION, fingerprint)
         return parent
+
+
+def _copy_scores(client: "MlflowClient", training: str, scores: Mapping[str, float]) -> int:
+    """Logs an evaluation's scores to the training's run too, and to its model.
+
+    They lie one step beyond its epochs, as MLflow shows the figure of the highest step and the
+    curves have some of the same names (confidence, entropy, sizes of clusters).
+
+    Returns:
+        The training's last epoch, 0 where the run has none.
+    """
+    tags = client.get_run(training).data.tags
+    last = max(runs.last_steps(client, training).values(), default=0)
+    step = int(tags.get(_STEP, last + 1))  # the same for a second evaluation
+    client.set_tag(training, _STEP, str(step))
+    model = runs.model_id(client, training)
+    runs.log_scores(client, training, scores, model_id=model, step=step)
+    return step - 1
 
 
 def log_assessment(
