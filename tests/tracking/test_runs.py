@@ -285,6 +285,26 @@ def test_figures_of_an_evaluation_hide_curves_of_the_same_name(client, cache):
     assert compared == pytest.approx([0.8, 0.9])
 
 
+def test_an_evaluation_back_with_earlier_settings_is_shown_again(client, cache):
+    """`evaluate.seed` 0, 1 and 0 again: the training shows what metrics.json says."""
+    tracker = start(cache)
+    tracker.on_epoch(1, {"loss": 3, "confidence": 0.3})
+    tracker.on_end("FINISHED")
+    settings = [({"evaluate.seed": 0}, {"acc": 0.9, "confidence": 0.8})]
+    settings += [({"evaluate.seed": 1}, {"acc": 0.5, "confidence": 0.4})]
+    other = start(cache)
+    other.on_end("FINISHED")
+    for params, scores in (settings[0], settings[1], settings[0], settings[0]):
+        evaluations.log_evaluation(tracker.record(), params, scores)
+        found = client.get_run(tracker.run_id).data
+        assert {name: found.metrics[name] for name in scores} == scores
+        first, _ = compare.read([tracker.run_id, other.run_id])
+        assert {name: first.metrics[name] for name in scores} == scores
+    assert [value for _, value in history(client, tracker.run_id, "acc")] == [0.9, 0.5, 0.9]
+    below = f"tags.`mlflow.parentRunId` = '{tracker.run_id}'"
+    assert len(client.search_runs([client.get_run(tracker.run_id).info.experiment_id], below)) == 2
+
+
 def test_a_run_begun_elsewhere_has_all_epochs_here(client, cache):
     tracker = start(cache, resumed="0" * 32, curves=ROWS)
     assert history(client, tracker.run_id) == [(1, 3), (2, 2), (3, 1)]

@@ -162,13 +162,15 @@ def _run_id(client: "MlflowClient", name: str) -> str:
 
 
 def _evaluation(client: "MlflowClient", run: "MlflowRun") -> "MlflowRun | None":
-    """The latest complete evaluation of a training; None without one."""
+    """The evaluation whose scores a training shows, else its latest one; None without one."""
     below = f"tags.`{runs.PARENT}` = '{run.info.run_id}'"
     latest_first = ["attributes.start_time DESC"]
     children = store.every(
         client.search_runs, [run.info.experiment_id], below, order_by=latest_first
     )
-    return next((child for child in children if runs.EVALUATION in child.data.tags), None)
+    whole = [child for child in children if runs.EVALUATION in child.data.tags]
+    shown = run.data.tags.get(runs.EVALUATED_BY)
+    return next((c for c in whole if c.info.run_id == shown), whole[0] if whole else None)
 
 
 def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[int, float]]:

@@ -74,7 +74,8 @@ def log_evaluation(
 ) -> str:
     """Logs scores to a child run `evaluate` of the training's run, and to that run itself.
 
-    The same training, parameters and scores again change nothing. A training that this store
+    The same training, parameters and scores again change nothing, but for the training's run,
+    which shows the scores of the evaluation that was logged last. A training that this store
     does not know (untracked, or pulled from another machine) gets a run that says so and
     carries the model.
 
@@ -100,12 +101,16 @@ def log_evaluation(
             )
         with store.reachable():
             complete(client, parent, directory / paths.CURVES)
-            where = client.get_run(parent).info.experiment_id
+            training = client.get_run(parent)
+            where, shown = training.info.experiment_id, training.data.tags
             scores = runs.finite(metrics)
             content = json.dumps([parent, dict(params), scores], sort_keys=True, default=str)
             fingerprint = hashlib.sha256(content.encode()).hexdigest()
             same = f"tags.`{runs.EVALUATION}` = '{fingerprint}'"
-            if client.search_runs([where], same, max_results=1):
+            if known := client.search_runs([where], same, max_results=1):
+                if shown.get(runs.EVALUATED_BY) != known[0].info.run_id:
+                    _copy_scores(client, parent, scores)  # back from other settings
+                    client.set_tag(parent, runs.EVALUATED_BY, known[0].info.run_id)
                 return parent
         tags = {
             runs.PARENT: parent,
@@ -122,6 +127,7 @@ def log_evaluation(
                 for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
                     _log_figure(client, child, picture, epochs)
                 # Last, so that an interrupted evaluation is logged again, not taken for complete.
+                client.set_tag(parent, runs.EVALUATED_BY, child)
                 client.set_tag(child, runs.EVALUATION, fingerprint)
         return parent
 
@@ -139,6 +145,7 @@ def _copy_scores(client: "MlflowClient", training: str, scores: Mapping[str, flo
     last = max(runs.last_steps(client, training).values(), default=0)
     step = int(tags.get(_STEP, last + 1))  # the same for a second evaluation
     client.set_tag(training, _STEP, str(step))
+    client.set_tag(training, runs.EVALUATED_BY, "")  # named once all of it is there
     model = runs.model_id(client, training)
     runs.log_scores(client, training, scores, model_id=model, step=step)
     return step - 1

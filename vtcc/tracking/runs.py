@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 EVALUATE = "vtcc evaluate"  # what made a run, by its tag mlflow.source.name
 EVALUATION = "vtcc.evaluation"  # tag of a complete evaluation: digest of all that was logged
+EVALUATED_BY = "vtcc.evaluated_by"  # tag of a training: the evaluation whose scores it shows
 
 # After a failed delivery the next tries wait, so that a dead server costs a training little.
 _PAUSE_SECONDS = 60.0
