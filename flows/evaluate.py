@@ -81,10 +81,10 @@ def evaluate(
             rows = artifacts.score_table(metrics)
             if not any(score in metrics for score in artifacts.SCORES):
                 rows = [{"figure": key, "value": value} for key, value in metrics.items()]
-                description += "\n- no labels, so no scores"
+                description += "\n- no labels of two classes, so no scores"
             artifacts.table("vtcc-scores", rows, description)
             pictures(where, paths.ASSESSED)
-    get_run_logger().info("%s · %s", address, artifacts.one_line(metrics, "no labels: assigned"))
+    get_run_logger().info("%s · %s", address, artifacts.one_line(metrics, "no scores: assigned"))
     return metrics
 
 

@@ -112,7 +112,7 @@ def train(
         version, link = stages.done(stages.register(where, tags | marks, marks, group))
         about = described(version)
         _show(where, runs, metrics, about, link, experiment)
-    scores = artifacts.one_line(metrics, "no labels, no scores")
+    scores = artifacts.one_line(metrics, "no labels of two classes, no scores")
     logger.info("%s · %s", scores, " ".join(f"{k} {v}" for k, v in about.items()))
     return metrics
 

@@ -205,6 +205,21 @@ def test_labels_of_some_images_only(project, no_pictures):
     assert "20 labelled of 36" in " ".join(paths.GALLERY.read_text().split())
 
 
+@pytest.mark.parametrize("labelled", [[0], [0, 3, 6, 39]])
+def test_labels_of_one_class_give_no_scores(project, no_pictures, capsys, labelled):
+    write_labels(labelled)
+    write_params(baselines=["kmeans_pixels"])
+    evaluate.run()
+    found = metrics()
+    count = sum(i < 36 for i in labelled)
+    assert (found["labelled_images"], found["classes"]) == (count, 1)
+    assert not [k for k in found if k.endswith(("acc", "nmi", "ari", "fmi"))]
+    said = capsys.readouterr().out
+    assert f"no scores: all {count} labelled images are of one class" in said
+    assert ("all 1 held-out images with a label are of one class" in said) == (39 in labelled)
+    assert "Labels of one class" in paths.GALLERY.read_text()
+
+
 def test_no_held_out_images_and_a_subsample(project, no_pictures):
     write_cache(range(48))
     write_params(quadratic_limit=12, baselines=["ward", "kmeans_pixels"])

@@ -188,6 +188,9 @@ def _scores(cache: "Cache", labels: Labels | None, applied: Applied) -> dict[str
                 figures["classes"] = len({labels.label[i] for i in scored})
                 true = [labels.label[i] for i in scored]
                 figures |= clustering_scores(true, applied.cluster[scored])
+            if figures.get("classes") == 1:
+                which = "held-out images with a label" if prefix else "labelled images"
+                note(f"no scores: all {len(scored):,} {which} are of one class")
         metrics |= {prefix + key: value for key, value in figures.items()}
     return metrics
 
