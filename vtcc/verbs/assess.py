@@ -40,6 +40,13 @@ def run(model: str) -> None:
         f"{predictor.channels} in params.yaml and run `dvc repro validate`"
     )
     evaluate.check_fit(model, cache, predictor, remedy)
+    trained_on = predictor.info.get("dataset", {}).get("digest")
+    if trained_on != cache.digest and len(cache.rows("holdout")):
+        note(
+            f"{model}: not trained on the images of {paths.CACHE} as they are now; where some were "
+            "among its own, it may have trained on images that are held out here: one image more "
+            "or less draws other ones"
+        )
     evaluate.write_reports(
         params,
         cache,
