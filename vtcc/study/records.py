@@ -24,7 +24,6 @@ from vtcc.errors import VtccError
 
 # Below the project.
 RECORDS = Path("benchmarks/records")
-LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
 # How a run ended, and how its file is called.
 STATES = {"complete": "seed", "pruned": "pruned", "failed": "failed", "running": "begun"}
 NEEDED = {
