@@ -26,6 +26,7 @@ MODULES = {
     "scikit_learn": "sklearn",
     "scikit_image": "skimage",
     "umap_learn": "umap",
+    "nvidia_ml_py": "pynvml",
 }
 # Verbs of the extra `pipeline`; all others have to do with what the core installs.
 OF_PIPELINE = {"assess", "augment_preview", "clean", "compare", "study", "sweep"}
@@ -132,7 +133,8 @@ def test_a_verb_of_the_pipeline_names_the_extra(verb, small, tmp_path):
     result = CliRunner().invoke(app, [verb, *CALLS.get(verb, [])])
     assert isinstance(result.exception, MissingExtra)
     assert re.fullmatch(
-        rf"`vtcc {verb}` needs \w+, which is not installed here: pip install 'vtcc\[pipeline\]'",
+        rf"`vtcc {verb}` needs \w+, which is not installed here: pip install 'vtcc\[pipeline\]', "
+        r"in a clone: pip install '\.\[pipeline\]'",
         str(result.exception),
     )
     assert list(tmp_path.iterdir()) == []
@@ -170,10 +172,12 @@ def test_a_model_of_mlflow_and_ray_name_their_extras(small, tmp_path):
     result = run(app, [*asked, "--model", "models:/vtcc-digits@champion"])
     assert str(result.exception) == (
         "a model or run in MLflow needs mlflow, which is not installed here: "
-        "pip install 'vtcc[pipeline]'"
+        "pip install 'vtcc[pipeline]', in a clone: pip install '.[pipeline]'"
     )
     result = run(app, [*asked, "--ray"])
-    assert str(result.exception).endswith("is not installed here: pip install 'vtcc[ray]'")
+    assert str(result.exception).endswith(
+        "is not installed here: pip install 'vtcc[ray]', in a clone: pip install '.[ray]'"
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -186,7 +190,8 @@ def test_an_import_that_fails_is_one_line_and_a_bug_is_not(monkeypatch, capsys):
         main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
-        "error: this needs mlflow, which is not installed here: pip install 'vtcc[pipeline]'\n"
+        "error: this needs mlflow, which is not installed here: "
+        "pip install 'vtcc[pipeline]', in a clone: pip install '.[pipeline]'\n"
     )
     monkeypatch.setattr("vtcc.cli.app", lambda: fail("vtcc.nothing"))
     with pytest.raises(ModuleNotFoundError):
@@ -196,8 +201,14 @@ def test_an_import_that_fails_is_one_line_and_a_bug_is_not(monkeypatch, capsys):
 def test_help_lists_the_core_first():
     lines = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).stdout.splitlines()
     core = lines.index("Commands:")
-    pipeline = lines.index("Commands of the pipeline (pip install 'vtcc[pipeline]'):")
-    assert core < pipeline
+    clone = lines.index("Commands inside a clone:")
+    pipeline = lines.index(
+        "Commands of the pipeline (pip install 'vtcc[pipeline]', in a clone: pip install "
+        "'.[pipeline]'):"
+    )
+    assert core < clone < pipeline
+    inside = {line.split()[0] for line in lines[clone + 1 : pipeline] if line.startswith("  ")}
+    assert inside == {"datasets", "embed", "params", "presets", "show", "train", "use"}
     assert lines[core + 1].split()[0] == "cluster"
     assert {line.split()[0] for line in lines[pipeline + 1 :] if line.startswith("  ")} >= {
         "validate",

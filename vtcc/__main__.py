@@ -4,9 +4,11 @@ import errno
 import io
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vtcc import extras, paths, quiet
 from vtcc.errors import ERROR, VtccError
@@ -66,6 +68,41 @@ def _have_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, _outliving(stream))
+
+
+class _Pipe(io.FileIO):
+    """A pipe whose reader may leave, as `head` does: what is written after that goes nowhere."""
+
+    def write(self, data: Any) -> int | None:
+        """As of `FileIO`; never a BrokenPipeError, since the work is worth more than its words."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return super().write(data)
+
+
+def _outliving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same stream, which outlives the reader of its pipe; itself where it is no pipe."""
+    try:
+        number = stream.fileno()
+    except OSError:
+        return stream
+    mode = os.fstat(number).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return stream
+    stream.flush()
+    pipe = _Pipe(number, "w", closefd=False)
+    return io.TextIOWrapper(
+        pipe if isinstance(stream.buffer, io.FileIO) else io.BufferedWriter(pipe),  # type: ignore[type-var, unused-ignore]
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 # What the disk and its owner decide; any other OSError is ours, and its traceback is wanted.

@@ -10,6 +10,7 @@ from vtcc.errors import VtccError
 # Packages that code of this project imports or runs, by the extra that brings them.
 PACKAGES = {
     "camera": ("av", "rawpy"),
+    "gpu": ("pynvml",),
     "pipeline": (
         *("dvc", "fastapi", "great_expectations", "matplotlib", "mlflow", "optuna", "pandas"),
         *("prefect", "requests"),
@@ -18,6 +19,11 @@ PACKAGES = {
     "remote": ("aiohttp", "gcsfs", "s3fs"),
 }
 _EXTRA = {package: extra for extra, packages in PACKAGES.items() for package in packages}
+
+
+def install(extra: str) -> str:
+    """What to type for an extra; ends a sentence."""
+    return f"pip install 'vtcc[{extra}]', in a clone: pip install '.[{extra}]'"
 
 
 class MissingExtra(VtccError):  # noqa: N818 - what is missing, not a kind of error
@@ -46,6 +52,4 @@ def explained(error: ModuleNotFoundError) -> MissingExtra | None:
 
 def _missing(package: str, what: str) -> MissingExtra:
     extra = _EXTRA[package]
-    return MissingExtra(
-        f"{what} needs {package}, which is not installed here: pip install 'vtcc[{extra}]'"
-    )
+    return MissingExtra(f"{what} needs {package}, which is not installed here: {install(extra)}")

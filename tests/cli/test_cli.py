@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -164,6 +165,33 @@ def test_params_explain_shows_value_limits_and_reason(tmp_path, monkeypatch):
     everything = CliRunner().invoke(cli.app, ["params", "--explain"]).stdout
     assert all(f"\n{what}:\n" in everything for what, _ in bounds.IN_WORDS)
     assert "at most 262144 pixels" in " ".join(everything.split())
+
+
+def test_params_explain_answers_outside_a_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(cli.app, ["params", "--explain", "validate.max_pixels"])
+    first, value, *_ = shown.stdout.splitlines()
+    assert first == "no params.yaml here: these are the values of the preset `folder`"
+    folder = compose.compose("folder")["validate"]["max_pixels"]
+    assert value == f"validate.max_pixels: {folder}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("verb", [["presets"], ["params", "--explain"]])
+def test_a_reader_that_leaves_ends_no_command(verb, unbuffered, tmp_path):
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "vtcc", *verb],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": unbuffered},
+        stdout=written,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(written)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_stages_run_from_below_the_project(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from vtcc.data import camera, camera_child, decoding, images
 from vtcc.data.budget import Share
 from vtcc.data.images import UnreadableImage
 from vtcc.data.stripped import stripped
+from vtcc.extras import install
 
 UPRIGHT = ["red", "green", "blue", "black"]
 TURNED = {90: ["blue", "red", "black", "green"], 180: UPRIGHT[::-1],
@@ -317,7 +318,7 @@ def test_one_process_reads_all_in_order_and_other_processes_do_not_share_it(tmp_
 
 def test_without_the_extra_its_name_is_in_the_reason(tmp_path, monkeypatch):
     stand_in(monkeypatch, camera, "suffixes", lambda: frozenset())
-    hint = "; pip install 'vtcc[camera]' reads RAW files and films"
+    hint = f"; RAW files and films are read after {install('camera')}"
     assert why(film(tmp_path / "a.mp4")) == f"a video, or a damaged HEIC or AVIF{hint}"
     assert why(write(tmp_path / "a.nef", b"")) == f"empty file (0 bytes){hint}"
     assert why(write(tmp_path / "a.jpg", b"")) == "empty file (0 bytes)"

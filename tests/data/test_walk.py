@@ -13,6 +13,7 @@ from tests.fakes import stand_in
 from vtcc.data import camera, decoding, folder, images, inputs, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
+from vtcc.extras import install
 from vtcc.grouping import intake
 from vtcc.grouping.estimator import _items
 from vtcc.verbs import predict
@@ -146,8 +147,8 @@ def test_without_the_extra_raw_files_and_films_are_counted(card, without_extra):
     left_out = Counter()
     assert sorted(e.path for e in walk.walk(card, left_out)) == PICTURES
     assert walk.in_words(left_out) == (
-        "4 RAW (pip install 'vtcc[camera]' reads their previews), 2 other files, "
-        "2 videos (pip install 'vtcc[camera]' reads their first frames)"
+        f"4 RAW (their previews are read after {install('camera')}), 2 other files, "
+        f"2 videos (their first frames are read after {install('camera')})"
     )
 
 
@@ -158,7 +159,7 @@ def test_data_sets_of_cards_hold_pictures_alone(card):
 def test_what_is_not_read_is_named(tmp_path, without_extra):
     for i in range(3):
         (tmp_path / f"{i}.nef").touch()
-    message = r"no image in .*left out: 3 RAW \(pip install 'vtcc\[camera\]' reads their previews\)"
+    message = r"no image in .*left out: 3 RAW \(their previews are read after pip install 'vtcc\[ca"
     with pytest.raises(VtccError, match=message):
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter

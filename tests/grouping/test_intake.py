@@ -10,6 +10,7 @@ from PIL import Image
 from tests.data.camera_files import dng, film, jpeg, quarters, seen
 from tests.fakes import stand_in
 from vtcc.data import camera, inputs
+from vtcc.extras import install
 from vtcc.grouping import intake
 from vtcc.verbs import predict
 
@@ -95,7 +96,7 @@ def test_without_the_extra_the_rest_is_read_and_the_note_names_it(phone, monkeyp
     found = intake.listed(phone, least=1)
     assert found.names == [name for name in SHOWN if name not in OF_THE_EXTRA]
     assert (
-        "left out 2 RAW (pip install 'vtcc[camera]' reads their previews), "
+        f"left out 2 RAW (their previews are read after {install('camera')}), "
         "1 further shots of a burst, 1 hidden, "
-        "2 videos (pip install 'vtcc[camera]' reads their first frames)\n"
+        f"2 videos (their first frames are read after {install('camera')})\n"
     ) in capsys.readouterr().out

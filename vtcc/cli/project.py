@@ -10,7 +10,7 @@ import typer
 from vtcc import paths
 from vtcc.cli.options import Seed, Set, enter_project
 from vtcc.cli.output import AsJson, answering
-from vtcc.cli.verbs import Pipeline
+from vtcc.cli.verbs import Clone, Pipeline
 from vtcc.errors import VtccError
 from vtcc.progress import note
 
@@ -46,19 +46,20 @@ def validate() -> None:
     _stage("validate")
 
 
-@app.command()
+@app.command(cls=Clone)
 def embed() -> None:
     """Stage 3: features of a frozen encoder, made once; without one nothing to do."""
     _stage("embed")
 
 
-@app.command()
+@app.command(cls=Clone)
 def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A checkpoint, e.g. of another machine.")
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=0, help="On this machine; 0: as VTCC_PROCESSES says, else 1.")
+        int,
+        typer.Option(min=0, help="Processes on this machine; 0: as VTCC_PROCESSES says, else 1."),
     ] = 0,
 ) -> None:
     """Stage 4: train VTCC without labels; resumes an interrupted training by itself."""
@@ -79,10 +80,10 @@ def plan(
         int | None, typer.Option(min=2, metavar="N", help="Synthetic images, instead of the cache.")
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(min=0, help="Of INPUT: as for `vtcc cluster`.")
+        int | None, typer.Option(min=0, help="With INPUT, as for `vtcc cluster`.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Likewise.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="As for `vtcc cluster`.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="As for `vtcc cluster`.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time, memory and disk of a training here, or of `vtcc cluster INPUT`, before it starts."""
@@ -132,7 +133,7 @@ def assess(
         verb.run(model)
 
 
-@app.command()
+@app.command(cls=Clone)
 def show() -> None:
     """What the last evaluation found, and where to look next."""
     from vtcc.verbs import show as verb
@@ -141,7 +142,7 @@ def show() -> None:
     verb.run()
 
 
-@app.command()
+@app.command(cls=Clone)
 def datasets(
     name: Annotated[str | None, typer.Argument(help="One of them, for all of its card.")] = None,
     as_json: AsJson = False,
@@ -160,8 +161,12 @@ def study(
     only: Annotated[
         list[str] | None, typer.Option(metavar="SETTING", help="Run this one; repeatable.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Instead of the file's, e.g. 0-2.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Of a stage; 0: up to the libraries.")] = 0,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds, e.g. 0-2, instead of the file's.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of a stage; 0: up to the libraries.")
+    ] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Run what is recorded too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, show the plan.")] = False,
@@ -184,10 +189,12 @@ def study(
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="See docs/sweeps.md.")],
     trials: Annotated[
-        int | None, typer.Option(metavar="N", help="In the end, instead of the file's number.")
+        int | None, typer.Option(metavar="N", help="Trials in all, instead of the file's number.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
-    threads: Annotated[int, typer.Option(min=0, help="Of a trial; 0: up to the libraries.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of a trial; 0: up to the libraries.")
+    ] = 0,
     write: Annotated[
         Path | None, typer.Option(help="The winner's parameters go there, e.g. params.yaml.")
     ] = None,
@@ -212,7 +219,7 @@ def sweep(
     )
 
 
-@app.command()
+@app.command(cls=Clone)
 def presets() -> None:
     """List what `vtcc use` takes: run, model and augmentation presets, dataset cards."""
     from vtcc.verbs import presets as verb
@@ -246,10 +253,12 @@ def augment_preview(
         verb.run(augment or [], out=picture, images=images, size=size, seed=seed)
 
 
-@app.command()
+@app.command(cls=Clone)
 def use(
     name: Annotated[str, typer.Argument(help="A preset or a dataset: see `vtcc presets`.")],
-    dataset: Annotated[str | None, typer.Option(metavar="CARD", help="Of data/catalog.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Dataset: a card of data/catalog.")
+    ] = None,
     model: Annotated[str | None, typer.Option(metavar="PRESET", help="Sizes of the model.")] = None,
     augment: Annotated[str | None, typer.Option(metavar="PRESET", help="Ranges of views.")] = None,
     encoder: Annotated[
@@ -270,12 +279,12 @@ def use(
     )
 
 
-@app.command()
+@app.command(cls=Clone)
 def params(
     explain: Annotated[bool, typer.Option("--explain", help="Reasons and allowed values.")] = False,
     match: Annotated[str, typer.Argument(help="Only keys that contain this.")] = "",
 ) -> None:
-    """Check params.yaml and print it; --explain says why each value is what it is."""
+    """Check params.yaml and print it; --explain, anywhere, says why each value is so."""
     from vtcc.verbs import params as verb
 
     enter_project()
@@ -285,7 +294,7 @@ def params(
 @app.command(cls=Pipeline)
 def ui(
     port: Annotated[
-        int, typer.Option(min=1, max=65535, envvar="MLFLOW_PORT", help="On 127.0.0.1.")
+        int, typer.Option(min=1, max=65535, envvar="MLFLOW_PORT", help="Port on 127.0.0.1.")
     ] = 5000,
 ) -> None:
     """Open the MLflow UI of this project's store."""

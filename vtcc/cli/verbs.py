@@ -16,6 +16,10 @@ class Pipeline(TyperCommand):
         return super().invoke(ctx)
 
 
+class Clone(TyperCommand):
+    """A verb that works on the files of a clone: parameters, cards, what stages made."""
+
+
 class Verbs(TyperGroup):
     """Lists what `pip install vtcc` can do apart from what needs more; names variables."""
 
@@ -25,17 +29,19 @@ class Verbs(TyperGroup):
         _name_variables(dict(self.commands), "VTCC")
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Writes both lists of `vtcc --help`."""
-        core: list[tuple[str, str]] = []
-        pipeline: list[tuple[str, str]] = []
+        """Writes the three lists of `vtcc --help`."""
+        pipeline = f"Commands of the pipeline ({extras.install('pipeline')})"
+        lists: dict[str, list[tuple[str, str]]] = {
+            heading: [] for heading in ("Commands", "Commands inside a clone", pipeline)
+        }
+        kinds: dict[type, str] = {Clone: "Commands inside a clone", Pipeline: pipeline}
         width = max(map(len, self.commands))
         for name, command in self.commands.items():
             line = command.get_short_help_str(formatter.width - 6 - width)
-            (pipeline if isinstance(command, Pipeline) else core).append((name.ljust(width), line))
-        with formatter.section("Commands"):
-            formatter.write_dl(core)
-        with formatter.section("Commands of the pipeline (pip install 'vtcc[pipeline]')"):
-            formatter.write_dl(pipeline)
+            lists[kinds.get(type(command), "Commands")].append((name.ljust(width), line))
+        for heading, commands in lists.items():
+            with formatter.section(heading):
+                formatter.write_dl(commands)
 
 
 def _name_variables(commands: dict[str, Any], prefix: str) -> None:

@@ -23,6 +23,7 @@ from vtcc import bounds
 from vtcc.data import camera_child
 from vtcc.data.budget import Share
 from vtcc.data.raster import UnreadableImage, check_size
+from vtcc.extras import install
 
 RAW = (
     *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf", ".raf", ".rw2"),
@@ -32,7 +33,7 @@ FILMS = (
     *(".mov", ".mp4", ".m4v", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".mpg"),
     *(".mpeg", ".wmv"),
 )
-INSTALL = "pip install 'vtcc[camera]'"
+INSTALL = install("camera")
 _PACKAGES = {"rawpy": RAW, "av": FILMS}
 _ANSWER_BYTES = 4096
 _MOST_REFUSED = 50  # of one process: of some damaged films FFmpeg leaves the file open
@@ -61,7 +62,7 @@ def hint(file: Path) -> str:
     """What would read a file that cannot be read; empty where that is not the extra."""
     suffix = file.suffix.lower()
     is_ours = suffix in (*RAW, *FILMS) and suffix not in suffixes()
-    return f"; {INSTALL} reads RAW files and films" if is_ours else ""
+    return f"; RAW files and films are read after {INSTALL}" if is_ours else ""
 
 
 def still(file: Path, share: Share) -> Still:
@@ -176,8 +177,8 @@ class _Child:
         self.answered += 1
         if "missing" in answer:
             raise UnreadableImage(
-                f"what reads it is installed and cannot be loaded ({answer['missing']}); try "
-                f"{INSTALL} anew"
+                f"what reads it is installed and cannot be loaded ({answer['missing']}); again: "
+                f"{INSTALL}"
             )
         if "width" in answer:
             check_size(int(answer["width"]), int(answer["height"]), share.max_pixels)

@@ -15,7 +15,7 @@ from vtcc.data.decoding import in_threads
 from vtcc.data.shards import STAMP
 from vtcc.data.walk import unwanted
 from vtcc.errors import TemporaryError, VtccError, in_one_line
-from vtcc.extras import MissingExtra
+from vtcc.extras import MissingExtra, install
 from vtcc.progress import note, several, track
 
 SCHEMES = ("s3", "gs", "hf", "http", "https")
@@ -134,7 +134,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         raise
     except ImportError as error:
         why = in_one_line(error)
-        raise MissingExtra(f"{shown_as}: {why}: pip install 'vtcc[remote]'") from None
+        raise MissingExtra(f"{shown_as}: {why}: {install('remote')}") from None
     except Exception as error:  # each kind of storage has errors of its own
         cause = error.__cause__ or error  # by http anything is a FileNotFoundError
         why = bare(in_one_line(cause, 1000).replace(address, shown_as))[:200]

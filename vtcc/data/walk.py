@@ -14,8 +14,8 @@ SPECIAL = "broken links, pipes and devices"
 # What people keep among their pictures and that is not read here, by suffix; the first two are
 # with the extra.
 UNSUPPORTED = {
-    **dict.fromkeys(camera.RAW, f"RAW ({camera.INSTALL} reads their previews)"),
-    **dict.fromkeys(camera.FILMS, f"videos ({camera.INSTALL} reads their first frames)"),
+    **dict.fromkeys(camera.RAW, f"RAW (their previews are read after {camera.INSTALL})"),
+    **dict.fromkeys(camera.FILMS, f"videos (their first frames are read after {camera.INSTALL})"),
     **dict.fromkeys((".jp2", ".j2k", ".jxl"), "JPEG 2000 or XL (convert to JPEG or PNG)"),
     ".svg": "SVG (convert to JPEG or PNG)",
     ".psd": "Photoshop (convert to JPEG or PNG)",

@@ -134,7 +134,7 @@ def params_text(params: dict[str, Any], K: int) -> str:
     """params.yaml with a word on how to use it."""
     head = (
         f"# The training behind these clusters (K = {K}). Again: vtcc cluster FOLDER -k {K} "
-        f"--seed {params['train']['seed']} --params params.yaml\n"
+        f"--seed {params['train']['seed']} --params RESULTS/params.yaml --out AGAIN\n"
         "# In a project of its own it is what `dvc repro` runs.\n"
     )
     return head + yaml_file.dump(params)

@@ -40,7 +40,10 @@ def run(name: str | None = None) -> Any:
 def _cards() -> list[Card]:
     files = sorted(CATALOG.glob("*.yaml"))
     if not files:
-        raise VtccError(f"{CATALOG.resolve()} holds no dataset card; run this inside the project")
+        raise VtccError(
+            f"{CATALOG.resolve()} holds no dataset card; run this in a clone of vtcc: the cards "
+            "are not in the installed package"
+        )
     return [catalog.load_card(file) for file in files]
 
 

@@ -168,7 +168,11 @@ def _problems(facts: dict[str, Any], options: Collection[str]) -> Iterator[dict[
 
     lacking = [name for name, version in facts["packages"].items() if version is None]
     if lacking:
-        yield problem("error", f"not installed: {', '.join(lacking)}; run: pip install vtcc")
+        yield problem(
+            "error",
+            f"not installed: {', '.join(lacking)}; run: pip install vtcc, in a clone: pip install "
+            ".",
+        )
     elif facts["device"] is None:
         yield problem("error", "torch is installed and cannot be imported; install it again")
     torch_version = facts["packages"]["torch"] or ""
@@ -217,7 +221,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     packages = facts["packages"].items()
     yield "packages    " + ", ".join(f"{name} {version or '-'}" for name, version in packages)
     for extra, lacking in facts["extras"].items():
-        words = f"not here (pip install 'vtcc[{extra}]')" if lacking else "installed"
+        words = f"not here ({extras.install(extra)})" if lacking else "installed"
         yield f"{extra:<11} {words}"
     if device is None:
         yield "device      unknown: torch cannot be imported"

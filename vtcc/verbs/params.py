@@ -3,7 +3,8 @@
 import shutil
 import textwrap
 
-from vtcc import bounds, config
+from vtcc import bounds, config, paths
+from vtcc.config import compose
 from vtcc.errors import VtccError
 
 
@@ -11,12 +12,17 @@ def run(match: str = "", *, explain: bool = False) -> None:
     """Checks params.yaml and prints it.
 
     Args:
-        match: only keys that contain this. explain: with reasons and allowed values.
+        match: only keys that contain this. explain: with reasons and allowed values; where there
+            is no params.yaml, those of the preset `folder`, which `vtcc cluster --set` changes.
 
     Raises:
         VtccError: when params.yaml is wrong, or no key matches.
     """
-    values = config.flatten(config.to_dict(config.load()))
+    if explain and not paths.PARAMS.exists():
+        print("no params.yaml here: these are the values of the preset `folder`")
+        values = config.flatten(compose.compose("folder"))
+    else:
+        values = config.flatten(config.to_dict(config.load()))
     rows = [row for row in config.explain(config.Params) if match in row.key]
     if not rows:
         raise VtccError(f"{match}: no parameter's name contains it; see `vtcc params`")

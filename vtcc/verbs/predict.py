@@ -194,8 +194,8 @@ def directory_of(model: str, room: Path) -> Path:
         directory = project_paths.project() / model
     if not directory.exists():
         raise VtccError(
-            f"{model}: no such model directory; train one with `dvc repro`, or give --model "
-            "models:/vtcc-NAME@champion, or the results of `vtcc cluster`"
+            f"{model}: no such model; give --model RESULTS/model of `vtcc cluster`, or "
+            "models:/vtcc-NAME@champion; in the pipeline, `dvc repro` trains one"
         )
     return fetch.model_directory(directory, model)
 

@@ -1,8 +1,8 @@
 """Where images come from: one function per loader, registered by its name.
 
 A source says what it has (names, labels) before any image is written, so that a subset costs
-no more than its images. To add one, decorate a function with `@source("name")`, write a card
-with `loader: name`, and nothing else changes.
+no more than its images. To add one, register a function by `reader("name", function)`, write a
+card with `loader: name`, and nothing else changes.
 """
 
 from vtcc.data.catalog import Card
