@@ -56,7 +56,7 @@ def evaluate(
         baselines: also cluster the same images by the baselines of params.yaml, to compare.
 
     Returns:
-        The figures of reports/metrics.json.
+        The figures of reports/assess/metrics.json.
 
     Raises:
         VtccError: on a model or images that are not there or do not fit together.
@@ -74,15 +74,17 @@ def evaluate(
             for stage in ("download", "validate"):
                 stages.run(stage, where)
             verbs.run_task("assess", ["assess", address], where.directory, env=where.env)
-            metrics = json_file.read(where.directory / paths.METRICS, "run the flow again")
+            metrics = json_file.read(
+                where.directory / paths.ASSESSED / paths.METRICS.name, "run the flow again"
+            )
             description = f"- model: `{address}`\n- images: `{params['dataset']['source']}`"
             rows = artifacts.score_table(metrics)
             if not any(score in metrics for score in artifacts.SCORES):
                 rows = [{"figure": key, "value": value} for key, value in metrics.items()]
-                description += "\n- no labels, so no scores"
+                description += "\n- no labels of two classes, so no scores"
             artifacts.table("vtcc-scores", rows, description)
-            pictures(where)
-    get_run_logger().info("%s · %s", address, artifacts.one_line(metrics, "no labels: assigned"))
+            pictures(where, paths.ASSESSED)
+    get_run_logger().info("%s · %s", address, artifacts.one_line(metrics, "no scores: assigned"))
     return metrics
 
 

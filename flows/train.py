@@ -7,6 +7,7 @@ runs it once, without a server being set up.
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
@@ -111,7 +112,7 @@ def train(
         version, link = stages.done(stages.register(where, tags | marks, marks, group))
         about = described(version)
         _show(where, runs, metrics, about, link, experiment)
-    scores = artifacts.one_line(metrics, "no labels, no scores")
+    scores = artifacts.one_line(metrics, "no labels of two classes, no scores")
     logger.info("%s · %s", scores, " ".join(f"{k} {v}" for k, v in about.items()))
     return metrics
 
@@ -137,13 +138,13 @@ def _show(
     pictures(where)
 
 
-def pictures(where: workspace.Workspace) -> None:
+def pictures(where: workspace.Workspace, reports: Path = paths.REPORTS) -> None:
     """Confusion and gallery of what a directory's reports hold; without labels the gallery."""
-    confusion = where.directory / paths.PLOTS / "confusion.png"
+    confusion = where.directory / reports / paths.PLOTS.name / "confusion.png"
     if confusion.is_file():
         artifacts.picture("vtcc-confusion", confusion, "classes by cluster")
-    if (where.directory / paths.ASSIGNMENTS).is_file():
-        artifacts.sheet("vtcc-gallery", lambda: contact_sheet.of_cache(where.directory))
+    if (where.directory / reports / paths.ASSIGNMENTS.name).is_file():
+        artifacts.sheet("vtcc-gallery", lambda: contact_sheet.of_cache(where.directory, reports))
 
 
 def described(version: "Registered") -> dict[str, str]:

@@ -93,6 +93,33 @@ def test_another_data_set_is_a_card_and_a_loader(copy):
     assert len(list((copy / "data/raw/images").iterdir())) == 12
 
 
+def test_another_column_of_the_results_is_a_figure_and_its_name(copy):
+    metrics = copy / "vtcc/analysis/metrics.py"
+    text, first = metrics.read_text(), '    return {\n        "acc": '
+    assert text.count(first) == 1
+    more = '"vm": float(metrics.v_measure_score(y_true, y_pred)),'
+    metrics.write_text(text.replace(first, first.replace('"acc"', f'{more} "acc"')))
+    scores = copy / "vtcc/analysis/scores.py"
+    text, listed = scores.read_text(), '("acc", "nmi", "ari")'
+    assert text.count(listed) == 1
+    scores.write_text(text.replace(listed, '("acc", "nmi", "ari", "vm")'))
+    lines = run(
+        copy,
+        "from types import SimpleNamespace\n"
+        "from vtcc.analysis.metrics import clustering_scores\n"
+        "from vtcc.study import plan, records, results, summary\n"
+        "made = clustering_scores([0, 0, 1], [2, 2, 1])\n"
+        "print(made['vm'], plan._score('vm'))\n"
+        "print(summary.columns([SimpleNamespace(runs={0: {'metrics': made}})]))\n"
+        "print(records.methods({'baseline_ward_vm'}), results.COMPARED[-1])\n",
+    )
+    assert lines == [
+        "1.0 vm",
+        "['acc', 'nmi', 'ari', 'vm']",
+        "{'ward': 'baseline_ward_'} vm",
+    ]
+
+
 def test_another_deployment_is_a_flow_and_an_entry_of_prefect_yaml(copy):
     (copy / "flows/count.py").write_text(FLOW)
     listed = copy / "prefect.yaml"

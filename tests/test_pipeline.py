@@ -215,6 +215,7 @@ def test_labels_reach_evaluate_only(project):
     ]
     produced = {
         "reports/assignments.csv",
+        "reports/evaluated.json",
         "reports/gallery.html",
         "reports/metrics.json",
         "reports/confusion.csv",

@@ -31,6 +31,8 @@ ASSIGNMENTS = REPORTS / "assignments.csv"
 CONFUSION = REPORTS / "confusion.csv"
 PLOTS = REPORTS / "plots"
 GALLERY = REPORTS / "gallery.html"
+EVALUATED = REPORTS / "evaluated.json"
+ASSESSED = REPORTS / "assess"  # of any other model, by `vtcc assess`
 NOWHERE = "the working directory has been deleted; change to one that exists, then re-run"
 
 

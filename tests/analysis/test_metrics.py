@@ -71,6 +71,14 @@ def test_perfect_scores_for_numpy_strings():
     )
 
 
+def test_one_class_gives_no_scores():
+    """Also of one image; NMI and ARI of a collapsed model would be 1."""
+    assert clustering_scores(["a"], [3]) == {}
+    assert clustering_scores(["a"] * 4, [0, 0, 0, 0]) == {}
+    assert clustering_scores(["a"] * 4, [0, 1, 2, 3]) == {}
+    assert set(clustering_scores(["a", "b"], [0, 0])) == {"acc", "nmi", "ari", "fmi"}
+
+
 def test_contingency():
     table, classes, clusters = contingency(["b", "a", "b"], np.array([5, 5, 1]))
     assert (classes, clusters) == (["a", "b"], [1, 5])

@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from tests.fakes import stand_in
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.analysis import baselines, features, plots
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import predict
 from vtcc.errors import VtccError
 from vtcc.grouping import clusters
+from vtcc.pages import gallery
 from vtcc.stages import evaluate
 from vtcc.tracking import evaluations
 
@@ -48,6 +49,7 @@ def logged(monkeypatch):
 def project(tmp_path, monkeypatch, logged):
     """A project of 36 training and 12 held-out images of three classes, K = 4."""
     monkeypatch.chdir(tmp_path)
+    stand_in(monkeypatch, provenance, "model_digest", lambda directory: "12ab")
     stand_in(monkeypatch, clusters, "load_predictor", lambda *given: FakePredictor())
     stand_in(
         monkeypatch,
@@ -166,7 +168,7 @@ def test_scores_files_and_tracking(project, logged, capsys):
 
 def test_the_same_again_gives_the_same_files(project):
     evaluate.run()
-    names = [paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY]
+    names = [paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY, paths.EVALUATED]
     names += sorted(paths.PLOTS.iterdir())
     first = [file.read_bytes() for file in names]
     evaluate.run()
@@ -201,6 +203,21 @@ def test_labels_of_some_images_only(project, no_pictures):
     assert "holdout_acc" not in found
     assert len(table(paths.CONFUSION)) == 20
     assert "20 labelled of 36" in " ".join(paths.GALLERY.read_text().split())
+
+
+@pytest.mark.parametrize("labelled", [[0], [0, 3, 6, 39]])
+def test_labels_of_one_class_give_no_scores(project, no_pictures, capsys, labelled):
+    write_labels(labelled)
+    write_params(baselines=["kmeans_pixels"])
+    evaluate.run()
+    found = metrics()
+    count = sum(i < 36 for i in labelled)
+    assert (found["labelled_images"], found["classes"]) == (count, 1)
+    assert not [k for k in found if k.endswith(("acc", "nmi", "ari", "fmi"))]
+    said = capsys.readouterr().out
+    assert f"no scores: all {count} labelled images are of one class" in said
+    assert ("all 1 held-out images with a label are of one class" in said) == (39 in labelled)
+    assert "Labels of one class" in paths.GALLERY.read_text()
 
 
 def test_no_held_out_images_and_a_subsample(project, no_pictures):
@@ -266,6 +283,23 @@ def test_predictions_in_chunks_are_the_same(project, no_pictures, monkeypatch, c
     evaluate.run()
     assert paths.ASSIGNMENTS.read_text() == whole
     assert '"images": 40, "of": 48' in capsys.readouterr().out
+
+
+def test_reports_say_of_what_they_are_once_all_are_written(project, no_pictures, monkeypatch):
+    write_params(baselines=["kmeans_pixels"])
+    evaluate.run()
+    cache = json.loads((paths.CACHE / "cache.json").read_text())
+    what = json.loads(paths.EVALUATED.read_text())
+    assert (what["model"], what["images"]) == ("12ab", cache["digest"])
+    assert what["evaluate"]["baselines"] == ["kmeans_pixels"]
+
+    def away(page):
+        raise OSError("no space")
+
+    stand_in(monkeypatch, gallery, "render", away)
+    with pytest.raises(VtccError, match="reports: could not write"):
+        evaluate.run()
+    assert not paths.EVALUATED.exists()
 
 
 def test_missing_cache_is_one_clear_line(project):

@@ -315,12 +315,15 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
     (tmp_path / "params.yaml").write_text(text)
     shutil.copytree(here / paths.CACHE, tmp_path / paths.CACHE)
     assess.run(str(model))
-    with paths.ASSIGNMENTS.open(encoding="utf-8", newline="") as file:
+    # The reports of the pipeline's own model, which `vtcc register` reads, stay.
+    assert [file.name for file in paths.REPORTS.iterdir()] == ["assess"]
+    with (paths.ASSESSED / "assignments.csv").open(encoding="utf-8", newline="") as file:
         assert [row["cluster"] for row in csv.DictReader(file)] == told
-    metrics = json.loads(paths.METRICS.read_text())
+    metrics = json.loads((paths.ASSESSED / "metrics.json").read_text())
     assert (metrics["num_clusters"], metrics["images"]) == (3, 64 - told.count(""))
     (logged,) = evaluations.log_assessment.call_args_list
     assert logged.args[:2] == (str(model), "my toys")
+    assert paths.ASSESSED / "metrics.json" in logged.args[4]
 
     parts = tmp_path / "parts"
     ray._plan(parts, inputs.parts([photos], None), model, {"shard": 64})

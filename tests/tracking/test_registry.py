@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import stand_in
 from tests.tracking import toy
-from vtcc import paths
+from vtcc import paths, provenance
 from vtcc.errors import VtccError
 from vtcc.tracking import champion, fetch, promotion, registry, runs, store
 
@@ -120,6 +120,9 @@ def test_run_whose_model_was_not_delivered_gets_it_when_registered(client, cache
     assert runs.model_id(client, tracker.run_id)
 
 
+EVALUATE = {"seed": 0, "baselines": ["ward"]}
+
+
 def pipeline(here, run_id, metrics, name="my toys"):
     """The files that the stages leave, wherever they come from: run, `dvc pull`, the cache."""
     paths.REPORTS.mkdir(exist_ok=True)
@@ -129,6 +132,8 @@ def pipeline(here, run_id, metrics, name="my toys"):
     cache = json.loads((here / paths.CACHE / "cache.json").read_text(encoding="utf-8"))
     text = json.dumps(cache | {"name": name})
     (here / paths.CACHE / "cache.json").write_text(text, encoding="utf-8")
+    of = {"model": provenance.model_digest(here / paths.MODEL), "images": cache["digest"]}
+    (here / paths.EVALUATED).write_text(json.dumps(of | {"evaluate": EVALUATE}), encoding="utf-8")
 
 
 def evaluations_of(client, run_id):
@@ -150,7 +155,8 @@ def test_what_dvc_restored_is_logged_and_registered_once(client, cache, here):
     assert "baseline_ward_acc" not in tags
     (logged,) = evaluations_of(client, run)
     assert logged.data.metrics == {"acc": 0.5, "baseline_ward_acc": 0.4}
-    assert logged.data.params["evaluate.seed"] == "0"
+    # As they were when the figures were made, whatever params.yaml says since.
+    assert logged.data.params == {"evaluate.seed": "0", "evaluate.baselines": "['ward']"}
     assert [f.path for f in client.list_artifacts(logged.info.run_id)] == [
         "assignments.csv", "metrics.json",
     ]  # fmt: skip
@@ -174,19 +180,20 @@ def test_the_champion_exists_when_earlier_results_come_back(client, cache, here)
         pipeline(here, first, {}, "my toys")
 
 
-def test_figures_of_another_model_are_not_registered(cache, here):
-    pipeline(here, trained(cache, paths.MODEL), {"acc": 0.5})
-    model = paths.MODEL.as_posix()
-    lock = {
-        "train": {"outs": [{"path": model, "md5": "new"}]},
-        "evaluate": {"deps": [{"path": "data/cache", "md5": "x"}, {"path": model, "md5": "old"}]},
-    }
-    (here / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
-    try:
-        with pytest.raises(VtccError, match=r"metrics\.json: of another model than models/model"):
+def test_figures_of_another_model_or_of_other_images_are_not_registered(client, cache, here):
+    """A training, or images, without an evaluation after it: `vtcc train`, `vtcc validate`."""
+    run = trained(cache, paths.MODEL)
+    pipeline(here, run, {"acc": 0.5})
+    known = (here / paths.EVALUATED).read_text(encoding="utf-8")
+    for what, place in (("model", "models/model"), ("images", "data/cache")):
+        changed = json.loads(known) | {what: "0" * 64}
+        (here / paths.EVALUATED).write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(VtccError, match=rf"metrics\.json: not of the {what} in {place} now"):
             registry.register_current(here)
-    finally:
-        (here / "dvc.lock").unlink()
+    (here / paths.EVALUATED).unlink()
+    with pytest.raises(VtccError, match=r"evaluated\.json: no such file; run `dvc repro`"):
+        registry.register_current(here)
+    assert evaluations_of(client, run) == []
 
 
 def moved_meanwhile(monkeypatch, client, name, version):

@@ -12,7 +12,7 @@ from tests.fakes import stand_in
 from tests.tracking import toy
 from vtcc import config, paths, provenance
 from vtcc.errors import VtccError
-from vtcc.tracking import evaluations, registry, runs, store
+from vtcc.tracking import compare, evaluations, registry, runs, store
 
 
 def start(cache, resumed=None, curves=()):
@@ -256,12 +256,53 @@ def test_pictures_of_an_evaluation_are_kept_by_epoch(client, cache, tmp_path):
     tracker.on_end("FINISHED")
     Image.new("RGBA", (20, 10), "red").save(tmp_path / "confusion.png")
     record = {"run_id": tracker.run_id, "experiment": cache.name}
-    evaluations.log_evaluation(record, {}, {"acc": 0.5}, [tmp_path / "confusion.png"])
     below = f"tags.`mlflow.parentRunId` = '{tracker.run_id}'"
     experiment = client.get_run(tracker.run_id).info.experiment_id
-    child = client.search_runs([experiment], below)[0].info.run_id
-    images = [entry.path for entry in client.list_artifacts(child, "images")]
-    assert any("confusion" in name and "step+3+" in name for name in images), images
+    for acc in (0.5, 0.6):  # the scores of the first add no epoch
+        evaluations.log_evaluation(record, {}, {"acc": acc}, [tmp_path / "confusion.png"])
+        child = client.search_runs([experiment], below)[0].info.run_id
+        images = [entry.path for entry in client.list_artifacts(child, "images")]
+        assert any("confusion" in name and "step+3+" in name for name in images), images
+
+
+def test_figures_of_an_evaluation_hide_curves_of_the_same_name(client, cache):
+    """The training's confidence is of its views, the evaluation's of the images as they are."""
+    trained = []
+    for first in (0.2, 0.3):
+        tracker = start(cache)
+        for epoch in (1, 2, 3):
+            tracker.on_epoch(epoch, {"loss": 4 - epoch, "confidence": first + epoch / 10})
+        tracker.on_end("FINISHED")
+        scores = {"confidence": first + 0.6, "clusters_used": 4}
+        evaluations.log_evaluation(tracker.record(), {}, scores)
+        trained.append(tracker.run_id)
+    metrics = client.get_run(trained[0]).data.metrics
+    assert (metrics["confidence"], metrics["loss"]) == (0.8, 1)
+    curve = [(step, round(value, 6)) for step, value in history(client, trained[0], "confidence")]
+    assert curve == [(1, 0.3), (2, 0.4), (3, 0.5), (4, 0.8)]
+    client.log_metric(trained[0], "confidence", 0.5, step=9)  # of a run from before
+    compared = [run.metrics["confidence"] for run in compare.read(trained)]
+    assert compared == pytest.approx([0.8, 0.9])
+
+
+def test_an_evaluation_back_with_earlier_settings_is_shown_again(client, cache):
+    """`evaluate.seed` 0, 1 and 0 again: the training shows what metrics.json says."""
+    tracker = start(cache)
+    tracker.on_epoch(1, {"loss": 3, "confidence": 0.3})
+    tracker.on_end("FINISHED")
+    settings = [({"evaluate.seed": 0}, {"acc": 0.9, "confidence": 0.8})]
+    settings += [({"evaluate.seed": 1}, {"acc": 0.5, "confidence": 0.4})]
+    other = start(cache)
+    other.on_end("FINISHED")
+    for params, scores in (settings[0], settings[1], settings[0], settings[0]):
+        evaluations.log_evaluation(tracker.record(), params, scores)
+        found = client.get_run(tracker.run_id).data
+        assert {name: found.metrics[name] for name in scores} == scores
+        first, _ = compare.read([tracker.run_id, other.run_id])
+        assert {name: first.metrics[name] for name in scores} == scores
+    assert [value for _, value in history(client, tracker.run_id, "acc")] == [0.9, 0.5, 0.9]
+    below = f"tags.`mlflow.parentRunId` = '{tracker.run_id}'"
+    assert len(client.search_runs([client.get_run(tracker.run_id).info.experiment_id], below)) == 2
 
 
 def test_a_run_begun_elsewhere_has_all_epochs_here(client, cache):
@@ -351,6 +392,7 @@ def test_an_evaluation_whose_store_fails_is_one_line(client, tmp_path, monkeypat
 
     experiment = store.experiment_id(client, "outage")
     training = client.create_run(experiment).info.run_id
+    client.log_metric(training, "loss", 1.0, step=1)
 
     picture = tmp_path / "curve.png"
     Image.new("RGB", (4, 4)).save(picture)

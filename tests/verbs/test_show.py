@@ -69,6 +69,8 @@ def test_without_labels_it_points_at_the_gallery(project):
     text = shown()
     assert "No labels, so no scores" in text
     assert str(paths.GALLERY.resolve()) in text
+    write(paths.METRICS, {"confidence": 0.5, "labelled_images": 9, "classes": 1})
+    assert "All labels are of one class, so no scores" in shown()
 
 
 @pytest.mark.parametrize(

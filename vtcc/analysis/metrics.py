@@ -45,11 +45,17 @@ def mapping(y_true: Labels, y_pred: Labels) -> dict[Any, Any]:
 def clustering_scores(y_true: Labels, y_pred: Labels) -> dict[str, float]:
     """ACC, NMI (arithmetic mean), ARI and FMI (Fowlkes-Mallows) as `acc, nmi, ari, fmi`.
 
+    Labels of a single class give none: any score of them says nothing, and most would be
+    perfect for a model that puts all into one cluster.
+
     Raises:
         ValueError: as `clustering_accuracy`.
     """
     from sklearn import metrics
 
+    table, _, _ = contingency(y_true, y_pred)
+    if len(table) < 2:
+        return {}
     return {
         "acc": clustering_accuracy(y_true, y_pred),
         "nmi": float(metrics.normalized_mutual_info_score(y_true, y_pred)),

@@ -90,4 +90,4 @@ def _scores(labels: list[int] | None, clusters: np.ndarray, rows: np.ndarray) ->
     if labels is None:
         return {}
     scores = clustering_scores([labels[i] for i in rows.tolist()], clusters)
-    return {"nmi": scores["nmi"], "acc": scores["acc"]}
+    return {score: scores[score] for score in ("nmi", "acc") if score in scores}

@@ -18,11 +18,12 @@ COLUMNS, ROWS = 14, 30
 LABEL = 40  # pixels for the number of the cluster
 
 
-def of_cache(directory: Path) -> bytes:
+def of_cache(directory: Path, reports: Path = paths.REPORTS) -> bytes:
     """The sheet of `data/cache` by `reports/assignments.csv`.
 
     Args:
         directory: of the pipeline, with both.
+        reports: where the assignments lie in it.
 
     Returns:
         A PNG.
@@ -36,7 +37,7 @@ def of_cache(directory: Path) -> bytes:
 
     cache = open_cache(directory / paths.CACHE)
     row_of = {path: row for row, path in enumerate(cache.paths)}
-    with (directory / paths.ASSIGNMENTS).open(encoding="utf-8", newline="") as file:
+    with (directory / reports / paths.ASSIGNMENTS.name).open(encoding="utf-8", newline="") as file:
         assigned = [
             (int(line["cluster"]), float(line["confidence"]), row_of[path_of(line["path"])])
             for line in csv.DictReader(file)

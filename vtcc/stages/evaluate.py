@@ -1,20 +1,22 @@
 """Stage `evaluate`: scores, baselines, pictures. The only stage that sees labels."""
 
+import contextlib
 import csv
 import importlib.util
 import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcc import config, paths
+from vtcc import config, paths, provenance
 from vtcc.analysis.labels import Labels, read_labels
 from vtcc.analysis.scores import SCORES
-from vtcc.atomic import sweep
+from vtcc.atomic import remove, sweep, write_text
 from vtcc.data.spreadsheet import text_cell
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from vtcc.data.cache import Cache
     from vtcc.engine.predict import Prediction, Predictor
 
-_OUTPUTS = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.PLOTS, paths.GALLERY)
+_OUTPUTS = (
+    *(paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.PLOTS, paths.GALLERY),
+    paths.EVALUATED,
+)
 _CHUNK = 4096  # images between two lines of progress
 
 
@@ -45,6 +50,7 @@ def run() -> None:
     params = config.load()
     sweep(*_OUTPUTS)
     cache = open_cache(paths.CACHE)
+    scored = provenance.model_digest(paths.MODEL)
     predictor = clusters.load_predictor(paths.MODEL)
     check_fit(str(paths.MODEL), cache, predictor, "run `vtcc train` (or `dvc repro evaluate`)")
     trained_on = predictor.info.get("dataset", {}).get("digest")
@@ -56,7 +62,13 @@ def run() -> None:
         note("no labels: baselines are left out, as there is nothing to score them against")
     features = embed.of_model(predictor.info, cache.digest)
     plain = None if features is None else features.values[:, 0]
-    write_reports(params.evaluate, cache, predictor, lambda metrics: _track(), plain)
+
+    def track(_: dict[str, Any]) -> None:
+        _say_of_what(scored, cache.digest, params.evaluate)
+        _track()
+
+    remove(paths.EVALUATED)  # written last: reports without it are not whole
+    write_reports(params.evaluate, cache, predictor, track, plain)
 
 
 def write_reports(
@@ -65,8 +77,9 @@ def write_reports(
     predictor: "Predictor",
     track: Callable[[dict[str, Any]], None],
     plain: np.ndarray | None = None,
+    reports: Path = paths.REPORTS,
 ) -> None:
-    """Scores a model on the cached images and writes all of reports/ that is about them.
+    """Scores a model on the cached images and writes all reports that are about them.
 
     Args:
         params: section `evaluate`.
@@ -74,6 +87,7 @@ def write_reports(
         predictor: of `clusters.load_predictor`.
         track: gets the metrics once everything is written.
         plain: (N, D) features of the images where they are known: nothing is embedded again.
+        reports: where they are written; a training's curves are drawn where they lie there.
 
     Raises:
         VtccError: when a file cannot be written.
@@ -86,15 +100,11 @@ def write_reports(
     steps.done("predict")
     metrics = _scores(cache, labels, applied)
     metrics |= _baselines(names, params, cache, labels, predictor, prediction, steps, plain)
-    try:
-        _write(params, cache, labels, prediction.embedding, applied, metrics, steps)
-    except OSError as error:
-        raise VtccError(
-            f"{paths.REPORTS}: could not write ({error}); free space or permissions, then re-run"
-        ) from error
+    with _writing(reports):
+        _write(params, cache, labels, prediction.embedding, applied, metrics, steps, reports)
     track(metrics)
     steps.done("tracking")
-    note(_summary(metrics))
+    note(_summary(metrics, reports))
 
 
 class _Steps:
@@ -178,6 +188,9 @@ def _scores(cache: "Cache", labels: Labels | None, applied: Applied) -> dict[str
                 figures["classes"] = len({labels.label[i] for i in scored})
                 true = [labels.label[i] for i in scored]
                 figures |= clustering_scores(true, applied.cluster[scored])
+            if figures.get("classes") == 1:
+                which = "held-out images with a label" if prefix else "labelled images"
+                note(f"no scores: all {len(scored):,} {which} are of one class")
         metrics |= {prefix + key: value for key, value in figures.items()}
     return metrics
 
@@ -236,18 +249,19 @@ def _write(
     applied: Applied,
     metrics: dict[str, Any],
     steps: _Steps,
+    reports: Path,
 ) -> None:
-    """Everything below reports/ that this stage answers for; each file whole or not at all."""
+    """Everything below `reports` that this stage answers for; each file whole or not at all."""
     from vtcc.analysis import features, plots
-    from vtcc.atomic import atomic_directory, write_text
+    from vtcc.atomic import atomic_directory
     from vtcc.pages import gallery
 
     cluster, confidence, K = applied.cluster, applied.confidence, max(applied.names) + 1
     sorted_rows = np.flatnonzero(cluster >= 0)  # without images of excluded clusters
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()}
-    write_text(paths.METRICS, json.dumps(rounded, indent=2, sort_keys=True) + "\n")
+    write_text(reports / paths.METRICS.name, json.dumps(rounded, indent=2, sort_keys=True) + "\n")
     answers = zip(cache.paths, cluster.tolist(), confidence.tolist(), cache.split, strict=True)
-    with assignments.writing(paths.ASSIGNMENTS, assignments.EVALUATED) as table:
+    with assignments.writing(reports / paths.ASSIGNMENTS.name, assignments.EVALUATED) as table:
         table.write(
             [
                 assignments.Row(p, None if k < 0 else k, c, "", split=split)
@@ -260,12 +274,13 @@ def _write(
     if labels is not None and classes is not None:
         known = sorted_rows[labels.known[sorted_rows]]
         pairs = [(text_cell(classes[i]), int(cluster[i])) for i in known]
-    write_text(paths.CONFUSION, _csv(("class", "cluster"), pairs))
+    write_text(reports / paths.CONFUSION.name, _csv(("class", "cluster"), pairs))
 
     shown = features.subsample(len(sorted_rows), params.plot_points, params.seed)
     drawn = sorted_rows[shown]
     points = plots.project(embedding[drawn], params.seed, params.projection)
-    with atomic_directory(paths.PLOTS) as directory:
+    curves = reports / paths.CURVES.name
+    with atomic_directory(reports / paths.PLOTS.name) as directory:
         plots.sizes(directory / "sizes.png", np.bincount(cluster[sorted_rows], minlength=K))
         plots.embedding(
             directory / "embedding.png",
@@ -277,10 +292,10 @@ def _write(
         if pairs:
             names, numbers = zip(*pairs, strict=True)
             plots.confusion(directory / "confusion.png", names, numbers, K)
-        if paths.CURVES.is_file():
-            plots.curves(directory / "curves.png", paths.CURVES)
-        else:
-            note(f"{paths.CURVES}: no such file; no picture of the losses")
+        if curves.is_file():
+            plots.curves(directory / "curves.png", curves)
+        elif curves == paths.CURVES:
+            note(f"{curves}: no such file; no picture of the losses")
     steps.done("pictures")
 
     page = gallery.Gallery(
@@ -296,8 +311,30 @@ def _write(
         point_rows=shown,
         points=points,
     )
-    write_text(paths.GALLERY, gallery.render(page))
+    write_text(reports / paths.GALLERY.name, gallery.render(page))
     steps.done("gallery")
+
+
+@contextlib.contextmanager
+def _writing(reports: Path) -> Iterator[None]:
+    """What cannot be written is one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise VtccError(
+            f"{reports}: could not write ({error}); free space or permissions, then re-run"
+        ) from error
+
+
+def _say_of_what(model: str, images: str, params: config.Evaluate) -> None:
+    """Keeps what reports/ are of, for `vtcc register`, which runs later.
+
+    Args:
+        model: its digest. images: that of the cache.
+    """
+    what = {"model": model, "images": images, "evaluate": config.to_dict(params)}
+    with _writing(paths.REPORTS):
+        write_text(paths.EVALUATED, json.dumps(what, indent=2) + "\n")
 
 
 def _track() -> None:
@@ -316,14 +353,14 @@ def _track() -> None:
         note(f"not logged: {error}; then `vtcc register` logs it")
 
 
-def _summary(metrics: dict[str, Any]) -> str:
+def _summary(metrics: dict[str, Any], reports: Path) -> str:
     used = f"{metrics['clusters_used']} of {metrics['num_clusters']} clusters used"
     parts = [used, f"confidence {metrics['confidence']:.3f}"]
     if "acc" in metrics:
         parts = [f"{s.upper()} {metrics[s]:.3f}" for s in SCORES] + parts
     if "holdout_acc" in metrics:
         parts.append(f"held-out ACC {metrics['holdout_acc']:.3f}")
-    return f"{', '.join(parts)}; look at {paths.GALLERY}"
+    return f"{', '.join(parts)}; look at {reports / paths.GALLERY.name}"
 
 
 def _csv(header: tuple[str, ...], rows: Iterable[tuple]) -> str:

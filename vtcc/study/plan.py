@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vtcc import config, paths, schema
-from vtcc.analysis.scores import COMPARED
+from vtcc.analysis.scores import LABEL_FREE, SCORES
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.schema import parameter
@@ -279,7 +279,7 @@ def one_line(text: str | None) -> str:
 
 
 def _score(score: str) -> str:
-    known = [*COMPARED, "fmi", *records.LABEL_FREE]
+    known = [*SCORES, *LABEL_FREE]
     if score not in known and not score.startswith("baseline_"):
         raise VtccError(config.unknown("score", score, known))
     return score

@@ -27,7 +27,6 @@ RECORDS = Path("benchmarks/records")
 # What a study's seeds replace. Runs before vtcc 0.2 all evaluated with their preset's.
 SEEDS = ("train.seed", "evaluate.seed")
 SEEN = ("dataset.", "download.", "validate.")  # sections that decide which images a run sees
-LABEL_FREE = ("confidence", "entropy", "smallest_cluster", "largest_cluster", "clusters_used")
 # How a run ended, and how its file is called.
 STATES = {"complete": "seed", "pruned": "pruned", "failed": "failed", "running": "begun"}
 NEEDED = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
-from vtcc.analysis.scores import COMPARED
+from vtcc.analysis.scores import COMPARED, LABEL_FREE
 from vtcc.study import records, tables
 from vtcc.study.plan import Study
 from vtcc.study.records import Spread
@@ -108,7 +108,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
     """The metrics to show: scores where there are labels, else what is known without."""
     present = {key for row in rows for run in row.runs.values() for key in run["metrics"]}
     scored = [s for s in COMPARED if s in present]
-    return scored or [s for s in records.LABEL_FREE if s in present]
+    return scored or [s for s in LABEL_FREE if s in present]
 
 
 def main_score(study: Study, rows: Sequence[Row]) -> str:

@@ -85,14 +85,17 @@ def read(names: list[str]) -> list[Run]:
             label = run.data.tags.get("mlflow.runName") or run.info.run_id[:8]
             if any(other.label == label for other in compared):
                 label = f"{label} ({run.info.run_id[:6]})"
+            evaluation = _evaluation(client, run)
+            # The evaluation's first: some of its figures are called like curves of the training.
+            figures = {**run.data.metrics, **(evaluation.data.metrics if evaluation else {})}
             compared.append(
                 Run(
                     run.info.run_id,
                     label,
                     run.info.experiment_id,
                     dict(run.data.params),
-                    dict(run.data.metrics),
-                    _assignments(client, run),
+                    figures,
+                    _assignments(client, evaluation or run),
                 )
             )
     return compared
@@ -158,24 +161,28 @@ def _run_id(client: "MlflowClient", name: str) -> str:
     return matches[0]
 
 
-def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[int, float]]:
-    """Of the latest evaluation: image -> cluster, confidence."""
+def _evaluation(client: "MlflowClient", run: "MlflowRun") -> "MlflowRun | None":
+    """The evaluation whose scores a training shows, else its latest one; None without one."""
     below = f"tags.`{runs.PARENT}` = '{run.info.run_id}'"
     latest_first = ["attributes.start_time DESC"]
     children = store.every(
         client.search_runs, [run.info.experiment_id], below, order_by=latest_first
     )
-    for source in [*children, run]:
-        files = {entry.path for entry in client.list_artifacts(source.info.run_id)}
-        if "assignments.csv" not in files:
-            continue
-        with tempfile.TemporaryDirectory() as room:
-            where = client.download_artifacts(source.info.run_id, "assignments.csv", room)
-            text = Path(where).read_text(encoding="utf-8")
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        return {
-            path_of(r["path"]): (int(r["cluster"]), float(r["confidence"]))
-            for r in rows
-            if r["cluster"]
-        }
-    return {}
+    whole = [child for child in children if runs.EVALUATION in child.data.tags]
+    shown = run.data.tags.get(runs.EVALUATED_BY)
+    return next((c for c in whole if c.info.run_id == shown), whole[0] if whole else None)
+
+
+def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[int, float]]:
+    """Image -> cluster, confidence, where the run has them."""
+    files = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+    if "assignments.csv" not in files:
+        return {}
+    with tempfile.TemporaryDirectory() as room:
+        where = client.download_artifacts(run.info.run_id, "assignments.csv", room)
+        text = Path(where).read_text(encoding="utf-8")
+    return {
+        path_of(row["path"]): (int(row["cluster"]), float(row["confidence"]))
+        for row in csv.DictReader(io.StringIO(text, newline=""))
+        if row["cluster"]
+    }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcc import config, json_file, paths, provenance
+from vtcc.errors import VtccError
 from vtcc.progress import note
 from vtcc.tracking import run_locks, runs, store
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KIND, ADDITION = "assessment", "addition"
+_STEP = "vtcc.scores_step"  # tag of a training: where its evaluation's scores lie
 AGAIN = "run `dvc repro` first"  # where a file of the pipeline is not there
 _FILES = (paths.METRICS, paths.ASSIGNMENTS, paths.CONFUSION, paths.GALLERY)
 
@@ -35,16 +37,28 @@ def log_current(directory: Path = Path()) -> str:
         The id of the run that carries the model.
 
     Raises:
-        VtccError: when a file of the pipeline is missing, or the store cannot be reached.
+        VtccError: when a file of the pipeline is missing, the reports are of another model or
+            other images, or the store cannot be reached.
     """
-    evaluate = config.to_dict(config.load(directory / paths.PARAMS).evaluate)
+    cache = json_file.read(directory / paths.CACHE / "cache.json", AGAIN)
+    evaluated = json_file.read(directory / paths.EVALUATED, AGAIN)
+    model = provenance.model_digest(directory / paths.MODEL)
+    for what, place, digest in (
+        ("model", paths.MODEL, model),
+        ("images", paths.CACHE, cache["digest"]),
+    ):
+        if evaluated.get(what) != digest:
+            raise VtccError(
+                f"{directory / paths.METRICS}: not of the {what} in {place} now; {AGAIN} (or "
+                "`vtcc evaluate`)"
+            )
     file = directory / paths.RUN  # absent where the model was trained without tracking
     return log_evaluation(
         json_file.read(file, AGAIN) if file.is_file() else {},
-        config.flatten({"evaluate": evaluate}),
+        config.flatten({"evaluate": evaluated["evaluate"]}),
         json_file.read(directory / paths.METRICS, AGAIN),
-        report_files(directory),
-        experiment=json_file.read(directory / paths.CACHE / "cache.json", AGAIN)["name"],
+        report_files(directory / paths.REPORTS),
+        experiment=cache["name"],
         directory=directory,
     )
 
@@ -60,7 +74,8 @@ def log_evaluation(
 ) -> str:
     """Logs scores to a child run `evaluate` of the training's run, and to that run itself.
 
-    The same training, parameters and scores again change nothing. A training that this store
+    The same training, parameters and scores again change nothing, but for the training's run,
+    which shows the scores of the evaluation that was logged last. A training that this store
     does not know (untracked, or pulled from another machine) gets a run that says so and
     carries the model.
 
@@ -86,12 +101,16 @@ def log_evaluation(
             )
         with store.reachable():
             complete(client, parent, directory / paths.CURVES)
-            where = client.get_run(parent).info.experiment_id
+            training = client.get_run(parent)
+            where, shown = training.info.experiment_id, training.data.tags
             scores = runs.finite(metrics)
             content = json.dumps([parent, dict(params), scores], sort_keys=True, default=str)
             fingerprint = hashlib.sha256(content.encode()).hexdigest()
-            same = f"tags.`vtcc.evaluation` = '{fingerprint}'"
-            if client.search_runs([where], same, max_results=1):
+            same = f"tags.`{runs.EVALUATION}` = '{fingerprint}'"
+            if known := client.search_runs([where], same, max_results=1):
+                if shown.get(runs.EVALUATED_BY) != known[0].info.run_id:
+                    _copy_scores(client, parent, scores)  # back from other settings
+                    client.set_tag(parent, runs.EVALUATED_BY, known[0].info.run_id)
                 return parent
         tags = {
             runs.PARENT: parent,
@@ -102,15 +121,34 @@ def log_evaluation(
             with store.reachable():
                 runs.log_params(client, child, params)
                 runs.log_scores(client, child, scores)
-                runs.log_scores(client, parent, scores, model_id=runs.model_id(client, parent))
-                step = max(runs.last_steps(client, parent).values(), default=0)
+                epochs = _copy_scores(client, parent, scores)
             with store.reachable(patient=True):
                 runs.log_files(client, child, artifacts)
                 for picture in (p for p in artifacts if p.suffix == ".png" and p.exists()):
-                    _log_figure(client, child, picture, step)
+                    _log_figure(client, child, picture, epochs)
                 # Last, so that an interrupted evaluation is logged again, not taken for complete.
-                client.set_tag(child, "vtcc.evaluation", fingerprint)
+                client.set_tag(parent, runs.EVALUATED_BY, child)
+                client.set_tag(child, runs.EVALUATION, fingerprint)
         return parent
+
+
+def _copy_scores(client: "MlflowClient", training: str, scores: Mapping[str, float]) -> int:
+    """Logs an evaluation's scores to the training's run too, and to its model.
+
+    They lie one step beyond its epochs, as MLflow shows the figure of the highest step and the
+    curves have some of the same names (confidence, entropy, sizes of clusters).
+
+    Returns:
+        The training's last epoch, 0 where the run has none.
+    """
+    tags = client.get_run(training).data.tags
+    last = max(runs.last_steps(client, training).values(), default=0)
+    step = int(tags.get(_STEP, last + 1))  # the same for a second evaluation
+    client.set_tag(training, _STEP, str(step))
+    client.set_tag(training, runs.EVALUATED_BY, "")  # named once all of it is there
+    model = runs.model_id(client, training)
+    runs.log_scores(client, training, scores, model_id=model, step=step)
+    return step - 1
 
 
 def log_assessment(
@@ -212,10 +250,10 @@ def _open_run(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str
     run_lock.release()
 
 
-def report_files(directory: Path = Path()) -> list[Path]:
-    """What the stage `evaluate` leaves in reports/ for a run to keep, the pictures last."""
-    pictures = sorted((directory / paths.PLOTS).glob("*.png"))
-    return [*(directory / file for file in _FILES), *pictures]
+def report_files(reports: Path) -> list[Path]:
+    """What the stage `evaluate` leaves in `reports` for a run to keep, the pictures last."""
+    pictures = sorted((reports / paths.PLOTS.name).glob("*.png"))
+    return [*(reports / file.name for file in _FILES), *pictures]
 
 
 def adopt(client: "MlflowClient", experiment: str, run: Mapping[str, Any], model_dir: Path) -> str:

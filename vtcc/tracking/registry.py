@@ -103,37 +103,20 @@ def register_current(directory: Path = Path()) -> Registered:
         directory: holds params.yaml.
 
     Raises:
-        VtccError: when a file of the pipeline is missing, the reports are of another model,
-            MLflow is not installed, or as `register`.
+        VtccError: when a file of the pipeline is missing, the reports are of another model or
+            other images, MLflow is not installed, or as `register`.
     """
-    _check_reports(directory)
     cache = json_file.read(directory / paths.CACHE / "cache.json", evaluations.AGAIN)
+    run = evaluations.log_current(directory)  # refuses reports of something else
     metrics = json_file.read(directory / paths.METRICS, evaluations.AGAIN)
     return register(
         cache["name"],
-        evaluations.log_current(directory),
+        run,
         directory / paths.MODEL,
         {k: v for k, v in metrics.items() if not k.startswith("baseline_")},
         {"data_digest": cache["digest"]},
         cache_dir=directory / paths.CACHE,
     )
-
-
-def _check_reports(directory: Path) -> None:
-    """Refuses figures of a model that was trained anew since, by what DVC noted of the stages."""
-    lock = directory / "dvc.lock"
-    stages = (config.read_yaml(lock) or {}).get("stages", {}) if lock.is_file() else {}
-
-    def model(stage: str, side: str) -> str | None:
-        entries = stages.get(stage, {}).get(side, [])
-        return next((e.get("md5") for e in entries if e["path"] == paths.MODEL.as_posix()), None)
-
-    trained, evaluated = model("train", "outs"), model("evaluate", "deps")
-    if trained and evaluated and trained != evaluated:
-        raise VtccError(
-            f"{directory / paths.METRICS}: of another model than {paths.MODEL}, by dvc.lock; run "
-            "`dvc repro` first"
-        )
 
 
 def model_name(dataset_name: str) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 EVALUATE = "vtcc evaluate"  # what made a run, by its tag mlflow.source.name
+EVALUATION = "vtcc.evaluation"  # tag of a complete evaluation: digest of all that was logged
+EVALUATED_BY = "vtcc.evaluated_by"  # tag of a training: the evaluation whose scores it shows
 
 # After a failed delivery the next tries wait, so that a dead server costs a training little.
 _PAUSE_SECONDS = 60.0
@@ -302,14 +304,22 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -
 
 
 def log_scores(
-    client: "MlflowClient", run_id: str, scores: Mapping[str, float], model_id: str | None = None
+    client: "MlflowClient",
+    run_id: str,
+    scores: Mapping[str, float],
+    model_id: str | None = None,
+    step: int = 0,
 ) -> None:
-    """Logs the finite ones of figures to a run, and to its model where one is named."""
+    """Logs the finite ones of figures to a run, and to its model where one is named.
+
+    Args:
+        step: MLflow shows the figure of the highest one, where a name has several.
+    """
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     metrics = [
-        Metric(k, v, now, 0, model_id=model_id, run_id=run_id) for k, v in finite(scores).items()
+        Metric(k, v, now, step, model_id=model_id, run_id=run_id) for k, v in finite(scores).items()
     ]
     for i in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[i : i + BATCH])

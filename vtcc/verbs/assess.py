@@ -2,7 +2,7 @@
 
 Not a stage of the pipeline: it scores a registered model on the images that are cached here,
 usually in a worktree of the deployment `vtcc/evaluate`. The model is neither registered nor do
-its training's scores change.
+its training's scores change, nor the reports of the pipeline's own model.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run(model: str) -> None:
-    """Writes reports/ as `evaluate` does and logs an MLflow run of its own.
+    """Writes reports/assess/ as `evaluate` does reports/, and logs an MLflow run of its own.
 
     Args:
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/model`, or a local model
@@ -40,7 +40,20 @@ def run(model: str) -> None:
         f"{predictor.channels} in params.yaml and run `dvc repro validate`"
     )
     evaluate.check_fit(model, cache, predictor, remedy)
-    evaluate.write_reports(params, cache, predictor, lambda metrics: _track(model, cache, metrics))
+    trained_on = predictor.info.get("dataset", {}).get("digest")
+    if trained_on != cache.digest and len(cache.rows("holdout")):
+        note(
+            f"{model}: not trained on the images of {paths.CACHE} as they are now; where some were "
+            "among its own, it may have trained on images that are held out here: one image more "
+            "or less draws other ones"
+        )
+    evaluate.write_reports(
+        params,
+        cache,
+        predictor,
+        lambda metrics: _track(model, cache, metrics),
+        reports=paths.ASSESSED,
+    )
 
 
 def _track(model: str, cache: "Cache", metrics: dict[str, Any]) -> None:
@@ -49,6 +62,6 @@ def _track(model: str, cache: "Cache", metrics: dict[str, Any]) -> None:
         return
     from vtcc.tracking import evaluations
 
-    files = evaluations.report_files()
+    files = evaluations.report_files(paths.ASSESSED)
     run_id = evaluations.log_assessment(model, cache.name, cache.digest, metrics, files)
     note(f"MLflow run {run_id}")

@@ -35,7 +35,8 @@ def run(console: Console | None = None) -> None:
     if any(score in metrics for score in SCORES):
         console.print(_score_table(metrics))
     else:
-        console.print("No labels, so no scores: look at the gallery.")
+        why = "All labels are of one class" if metrics.get("labelled_images") else "No labels"
+        console.print(f"{why}, so no scores: look at the gallery.")
     free = _label_free(metrics)
     if free:
         console.print("[bold]label-free[/]  " + ", ".join(f"{k} {v}" for k, v in free.items()))

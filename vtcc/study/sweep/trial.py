@@ -140,7 +140,8 @@ def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]
         kept: what `judge` kept, by trial.
 
     Returns:
-        acc, nmi, ari and fmi of the training images by trial; empty where there is no label.
+        acc, nmi, ari and fmi of the training images by trial; empty where the labels are not of
+        two classes at least.
     """
     from vtcc.analysis.labels import read_labels
     from vtcc.analysis.metrics import clustering_scores
@@ -152,9 +153,9 @@ def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]
         return {}
     rows = cache.rows("train")
     rows = rows[labels.known[rows]]
-    if not len(rows):
-        return {}
     true = [labels.label[i] for i in rows]
+    if len(set(true)) < 2:
+        return {}
     by_trial = {}
     for number, file in kept.items():
         with np.load(file) as stored:
