@@ -74,7 +74,7 @@ def _have_streams() -> None:
 class _Pipe(io.FileIO):
     """A pipe whose reader may leave, as `head` does: what is written after that goes nowhere."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         """As of `FileIO`; never a BrokenPipeError, since the work is worth more than its words."""
         try:
             return super().write(data)
