@@ -443,7 +443,7 @@ function showTrust() {
       make("details", {}, make("summary", {}, "Figures"), table(["K", "score", "silhouette", "halves", "maps"], n.curve.map(c => [String(c.clusters), number(c.score), number(c.silhouette), number(c.stability), number(c.maps)]))));
   }
   if (D.baselines.length) $("baselines").replaceChildren(make("h2", {}, "Beside simpler methods"), table(["method", "agreement with these clusters", ...(D.baselines.some(b => b.nmi !== undefined) ? ["NMI with the sub-folders", "ACC"] : [])],
-    D.baselines.map(b => [b.title, number(b.agreement), ...(b.nmi !== undefined ? [number(b.nmi, 3), number(b.acc, 3)] : [])]), [0]));
+    D.baselines.map(b => [b.title, number(b.agreement), ...(D.baselines.some(c => c.nmi !== undefined) ? [b.nmi, b.acc].map(n => n === undefined ? "–" : number(n, 3)) : [])]), [0]));
   $("choices").replaceChildren(table(["", "chosen", "because"], Object.entries(D.choices).map(([k, c]) => [k, String(c.value), String(c.why)]), [0, 1, 2]));
 }
 function showConfused() {
