@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# Two threads that wait for each other by turning, not by sleeping, train a small model faster.
+# Threads that spin while they wait, instead of sleeping, train a small model faster.
 repro: setup  ## the pipeline: download, validate, embed, train, evaluate; registers the model
 	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-active} dvc repro $(STAGE)
 	@$(if $(filter-out evaluate,$(STAGE)),:,vtcc register)

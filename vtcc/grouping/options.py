@@ -154,9 +154,8 @@ def check(options: Options) -> None:
     same = "none" if of_params == "vit" else of_params
     # What --encoder sets beside the name comes with a whole file of parameters alone.
     whole = same == "none" or "train.model.frozen" in options.overrides
-    if options.encoder not in ("auto", same) or (
-        options.encoder != "auto" and "train.model.encoder" in options.overrides and not whole
-    ):
+    doubled = "train.model.encoder" in options.overrides and not whole
+    if options.encoder != "auto" and (options.encoder != same or doubled):
         raise VtccError(
             f"--encoder {options.encoder}: --params or --set has train.model.encoder as well, "
             f"{of_params!r}; leave out one of them"
