@@ -124,6 +124,13 @@ def pretrained(project):
     return project
 
 
+def test_use_of_a_card_with_an_encoder_does_not_speak_of_a_gpu(pretrained):
+    result = CliRunner().invoke(cli.app, ["use", "fields", "--encoder", "lite2"])
+    assert result.exit_code == 0, result.output
+    assert "with the encoder in place of the paper's model" in result.output
+    assert "GPU" not in result.output and "cheaper" not in result.output
+
+
 def test_an_encoder_expands_into_all_that_goes_with_it(pretrained):
     flat = config.flatten(compose.compose("folder", dataset="fields", encoder="lite2"))
     assert flat["train.model.encoder"] == "lite2" and flat["train.model.frozen"] is True

@@ -32,10 +32,14 @@ def run(
     if name not in compose.names("run", project) and name in compose.names("dataset", project):
         if dataset not in (None, name):
             raise VtccError(f"--dataset {dataset}: {name!r} is a dataset already; give one of them")
-        print(
-            f"{name} is a dataset: this is `vtcc use paper --dataset {name}`, the paper's model "
-            f"and schedule, made for a GPU; cheaper: `vtcc use folder --dataset {name}`"
-        )
+        whole = f"{name} is a dataset: this is `vtcc use paper --dataset {name}`"
+        if encoder:
+            print(f"{whole}, with the encoder in place of the paper's model and schedule")
+        else:
+            print(
+                f"{whole}, the paper's model and schedule, made for a GPU; cheaper: "
+                f"`vtcc use folder --dataset {name}`"
+            )
         name, dataset = "paper", name
     overrides = config.parse_assignments(assignments)
     template = compose.run_text(name, project)
