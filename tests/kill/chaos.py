@@ -247,6 +247,7 @@ def meet(verb: Verb, names: set[str], draw: random.Random) -> None:
     verb.reset()
     (verb.room / "log.txt").unlink(missing_ok=True)
     before = leftovers(verb.room)
+    aside = not os.path.lexists(verb.out)  # left so by a kill: brought back by whoever gets so far
     kind = draw.choices(("time", "operation", "interrupt", "full", "both"), (3, 5, 2, 2, 1))[0]
     count = verb.room / "count"
     count.unlink(missing_ok=True)
@@ -272,7 +273,7 @@ def meet(verb: Verb, names: set[str], draw: random.Random) -> None:
     killed = status == -signal.SIGKILL
     met = killed or kind in ("full", "both") or status == 128 + signal.SIGINT
     verb.moments[kind if met else "ended first"] += 1
-    wrong = judge(verb, names, moved=killed)
+    wrong = judge(verb, names, moved=killed or (aside and status != 0))
     if not killed:
         wrong = wrong or said(verb, status, before)
     if wrong:

@@ -177,6 +177,24 @@ def test_the_first_signal_raises_and_what_was_there_before_comes_back(signum):
     assert signal.getsignal(signum) is before
 
 
+def test_a_signal_where_python_lets_no_exception_out_is_not_lost(capsys):
+    class Unlucky:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+
+    def work():
+        unlucky = Unlucky()
+        del unlucky
+        time.sleep(5)
+
+    with pytest.raises(SystemExit) as caught, stopping.obeyed("work", marked=False):
+        work()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "work: stopped by SIGINT; run it again\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -27,6 +27,7 @@ RUNNER = "VTCC_RUNNER_PID"
 _MARKS = Path(".vtcc/stages")
 _LOOK_EVERY = 0.5  # seconds
 _SETTLE = 0.5  # seconds until a signal to a whole group of processes has reached all
+_AGAIN = 0.01  # seconds until a signal whose exception was lost is sent again
 _PATIENCE = 300.0  # seconds from asking this process to end to ending it
 
 
@@ -89,14 +90,26 @@ def _marked() -> Iterator[None]:
 def signals() -> Iterator[None]:
     """Inside, the first signal raises `Stopped`, a second one kills.
 
-    What was ignored before stays so: `nohup`, or SIGINT in a script's background.
+    What was ignored before stays so: `nohup`, or SIGINT in a script's background. Where Python
+    lets no exception out, such as in a `__del__`, the signal is sent again a moment later.
     """
     previous: dict[int, Any] = {}
+    unraisable = sys.unraisablehook
+    timers: list[threading.Timer] = []
 
     def handle(signum: int, _frame: object) -> None:
         for number in previous:
             signal.signal(number, signal.SIG_DFL)
         raise Stopped(signum)
+
+    def again(lost: Any) -> None:
+        if not isinstance(lost.exc_value, Stopped):
+            unraisable(lost)
+            return
+        for number in previous:
+            signal.signal(number, handle)
+        timers.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), lost.exc_value.signum)))
+        timers[-1].start()
 
     if threading.current_thread() is threading.main_thread():
         for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -104,9 +117,13 @@ def signals() -> Iterator[None]:
             if before is not signal.SIG_IGN:
                 previous[wanted] = before
                 signal.signal(wanted, handle)
+        sys.unraisablehook = again
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
+        sys.unraisablehook = unraisable
         for number, before in previous.items():
             signal.signal(number, before)
 
