@@ -122,14 +122,14 @@ def test_digits_go_from_scratch(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("side", "mirror", "views", "crop", "flip", "augmentation"),
+    ("side", "mirror", "views", "crop", "flip", "augmentation", "size"),
     [
-        (32, 0.5, 1, (1.0, 1.0), 1.0, "mirrored"),
-        (32, 0.9, 1, (1.0, 1.0), 0.0, "mild light"),
-        (256, 0.5, 2, (0.35, 1.0), 0.5, "features"),
+        (32, 0.5, 1, (1.0, 1.0), 1.0, "mirrored", 160),
+        (32, 0.9, 1, (1.0, 1.0), 0.0, "mild light", 160),
+        (256, 0.5, 2, (0.35, 1.0), 0.5, "features", 224),
     ],
 )
-def test_small_images_are_not_cropped(side, mirror, views, crop, flip, augmentation):
+def test_small_images_are_not_cropped(side, mirror, views, crop, flip, augmentation, size):
     survey = replace(PHOTOGRAPHS, short_side=side, mirror=mirror)
     made = choices.choose(survey, name="x", source="/x", clusters=3)
     choices.use_encoder(made, "lite2", survey, weights=None, finetune=False)
@@ -137,3 +137,4 @@ def test_small_images_are_not_cropped(side, mirror, views, crop, flip, augmentat
     augment = made.params["train"]["augment"]
     assert (tuple(augment["crop_scale"]), augment["flip"]) == (crop, flip)
     assert made.reasons["augmentation"]["value"] == augmentation
+    assert made.params["train"]["image_size"] == made.params["validate"]["image_size"] == size

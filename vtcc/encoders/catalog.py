@@ -61,6 +61,7 @@ class EncoderCard:
         pooling: of the last layer to one vector, as timm names it: avg, token or map.
         feature_dim: length of that vector.
         package: where pip brings the weights, or None. hub: where the hub has them.
+        small_image_size: as image_size, for images of at most 64 pixels; 0: the same.
     """
 
     name: str
@@ -79,6 +80,7 @@ class EncoderCard:
     feature_dim: int
     package: PackageSource | None
     hub: HubSource
+    small_image_size: int = 0
 
 
 def names() -> list[str]:

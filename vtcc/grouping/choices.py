@@ -93,14 +93,18 @@ def use_encoder(
         finetune: train the encoder too; else its features are made once.
     """
     card = None if encoder.startswith("timm:") else encoders.card(encoder)
-    size = LARGEST if card is None else card.image_size
+    side = survey.short_side
+    small = side <= SMALL_IMAGE
+    size = min(LARGEST if card is None else card.image_size, LARGEST)
+    if card is not None and small and not finetune:
+        size = card.small_image_size or size
     values: dict[str, Any] = {
         "train.model.encoder": encoder,
         "train.model.weights": str(weights.absolute()) if weights else "",
         "train.normalize": "encoder",
         "dataset.channels": 3,
-        "train.image_size": min(size, LARGEST),
-        "validate.image_size": min(size, LARGEST),
+        "train.image_size": size,
+        "validate.image_size": size,
     }
     if finetune:
         values["train.optimizer.learning_rate"] = FINETUNING_RATE
@@ -113,8 +117,7 @@ def use_encoder(
             "train.selection.points": 1,  # by a head that is not used: the last epoch is as good
             "evaluate.baselines": [],
         }
-        side = survey.short_side
-        if side <= SMALL_IMAGE:
+        if small:
             mirrored = float(flips["train.augment.flip"] > 0)
             own |= {
                 "embed.views": 1,
