@@ -9,6 +9,7 @@ from tests.engine.test_checkpoint import INFO, saved  # noqa: F401 - a fixture
 from tests.grouping import toy_results
 from vtcc import encoders
 from vtcc.engine import model_card
+from vtcc.engine.model_info import one_head_info
 from vtcc.grouping import result
 from vtcc.verbs import export, refine
 
@@ -91,6 +92,17 @@ def test_weights_of_elsewhere_are_said_to_be(tmp_path):
     text = cards(tmp_path)[0].text
     assert "imported, SHA-256 ef56" in text
     assert "licence vtcc does not know" in text
+
+
+def test_a_finetuned_encoder_of_a_file_is_not_called_ones_own(tmp_path):
+    model = {"encoder": "timm:resnet18", "weights": "own.safetensors", "frozen": False}
+    info = TRAINED | {"model": TRAINED["model"] | model}
+    info = one_head_info(info | {"train": {**TRAINED.get("train", {}), "model": model}}, 5)
+    assert info["model"]["weights"] == ""
+    model_card.write(tmp_path, info)
+    text = cards(tmp_path)[0].text
+    assert "timm:resnet18, pretrained" in text
+    assert "licence vtcc does not know" in text and "own.safetensors" not in text
 
 
 def test_a_file_of_ones_own_in_a_known_encoder_has_no_licence_that_is_known(tmp_path):

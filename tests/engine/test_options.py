@@ -350,7 +350,41 @@ def test_weights_that_are_no_tensors_are_refused(tmp_path, content):
         pretrained(file)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {3: 4}, torch.ones(3)])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda w, file: save_file(w, file),  # safetensors, whatever its name says
+        lambda w, file: torch.save({"net": w}, file),
+        lambda w, file: torch.save({f"module.{k}": v for k, v in w.items()}, file),
+        lambda w, file: torch.save(
+            {"state_dict": {k: torch.zeros_like(v) for k, v in w.items()}, "state_dict_ema": w},
+            file,
+        ),
+    ],
+)
+def test_what_was_read_and_checked_is_what_the_encoder_gets(tmp_path, write):
+    import timm
+
+    torch.manual_seed(5)
+    source = timm.create_model("resnet10t", in_chans=1).state_dict()
+    write(source, tmp_path / "weights.pth")
+    model = pretrained(tmp_path / "weights.pth").encoder.model
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, source[name]), name
+    assert "state_dict" not in model.pretrained_cfg  # no second copy for as long as it lives
+
+
+def test_averaged_weights_are_checked_too(tmp_path):
+    import timm
+
+    good = timm.create_model("resnet10t", in_chans=1).state_dict()
+    bad = good | {"conv1.0.weight": good["conv1.0.weight"] * torch.nan}
+    torch.save({"state_dict": good, "state_dict_ema": bad}, tmp_path / "weights.pth")
+    with pytest.raises(VtccError, match=r"not finite: conv1\.0"):
+        pretrained(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {3: 4}, {}, torch.ones(3)])
 def test_torch_files_of_other_things_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(VtccError, match=r"weights\.pth"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vtcc import config
 from vtcc.grouping import count, trust
 from vtcc.grouping.count import Criteria
 
@@ -24,6 +25,12 @@ def test_finds_the_number_of_groups():
     assert best.silhouette > 0.7
     assert best.stability > 0.95
     assert "5" in found.reasons[0]
+
+
+def test_the_largest_seed_is_taken():
+    h, _ = embedding(2, each=8)
+    found = count.count(h, low=2, high=3, seed=config.MAX_SEED)
+    assert [c.clusters for c in found.curve] == [2, 3]
 
 
 def curve(*scores, start=2):

@@ -11,6 +11,7 @@ from PIL import Image
 from vtcc import config, schema
 from vtcc.config import compose
 from vtcc.engine import runtime
+from vtcc.engine.schedule import check_fits
 from vtcc.errors import VtccError
 from vtcc.grouping import intake, options, prepare, result, workdir
 from vtcc.grouping import run as cluster
@@ -47,10 +48,10 @@ def dark(tmp_path):
     return folder
 
 
-def prepared(folder, work, **overrides):
+def prepared(folder, work, clusters=2, **overrides):
     asked = Options(
         folder,
-        clusters=2,
+        clusters=clusters,
         encoder="none",
         overrides={k.replace("__", "."): v for k, v in overrides.items()},
     )
@@ -112,6 +113,15 @@ def test_bands_bring_their_number(dark, tmp_path):
 def test_a_limit_on_pixels_is_obeyed(dark, tmp_path):
     with pytest.raises(VtccError, match=r"24 x 24 pixels, more than validate.max_pixels \(100\)"):
         prepared(dark, tmp_path / "a", validate__max_pixels=100)
+
+
+def test_heads_for_an_open_k_fit_the_images_that_can_be_read(dark, tmp_path):
+    for i in range(24):
+        (dark / f"broken {i}.png").write_bytes(b"no image")
+    for clusters in (options.parse_clusters("auto"), (3, 5)):
+        made = prepared(dark, tmp_path / f"{clusters[0]}", clusters)
+        assert made.params["train"]["num_clusters"] == 8
+        check_fits(config.from_dict(config.Params, made.params).train, len(made.cache.paths))
 
 
 def test_what_has_no_effect_beside_the_model_is_said(dark, tmp_path):

@@ -85,6 +85,31 @@ def test_at_most_the_share_that_was_asked_for(images, at_most):
     assert limited((p, h, base), 0.5).means.limit == DOUBT  # fewer than that are in doubt
 
 
+def test_in_a_small_folder_the_share_holds_for_other_images_too():
+    """150 images in 128 dimensions: none of them is in doubt, and a third of others were."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(5, 128)) * 9 / 16
+
+    def draw(count):
+        kind = rng.integers(0, 5, count)
+        return (centres[kind] + rng.normal(size=(count, 128))).astype(np.float32), kind
+
+    h, kind = draw(150)
+    fitted = Means.fit(h, kind)
+    others = fitted.distances(draw(1000)[0])
+    doubt = fitted.doubt(others, others.argmin(axis=1))
+    assert fitted.doubt(fitted.distances(h), kind).max() < DOUBT
+    assert (doubt > DOUBT).mean() > 0.3
+    shares = []
+    for at_most in (0.05, AT_MOST):
+        limit = fitted.limited(h, kind, at_most, unclustered=True).limit
+        shares.append(float((doubt > limit).mean()))
+        assert shares[-1] <= at_most
+    assert shares[0] < shares[1]
+    kind[0] = 5  # alone: left out, its cluster has no mean
+    assert Means.fit(h, kind).limited(h, kind, 1 / 150, unclustered=True).limit < np.inf
+
+
 def test_read_back_as_written(images, tmp_path):
     p, h, base = images
     known = limited(images, 0.02)

@@ -62,7 +62,9 @@ def cluster(
     unclustered_at_most: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="Largest share of all images without a cluster; 0.2 unless given."
+            metavar="SHARE",
+            help="Largest share without a cluster, of the images that clusters are made of; 0.2 "
+            "unless given.",
         ),
     ] = None,
     exif: Exif = False,

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vtcc.errors import VtccError, in_one_line
 
-WRAPPERS = ("net", "model", "state_dict")
+# Where a file has weights and their running average, as timm's do, the average is meant.
+WRAPPERS = ("state_dict_ema", "model_ema", "net", "model", "state_dict")
 _NAMED = 3  # keys told by name
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -24,8 +25,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a file, on the CPU, without the wrapper they may lie in.
 
     Args:
-        path: what `torch.save` wrote of a state dict, alone or under `net`, `model` or
-            `state_dict`; or safetensors.
+        path: what `torch.save` wrote of a state dict, alone or under one of `WRAPPERS`; or
+            safetensors.
 
     Raises:
         VtccError: when it is no such file or holds more than tensors; the message names it.
@@ -38,6 +39,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
             break
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise _not_a_checkpoint(path, "it holds no named tensors")
     odd = [
         k for k, v in tensors.items() if v.layout != torch.strided or v.is_meta or v.is_quantized
     ]

@@ -180,8 +180,14 @@ def _encoder(info: Mapping[str, Any]) -> str:
         return f"{pretrained['name']} ({pretrained['timm']}), {how}"
     if info.get("imported"):
         return f"imported, SHA-256 {info['imported']['sha256']}"
-    origin = "pretrained" if model.get("weights") or model.get("frozen") else "from scratch"
+    origin = "pretrained" if _from_a_file(info) else "from scratch"
     return f"{model.get('encoder', 'vit')}, {origin}"
+
+
+def _from_a_file(info: Mapping[str, Any]) -> bool:
+    """Whether the encoder began with a file's weights: `model` names none once it was trained."""
+    begun = info.get("train", {}).get("model", {})
+    return any(model.get("weights") or model.get("frozen") for model in (info["model"], begun))
 
 
 def _encoder_card(name: str) -> encoders.EncoderCard | None:
@@ -198,8 +204,7 @@ def _licence(info: Mapping[str, Any]) -> str:
             f"The encoder {pretrained['name']} is under {name}{where}; SHA-256 of "
             f"its weights: {pretrained['digest']}. That licence holds for what is built on it.\n"
         )
-    model = info["model"]
-    if pretrained or info.get("imported") or model.get("weights") or model.get("frozen"):
+    if pretrained or info.get("imported") or _from_a_file(info):
         return "Weights came from a file whose licence vtcc does not know. Ask its maker.\n"
     return "No weights of others are in it: its licence is for whoever trained it to choose.\n"
 

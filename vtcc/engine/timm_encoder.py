@@ -69,16 +69,20 @@ def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Modul
     options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
     if not weights:
         return _made(name, image_size, options, "train.model.encoder")
+    from timm.models import clean_state_dict
+
     file = Path(weights)
     where = f"train.model.weights: {weights}"
-    check_numbers(read_tensors(file), file)
+    tensors = read_tensors(file)
+    check_numbers(tensors, file)
     before = torch.get_rng_state()
+    # The tensors, not the file: timm's own reader may find others in it, or run its code.
+    overlay = {"state_dict": clean_state_dict(tensors)}
     loaded = _made(
-        name,
-        image_size,
-        options | {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}},
-        where,
+        name, image_size, options | {"pretrained": True, "pretrained_cfg_overlay": overlay}, where
     )
+    settings: Any = loaded.pretrained_cfg
+    del settings["state_dict"]  # a copy of all tensors
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(before)
         fresh = _made(name, image_size, options, where).state_dict()

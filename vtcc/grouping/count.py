@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.analysis.features import kmeans, silhouette, subsample, umap, unit_rows
+from vtcc.schema import MAX_SEED
 
 IMAGES = 3000  # that the criteria are computed on
 SILHOUETTE_IMAGES = 1500
@@ -105,7 +106,9 @@ def count(
     total = count_of_maps + len(numbers)
     maps = []
     for i in range(count_of_maps):
-        maps.append(umap(unit, seed + i, DIMENSIONS, min_dist=0.0, metric="cosine"))
+        maps.append(
+            umap(unit, (seed + i) % (MAX_SEED + 1), DIMENSIONS, min_dist=0.0, metric="cosine")
+        )
         on_progress(i + 1, total)
     curve = []
     for k in numbers:

@@ -12,6 +12,7 @@ FOLDS = 5  # in which images are left out to find that distance
 RIDGE = 0.01  # of the covariance's mean variance, added so that it can be inverted
 DOUBT = 0.9  # how near to another cluster an image may be and not belong nowhere
 AT_MOST = 0.2  # share of the images that may belong nowhere, unless another is asked for
+FEW = 8  # images per dimension: with fewer, those that the covariance is of have much less doubt
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Means:
         nearest = fitted.distances(h).min(axis=1)
         if len(used) < len(h):
             # Images that a mean and a covariance were made of lie nearer to them than others do.
-            nearest = np.maximum(nearest, _left_out(h, cluster))
+            nearest = np.maximum(nearest, _left_out(h, cluster).min(axis=1))
         return replace(fitted, threshold=max(float(np.quantile(nearest, NOVEL)), 1e-9))
 
     def distances(self, h: np.ndarray) -> np.ndarray:
@@ -82,11 +83,17 @@ class Means:
     ) -> "Means":
         """With a limit of doubt that at most so many of the training images are above.
 
+        Where these are few, also when they are left out of the estimates, as tomorrow's are.
+
         Args:
             h: (N, d) embeddings. cluster: (N,) final ids. at_most: share of the images.
             unclustered: whether those above it are in no cluster.
         """
         doubt = self.doubt(self.distances(h), cluster)
+        if len(self.means) < len(h) < FEW * h.shape[1]:
+            left_out = self.doubt(_left_out(h, cluster), cluster)
+            # Without its only image a cluster has no mean: nothing is known of that image.
+            doubt = np.maximum(doubt, np.where(np.isfinite(left_out), left_out, 0))
         limit = max(DOUBT, float(np.quantile(doubt, 1 - at_most, method="higher")))
         return replace(self, limit=limit, unclustered=unclustered)
 
@@ -111,16 +118,17 @@ def _distances(h: np.ndarray, means: np.ndarray, precision: np.ndarray) -> np.nd
 
 
 def _left_out(h: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """(N,) distance of each image to the nearest mean, where it has no part in the estimates.
+    """(N, m) distances of images to the means, where they have no part in the estimates.
 
-    By folds, of which each holds its share of every cluster.
+    By folds, of which each holds its share of every cluster; infinite where it holds all of one.
     """
-    order = np.argsort(cluster, kind="stable")
+    used, order = np.unique(cluster), np.argsort(cluster, kind="stable")
     fold = np.empty(len(h), np.int64)
     fold[order] = np.arange(len(h)) % min(FOLDS, len(h))
-    nearest = np.zeros(len(h))
+    away = np.full((len(h), len(used)), np.inf)
     for i in range(int(fold.max()) + 1):
         here = fold == i
         means, precision = _estimated(h[~here], cluster[~here])
-        nearest[here] = _distances(h[here], means, precision).min(axis=1)
-    return nearest
+        columns = np.isin(used, cluster[~here])
+        away[np.ix_(here, columns)] = _distances(h[here], means, precision)
+    return away

@@ -77,11 +77,14 @@ def prepare(
         size=THUMBNAIL if frozen else params["validate"]["image_size"],
         **options.decoding(),
     )
-    check_clusters(options.clusters, len(cache.paths), readable=True)
-    if (batch := params["train"]["batch_size"]) > len(cache.paths):
+    N = len(cache.paths)
+    check_clusters(options.clusters, N, readable=True)
+    if (batch := params["train"]["batch_size"]) > N:
         if "train.batch_size" in options.overrides:
-            note(f"train.batch_size: {len(cache.paths)} instead of {batch}, all images there are")
-        params = config.override(params, {"train.batch_size": len(cache.paths)})
+            note(f"train.batch_size: {N} instead of {batch}, all images there are")
+        params = config.override(params, {"train.batch_size": N})
+    if options.given_clusters is None and params["train"]["num_clusters"] > N // 2:
+        params = config.override(params, {"train.num_clusters": N // 2})
     prepared = Prepared(listed, cache, sketches, errors, params, chosen.reasons)
     if not frozen:
         return prepared
