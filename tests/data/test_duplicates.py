@@ -112,7 +112,7 @@ def test_no_pair_is_missed(distance, kinds, noise):
 
 
 def on_plain_ground(rng, count, top=2, left=2):
-    """Different things in the middle of a white picture, a fifth of them once more, a bit darker."""
+    """Things in the middle of white pictures, a fifth of them once more, a bit darker."""
     drawn = np.full((count, 8, 9), 250.0)
     inside = drawn[:, top:-top, left:-left]
     inside[:] = rng.uniform(0, 250, inside.shape)
