@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vtcc.data import duplicates
 from vtcc.data.duplicates import groups, hashes, nearest_earlier, sketch
 
 
@@ -52,8 +53,6 @@ def test_pictures_of_little_say_nothing():
 
 
 def test_against_all_pairs_one_by_one(monkeypatch):
-    from vtcc.data import duplicates
-
     monkeypatch.setattr(duplicates, "_PAIRS", 7)  # many parts
     rng = np.random.default_rng(0)
     some = rng.normal(0, 40, (40, 8, 9))
@@ -110,3 +109,54 @@ def test_no_pair_is_missed(distance, kinds, noise):
     found = nearest_earlier(drawn, distance)
     assert np.array_equal(found, every_pair(drawn, distance))
     assert (found >= 0).mean() > 0.2
+
+
+def on_plain_ground(rng, count, top=2, left=2):
+    """Things in the middle of white pictures, a fifth of them once more, a bit darker."""
+    drawn = np.full((count, 8, 9), 250.0)
+    inside = drawn[:, top:-top, left:-left]
+    inside[:] = rng.uniform(0, 250, inside.shape)
+    again = rng.integers(count // 2, count, count // 5)
+    drawn[again] = drawn[rng.integers(0, count // 2, len(again))] * 0.97
+    return (drawn + rng.normal(0, 0.5, drawn.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 5])
+@pytest.mark.parametrize("left", [1, 2])
+def test_no_pair_is_missed_on_plain_ground(distance, left):
+    drawn = on_plain_ground(np.random.default_rng(left), 1000, left=left)
+    found = nearest_earlier(drawn, distance)
+    assert np.array_equal(found, every_pair(drawn, distance))
+    assert (found >= 0).mean() > 0.1
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 5, 62])
+def test_no_band_lies_in_a_part_of_the_picture_alone(distance):
+    masks = [int(mask) for mask in duplicates._masks(distance)]
+    bands = min(distance + 2, 64)
+    assert len(masks) == bands * (bands - 1) // 2
+    assert sum(mask.bit_count() for mask in masks) == 64 * (bands - 1)  # each bit in one band
+    if distance == 2:
+        rows = [sum(1 << (8 * row + column) for column in range(8)) for row in range(8)]
+        columns = [sum(1 << (8 * row + column) for row in range(8)) for column in range(8)]
+        assert {(mask & part).bit_count() for mask in masks for part in rows + columns} == {4}
+
+
+def test_time_is_bounded_where_all_share_one_hash(monkeypatch, capsys):
+    monkeypatch.setattr(duplicates, "_MOST", 20)
+    rng = np.random.default_rng(0)
+    rises = np.where(rng.random((8, 9)) < 0.5, 1, -1)
+    drawn = np.cumsum(rng.choice([3.0, 60.0], (100, 8, 9)) * rises, axis=2).astype(np.float32)
+    drawn[60], drawn[61], drawn[90] = drawn[10] * 1.01, drawn[10], drawn[50] * 1.01
+    assert len(np.unique(hashes(drawn))) == 1
+    expected = np.full(100, -1)
+    expected[[60, 61]] = 10  # of the first 20, which the copy of image 50 is not
+    assert np.array_equal(nearest_earlier(drawn, 2), expected)
+    assert capsys.readouterr().out == (
+        "look-alikes: 77 images share half of their hash with more than 20 earlier ones, and are "
+        "compared with the first 20 of these\n"
+    )
+    monkeypatch.setattr(duplicates, "_MOST", 100)
+    expected[90] = 50
+    assert np.array_equal(nearest_earlier(drawn, 2), expected)
+    assert capsys.readouterr().out == ""

@@ -4,11 +4,13 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -21,6 +23,7 @@ from vtcc.data import inputs
 from vtcc.errors import VtccError
 from vtcc.extras import MissingExtra
 from vtcc.scale import ray as scaled
+from vtcc.tracking import fetch
 from vtcc.verbs import predict
 
 
@@ -66,8 +69,121 @@ def test_a_table_that_changed_meanwhile_is_another_run(photos, model, tmp_path):
         given = inputs.parts([table], None)
         if price == 1:
             assert scaled._plan(parts, given, model, plan) == 1
-    with pytest.raises(VtccError, match=r"of another run \(other paths, model or options\)"):
+    with pytest.raises(
+        VtccError, match=r"of another run \(other paths, model or options, or files"
+    ):
         scaled._plan(parts, given, model, plan)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Shards are made in this process; `here.stop_after` ends the run before one shard more."""
+    stand_in(monkeypatch, scaled, "_cluster", no_cluster)
+
+    def answers(ray, waiting, settings, workers):
+        for made in answers_here(ray, waiting, settings, workers):
+            yield made
+            if here.stop_after:
+                raise KeyboardInterrupt
+
+    stand_in(monkeypatch, scaled, "_answers", answers)
+    here = SimpleNamespace(stop_after=0)
+    return here
+
+
+def cut_off(here, *args, **options):
+    here.stop_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        scaled.run(*args, **options)
+    here.stop_after = 0
+
+
+def test_files_are_found_wherever_a_worker_stands(photos, model, tmp_path, here, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    out = tmp_path / "o.csv"
+    cut_off(here, [photos.name], str(model), out=out, shard=20)
+    monkeypatch.chdir(tmp_path)
+    worker = scaled.Shards(str(tmp_path / "o.csv.parts"), str(model), 7)
+    assert worker({"shard": np.array([1])}) == {"shard": [1], "files": [20], "bad": [1]}
+    # Names in the table are as they are given: by another path it would be another table.
+    with pytest.raises(VtccError, match="is of another run"):
+        scaled.run([os.path.relpath(photos)], str(model), out=out, shard=20)
+    monkeypatch.chdir(photos.parent)
+    assert scaled.run([photos.name], str(model), out=out, shard=20)["images"] == 50
+    assert rows(out)[0]["file"] == f"{photos.name}/00.png"
+
+
+def test_a_registered_model_is_the_one_that_is_asked_for(
+    photos, model, tmp_path, here, monkeypatch
+):
+    registered = {"models:/x@champion": model, "models:/y@champion": tmp_path / "other"}
+    toy.model(tmp_path / "other", 5)
+
+    def fetched(uri, room):
+        shutil.copytree(registered[uri], room / "fetched", dirs_exist_ok=True)
+        return room / "fetched"
+
+    stand_in(monkeypatch, fetch, "fetch", fetched)
+    out, ours = tmp_path / "o.csv", {"out": tmp_path / "o.csv", "shard": 20}
+    cut_off(here, [photos], "models:/x@champion", **ours)
+    with pytest.raises(VtccError, match="is of another run"):
+        scaled.run([photos], "models:/y@champion", **ours)
+    shutil.rmtree(tmp_path / "o.csv.parts" / "model")  # ended before the copy was there
+    (tmp_path / "o.csv.parts" / ".model.tmp").mkdir()
+    scaled.run([photos], "models:/x@champion", **ours)
+    predict.run([photos], str(model), out=tmp_path / "want.csv")
+    assert [row["cluster"] for row in rows(out)] == [
+        row["cluster"] for row in rows(tmp_path / "want.csv")
+    ]
+
+
+@pytest.mark.parametrize("change", ["more", "gone", "changed"])
+def test_files_that_changed_meanwhile_are_another_run(photos, model, tmp_path, here, change):
+    mine, out = tmp_path / "photos", tmp_path / "o.csv"
+    shutil.copytree(photos, mine)
+    cut_off(here, [mine], str(model), out=out, shard=20)
+    file = mine / "48.png"
+    if change == "more":
+        shutil.copy(file, mine / "new.png")
+    elif change == "gone":
+        file.unlink()
+    else:
+        file.write_bytes((mine / "46.png").read_bytes())
+    with pytest.raises(VtccError, match="or files that have changed since"):
+        scaled.run([mine], str(model), out=out, shard=20)
+    assert not out.exists()
+
+
+def test_what_is_left_out_is_said(photos, model, tmp_path, here, capsys):
+    mine = tmp_path / "photos"
+    mine.mkdir()
+    shutil.copy(photos / "00.png", mine)
+    (mine / "a.psd").touch()
+    scaled.run([mine], str(model), out=tmp_path / "o.csv")
+    assert "left out 1 Photoshop" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_a_folder_that_is_not_ours_stays(photos, model, tmp_path, here, images):
+    mine, parts = tmp_path / "photos", tmp_path / "o.csv.parts"
+    mine.mkdir()
+    parts.mkdir()
+    (parts / "thesis.txt").write_text("years of work")
+    if images:
+        shutil.copy(photos / "00.png", mine)
+    with pytest.raises(VtccError, match=r"o\.csv\.parts: there already.*give another --out"):
+        scaled.run([mine], str(model), out=tmp_path / "o.csv")
+    assert (parts / "thesis.txt").read_text() == "years of work"
+
+
+def test_lists_of_a_run_that_was_cut_off_while_listing_are_made_again(
+    photos, model, tmp_path, here
+):
+    parts = tmp_path / "o.csv.parts"
+    parts.mkdir()
+    (parts / "files-000000.json").write_text("[")
+    told = scaled.run([photos], str(model), out=tmp_path / "o.csv", shard=20)
+    assert (told["images"], parts.exists()) == (50, False)
 
 
 @pytest.mark.parametrize("by_ray", [False, pytest.param(True, marks=pytest.mark.slow)])

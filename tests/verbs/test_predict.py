@@ -350,3 +350,9 @@ def test_a_file_that_two_inputs_hold_is_one_row(photos, model, place):
     rows = read(place / "twice.csv")
     assert answer["images"] == len(rows) == 12
     assert {row["file"]: row["who"] for row in rows if row["who"]} == {f"{photos}/0.png": "Ann"}
+
+
+def test_a_file_of_a_byte_order_mark_alone_is_no_table(tmp_path):
+    (tmp_path / "o.csv").write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(VtccError, match="and no table of clusters that may be replaced"):
+        assignments.check(tmp_path / "o.csv")

@@ -9,11 +9,14 @@ from functools import cache
 
 import numpy as np
 
+from vtcc.progress import note
+
 _ROWS, _COLUMNS = 8, 9
 _LEAST_STEP = 2.0  # grey levels; what is flatter says nothing of an image
 _LEAST_BITS = 8  # a picture of few edges, such as a dot on black, is like many others
 _AGREE = 0.98  # correlation
 _PAIRS = 1 << 16  # compared at a time
+_MOST = 4096  # earlier images of one key that an image is compared with
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -50,7 +53,9 @@ def nearest_earlier(sketches: np.ndarray, distance: int) -> np.ndarray:
 
     Of hashes cut into `distance + 2` bands two bands at least are alike where no more than
     `distance` bits differ, so only images that share two of them are compared: the result is that
-    of all pairs. Memory: the sketches three times, and some numbers for each image.
+    of all pairs. Where more than `_MOST` share two, the time is bounded instead, and a note says
+    so: the later ones are compared with the first `_MOST`, and by their other bands.
+    Memory: the sketches three times, and some numbers for each image.
 
     Args:
         sketches: (N, 8, 9) float32, as `sketch` makes them.
@@ -74,8 +79,14 @@ def nearest_earlier(sketches: np.ndarray, distance: int) -> np.ndarray:
     first, of = first[order], np.argsort(order)[of]
     codes, flat = codes[busy[first]], _standardised(sketches[busy[first]])
     earlier = np.full(len(first), len(first), dtype=np.int64)
+    bounded = np.zeros(len(first), dtype=bool)
     for mask in _masks(distance):
-        _compare(codes, flat, codes & mask, distance, earlier)
+        bounded[_compare(codes, flat, codes & mask, distance, earlier)] = True
+    if bounded.any():
+        note(
+            f"look-alikes: {int(bounded.sum())} images share half of their hash with more than "
+            f"{_MOST} earlier ones, and are compared with the first {_MOST} of these"
+        )
     found = np.where(earlier < len(first), busy[first[earlier.clip(max=len(first) - 1)]], -1)
     nearest[busy] = found[of]
     again = np.arange(len(busy)) != first[of]
@@ -85,33 +96,45 @@ def nearest_earlier(sketches: np.ndarray, distance: int) -> np.ndarray:
 
 
 def _masks(distance: int) -> list[np.uint64]:
-    """Two bands of the 64 bits each, of `distance + 2` bands, in every combination."""
-    edges = np.linspace(0, 64, min(distance + 2, 64) + 1).astype(int).tolist()
-    bands = [sum(1 << bit for bit in range(low, high)) for low, high in itertools.pairwise(edges)]
+    """Two bands of the 64 bits each, of `distance + 2` bands, in every combination.
+
+    Bits of each row and of each column go to the bands in turn: where a part of all pictures is
+    plain, such as the ground behind a product, each band keeps bits that differ.
+    """
+    count = min(distance + 2, 64)
+    bands = [0] * count
+    for row, column in itertools.product(range(8), range(8)):
+        bands[(8 * row + (row + column) % 8) % count] |= 1 << (8 * row + column)
     return [np.uint64(a | b) for a, b in itertools.combinations(bands, 2)]
 
 
 def _compare(
     codes: np.ndarray, flat: np.ndarray, keys: np.ndarray, distance: int, earlier: np.ndarray
-) -> None:
+) -> np.ndarray:
     """Lowers `earlier` to the first image that looks alike, of those with the same key.
 
-    All images are compared with the first of their key, those unlike it with the second, and so on.
+    All images are compared with the first of their key, those unlike it with the second, and so
+    on, up to `_MOST`.
 
     Args:
         codes: (n,) hashes. flat: (n, 72) standardised. keys: (n,). earlier: (n,), changed.
+
+    Returns:
+        Numbers of the images for which that was not to the end.
     """
     order = np.argsort(keys, kind="stable")  # of one key the first image first
     keys = keys[order]
     begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     start = np.repeat(begins, np.diff(np.concatenate([begins, [len(keys)]])))
     at, number = np.flatnonzero(start != np.arange(len(keys))), 0
-    while len(at):
+    while True:
         with_ = start[at] + number
         i, j = order[with_], order[at]
         # An earlier one that looks alike may be known by another key.
         left = (with_ < at) & (i < earlier[j])
         at, i, j = at[left], i[left], j[left]
+        if not len(at) or number == _MOST:
+            return j
         alike = np.bitwise_count(codes[i] ^ codes[j]) <= distance
         near = np.flatnonzero(alike)
         for part in range(0, len(near), _PAIRS):

@@ -156,7 +156,7 @@ def _is_table(file: Path) -> bool:
     if not head:
         return True
     if file.suffix.lower() == ".csv":
-        columns = head.decode("utf-8-sig", "replace").splitlines()[0].split(",")
+        columns = head.decode("utf-8-sig", "replace").partition("\n")[0].strip().split(",")
     elif file.suffix.lower() == ".parquet":
         import pyarrow as pa
         from pyarrow import parquet

@@ -8,6 +8,8 @@ the files, the model and OUT must be on storage that all of them reach by the sa
 """
 
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -56,7 +58,7 @@ def run(
 
     Raises:
         VtccError: as `vtcc.verbs.predict.run`; when Ray is not installed; when `OUT.parts` is of
-            another run.
+            another run, or of something else.
     """
     from vtcc.grouping import assignments
 
@@ -77,9 +79,10 @@ def run(
         with tempfile.TemporaryDirectory() as room:
             predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
             named = assignments.columns_of(predictor.clusters)
-            directory = _local(model, parts, Path(room))
-        asked = {"shard": shard, "columns": [*named, *more], "unclustered": unclustered}
-        count = _plan(parts, given, directory, asked)
+            found = predict.directory_of(model, Path(room))
+            asked = {"shard": shard, "columns": [*named, *more], "unclustered": unclustered}
+            count = _plan(parts, given, found, asked)
+            directory = _local(found, parts, Path(room))
         waiting = [i for i in range(count) if not _part(parts, i).exists()]
         if len(waiting) < count:
             note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
@@ -110,78 +113,85 @@ def run(
         return answer
 
 
-def _local(model: str, parts: Path, room: Path) -> Path:
-    """A directory of the model that workers can read: a local one, or a copy in `parts`."""
-    from vtcc.verbs.predict import directory_of
+def _local(found: Path, parts: Path, room: Path) -> Path:
+    """A directory of the model that workers can read: a local one, or a copy in `parts`.
 
-    found = directory_of(model, room)
+    Args:
+        found: the model, of which the plan in `parts` is. room: it is fetched where it lies there.
+    """
+    from vtcc.atomic import atomic_directory
+
     if room not in found.parents:
         return found.absolute()
     kept = parts / "model"
     if not kept.exists():
-        parts.mkdir(exist_ok=True)
-        shutil.copytree(found, kept)
+        with atomic_directory(kept) as building:
+            shutil.copytree(found, building, dirs_exist_ok=True)
     return kept
 
 
-def _stamp(path: Path) -> str:
-    """Of a list or table, which may be another one when a run goes on; a folder has none."""
-    from vtcc.data.folder import stamp
-
-    return stamp(path) if path.is_file() else ""
-
-
 def _plan(parts: Path, given: Sequence["Part"], model: Path, asked: dict[str, Any]) -> int:
-    """Lists the files into shards, once; a run that was cut off finds its lists.
+    """Lists the files into shards; a run that was cut off finds its lists, if they are the same.
 
     Args:
         asked: what else tells this run from another, `shard` among it.
+
+    Returns:
+        How many shards there are.
     """
-    from vtcc import provenance
-    from vtcc.data.walk import in_words
-    from vtcc.verbs.predict import entries
-
-    shard = asked["shard"]
-    asked = asked | {
-        "paths": [str(Path(part.given).absolute()) for part in given],
-        "stamps": [_stamp(Path(part.given)) for part in given],
-        "model": provenance.model_digest(model),
-    }
-    file = parts / PLAN
-    if file.exists():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        if known["asked"] != asked:
-            raise VtccError(
-                f"{parts} is of another run (other paths, model or options); delete it, or give "
-                "another --out"
-            )
-        return known["shards"]
-    parts.mkdir(exist_ok=True)
-    count, held = 0, []
-    left_out: Counter[str] = Counter()
-    for entry in entries(given, left_out):
-        held.append([entry.path, entry.error, dict(entry.more)])
-        if len(held) == shard:
-            _list(parts, count, held)
-            count, held = count + 1, []
-    if held:
-        _list(parts, count, held)
-        count += 1
-    if not count:
-        shutil.rmtree(parts)
-        raise VtccError(
-            f"no image in {', '.join(part.given for part in given[:3])}"
-            + (f" (left out: {in_words(left_out)})" if left_out else "")
-        )
+    from vtcc import json_file, provenance
     from vtcc.atomic import write_text
+    from vtcc.verbs import predict
 
-    write_text(file, json.dumps({"asked": asked, "shards": count}) + "\n")
+    plan = parts / PLAN
+    known = json_file.read(plan, f"delete {parts}, or give another --out") if plan.exists() else {}
+    if not known:
+        _refuse_others(parts)
+    count, total, sha = 0, 0, hashlib.sha256()
+    left_out: Counter[str] = Counter()
+    files = _files(given, left_out)
+    while held := list(itertools.islice(files, asked["shard"])):
+        text = json.dumps(held)  # ASCII: names with odd bytes keep them
+        sha.update(text.encode())
+        if not known:
+            parts.mkdir(exist_ok=True)
+            _list(parts, count).write_text(text, encoding="utf-8")
+        count, total = count + 1, total + len(held)
+    predict.say_left_out(given, total, left_out)
+    asked = asked | {"files": sha.hexdigest(), "model": provenance.model_digest(model)}
+    if not known:
+        write_text(plan, json.dumps({"asked": asked}) + "\n")
+    elif known.get("asked") != asked:
+        raise VtccError(
+            f"{parts} is of another run (other paths, model or options, or files that have "
+            "changed since); delete it, or give another --out"
+        )
     return count
 
 
-def _list(parts: Path, number: int, entries: list[list[Any]]) -> None:
-    text = json.dumps(entries)  # ASCII: names with odd bytes keep them
-    (parts / f"files-{number:06d}.json").write_text(text, encoding="utf-8")
+def _files(given: Sequence["Part"], left_out: Counter[str]) -> Iterator[list[Any]]:
+    """Of each file: its name, its error, where it is, when it changed, and columns of a table."""
+    from vtcc.data import folder
+    from vtcc.verbs.predict import entries
+
+    for entry in entries(given, left_out):
+        file = (entry.file or Path(entry.path)).absolute()
+        yield [entry.path, entry.error, str(file), folder.stamp(file), dict(entry.more)]
+
+
+def _refuse_others(parts: Path) -> None:
+    """Refuses a folder that holds more than lists of files, as it would be deleted at the end."""
+    if not os.path.lexists(parts):
+        return
+    if not parts.is_dir() or any(not file.match("files-*.json") for file in parts.iterdir()):
+        raise VtccError(
+            f"{parts}: there already, and not of a run that can go on; move or delete it, or give "
+            "another --out"
+        )
+
+
+def _list(parts: Path, number: int) -> Path:
+    return parts / f"files-{number:06d}.json"
 
 
 def _part(parts: Path, number: int) -> Path:
@@ -292,8 +302,10 @@ class Shards:
 
         number = int(batch["shard"][0])
         target = _part(self.parts, number)
-        text = (self.parts / f"files-{number:06d}.json").read_text(encoding="utf-8")
-        files = [Entry(path, error, more=more) for path, error, more in json.loads(text)]
+        text = _list(self.parts, number).read_text(encoding="utf-8")
+        files = [
+            Entry(path, error, Path(file), more) for path, error, file, _, more in json.loads(text)
+        ]
         columns = assignments.columns_of(self.predictor.clusters)
         bad = 0
         with assignments.writing(target, columns, self.more) as table:

@@ -79,7 +79,9 @@ def run(
         parts, kinds = columns.typed(inputs.parts(paths, place))
         columns.check(kinds, exif)
         kinds |= columns.of_exif(exif)
-        total = _count(parts)
+        left_out: Counter[str] = Counter()
+        total = sum(1 for _ in entries(parts, left_out))
+        say_left_out(parts, total, left_out)
         with tempfile.TemporaryDirectory() as room:
             predictor = load(model, Path(room), unclustered=unclustered)
         start, tally = time.monotonic(), Tally()
@@ -200,13 +202,15 @@ def directory_of(model: str, room: Path) -> Path:
     return fetch.model_directory(directory, model)
 
 
-def _count(parts: Sequence["Part"]) -> int:
-    """How many files there are in the inputs; says what is left out."""
+def say_left_out(parts: Sequence["Part"], total: int, left_out: Counter[str]) -> None:
+    """Says what is left out of inputs, beside `total` files.
+
+    Raises:
+        VtccError: when there is no file.
+    """
     from vtcc.data.images import suffixes_in_words
     from vtcc.data.walk import in_words
 
-    left_out: Counter[str] = Counter()
-    total = sum(1 for _ in entries(parts, left_out))
     if not total:
         where = ", ".join(part.given for part in parts[:3]) + (", ..." if len(parts) > 3 else "")
         raise VtccError(
@@ -216,7 +220,6 @@ def _count(parts: Sequence["Part"]) -> int:
         )
     if left_out:
         progress.note(f"left out {in_words(left_out)}")
-    return total
 
 
 def entries(parts: Sequence["Part"], left_out: Counter[str] | None = None) -> Iterator["Entry"]:
