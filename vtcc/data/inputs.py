@@ -146,9 +146,9 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
             if not (any_name or _is_input(path.name)):
                 raise VtccError(f"{path}: not an input by its name; give {KINDS}")
             found.append(_of_file(text, path))
-            if remote.is_address(os.fspath(item)) and isinstance(found[-1], Part):
-                if path.suffix.lower() == shards.PARQUET:
-                    raise VtccError(f"{text}: {_LIST_AT_ADDRESS}")
+            is_table = isinstance(found[-1], Part) and path.suffix.lower() == shards.PARQUET
+            if is_table and remote.is_address(os.fspath(item)):
+                raise VtccError(f"{text}: {_LIST_AT_ADDRESS}")
     packed = [entry[1] for entry in found if isinstance(entry, tuple)]
     if packed and place is None:
         raise VtccError(f"{packed[0]}: unpack it first, and name the folder")
