@@ -11,6 +11,7 @@ import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pyarrow as pa
@@ -623,3 +624,27 @@ def test_addresses_with_one_place_are_refused(pair, tmp_path):
         inputs.parts(pair, tmp_path)
     assert "id=" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["l.txt", "l.csv", "l.parquet"])
+def test_a_pipe_called_like_a_list_is_refused_at_once(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(VtccError, match=r"a pipe or a device, not a list or table"):
+        inputs.parts([tmp_path / name], None)
+
+
+def test_paths_as_bytes_in_parquet_are_paths(tmp_path):
+    file = tmp_path / "b.parquet"
+    pq.write_table(pa.table({"path": pa.array(["\u00e9.jpg".encode()])}), file)
+    assert inputs.parts([file], None)[0].names == ["\u00e9.jpg"]
+    pq.write_table(pa.table({"path": pa.array([b"\xe9.jpg"])}), file)
+    with pytest.raises(VtccError, match="cannot be read as Parquet"):
+        inputs.parts([file], None)
+
+
+def test_a_parquet_of_paths_at_an_address_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"path": ["a.jpg"]}), file)
+    monkeypatch.setattr(inputs, "_copied", create_autospec(inputs._copied, return_value=file))
+    with pytest.raises(VtccError, match=r"https://h/t.parquet: a list at an address; copy it"):
+        inputs.parts(["https://h/t.parquet"], tmp_path / "place")

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -97,10 +98,33 @@ def test_a_damaged_file_with_exif_is_none(tmp_path, picture):
     assert b"Exif" in data[:200]
     assert stripped(tmp_path / "b") is None
     (tmp_path / "b").write_bytes(data[:12])
-    assert stripped(tmp_path / "b") == data[:12]
+    assert stripped(tmp_path / "b") is None
     at = data.index(b"\xff\xe1")  # padding before a segment is allowed
     (tmp_path / "b").write_bytes(data[:at] + b"\xff\xff" + data[at:])
     assert stripped(tmp_path / "b") == stripped(tmp_path / "a")
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 11])
+def test_a_png_that_is_cut_off_is_none(tmp_path, picture, cut):
+    """It can be read, and nobody knows what it says."""
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode(), zip=True)
+    picture.save(tmp_path / "a", "PNG", pnginfo=text)
+    data = (tmp_path / "a").read_bytes()
+    (tmp_path / "b").write_bytes(data[:-cut])
+    assert np.array_equal(shown(data[:-cut]), shown(data))
+    assert stripped(tmp_path / "b") is None
+    (tmp_path / "b").write_bytes(data[:-12])  # all but its end, which is empty
+    assert b"iTXt" not in stripped(tmp_path / "b")
+
+
+@pytest.mark.parametrize("between", [b"\0", b"\xff\xd0", b"\xff\x01"])
+def test_a_jpeg_with_bytes_between_its_segments_is_none(tmp_path, picture, between):
+    picture.save(tmp_path / "a", "JPEG", xmp=b"<x dc:creator='Ada'/>")
+    data = (tmp_path / "a").read_bytes()
+    at = data.index(b"\xff\xdb")
+    (tmp_path / "b").write_bytes(data[:at] + between + data[at:])
+    assert stripped(tmp_path / "b") is None
 
 
 def segment(kind, held):
@@ -137,13 +161,67 @@ def test_exif_behind_the_pixels_of_a_png_turns_it(tmp_path, picture):
     assert np.array_equal(shown(after), np.asarray(picture.transpose(Image.Transpose.ROTATE_270)))
 
 
-@pytest.mark.parametrize("tag", [33550, 33922, 34735, 700])
+def chunk(kind, held):
+    return struct.pack(">I", len(held)) + kind + held + struct.pack(">I", zlib.crc32(kind + held))
+
+
+def test_parts_that_no_picture_needs_are_left_out_whatever_they_are(tmp_path, picture):
+    file = tmp_path / "a"
+    picture.save(file, "PNG", icc_profile=b"a profile" * 9, dpi=(72, 72), transparency=(1, 2, 3))
+    plain = file.read_bytes()
+    file.write_bytes(plain[:33] + chunk(b"caBX", XMP) + plain[33:])
+    assert stripped(file) == plain
+    frames = [picture, picture.rotate(90)]
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+    assert stripped(file) == file.read_bytes()
+    for more in ({"lossless": True}, {"save_all": True, "append_images": frames[1:]}):
+        picture.save(file, "WEBP", icc_profile=b"a profile" * 9, **more)
+        plain = file.read_bytes()
+        odd = b"C2PA" + struct.pack("<I", len(XMP)) + XMP + b"\0" * (len(XMP) % 2)
+        whole = struct.pack("<I", len(plain) - 8 + len(odd))
+        file.write_bytes(plain[:4] + whole + plain[8:] + odd)
+        assert stripped(file) == plain
+        file.write_bytes(plain + b"behind Ada")
+        assert stripped(file) == plain
+        file.write_bytes(plain[:-4])
+        assert stripped(file) is None
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF"])
+def test_bytes_among_pixels_are_no_place(tmp_path, kind):
+    line = np.frombuffer(b"GPSL" * 30, np.uint8)
+    palette = Image.fromarray(np.tile(line, (30, 1)))
+    palette.save(tmp_path / "a", kind)
+    data = (tmp_path / "a").read_bytes()
+    assert kind == "GIF" or b"GPSL" in data
+    assert stripped(tmp_path / "a") == data
+
+
+@pytest.mark.parametrize(
+    "said", ["exif:GPSDestLatitude='48,8N'", "photoshop:City='Vienna'", "Iptc4xmpCore:Location='x'"]
+)
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "GIF"])
+def test_xmp_that_says_a_place_is_told(tmp_path, picture, kind, said):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    for name, xmp in (("a", f"<x {said}/>"), ("b", "<x hdrgm:Version='1.0'/>")):
+        picture.save(tmp_path / name, kind, xmp=xmp.encode())
+    if kind == "GIF":  # which Pillow does not write
+        data = (tmp_path / "a").read_bytes()
+        more = b"!\xff\x0bXMP DataXMP" + f"<x {said}/>".encode() + b"\1\0\0"
+        (tmp_path / "a").write_bytes(data[:-1] + more + data[-1:])
+    assert stripped(tmp_path / "a") is None
+    assert stripped(tmp_path / "b") == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("tag", [33550, 33922, 34735, 700, 33723, 34377])
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tiffs_that_say_a_place_are_told(tmp_path, tag, big, order):
     import tifffile
 
-    said = (tag, "d" if tag != 700 else "B", 3, (8, 47, 0), True)
+    said = (tag, "d" if tag not in (700, 33723, 34377) else "B", 3, (8, 47, 0), True)
     pixels = np.zeros((8, 8, 3), np.uint8)
     tifffile.imwrite(
         tmp_path / "a.tif", pixels, bigtiff=big, byteorder=order, extratags=[said], metadata=None

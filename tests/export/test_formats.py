@@ -47,6 +47,7 @@ MORE = {
     "id": {"0-01.png": "y"},
     "_a.b": {"0-01.png": True},
     "my_file_name": {"0-01.png": "z"},
+    "my_file_name_": {"0-01.png": "other"},
 }
 
 
@@ -118,7 +119,8 @@ def test_datasets_reads_an_imagefolder(made, table, tmp_path, monkeypatch):
             assert np.array_equal(np.asarray(row["image"]), np.asarray(Image.open(file)))
     one = rows["0-01.png"]
     assert (one["price"], one["count"], one["image_"], one["id"]) == (1.5, 3, "x", "y")
-    assert (one["_a.b"], one["my_file_name_"], "latitude" in one) == (True, "z", False)
+    assert (one["_a.b"], one["my_file_name__"], "latitude" in one) == (True, "z", False)
+    assert one["my_file_name_"] == "other"
     assert rows["sub/1-x.png"]["taken_at"] == "unknown"
     assert all(file.is_symlink() for file in (tmp_path / "hf" / "images").iterdir())
 

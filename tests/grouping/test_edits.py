@@ -428,10 +428,13 @@ def test_the_largest_part_keeps_its_id_and_the_others_are_numbered_on(state):
     assert after.cluster[20] == 7
 
 
-def test_a_part_without_images_is_refused(state):
+def test_images_that_are_all_alike_are_not_split_and_other_edits_stand(state, capsys):
     state.h[:20] = 5 * np.eye(D)[0]
-    with pytest.raises(VtccError, match="part 2 of the split would be empty"):
-        edits.apply(state, [{"do": "split", "cluster": 0, "into": 2}])
+    new = {"do": "new", "name": "last", "files": ["f20.png"], "cluster": 5}
+    after = edits.apply(state, [{"do": "split", "cluster": 0, "into": 2}, new])
+    assert "cluster 0 is not split: its images are all alike" in capsys.readouterr().out
+    assert after.clusters.names.keys() == {0, 1, 2, 3, 5}  # numbered as in the page
+    assert after.cluster[:21].tolist() == [0] * 20 + [5]
 
 
 def test_a_part_is_split_in_its_turn_and_stays_by_name(state):

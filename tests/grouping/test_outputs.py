@@ -166,3 +166,8 @@ def test_older_results_have_no_assignment(tmp_path):
     assert read.base is None
     assert read.p.dtype == np.float32
     np.testing.assert_allclose(read.p, embedding().p, atol=1e-3)
+
+
+def test_folders_of_long_letters_fit_a_file_system():
+    called = outputs.folder_names({0: "\U00020000" * 90, 1: "\U00020000" * 90})
+    assert called == {0: "\U00020000" * 50, 1: "\U00020000" * 50 + " (1)"}

@@ -51,6 +51,7 @@ def test_doubt_is_how_much_nearer_another_cluster_is():
     assert away[0].tolist() == pytest.approx([1, 3, np.sqrt(82)])
     doubt = means.doubt(away, np.array([5, 5, 5, 7, 8, EXCLUDED]))
     assert doubt.tolist() == pytest.approx([1 / 3, 1, 3, 0, 1 / 8, 0])
+    assert means.doubt(away[:1], np.array([9])).tolist() == [np.inf]  # trained without images
     merged = replace(means, owners=(frozenset({5}), frozenset({5}), frozenset({7})))
     assert merged.doubt(away[:3], np.full(3, 5))[2] == pytest.approx(1 / np.sqrt(90))
     lone = replace(means, owners=(frozenset({5}),) * 3)
@@ -139,6 +140,19 @@ def test_a_merge_takes_in_what_was_between_its_clusters(images):
     found = after.clusters.apply(p, h, base).cluster
     assert found[90:].tolist() == [0, UNCLUSTERED, UNCLUSTERED]
     assert found[:90].tolist() == np.array([0, 0, 2])[base[:90]].tolist()
+
+
+def test_an_exclusion_excludes_no_image_that_belongs_nowhere(images):
+    p, h, base = images
+    state = state_of(images)
+    after = edits.apply(state, [{"do": "exclude", "cluster": 0}])
+    found = after.clusters.apply(p, h, base)
+    assert found.cluster[90:].tolist() == [UNCLUSTERED] * 3
+    assert found.second[90:].tolist() == [EXCLUDED, 1, 2]
+    assert found.cluster[:90].tolist() == np.array([EXCLUDED, 1, 2])[base[:90]].tolist()
+    # What lies between two that are excluded goes with them, as a merge takes in what lies between.
+    after = edits.apply(after, [{"do": "exclude", "cluster": 1}])
+    assert after.clusters.apply(p, h, base).cluster[90:].tolist() == [EXCLUDED, *[UNCLUSTERED] * 2]
 
 
 def test_parts_of_a_split_do_not_doubt_each_other(images):

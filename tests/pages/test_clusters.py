@@ -244,7 +244,14 @@ EDITED = """(() => {
     exclude: !button(id, 'Exclude').disabled, split: !button(id, 'Split in two').disabled,
     choose: !article(id).querySelector('input[type=checkbox]').disabled,
   });
-  const out = {before: shown(0)};
+  const out = {before: shown(0)}, get = id => document.getElementById(id);
+  const press = () => {
+    get('choose').click();
+    return [get('choose').textContent, get('chosen').textContent, get('with-chosen').hidden];
+  };
+  document.querySelector('#clusters .tile').click();
+  out.chosen = [press(), press()];
+  get('close').click();
   for (const id of [0, 1]) article(id).querySelector('input[type=checkbox]').click();
   document.getElementById('merge').click();
   out.into = JSON.parse(vtcc.exported()).edits[0].into;
@@ -254,6 +261,9 @@ EDITED = """(() => {
   out.left = [...document.querySelectorAll('article')].map(a => +a.dataset.id).sort();
   out.targets = [...document.querySelectorAll('#move-to option')].map(o => +o.value);
   out.confused = document.getElementById('confused').textContent;
+  out.move = [!get('move').disabled];
+  for (const id of [out.into, 3]) button(id, 'Split in two').click();
+  out.move.push(!get('move').disabled);
   return JSON.stringify(out);
 })()"""
 
@@ -301,6 +311,11 @@ def test_what_an_edit_changes_is_seen_at_once(tmp_path):
         assert not any(shown["halved"][what] for what in ("exclude", "split", "choose"))
         assert shown["targets"] == sorted([shown["into"], 3])
         assert shown["confused"] == "Confused: cluster 2 and cluster 3 (55 % alike)"
+        assert shown["chosen"] == [
+            ["Do not choose", "1 chosen:", False],
+            ["Choose", "0 chosen:", True],
+        ]
+        assert shown["move"] == [True, False]  # at last there is no cluster to move to
 
 
 def with_addition(given):

@@ -58,6 +58,7 @@ def test_kinds_follow_from_values():
         ([2**70 + i for i in range(31)], "text", [str(2**70 + i) for i in range(31)]),
         ([f"2024-01-{i:02d}" for i in range(1, 31)] + ["unknown"], "text", None),
         ([f"{i}.5e-3" for i in range(1, 40)], "number", None),
+        ([*map(str, range(30)), "1e999"], "text", [*map(str, range(30)), "1e999"]),
     ],
 )
 def test_odd_values(values, kind, order):

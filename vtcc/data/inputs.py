@@ -24,6 +24,7 @@ from vtcc.progress import note
 Given = str | os.PathLike[str]
 LIST, TABLES, COLUMN = ".txt", (".csv", shards.PARQUET), "path"
 _ROWS = 64  # of a table, read at a time: with fewer it takes ten times as long
+_LIST_AT_ADDRESS = "a list at an address; copy it beside the images it names"
 _SHARDS = (*shards.ARCHIVES, shards.PARQUET)
 KINDS = (
     "a folder, an image, a list of paths (.txt), a table with a column `path` (.csv, .parquet), an "
@@ -145,6 +146,9 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
             if not (any_name or _is_input(path.name)):
                 raise VtccError(f"{path}: not an input by its name; give {KINDS}")
             found.append(_of_file(text, path))
+            is_table = isinstance(found[-1], Part) and path.suffix.lower() == shards.PARQUET
+            if is_table and remote.is_address(os.fspath(item)):
+                raise VtccError(f"{text}: {_LIST_AT_ADDRESS}")
     packed = [entry[1] for entry in found if isinstance(entry, tuple)]
     if packed and place is None:
         raise VtccError(f"{packed[0]}: unpack it first, and name the folder")
@@ -222,7 +226,7 @@ def _copied(address: str, place: Path | None) -> Path:
     if place is None:
         raise VtccError(f"{shown}: copy it first, and name the folder")
     if shown.lower().endswith((LIST, ".csv")):
-        raise VtccError(f"{shown}: a list at an address; copy it beside the images it names")
+        raise VtccError(f"{shown}: {_LIST_AT_ADDRESS}")
     return remote.copied(address, place, _SHARDS)
 
 
@@ -239,6 +243,8 @@ def _of_file(text: str, path: Path) -> Part | _Shard:
     suffix, shown = path.suffix.lower(), os.path.dirname(text)  # noqa: PTH120
     names = [path.name]
     columns: dict[str, list[Any]] = {}
+    if suffix in (LIST, *TABLES) and not path.is_file():  # reading would wait for its writer
+        raise VtccError(f"{path}: a pipe or a device, not a list or table; name a file")
     if suffix == LIST:
         names = _checked(path, _lines(path))
     elif suffix == ".csv":
@@ -291,7 +297,10 @@ def _columns(file: Path, table: Any) -> dict[str, list[Any]]:
             kind, values = schema.field(name).type, column.to_pylist()
             plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
             if name == COLUMN or not plain:
-                values = [None if value is None else str(value) for value in values]
+                values = [
+                    str(v, "utf-8") if isinstance(v, bytes) else None if v is None else str(v)
+                    for v in values
+                ]
                 held += sum(len(value) for value in values if value is not None)
             held += bounds.CELL_BYTES * len(values)
             if held > most:

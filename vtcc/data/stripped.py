@@ -1,7 +1,7 @@
 """Copies of pictures without what their files say of place, camera and owner.
 
-The picture stays as it is to the last bit: JPEG, PNG and WebP are lists of parts, of which those
-with EXIF, XMP, IPTC or text are left out. EXIF that says how to turn the picture is written anew
+The picture stays as it is to the last bit: JPEG, PNG and WebP are lists of parts, of which only
+those that the picture needs are kept. EXIF that says how to turn the picture is written anew
 and says nothing else. Sources: JPEG (T.81, B.1), PNG (third edition, 5.3), WebP (RFC 9649).
 """
 
@@ -21,21 +21,30 @@ from vtcc.data import camera, images
 _ORIENTATION = 0x0112
 _EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_SAYS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
+# What pixels need, and their colours, size and motion.
+_PNG_NEEDS = {
+    *(b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP"),
+    *(b"mDCV", b"cLLI", b"sBIT", b"bKGD", b"pHYs", b"acTL", b"fcTL", b"fdAT"),
+}
+_WEBP_NEEDS = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP"}
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # marker in a JPEG, of coded data no part
 _PAGES = 1000  # of a TIFF that are looked at
-_PLACE_TAGS = {700, 33550, 33922, 34264, 34735, 34736, 34737, 34853}
-# In other files: the entry of EXIF that leads to the place, in either order of bytes, and XMP's.
+# XMP, IPTC, Photoshop, GPS, GeoTIFF.
+_PLACE_TAGS = {700, 33723, 34377, 34853, 33550, 33922, 34264, 34735, 34736, 34737}
+# In other files: the entry of EXIF that leads to the place, in either order of bytes, and words of
+# XMP, all too long to be among compressed pixels by chance.
 _PLACE = re.compile(
-    rb"\x25\x88[\x04\x0d]\x00\x01\x00\x00\x00|\x88\x25\x00[\x04\x0d]\x00\x00\x00\x01|GPSL"
+    rb"\x25\x88[\x04\x0d]\x00\x01\x00\x00\x00|\x88\x25\x00[\x04\x0d]\x00\x00\x00\x01"
+    rb"|GPS(?:Dest)?L(?:at|ong)itude|photoshop:(?:City|State|Country)|Iptc4xmp"
 )
 
 
 def stripped(file: Path) -> bytes | None:
     """A file's bytes without EXIF and the like; None where it cannot be taken out.
 
-    What is no JPEG, PNG or WebP is as it is, or None where it says a place. RAW files and films
-    have many places to say one, each maker its own: always None.
+    None too where a JPEG, PNG or WebP is damaged, so that nobody knows which part is what. What is
+    of another kind is as it is, or None where it says a place. RAW files and films have many places
+    to say one, each maker its own: always None.
 
     Raises:
         OSError: when it cannot be read.
@@ -50,8 +59,8 @@ def stripped(file: Path) -> bytes | None:
             return _png(data)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
-    except (struct.error, IndexError, ValueError):
-        return None if _EXIF in data or _PLACE.search(data) else data  # damaged
+    except (struct.error, IndexError, ValueError):  # damaged
+        return None
     if data.startswith((b"II", b"MM")) and _tiff_says_place(data):
         return None
     return None if _PLACE.search(data) else data
@@ -121,7 +130,8 @@ def _jpeg(data: bytes) -> bytes:
         while data[at : at + 2] == b"\xff\xff":  # padding
             at += 1
         mark, kind, length = struct.unpack_from(">BBH", data, at)
-        if mark != 0xFF or length < 2 or at + 2 + length > len(data):
+        is_bare = kind == 0x01 or 0xD0 <= kind <= 0xD9  # a marker without a length
+        if mark != 0xFF or is_bare or length < 2 or at + 2 + length > len(data):
             raise ValueError
         segment = data[at : at + 2 + length]
         if _is_picture(kind, segment):
@@ -140,10 +150,10 @@ def _jpeg(data: bytes) -> bytes:
 
 
 def _is_picture(kind: int, segment: bytes) -> bool:
-    """Whether the picture needs a JPEG's segment: no comment, and of APP0 to APP15 three alone."""
+    """Whether the picture needs a JPEG's segment: how it is coded, and of APP0 to APP15 three."""
     if kind == 0xE2:
         return segment[4:].startswith(b"ICC_PROFILE\0")
-    return kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE)
+    return kind in (0xE0, 0xEE) or 0xC0 <= kind <= 0xDF
 
 
 def _png(data: bytes) -> bytes:
@@ -158,7 +168,7 @@ def _png(data: bytes) -> bytes:
             kept.append(struct.pack(">I4s", len(upright), b"eXIf"))
             kept.append(upright + struct.pack(">I", checksum))
             upright = b""
-        if kind not in _PNG_SAYS:
+        if kind in _PNG_NEEDS:
             kept.append(data[at : at + 12 + length])
         at += 12 + length
         if kind == b"IEND":  # what follows is no part of the picture
@@ -167,17 +177,21 @@ def _png(data: bytes) -> bytes:
 
 
 def _webp(data: bytes) -> bytes:
+    (size,) = struct.unpack_from("<I", data, 4)
+    data = data[: 8 + size]  # what follows is no part of the picture
     parts, at = [], 12
     upright = _upright(data).removeprefix(_EXIF)
-    while at + 8 <= len(data):
+    while at < len(data):
         kind, length = struct.unpack_from("<4sI", data, at)
         end = at + 8 + length + length % 2
         part = data[at:end]
+        if len(part) < 8 + length:
+            raise ValueError
         if kind == b"VP8X":
             # Of the flags, 8 stands for EXIF and 4 for XMP.
             flags = part[8] & ~0x0C | (8 if upright else 0)
             part = part[:8] + bytes([flags]) + part[9:]
-        if kind not in (b"EXIF", b"XMP "):
+        if kind in _WEBP_NEEDS:
             parts.append(part)
         at = end
     if upright:

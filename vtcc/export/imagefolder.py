@@ -30,7 +30,10 @@ def write(dataset: Dataset, out: Path) -> None:
     table = dataset.table()
     for name in table.column_names:  # which would be read as names of files
         if name.endswith(("_file_name", "_file_names")):
-            table = table.rename_columns({name: f"{name}_"})
+            free = f"{name}_"
+            while free in table.column_names:
+                free += "_"
+            table = table.rename_columns({name: free})
     place = {k: i for i, k in enumerate(dataset.clusters)}
     labels = [None if image.cluster is None else place[image.cluster] for image in dataset.images]
     files = [f"{MEDIA}/{image.media}" for image in dataset.images]

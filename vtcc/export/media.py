@@ -21,7 +21,7 @@ def write(folder: Path, images: Sequence[Image], mode: str, *, place: bool) -> N
             stay upright.
 
     Raises:
-        VtccError: where a copy would say where the picture was taken.
+        VtccError: where a copy may say where the picture was taken.
         OSError: when something cannot be read or written.
     """
     folder.mkdir()
@@ -38,7 +38,7 @@ def write(folder: Path, images: Sequence[Image], mode: str, *, place: bool) -> N
             telling.append(image.name)
     if telling:
         raise VtccError(
-            f"{several(len(telling), 'files')} would say in a copy where or by what a picture was "
+            f"{several(len(telling), 'files')} may say in a copy where or by what a picture was "
             f"taken, which cannot be taken out (first: {telling[0]!r}); convert to JPEG, or give "
             "--images links, or --place to copy all files as they are"
         )

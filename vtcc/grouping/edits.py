@@ -167,6 +167,10 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         if len(rows) < parts:
             raise Refused(f"cluster {k} shows {len(rows)} images, too few for {parts} parts")
         part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
+        if len(np.unique(part)) < parts:  # alike to the last bit, as the page cannot know
+            note(f"cluster {k} is not split: its images are all alike, not of {parts} kinds")
+            state.next += parts - 1
+            return
         # The largest part keeps id and name.
         order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")
         part = np.argsort(order)[part]
@@ -175,8 +179,6 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     centres = []
     for i in range(parts):
         members = unit[rows[part == i]]
-        if not len(members):
-            raise Refused(f"part {i + 1} of the split would be empty")
         mean = members.mean(axis=0)
         centres.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
     if "files" not in edit:  # as the model says, which goes by these centres

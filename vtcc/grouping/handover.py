@@ -50,7 +50,7 @@ def read(before: reopen.Opened, root: Path | None, *, place: bool, files: bool =
     ours = [c for c in assignments.columns_of(before.clusters) if c not in ("file", "error")]
     more, kinds = columns.read(before.directory)
     if not place:
-        more = {name: of for name, of in more.items() if name not in exif.PLACE}
+        more = {name: of for name, of in more.items() if name.casefold() not in exif.PLACE}
     called = _free(more, {*ours, *RESERVED})
     taken: set[str] = set()
     images = []

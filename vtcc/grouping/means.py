@@ -64,15 +64,16 @@ class Means:
     def doubt(self, distances: np.ndarray, cluster: np.ndarray) -> np.ndarray:
         """(N,) distance to an image's own cluster over that to the nearest other one.
 
-        0 where there is no other, or the image is in none.
+        The excluded clusters count as one. 0 where there is no other, or the image is in none.
 
         Args:
-            distances: (N, m) of the method. cluster: (N,) final ids, negative for none.
+            distances: (N, m) of the method. cluster: (N,) final ids, -1 for an excluded cluster,
+                -2 for none.
         """
         doubt = np.zeros(len(cluster))
-        for k in np.unique(cluster[cluster >= 0]):
+        for k in np.unique(cluster):
             rows, own = cluster == k, np.array([k in ids for ids in self.owners], bool)
-            if own.all():
+            if own.all() or (k < 0 and not own.any()):
                 continue
             mine = distances[rows][:, own].min(axis=1, initial=np.inf)
             doubt[rows] = mine / np.maximum(distances[rows][:, ~own].min(axis=1), 1e-12)

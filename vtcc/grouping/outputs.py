@@ -166,6 +166,8 @@ def folder_names(names: Mapping[int, str]) -> dict[int, str]:
     folders: dict[int, str] = {}
     for k, name in names.items():
         plain = re.sub(r"[^\w .()-]+", "_", name).strip(" .")[:80] or f"cluster {k}"
+        while len(plain.encode()) > LONGEST_NAME:
+            plain = plain[:-1]
         while plain.casefold() in taken:
             plain = f"{plain} ({k})"
         taken.add(plain.casefold())

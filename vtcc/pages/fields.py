@@ -68,4 +68,6 @@ def _number(text: str) -> float | int | None:
     if not re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[-+]?\d{1,3})?", text):
         return None
     number = float(text)
+    if not math.isfinite(number):  # such as 1e999, which JSON has no number for
+        return None
     return int(number) if number.is_integer() else number

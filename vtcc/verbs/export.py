@@ -56,7 +56,9 @@ def hand_over(
         dataset = handover.read(before, root, place=place, files=not form.on_the_map)
         formats.refuse_holding(out, dataset)
         formats.write(dataset, to, out, mode=images or "links", place=place)
-        unsaid = [name for name in columns.read(results)[0] if name in exif.PLACE and not place]
+        unsaid = [
+            name for name in columns.read(results)[0] if name.casefold() in exif.PLACE and not place
+        ]
     named: list[Image] = []
     left_out: list[Image] = []
     for image in dataset.images:

@@ -172,7 +172,7 @@ function showNowhere() {
   $("nowhere").hidden = !D.unclustered;
   if (!D.unclustered) return;
   const e = make("article", { class: "cluster", "data-id": NOWHERE }, make("div", { class: "head" }, make("h3", {}, "Belongs nowhere"), make("p", {}, `${counted(rows.length)}, ${percent(rows.length / N)}` + (whole ? `; ${D.collection.sizes[NOWHERE].toLocaleString("en")} in all` : ""))),
-    make("p", { class: "note" }, `In no cluster: over ${number(D.unclustered.limit)} times as far from the cluster they would be in as from the next. Show them all, choose some, and move them where they belong.`),
+    make("p", { class: "note" }, `In no cluster: over ${number(D.unclustered.limit)} times as far from the cluster they would be in as from the next. Show them all, choose some, and move them where they belong. A merge takes in those between its clusters: vtcc refine finds them.`),
     make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
     make("div", { class: "controls" }, make("button", { class: "push", onclick: () => showAll(NOWHERE), disabled: !rows.length }, "Show all")));
   e.style.setProperty("--colour", colour(NOWHERE));
@@ -239,6 +239,7 @@ function fillClusters() {
     ...(D.unclustered ? [make("option", { value: NOWHERE }, "belongs nowhere")] : []));
   $("of").value = before; if (!$("of").value) $("of").value = "";
   $("move-to").replaceChildren(...options(clusters.filter(c => !c.parts)));
+  $("move").disabled = !$("move-to").options.length;
 }
 // Columns that came with the images. Each has controls, and a test of image i where they ask for something.
 const valueOf = (f, i) => f.kind === "number" ? f.at[i] : f.at[i] < 0 ? null : f.values[f.at[i]];
@@ -360,6 +361,9 @@ addEventListener("resize", () => { lay(); draw(); });
 const dialog = $("zoom"), picture = dialog.querySelector(".picture");
 const file = dialog.querySelector(".caption b"), about = dialog.querySelector(".caption span");
 let around = [], at = 0;
+// The one way by touch: a long press is no `contextmenu` on iOS.
+const chooser = make("button", { type: "button", class: "push", id: "choose", onclick: () => { choose(around[at]); zoom(); } });
+dialog.append(make("div", { class: "controls" }, chooser));
 function open(i, list) { around = list; at = list.indexOf(i); zoom(); if (!dialog.open) dialog.showModal(); }
 function zoom() {
   const i = around[at], k = cluster[i], img = make("img", { alt: D.files[i] });
@@ -378,6 +382,7 @@ function zoom() {
   if (D.outlier[i]) facts.push("unlike the rest of its cluster");
   const said = fields.filter(f => valueOf(f, i) !== null).map(f => `${f.name}: ${valueOf(f, i)}`);
   file.textContent = D.files[i]; about.textContent = [facts.join(" · "), ...said].join("\n");
+  chooser.textContent = chosen.has(i) ? "Do not choose" : "Choose";
   $("prev").disabled = at <= 0; $("next").disabled = at >= around.length - 1;
 }
 const turn = by => { const to = at + by; if (to >= 0 && to < around.length) { at = to; zoom(); } };
