@@ -148,7 +148,7 @@ def test_no_place_for_temporary_files_is_one_line(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().err == (
         "error: no directory for temporary files can be written to; set TMPDIR to one that can\n"
     )
-    monkeypatch.setattr(cli, "app", lambda: open("missing"))  # a bug keeps its traceback
+    monkeypatch.setattr(cli, "app", Path("missing").read_text)  # a bug keeps its traceback
     with pytest.raises(FileNotFoundError, match="missing"):
         __main__.main()
 
