@@ -5,11 +5,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from vtcc import __main__, paths, progress, provenance, quiet
+from vtcc import __main__, cli, paths, progress, provenance, quiet
 from vtcc.cli.options import enter_project
 from vtcc.config import compose
 from vtcc.errors import VtccError
@@ -93,21 +94,63 @@ def test_a_deleted_working_directory_matters_to_no_absolute_path(deleted_directo
     assert list(paths.of_the_user()) == ["your home directory"]
 
 
-def test_who_needs_a_deleted_working_directory_says_so_in_one_line(
-    deleted_directory, tmp_path, monkeypatch, capsys
-):
+def test_who_needs_a_deleted_working_directory_says_so_in_one_line(deleted_directory, monkeypatch):
     monkeypatch.delenv("VTCC_HOME", raising=False)
     for needs in (paths.home, enter_project):
         with pytest.raises(VtccError, match=r"^the working directory has been deleted; change"):
             needs()
-    # A relative path on the way: whatever asks for it, the answer is not a traceback.
-    (tmp_path / "photos").mkdir()
-    command = ["vtcc", "cluster", str(tmp_path / "photos"), "--out", "results"]
-    monkeypatch.setattr(sys, "argv", command)
+
+
+def _main(monkeypatch, *arguments):
+    """The exit status of the command line."""
+    monkeypatch.setattr(sys, "argv", ["vtcc", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         __main__.main()
-    assert end.value.code == 1
+    return end.value.code
+
+
+@pytest.mark.parametrize("verb", ["doctor", "cluster", "presets", "--version"])
+def test_every_verb_refuses_a_deleted_working_directory_before_torch_does(
+    verb, deleted_directory, tmp_path, monkeypatch, capsys
+):
+    """MKL, which torch loads, ends the process where it cannot ask for the directory."""
+    more = [tmp_path, "--out", tmp_path / "results"] if verb == "cluster" else []
+    assert _main(monkeypatch, verb, *more) == 1
     assert capsys.readouterr().err == f"error: {paths.NOWHERE}\n"
+
+
+@pytest.mark.parametrize("asked", [["--help"], ["cluster", "--help"], []])
+def test_help_is_there_in_a_deleted_working_directory(
+    asked, deleted_directory, monkeypatch, capsys
+):
+    assert _main(monkeypatch, *asked) in (0, 2)
+    assert "Usage: " in "".join(capsys.readouterr())
+
+
+def test_a_working_directory_that_goes_meanwhile_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+
+    def app():
+        (tmp_path / "gone").rmdir()
+        Path("results").absolute()
+
+    monkeypatch.setattr(cli, "app", app)
+    assert _main(monkeypatch) == 1
+    assert capsys.readouterr().err == f"error: {paths.NOWHERE}\n"
+
+
+def test_no_place_for_temporary_files_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "no")])
+    monkeypatch.setattr(cli, "app", tempfile.TemporaryDirectory)
+    assert _main(monkeypatch) == 1
+    assert capsys.readouterr().err == (
+        "error: no directory for temporary files can be written to; set TMPDIR to one that can\n"
+    )
+    monkeypatch.setattr(cli, "app", Path("missing").read_text)  # a bug keeps its traceback
+    with pytest.raises(FileNotFoundError, match="missing"):
+        __main__.main()
 
 
 def test_a_working_directory_that_cannot_be_searched_holds_no_project(tmp_path, monkeypatch):

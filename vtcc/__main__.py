@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ def main() -> None:
     """Runs one verb; errors a user can meet end in one line and exit status 1."""
     quiet.apply()
     _have_streams()
+    if paths.here() is None and "--help" not in sys.argv and len(sys.argv) > 1:
+        # torch would end the process: MKL, which it loads, asks for the directory.
+        print(f"error: {paths.NOWHERE}", file=sys.stderr)
+        sys.exit(ERROR)
     run: Callable[[], None]
     try:
         from vtcc.cli import app
@@ -40,8 +45,8 @@ def main() -> None:
         print(f"error: {lacking}", file=sys.stderr)
         sys.exit(lacking.status)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and paths.here() is None:
-            print(f"error: {paths.NOWHERE}", file=sys.stderr)
+        if isinstance(error, FileNotFoundError) and (missing := _missing(error)):
+            print(f"error: {missing}", file=sys.stderr)
             sys.exit(ERROR)
         # copytree gathers (from, to, reason) of each file that it could not copy, without a number.
         gathered = isinstance(error, shutil.Error) and isinstance(error.args[0], list)
@@ -50,6 +55,18 @@ def main() -> None:
         reason = error.args[0][0][-1] if gathered else error
         print(f"error: {reason}; free space or permissions, then re-run", file=sys.stderr)
         sys.exit(ERROR)
+
+
+def _missing(error: FileNotFoundError) -> str | None:
+    """Which directory that every process needs is not there, where the error comes from that."""
+    if paths.here() is None:
+        return paths.NOWHERE
+    if error.filename is None:  # as of `tempfile`
+        try:
+            tempfile.gettempdir()
+        except FileNotFoundError:
+            return paths.NO_TEMPORARY
+    return None
 
 
 def _have_streams() -> None:

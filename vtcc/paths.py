@@ -34,6 +34,7 @@ GALLERY = REPORTS / "gallery.html"
 EVALUATED = REPORTS / "evaluated.json"
 ASSESSED = REPORTS / "assess"  # of any other model, by `vtcc assess`
 NOWHERE = "the working directory has been deleted; change to one that exists, then re-run"
+NO_TEMPORARY = "no directory for temporary files can be written to; set TMPDIR to one that can"
 
 
 def here() -> Path | None:

@@ -104,6 +104,36 @@ def test_use_never_overwrites_the_only_copy_of_edited_params(tmp_path, monkeypat
     assert "epochs: 77" in kept[0]
 
 
+def test_use_keeps_what_it_cannot_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    former = (config.PRESETS / "tiny.yaml").read_bytes() + b"# caf\xe9\n"
+    (tmp_path / "params.yaml").write_bytes(former)
+    result = CliRunner().invoke(cli.app, ["use", "digits"])
+    assert result.exit_code == 0, result.output
+    [kept] = (tmp_path / ".vtcc/params").iterdir()
+    assert kept.read_bytes() == former
+    assert f"kept as .vtcc/params/{kept.name}" in result.stdout
+    assert (tmp_path / "params.yaml").read_text() == compose.run_text("digits")
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "reason"), [("params.yaml/", "Is a directory"), (".vtcc", "Not a directory")]
+)
+def test_use_changes_nothing_where_the_former_cannot_be_kept(
+    in_the_way, reason, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if in_the_way.endswith("/"):
+        Path(in_the_way).mkdir()
+    else:
+        Path(in_the_way).touch()
+        Path("params.yaml").write_text("mine: 1\n")
+    before = [(p.name, p.is_dir() or p.read_text()) for p in sorted(tmp_path.iterdir())]
+    with pytest.raises(VtccError, match=rf"params.yaml: cannot be kept .*\({reason}\); move it"):
+        CliRunner().invoke(cli.app, ["use", "digits"], catch_exceptions=False)
+    assert [(p.name, p.is_dir() or p.read_text()) for p in sorted(tmp_path.iterdir())] == before
+
+
 @pytest.mark.parametrize(
     "verb", ["source", "download", "validate", "embed", "train", "evaluate", "params"]
 )

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.fakes import stand_in
-from vtcc import progress
+from vtcc import config, progress
 from vtcc.cli import app
 from vtcc.cli.output import answering
 from vtcc.version import __version__
@@ -82,6 +82,17 @@ def test_json_stands_alone_on_stdout_and_quiet_says_nothing(verb, monkeypatch):
     result, _ = called(monkeypatch, verb, "--json", "-q")
     assert json.loads(result.stdout) == ANSWER
     assert result.stderr == ""
+
+
+def test_what_is_said_of_the_options_is_a_note_too(monkeypatch):
+    params = str(config.PRESETS / "folder.yaml")
+    given = ["--params", params, "--seed", "7"]
+    words = f"{params}: its train.seed 0 is left out; --seed is 7\n"
+    result, _ = called(monkeypatch, "cluster", *given, "--json")
+    assert json.loads(result.stdout) == ANSWER
+    assert result.stderr.startswith(words)
+    result, _ = called(monkeypatch, "cluster", *given, "--quiet")
+    assert (result.stdout, result.stderr) == ("", "")
 
 
 def test_a_variable_stands_for_an_option_and_the_command_line_wins(monkeypatch):

@@ -1,12 +1,15 @@
 """`vtcc clean` frees what nobody uses, and shows what other commands free."""
 
+import contextlib
 import subprocess
 import sys
 
 import pytest
+import typer
 from filelock import FileLock
 from typer.testing import CliRunner
 
+from tests.fakes import stand_in
 from vtcc import cli, config
 from vtcc.process import stopping
 
@@ -118,3 +121,30 @@ def test_locks_of_a_killed_dvc_are_released(home):
     lock = f'{{"write": {{"/x": {{"pid": {dead.pid}, "cmd": "dvc repro"}}}}, "read": {{}}}}'
     (home / ".dvc/tmp/rwlock").write_text(lock)
     assert "released 1 locks of a DVC that was killed" in clean("--yes")[1]
+
+
+def test_what_a_stage_uses_since_it_was_listed_is_kept(home, monkeypatch):
+    """Between the list and the answer a download begins."""
+    before = files(home)
+    begun = contextlib.ExitStack()
+
+    def confirm(text, abort):
+        begun.enter_context(stopping.obeyed("download"))
+
+    stand_in(monkeypatch, typer, "confirm", confirm)
+    with begun:
+        status, said = clean()
+    assert status == 0, said
+    left = files(home)
+    assert before - left == {
+        f".vtcc/{path}"
+        for path in (
+            "scratch/live/last.pt",
+            "scratch/dead/last.pt",
+            "scratch/dead/previous.pt",
+            "worktrees/dead/file",
+            "downloads/ucmerced/x.part",
+        )
+    }
+    assert ".download: in use, kept" in said.splitlines()
+    assert "deleted dead" in said

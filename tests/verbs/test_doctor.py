@@ -1,4 +1,5 @@
 import json
+import tempfile
 
 import pytest
 from typer.testing import CliRunner
@@ -115,3 +116,14 @@ def test_a_home_that_cannot_be_looked_into_is_examined_all_the_same(healthy, mon
     (weights,) = [disk for disk in facts["disk"] if disk["purpose"] == "weights"]
     assert (weights["place"], weights["free"] > 0) == (f"{home}/.cache/vtcc/weights", True)
     assert "VTCC_WEIGHTS: no directory" in facts["encoders"]
+
+
+def test_a_machine_without_a_place_for_temporary_files_is_told_so(healthy, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/no/such/place"])
+    assert problems() == [
+        (
+            "error",
+            "no directory for temporary files can be written to; set TMPDIR to one that can",
+        )
+    ]

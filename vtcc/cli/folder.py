@@ -104,26 +104,26 @@ def cluster(
     _there(given)
     from vtcc.verbs import cluster as verb
 
-    options = verb.options(
-        given,
-        clusters,
-        params=params,
-        assignments=set_ or [],
-        out=out,
-        minutes=minutes,
-        encoder=encoder,
-        weights=weights,
-        finetune=finetune,
-        accept_licence=tuple(accept_licence or ()),
-        sample=sample,
-        seed=seed,
-        folders=folders,
-        overwrite=overwrite,
-        unclustered=unclustered,
-        unclustered_at_most=unclustered_at_most,
-        exif=_of_exif(exif, place),
-    )
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
+        options = verb.options(
+            given,
+            clusters,
+            params=params,
+            assignments=set_ or [],
+            out=out,
+            minutes=minutes,
+            encoder=encoder,
+            weights=weights,
+            finetune=finetune,
+            accept_licence=tuple(accept_licence or ()),
+            sample=sample,
+            seed=seed,
+            folders=folders,
+            overwrite=overwrite,
+            unclustered=unclustered,
+            unclustered_at_most=unclustered_at_most,
+            exif=_of_exif(exif, place),
+        )
         answer(verb.run(options))
 
 

@@ -84,16 +84,27 @@ def keep_params(project: Path) -> Path | None:
 
     Returns:
         Where it is kept; None where it is no more than a preset as it stands, or missing.
-    """
-    from vtcc.atomic import write_text
 
-    file = project / paths.PARAMS
-    former = file.read_text(encoding="utf-8") if file.exists() else ""
-    if not former or former in (run_text(n, project) for n in names("run", project)):
-        return None
-    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}"
-    kept = Path(".vtcc/params") / f"{stamp}.yaml"
-    write_text(project / kept, former)
+    Raises:
+        VtccError: when it cannot be kept.
+    """
+    from vtcc.atomic import atomic_file
+
+    file, room = project / paths.PARAMS, Path(".vtcc/params")
+    try:
+        former = file.read_bytes() if file.exists() else b""  # need not be text
+        presets = (_file("run", n, project).read_bytes() for n in names("run", project))
+        if not former or former in presets:
+            return None
+        stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}"
+        kept = room / f"{stamp}.yaml"
+        with atomic_file(project / kept) as place:
+            place.write_bytes(former)
+    except OSError as error:
+        raise VtccError(
+            f"{file}: cannot be kept in {room} ({error.strerror or error}); move it away, then "
+            "re-run"
+        ) from None
     return kept
 
 

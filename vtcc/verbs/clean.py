@@ -146,8 +146,10 @@ def _used(path: Path) -> bool:
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Holds what the processes that use a directory hold; raises BusyError where one does."""
-    if path.parent.name not in _ROOMS:
-        yield  # temporary files have no lock of their own
+    if path.parent.name not in _ROOMS:  # temporary files have no lock of their own
+        if stopping.stage_runs():
+            raise locks.BusyError(path)
+        yield
         return
     with locks.exclusive(path.with_name(f"{path.name}.lock"), wait=False):
         yield

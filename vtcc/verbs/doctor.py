@@ -1,5 +1,6 @@
 """`vtcc doctor`: what this installation has, and what is wrong with it."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -133,9 +134,9 @@ def _disks() -> list[dict[str, Any]]:
     """Where files are written: here, among temporary files, in the cache of weights."""
     from vtcc.encoders.conversion import cache_directory
 
-    here = paths.here()
-    places = {"here": here} if here else {}
-    places["temporary"] = Path(tempfile.gettempdir())
+    places = {"here": Path.cwd()}
+    with contextlib.suppress(FileNotFoundError):  # of `_problems`
+        places["temporary"] = Path(tempfile.gettempdir())
     places["weights"] = cache_directory()
     disks = []
     for purpose, place in places.items():
@@ -193,6 +194,8 @@ def _problems(facts: dict[str, Any], options: Collection[str]) -> Iterator[dict[
         )
     if (free := facts["memory_free"]) is not None and free < LEAST_MEMORY:
         yield problem("warning", f"{free / _GIB:.1f} GiB of memory are free; close other programs")
+    if all(disk["purpose"] != "temporary" for disk in facts["disk"]):
+        yield problem("error", paths.NO_TEMPORARY)
     for disk in facts["disk"]:
         if not disk["writable"]:
             yield problem("warning", f"{disk['place']} ({disk['purpose']}): cannot be written to")
