@@ -283,7 +283,7 @@ def test_champion_of_other_channels_is_compared(cache, tmp_path):
     assert not champion.challenge(grey, lambda room: grey)[0]
 
 
-def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere):
+def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere, monkeypatch):
     import tifffile
 
     from vtcc.engine import predict
@@ -302,7 +302,7 @@ def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere):
         takes = {"channels": 1, "max_pixels": 10**6, "size": 16, "bands": [], "stretch": "type"}
         takes |= {"stretch_range": [0.0, 255.0]} | decoding
         model = SimpleNamespace(channels=takes["channels"], decoding=takes)
-        return champion._as_seen(made, rows, grey, model)
+        return champion._as_seen(made, paths.IMAGES, rows, grey, model)
 
     assert seen() is grey and seen(channels=3) is grey
     assert np.array_equal(seen(bands=[2]), 255 - grey)
@@ -312,8 +312,13 @@ def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere):
     _, _, figures = champion.challenge(ours, lambda room: theirs)
     alone = champion.scores(predict.load(theirs, "cpu"), champion.fixed_views(255 - grey), grey)
     assert {k: figures[f"champion_{k}"] for k in alone} == alone
+    # The files beside the cache, not those of the working directory: a worktree has its own.
+    (elsewhere / "here").mkdir()
+    monkeypatch.chdir(elsewhere / "here")
+    assert champion.challenge(ours, lambda room: theirs, elsewhere / paths.CACHE)[2] == figures
     theirs = toy.model(elsewhere / "more", 0, channels=5)
-    better, reason, figures = champion.challenge(ours, lambda room: theirs)
+    where = elsewhere / paths.CACHE
+    better, reason, figures = champion.challenge(ours, lambda room: theirs, where)
     assert (better, figures) == (False, {})
     assert reason == (
         "the models decode images differently (no band 3 of the 5 channels: the image has 2 bands)"
