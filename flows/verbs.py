@@ -12,6 +12,7 @@ from prefect.logging import get_run_logger
 
 from flows import session, stages
 from flows.progress import ProgressArtifact
+from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.process import commands
 from vtcc.process.stopping import RUNNER
@@ -47,7 +48,7 @@ def run(
 
     watch = commands.Reader(logged, on_progress)
     # It ends with this process, should that be killed: see `vtcc.process.stopping`.
-    env = (env or environment(directory)) | {RUNNER: str(os.getpid())}
+    env = (env or environment(paths.home(directory))) | {RUNNER: str(os.getpid())}
     command = [sys.executable, "-m", "vtcc", *arguments]
     if status := commands.run(command, directory, env, watch):
         last = [f"vtcc {arguments[0]}: exit status {status}", *watch.last][-1]

@@ -207,6 +207,25 @@ def test_a_mirror_is_handed_on_as_an_address_or_absolute(
     assert environment(tmp_path)["VTCC_MIRROR"] == handed_on.format(here=tmp_path.resolve())
 
 
+def test_a_file_of_weights_that_git_does_not_know_is_found_in_a_worktree(project: Path) -> None:
+    (project / "my").mkdir()
+    (project / "my" / "w.safetensors").write_bytes(b"weights")
+    changed = {
+        "dataset.source": "my",
+        "train.model.encoder": "timm:resnet18",
+        "train.model.weights": "my/w.safetensors",
+    }
+    with Workspace(resolve(None, changed, project=project), project=project) as where:
+        # As it is given: DVC's cache and records know a run by its parameters.
+        assert where.params["train"]["model"]["weights"] == "my/w.safetensors"
+        assert (where.directory / "my" / "w.safetensors").read_bytes() == b"weights"
+    changed["train.model.weights"] = "../outside.safetensors"
+    with Workspace(resolve(None, changed, project=project), project=project) as where:
+        absolute = str(project.parent / "outside.safetensors")
+        assert where.params["train"]["model"]["weights"] == absolute
+    assert (project / "my" / "w.safetensors").read_bytes() == b"weights"
+
+
 def test_paths_outside_the_project_are_made_absolute_instead_of_linked(project: Path) -> None:
     outside = project.parent / "outside photos"
     outside.mkdir()

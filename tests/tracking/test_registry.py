@@ -79,6 +79,16 @@ def test_registration_from_first_to_champion_and_back_by_hand(client, cache, her
     assert "the challenger has collapsed" in third.reason
     assert client.get_registered_model(name).aliases == {"champion": 2, "challenger": 3}
 
+    # `vtcc show` reads who is champion from here.
+    promotion.promote(name, "3", "by eye")
+    told = json.loads((here / ".vtcc" / "registered.json").read_text(encoding="utf-8"))
+    assert (told["dataset"], told["aliases"]["champion"]) == ("story", "3")
+    assert (told["champion"], told["reason"]) == (True, "promoted by hand: by eye")
+    promotion.rollback(name)
+    told = json.loads((here / ".vtcc" / "registered.json").read_text(encoding="utf-8"))
+    assert (told["champion"], told["aliases"]) == (False, {"champion": "2", "challenger": "3"})
+    assert told["reason"] == "rolled back from version 3 (promoted by hand: by eye)"
+
     # What a person decides is not decided again by the same comparison.
     client.set_registered_model_alias(name, "champion", "1")
     again = registry.register("story", run, good)
@@ -88,6 +98,24 @@ def test_registration_from_first_to_champion_and_back_by_hand(client, cache, her
     shown = json.loads((here / ".vtcc" / "registered.json").read_text(encoding="utf-8"))
     assert shown["version"] == "2"
     assert shown["aliases"] == {"champion": "1", "challenger": "2"}
+
+
+def test_a_version_is_of_the_commit_that_trained_it(client, cache, here, monkeypatch):
+    model = toy.model(here / "m" / "committed", 0)
+    git_state = create_autospec(provenance.git_state, return_value=("a" * 40, True))
+    monkeypatch.setattr(provenance, "git_state", git_state)
+    run = trained(cache, model)
+    git_state.return_value = ("b" * 40, False)  # committed, and registered again
+
+    def commit_of(version):
+        tags = client.get_model_version(version.name, version.version).tags
+        return tags.get("git_commit"), tags.get("git_dirty")
+
+    assert commit_of(registry.register("committed", run, model)) == ("a" * 40, "true")
+    git_state.return_value = ("c" * 40, False)
+    assert commit_of(registry.register("committed", run, model)) == ("a" * 40, "true")
+    pulled = toy.model(here / "m" / "pulled", 0)  # trained elsewhere: nobody knows by what
+    assert commit_of(registry.register("pulled", None, pulled)) == (None, None)
 
 
 def test_champion_that_cannot_be_loaded_stays(client, cache, here):
@@ -283,7 +311,7 @@ def test_champion_of_other_channels_is_compared(cache, tmp_path):
     assert not champion.challenge(grey, lambda room: grey)[0]
 
 
-def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere):
+def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere, monkeypatch):
     import tifffile
 
     from vtcc.engine import predict
@@ -302,7 +330,7 @@ def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere):
         takes = {"channels": 1, "max_pixels": 10**6, "size": 16, "bands": [], "stretch": "type"}
         takes |= {"stretch_range": [0.0, 255.0]} | decoding
         model = SimpleNamespace(channels=takes["channels"], decoding=takes)
-        return champion._as_seen(made, rows, grey, model)
+        return champion._as_seen(made, paths.IMAGES, rows, grey, model)
 
     assert seen() is grey and seen(channels=3) is grey
     assert np.array_equal(seen(bands=[2]), 255 - grey)
@@ -312,8 +340,13 @@ def test_a_model_that_decodes_otherwise_sees_the_files_its_own_way(elsewhere):
     _, _, figures = champion.challenge(ours, lambda room: theirs)
     alone = champion.scores(predict.load(theirs, "cpu"), champion.fixed_views(255 - grey), grey)
     assert {k: figures[f"champion_{k}"] for k in alone} == alone
+    # The files beside the cache, not those of the working directory: a worktree has its own.
+    (elsewhere / "here").mkdir()
+    monkeypatch.chdir(elsewhere / "here")
+    assert champion.challenge(ours, lambda room: theirs, elsewhere / paths.CACHE)[2] == figures
     theirs = toy.model(elsewhere / "more", 0, channels=5)
-    better, reason, figures = champion.challenge(ours, lambda room: theirs)
+    where = elsewhere / paths.CACHE
+    better, reason, figures = champion.challenge(ours, lambda room: theirs, where)
     assert (better, figures) == (False, {})
     assert reason == (
         "the models decode images differently (no band 3 of the 5 channels: the image has 2 bands)"

@@ -87,6 +87,15 @@ def test_registered_version_of_this_run_or_none(project, run_id, says):
     assert "vtcc predict PATH... --model models:/vtcc-toys@champion" in text
 
 
+def test_a_model_of_other_images_is_not_shown(project):
+    write(paths.METRICS, {"acc": 0.5})
+    write(paths.CACHE / "cache.json", {"name": "birds"})
+    write(paths.RUN, {"run_id": None})
+    entry = {"name": "vtcc-toys", "version": "3", "run_id": "x", "reason": "", "aliases": {}}
+    write(project / ".vtcc" / "registered.json", entry | {"dataset": "toys"})
+    assert "vtcc-toys" not in shown()
+
+
 def test_heavy_libraries_are_not_imported(project):
     write(paths.METRICS, {"acc": 0.5})
     code = (

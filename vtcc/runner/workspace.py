@@ -192,21 +192,22 @@ class Workspace:
         """
         assert not self.in_place
         self.params = params
-        self._link_source()
+        for key in ("dataset.source", "train.model.weights"):
+            self._link(key)
         if mirror := self.params["download"]["mirror"]:
             absolute = _mirror(mirror, self.project)
             self.params = config.override(self.params, {"download.mirror": absolute})
         text = yaml_file.dump(self.params)
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
 
-    def _link_source(self) -> None:
-        """Makes a relative `dataset.source` that git does not know reachable, uncopied."""
-        source = Path(self.params["dataset"]["source"])
-        here, there = self.project / source, self.directory / source
-        if ".." in source.parts:
+    def _link(self, key: str) -> None:
+        """Makes a relative path of the parameters that git does not know reachable, uncopied."""
+        given = Path(config.flatten(self.params)[key])
+        here, there = self.project / given, self.directory / given
+        if ".." in given.parts:
             # A link there would lie outside the worktree, and stay when that is removed.
-            self.params = config.override(self.params, {"dataset.source": str(here.resolve())})
-        elif not source.is_absolute() and here.exists() and not there.exists():
+            self.params = config.override(self.params, {key: str(here.resolve())})
+        elif not given.is_absolute() and here.exists() and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             there.symlink_to(here.resolve())
 

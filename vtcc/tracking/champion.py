@@ -60,7 +60,7 @@ def challenge(
     Args:
         challenger: directory of the new model.
         champion: fetches the present one into a directory and says where it lies there.
-        cache_dir: holds the images; at most 2,000 training rows are used, 400 where one of the
+        cache_dir: holds the images, which lie as files beside it as in a project; at most 2,000 training rows are used, 400 where one of the
             models has a pretrained encoder.
 
     Returns:
@@ -81,11 +81,12 @@ def challenge(
     except Exception as error:  # whatever a foreign file or a store can raise
         return False, f"the champion could not be loaded ({in_one_line(error)})", {}
     ours = predict.load(challenger, device="cpu")
+    files = cache_dir.parent / paths.IMAGES.relative_to(paths.CACHE.parent)
     rows = cache.rows("train")
     keep = np.sort(np.random.default_rng(SEED).permutation(len(rows))[: _most(ours, theirs)])
     images = np.asarray(cache.images[rows[keep]])
     try:
-        seen = [_as_seen(cache, rows[keep], images, model) for model in (ours, theirs)]
+        seen = [_as_seen(cache, files, rows[keep], images, model) for model in (ours, theirs)]
     except VtccError as error:
         return False, f"the models decode images differently ({in_one_line(error)})", {}
     new, old = (
@@ -104,11 +105,11 @@ def _most(*models: "Predictor") -> int:
 
 
 def _as_seen(
-    cache: "Cache", rows: np.ndarray, images: np.ndarray, predictor: "Predictor"
+    cache: "Cache", files: Path, rows: np.ndarray, images: np.ndarray, predictor: "Predictor"
 ) -> np.ndarray:
     """The images as a model decodes them: (N, S, S, C) uint8.
 
-    Those of the cache where that is how it was made; else the files are decoded again.
+    Those of the cache where that is how it was made; else what is below `files` is decoded again.
 
     Raises:
         UnreadableImage: when a file is not there, or lacks a band that the model asks for.
@@ -119,7 +120,7 @@ def _as_seen(
     channels = {cache.channels, predictor.channels}
     if alike and (len(channels) == 1 or channels == {1, 3}):
         return images
-    return np.stack([load(paths.IMAGES / cache.paths[row], **predictor.decoding) for row in rows])
+    return np.stack([load(files / cache.paths[row], **predictor.decoding) for row in rows])
 
 
 def fixed_views(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,11 @@ it, and it goes where the registry goes.
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vtcc import json_file
+from vtcc import json_file, paths
+from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.tracking import fetch, store
 
@@ -87,7 +89,7 @@ def promote(name: str, version: str, reason: str = "") -> Move:
         fetch.check_version(client, name, name, version)
         if holder(client, name) == version:
             raise VtccError(f"{name}: version {version} is the champion already")
-        return move(client, name, version, f"promoted by hand: {reason or 'no reason given'}")
+        return _by_hand(client, name, version, f"promoted by hand: {reason or 'no reason given'}")
 
 
 def rollback(name: str) -> Move:
@@ -110,7 +112,30 @@ def rollback(name: str) -> Move:
         if before not in fetch.versions(client, name):
             raise VtccError(f"{name}: version {before}, champion before {now}, was deleted")
         why = next((m.reason for m in reversed(moves) if m.version == now), "set elsewhere")
-        return move(client, name, before, f"{_UNDONE} from version {now} ({why[:90]})")
+        return _by_hand(client, name, before, f"{_UNDONE} from version {now} ({why[:90]})")
+
+
+def remember(client: "MlflowClient", registered: dict[str, Any]) -> None:
+    """Keeps what was registered last, with the aliases now, for `vtcc show`, which has no MLflow."""
+    aliases = client.get_registered_model(registered["name"]).aliases
+    entry = registered | {"aliases": {k: str(v) for k, v in aliases.items()}}
+    write_text(_remembered(), json.dumps(entry, indent=2) + "\n")
+
+
+def _remembered() -> Path:
+    return paths.home() / ".vtcc" / "registered.json"
+
+
+def _by_hand(client: "MlflowClient", name: str, version: str, reason: str) -> Move:
+    """`move`, which `vtcc show` knows of afterwards."""
+    made = move(client, name, version, reason)
+    if _remembered().is_file():
+        last = json_file.read(_remembered(), "delete it")
+        if last["name"] == name:
+            if last["version"] in (made.version, made.before):
+                last |= {"champion": last["version"] == version, "reason": reason}
+            remember(client, last)
+    return made
 
 
 def _before(moves: list[Move], now: str) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from vtcc import config, json_file, paths, provenance
 from vtcc.analysis.scores import COMPARED
-from vtcc.atomic import write_text
 from vtcc.engine import model_card
 from vtcc.errors import VtccError
 from vtcc.tracking import evaluations, fetch, packaging, promotion, runs, store
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHALLENGER = "challenger"
-REGISTERED = "registered.json"
 _DESCRIPTION = 5000  # characters that the store's table holds
 _COMPARISONS = 3  # with a champion that others exchange meanwhile
 
@@ -89,7 +86,8 @@ def register(
     # Comparing takes a while, in which nobody else has to wait for the store.
     champion, reason = _decide(client, name, version, model_dir, cache_dir)
     result = Registered(name, version, run, champion, reason)
-    _remember(result, client)
+    with store.reachable():
+        promotion.remember(client, asdict(result) | {"dataset": dataset_name})
     return result
 
 
@@ -181,10 +179,11 @@ def _describe(
     info: Mapping[str, Any],
 ) -> None:
     """Tags and description of a version, which ends with the model card and its figures."""
-    commit, dirty = provenance.git_state()
     every = {"dataset": dataset, "run_id": run_id, **tags}
-    if commit:
-        every |= {"git_commit": commit, "git_dirty": str(dirty).lower()}
+    made = client.get_run(run_id).data.tags
+    if "vtcc.origin" not in made:  # else of the commit that logged the model, not made it
+        known_as = {"git_commit": "mlflow.source.git.commit", "git_dirty": "vtcc.git_dirty"}
+        every |= {key: made[tag] for key, tag in known_as.items() if tag in made}
     every |= {key: f"{value:.6g}" for key, value in metrics.items() if runs.is_finite(value)}
     known = client.get_model_version(name, version).tags
     for key, value in every.items():
@@ -238,11 +237,3 @@ def _decide(
                 client.set_model_version_tag(name, version, "compared_with", holder or "none")
             return better, reason
     return False, "not promoted: the champion changed during each comparison; register it again"
-
-
-def _remember(result: Registered, client: "MlflowClient") -> None:
-    """Keeps what is registered where `vtcc show` reads it without importing MLflow."""
-    with store.reachable():
-        aliases = client.get_registered_model(result.name).aliases
-    entry = asdict(result) | {"aliases": {k: str(v) for k, v in aliases.items()}}
-    write_text(paths.home() / ".vtcc" / REGISTERED, json.dumps(entry, indent=2) + "\n")

@@ -106,6 +106,9 @@ def _registry(console: Console) -> str | None:
     registered = _read(paths.home() / ".vtcc" / "registered.json")
     if registered is None:
         return None
+    cache = _read(paths.CACHE / "cache.json") or {}
+    if registered.get("dataset", cache.get("name")) != cache.get("name"):
+        return None  # of other images
     if run.get("run_id") not in (None, registered["run_id"]):
         console.print(
             f"[bold]registered[/]  last: {registered['name']} version "

@@ -168,7 +168,8 @@ def intermediate(monkeypatch: pytest.MonkeyPatch, forgotten: list[Path]) -> None
     """A checkpoint tells a quality that is the final one's already."""
 
     def state(self: Rungs, epoch: int = 0) -> dict[str, Any]:
-        return {"train": config.to_dict(self._params.train), "run_id": "cut off"}
+        train = config.to_dict(self._params.train)
+        return {"train": train, "run_id": "cut off", "curves": [{}] * epoch}
 
     stand_in(monkeypatch, Rungs, "state", state)
     stand_in(monkeypatch, Rungs, "forget", lambda self: forgotten.append(self.scratch))
@@ -227,6 +228,52 @@ def test_records_tell_optuna_what_was_pruned(file: Path, project: Path, pruning:
     remove(root)
     pieces = [judged(draws.Draws(sweep.read(file), root), value) for value in figures]
     assert pieces == whole and True in whole and False in whole
+
+
+def test_a_trial_that_was_cut_off_is_judged_once_and_at_the_same_epochs(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intermediate(monkeypatch, [])
+    file.write_text(SWEEP.replace("pruning: none", "pruning: median"))
+
+    def cut(train: dict[str, Any]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(1.5)
+        raise KeyboardInterrupt
+
+    world.on_train = cut
+    with pytest.raises(VtccError, match="interrupted; what is found is kept"):
+        stage.start(file)
+    (cut_off,) = trials(project)
+    assert cut_off["state"] == "running" and list(cut_off["intermediate"]) == ["1", "2"]
+    # Its checkpoints are later now; other figures would show that it was judged again.
+    judged: list[int] = []
+
+    def of_checkpoint(_: Any, state: dict[str, Any], info: Any) -> float:
+        judged.append(len(state["curves"]))
+        return 0.0
+
+    stand_in(monkeypatch, objective, "of_checkpoint", of_checkpoint)
+    world.on_train = lambda train: None
+    sweep.run(file, trials=1)
+    (done,) = trials(project)
+    assert done["intermediate"] == cut_off["intermediate"] and judged == []
+
+
+def test_a_later_state_is_not_taken_for_that_of_a_rung(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training was cut off after the rung's epoch, before that was judged."""
+    intermediate(monkeypatch, [])
+    state = Rungs.state
+
+    def later(self: Rungs, epoch: int = 0) -> dict[str, Any]:
+        return state(self, epoch) | {"curves": [{}] * (epoch + (epoch == 12))}  # type: ignore[operator]
+
+    stand_in(monkeypatch, Rungs, "state", later)
+    file.write_text(SWEEP.replace("pruning: none", "pruning: median"))
+    sweep.run(file, trials=1)
+    assert list(trials(project)[0]["intermediate"]) == ["2"]
 
 
 def test_a_collapsed_trial_is_pruned_by_the_guard(

@@ -130,6 +130,8 @@ class Draws:
             number = self._left.pop(0)
             self._study.enqueue_trial(self.trials[number]["drawn"])
             self._asked[number] = self._study.ask(self._space)
+            for step, value in self.trials[number]["intermediate"].items():
+                self.report(number, int(step), value)  # it went on after these
             return number, self.sweep.setting(number, self.trials[number]["overrides"])
         number = max(self.trials, default=-1) + 1
         for refusals in range(MOST_REFUSED):

@@ -217,10 +217,15 @@ class _Search(Trainings):
                 f"{self.sweep.file}: the images changed since the first trials; give the sweep "
                 "another name, or forget them with --again"
             )
-        records.write(attempt.run.setting.record, self.record(attempt), self.root, "running")
+
+        def begun() -> None:
+            """What the next call goes on from, the judgements so far with it."""
+            records.write(attempt.run.setting.record, self.record(attempt), self.root, "running")
+
+        begun()
         cache = caches.open_cache(where.directory / paths.CACHE)
         yardstick = self._yardstick_of(where)
-        rungs = trial.Rungs(self.drawn, number, where.params, cache, yardstick, where.home)
+        rungs = trial.Rungs(self.drawn, number, where.params, cache, yardstick, where.home, begun)
         try:
             self.do(attempt, "embed")
             self.do(attempt, "train", on_progress=rungs, stopped=lambda: bool(rungs.pruned))

@@ -1,5 +1,6 @@
 """One trial: a training in a worktree, judged at its end and, where pruning asks, on its way."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Rungs:
         cache: Cache,
         yardstick: Yardstick,
         home: Path,
+        reported: Callable[[], None] = lambda: None,
     ) -> None:
         """Finds out where the checkpoints will lie.
 
@@ -45,6 +47,7 @@ class Rungs:
             cache: the images.
             yardstick: of the sweep.
             home: the main checkout, which all worktrees share.
+            reported: called after each judgement that `trials` has heard of.
         """
         from vtcc.engine import checkpoint, kernels, schedule
 
@@ -61,6 +64,9 @@ class Rungs:
         saved = [e for e in sorted(schedule.saved_epochs(train)) if e < train.epochs]
         at = (min((e for e in saved if e >= s * train.epochs), default=0) for s in SHARES)
         self._waiting = list(enumerate(sorted(set(at) - {0}), 1))
+        known = trials.trials[number].get("intermediate", {})  # of a trial that was cut off
+        self._waiting = [(rung, epoch) for rung, epoch in self._waiting if str(rung) not in known]
+        self._reported = reported
         # Centroids are found at the end only; until then such a model assigns nothing. A training
         # on features is over sooner than its checkpoints, which lack the encoder, are judged.
         unjudged = frozen or train.model.projectors == "instance"
@@ -76,8 +82,12 @@ class Rungs:
         if state is None:
             return
         self._waiting.pop(0)
+        if len(state["curves"]) != epoch:
+            return  # cut off after that epoch, before it was judged: a later state is no measure
         value = objective.of_checkpoint(self._yardstick, state, self._info())
-        if self._trials.report(self._number, rung, value):
+        prune = self._trials.report(self._number, rung, value)
+        self._reported()
+        if prune:
             self.pruned = f"objective {value:.4f} after {epoch} epochs, behind other trials"
 
     def state(self, epoch: int = 0) -> dict[str, Any] | None:
