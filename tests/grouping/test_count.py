@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vtcc import config
-from vtcc.grouping import count, trust
+from vtcc.data import duplicates
+from vtcc.grouping import count, describe, trust
 from vtcc.grouping.count import Criteria
 
 
@@ -177,8 +178,24 @@ def test_confused_pairs_are_those_the_second_training_mixes():
 
 def test_alike_images_are_told():
     rng = np.random.default_rng(0)
+    looks = rng.uniform(size=(50, 6))
     one = rng.normal(size=(8, 9)) * 40 + 100
     copies = (one + rng.normal(0, 3, (50, 8, 9))).astype(np.float32)
-    assert trust.alike(copies) == 1.0
-    assert trust.alike(np.full((9, 8, 9), 90, np.float32)) == 1.0
-    assert trust.alike((rng.normal(size=(50, 8, 9)) * 40).astype(np.float32)) < 0.2
+    assert trust.alike(copies, looks) == 1.0
+    assert trust.alike((rng.normal(size=(50, 8, 9)) * 40).astype(np.float32), looks) < 0.2
+
+
+def test_plain_images_are_alike_where_their_colours_are():
+    colours = np.array([(90, 90, 90), (150, 90, 30), (30, 90, 150), (200, 200, 200)])
+    swatches = colours.repeat(10, axis=0)
+    swatches[9] += 3  # a shade of grey
+
+    def share(rows):
+        pixels = np.broadcast_to(swatches[rows, None, None], (len(rows), 16, 16, 3))
+        images = pixels.astype(np.uint8)
+        sketches = np.stack([duplicates.sketch(x) for x in images])
+        return trust.alike(sketches, describe.looks(images))
+
+    assert share(np.arange(10)) == 1.0
+    assert share(np.arange(40)) == 0.25
+    assert share(np.arange(10, 30)) <= 0.5  # two hues

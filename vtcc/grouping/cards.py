@@ -18,6 +18,7 @@ _MEASURES = {
     "halves": "agreement of k-means fitted to halves of the images",
     "reference_silhouette": "silhouette in features that no training made here",
     "reference_kmeans": "the same of k-means in those features, its own best",
+    "gap": "how empty it is there between neighbouring clusters, 1 empty",
     "predicted": "clusters foretold from those features, Cohen's kappa",
     "looks": "the same from brightness, contrast, colour and detail alone",
     "confidence": "mean confidence",

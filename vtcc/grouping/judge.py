@@ -53,7 +53,7 @@ def judge(prepared: Prepared, learned: Learned, options: Options) -> Judged:
         looks=looks,
         map_silhouette=at.silhouette,
         halves=at.stability,
-        alike=max(trust.alike(prepared.sketches), copied),
+        alike=max(trust.alike(prepared.sketches, looks), copied),
         seed=seed,
     )
     labels = prepared.labels

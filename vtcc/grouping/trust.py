@@ -6,7 +6,7 @@ docs/cluster.md has the table.
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,12 +15,17 @@ from vtcc.analysis.metrics import contingency
 from vtcc.analysis.selection import effective_clusters
 from vtcc.grouping.clusters import Clusters
 
+if TYPE_CHECKING:
+    from sklearn.model_selection import StratifiedKFold
+
 FOLDS = 4
 FLAT = 5.0  # length of a sketch's differences below which an image has one colour
+SAME_COLOUR = 8 / 255  # that mean colours of such images may be off the middle one
 IMAGES = 3000  # that the measures are computed on
 ALIKE = 0.8  # share of images that are near-copies of one, above which there is one kind
 CHANCE_SEEDS, CHANCE_PREDICTED = 0.15, 0.15
-CLEAR_SEEDS, CLEAR_SILHOUETTE = 0.7, 0.4
+CLEAR_SEEDS, CLEAR_SILHOUETTE, CLEAR_GAP = 0.7, 0.4, 0.25
+PLACES = 21  # from the mean of a cluster to its neighbour's, at which density is compared
 LOOKS = 0.8  # kappa from which clusters are no more than brightness, contrast and colour
 FEW_IMAGES = 50  # below which agreement says little
 CONFUSED = 0.5  # of two clusters: how alike the second training spreads their images
@@ -47,6 +52,8 @@ class Trust:
         alike: share of images that look nearly like one of them, or are copies of it.
         confused: pairs of clusters that the two trainings tell apart least, with the share.
         level: clear, weak, chance or one kind. verdict: in words.
+        gap: how empty it is between a cluster and its nearest (`gap`); None in results made before
+            it was measured.
     """
 
     seeds: float | None
@@ -62,6 +69,7 @@ class Trust:
     confused: list[tuple[int, int, float]]
     level: str
     verdict: str
+    gap: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For summary.json."""
@@ -115,6 +123,7 @@ def measure(
         confused=pairs,
         level="",
         verdict="",
+        gap=gap(reference[rows], clusters[rows], seed),
     )
     level, verdict = judge(measured, K, len(clusters))
     return replace(measured, level=level, verdict=verdict)
@@ -175,6 +184,11 @@ def judge(trust: Trust, K: int, images: int) -> tuple[str, str]:
             f"the groups are {_below(trust.map_silhouette)} apart in the map (clear from "
             f"{CLEAR_SILHOUETTE:g})"
         )
+    if trust.gap is not None and trust.gap < CLEAR_GAP:
+        failed.append(
+            "it is hardly less dense between neighbouring clusters than in them, as where one kind "
+            f"is cut into parts (gap {_below(trust.gap)}, clear from {CLEAR_GAP:g})"
+        )
     if images < FEW_IMAGES:
         failed.append(f"{images} images are too few to tell")
     if not failed:
@@ -208,20 +222,26 @@ def confused(clusters: np.ndarray, other: np.ndarray) -> list[tuple[int, int, fl
     return sorted((f for f in overlaps if f[2] >= CONFUSED), key=lambda f: (-f[2], f[0], f[1]))
 
 
-def alike(sketches: np.ndarray) -> float:
+def alike(sketches: np.ndarray, looks: np.ndarray) -> float:
     """Share of images whose brightness correlates by at least .8 with that of the middle one,
-    or of those of one colour.
+    or of plain ones of nearly the same colour.
 
     Args:
         sketches: (N, 8, 9) float32, of `vtcc.data.duplicates.sketch`.
+        looks: (N, 6) of `describe.looks`, which has the mean colour in columns 0, 2 and 3.
     """
     flat = sketches.reshape(len(sketches), -1).astype(np.float64)
     flat = flat - flat.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
-    flat /= np.maximum(lengths, 1e-9)
+    plain = lengths[:, 0] < FLAT
+    flat = np.where(plain[:, None], 0.0, flat / np.maximum(lengths, 1e-9))
     middle = flat[int((flat @ flat.mean(axis=0)).argmax())]
-    one_colour = float((lengths < FLAT).mean())
-    return max(float((flat @ middle >= 0.8).mean()), one_colour)
+    correlated = float((flat @ middle >= 0.8).mean())
+    if not plain.any():
+        return correlated
+    colours = looks[plain][:, [0, 2, 3]]
+    near = (np.abs(colours - np.median(colours, axis=0)) <= SAME_COLOUR).all(axis=1)
+    return max(correlated, float(near.sum() / len(plain)))
 
 
 def _in_reference(
@@ -241,17 +261,69 @@ def _standardised(features: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def _predicted(reference: np.ndarray, clusters: np.ndarray, seed: int) -> float:
-    """Cohen's kappa of nearest neighbours that predict the clusters, cross-validated."""
-    from sklearn.metrics import cohen_kappa_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.neighbors import KNeighborsClassifier
+def gap(reference: np.ndarray, clusters: np.ndarray, seed: int) -> float:
+    """How empty it is between clusters and their nearest: 0 as dense as in them, 1 empty.
+
+    Images are placed on the line between two clusters' means by linear discriminants that were
+    fitted without them (folds), so that one cloud, however it is cut, remains a single hill there.
+    The gap is what its lowest place lacks to the lower of the hills on its two sides. The mean over
+    clusters, weighted by their images.
+
+    Args:
+        reference: (N, d) features that no training made. clusters: (N,) integers. seed: of folds.
+    """
+    from scipy.stats import gaussian_kde
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import cross_val_predict
+
+    keep, folds = _folds(clusters, seed)
+    names, own, sizes = np.unique(clusters[keep], return_inverse=True, return_counts=True)
+    K = len(names)
+    if K < 2:
+        return 0.0
+    scores = cross_val_predict(
+        LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        reference[keep],
+        own,
+        cv=folds,
+        method="decision_function",
+    )
+    if K == 2:
+        scores = np.stack([-scores, scores], axis=1)
+    means = np.stack([scores[own == a].mean(axis=0) for a in range(K)])
+    gaps = []
+    for a in range(K):
+        b = int(np.where(np.arange(K) == a, -np.inf, means[a]).argmax())
+        line = (scores[:, a] - scores[:, b])[(own == a) | (own == b)]
+        places = np.linspace(means[a, a] - means[a, b], means[b, a] - means[b, b], PLACES)
+        if not np.ptp(line) > 0:
+            gaps.append(0.0)  # the same image again and again
+            continue
+        density = gaussian_kde(line)(places)
+        left = np.maximum.accumulate(density)
+        right = np.maximum.accumulate(density[::-1])[::-1]
+        gaps.append(1 - float((density / np.maximum(np.minimum(left, right), 1e-300)).min()))
+    return float(np.average(gaps, weights=sizes))
+
+
+def _folds(clusters: np.ndarray, seed: int) -> tuple[np.ndarray, "StratifiedKFold"]:
+    """(N,) whether an image's cluster is in every fold, and the folds of those that are."""
+    from sklearn.model_selection import StratifiedKFold
 
     names, counts = np.unique(clusters, return_counts=True)
     keep = np.isin(clusters, names[counts >= FOLDS])
+    return keep, StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+
+
+def _predicted(reference: np.ndarray, clusters: np.ndarray, seed: int) -> float:
+    """Cohen's kappa of nearest neighbours that predict the clusters, cross-validated."""
+    from sklearn.metrics import cohen_kappa_score
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+
+    keep, folds = _folds(clusters, seed)
     if len(np.unique(clusters[keep])) < 2:
         return 0.0
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     guessed = cross_val_predict(
         KNeighborsClassifier(min(5, keep.sum() // FOLDS)), reference[keep], clusters[keep], cv=folds
     )

@@ -435,6 +435,7 @@ function showTrust() {
   add("groups apart", t.map_silhouette, "silhouette of as many groups in a map of what was learned: 1 far apart, 0 touching");
   add("halves agree", t.halves, "grouping of either half of the images, compared: 1 the same");
   add("apart in plain features", t.reference_silhouette, `silhouette in gradients, which no training made; k-means there, its own best: ${number(t.reference_kmeans)}`);
+  add("gap between neighbours", t.gap, "how empty it is between a cluster and its nearest in those features: 0 as dense as in them, as where one kind is cut, 1 empty");
   add("predictable", t.predicted, "how well the clusters are foretold from those gradients: 0 as by chance, 1 always");
   add("confidence", t.confidence, "mean probability of the cluster given");
   add("balance", t.balance, "1: all clusters of one size");
