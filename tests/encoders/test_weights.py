@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.encoders.hub_server import COMMIT, Hub, serve
 from vtcc import encoders, quiet
-from vtcc.encoders import conversion, hub, weights
+from vtcc.encoders import conversion, hub, tensor_file, weights
 from vtcc.encoders.catalog import HubSource, PackageSource
 from vtcc.errors import VtccError
 
@@ -114,6 +114,22 @@ def test_a_directory_holds_weights_by_three_names(tmp_path, card, state, monkeyp
     monkeypatch.setenv("VTCC_WEIGHTS", str(tmp_path / "weights"))
     assert encoders.resolve(card).file == file
     assert encoders.available(card) == f"VTCC_WEIGHTS: {file}"
+
+
+def test_weights_may_lie_below_a_folder_whose_name_is_not_utf8(tmp_path, card, state, monkeypatch):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    monkeypatch.setenv("VTCC_CACHE", str(odd))
+    torch.save(state, odd / "w.pth")
+    for _ in range(2):  # as it is converted, and as it is found again
+        kept = encoders.resolve(card, weights=odd / "w.pth")
+        assert kept.digest == conversion.digest_of(state)
+        assert kept.file.parent == odd / "weights"
+    read = tensor_file.read_tensors(kept.file)
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], state[name]) for name in state)
+    kept.file.write_bytes(b"damaged")
+    assert encoders.resolve(card, weights=odd / "w.pth").digest == kept.digest
 
 
 def test_a_directory_that_is_none_is_refused(tmp_path, card, monkeypatch):

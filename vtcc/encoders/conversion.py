@@ -145,10 +145,12 @@ def _whole(file: Path) -> bool:
     """Whether a converted file is there and undamaged."""
     from safetensors import SafetensorError, safe_open
 
+    from vtcc.encoders.tensor_file import plain_name
+
     try:
         if not file.is_file():
             return False
-        with safe_open(file, "pt") as content:
+        with plain_name(file) as name, safe_open(name, "pt") as content:
             promised = (content.metadata() or {}).get(_DIGEST)
         return promised == tensor_digest(file)
     except (SafetensorError, OSError, VtccError):
@@ -177,8 +179,11 @@ def _tensor_digest(file: Path, *version: int) -> str:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from vtcc.encoders.tensor_file import plain_name
+
     try:
-        return digest_of(load_file(file))
+        with plain_name(file) as name:
+            return digest_of(load_file(name))
     except SafetensorError as error:
         reason = in_one_line(error)
         raise VtccError(f"{file}: damaged safetensors ({reason}); copy or fetch it again") from None

@@ -4,7 +4,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if sum(v.numel() for v in tensors.values()) > path.stat().st_size:
         raise VtccError(f"{path}: its tensors claim to be larger than the file; not loaded")
     return tensors
+
+
+@contextmanager
+def plain_name(path: Path) -> Iterator[str]:
+    """Yields a name that safetensors can open a file by, for it takes no path that is not UTF-8.
+
+    Not the file's bytes: safetensors would copy them, and maps what it opens itself.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -96,7 +110,8 @@ def _open(path: Path) -> Any:
         raise _not_a_checkpoint(path, "it is a git-lfs pointer; run `git lfs pull`")
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         try:
-            return load_file(path)
+            with plain_name(path) as name:
+                return load_file(name)
         except SafetensorError as error:
             raise _not_a_checkpoint(path, f"damaged safetensors: {in_one_line(error)}") from None
     if len(head) > 4 and all(9 <= byte <= 13 or 32 <= byte < 127 for byte in head):

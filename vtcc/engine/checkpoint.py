@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from vtcc import encoders, json_file
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
+from vtcc.encoders.tensor_file import plain_name
 from vtcc.engine import model_card
 from vtcc.engine.model import VTCC, build
 from vtcc.errors import VtccError, in_one_line, system_error
@@ -215,7 +216,8 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
     info = read_info(directory)
     file = directory / WEIGHTS
     try:
-        weights = load_file(file)
+        with plain_name(file) as name:
+            weights = load_file(name)
     except FileNotFoundError:
         raise VtccError(f"{file}: missing; the model directory is incomplete") from None
     except SafetensorError as error:

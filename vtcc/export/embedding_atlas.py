@@ -38,7 +38,8 @@ def write(dataset: Dataset, out: Path) -> None:
     table = table.append_column("image", _thumbnails(placed, rows))
     table = table.append_column("neighbors", pa.array(neighbours, kind))
     metadata = {**(table.schema.metadata or {}), _MARK: __version__.encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), str(out))
+    with out.open("wb") as file:
+        pq.write_table(table.replace_schema_metadata(metadata), file)
 
 
 def is_export(file: Path) -> bool:
@@ -47,7 +48,8 @@ def is_export(file: Path) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        return _MARK in (pq.read_schema(str(file)).metadata or {})
+        with file.open("rb") as opened:
+            return _MARK in (pq.read_schema(opened).metadata or {})
     except (pa.ArrowException, OSError):
         return False
 

@@ -44,7 +44,8 @@ def write(dataset: Dataset, out: Path) -> None:
     }
     features["label"] = {"names": list(dataset.clusters.values()), "_type": "ClassLabel"}
     said = json.dumps({"info": {"features": features}})
-    pq.write_table(table.replace_schema_metadata({"huggingface": said}), str(out / METADATA))
+    with (out / METADATA).open("wb") as file:
+        pq.write_table(table.replace_schema_metadata({"huggingface": said}), file)
     write_text(out / CARD, _card(dataset, table.column_names))
 
 

@@ -159,10 +159,11 @@ def _is_table(file: Path) -> bool:
         columns = head.decode("utf-8-sig", "replace").partition("\n")[0].strip().split(",")
     elif file.suffix.lower() == ".parquet":
         import pyarrow as pa
-        from pyarrow import parquet
+        import pyarrow.parquet as pq
 
         try:
-            columns = parquet.read_schema(file).names
+            with file.open("rb") as opened:
+                columns = pq.read_schema(opened).names
         except (pa.ArrowException, OSError):
             return False
     else:
@@ -289,14 +290,17 @@ class _Parquet:
         self._columns, self._more = columns, more
         self._schema = pa.schema([*arrow_types(columns).items(), *more.items()])
         self._table = pa.Table
-        self._writer = pq.ParquetWriter(str(path), self._schema)
+        # An open file: pyarrow takes no path that is not UTF-8, and "a:b" for an address.
+        self._file = path.open("wb")
+        self._writer = pq.ParquetWriter(self._file, self._schema)
 
     def write(self, rows: Sequence[Row]) -> None:
         records = [_record(row, self._columns, self._more) for row in rows]
         self._writer.write_table(self._table.from_pylist(records, schema=self._schema))
 
     def close(self) -> None:
-        self._writer.close()
+        with self._file:
+            self._writer.close()
 
 
 def _cell(column: str, value: object) -> str:
@@ -339,7 +343,7 @@ def _of_json(file: Path) -> Any:
 def _of_parquet(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(str(file)) as table:
+    with file.open("rb") as opened, pq.ParquetFile(opened) as table:
         for part in table.iter_batches(_READ):
             yield from part.to_pylist()
 

@@ -71,8 +71,8 @@ def write(directory: Path, columns: Columns, *, gone: Container[str] = ()) -> No
     before, _ = read(directory)
     before = {n: {f: v for f, v in of.items() if f not in gone} for n, of in before.items()}
     if before or columns:
-        with atomic_file(directory / FILE) as building:
-            pq.write_table(_together(before, columns), str(building))
+        with atomic_file(directory / FILE) as building, building.open("wb") as target:
+            pq.write_table(_together(before, columns), target)
 
 
 def differ(directory: Path, columns: Columns) -> bool:
@@ -117,7 +117,8 @@ def read(directory: Path) -> tuple[Columns, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(str(file))
+        with file.open("rb") as opened:
+            table = pq.read_table(opened)
         files, *others = (column.to_pylist() for column in table.columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise VtccError(f"{file}: damaged ({error}); run `vtcc cluster` again") from None

@@ -331,13 +331,13 @@ def _join(
     tally = predict.Tally()
     with assignments.writing(out, columns, more) as table:
         for number in range(count):
-            file = pq.ParquetFile(_part(parts, number))
-            for batch in file.iter_batches(4096):
-                rows = [
-                    replace(assignments.row_of(values), more={name: values[name] for name in more})
-                    for values in batch.to_pylist()
-                ]
-                tally.add(rows)
-                table.write(rows)
+            with _part(parts, number).open("rb") as opened, pq.ParquetFile(opened) as file:
+                for batch in file.iter_batches(4096):
+                    rows = [
+                        replace(assignments.row_of(row), more={name: row[name] for name in more})
+                        for row in batch.to_pylist()
+                    ]
+                    tally.add(rows)
+                    table.write(rows)
         tally.refuse_none()
     return tally.told(out)
