@@ -117,13 +117,14 @@ def parameters(
     Raises:
         VtccError: on an unknown card.
     """
-    own = config.read_yaml(project / paths.PARAMS)
+    own = config.to_dict(config.load(project / paths.PARAMS))
     known = compose.names("run", project)
     values = compose.compose(BASE if BASE in known else None, project=project)
     if dataset or folder:
         changes = compose.changes(dataset, project=project)
         if folder:
-            changes = {"dataset.name": Path(folder).resolve().name, "dataset.source": folder}
+            changes = {"dataset.source": folder}
+            changes["dataset.name"] = config.fit_dataset_name(Path(folder).resolve().name)
             changes |= {"dataset.limit": 0, "dataset.holdout": 0.0}
     else:
         changes = {f"dataset.{key}": value for key, value in own["dataset"].items()}

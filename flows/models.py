@@ -1,7 +1,6 @@
 """Which registered model a flow run means."""
 
 from pathlib import Path
-from typing import Any
 
 from vtcc import config, paths
 from vtcc.errors import VtccError
@@ -24,8 +23,7 @@ def uri(model: str | None, version: int | None, alias: str | None, project: Path
     if version is not None and alias is not None:
         raise VtccError(f"version {version} and alias {alias!r}: give one of them")
     if model is None:
-        values: dict[str, Any] = config.read_yaml(project / paths.PARAMS)
-        model = registry.model_name(values["dataset"]["name"])
+        model = registry.model_name(config.load(project / paths.PARAMS).dataset.name)
     if ":/" in model:
         if version is not None or alias is not None:
             raise VtccError(f"model {model}: an address says which version; leave out the rest")

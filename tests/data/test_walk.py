@@ -165,7 +165,7 @@ def test_what_is_not_read_is_named(tmp_path, without_extra):
     with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=message):
-        predict._count(inputs.parts([tmp_path], None))
+        predict.run([tmp_path], tmp_path.parent / "t.csv", "none")
 
 
 def test_threads_keep_the_order_and_stop_early():

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import csv
 import io
@@ -400,3 +401,30 @@ def test_a_served_model_runs_none_of_the_code_it_brings(client, served, tmp_path
 )
 def test_errors_are_shortened(text, short):
     assert limits.shortened(text.encode()) == short
+
+
+def test_media_types_have_no_case(server):
+    image = png(toy.images(1)[0])
+    expected = server.post("/invocations", json=body([image])).json()
+    for kind, content in (("Image/PNG", image), ("APPLICATION/JSON", json.dumps(body([image])))):
+        answer = server.post("/invocations", content=content, headers={"Content-Type": kind})
+        assert (answer.status_code, answer.json()) == (200, expected)
+
+
+def test_an_image_in_small_parts_is_not_copied_for_each():
+    parts = [{"type": "http.request", "body": b"x" * 1024, "more_body": True}] * 3
+    parts.append({"type": "http.request", "body": b"y"})
+
+    async def receive():
+        return parts.pop(0)
+
+    async def run():
+        row = limits._AsRow(receive)
+        kept = row._image
+        messages = [await row() for _ in range(4)]
+        return kept is row._image, messages
+
+    in_place, messages = asyncio.run(run())
+    assert in_place and [m["body"] for m in messages[:3]] == [b""] * 3
+    (sent,) = json.loads(messages[3]["body"])["dataframe_records"]
+    assert base64.b64decode(sent["image"]) == b"x" * 3072 + b"y"

@@ -60,7 +60,7 @@ def challenge(
     Args:
         challenger: directory of the new model.
         champion: fetches the present one into a directory and says where it lies there.
-        cache_dir: holds the images, which lie as files beside it as in a project; at most 2,000
+        cache_dir: holds the images, whose files lie beside it as in a project; at most 2,000
             training rows are used, 400 where one of the models has a pretrained encoder.
 
     Returns:

@@ -72,7 +72,7 @@ class Limits:
         headers = dict(scope["headers"])
         asked = scope["method"], scope["path"]
         declared = headers.get(b"content-length", b"0")
-        kind = headers.get(b"content-type", b"")
+        kind = headers.get(b"content-type", b"").lower()  # media types have no case
         if scope["path"] in self.hidden:
             await refuse(send, 404, "not found")
         elif foreign(headers):
@@ -82,9 +82,9 @@ class Limits:
         elif asked == ("POST", "/invocations") and not kind:
             await refuse(send, 415, "no Content-Type; send application/json or an image/*")
         elif asked == ("POST", "/invocations") and kind.startswith(b"image/"):
-            await self._serve(_json_scope(scope), _AsRow(receive), send)
+            await self._serve(_typed(scope, b"application/json"), _AsRow(receive), send)
         else:
-            await self._serve(scope, receive, send)
+            await self._serve(_typed(scope, kind) if kind else scope, receive, send)
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         seen = 0
@@ -127,7 +127,7 @@ class _AsRow:
     """The body of a request, an image, as the JSON of one row."""
 
     def __init__(self, receive: Receive) -> None:
-        self._receive, self._image, self._sent = receive, b"", False
+        self._receive, self._image, self._sent = receive, bytearray(), False
 
     async def __call__(self) -> Message:
         message = await self._receive()
@@ -142,9 +142,10 @@ class _AsRow:
         return {**message, "body": body, "image_bytes": len(message.get("body", b""))}
 
 
-def _json_scope(scope: Message) -> Message:
+def _typed(scope: Message, kind: bytes) -> Message:
+    """The request with this media type, and without a length that may be of another body."""
     kept = [(k, v) for k, v in scope["headers"] if k not in (b"content-type", b"content-length")]
-    return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+    return {**scope, "headers": [*kept, (b"content-type", kind)]}
 
 
 def foreign(headers: dict[bytes, bytes]) -> bool:

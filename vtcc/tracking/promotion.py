@@ -116,7 +116,7 @@ def rollback(name: str) -> Move:
 
 
 def remember(client: "MlflowClient", registered: dict[str, Any]) -> None:
-    """Keeps what was registered last and the aliases now: `vtcc show` has no MLflow."""
+    """Keeps what was registered last, with the aliases now, for `vtcc show`: it has no MLflow."""
     aliases = client.get_registered_model(registered["name"]).aliases
     entry = registered | {"aliases": {k: str(v) for k, v in aliases.items()}}
     write_text(_remembered(), json.dumps(entry, indent=2) + "\n")
