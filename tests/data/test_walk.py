@@ -165,7 +165,7 @@ def test_what_is_not_read_is_named(tmp_path, without_extra):
     with pytest.raises(VtccError, match=r"^no image in"):  # nobody has set a parameter
         intake.listed(tmp_path)
     with pytest.raises(VtccError, match=message):
-        predict.run([tmp_path], tmp_path.parent / "t.csv", "none")
+        predict.run([tmp_path], "none", out=tmp_path.parent / "t.csv")
 
 
 def test_threads_keep_the_order_and_stop_early():
