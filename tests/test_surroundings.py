@@ -44,6 +44,17 @@ def test_what_cannot_be_encoded_is_escaped(encoding):
     assert "odd \\udce9" in done.stdout
 
 
+@pytest.mark.parametrize("redirected", [">&-", "2>&-"])
+def test_a_closed_stream_takes_any_word(tmp_path, redirected):
+    code = (
+        "import vtcc.__main__ as m, sys; m._have_streams(); print('odd \\udce9', flush=True); "
+        "print('odd \\udce9', file=sys.stderr, flush=True); open('done', 'w').close()"
+    )
+    command = f'"{sys.executable}" -c "{code}" {redirected}'
+    status = subprocess.run(command, shell=True, cwd=tmp_path, env=_env()).returncode
+    assert (status, (tmp_path / "done").exists()) == (0, True)
+
+
 def test_the_command_line_opens_no_file_under_a_closed_streams_number(tmp_path):
     code = (
         "import vtcc.__main__ as m, os; m._have_streams(); "

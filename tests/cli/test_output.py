@@ -69,6 +69,13 @@ def test_json_is_json_in_every_encoding_of_stdout(encoding, shown, monkeypatch):
     assert shown in written
 
 
+def test_quiet_takes_any_word(capsys):
+    with answering(as_json=True, quiet=True) as show:
+        print("odd \udce9", flush=True)
+        show(ANSWER)
+    assert json.loads(capsys.readouterr().out) == ANSWER
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_json_stands_alone_on_stdout_and_quiet_says_nothing(verb, monkeypatch):
     result, _ = called(monkeypatch, verb)

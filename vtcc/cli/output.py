@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -36,7 +37,9 @@ def answering(as_json: bool, quiet: bool) -> Iterator[Callable[[Any], None]]:
 
     with contextlib.ExitStack() as stack:
         if quiet:
-            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+            nowhere = stack.enter_context(
+                Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace")
+            )
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         elif as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))

@@ -253,7 +253,9 @@ def join(device: str) -> Iterator[Team]:
     )
     with contextlib.ExitStack() as stack:
         if not team.main:
-            nowhere = stack.enter_context(Path(os.devnull).open("w"))
+            nowhere = stack.enter_context(
+                Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace")
+            )
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         try:
             yield team
