@@ -50,10 +50,16 @@ def main() -> None:
             sys.exit(ERROR)
         # copytree gathers (from, to, reason) of each file that it could not copy, without a number.
         gathered = isinstance(error, shutil.Error) and isinstance(error.args[0], list)
-        if not gathered and error.errno not in _SURROUNDINGS:
+        if not gathered and error.errno not in _SURROUNDINGS | _NAMES:
             raise
         reason = error.args[0][0][-1] if gathered else error
-        print(f"error: {reason}; free space or permissions, then re-run", file=sys.stderr)
+        what = "name another place" if error.errno in _NAMES else "free space or permissions"
+        print(f"error: {reason}; {what}, then re-run", file=sys.stderr)
+        sys.exit(ERROR)
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # of pathlib before Python 3.13
+            raise
+        print(f"error: {error}; name another place, then re-run", file=sys.stderr)
         sys.exit(ERROR)
 
 
@@ -131,9 +137,10 @@ _SURROUNDINGS = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
-    errno.ENAMETOOLONG,
     errno.EIO,
 }
+# What a path cannot be.
+_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 
 
 def _without_typer() -> None:

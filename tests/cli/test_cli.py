@@ -60,6 +60,34 @@ def test_the_exit_status_tells_whether_trying_again_may_help(error, status, monk
     assert capsys.readouterr().err == "error: no route to host\n"
 
 
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG])
+def test_a_path_that_cannot_be_is_one_line(monkeypatch, capsys, number):
+    def fail():
+        raise OSError(number, os.strerror(number), "out/x")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    words = f"error: [Errno {number}] {os.strerror(number)}: 'out/x'; name another place, then "
+    assert capsys.readouterr().err == words + "re-run\n"
+
+
+def test_a_link_to_itself_is_one_line(monkeypatch, capsys, tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+
+    def fail():
+        if loop.resolve() == loop:  # Python 3.13 does not mind
+            raise RuntimeError(f"Symlink loop from {str(loop)!r}")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "loop'; name another place, then re-run" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_one_line_and_a_bug_is_not(monkeypatch, capsys):
     def fail(number):
         raise OSError(number, os.strerror(number), "data/cache")

@@ -148,3 +148,10 @@ def test_what_a_stage_uses_since_it_was_listed_is_kept(home, monkeypatch):
     }
     assert ".download: in use, kept" in said.splitlines()
     assert "deleted dead" in said
+
+
+def test_without_git_it_cleans_all_the_same(home, monkeypatch):
+    monkeypatch.setenv("PATH", str(home))
+    status, said = clean("--yes")
+    assert status == 0, said
+    assert not (home / ".vtcc/worktrees/dead").exists()

@@ -1,6 +1,8 @@
 import csv
 import json
 import os
+import re
+import stat
 import tarfile
 from pathlib import Path
 
@@ -356,3 +358,13 @@ def test_a_file_of_a_byte_order_mark_alone_is_no_table(tmp_path):
     (tmp_path / "o.csv").write_bytes(b"\xef\xbb\xbf")
     with pytest.raises(VtccError, match="and no table of clusters that may be replaced"):
         assignments.check(tmp_path / "o.csv")
+
+
+def test_a_pipe_and_a_link_that_leads_nowhere_are_not_replaced(tmp_path):
+    pipe, link = tmp_path / "pipe.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "gone.csv")
+    for out in (pipe, link):
+        with pytest.raises(VtccError, match=f"--out: {re.escape(str(out))} is there, and no file"):
+            assignments.check(out)
+    assert stat.S_ISFIFO(pipe.lstat().st_mode) and link.is_symlink()

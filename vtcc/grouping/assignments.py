@@ -142,6 +142,11 @@ def check(out: Path) -> None:
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):
         raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
+    if os.path.lexists(out) and not out.is_file():
+        raise VtccError(
+            f"--out: {out} is there, and no file: a pipe, a device or a link that leads nowhere; "
+            "name another file"
+        )
     if out.is_file() and not _is_table(out):
         raise VtccError(
             f"--out: {out} is there, and no table of clusters that may be replaced; name another "

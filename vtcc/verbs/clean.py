@@ -73,7 +73,8 @@ def run(*, confirmed: bool = False) -> None:
         )
     for leftover in free:
         _delete(leftover.path)
-    subprocess.run(["git", "worktree", "prune"], cwd=home, capture_output=True)
+    with contextlib.suppress(OSError):  # without git
+        subprocess.run(["git", "worktree", "prune"], cwd=home, capture_output=True)
 
 
 def _release_locks() -> None:
