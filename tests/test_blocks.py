@@ -37,7 +37,8 @@ STANDS_FOR = {
     "/path/to/store": "{place}/store",
     "/path/to/project": "{place}",
     "/data/photos": "{place}/photos",
-    "--set train.num_clusters=12": "--set train.num_clusters=12 --set train.epochs=2",
+    "--set train.num_clusters=12": "--set train.num_clusters=12 --set train.epochs=2 "
+    "--set train.batch_size=32",
     "--set train.epochs=20": "--set train.epochs=1",
     "vtcc cluster photos --json": "vtcc cluster photos --out again --json",
 }
@@ -143,7 +144,7 @@ def project(tmp_path_factory):
         (place / folder).mkdir()
         for name in names[::20]:
             shutil.copy(place / "photos" / name, place / folder)
-    (place / "more.csv").write_text("\n".join(["path", *(f"photos/{n}" for n in names[1::20])]))
+    (place / "list.csv").write_text("\n".join(["path", *(f"photos/{n}" for n in names[1::20])]))
     (place / ".venv/bin").mkdir(parents=True)
     (place / ".venv/bin/activate").touch()  # the tests' own environment is active
     for name in ("new.jpg", "photo.jpg", "photo.png", "more.jpg"):
