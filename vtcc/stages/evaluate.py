@@ -180,7 +180,11 @@ def _scores(cache: "Cache", labels: Labels | None, applied: Applied) -> dict[str
         rows = rows[applied.cluster[rows] >= 0]
         if not len(rows):
             continue
-        figures: dict[str, Any] = {"images": len(rows), **label_free(applied.shares[rows])}
+        own = np.searchsorted(sorted(applied.names), applied.cluster[rows])
+        figures: dict[str, Any] = {
+            "images": len(rows),
+            **label_free(applied.shares[rows], own, applied.confidence[rows]),
+        }
         if labels is not None:
             scored = rows[labels.known[rows]]
             figures["labelled_images"] = len(scored)
