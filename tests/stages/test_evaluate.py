@@ -261,8 +261,17 @@ def test_figures_of_a_refined_model_are_of_the_clusters_in_its_table(
     assert found["smallest_cluster"] == pytest.approx(sizes[0] / sum(sizes), abs=1e-6)
     assert found["largest_cluster"] == pytest.approx(sizes[-1] / sum(sizes), abs=1e-6)
     assert found["confidence"] == pytest.approx(confidence, abs=1e-6)
+    assert f"<b>{len(sizes)}</b> clusters" in paths.GALLERY.read_text()
     entropy = -sum(s * np.log2(s) for s in shares)
     assert found["entropy"] == pytest.approx(entropy, abs=1e-6)
+
+
+def test_images_of_excluded_clusters_alone_are_refused(project, no_pictures, monkeypatch):
+    model = RefinedPredictor((-1, -1, -1, 3))
+    stand_in(monkeypatch, clusters, "load_predictor", lambda *given: model)
+    write_cache([0, 1, 3, 4])
+    with pytest.raises(VtccError, match="toys: the model puts no training image into a cluster"):
+        evaluate.run()
 
 
 def test_no_held_out_images_and_a_subsample(project, no_pictures):
