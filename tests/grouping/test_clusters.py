@@ -94,6 +94,19 @@ def test_copies_of_one_image_are_not_novel_by_rounding():
     assert (means.distances(other).min(axis=1) > means.threshold).all()
 
 
+def test_the_image_that_the_limit_of_doubt_was_made_of_is_not_above_it_by_rounding():
+    rng = np.random.default_rng(0)
+    group = np.arange(400) % 4
+    h = (rng.normal(size=(4, 32))[group] * 0.5 + rng.normal(size=(400, 32))).astype(np.float32)
+    means = Means.fit(h, group).limited(h, group, 0.05, unclustered=True)
+    doubt = means.doubt(means.distances(h), group)
+    at = int(np.abs(doubt - means.limit).argmin())
+    assert doubt[at] == pytest.approx(means.limit, rel=2e-6)
+    again = (h[[at] * 30] * (1 + rng.normal(0, 2e-7, (30, 32)))).astype(np.float32)
+    assert (means.doubt(means.distances(again), group[[at] * 30]) <= means.limit).all()
+    assert (doubt > means.limit).sum() == 19  # at most a twentieth
+
+
 def test_merged_split_excluded(images):
     p, h, group = images
     known = Clusters.fit(p, h)

@@ -12,7 +12,7 @@ import numpy as np
 NOVEL = 0.99  # share of the training images below the threshold of novelty
 FOLDS = 5  # in which images are left out to find that distance
 RIDGE = 0.01  # of the covariance's mean variance, added so that it can be inverted
-ROUNDING = 1e-6  # of an embedding's length and of cosine distances, by batch, rows and files
+ROUNDING = 1e-6  # of embeddings, by length, of cosine distances and of doubt
 DOUBT = 0.9  # how near to another cluster an image may be and not belong nowhere
 AT_MOST = 0.2  # share of the images that may belong nowhere, unless another is asked for
 FEW = 8  # images per dimension: with fewer, those that the covariance is of have much less doubt
@@ -99,8 +99,9 @@ class Means:
             left_out = self.doubt(_left_out(h, cluster), cluster)
             # Without its only image a cluster has no mean: nothing is known of that image.
             doubt = np.maximum(doubt, np.where(np.isfinite(left_out), left_out, 0))
-        limit = max(DOUBT, float(np.quantile(doubt, 1 - at_most, method="higher")))
-        return replace(self, limit=limit, unclustered=unclustered)
+        # It is one of these images' own doubt, which rounding must not take above it.
+        limit = float(np.quantile(doubt, 1 - at_most, method="higher")) * (1 + ROUNDING)
+        return replace(self, limit=max(DOUBT, limit), unclustered=unclustered)
 
 
 def outlying(distance: np.ndarray, cluster: np.ndarray, fences: Mapping[int, float]) -> np.ndarray:
