@@ -1,5 +1,7 @@
 """Running a study, with the stages faked: resume, failures, records, two at a time."""
 
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -177,25 +179,26 @@ def test_a_bug_is_not_taken_for_a_failed_run(
         play(file, project)
 
 
-def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
-    file: Path, project: Path, ran: Ran, monkeypatch: Any
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_stage_and_keeps_what_is_recorded(
+    file: Path, project: Path, ran: Ran, monkeypatch: Any, capsys: Any, signum: int
 ) -> None:
-    import os
-    import signal
-
     fake = dvc.run_stage
 
     def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
         if name == "train" and ran[-1][1:] == ("patchify", 0):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signum)
             while not more["stopped"]():
                 threading.Event().wait(0.05)
             raise KeyboardInterrupt
         return fake(name, directory, **more)
 
     stand_in(monkeypatch, dvc, "run_stage", run_stage)
-    with pytest.raises(VtccError, match="the same command goes on"):
+    with pytest.raises(SystemExit) as ended:
         stage.start(file, only=[], seeds=None)
+    assert ended.value.code == 128 + signum
+    said = "interrupted; what is recorded is kept, the same command goes on\n"
+    assert capsys.readouterr().err.endswith(said)
     assert list(records.load("stems--conv", plan.root(project))) == [0]
     assert records.load("stems--patchify", plan.root(project), "failed") == {}
     assert list((project / ".vtcc" / "worktrees").iterdir()) == []

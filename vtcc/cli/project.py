@@ -309,7 +309,9 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
     """Show what unfinished trainings, worktrees, downloads and killed runs left, and delete it."""
+    from vtcc.process import stopping
     from vtcc.verbs import clean as verb
 
     enter_project()
-    verb.run(confirmed=yes)
+    with stopping.obeyed("clean", marked=False):
+        verb.run(confirmed=yes)

@@ -86,8 +86,10 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
             raise KeyboardInterrupt
 
     world.on_train = interrupt
-    with pytest.raises(VtccError, match="interrupted; what is found is kept"):
+    with pytest.raises(SystemExit, match="130"):
         stage.start(file)
+    said = "interrupted; what is found is kept, the same command goes on\n"
+    assert capsys.readouterr().err.endswith(said)
     assert [t["state"] for t in trials(project)] == ["complete", "complete", "running"]
     cut, world.on_train = world.trained[-1], lambda train: None
     stage.start(file)
@@ -242,7 +244,7 @@ def test_a_trial_that_was_cut_off_is_judged_once_and_at_the_same_epochs(
         raise KeyboardInterrupt
 
     world.on_train = cut
-    with pytest.raises(VtccError, match="interrupted; what is found is kept"):
+    with pytest.raises(SystemExit, match="130"):
         stage.start(file)
     (cut_off,) = trials(project)
     assert cut_off["state"] == "running" and list(cut_off["intermediate"]) == ["1", "2"]
