@@ -1,7 +1,10 @@
 """Running a study, with the stages faked: resume, failures, records, two at a time."""
 
+import errno
+import io
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -202,6 +205,26 @@ def test_a_signal_stops_the_stage_and_keeps_what_is_recorded(
     assert list(records.load("stems--conv", plan.root(project))) == [0]
     assert records.load("stems--patchify", plan.root(project), "failed") == {}
     assert list((project / ".vtcc" / "worktrees").iterdir()) == []
+
+
+class Full(io.TextIOWrapper):
+    """A log on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("kind", [io.TextIOWrapper, Full])
+def test_a_study_outlives_its_log(
+    file: Path, project: Path, ran: Ran, monkeypatch: Any, kind: type[io.TextIOWrapper]
+) -> None:
+    file.write_text(file.read_text().replace("Which stem", "Which stem, größer"), encoding="utf-8")
+    stdout = kind(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    stage.start(file, only=[], seeds="0")
+    assert list(records.load("stems--patchify", plan.root(project))) == [0]
+    assert (project / "reports/study.html").is_file()
+    assert (b"Which stem, gr\\xf6\\xdfer\n" in stdout.buffer.getvalue()) == (kind is not Full)
 
 
 def test_time_left_is_said_in_words() -> None:

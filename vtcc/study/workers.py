@@ -13,7 +13,7 @@ from typing import Any
 
 from vtcc.errors import SIGNAL
 from vtcc.process import commands
-from vtcc.progress import describe, duration
+from vtcc.progress import describe, duration, note
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 
@@ -100,7 +100,7 @@ class Workers:
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
-        print(text, flush=True)
+        note(text)
 
     def left(self, count: int, before: Sequence[float]) -> str:
         """How long so many more trainings may take, as the end of a line.

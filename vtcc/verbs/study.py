@@ -74,7 +74,7 @@ def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row
     """Prints the table and writes the page of what is recorded so far."""
     rows = summary.rows(study, root, _code(project))
     head, table = summary.table(rows, study.baseline, summary.main_score(study, rows))
-    print(f"\n{study.title}\n{tables.plain(head, table)}\n")
+    note(f"\n{study.title}\n{tables.plain(head, table)}\n")
     for row in rows:
         for words in records.by_reason(row.outdated):
             note(f"{row.name}: recorded before, {words} than now")

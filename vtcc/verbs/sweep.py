@@ -38,9 +38,9 @@ def start(
     with workers.interruptible("what is found"):
         outcome = run(file, project=project, trials=trials, write=write, **how)
     head, rows = results.table(outcome.sweep, outcome.trials)
-    print(f"\n{outcome.sweep.title}\n{tables.plain(head, rows[:10])}\n")
+    note(f"\n{outcome.sweep.title}\n{tables.plain(head, rows[:10])}\n")
     for sentence in results.sentences(outcome.trials):
-        print(sentence)
+        note(sentence)
     if outcome.params is not None:
         note(f"the winner's parameters: {_near(outcome.params, project)}")
     note(f"look at {_near(outcome.page, project)}")

@@ -1,6 +1,8 @@
 """Running a sweep, with the stages faked: resume, failures, pruning, what is written."""
 
+import io
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -97,6 +99,17 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
     assert [t["state"] for t in trials(project)] == ["complete"] * 6
     assert len({t["overrides"][RATE] for t in trials(project)}) == 6
     assert "ACC of the chosen trial 1.000, best 1.000, median 0.975" in capsys.readouterr().out
+
+
+def test_a_sweep_outlives_its_log(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(SWEEP.replace("Which rate", "Welche Größe"), encoding="utf-8")
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    stage.start(file, trials=2)
+    said = stdout.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"\nWelche Gr\\xf6\\xdfe\n" in said and b"\nlook at reports" in said
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
