@@ -15,6 +15,7 @@ from tests.fakes import stand_in
 from tests.study.sweep.conftest import RATE, SWEEP, World, quality
 from vtcc import config
 from vtcc.atomic import remove
+from vtcc.data import cache as caches
 from vtcc.errors import VtccError
 from vtcc.process import locks
 from vtcc.runner.dvc import StageError
@@ -309,6 +310,24 @@ def test_a_collapsed_trial_is_pruned_by_the_guard(
     assert trials(project)[1]["reason"].startswith(
         "collapsed: the training has collapsed at epoch 9"
     )
+
+
+def test_the_checkpoints_that_an_equal_trial_goes_on_from_are_kept(
+    file: Path, project: Path, world: World
+) -> None:
+    """Both share a directory; the one that waited has its lock once the other has ended."""
+    given = sweep.read(file, project)
+    drawn = draws.Draws(given, project / "none")
+    number, setting = drawn.next()  # type: ignore[misc]
+    cache = caches.open_cache(project)
+    rungs = Rungs(drawn, number, setting.seeded(0), cache, objective.Yardstick(project), project)
+    rungs.scratch.mkdir(parents=True)
+    with locks.exclusive(rungs.scratch.with_name(f"{rungs.scratch.name}.lock")):
+        rungs.forget()
+        assert rungs.scratch.is_dir()
+    rungs.forget()
+    assert not rungs.scratch.exists()
+    rungs.forget()  # of a training that has left nothing
 
 
 def test_what_was_searched_otherwise_does_not_mix(file: Path, project: Path, world: World) -> None:
