@@ -19,6 +19,7 @@ from vtcc.data import cache as caches
 from vtcc.errors import VtccError
 from vtcc.process import locks
 from vtcc.runner.dvc import StageError
+from vtcc.stages import embed
 from vtcc.study import records, sweep
 from vtcc.study.sweep import draws, objective
 from vtcc.study.sweep.trial import Rungs
@@ -370,6 +371,30 @@ def test_other_images_are_refused(
     with pytest.raises(VtccError, match="images changed since the first trials"):
         sweep.run(file)
     assert len(world.trained) == 2
+
+
+def test_a_file_of_weights_that_was_replaced_is_refused(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name in the parameters stays what it was."""
+    digest = "damaged"
+
+    def fail(train: dict[str, Any]) -> None:
+        if digest == "damaged":
+            raise StageError("train", 1, "damaged safetensors", explained=True)
+
+    world.on_train = fail
+    stand_in(monkeypatch, embed, "weights_digest", lambda weights, directory=Path(): digest)
+    assert len(sweep.run(file, trials=1).failed) == 1
+    digest = "mended"  # trials that failed compare with none
+    assert sweep.run(file, trials=2).done == 2
+    digest = "other"
+    with pytest.raises(VtccError, match=r"train\.model\.weights.* replaced since the first trials"):
+        sweep.run(file, trials=3)
+    assert len(world.trained) == 3
+    mended = trials(project)[1]
+    named = mended["params"] | {"train.model.weights": "another.pth"}
+    assert not records.other_weights(mended, mended | {"weights": "other", "params": named})
 
 
 def test_one_process_at_a_time(file: Path, project: Path, world: World) -> None:
