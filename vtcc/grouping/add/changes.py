@@ -229,7 +229,7 @@ def _listed(
 
 
 def _successors(names: Iterable[str], new: Collection[str]) -> dict[str, str]:
-    """Name -> the new file of the same picture: a RAW file's or film's by its name, or a burst's."""
+    """Name -> the new file of the same picture: a RAW file's or film's by name, or a burst's."""
     shots = {walk.shot(Path(name)): name for name in new}
     bursts = {walk.burst(Path(name)): name for name in new}
     bursts.pop(None, None)
