@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from vtcc.data import exif
+from tests.data.camera_files import dng, film, jpeg
+from vtcc.data import camera, exif
 
 SAID = {
     "taken_at": "2024-05-01T12:34:56",
@@ -112,3 +113,38 @@ def test_a_png_that_says_nothing_is_not_decoded(tmp_path, monkeypatch):
     )
     assert exif.of_file(file) == {}
     assert decoded == []
+
+
+@pytest.fixture
+def camera_process(monkeypatch):
+    """A process of its own reads RAW files, where clocks go forward at two on that day."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    camera.end()
+    yield
+    camera.end()
+
+
+def test_what_a_raw_file_says(tmp_path, camera_process):
+    (file := tmp_path / "a.DNG").write_bytes(dng(jpeg(), 6, taken="2024:03:31 02:30:00"))
+    assert exif.of_file(file) == {"taken_at": "2024-03-31T02:30:00", "camera": "Nobody Box"}
+    file.write_bytes(dng(jpeg()))
+    assert exif.of_file(file) == {"camera": "Nobody Box"}
+    preview = saved(tmp_path / "a.jpg", "JPEG", written()).read_bytes()
+    preview = preview[:2] + preview[20:]  # without JFIF's segment, as cameras have it
+    file.write_bytes(dng(preview, taken="2023:01:01 00:00:00"))
+    assert exif.of_file(file) == SAID
+    assert exif.columns({"a": file}, exif.TAKEN) == {
+        "taken_at": {"a": SAID["taken_at"]},
+        "camera": {"a": SAID["camera"]},
+    }
+
+
+def test_raw_files_that_say_nothing_and_films(tmp_path, camera_process, monkeypatch):
+    (file := tmp_path / "a.dng").write_bytes(dng(None, taken="2024:03:31 02:30:00"))
+    assert exif.of_file(file) == {}
+    file.write_bytes(dng(jpeg())[:600])
+    assert exif.of_file(file) == {}
+    assert exif.of_file(film(tmp_path / "a.mp4")) == {}
+    file.write_bytes(dng(jpeg()))
+    monkeypatch.setattr(camera, "suffixes", lambda: frozenset())  # without the extra
+    assert exif.of_file(file) == {}
