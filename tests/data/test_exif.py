@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import threading
 
 import pillow_heif
@@ -11,6 +12,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from tests.data.camera_files import dng, film, jpeg
 from vtcc.data import camera, exif
+from vtcc.data.budget import Share
 
 SAID = {
     "taken_at": "2024-05-01T12:34:56",
@@ -137,6 +139,19 @@ def test_what_a_raw_file_says(tmp_path, camera_process):
         "taken_at": {"a": SAID["taken_at"]},
         "camera": {"a": SAID["camera"]},
     }
+
+
+def test_of_a_raw_file_no_place_by_libraw_that_lacks_north_or_south(tmp_path, camera_process):
+    at = len(dng(jpeg(), gps=1))
+    angles = at + 2 + 12 * 4 + 4
+    rows = [(1, 2, 2, ord("S")), (2, 5, 3, angles), (3, 2, 2, ord("E")), (4, 5, 3, angles + 24)]
+    place = struct.pack("<H", 4) + b"".join(struct.pack("<HHII", *row) for row in rows)
+    place += struct.pack("<I12I", 0, 33, 1, 51, 1, 24, 1, 151, 1, 12, 1, 54, 1)
+    (file := tmp_path / "a.dng").write_bytes(dng(jpeg(), gps=at) + place)
+    with Share(1) as share:  # LibRaw has understood it
+        found = Image.open(io.BytesIO(camera.still(file, share).data)).getexif().get_ifd(0x8825)
+    assert found[2] == (33, 51, 24)
+    assert exif.of_file(file) == {"camera": "Nobody Box"}
 
 
 def test_raw_files_that_say_nothing_and_films(tmp_path, camera_process, monkeypatch):

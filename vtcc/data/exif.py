@@ -18,6 +18,7 @@ TAKEN, PLACE = ("taken_at", "camera"), ("latitude", "longitude")
 _MAKE, _MODEL, _CHANGED, _MORE, _GPS, _TAKEN = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825, 0x9003
 _MOST_PIXELS = 1 << 30  # nothing is decoded
 _LEAST_PIXELS = 1  # a RAW file without a preview that says something is not developed
+_SOFTWARE, _LIBRAW = 0x0131, "dcraw"
 _NEVER = "1970-01-01T00:00:00"  # LibRaw's time of a RAW file that says none
 _LONGEST = 100  # characters of a camera's name
 
@@ -46,7 +47,8 @@ def of_file(file: Path) -> dict[str, Any]:
     """`taken_at` (ISO 8601, the camera's clock), `camera`, `latitude`, `longitude` (degrees).
 
     Those that the file does not say, or not well, lack. Of a RAW file its preview says them, or
-    LibRaw, which writes them into a preview that has no EXIF. TIFFs and films are not looked at.
+    time and camera LibRaw, which writes them into a preview without EXIF. TIFFs and films are not
+    looked at.
     """
     try:
         if not file.is_file():  # a pipe waits for its writer
@@ -72,6 +74,8 @@ def _said(source: BinaryIO) -> dict[str, Any]:
     # A PNG's own `getexif` decodes the picture where no chunk says anything.
     tags = Image.Image.getexif(image)
     more, gps = tags.get_ifd(_MORE), tags.get_ifd(_GPS)
+    if _text(tags.get(_SOFTWARE)).startswith(_LIBRAW):
+        gps = {}  # where north or south stands are bytes of its memory
     make, model = _text(tags.get(_MAKE)), _text(tags.get(_MODEL))
     name = model if model.casefold().startswith(make.casefold()) else f"{make} {model}"
     said = {
