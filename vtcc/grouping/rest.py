@@ -189,6 +189,10 @@ class Rest:
     def __iter__(self) -> Iterator[Shard]:
         return map(Shard.read, self.places)
 
+    def total(self) -> int:
+        """How many files they are of."""
+        return sum(len(shard.files) for shard in self)
+
     def stamps(self) -> dict[str, str]:
         """Name -> stamp of each file."""
         known: dict[str, str] = {}

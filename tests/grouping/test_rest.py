@@ -1,0 +1,65 @@
+"""The images of a collection beside its sample, in shards."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.grouping import toy_results
+from vtcc.errors import VtccError
+from vtcc.grouping import result
+from vtcc.verbs import add, refine
+
+SHOWN, BESIDE, SHARD = 12, 9, 4
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of images, and results of a third more images than they show."""
+    root = tmp_path_factory.mktemp("collection") / "photos"
+    results = root.with_name("results")
+    toy_results.folder_of(root, SHOWN // 3)
+    results.mkdir()
+    toy_results.write(root, results)
+    for i in range(BESIDE):
+        toy_results.draw(root / f"{i % 3}-beside{i}.png", i % 3, 5000 + i)
+    toy_results.beside(root, results, shard=SHARD)
+    return root, results
+
+
+@pytest.fixture
+def results(made, tmp_path) -> Path:
+    """A copy of them."""
+    return Path(shutil.copytree(made[1], tmp_path / "results"))
+
+
+def rename(results: Path) -> Path:
+    """Edits that give a cluster a name."""
+    edits = [{"do": "rename", "cluster": 1, "name": "cars"}]
+    place = results.with_name("edits.json")
+    of = {"format": 1, "model": result.digest(results / "model"), "edits": edits}
+    place.write_text(json.dumps(of), encoding="utf-8")
+    return place
+
+
+def test_edits_keep_the_count_of_a_whole_collection(results):
+    assert refine.run(results, rename(results))["images"] == SHOWN + BESIDE
+
+
+@pytest.mark.parametrize("lost", ["000001.npz", "."])
+def test_shards_that_are_missing_take_no_images_away(made, results, lost):
+    place = results / "rest" / lost
+    left = 0 if lost == "." else BESIDE - SHARD
+    shutil.rmtree(place) if lost == "." else place.unlink()
+    table = (results / "assignments.csv").read_bytes()
+    message = re.escape(
+        f"{results / 'rest'}: damaged ({left} images in its files, {BESIDE} expected); "
+        "run `vtcc cluster` again"
+    )
+    with pytest.raises(VtccError, match=message):
+        refine.run(results, rename(results))
+    with pytest.raises(VtccError, match=message):
+        add.run(results, [made[0]])
+    assert (results / "assignments.csv").read_bytes() == table
