@@ -5,9 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.grouping import toy_results
+from tests.test_zip_file import member
 from vtcc.errors import VtccError
 from vtcc.grouping import result
 from vtcc.verbs import add, refine
@@ -46,6 +48,28 @@ def rename(results: Path) -> Path:
 
 def test_edits_keep_the_count_of_a_whole_collection(results):
     assert refine.run(results, rename(results))["images"] == SHOWN + BESIDE
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("rest/000001.npz", 10), ("embedding.npz", 10), ("embedding.npz", 8)]
+)
+def test_a_damaged_file_is_refused_in_one_line(made, results, name, place):
+    """A byte in it of which Python's zipfile raises NotImplementedError or RuntimeError."""
+    (results / name).write_bytes(member((results / name).read_bytes(), place, 9))
+    message = re.escape(f"{results / name}: damaged (") + ".*run `vtcc cluster` again"
+    with pytest.raises(VtccError, match=message):
+        refine.run(results, rename(results))
+    with pytest.raises(VtccError, match=message):
+        add.run(results, [made[0]])
+
+
+def test_an_embedding_of_fewer_images_than_names_is_refused(results):
+    with np.load(results / "embedding.npz") as saved:
+        arrays = dict(saved)
+    np.savez(results / "embedding.npz", **arrays | {"h": arrays["h"][:-1]})
+    message = r"embedding\.npz: damaged \(arrays of other lengths\)"
+    with pytest.raises(VtccError, match=message):
+        refine.run(results, rename(results))
 
 
 @pytest.mark.parametrize("lost", ["000001.npz", "."])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from vtcc import bounds
+from vtcc import bounds, zip_file
 from vtcc.data import tars
 from vtcc.errors import VtccError
 
@@ -22,11 +22,7 @@ _SHOWN = 200  # characters of a name or reason
 _AGAIN = "earlier files of the same name"
 _CENTRAL_BYTES = 46  # of a member in a zip's central directory, its name not counted
 
-# What zipfile and tarfile raise of damaged archives, RecursionError and UnicodeDecodeError with it.
-_BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, OSError, RuntimeError, ValueError, LookupError, ArithmeticError),
-)
+_BROKEN = (*zip_file.DAMAGED, tarfile.TarError)
 
 Wanted = Callable[[PurePosixPath], str | None]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vtcc import zip_file
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns
@@ -222,20 +223,29 @@ class Embedding:
         """Reads it back; nothing in it is run.
 
         Raises:
-            OSError, ValueError, KeyError, zipfile.BadZipFile: when it is damaged.
+            VtccError: when it is damaged.
         """
-        with np.load(directory / EMBEDDING, allow_pickle=False) as saved:
-            h = saved["h"].astype(np.float32)
-            if "norm" in saved.files:  # of before `vtcc add`: unit rows and their lengths
-                h *= saved["norm"][:, None]
-            return cls(
-                h=h,
-                p=saved["p"].astype(np.float32),
-                base=saved["base"] if "base" in saved.files else None,
-                map=saved["map"],
-                tile=saved["tile"],
-                first=saved["first"],
-                looks=saved["looks"].astype(np.float32),
-                paths=[bytes(name).decode() for name in saved["files"]],
-                known=saved["known"] if "known" in saved.files else np.ones(len(h), bool),
-            )
+        names, optional = ("h", "p", "map", "tile", "first", "looks", "files"), ("base", "known")
+        try:
+            saved = zip_file.arrays(directory / EMBEDDING, names, optional=(*optional, "norm"))
+            paths = [bytes(name).decode() for name in saved["files"]]
+            if {len(array) for array in saved.values()} != {len(paths)}:
+                raise ValueError("arrays of other lengths")
+        except ValueError as error:
+            raise VtccError(
+                f"{directory / EMBEDDING}: damaged ({error}); run `vtcc cluster` again"
+            ) from None
+        h = saved["h"].astype(np.float32)
+        if "norm" in saved:  # of before `vtcc add`: unit rows and their lengths
+            h *= saved["norm"][:, None]
+        return cls(
+            h=h,
+            p=saved["p"].astype(np.float32),
+            base=saved.get("base"),
+            map=saved["map"],
+            tile=saved["tile"],
+            first=saved["first"],
+            looks=saved["looks"].astype(np.float32),
+            paths=paths,
+            known=saved.get("known", np.ones(len(h), bool)),
+        )

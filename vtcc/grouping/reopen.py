@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,12 +79,7 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
             raise VtccError(
                 f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again"
             )
-        try:
-            embedding = outputs.Embedding.load(results)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise VtccError(
-                f"{results / outputs.EMBEDDING}: damaged ({error}); run `vtcc cluster` again"
-            ) from None
+        embedding = outputs.Embedding.load(results)
         if changes and "collection" in summary:
             _refuse_half(Rest.of(results), summary)
         yield Opened(results, target, summary, clusters, embedding)
