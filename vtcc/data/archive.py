@@ -89,7 +89,7 @@ def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
             if member.is_dir():
                 continue
             kind = member.external_attr >> 16 & 0o170000  # Unix file type, 0 where unknown
-            reason = wanted(name) or ("links and devices" if kind not in (0, 0o100000) else None)
+            reason = "links and devices" if kind not in (0, 0o100000) else wanted(name)
             if reason:
                 left_out[reason] += 1
                 continue
@@ -161,7 +161,7 @@ def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -
             )
         if member.isdir():
             continue
-        reason = wanted(name) or _kind_left_out(member)
+        reason = _kind_left_out(member) or wanted(name)
         if reason:
             left_out[reason] += 1
             continue
