@@ -899,6 +899,25 @@ def drifted(now_cluster, now_confidence, now_novel, grouped=()):
     )
 
 
+@pytest.mark.parametrize("now", [3, 100, 0])
+def test_the_drift_is_not_fine_where_nothing_is_before(now):
+    came = np.arange(100) < now
+    told = drift.measure(
+        cluster=np.arange(100) % 2,
+        confidence=np.full(100, 0.9),
+        novel=np.zeros(100, bool),
+        before=np.zeros(100, bool),
+        now=came,
+        names={0: "boats", 1: "cars"},
+        grouped={7: np.flatnonzero(came)[:2]} if now else {},
+    )
+    grown = ", 2 new images may be a cluster of their own (7)" if now else ""
+    assert told.level == "cluster again"
+    assert told.verdict == (
+        f"cluster again: no image is left of those that the clusters were made of{grown}"
+    )
+
+
 def test_the_verdict_of_drift():
     even = np.arange(100) % 2
     fine = drifted(even, 0.9, 5)
