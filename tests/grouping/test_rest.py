@@ -1,5 +1,6 @@
 """The images of a collection beside its sample, in shards."""
 
+import csv
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.grouping import toy_results
 from tests.test_zip_file import member
@@ -14,7 +16,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import result
 from vtcc.verbs import add, refine
 
-SHOWN, BESIDE, SHARD = 12, 9, 4
+SHOWN, BESIDE, SHARD = 13, 10, 4
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +25,12 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("collection") / "photos"
     results = root.with_name("results")
     toy_results.folder_of(root, SHOWN // 3)
+    edges = np.random.default_rng(0).integers(100, 112, (8, 8), np.uint8).repeat(2, 0).repeat(2, 1)
+    Image.fromarray(edges).save(root / "0-edges.png")
     results.mkdir()
     toy_results.write(root, results)
-    for i in range(BESIDE):
+    shutil.copy(root / "0-edges.png", root / "1-copy.png")
+    for i in range(BESIDE - 1):
         toy_results.draw(root / f"{i % 3}-beside{i}.png", i % 3, 5000 + i)
     toy_results.beside(root, results, shard=SHARD)
     return root, results
@@ -44,6 +49,23 @@ def rename(results: Path) -> Path:
     of = {"format": 1, "model": result.digest(results / "model"), "edits": edits}
     place.write_text(json.dumps(of), encoding="utf-8")
     return place
+
+
+def alike(results: Path) -> dict[str, str]:
+    with (results / "duplicates.csv").open(newline="", encoding="utf-8") as file:
+        return {row["file"]: row["looks_like"] for row in csv.DictReader(file)}
+
+
+def test_look_alikes_stay_and_come_when_images_are_added(made, results, tmp_path):
+    assert alike(results) == {"1-copy.png": "0-edges.png"}
+    (tmp_path / "more").mkdir()
+    shutil.copy(made[0] / "0-edges.png", tmp_path / "more" / "0-again.png")
+    toy_results.draw(tmp_path / "more" / "2-new.png", 2, 9000)
+    add.run(results, [tmp_path / "more"])
+    again = next(name for name in alike(results) if name.endswith("0-again.png"))
+    assert alike(results) == {again: "0-edges.png", "1-copy.png": "0-edges.png"}
+    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+    assert summary["collection"]["alike"] == 2
 
 
 def test_edits_keep_the_count_of_a_whole_collection(results):

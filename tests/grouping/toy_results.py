@@ -115,6 +115,7 @@ def write(
         looks=describe.looks(pixels),
         paths=names,
         known=np.ones(len(names), bool),
+        sketches=np.stack([duplicates.sketch(image) for image in pixels]),
     )
     embedding.save(results)
     summary = {
@@ -158,16 +159,13 @@ def beside(root: Path, results: Path, *, shard: int) -> None:
         predictor = predict.load(before.model, "cpu")
         names = [as_text(str(p.relative_to(root))) for p in sorted(root.rglob("*")) if p.is_file()]
         names = [name for name in names if name not in summary["files"]]
-        pixels = [images.load(root / name, **predictor.decoding) for name in embedding.paths]
         files = [root / name for name in names]
         with reopen.rewriting(before) as building:
             rest = Rest.of(building)
             rest.directory.mkdir()
             stamps = [folder.stamp(file) for file in files]
-            side = summary["thumb"]
-            stream.assign(rest, names, files, stamps, predictor, side=side, shard=shard)
-            sketches = np.stack([duplicates.sketch(image) for image in pixels])
-            alike = lookalikes.write(building, embedding.paths, sketches)
+            stream.assign(rest, names, files, stamps, predictor, shard=shard)
+            alike = lookalikes.write(building, embedding.paths, embedding.sketches)
             reopen.finish(
                 building,
                 before,

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -189,6 +190,8 @@ class Embedding:
         paths: N names.
         known: (N,) bool, whether the clusters were made of the image, or have been confirmed to
             hold it; False for those that were added since.
+        sketches: (N, 8, 9) float32 of `duplicates.sketch`; None in results of before they were
+            kept.
     """
 
     h: np.ndarray
@@ -200,10 +203,12 @@ class Embedding:
     looks: np.ndarray
     paths: list[str]
     known: np.ndarray
+    sketches: np.ndarray | None = None
 
     def save(self, directory: Path) -> None:
         """Writes `embedding.npz`, which holds plain arrays only."""
         base = self.p.argmax(axis=1) if self.base is None else self.base
+        sketches: dict[str, Any] = {} if self.sketches is None else {"sketches": self.sketches}
         with (directory / EMBEDDING).open("wb") as file:
             np.savez_compressed(
                 file,
@@ -216,6 +221,7 @@ class Embedding:
                 looks=self.looks.astype(np.float16),
                 files=np.array([path.encode() for path in self.paths], dtype=bytes),
                 known=self.known,
+                **sketches,
             )
 
     @classmethod
@@ -225,9 +231,12 @@ class Embedding:
         Raises:
             VtccError: when it is damaged.
         """
-        names, optional = ("h", "p", "map", "tile", "first", "looks", "files"), ("base", "known")
+        names, optional = (
+            ("h", "p", "map", "tile", "first", "looks", "files"),
+            ("base", "known", "sketches", "norm"),
+        )
         try:
-            saved = zip_file.arrays(directory / EMBEDDING, names, optional=(*optional, "norm"))
+            saved = zip_file.arrays(directory / EMBEDDING, names, optional=optional)
             paths = [bytes(name).decode() for name in saved["files"]]
             if {len(array) for array in saved.values()} != {len(paths)}:
                 raise ValueError("arrays of other lengths")
@@ -248,4 +257,5 @@ class Embedding:
             looks=saved["looks"].astype(np.float32),
             paths=paths,
             known=saved.get("known", np.ones(len(h), bool)),
+            sketches=saved.get("sketches"),
         )
