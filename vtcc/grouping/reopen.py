@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,13 +80,20 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
             raise VtccError(
                 f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again"
             )
-        try:
-            embedding = outputs.Embedding.load(results)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise VtccError(
-                f"{results / outputs.EMBEDDING}: damaged ({error}); run `vtcc cluster` again"
-            ) from None
+        embedding = outputs.Embedding.load(results)
+        if changes and "collection" in summary:
+            _refuse_half(Rest.of(results), summary)
         yield Opened(results, target, summary, clusters, embedding)
+
+
+def _refuse_half(rest: Rest, summary: Mapping[str, Any]) -> None:
+    """Tables, counts and page are written from the shards: one that is missing takes its rows."""
+    found, expected = rest.total(), summary["collection"]["files"] - len(summary["files"])
+    if found != expected:
+        raise VtccError(
+            f"{rest.directory}: damaged ({found} images in its files, {expected} expected); run "
+            "`vtcc cluster` again"
+        )
 
 
 def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str, int]) -> Applied:
