@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 DEEPEST = 50  # lists in lists; no file of ours has 10
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
@@ -36,7 +37,7 @@ def read(file: Path, remedy: str) -> Any:
         VtccError: when it is missing or damaged.
     """
     try:
-        return parse(file.read_text(encoding="utf-8"))
+        return parse(regular(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VtccError(f"{file}: no such file; {remedy}") from None
     except (OSError, ValueError) as error:

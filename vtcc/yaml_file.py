@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 _TAG = "tag:yaml.org,2002:"
 # As ruamel.yaml has them for YAML 1.2: tag, pattern, first characters.
@@ -140,7 +141,7 @@ def read(path: Path) -> Any:
         VtccError: when the file is missing, cannot be read or is not YAML.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VtccError(
             f"{path}: no such file in {Path.cwd()}; run `vtcc use digits` to write one, "

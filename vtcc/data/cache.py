@@ -17,6 +17,7 @@ import numpy as np
 
 from vtcc.atomic import building, replace_directory
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 IMAGES = "images.npy"
 INDEX = "index.csv"
@@ -89,9 +90,9 @@ def open_cache(directory: Path | str) -> Cache:
     """
     directory = Path(directory)
     try:
-        info = json.loads((directory / INFO).read_text(encoding="utf-8"))
-        images = np.load(directory / IMAGES, mmap_mode="r", allow_pickle=False)
-        with (directory / INDEX).open(encoding="utf-8", newline="") as file:
+        info = json.loads(regular(directory / INFO).read_text(encoding="utf-8"))
+        images = np.load(regular(directory / IMAGES), mmap_mode="r", allow_pickle=False)
+        with regular(directory / INDEX).open(encoding="utf-8", newline="") as file:
             header, *index = csv.reader(file)
     except FileNotFoundError as error:
         raise VtccError(

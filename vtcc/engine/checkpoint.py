@@ -23,6 +23,7 @@ from vtcc.engine import model_card
 from vtcc.engine.model import VTCC, build
 from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
+from vtcc.regular import regular
 
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
@@ -181,13 +182,15 @@ def read_info(directory: Path) -> dict[str, Any]:
     """
     file = directory / INFO
     try:
-        info: dict[str, Any] = json_file.parse(file.read_text(encoding="utf-8"))
+        info: dict[str, Any] = json_file.parse(regular(file).read_text(encoding="utf-8"))
         missing = {"model", "num_clusters", "image_size", "channels", "cache_size"} - set(info)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise VtccError(
             f"{directory}: no vtcc model here ({INFO} and {WEIGHTS} expected); "
             "`vtcc train` writes one to models/model"
         ) from None
+    except OSError as error:
+        raise VtccError(f"{file}: cannot be read ({error.strerror or error})") from None
     except (ValueError, TypeError) as error:
         raise VtccError(f"{file}: not readable as JSON: {error}") from None
     if missing:
@@ -220,6 +223,8 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
             weights = load_file(name)
     except FileNotFoundError:
         raise VtccError(f"{file}: missing; the model directory is incomplete") from None
+    except OSError as error:
+        raise VtccError(f"{file}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:
         raise _not_of_this_model(file, error) from None
     outside = _referable(info) and not any(name.startswith(_BACKBONES) for name in weights)

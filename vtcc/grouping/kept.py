@@ -20,6 +20,7 @@ from vtcc.grouping.options import Options
 from vtcc.grouping.state import Judged, Learned
 from vtcc.grouping.trust import Trust
 from vtcc.progress import note
+from vtcc.regular import regular
 
 MODEL = "model"
 _ARRAYS, _ABOUT = "judged.npz", "judged.json"
@@ -74,7 +75,7 @@ def read(directory: Path, learned: Learned, named: str) -> Judged | None:
     try:
         model, info = checkpoint.read_model(directory / MODEL)
         clusters = Clusters.load(directory / MODEL)
-        with np.load(directory / _ARRAYS, allow_pickle=False) as saved:
+        with np.load(regular(directory / _ARRAYS), allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in ("h", "heads", "base", "first", "looks")}
         trust = about["trust"]
         trust["confused"] = [(a, b, share) for a, b, share in trust["confused"]]

@@ -17,6 +17,7 @@ from vtcc.grouping import assignments, columns
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.rest import SHARD, Rest
 from vtcc.progress import note
+from vtcc.regular import regular
 
 EMBEDDING = "embedding.npz"
 JSON_FILES = 100_000  # above it no JSON table is written: CSV and Parquet are read a part at a time
@@ -224,7 +225,7 @@ class Embedding:
         Raises:
             OSError, ValueError, KeyError, zipfile.BadZipFile: when it is damaged.
         """
-        with np.load(directory / EMBEDDING, allow_pickle=False) as saved:
+        with np.load(regular(directory / EMBEDDING), allow_pickle=False) as saved:
             h = saved["h"].astype(np.float32)
             if "norm" in saved.files:  # of before `vtcc add`: unit rows and their lengths
                 h *= saved["norm"][:, None]

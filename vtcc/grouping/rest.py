@@ -19,6 +19,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import levels
 from vtcc.grouping.assignments import Row
 from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.regular import regular
 
 DIRECTORY = "rest"  # in the results
 SHARD = 4096  # files: some megabytes on the disk, and what a kill loses at most
@@ -132,7 +133,7 @@ class Shard:
             VtccError: when it is damaged.
         """
         try:
-            with np.load(file, allow_pickle=False) as saved:
+            with np.load(regular(file), allow_pickle=False) as saved:
                 texts: dict[str, Any] = {
                     name: [bytes(text).decode() for text in saved[name]] for name in _TEXTS
                 }

@@ -6,6 +6,7 @@ from typing import Any
 from vtcc import json_file
 from vtcc.atomic import restore
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 FILE = "summary.json"
 # Of `vtcc.grouping.trust`, from the least to the most that can be said of clusters.
@@ -20,7 +21,7 @@ def read(results: Path) -> dict[str, Any]:
     """
     restore(results)  # what a kill between two renamings left aside
     try:
-        summary = json_file.parse((results / FILE).read_text(encoding="utf-8"))
+        summary = json_file.parse(regular(results / FILE).read_text(encoding="utf-8"))
         if not isinstance(summary, dict) or not {"trust", "clusters", "files"} <= summary.keys():
             raise ValueError("not a summary of `vtcc cluster`")
     except (FileNotFoundError, NotADirectoryError):

@@ -23,6 +23,7 @@ from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
 from vtcc.grouping.workdir import read_json, write_json
 from vtcc.progress import note, report
+from vtcc.regular import regular
 from vtcc.version import __version__
 
 _PART = 4096
@@ -180,7 +181,7 @@ def _finished(room: Path, key: str, params: dict[str, Any], cache: Cache) -> Tra
         return None
     try:
         model, info = checkpoint.read_model(room / _MODEL)
-        with np.load(room / _HEADS, allow_pickle=False) as saved:
+        with np.load(regular(room / _HEADS), allow_pickle=False) as saved:
             h, heads, space = saved["h"], saved["heads"], saved["space"]
             seconds = float(saved["seconds"])
     except (VtccError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

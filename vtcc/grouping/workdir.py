@@ -16,6 +16,7 @@ from vtcc.errors import SIGNAL, VtccError
 from vtcc.grouping.options import Options
 from vtcc.grouping.summary import FILE
 from vtcc.progress import note
+from vtcc.regular import regular
 from vtcc.version import __version__
 
 
@@ -147,7 +148,7 @@ def resume_or_restart(work: Path, options: Options, digest: str) -> None:
     key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
     work.mkdir(exist_ok=True)
     file = work / "key"
-    known = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    known = regular(file).read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     if known == key:
         note(f"going on with an interrupted run ({work})")
         return
@@ -167,7 +168,7 @@ def remove_if_empty(work: Path) -> None:
 def read_json(file: Path) -> dict[str, Any] | None:
     """What an interrupted run kept; None where there is nothing, or nothing that can be read."""
     try:
-        content = json_file.parse(file.read_text(encoding="utf-8"))
+        content = json_file.parse(regular(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

@@ -13,6 +13,7 @@ from vtcc import paths
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.regular import regular
 
 _FINISHED = "finished"
 
@@ -80,5 +81,5 @@ def forget(pattern: str = "*") -> None:
         pattern: of the directories' names.
     """
     for mark in paths.scratch().glob(f"{pattern}/{_FINISHED}"):
-        if mark.read_text(encoding="utf-8") == str(Path.cwd()):
+        if regular(mark).read_text(encoding="utf-8") == str(Path.cwd()):
             shutil.rmtree(mark.parent, ignore_errors=True)
