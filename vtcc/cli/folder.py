@@ -220,7 +220,9 @@ def predict(
     _there(inputs)
     if not ray and (workers or shard or ray_address):
         raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
-    with answering(as_json, quiet) as answer:
+    from vtcc.process import stopping
+
+    with answering(as_json, quiet) as answer, stopping.obeyed("predict", marked=False):
         if ray:
             from vtcc.scale import ray as scaled
 

@@ -13,7 +13,9 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -214,6 +216,7 @@ def _cluster(address: str) -> Iterator[Any]:
     if ray.is_initialized():  # whoever started it stops it
         yield ray
         return
+    ends = signal.getsignal(signal.SIGTERM)
     here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(
@@ -226,6 +229,8 @@ def _cluster(address: str) -> Iterator[Any]:
     except Exception as error:  # ray has many
         why = in_one_line(error)
         raise VtccError(f"Ray could not be {'reached' if address else 'started'}: {why}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ends)  # Ray's own would end with status 15
     try:
         yield ray
     finally:
