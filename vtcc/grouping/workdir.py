@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc import json_file
+from vtcc import atomic, json_file
 from vtcc.atomic import sole_writer, write_text
 from vtcc.data import inputs
 from vtcc.errors import SIGNAL, VtccError
@@ -38,8 +38,8 @@ def place(options: Options) -> Path:
     else:
         # A file right below the root has no folder that could have another beside it.
         folder = given.parent.name if given.is_file() else ""
-        beside = given.parent if folder else home
-        out = beside.with_name(f"{home.name}-clusters")
+        where = given.parent.parent if folder else home.parent
+        out = atomic.beside(where / home.name, "", "-clusters")
     if not out.parent.is_dir():
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     return out
@@ -77,12 +77,12 @@ def refuse_inside(options: Options, out: Path) -> None:
 
 def beside(out: Path) -> Path:
     """The work directory of an output folder."""
-    return out.with_name(f".{out.name}.work")
+    return atomic.beside(out, ".", ".work")
 
 
 def images(out: Path) -> Path:
     """Where images lie that had to be unpacked or copied; results lead to them, so they stay."""
-    return out.with_name(f"{out.name}-images")
+    return atomic.beside(out, "", "-images")
 
 
 def kept_images(summary: dict[str, Any], results: Path) -> Path | None:

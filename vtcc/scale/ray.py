@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcc import extras
+from vtcc.atomic import beside
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
 
@@ -77,7 +78,7 @@ def run(
     more = kinds | columns.of_exif(exif)
     out = out.absolute()
     with assignments.alone(out):
-        parts = out.with_name(f"{out.name}.parts")
+        parts = beside(out, "", ".parts")
         with tempfile.TemporaryDirectory() as room:
             predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
             named = assignments.columns_of(predictor.clusters)
