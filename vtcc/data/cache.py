@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from vtcc import json_file
 from vtcc.atomic import building, replace_directory
 from vtcc.errors import VtccError
 from vtcc.regular import regular
@@ -79,6 +80,12 @@ class Cache:
         return np.array([i for i, s in enumerate(self.split) if s == split], dtype=np.int64)
 
 
+_NEEDED = {
+    "name": str, "images": int, "image_size": int, "channels": int, "digest": str, "mean": list,
+    "std": list,
+}  # fmt: skip
+
+
 def open_cache(directory: Path | str) -> Cache:
     """Opens a cache without reading its pixels.
 
@@ -90,7 +97,8 @@ def open_cache(directory: Path | str) -> Cache:
     """
     directory = Path(directory)
     try:
-        info = json.loads(regular(directory / INFO).read_text(encoding="utf-8"))
+        text = regular(directory / INFO).read_text(encoding="utf-8")
+        info = json_file.checked(json_file.parse(text), _NEEDED)
         images = np.load(regular(directory / IMAGES), mmap_mode="r", allow_pickle=False)
         with regular(directory / INDEX).open(encoding="utf-8", newline="") as file:
             header, *index = csv.reader(file)

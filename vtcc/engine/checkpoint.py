@@ -174,6 +174,12 @@ def _referable(info: dict[str, Any]) -> bool:
     return bool(info.get("encoder") and model.get("frozen") and not model.get("weights"))
 
 
+_NEEDED = {
+    "model": dict, "num_clusters": int, "image_size": int, "channels": int, "cache_size": int,
+    "max_pixels": int,
+}  # fmt: skip
+
+
 def read_info(directory: Path) -> dict[str, Any]:
     """The `model.json` of a model directory.
 
@@ -183,7 +189,7 @@ def read_info(directory: Path) -> dict[str, Any]:
     file = directory / INFO
     try:
         info: dict[str, Any] = json_file.parse(regular(file).read_text(encoding="utf-8"))
-        missing = {"model", "num_clusters", "image_size", "channels", "cache_size"} - set(info)
+        missing = _NEEDED.keys() - set(info)
     except (FileNotFoundError, NotADirectoryError):
         raise VtccError(
             f"{directory}: no vtcc model here ({INFO} and {WEIGHTS} expected); "
@@ -195,7 +201,14 @@ def read_info(directory: Path) -> dict[str, Any]:
         raise VtccError(f"{file}: not readable as JSON: {error}") from None
     if missing:
         raise VtccError(f"{file}: incomplete, without {', '.join(sorted(missing))}")
-    return info
+    try:
+        json_file.checked(info, _NEEDED)
+        for key, kind in _NEEDED.items():
+            if kind is int and info[key] < 1:
+                raise ValueError(f"{key}: found {info[key]}, expected at least 1")
+        return info
+    except ValueError as error:
+        raise VtccError(f"{file}: {error}; make the model again, or copy it again") from None
 
 
 # Parameters that came later have a default: models without them were made as if by it.
