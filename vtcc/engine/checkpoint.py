@@ -176,7 +176,6 @@ def _referable(info: dict[str, Any]) -> bool:
 
 _NEEDED = {
     "model": dict, "num_clusters": int, "image_size": int, "channels": int, "cache_size": int,
-    "max_pixels": int,
 }  # fmt: skip
 
 
