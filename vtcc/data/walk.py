@@ -149,6 +149,12 @@ def shot(file: Path) -> tuple[Path, str]:
     return file.parent, _stem(file.name)
 
 
+def burst(file: Path) -> tuple[Path, str] | None:
+    """What the shots of one burst have in common: their folder, and the name; None without one."""
+    name = _burst(file.name)
+    return (file.parent, name) if name else None
+
+
 def is_beside(file: Path) -> bool:
     """Whether a file is of a kind that is part of an image of its name, where there is one."""
     return file.suffix.lower() in _BESIDE_AN_IMAGE

@@ -16,6 +16,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import attention, intake, outputs, result, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.grouping.means import outlying
 from vtcc.grouping.rest import Rest
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import sprite_reader
@@ -107,14 +108,13 @@ def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str
         cluster[row[file]] = k
     by_hand = cluster != applied.cluster
     distance = clusters.distances(embedding.h, cluster)
-    fence = np.array([clusters.fences.get(int(k), np.inf) for k in cluster])
     return replace(
         applied,
         cluster=cluster,
         confidence=np.where(by_hand, 1.0, applied.confidence).astype(np.float32),
         second=np.where(applied.second == cluster, applied.cluster, applied.second).clip(-1),
         distance=distance,
-        outlier=distance > fence,
+        outlier=outlying(distance, cluster, clusters.fences),
     )
 
 

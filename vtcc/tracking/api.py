@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 from vtcc import quiet
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
-from vtcc.tracking import fetch, limits, packaging, store, ui
+from vtcc.tracking import fetch, limits, packaging, routes, store, ui
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -148,7 +148,7 @@ def application(served: Served, host: str, settings: Settings) -> Any:
     async def model() -> dict[str, str]:
         return served.version
 
-    @app.post("/reload")
+    @app.post("/reload", response_model=dict[str, str])
     async def reload(request: Request) -> Any:
         if why := refused(request, settings.token):
             return JSONResponse({"message": why}, status_code=403)
@@ -157,6 +157,7 @@ def application(served: Served, host: str, settings: Settings) -> Any:
         except VtccError as error:
             return JSONResponse({"message": str(error)}, status_code=500)
 
+    routes.describe(app)
     if _local(host):
         # A page in a browser could else reach this server by a name of its own.
         names = {host, "127.0.0.1", "localhost", "::1", "[::1]"}

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from vtcc import config, paths
-from vtcc.atomic import atomic_file, remove
+from vtcc.atomic import atomic_file
 from vtcc.data.cache import Cache
-from vtcc.stages import embed
+from vtcc.stages import embed, resuming
 from vtcc.study.sweep import objective
 from vtcc.study.sweep.draws import Draws
 from vtcc.study.sweep.objective import Yardstick
@@ -106,8 +106,8 @@ class Rungs:
         return (self.state() or {}).get("run_id")
 
     def forget(self) -> None:
-        """Deletes the checkpoints of a training that will not go on."""
-        remove(self.scratch)
+        """Deletes the checkpoints of a training that will not go on; not an equal trial's."""
+        resuming.drop(self.scratch)
 
     def _info(self) -> dict[str, Any]:
         from vtcc.engine.model_info import reading_info
