@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from flows import artifacts, models, session, verbs
 from flows.parameters import Alias, BatchSize, Folder, RegisteredModel, TableFile, Version
 from vtcc import paths
+from vtcc.atomic import beside
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 from vtcc.pages import contact_sheet
@@ -63,7 +64,7 @@ def assign(
         target = project / out
     else:
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{str(flow_run.id)[:6]}"
-        target = project / DIRECTORY / f"{source.resolve().name}-{stamp}.csv"
+        target = beside(project / DIRECTORY / source.resolve().name, "", f"-{stamp}.csv")
         target.parent.mkdir(parents=True, exist_ok=True)
     assignments.check(target)
     with session.session(trains=False):

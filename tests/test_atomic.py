@@ -287,3 +287,28 @@ def test_permissions_are_those_that_the_umask_asks_for(tmp_path, mask):
         if mode != (0o777 if path.is_dir() else 0o666) & ~mask
     }
     assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["n" * 233, "n" * 255, "\N{SNOWMAN}" * 85, os.fsdecode(b"\xe9" * 255)],
+    ids=["233", "255", "characters of 3 bytes", "no UTF-8"],
+)
+def test_the_longest_names_are_written_and_settled(tmp_path, name):
+    target, other = tmp_path / name, tmp_path / f"{name[:-1]}o"
+    write(target, "old")
+    with atomic.sole_writer(target), atomic.sole_writer(other, "busy"):
+        assert len(list(tmp_path.glob(".*.lock"))) == 2
+    atomic._unused(target).mkdir()  # by a killed writer, as is the next
+    target.rename(atomic._beside(target, "old"))
+    atomic.restore(target)
+    atomic.write_text(target / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert contents(target) == {"a": "old", "b": "old", name: "text"}
+
+
+def test_names_that_are_short_enough_stay_what_they_were():
+    for name in ("photos", "n" * 220):
+        assert atomic.beside(Path("a", name), ".", ".work") == Path("a", f".{name}.work")
+    digest = "9d43dfcc7e0f088a"  # the beginning of the SHA-256
+    assert atomic.beside(Path("a", "n" * 221), "", "-x") == Path("a", f"{'n' * 40}-{digest}-x")

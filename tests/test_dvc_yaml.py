@@ -24,6 +24,7 @@ NO_RESULT = {
     "vtcc/process": "starts, watches and locks out processes",
     "vtcc/progress.py": "words",
     "vtcc/quiet.py": "switches of libraries",
+    "vtcc/regular.py": "refuses what is no file",
     "vtcc/tracking": "copies results to MLflow",
     "vtcc/version.py": "a note in model.json",
 }

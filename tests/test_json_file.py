@@ -1,5 +1,6 @@
 """JSON of the pipeline and of others."""
 
+import json
 import re
 from pathlib import Path
 
@@ -23,3 +24,31 @@ def test_a_file_that_is_not_there_is_one_line_too(tmp_path: Path) -> None:
         json_file.read(tmp_path / "no.json", "run `dvc repro`")
     (tmp_path / "a.json").write_text('{"a": [1, 0.5, null]}', encoding="utf-8")
     assert json_file.read(tmp_path / "a.json", "") == {"a": [1, 0.5, None]}
+
+
+TYPES = {"name": str, "images": int | None, "model": dict | None, "model.size": int}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([1], r"found \[1\], expected named values"),
+        ("text", "found 'text', expected named values"),
+        ({}, "without name"),
+        ({"name": None}, "name: found None"),
+        ({"name": "a", "images": "12"}, "images: found '12'"),
+        ({"name": "a", "model": []}, r"model: found \[\]"),
+        ({"name": "a", "model": {}}, "without model.size"),
+        ({"name": "a", "model": {"size": {}}}, r"model.size: found {}"),
+    ],
+)
+def test_other_values_than_a_reader_needs_are_one_line(
+    tmp_path: Path, values: object, words: str
+) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(VtccError, match=f"a\\.json: {words}; run `dvc repro`$"):
+        json_file.read(file, "run `dvc repro`", TYPES)
+    model = {"size": 1}
+    for more in ({}, {"images": 3, "model": model, "others": []}):
+        assert json_file.checked({"name": "a", **more}, TYPES) == {"name": "a", **more}

@@ -1,5 +1,6 @@
 """One YAML for vtcc and DVC: what one reads, the other reads too."""
 
+import os
 import subprocess
 import sys
 
@@ -143,6 +144,28 @@ def test_values_that_cannot_be_are_one_line(tmp_path, text, message):
 def test_what_is_no_file_is_one_line(tmp_path):
     with pytest.raises(VtccError, match=r"cannot be read \(Is a directory\)"):
         yaml_file.read(tmp_path)
+
+
+def test_bytes_that_are_no_utf8_are_told_by_their_line(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_bytes(b"dataset:\n  source: /photos-\xe9\n")
+    with pytest.raises(VtccError) as refused:
+        yaml_file.read(file)
+    assert str(refused.value) == (
+        f"{file}: not valid YAML: line 2 is not UTF-8; save it as UTF-8, and for a path that is "
+        "not, make a link with a plain name"
+    )
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"photos-\xe9"), "photos-\a"])
+def test_a_path_that_yaml_cannot_hold_is_told_with_a_way_out(name):
+    with pytest.raises(VtccError) as refused:
+        yaml_file.assignments([f"dataset.source=/{name}"])
+    assert str(refused.value) == (
+        f"--set dataset.source: {f'/{name}'!r} has a control character or a byte that is not "
+        "UTF-8, which params.yaml cannot hold; of a path, rename it, or make a link to it with a "
+        "plain name"
+    )
 
 
 def test_a_training_node_needs_no_other_library():

@@ -140,7 +140,7 @@ _SURROUNDINGS = {
     errno.EIO,
 }
 # What a path cannot be.
-_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 
 
 def _without_typer() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -14,6 +15,8 @@ from vtcc.errors import VtccError
 
 # File systems that have no locks: there `sole_writer` settles nothing, as others may be at work.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# A name has at most 255 bytes, a character of it at most 4.
+_LONGEST, _SHOWN = 220, 40
 
 
 @contextmanager
@@ -118,7 +121,7 @@ def _settle(target: Path) -> None:
             _discard(old, target)
         else:
             _bring_back(old, target)
-    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.building")
+    ours = re.compile(rf"\.{re.escape(_short(target.name))}\.[0-9a-f]{{8}}\.building")
     with os.scandir(target.parent) as entries:
         left = [Path(entry) for entry in entries if ours.fullmatch(entry.name)]
     for path in left:
@@ -158,8 +161,20 @@ def _named(target: Path) -> Path:
     return whole
 
 
+def beside(target: Path, before: str, after: str) -> Path:
+    """A path beside `target` that is called after it, by a part of its name where that is long."""
+    return target.with_name(f"{before}{_short(target.name)}{after}")
+
+
+def _short(name: str) -> str:
+    """The same for the same name, and short enough for `before` and `after` of `beside`."""
+    if len(os.fsencode(name)) <= _LONGEST:
+        return name
+    return f"{name[:_SHOWN]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
 def _beside(target: Path, ending: str) -> Path:
-    return target.with_name(f".{target.name}.{ending}")
+    return beside(target, ".", f".{ending}")
 
 
 def _unused(target: Path) -> Path:

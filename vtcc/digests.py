@@ -4,6 +4,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from vtcc.regular import regular
+
 
 def sha256(file: Path) -> str:
     """Of a file's bytes, in hex; remembered while the file is unchanged."""
@@ -18,5 +20,5 @@ def version(file: Path) -> tuple[int, int, int]:
 
 @cache
 def _sha256(file: Path, *version: int) -> str:
-    with file.open("rb") as opened:
+    with regular(file).open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 _TAG = "tag:yaml.org,2002:"
 # As ruamel.yaml has them for YAML 1.2: tag, pattern, first characters.
@@ -140,7 +141,7 @@ def read(path: Path) -> Any:
         VtccError: when the file is missing, cannot be read or is not YAML.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VtccError(
             f"{path}: no such file in {Path.cwd()}; run `vtcc use digits` to write one, "
@@ -153,7 +154,13 @@ def read(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What PyYAML complains about and where, without its picture of the line."""
+    """What is complained about and where, without PyYAML's picture of the line."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return (
+            f"line {line} is not UTF-8; save it as UTF-8, and for a path that is not, make a link "
+            "with a plain name"
+        )
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
@@ -207,7 +214,7 @@ def assignments(texts: list[str]) -> dict[str, Any]:
 
     Raises:
         VtccError: on an assignment without a key or an equals sign, a key that comes twice, or
-            a value that is not YAML.
+            a value that is not YAML or that no YAML can hold.
     """
     parsed: dict[str, Any] = {}
     for text in texts:
@@ -219,6 +226,12 @@ def assignments(texts: list[str]) -> dict[str, Any]:
             raise VtccError(f"--set {key}: given twice")
         try:
             parsed[key] = parse(value) if value else ""
+        except yaml.reader.ReaderError:
+            raise VtccError(
+                f"--set {key}: {value!r} has a control character or a byte that is not UTF-8, "
+                "which params.yaml cannot hold; of a path, rename it, or make a link to it with a "
+                "plain name"
+            ) from None
         except yaml.YAMLError:
             raise VtccError(f"--set {text}: {value!r} is not a YAML value") from None
     return parsed

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vtcc.errors import in_one_line
+from vtcc.regular import regular
 
 # RuntimeError: NotImplementedError and RecursionError with it; ValueError: UnicodeDecodeError.
 DAMAGED = (
@@ -31,7 +32,10 @@ def arrays(
     """
     try:
         # np.load takes what is no zip for a pickle, and says how to load one.
-        with file.open("rb") as opened, np.lib.npyio.NpzFile(opened, allow_pickle=False) as saved:
+        with (
+            regular(file).open("rb") as opened,
+            np.lib.npyio.NpzFile(opened, allow_pickle=False) as saved,
+        ):
             there = [*names, *(name for name in optional if name in saved.files)]
             return {name: saved[name] for name in there}
     except DAMAGED as error:

@@ -189,3 +189,16 @@ def test_reading_needs_numpy_alone(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "cache")], capture_output=True, text=True
     )
     assert run.stdout.strip() == "(7, 4, 4, 3)", run.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({}, "without name"), ({"images": None}, "images: found None"), ([], r"found \[\]")],
+)
+def test_a_description_that_is_not_ours_is_one_line(tmp_path, values, words):
+    write(tmp_path / "cache")
+    file = tmp_path / "cache/cache.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps(whole | values if values else values))
+    with pytest.raises(VtccError, match=rf"cache: not a readable image cache .{words}.*; run `vt"):
+        open_cache(tmp_path / "cache")

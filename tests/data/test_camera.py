@@ -23,6 +23,7 @@ from vtcc.data.budget import Share
 from vtcc.data.images import UnreadableImage
 from vtcc.data.stripped import stripped
 from vtcc.extras import install
+from vtcc.process import stopping
 
 UPRIGHT = ["red", "green", "blue", "black"]
 TURNED = {90: ["blue", "red", "black", "green"], 180: UPRIGHT[::-1],
@@ -348,7 +349,8 @@ def test_a_library_that_cannot_be_loaded_is_said_and_memory_stays_bounded(
     assert int(space) < 8 * bounds.CAMERA_BYTES
 
 
-def test_an_interruption_does_not_wait_for_the_decoder(tmp_path):
+@pytest.mark.parametrize("ended", [KeyboardInterrupt(), stopping.Stopped(signal.SIGTERM)])
+def test_an_interruption_does_not_wait_for_the_decoder(tmp_path, ended):
     reasons = []
     asking = threading.Thread(target=lambda: reasons.append(asked_of_a_pipe(tmp_path)))
     asking.start()
@@ -356,9 +358,9 @@ def test_an_interruption_does_not_wait_for_the_decoder(tmp_path):
         time.sleep(0.01)
 
     def interrupted(item):
-        raise KeyboardInterrupt
+        raise ended
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(ended)):
         list(decoding.in_threads(interrupted, [1]))
     asking.join(30)
     assert reasons == ["interrupted"]

@@ -87,7 +87,7 @@ def test_a_pipe_that_is_named_is_refused_at_once(odd):
     opened = threading.Thread(target=read, daemon=True)
     opened.start()
     opened.join(10)
-    assert reasons == ["a pipe or a device, not a file"]
+    assert reasons == ["cannot be opened (a pipe or a device, not a file)"]
 
 
 @pytest.fixture

@@ -134,6 +134,14 @@ def test_untrained_features_of_a_frozen_encoder_are_its_backbones(components, as
         (lambda d: (d / "model.json").unlink(), "no vtcc model here"),
         (lambda d: (d / "model.json").write_text("{"), "not readable as JSON"),
         (lambda d: (d / "model.json").write_text("{}"), "incomplete, without cache_size"),
+        (
+            lambda d: (d / "model.json").write_text(json.dumps(INFO | {"channels": "x"})),
+            "model.json: channels: found 'x'; make the model again",
+        ),
+        (
+            lambda d: (d / "model.json").write_text(json.dumps(INFO | {"num_clusters": 0})),
+            "model.json: num_clusters: found 0, expected at least 1",
+        ),
         (lambda d: (d / "model.safetensors").unlink(), "model.safetensors: missing"),
         (lambda d: (d / "model.safetensors").write_bytes(b"junk"), "not the weights"),
         (

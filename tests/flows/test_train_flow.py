@@ -448,7 +448,8 @@ def test_results_follow_their_folder(
         monkeypatch, "vtcc.tracking.evaluations", "log_addition", lambda *given: "run 1"
     )
     results.mkdir()
-    summary = {"title": "photos", "root": "/photos", "trust": {}, "clusters": [], "files": []}
+    summary = {"title": "photos", "root": "/photos", "clusters": [], "files": [], "errors": {}}
+    summary |= {"trust": {"level": "clear", "verdict": "clear"}, "seconds": 1.5}
     (results / "summary.json").write_text(json.dumps(summary))
     state = add.add("photos-clusters", return_state=True)
     assert state.result() == {"new": 3, "drift": drift, "proposed": []}

@@ -175,3 +175,13 @@ def test_nobody_else_begins_before_the_work_is_deleted(tmp_path, monkeypatch):
     another()
     assert refused == ["busy", ""]
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_folder_of_the_longest_name_has_places_for_its_results(tmp_path):
+    folder = tmp_path / ("b" * 255)
+    folder.mkdir()
+    out = workdir.place(Options(folder))
+    for place in (out, workdir.beside(out), workdir.images(out), workdir.beside(folder)):
+        place.mkdir()
+    assert out.name.startswith("bbbb") and out.name.endswith("-clusters")
+    assert workdir.images(folder).name.endswith("-images")

@@ -285,3 +285,18 @@ def test_a_killed_worker_loses_nothing(model, tmp_path):
     assert all(len(answers) == 1 for answers in by_kind.values())
     assert max(heap) - heap[0] < 100 << 20
     print(f"{20_000 / (time.monotonic() - started):.0f} images/s, worker killed, start included")
+
+
+def test_sigterm_ends_it_as_it_ends_every_verb(monkeypatch):
+    """Ray sets a handler of its own, which ends with status 15."""
+    import ray
+
+    stand_in(monkeypatch, ray, "is_initialized", lambda: False)
+    stand_in(monkeypatch, ray, "shutdown")
+    stand_in(monkeypatch, ray, "init", lambda **how: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with scaled._cluster(""):
+            assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -389,6 +389,15 @@ def test_fetch_errors_are_one_clear_line(cache, client, tmp_path, uri, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_package_that_a_store_in_a_bucket_needs_is_one_line(client, tmp_path, monkeypatch):
+    def fail(uri, room):
+        raise ModuleNotFoundError("No module named 'boto3'", name="boto3")
+
+    stand_in(monkeypatch, fetch, "download", fail)
+    with pytest.raises(VtccError, match=r"its files could not be fetched .No module named 'boto3'"):
+        fetch.fetch(f"runs:/{'0' * 32}/model", tmp_path)
+
+
 def test_a_model_without_versions_is_one_clear_line(client):
     client.create_registered_model("vtcc-empty")
     for uri in ("models:/vtcc-empty/latest", "models:/vtcc-empty/1"):

@@ -57,3 +57,21 @@ def test_mistakes_are_one_line(tmp_path):
         (place / "summary.json").write_text(damaged)
         with pytest.raises(VtccError, match=r"summary\.json: damaged"):
             check.run(place, "weak")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trust": {}}, "damaged .without trust.level.; run `vtcc cluster` again"),
+        ({"trust": []}, r"damaged .trust: found \[\]"),
+        ({"errors": None}, "damaged .errors: found None"),
+        ({"seconds": "long"}, "damaged .seconds: found 'long'"),
+        ({"collection": [1]}, r"damaged .collection: found \[1\]"),
+        ({"trust": {"level": "clearer", "verdict": ""}}, "level: found 'clearer'; known: chance,"),
+    ],
+)
+def test_a_summary_that_is_not_ours_is_one_line(change, words, tmp_path):
+    file = results(tmp_path / "r", "clear") / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(VtccError, match=rf"summary\.json: .*{words}"):
+        check.run(tmp_path / "r", "weak")

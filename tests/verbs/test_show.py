@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -114,3 +115,34 @@ def test_the_encoder_is_named_with_its_licence_where_it_is_known(project, record
     model = {"train": train, "model": train["model"], "encoder": encoder}
     write(paths.MODEL / "model.json", model)
     assert f"lite2 (trained on), {words}: file mine" in shown()
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "words"),
+    [
+        (paths.METRICS, [0.5], r"found \[0\.5\], expected named values; run `dvc repro` again"),
+        (paths.CACHE / "cache.json", {"images": "many"}, "images: found 'many'; run `dvc repro`"),
+        (paths.MODEL / "model.json", {"train": {}}, "without train.num_clusters; run"),
+        (paths.MODEL / "model.json", {"encoder": {"name": "x"}}, "without encoder.source; run"),
+        (paths.RUN, {"run_id": 3}, "run_id: found 3; run"),
+        (Path(".vtcc/registered.json"), {"name": "x"}, "without version; delete it"),
+        (Path(".vtcc/registered.json"), [], r"found \[\], expected named values; delete it"),
+    ],
+)
+def test_files_that_are_not_ours_are_one_line(project, file, values, words):
+    write(paths.METRICS, {"acc": 0.5})
+    write(project / file, values)
+    with pytest.raises(VtccError, match=rf"{file.name}: {words}"):
+        show.run()
+
+
+def test_values_that_lack_or_are_no_numbers_are_left_out(project):
+    write(paths.METRICS, {"acc": "high", "nmi": None, "ari": 0.5})
+    write(paths.CACHE / "cache.json", {"name": None, "images": None})
+    write(paths.MODEL / "model.json", {"train": None, "encoder": {"name": "x", "source": "y"}})
+    text = shown()
+    assert "images: images not here, K = 10" in text
+    assert "x (trained on), own file: y" in text
+    assert next(line.split() for line in text.splitlines() if "VTCC" in line) == [
+        "VTCC", "-", "-", "0.500", "-",
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.regular import regular
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def read_labels(file: Path, image_paths: Sequence[str]) -> Labels | None:
         VtccError: when the file is not such a table, or names an image twice.
     """
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
+        with regular(file).open(encoding="utf-8", newline="") as opened:
             reader = csv.DictReader(opened)
             if not {"path", "label"} <= set(reader.fieldnames or []):
                 raise VtccError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from vtcc.analysis import features
 from vtcc.analysis.metrics import contingency, mapping
+from vtcc.regular import regular
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -161,7 +162,7 @@ def curves(path: Path, table: Path) -> None:
         path: of the PNG.
         table: `reports/curves.csv`.
     """
-    with table.open(encoding="utf-8", newline="") as file:
+    with regular(table).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
         return

@@ -30,7 +30,8 @@ def fetch(
     quiet: Quiet = False,
 ) -> None:
     """Download an encoder's weights, so that this machine can go offline."""
+    from vtcc.process import stopping
     from vtcc.verbs import encoders as verb
 
-    with answering(as_json, quiet) as answer:
+    with answering(as_json, quiet) as answer, stopping.obeyed("encoders fetch", marked=False):
         answer(verb.fetch(name, accept_licence=accept_licence or []))

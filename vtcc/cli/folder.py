@@ -223,7 +223,9 @@ def predict(
     _there(inputs)
     if not ray and not _OF_RAY.isdisjoint(typed(context)):
         raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
-    with answering(as_json, quiet) as answer:
+    from vtcc.process import stopping
+
+    with answering(as_json, quiet) as answer, stopping.obeyed("predict", marked=False):
         if ray:
             from vtcc.scale import ray as scaled
 

@@ -1,6 +1,5 @@
 """Commands about models, and about runs and models in MLflow."""
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -67,9 +66,11 @@ def export(
         raise VtccError(
             f"{given[0]} belongs to results, --onnx and --with-encoder to a model; export one"
         )
+    from vtcc.process import stopping
     from vtcc.verbs import export as verb
 
-    with answering(as_json and bool(given), quiet) as answer:
+    asked = as_json and bool(given)
+    with answering(asked, quiet) as answer, stopping.obeyed("export", marked=False):
         if not given:
             verb.run(model, onnx=onnx, with_encoder=with_encoder)
         elif not (results and to and out):
@@ -102,7 +103,7 @@ def import_checkpoint(
 
     # Where a project is, `vtcc clean` asks whether anything is being written.
     here = os.path.isfile(paths.PARAMS)  # noqa: PTH113 - Path's own raises
-    with stopping.obeyed("import-checkpoint") if here else contextlib.nullcontext():
+    with stopping.obeyed("import-checkpoint", marked=here):
         verb.run(file, out=out, num_heads=num_heads, image_size=image_size, force=force)
 
 
@@ -152,21 +153,25 @@ def compare(
     ] = None,
 ) -> None:
     """Compare runs: parameters, scores, which images changed their cluster."""
+    from vtcc.process import stopping
     from vtcc.verbs import compare as verb
 
     out = out and out.resolve()
     enter_project()
-    verb.run(runs, out)
+    with stopping.obeyed("compare", marked=False):
+        verb.run(runs, out)
 
 
 @app.command(cls=Pipeline)
 def register() -> None:
     """Log the evaluation and register the model in models/; the same again changes nothing."""
+    from vtcc.process import stopping
     from vtcc.progress import note
     from vtcc.tracking import registry
 
     enter_project()
-    made = registry.register_current()
+    with stopping.obeyed("register", marked=False):
+        made = registry.register_current()
     note(f"{made.name}: version {made.version}, {made.reason}")
 
 

@@ -88,6 +88,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Time, memory and disk of a training here, or of `vtcc cluster INPUT`, before it starts."""
+    from vtcc.process import stopping
     from vtcc.yaml_file import assignments as as_values
 
     parsed = as_values(assignments or [])
@@ -103,7 +104,7 @@ def plan(
         from vtcc.verbs import plan_collection
 
         options = Options(given[0], others=tuple(given[1:]), overrides=parsed, **asked)
-        with answering(as_json, quiet=False) as answer:
+        with answering(as_json, quiet=False) as answer, stopping.obeyed("plan", marked=False):
             answer(plan_collection.run(options))
         return
     if wrong := [name for name in chosen if name in ("--sample", "--minutes", "--encoder")]:
@@ -111,7 +112,7 @@ def plan(
     from vtcc.verbs import plan as verb
 
     enter_project()
-    with answering(as_json, quiet=as_json) as answer:
+    with answering(as_json, quiet=as_json) as answer, stopping.obeyed("plan", marked=False):
         answer(verb.run(preset=preset, overrides=parsed, images=images))
 
 

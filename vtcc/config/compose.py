@@ -14,6 +14,7 @@ from typing import Any
 
 from vtcc import config, paths
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 CATALOG = Path("data/catalog")
 _DECIDING = {"paper", "features"}  # augmentations that belong to a method, not to a data set
@@ -92,8 +93,8 @@ def keep_params(project: Path) -> Path | None:
 
     file, room = project / paths.PARAMS, Path(".vtcc/params")
     try:
-        former = file.read_bytes() if file.exists() else b""  # need not be text
-        presets = (_file("run", n, project).read_bytes() for n in names("run", project))
+        former = regular(file).read_bytes() if file.exists() else b""  # need not be text
+        presets = (regular(_file("run", n, project)).read_bytes() for n in names("run", project))
         if not former or former in presets:
             return None
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}"
@@ -226,7 +227,7 @@ def run_text(name: str, project: Path | None = None) -> str:
     Raises:
         VtccError: when there is no such preset, with the nearest name.
     """
-    return _file("run", name, project or paths.project()).read_text(encoding="utf-8")
+    return regular(_file("run", name, project or paths.project())).read_text(encoding="utf-8")
 
 
 def describe(kind: str, name: str, project: Path | None = None) -> str:
@@ -245,7 +246,7 @@ def describe(kind: str, name: str, project: Path | None = None) -> str:
 
 def comment(file: Path) -> str:
     """A preset's first line, which says what it is for."""
-    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    first = regular(file).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from vtcc import json_file
 from vtcc.atomic import building, replace_directory
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 IMAGES = "images.npy"
 INDEX = "index.csv"
@@ -78,6 +80,12 @@ class Cache:
         return np.array([i for i, s in enumerate(self.split) if s == split], dtype=np.int64)
 
 
+_NEEDED = {
+    "name": str, "images": int, "image_size": int, "channels": int, "digest": str, "mean": list,
+    "std": list,
+}  # fmt: skip
+
+
 def open_cache(directory: Path | str) -> Cache:
     """Opens a cache without reading its pixels.
 
@@ -89,9 +97,10 @@ def open_cache(directory: Path | str) -> Cache:
     """
     directory = Path(directory)
     try:
-        info = json.loads((directory / INFO).read_text(encoding="utf-8"))
-        images = np.load(directory / IMAGES, mmap_mode="r", allow_pickle=False)
-        with (directory / INDEX).open(encoding="utf-8", newline="") as file:
+        text = regular(directory / INFO).read_text(encoding="utf-8")
+        info = json_file.checked(json_file.parse(text), _NEEDED)
+        images = np.load(regular(directory / IMAGES), mmap_mode="r", allow_pickle=False)
+        with regular(directory / INDEX).open(encoding="utf-8", newline="") as file:
             header, *index = csv.reader(file)
     except FileNotFoundError as error:
         raise VtccError(

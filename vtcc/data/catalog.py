@@ -194,7 +194,7 @@ def load_card(path: Path | str) -> Card:
             the wrong kind, or counts that contradict each other.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise VtccError(f"dataset.source: no dataset card {path}{_nearest_card(path)}")
     values = config.read_yaml(path)
     try:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from vtcc.data import camera, images
 from vtcc.data.images import Decoded, UnreadableImage
 from vtcc.engine import cpus
+from vtcc.process.stopping import Stopped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,7 +67,7 @@ def in_threads(
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, Stopped):
             camera.stop()
             raise
         finally:

@@ -23,6 +23,7 @@ import urllib3
 from vtcc import progress
 from vtcc.atomic import write_text
 from vtcc.errors import TemporaryError, VtccError, without_passwords
+from vtcc.regular import regular
 
 ATTEMPTS = 5
 _CHUNK = 1 << 20
@@ -121,7 +122,7 @@ def verify(file: Path, expected: Expected, *, remove: bool, source: str | None =
     pairs: list[tuple[str, Any, Any]] = [("bytes", expected.bytes, file.stat().st_size)]
     for kind in ("sha256", "md5"):
         if wanted := getattr(expected, kind):
-            with file.open("rb") as content:
+            with regular(file).open("rb") as content:
                 pairs.append((kind, wanted, hashlib.file_digest(content, kind).hexdigest()))
     for kind, wanted, actual in pairs:
         if wanted is not None and wanted != actual:
@@ -333,7 +334,7 @@ def _size(part: Path) -> int:
 
 def _read_note(target: Path) -> _Version | None:
     try:
-        return _Version(**json.loads(_note(target).read_text(encoding="utf-8")))
+        return _Version(**json.loads(regular(_note(target)).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

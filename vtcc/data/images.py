@@ -5,7 +5,6 @@ seen the same way wherever it comes from.
 """
 
 import io
-import stat
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from vtcc import bounds
 from vtcc.data import camera, heif, jpeg, parts, tiff
 from vtcc.data.budget import Share
 from vtcc.data.raster import Raster, UnreadableImage, Wanted, check_size, planes
+from vtcc.regular import regular
 
 __all__ = ["SUFFIXES", "Decoded", "UnreadableImage", "decode", "load", "suffixes"]
 
@@ -147,10 +147,7 @@ def decode(
     )
     if isinstance(source, Path):
         try:
-            mode = source.stat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe waits for its writer
-                raise UnreadableImage("a pipe or a device, not a file")
-            with source.open("rb") as file, Share(max_pixels) as share:
+            with regular(source).open("rb") as file, Share(max_pixels) as share:
                 if source.suffix.lower() in camera.suffixes():
                     still = camera.still(source, share)
                     return _decode(io.BytesIO(still.data), wanted, share, size, still.orientation)

@@ -20,6 +20,7 @@ from vtcc.data.spreadsheet import path_of
 from vtcc.data.walk import Entry, in_words, walk
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
+from vtcc.regular import regular
 
 Given = str | os.PathLike[str]
 LIST, TABLES, COLUMN = ".txt", (".csv", shards.PARQUET), "path"
@@ -325,7 +326,7 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return regular(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise VtccError(f"{file}: line {line} is not UTF-8; save it as UTF-8") from None

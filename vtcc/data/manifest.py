@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 MANIFEST_COLUMNS = ["path", "bytes", "sha256", "split"]
 _SPLITS = ("train", "holdout")
@@ -93,10 +94,10 @@ def _read(path: Path, columns: list[str], remedy: str, *, whole: str) -> pd.Data
     """A table of text, but for a column of whole numbers."""
     try:
         # A class called NA or an image called null.png is not a missing value.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
+        table = pd.read_csv(regular(path), dtype=str, keep_default_na=False, na_filter=False)
     except FileNotFoundError:
         raise VtccError(f"{path}: no such file; run `{remedy}`") from None
-    except (ValueError, pd.errors.ParserError) as error:
+    except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise VtccError(f"{path}: not a readable table ({reason}); run `{remedy}`") from None
     if list(table.columns) != columns:

@@ -14,6 +14,7 @@ from vtcc.atomic import atomic_directory, write_text
 from vtcc.data import archive, folder, mirror
 from vtcc.data.walk import unwanted
 from vtcc.errors import VtccError, in_one_line
+from vtcc.regular import regular
 
 ARCHIVES = mirror.SUFFIXES
 PARQUET = ".parquet"
@@ -35,7 +36,10 @@ def table(file: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with file.open("rb") as source, pq.ParquetFile(source, buffer_size=bounds.MIB) as opened:
+        with (
+            regular(file).open("rb") as source,
+            pq.ParquetFile(source, buffer_size=bounds.MIB) as opened,
+        ):
             about = opened.metadata
             if about.num_rows > bounds.ARCHIVE_ENTRIES:
                 raise VtccError(
@@ -78,7 +82,7 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
         VtccError: when it cannot be unpacked.
     """
     stamp, known = folder.stamp(shard), target / STAMP
-    if known.exists() and known.read_text(encoding="utf-8") == stamp:
+    if known.exists() and regular(known).read_text(encoding="utf-8") == stamp:
         return Counter()
     left_out: Counter[str] = Counter()
     with atomic_directory(target) as building:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from vtcc.data import camera, images
+from vtcc.regular import regular
 
 _ORIENTATION = 0x0112
 _EXIF = b"Exif\0\0"
@@ -58,7 +59,7 @@ def stripped(file: Path) -> bytes | None:
     """
     if file.suffix.lower() in (*camera.RAW, *camera.FILMS):
         return None
-    data = file.read_bytes()
+    data = regular(file).read_bytes()
     try:
         if data.startswith(b"\xff\xd8\xff"):
             return _jpeg(data)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from vtcc import bounds
+from vtcc.regular import regular
 
 _PIECE_BYTES = 1 << 16  # copied for each of the streams inside, which may take 32 bytes
 _tarfile: Any = tarfile  # two errors that its types leave out
@@ -134,7 +135,7 @@ _EXPANDERS: dict[bytes, Callable[[BinaryIO], Any]] = {
 @contextmanager
 def opened(path: Path) -> Iterator[tarfile.TarFile | None]:
     """A tar, compressed or not; None where it is none."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         head = file.read(512)
         file.seek(0)
         expander = next((e for magic, e in _EXPANDERS.items() if head.startswith(magic)), None)

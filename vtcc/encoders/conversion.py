@@ -14,6 +14,7 @@ from vtcc.digests import sha256, version
 from vtcc.encoders.catalog import EncoderCard
 from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
+from vtcc.regular import regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,7 +171,7 @@ def _process_directory() -> Path:
 def _is_safetensors(file: Path) -> bool:
     if file.suffix == ".safetensors":
         return True
-    with file.open("rb") as opened:
+    with regular(file).open("rb") as opened:
         return opened.read(9)[8:] == b"{"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vtcc import zip_file
 from vtcc.errors import VtccError, in_one_line
+from vtcc.regular import regular
 
 # Where a file has weights and their running average, as timm's do, the average is meant.
 WRAPPERS = ("state_dict_ema", "model_ema", "net", "model", "state_dict")
@@ -62,7 +63,7 @@ def plain_name(path: Path) -> Iterator[str]:
     Raises:
         OSError: when the file cannot be read.
     """
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         yield f"/dev/fd/{file.fileno()}"
 
 
@@ -100,6 +101,8 @@ def _open(path: Path) -> Any:
         raise VtccError(f"{path}: no such file; give the checkpoint the training wrote")
     if path.is_dir():
         raise VtccError(f"{path}: a directory; give the checkpoint file in it")
+    if not path.is_file():
+        raise VtccError(f"{path}: a pipe or a device, not a file; give the checkpoint file")
     with path.open("rb") as file:
         head = file.read(64)
     if not head:

@@ -22,6 +22,7 @@ from vtcc.engine import model_card
 from vtcc.engine.model import VTCC, build
 from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
+from vtcc.regular import regular
 
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
@@ -169,6 +170,11 @@ def _referable(info: dict[str, Any]) -> bool:
     return bool(info.get("encoder") and model.get("frozen") and not model.get("weights"))
 
 
+_NEEDED = {
+    "model": dict, "num_clusters": int, "image_size": int, "channels": int, "cache_size": int,
+}  # fmt: skip
+
+
 def read_info(directory: Path) -> dict[str, Any]:
     """The `model.json` of a model directory.
 
@@ -177,18 +183,27 @@ def read_info(directory: Path) -> dict[str, Any]:
     """
     file = directory / INFO
     try:
-        info: dict[str, Any] = json_file.parse(file.read_text(encoding="utf-8"))
-        missing = {"model", "num_clusters", "image_size", "channels", "cache_size"} - set(info)
-    except FileNotFoundError:
+        info: dict[str, Any] = json_file.parse(regular(file).read_text(encoding="utf-8"))
+        missing = _NEEDED.keys() - set(info)
+    except (FileNotFoundError, NotADirectoryError):
         raise VtccError(
             f"{directory}: no vtcc model here ({INFO} and {WEIGHTS} expected); "
             "`vtcc train` writes one to models/model"
         ) from None
+    except OSError as error:
+        raise VtccError(f"{file}: cannot be read ({error.strerror or error})") from None
     except (ValueError, TypeError) as error:
         raise VtccError(f"{file}: not readable as JSON: {error}") from None
     if missing:
         raise VtccError(f"{file}: incomplete, without {', '.join(sorted(missing))}")
-    return info
+    try:
+        json_file.checked(info, _NEEDED)
+        for key, kind in _NEEDED.items():
+            if kind is int and info[key] < 1:
+                raise ValueError(f"{key}: found {info[key]}, expected at least 1")
+        return info
+    except ValueError as error:
+        raise VtccError(f"{file}: {error}; make the model again, or copy it again") from None
 
 
 # Parameters that came later have a default: models without them were made as if by it.
@@ -216,6 +231,8 @@ def read_model(directory: Path) -> tuple[VTCC, dict[str, Any]]:
             weights = load_file(name)
     except FileNotFoundError:
         raise VtccError(f"{file}: missing; the model directory is incomplete") from None
+    except OSError as error:
+        raise VtccError(f"{file}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:
         raise _not_of_this_model(file, error) from None
     outside = _referable(info) and not any(name.startswith(_BACKBONES) for name in weights)

@@ -27,6 +27,7 @@ from vtcc.engine.runtime import Runtime
 from vtcc.engine.schedule import stream
 from vtcc.errors import VtccError
 from vtcc.progress import note, report_rate
+from vtcc.regular import regular
 
 FILE, INFO = "features.npy", "features.json"
 BLOCK = 16  # images of a forward pass; a view's numbers are drawn for a block at a time
@@ -185,8 +186,8 @@ def open_features(directory: Path) -> Features:
         VtccError: when there is nothing, or it is damaged.
     """
     try:
-        info = json.loads((directory / INFO).read_text(encoding="utf-8"))
-        values = np.load(directory / FILE, mmap_mode="r", allow_pickle=False)
+        info = json.loads(regular(directory / INFO).read_text(encoding="utf-8"))
+        values = np.load(regular(directory / FILE), mmap_mode="r", allow_pickle=False)
         shape = (info["images"], info["views"] + 1, info["features"])
         if values.shape != shape or values.dtype != np.float16:
             raise ValueError(f"an array of {values.shape} {values.dtype}, expected {shape} float16")
@@ -200,7 +201,7 @@ def open_features(directory: Path) -> Features:
 def _begun(building: Path, key: str, count: int, views: int) -> int:
     """How many images an interrupted call has embedded, to a whole block; 0 for none of use."""
     try:
-        state = json.loads((building / _DONE).read_text(encoding="utf-8"))
+        state = json.loads(regular(building / _DONE).read_text(encoding="utf-8"))
         done = int(state["images"])
         written = _HEADER_BYTES + done * views * state["D"] * 2
         if state["key"] != key or (building / FILE).stat().st_size < written:

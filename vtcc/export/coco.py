@@ -16,6 +16,7 @@ from vtcc.data.decoding import in_threads
 from vtcc.errors import VtccError
 from vtcc.export.dataset import Dataset, Image, has_text_path
 from vtcc.progress import several, track
+from vtcc.regular import regular
 from vtcc.version import __version__
 
 BEGINS = b'{"info": {"contributor": "vtcc"'  # how a file of `write` begins
@@ -74,7 +75,7 @@ def write(dataset: Dataset, out: Path) -> None:
 def _size(image: Image) -> tuple[int, int]:
     """Width and height as a person sees the image, that is after EXIF rotation."""
     try:
-        with image.file.open("rb") as file:
+        with regular(image.file).open("rb") as file:
             head = file.read(512)
             file.seek(0)
             if head.startswith(tiff.MAGIC) or image.file.suffix.lower() in camera.suffixes():

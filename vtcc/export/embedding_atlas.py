@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.export.dataset import Dataset
 from vtcc.progress import track
+from vtcc.regular import regular
 from vtcc.version import __version__
 
 _MARK = b"vtcc"  # in the metadata of a file that is an export
@@ -48,7 +49,7 @@ def is_export(file: Path) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        with file.open("rb") as opened:
+        with regular(file).open("rb") as opened:
             return _MARK in (pq.read_schema(opened).metadata or {})
     except (pa.ArrowException, OSError):
         return False

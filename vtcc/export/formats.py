@@ -11,6 +11,7 @@ from vtcc.atomic import atomic_directory, atomic_file, sole_writer, write_text
 from vtcc.errors import VtccError
 from vtcc.export import coco, embedding_atlas, fiftyone, imagefolder, label_studio, media
 from vtcc.export.dataset import Dataset
+from vtcc.regular import regular
 from vtcc.version import __version__
 
 MARK = ".vtcc-export"  # in a folder that is an export: what may be replaced
@@ -140,7 +141,7 @@ def _is_export(out: Path) -> bool:
         return (out / MARK).is_file()
     if out.suffix.lower() == ".parquet":
         return embedding_atlas.is_export(out)
-    with out.open("rb") as file:
+    with regular(out).open("rb") as file:
         return file.read(len(coco.BEGINS)) == coco.BEGINS
 
 

@@ -20,6 +20,7 @@ from vtcc.data.spreadsheet import path_cell, path_of, text_cell
 from vtcc.errors import VtccError
 from vtcc.grouping.clusters import NO_CLUSTER, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.levels import cuts
+from vtcc.regular import regular
 
 _READ = 4096  # rows at a time
 SUFFIXES = (".csv", ".parquet", ".json")
@@ -156,7 +157,7 @@ def check(out: Path) -> None:
 
 def _is_table(file: Path) -> bool:
     """Whether a file is a table of `writing`, or empty."""
-    with file.open("rb") as opened:
+    with regular(file).open("rb") as opened:
         head = opened.read(4096)
     if not head:
         return True
@@ -167,7 +168,7 @@ def _is_table(file: Path) -> bool:
         import pyarrow.parquet as pq
 
         try:
-            with file.open("rb") as opened:
+            with regular(file).open("rb") as opened:
                 columns = pq.read_schema(opened).names
         except (pa.ArrowException, OSError):
             return False
@@ -337,18 +338,18 @@ def read(file: Path, wanted: Container[str] | None = None) -> list[Row]:
 
 
 def _of_csv(file: Path) -> list[dict[str, Any]]:
-    with file.open(encoding="utf-8", newline="") as table:
+    with regular(file).open(encoding="utf-8", newline="") as table:
         return [record | {"file": path_of(record["file"])} for record in csv.DictReader(table)]
 
 
 def _of_json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads(regular(file).read_text(encoding="utf-8"))
 
 
 def _of_parquet(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with file.open("rb") as opened, pq.ParquetFile(opened) as table:
+    with regular(file).open("rb") as opened, pq.ParquetFile(opened) as table:
         for part in table.iter_batches(_READ):
             yield from part.to_pylist()
 

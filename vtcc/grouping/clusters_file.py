@@ -12,6 +12,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import levels
 from vtcc.grouping.clusters import ARRAYS, EXCLUDED, FILE, Clusters, Split
 from vtcc.grouping.means import DOUBT, NOVEL, Means
+from vtcc.regular import regular
 
 FORMAT = 1
 
@@ -58,13 +59,13 @@ def read(directory: Path) -> Clusters:
     from safetensors.numpy import load
 
     try:
-        content = json_file.parse((directory / FILE).read_text(encoding="utf-8"))
+        content = json_file.parse(regular(directory / FILE).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise VtccError(
                 f"{directory / FILE}: format {content['format']}, and this vtcc reads {FORMAT}; "
                 "use the vtcc that wrote it"
             )
-        clusters = _clusters(content, load((directory / ARRAYS).read_bytes()))
+        clusters = _clusters(content, load(regular(directory / ARRAYS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VtccError(
             f"{directory}: {FILE} or {ARRAYS} is damaged ({type(error).__name__}: {error}); "

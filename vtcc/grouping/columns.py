@@ -16,6 +16,7 @@ from vtcc.data import exif
 from vtcc.data.inputs import Part
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
+from vtcc.regular import regular
 
 FILE = "columns.parquet"
 Columns = dict[str, dict[str, Any]]  # column -> name of an image -> value
@@ -117,7 +118,7 @@ def read(directory: Path) -> tuple[Columns, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        with file.open("rb") as opened:
+        with regular(file).open("rb") as opened:
             table = pq.read_table(opened)
         files, *others = (column.to_pylist() for column in table.columns)
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -19,6 +19,7 @@ from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping.options import LEAST_IMAGES
 from vtcc.progress import note, several, track
+from vtcc.regular import regular
 
 _SKETCHES = "sketches.npy"
 
@@ -242,7 +243,7 @@ def cached(
     if directory.exists() and sketched.exists():
         try:
             cache = open_cache(directory)
-            sketches: np.ndarray = np.load(sketched, allow_pickle=False)
+            sketches: np.ndarray = np.load(regular(sketched), allow_pickle=False)
             shape = (cache.image_size, cache.channels, len(sketches))
             if shape == (size, channels, len(cache.paths)):
                 return cache, sketches, _quarantined(directory)
@@ -284,5 +285,5 @@ def _quarantined(directory: Path) -> dict[str, str]:
 
     from vtcc.data.cache import QUARANTINE
 
-    with (directory / QUARANTINE).open(encoding="utf-8", newline="") as file:
+    with regular(directory / QUARANTINE).open(encoding="utf-8", newline="") as file:
         return {row["path"]: row["reason"] for row in csv.DictReader(file)}

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
 
 FOLDERS = "folders"
+# Values of a summary that are needed to show results elsewhere, and to change them.
+_SHOWN = {"root": str, "thumb": int}
+_CHANGED = _SHOWN | {
+    "title": str, "seed": int, "classes": list, "count": dict, "choices": dict, "baselines": list,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
         # Where nothing can be written beside results that are only read, nobody replaces them.
         if (out is None and changes) or os.access(results.parent, os.W_OK):
             held.enter_context(workdir.alone(results))
-        summary = summaries.read(results)
+        summary = summaries.read(results, _CHANGED if changes else _SHOWN)
         if out is not None:
             held.enter_context(workdir.alone(target))
             if out.exists():

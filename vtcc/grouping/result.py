@@ -17,6 +17,7 @@ from vtcc.analysis.features import unit_rows
 from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, record
+from vtcc.errors import VtccError
 from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
@@ -29,6 +30,7 @@ from vtcc.grouping.summary import FILE
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
 from vtcc.progress import duration, note, report
+from vtcc.regular import regular
 
 MODEL = "model"
 
@@ -313,12 +315,23 @@ def relative(root: Path, final: Path) -> str:
 
 
 def digest(model: Path) -> str:
-    """Of the model's weights and clusters: the state that edits are meant for."""
+    """Of the model's weights and clusters: the state that edits are meant for.
+
+    Raises:
+        VtccError: when they cannot be read.
+    """
     from vtcc.engine.checkpoint import WEIGHTS
     from vtcc.grouping import clusters
 
-    sha = hashlib.sha256((model / WEIGHTS).read_bytes())
-    sha.update((model / clusters.FILE).read_bytes())
+    sha = hashlib.sha256()
+    for file in (model / WEIGHTS, model / clusters.FILE):
+        try:
+            sha.update(regular(file).read_bytes())
+        except OSError as error:
+            reason = error.strerror or error
+            raise VtccError(
+                f"{file}: cannot be read ({reason}); run `vtcc cluster` again"
+            ) from None
     return sha.hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ from vtcc.grouping.clusters import decide
 from vtcc.grouping.predicting import blocks
 from vtcc.grouping.rest import SHARD, Rest, Shard
 from vtcc.progress import note, report_rate
+from vtcc.regular import regular
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
@@ -34,7 +35,7 @@ def resumable(rest: Rest, key: dict[str, object]) -> None:
     file, text = rest.directory / _KEY, json.dumps(key, sort_keys=True)
     if rest.directory.exists():
         with contextlib.suppress(OSError, ValueError):
-            if file.read_text(encoding="utf-8") == text:
+            if regular(file).read_text(encoding="utf-8") == text:
                 return
         note(f"{rest.directory}: of another model, so these images are assigned again")
         shutil.rmtree(rest.directory)

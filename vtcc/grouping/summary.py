@@ -1,28 +1,37 @@
 """summary.json of the results of `vtcc cluster`, for those who only read it: nothing heavy."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vtcc import json_file
 from vtcc.atomic import restore
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 FILE = "summary.json"
 # Of `vtcc.grouping.trust`, from the least to the most that can be said of clusters.
 LEVELS = ("chance", "one kind", "weak", "clear")
+# What every reader needs.
+READ = {
+    "trust": dict, "trust.level": str, "trust.verdict": str, "clusters": list, "files": list,
+    "errors": dict, "seconds": int | float, "collection": dict | None,
+}  # fmt: skip
 
 
-def read(results: Path) -> dict[str, Any]:
+def read(results: Path, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The summary of a folder of results.
+
+    Args:
+        more: values that are needed beside `READ`, as of `json_file.checked`.
 
     Raises:
         VtccError: when there is none, or it is damaged.
     """
     restore(results)  # what a kill between two renamings left aside
     try:
-        summary = json_file.parse((results / FILE).read_text(encoding="utf-8"))
-        if not isinstance(summary, dict) or not {"trust", "clusters", "files"} <= summary.keys():
-            raise ValueError("not a summary of `vtcc cluster`")
+        text = regular(results / FILE).read_text(encoding="utf-8")
+        return json_file.checked(json_file.parse(text), {**READ, **(more or {})})
     except (FileNotFoundError, NotADirectoryError):
         raise VtccError(
             f"{results}: no results of `vtcc cluster` ({FILE} expected); give the folder that "
@@ -30,7 +39,6 @@ def read(results: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise VtccError(f"{results / FILE}: damaged ({error}); run `vtcc cluster` again") from None
-    return summary
 
 
 def once_proposed(summary: dict[str, Any]) -> frozenset[int]:

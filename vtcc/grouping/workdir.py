@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vtcc import json_file
+from vtcc import atomic, json_file
 from vtcc.atomic import sole_writer, write_text
 from vtcc.data import inputs
 from vtcc.errors import SIGNAL, VtccError
 from vtcc.grouping.options import Options
 from vtcc.grouping.summary import FILE
 from vtcc.progress import note
+from vtcc.regular import regular
 from vtcc.version import __version__
 
 
@@ -37,8 +38,8 @@ def place(options: Options) -> Path:
     else:
         # A file right below the root has no folder that could have another beside it.
         folder = given.parent.name if given.is_file() else ""
-        beside = given.parent if folder else home
-        out = beside.with_name(f"{home.name}-clusters")
+        where = given.parent.parent if folder else home.parent
+        out = atomic.beside(where / home.name, "", "-clusters")
     if not out.parent.is_dir():
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     return out
@@ -76,12 +77,12 @@ def refuse_inside(options: Options, out: Path) -> None:
 
 def beside(out: Path) -> Path:
     """The work directory of an output folder."""
-    return out.with_name(f".{out.name}.work")
+    return atomic.beside(out, ".", ".work")
 
 
 def images(out: Path) -> Path:
     """Where images lie that had to be unpacked or copied; results lead to them, so they stay."""
-    return out.with_name(f"{out.name}-images")
+    return atomic.beside(out, "", "-images")
 
 
 def kept_images(summary: dict[str, Any], results: Path) -> Path | None:
@@ -147,7 +148,7 @@ def resume_or_restart(work: Path, options: Options, digest: str) -> None:
     key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
     work.mkdir(exist_ok=True)
     file = work / "key"
-    known = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    known = regular(file).read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     if known == key:
         note(f"going on with an interrupted run ({work})")
         return
@@ -167,7 +168,7 @@ def remove_if_empty(work: Path) -> None:
 def read_json(file: Path) -> dict[str, Any] | None:
     """What an interrupted run kept; None where there is nothing, or nothing that can be read."""
     try:
-        content = json_file.parse(file.read_text(encoding="utf-8"))
+        content = json_file.parse(regular(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ import numpy as np
 
 from vtcc import paths
 from vtcc.pages import thumbnails
+from vtcc.regular import regular
 
 Key = TypeVar("Key")  # by which an image is read: a row, a path
 
@@ -37,7 +38,9 @@ def of_cache(directory: Path, reports: Path = paths.REPORTS) -> bytes:
 
     cache = open_cache(directory / paths.CACHE)
     row_of = {path: row for row, path in enumerate(cache.paths)}
-    with (directory / reports / paths.ASSIGNMENTS.name).open(encoding="utf-8", newline="") as file:
+    with regular(directory / reports / paths.ASSIGNMENTS.name).open(
+        encoding="utf-8", newline=""
+    ) as file:
         assigned = [
             (int(line["cluster"]), float(line["confidence"]), row_of[path_of(line["path"])])
             for line in csv.DictReader(file)

@@ -8,6 +8,7 @@ import sys
 from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.process.git import git
+from vtcc.regular import regular
 from vtcc.runner.workspace import Workspace
 
 LOCK = "dvc.lock"
@@ -51,7 +52,7 @@ def name(where: Workspace, label: str | None = None) -> str:
     dataset, seed = where.params["dataset"]["name"], where.params["train"]["seed"]
     content = hashlib.sha256(git(where.directory, "rev-parse", "HEAD").encode())
     for file in (LOCK, paths.PARAMS):
-        content.update((where.directory / file).read_bytes())
+        content.update(regular(where.directory / file).read_bytes())
     words = f"{dataset}-{label or 'params'}-seed{seed}-{content.hexdigest()[:7]}"
     # What git allows in a reference.
     return re.sub(r"[^A-Za-z0-9_-]+", "-", words).strip("-")

@@ -13,7 +13,9 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcc import extras
+from vtcc.atomic import beside
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
 
@@ -75,7 +78,7 @@ def run(
     more = kinds | columns.of_exif(exif)
     out = out.absolute()
     with assignments.alone(out):
-        parts = out.with_name(f"{out.name}.parts")
+        parts = beside(out, "", ".parts")
         with tempfile.TemporaryDirectory() as room:
             predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
             named = assignments.columns_of(predictor.clusters)
@@ -214,6 +217,7 @@ def _cluster(address: str) -> Iterator[Any]:
     if ray.is_initialized():  # whoever started it stops it
         yield ray
         return
+    ends = signal.getsignal(signal.SIGTERM)
     here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(
@@ -226,6 +230,8 @@ def _cluster(address: str) -> Iterator[Any]:
     except Exception as error:  # ray has many
         why = in_one_line(error)
         raise VtccError(f"Ray could not be {'reached' if address else 'started'}: {why}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ends)  # Ray's own would end with status 15
     try:
         yield ray
     finally:

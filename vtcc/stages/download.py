@@ -15,6 +15,7 @@ from vtcc.data import catalog, folder, manifest, mirror, sources
 from vtcc.data.image_set import ImageSet
 from vtcc.digests import sha256
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 _CHUNK = 1 << 20
 
@@ -110,7 +111,7 @@ def _move(file: Path, target: Path) -> tuple[int, str]:
 def _copy(file: Path, target: Path) -> tuple[int, str]:
     sha, size = hashlib.sha256(), 0
     try:
-        source = file.open("rb")
+        source = regular(file).open("rb")
     except OSError as error:
         raise VtccError(
             f"{file}: cannot be read ({error.strerror or error}); change its permissions, or take "

@@ -18,6 +18,7 @@ from vtcc.atomic import atomic_directory, remove, sweep, sync_files, write_text
 from vtcc.digests import sha256
 from vtcc.errors import VtccError
 from vtcc.progress import note
+from vtcc.regular import regular
 from vtcc.stages import resuming
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def present(directory: Path = paths.FEATURES) -> dict[str, Any] | None:
     """
     file = directory / INFO
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info = json.loads(regular(file).read_text(encoding="utf-8"))
         return info if info.get("needed") is False else {"key": info["key"], **info}
     except FileNotFoundError:
         return None

@@ -21,6 +21,7 @@ from vtcc import config
 from vtcc.analysis.scores import COMPARED, TRAINED_BASELINES
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 # Below the project.
 RECORDS = Path("benchmarks/records")
@@ -104,7 +105,7 @@ def read(file: Path, state: str = "complete") -> dict[str, Any]:
     """
     again = "record it again" if state == "complete" else "delete it"
     try:
-        run = json.loads(file.read_text(encoding="utf-8"))
+        run = json.loads(regular(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise VtccError(f"{file}: damaged, not a recorded run ({error}); {again}") from None
     if not isinstance(run, dict):

@@ -120,7 +120,7 @@ class Served:
                 directory = fetch.download(version["uri"], Path(room))
                 model.load_context(SimpleNamespace(artifacts={"model": directory}))
                 model.predictor.prepare()  # no request waits for that
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, ImportError) as error:
             raise VtccError(f"{self.uri}: could not be loaded ({store.reason(error)})") from error
         decoding = model.predictor.decoding
         decoding["max_pixels"] = min(decoding["max_pixels"], self._settings.max_pixels)

@@ -10,6 +10,8 @@ from vtcc.tracking import store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_KINDS = ("models:/", "runs:/", "mlflow-artifacts:/")
+
 
 def fetch(uri: str, room: Path) -> Path:
     """Fetches a model for a user who named it.
@@ -24,7 +26,13 @@ def fetch(uri: str, room: Path) -> Path:
     Raises:
         VtccError: when there is no such model, version or alias.
     """
-    client = store.client()
+    shown = store.public_uri(uri)
+    if not uri.startswith(_KINDS):
+        raise VtccError(
+            f"{shown}: not fetched; name a model of MLflow such as models:/vtcc-digits@champion, "
+            "or a model directory on this machine"
+        )
+    client = _client(uri)
     from mlflow.exceptions import MlflowException
 
     try:
@@ -34,12 +42,12 @@ def fetch(uri: str, room: Path) -> Path:
         return download(uri, room)
     except MlflowException as error:
         raise VtccError(
-            f"{uri}: not found in {store.public_uri()} ({store.reason(error)}); "
+            f"{shown}: not found in {store.public_uri()} ({store.reason(error)}); "
             "name a model such as models:/vtcc-digits@champion, or a model directory"
         ) from error
-    except OSError as error:
+    except (OSError, ImportError) as error:  # a store in a bucket needs packages of its own
         raise VtccError(
-            f"{uri}: its files could not be fetched ({store.reason(error)}); train again, or "
+            f"{shown}: its files could not be fetched ({store.reason(error)}); train again, or "
             "name a model directory such as models/model"
         ) from error
 
@@ -56,7 +64,7 @@ def version(uri: str) -> dict[str, str]:
     Raises:
         VtccError: when there is no such model, version or alias.
     """
-    client = store.client()
+    client = _client(uri)
     parts = _parts(uri)
     if parts is None:
         raise VtccError(f"{uri}: name a registered model, such as models:/vtcc-digits@champion")
@@ -72,6 +80,18 @@ def version(uri: str) -> dict[str, str]:
     number = str(registered.version)
     where = f"models:/{name}/{number}"
     return {"name": name, "version": number, "uri": where, "run_id": registered.run_id or ""}
+
+
+def _client(uri: str) -> "MlflowClient":
+    """A client of the store; one that is not there is not made only to be looked into."""
+    if not store.there():
+        parts = _parts(uri)
+        what = f"no registered model {parts[0]!r}" if parts else "not found"
+        raise VtccError(
+            f"{store.public_uri(uri)}: {what}: the store {store.public_uri()} does not exist; "
+            "change to the project that has it, or set MLFLOW_TRACKING_URI"
+        )
+    return store.client()
 
 
 def _parts(uri: str) -> tuple[str, str | None, str | None] | None:

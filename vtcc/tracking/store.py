@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 PORT = "MLFLOW_PORT"  # of `vtcc ui`; the Makefile hands it on
+_NEEDED = ("a model or run in MLflow", "mlflow")
 
 # A store that does not answer must not hold up a training for minutes (MLflow's own: 7 tries
 # of 120 s with growing pauses). Uploads of models keep MLflow's patience.
@@ -52,6 +53,16 @@ def tracking_uri() -> str:
 def default_uri() -> str:
     """The store used when `MLFLOW_TRACKING_URI` is not set."""
     return f"sqlite:///{(paths.home().resolve() / DATABASE).as_posix()}"
+
+
+def there() -> bool:
+    """False where it is a database of this machine that nothing has made yet.
+
+    Raises:
+        MissingExtra: without MLflow.
+    """
+    extras.need(*_NEEDED)
+    return tracking_uri() != default_uri() or (paths.home() / DATABASE).exists()
 
 
 def _absolute(path: str) -> Path:
@@ -138,7 +149,7 @@ def client() -> "MlflowClient":
         VtccError: when the store cannot be opened or reached.
     """
     quiet.apply()
-    extras.need("a model or run in MLflow", "mlflow")
+    extras.need(*_NEEDED)
     import mlflow
 
     for name in ("mlflow", "alembic"):

@@ -26,6 +26,11 @@ def run(results: Path, require: str) -> dict[str, Any]:
         raise VtccError(f"--require: found {require!r}; allowed: {', '.join(REQUIRED)}")
     checked = summary.headline(results)
     levels = summary.LEVELS
+    if checked["level"] not in levels:
+        raise VtccError(
+            f"{results / summary.FILE}: trust.level: found {checked['level']!r:.60}; known: "
+            f"{', '.join(levels)}; use the vtcc that wrote it"
+        )
     passed = levels.index(checked["level"]) >= levels.index(require)
     note(f"{'passed' if passed else 'failed'}, {require} required: {checked['verdict']}")
     return checked | {"required": require, "passed": passed}

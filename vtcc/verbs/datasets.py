@@ -13,6 +13,7 @@ from vtcc import config, paths, yaml_file
 from vtcc.data import catalog, mirror
 from vtcc.data.catalog import Card
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 CATALOG = Path("data/catalog")
 
@@ -92,7 +93,7 @@ def _mirror() -> Path | str | None:
 
 def _in_raw(card: Card) -> bool:
     try:
-        dataset = json.loads(paths.DATASET.read_text(encoding="utf-8"))
+        dataset = json.loads(regular(paths.DATASET).read_text(encoding="utf-8"))
         return bool(Path(dataset["source"]).name == f"{card.name}.yaml")
     except (OSError, ValueError, KeyError, TypeError):
         return False

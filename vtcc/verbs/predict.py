@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcc import paths as project_paths
 from vtcc import progress
-from vtcc.atomic import restore
+from vtcc.atomic import beside, restore
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 
@@ -74,7 +74,7 @@ def run(
 
     with contextlib.ExitStack() as held:
         held.enter_context(assignments.alone(out))
-        place = out.with_name(f".{out.name}.images")
+        place = beside(out, ".", ".images")
         held.callback(shutil.rmtree, place, ignore_errors=True)
         parts, kinds = columns.typed(inputs.parts(paths, place))
         columns.check(kinds, exif)

@@ -3,6 +3,7 @@
 Reads small files only; neither MLflow nor torch is imported.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from vtcc.analysis.scores import SCORES
 from vtcc.errors import VtccError
 from vtcc.study import records
 
+_CACHE = {"name": str | None, "images": int | None}
+_MODEL = {
+    "train": dict | None, "train.num_clusters": int, "train.image_size": int, "train.epochs": int,
+    "train.seed": int, "model": dict | None, "encoder": dict | None, "encoder.name": str,
+    "encoder.source": str, "encoder.licence": str | None,
+}  # fmt: skip
+_REGISTERED = {
+    "name": str, "version": str, "run_id": str | None, "reason": str, "aliases": dict,
+    "dataset": str | None,
+}  # fmt: skip
 _COUNTS = ("images", "labelled_images", "classes", "num_clusters")  # said elsewhere
 _TITLES = {"vtcc": "[bold]VTCC[/]", "vtcc, held-out": "held out"}
 
@@ -54,22 +65,22 @@ def run(console: Console | None = None) -> None:
 
 
 def _facts(console: Console, metrics: dict[str, Any]) -> None:
-    cache = _read(paths.CACHE / "cache.json") or {}
-    model = _read(paths.MODEL / "model.json") or {}
+    cache = _read(paths.CACHE / "cache.json", _CACHE) or {}
+    model = _read(paths.MODEL / "model.json", _MODEL) or {}
     now = config.to_dict(config.load().train)
     # What was trained, which params.yaml may have left behind since.
-    train = model.get("train", now)
-    size = f"{cache['images']:,} images" if "images" in cache else "images not here"
+    train = model.get("train") or now
+    size = f"{cache['images']:,} images" if cache.get("images") else "images not here"
     console.print(
-        f"[bold]{escape(cache.get('name', 'images'))}[/]: {size}, K = "
+        f"[bold]{escape(cache.get('name') or 'images')}[/]: {size}, K = "
         f"{train['num_clusters']}, {train['image_size']} px, {train['epochs']} epochs, "
         f"seed {train['seed']}"
     )
     if encoder := model.get("encoder"):
-        frozen = "frozen" if model["model"].get("frozen") else "trained on"
+        frozen = "frozen" if (model.get("model") or {}).get("frozen") else "trained on"
         console.print(
             f"[bold]encoder[/]     {escape(encoder['name'])} ({frozen}), "
-            f"{escape(encoder.get('licence', 'own file'))}: {escape(encoder['source'])}",
+            f"{escape(encoder.get('licence') or 'own file')}: {escape(encoder['source'])}",
             soft_wrap=True,
         )
     if train != now:
@@ -101,15 +112,15 @@ def _label_free(metrics: dict[str, Any]) -> dict[str, str]:
 
 def _registry(console: Console) -> str | None:
     """Prints run and registered version; returns the registered model's name, if any."""
-    run = _read(paths.RUN) or {}
+    run = _read(paths.RUN, {"run_id": str | None}) or {}
     console.print(f"[bold]MLflow run[/]  {run.get('run_id') or 'not tracked'}", soft_wrap=True)
-    registered = _read(paths.home() / ".vtcc" / "registered.json")
+    registered = _read(paths.home() / ".vtcc" / "registered.json", _REGISTERED, "delete it")
     if registered is None:
         return None
-    cache = _read(paths.CACHE / "cache.json") or {}
+    cache = _read(paths.CACHE / "cache.json", _CACHE) or {}
     if registered.get("dataset", cache.get("name")) != cache.get("name"):
         return None  # of other images
-    if run.get("run_id") not in (None, registered["run_id"]):
+    if run.get("run_id") not in (None, registered.get("run_id")):
         console.print(
             f"[bold]registered[/]  last: {registered['name']} version "
             f"{registered['version']}, of another run (all versions: make ui)"
@@ -125,11 +136,13 @@ def _registry(console: Console) -> str | None:
     return registered["name"]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return json_file.read(path, "run `dvc repro` again") if path.is_file() else None
+def _read(
+    path: Path, types: Mapping[str, Any] | None = None, remedy: str = "run `dvc repro` again"
+) -> dict[str, Any] | None:
+    return json_file.read(path, remedy, types) if path.is_file() else None
 
 
 def _number(value: Any) -> str:
-    if value is None:
+    if not isinstance(value, int | float):
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

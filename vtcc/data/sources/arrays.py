@@ -23,6 +23,7 @@ from vtcc.data.sources.class_folders import class_folders
 from vtcc.data.sources.registry import Places, reader, source
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 # Name of the part, its images (N, height, width[, 3]) uint8, its labels (N,) counted from 0.
 Part = tuple[str, np.ndarray, np.ndarray]
@@ -165,10 +166,10 @@ def read_mat(file: Path, *keys: str) -> dict[str, np.ndarray]:
 
     try:
         _check_expanded(file)
-        kinds = {name: kind for name, _, kind in whosmat(file)}
+        kinds = {name: kind for name, _, kind in whosmat(regular(file))}
         numeric = [key for key in keys if kinds.get(key) in _MAT_NUMBERS]
         # A cell in a cell in a cell ... would overflow the stack of scipy's reader.
-        values = loadmat(file, variable_names=numeric) if numeric else {}
+        values = loadmat(regular(file), variable_names=numeric) if numeric else {}
     except VtccError:
         raise
     except Exception as error:
@@ -195,7 +196,7 @@ _MAT_COMPRESSED = 15
 def _check_expanded(file: Path) -> None:
     """Refuses a MATLAB file (level 5) whose compressed elements expand to far more than it has."""
     most, total = bounds.expanded_bytes(file.stat().st_size), 0
-    with file.open("rb") as content:
+    with regular(file).open("rb") as content:
         order = "<" if content.read(128)[126:] == b"IM" else ">"
         while len(tag := content.read(8)) == 8:
             kind, length = struct.unpack(f"{order}2I", tag)
@@ -277,7 +278,7 @@ def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
     start = 4 + 4 * dimensions
     most = bounds.expanded_bytes(path.stat().st_size)
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             content = gzip.GzipFile(fileobj=file) if packed else file

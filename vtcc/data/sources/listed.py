@@ -14,6 +14,7 @@ from vtcc.data.sources.class_folders import class_folders, found
 from vtcc.data.sources.registry import reader
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 Listed = list[tuple[str, int]]  # path of an image below the tree's root, label
 
@@ -37,8 +38,8 @@ def chaoyang(card: Card, tree: Tree) -> ImageSet | None:
 
 def _entries(file: Path) -> list[dict[str, Any]]:
     try:
-        entries = json_file.parse(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        entries = json_file.parse(regular(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise VtccError(f"{file}: not JSON ({error}); fetch it again") from None
     fits = isinstance(entries, list) and all(
         isinstance(e, dict) and isinstance(e.get("name"), str) and type(e.get("label")) is int
@@ -75,7 +76,7 @@ def oxford_pets(card: Card, tree: Tree) -> ImageSet | None:
     where = {PurePosixPath(p).stem: p for p in tree.images if "trimaps" not in p.split("/")}
     listed: Listed = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = regular(file).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise VtccError(f"{file}: not text ({error.reason}); unpack the archive again") from None
     for line in lines:

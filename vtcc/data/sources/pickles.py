@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 
 
 def read(path: Path) -> Any:
@@ -24,7 +25,7 @@ def read(path: Path) -> Any:
         VtccError: when it is damaged, or names anything to be called, which could be any program.
     """
     try:
-        return _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        return _Unpickler(io.BytesIO(regular(path).read_bytes()), encoding="bytes").load()
     except VtccError as error:
         raise VtccError(f"{path}: {error}") from None
     except Exception as error:

@@ -10,6 +10,7 @@ from vtcc import config, paths, yaml_file
 from vtcc.atomic import write_text
 from vtcc.config import compose
 from vtcc.errors import VtccError
+from vtcc.regular import regular
 from vtcc.study import records
 from vtcc.study.sweep import draws
 from vtcc.study.sweep.file import Sweep
@@ -46,7 +47,7 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
     """Writes the winner's complete parameters: a full training with what it was found with."""
     source = project / paths.PARAMS
     text = (
-        source.read_text(encoding="utf-8")
+        regular(source).read_text(encoding="utf-8")
         if sweep.preset is None
         else compose.run_text(sweep.preset, project)
     )
