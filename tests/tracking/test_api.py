@@ -92,7 +92,11 @@ def large():
         ({"json": asking(batchsize=8)}, 400, "params: found 'batchsize'; allowed: batch_size"),
         ({"json": asking(batch_size=10**400)}, 400, "allowed: whole numbers from 1 to 65536"),
         ({"json": {**body([b"x"]), "params": [1]}}, 400, ""),
-        ({"content": b"[" * 50_000, "headers": {"Content-Type": "application/json"}}, 400, ""),
+        (
+            {"content": b"[" * 50_000, "headers": {"Content-Type": "application/json"}},
+            413,
+            "the request holds more than 512 values; send fewer images at a time",
+        ),
         ({"json": body([b"x"] * 17)}, 400, "17 images in a request; allowed: 16"),
         ({"content": b"", "headers": {"Content-Type": "application/json"}}, 400, ""),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, ""),
@@ -112,6 +116,15 @@ def test_what_cannot_be_answered_is_4xx_and_one_short_line(server, given, status
     assert "\n" not in told
     assert "Traceback" not in told
     assert server.get("/ping").status_code == 200
+
+
+def test_what_is_nested_too_deep_is_refused(server):
+    app = api.application(server.model, "127.0.0.1", replace(SETTINGS, max_images=4096))
+    asks = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    nested = {"content": b"[" * 50_000, "headers": {"Content-Type": "application/json"}}
+    answer = asks.post("/invocations", **nested)
+    assert answer.status_code == 400
+    assert 0 < len(answer.json()["error"]) <= 500
 
 
 def test_a_body_of_unknown_length_is_cut_off(server):

@@ -162,7 +162,7 @@ def application(served: Served, host: str, settings: Settings) -> Any:
         names = {host, "127.0.0.1", "localhost", "::1", "[::1]"}
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(names))
     hidden = () if settings.docs else limits.PAGES
-    return limits.Limits(app, settings.max_bytes, hidden=hidden)
+    return limits.Limits(app, settings.max_bytes, settings.max_images, hidden=hidden)
 
 
 def refused(request: "Request", token: str) -> str:
