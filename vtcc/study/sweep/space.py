@@ -122,8 +122,8 @@ class Dimension:
         if self.whole:
             low, high, step = int(self.low), int(self.high), int(self.step or 1)
             return d.IntDistribution(low, high, log=self.log, step=step)
-        high = self._at(self._last(self.step)) if self.step else self.high
-        return d.FloatDistribution(self.low, high, log=self.log, step=self.step)
+        last = self._at(self._last(self.step)) if self.step else self.high
+        return d.FloatDistribution(self.low, last, log=self.log, step=self.step)
 
     def described(self) -> dict[str, Any]:
         """As a file says it."""
