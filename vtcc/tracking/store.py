@@ -93,16 +93,16 @@ def reachable(*, patient: bool = False) -> Iterator[None]:
             yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         uri = tracking_uri()
-        if uri != default_uri():
-            todo = "; start that server, or unset MLFLOW_TRACKING_URI to use a local file"
-        elif missing(error):
-            todo = ""  # nothing is wrong with the file
-        else:
+        if uri == default_uri() and missing(error):  # it could be read
+            raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}") from error
+        if uri == default_uri():
             todo = (
-                f"; check that {paths.home()} is writable; if an older MLflow made the file, "
+                f"check that {paths.home()} is writable; if an older MLflow made the file, "
                 f"run `mlflow db upgrade {uri}`"
             )
-        raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}{todo}") from error
+        else:
+            todo = "start that server, or unset MLFLOW_TRACKING_URI to use a local file"
+        raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}; {todo}") from error
 
 
 def pages() -> str:
