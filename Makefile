@@ -12,6 +12,7 @@ MLFLOW_PORT ?= 5000
 API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 MINUTES ?= 5
+OPENAPI_MINUTES ?= 1
 SEED ?= 0
 
 .PHONY: help setup repro test test-slow test-oldest coverage mutation docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
@@ -76,8 +77,13 @@ docs: setup  ## the documentation as a site in build/site; warnings are errors
 docs-test: setup  ## runs the commands and the code that the pages show: twenty minutes
 	@pytest -m slow -s tests/test_blocks.py
 
-soak: setup  ## vtcc api under good and hostile requests for so long: make soak MINUTES=30
+# schemathesis stands beside the environment: it would join in every run of pytest.
+SCHEMATHESIS := build/schemathesis
+soak: setup  ## vtcc api under good and hostile requests: make soak MINUTES=30 [OPENAPI_MINUTES=5]
 	@OMP_NUM_THREADS=1 python -m benchmarks.soak --minutes $(MINUTES)
+	@uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --target $(SCHEMATHESIS) \
+		schemathesis==4.32.5
+	@OMP_NUM_THREADS=1 python -m benchmarks.openapi --minutes $(OPENAPI_MINUTES)
 
 fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30
 	@python -m benchmarks.fuzz --minutes $(MINUTES)

@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -372,10 +372,48 @@ async def soaked(soak: Soak, server: psutil.Process, seconds: float, at_once: in
             await soak.ask(session, name)
 
 
-def started(home: Path, uri: str, port: int) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True)
+class Server:
+    """A `vtcc api` that answers.
+
+    Attributes:
+        pictures: what it can be asked. wrong: tracebacks that it printed, told once it has ended.
+    """
+
+    process: subprocess.Popen[bytes]
+    port: int
+    pictures: list[Picture]
+    wrong: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def serving(*more: str) -> Iterator[Server]:
+    """`vtcc api` of a toy model, with these arguments; a new current directory meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="vtcc-soak-") as name, contextlib.chdir(name):
+        home = Path(name)
+        os.environ["VTCC_HOME"] = name
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        uri, good = toy_model(home)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = Server(_started(home, uri, port, *more), port, good)
+        try:
+            yield server
+            if (status := server.process.poll()) is not None:
+                server.wrong.append(f"the server ended by status {status}")
+        finally:
+            server.process.send_signal(signal.SIGINT)
+            server.process.wait(60)
+        log = (home / "server.log").read_text(encoding="utf-8", errors="replace")
+        if tracebacks := log.count("Traceback"):
+            server.wrong.append(f"{tracebacks} tracebacks of the server: {log[-500:]}")
+
+
+def _started(home: Path, uri: str, port: int, *more: str) -> subprocess.Popen[bytes]:
     """`vtcc api`, answering; what it says goes to `home`/server.log."""
     words = [sys.executable, "-m", "vtcc", "api", "--model", uri, "--port", str(port)]
-    words += ["--max-mib", str(_LIMIT >> 20)]
+    words += ["--max-mib", str(_LIMIT >> 20), *more]
     with (home / "server.log").open("wb") as log:
         env = os.environ | {"VTCC_HOME": str(home)}
         server = subprocess.Popen(words, cwd=home, env=env, stdout=log, stderr=log)
@@ -423,28 +461,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="vtcc-soak-") as name, contextlib.chdir(name):
-        home = Path(name)
-        os.environ["VTCC_HOME"] = name
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        uri, good = toy_model(home)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = started(home, uri, port)
-        soak = Soak(port, good, random.Random(options.seed))
-        try:
-            process = psutil.Process(server.pid)
-            asyncio.run(soaked(soak, process, 60 * options.minutes, options.at_once))
-            if server.poll() is not None:
-                soak.wrong.append(f"the server ended by status {server.returncode}")
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(60)
-        log = (home / "server.log").read_text(encoding="utf-8", errors="replace")
-        if tracebacks := log.count("Traceback"):
-            soak.wrong.append(f"{tracebacks} tracebacks of the server: {log[-500:]}")
-        return int(not report(soak))
+    with serving() as server:
+        draw = random.Random(options.seed)
+        soak = Soak(server.port, server.pictures, draw, wrong=server.wrong)
+        process = psutil.Process(server.process.pid)
+        asyncio.run(soaked(soak, process, 60 * options.minutes, options.at_once))
+    return int(not report(soak))
 
 
 if __name__ == "__main__":

@@ -94,9 +94,14 @@ def test_errors(score):
         score([], [])
 
 
+def figures_of(p):
+    """`label_free` where every image is in its most probable cluster."""
+    return label_free(p, p.argmax(1), p.max(1))
+
+
 def test_label_free_figures():
     p = np.array([[0.9, 0.1, 0.0], [0.7, 0.3, 0.0], [0.2, 0.8, 0.0], [0.6, 0.4, 0]], np.float32)
-    found = label_free(p)
+    found = figures_of(p)
     assert found == pytest.approx(
         {
             "entropy": -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)) / np.log(3),
@@ -107,18 +112,32 @@ def test_label_free_figures():
         },
         abs=1e-6,
     )
-    assert label_free(np.eye(4))["entropy"] == pytest.approx(1)
-    one = label_free(np.eye(2)[[0, 0, 0]])
+    assert figures_of(np.eye(4))["entropy"] == pytest.approx(1)
+    one = figures_of(np.eye(2)[[0, 0, 0]])
     assert str(one["entropy"]) == "0.0"  # and not -0.0
-    assert label_free(np.eye(2)[[0, 0, 1, 0]])["smallest_cluster"] == 0.25
+    assert figures_of(np.eye(2)[[0, 0, 1, 0]])["smallest_cluster"] == 0.25
     with pytest.raises(ValueError, match="no image"):
-        label_free(np.zeros((0, 3)))
+        label_free(np.zeros((0, 3)), np.zeros(0, int), np.zeros(0))
+
+
+def test_sizes_and_confidence_are_of_the_clusters_that_images_are_in():
+    """After a merge the most probable cluster may be another one."""
+    p = np.array([[0.4, 0.6], [0.4, 0.6], [0.1, 0.9], [0.1, 0.9]], np.float32)
+    found = label_free(p, np.array([0, 0, 1, 1]), p[range(4), [0, 0, 1, 1]])
+    assert (found["clusters_used"], found["largest_cluster"]) == (2, 0.5)
+    assert found["confidence"] == pytest.approx(0.65)
+
+
+def test_one_cluster_has_no_entropy():
+    found = figures_of(np.ones((3, 1), np.float32))
+    assert str(found["entropy"]) == "0.0"
+    assert (found["clusters_used"], found["smallest_cluster"]) == (1, 1)
 
 
 def test_label_free_figures_of_half_precision_are_computed_in_double():
     """As embeddings are kept: rows of float16 sum to one nearly."""
-    even = label_free(np.full((5, 3), 1 / 3, np.float16))
+    even = figures_of(np.full((5, 3), 1 / 3, np.float16))
     assert even["entropy"] == pytest.approx(1, abs=1e-9)
     p = np.random.default_rng(0).dirichlet(np.ones(3), 500).astype(np.float16)
-    found, exact = label_free(p), label_free(p.astype(np.float64))
+    found, exact = figures_of(p), figures_of(p.astype(np.float64))
     assert found == pytest.approx(exact, abs=1e-9)

@@ -30,9 +30,9 @@ def test_pictures_are_written_and_are_the_same_bytes_again(tmp_path):
     names = ["$\\frac{", "a\nb\u2603" * 20, ""]
     classes = [names[i] for i in clusters]
     for turn in ("a", "b"):
-        plots.sizes(tmp_path / f"sizes-{turn}.png", [3, 0, 9])
+        plots.sizes(tmp_path / f"sizes-{turn}.png", [3, 0, 9], [0, 1, 2])
         plots.embedding(tmp_path / f"embedding-{turn}.png", points, clusters, 4, classes)
-        plots.confusion(tmp_path / f"confusion-{turn}.png", classes, clusters.tolist(), 4)
+        plots.confusion(tmp_path / f"confusion-{turn}.png", classes, clusters.tolist(), range(4))
     for name in ("sizes", "embedding", "confusion"):
         first, second = (tmp_path / f"{name}-{turn}.png" for turn in "ab")
         assert first.read_bytes() == second.read_bytes()
@@ -41,7 +41,7 @@ def test_pictures_are_written_and_are_the_same_bytes_again(tmp_path):
 
 def test_the_match_lies_on_the_diagonal(tmp_path):
     # Cluster 2 is class a, cluster 0 class b, cluster 1 empty: two dark cells, both diagonal.
-    plots.confusion(tmp_path / "c.png", ["a"] * 4 + ["b"] * 4, [2] * 4 + [0] * 4, 3)
+    plots.confusion(tmp_path / "c.png", ["a"] * 4 + ["b"] * 4, [2] * 4 + [0] * 4, range(3))
     image = pixels(tmp_path / "c.png").astype(int)
     full = abs(image - [8, 48, 107]).sum(2) < 12  # the colour of a share of 1
     full[:, int(image.shape[1] * 0.8) :] = False  # the colour bar

@@ -62,6 +62,8 @@ def dng(
     preview: bytes | np.ndarray | None = None,
     orientation: int = 1,
     sides: tuple[int, int] = (64, 48),
+    taken: str = "",
+    gps: int = 0,
 ) -> bytes:
     """A DNG of a Bayer pattern that shows `quarters`, with a JPEG as preview.
 
@@ -69,6 +71,7 @@ def dng(
         preview: a JPEG, or an array (H, W, C); None for none.
         orientation: EXIF's, of the whole file.
         sides: width and height that are claimed; less than 64 x 48 is there of more.
+        taken: when, in EXIF's words. gps: where in the file its directory of the place is.
     """
     width, height = sides
     raw = np.zeros((48, 64), "<u2")
@@ -82,7 +85,8 @@ def dng(
         (271, 2, b"Nobody\0"), (272, 2, b"Box\0"), (274, 3, [orientation]),
         (50706, 1, [1, 4, 0, 0]), (50708, 2, b"Nobody Box\0"), (50721, 10, colours),
         (50728, 5, [1, 1, 1, 1, 1, 1]),
-    ]  # fmt: skip
+    ] + ([(306, 2, taken.encode() + b"\0")] if taken else [])  # fmt: skip
+    about += [(34853, 4, [gps])] if gps else []
     picture = [
         (254, 4, [0]), (256, 4, [width]), (257, 4, [height]), (258, 3, [16]), (259, 3, [1]),
         (262, 3, [32803]), (273, 4, [0]), (277, 3, [1]), (278, 4, [height]),

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import threading
 
 import pillow_heif
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from vtcc.data import exif
+from tests.data.camera_files import dng, film, jpeg
+from vtcc.data import camera, exif
+from vtcc.data.budget import Share
 
 SAID = {
     "taken_at": "2024-05-01T12:34:56",
@@ -112,3 +115,51 @@ def test_a_png_that_says_nothing_is_not_decoded(tmp_path, monkeypatch):
     )
     assert exif.of_file(file) == {}
     assert decoded == []
+
+
+@pytest.fixture
+def camera_process(monkeypatch):
+    """A process of its own reads RAW files, where clocks go forward at two on that day."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    camera.end()
+    yield
+    camera.end()
+
+
+def test_what_a_raw_file_says(tmp_path, camera_process):
+    (file := tmp_path / "a.DNG").write_bytes(dng(jpeg(), 6, taken="2024:03:31 02:30:00"))
+    assert exif.of_file(file) == {"taken_at": "2024-03-31T02:30:00", "camera": "Nobody Box"}
+    file.write_bytes(dng(jpeg()))
+    assert exif.of_file(file) == {"camera": "Nobody Box"}
+    preview = saved(tmp_path / "a.jpg", "JPEG", written()).read_bytes()
+    preview = preview[:2] + preview[20:]  # without JFIF's segment, as cameras have it
+    file.write_bytes(dng(preview, taken="2023:01:01 00:00:00"))
+    assert exif.of_file(file) == SAID
+    assert exif.columns({"a": file}, exif.TAKEN) == {
+        "taken_at": {"a": SAID["taken_at"]},
+        "camera": {"a": SAID["camera"]},
+    }
+
+
+def test_of_a_raw_file_no_place_by_libraw_that_lacks_north_or_south(tmp_path, camera_process):
+    at = len(dng(jpeg(), gps=1))
+    angles = at + 2 + 12 * 4 + 4
+    rows = [(1, 2, 2, ord("S")), (2, 5, 3, angles), (3, 2, 2, ord("E")), (4, 5, 3, angles + 24)]
+    place = struct.pack("<H", 4) + b"".join(struct.pack("<HHII", *row) for row in rows)
+    place += struct.pack("<I12I", 0, 33, 1, 51, 1, 24, 1, 151, 1, 12, 1, 54, 1)
+    (file := tmp_path / "a.dng").write_bytes(dng(jpeg(), gps=at) + place)
+    with Share(1) as share:  # LibRaw has understood it
+        found = Image.open(io.BytesIO(camera.still(file, share).data)).getexif().get_ifd(0x8825)
+    assert found[2] == (33, 51, 24)
+    assert exif.of_file(file) == {"camera": "Nobody Box"}
+
+
+def test_raw_files_that_say_nothing_and_films(tmp_path, camera_process, monkeypatch):
+    (file := tmp_path / "a.dng").write_bytes(dng(None, taken="2024:03:31 02:30:00"))
+    assert exif.of_file(file) == {}
+    file.write_bytes(dng(jpeg())[:600])
+    assert exif.of_file(file) == {}
+    assert exif.of_file(film(tmp_path / "a.mp4")) == {}
+    file.write_bytes(dng(jpeg()))
+    monkeypatch.setattr(camera, "suffixes", lambda: frozenset())  # without the extra
+    assert exif.of_file(file) == {}

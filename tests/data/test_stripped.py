@@ -228,10 +228,88 @@ def test_tiffs_that_say_a_place_are_told(tmp_path, tag, big, order):
     )
     assert stripped(tmp_path / "a.tif") is None
     tifffile.imwrite(tmp_path / "b.tif", pixels, bigtiff=big, byteorder=order, metadata=None)
-    # Pillow does not understand a BigTIFF of this order, so nobody knows what it says.
-    unclear = big and order == ">"
-    plain = (tmp_path / "b.tif").read_bytes()
-    assert stripped(tmp_path / "b.tif") == (None if unclear else plain)
+    assert stripped(tmp_path / "b.tif") == (tmp_path / "b.tif").read_bytes()
+
+
+@pytest.mark.parametrize("tag", [33723, 34377, 33550])  # IPTC, Photoshop, GeoTIFF
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", "<>")
+def test_smaller_pictures_in_tiffs_that_say_a_place_are_told(tmp_path, tag, big, order):
+    import tifffile
+
+    said = (tag, "B", 12, b"Vienna, Wien", True)
+    pixels = np.zeros((16, 16), np.uint8)
+    for name, tags in (("place", [said]), ("plain", [])):
+        file = tmp_path / f"{name}.tif"
+        with tifffile.TiffWriter(file, bigtiff=big, byteorder=order) as out:
+            out.write(pixels, subifds=2, metadata=None)
+            out.write(pixels[::2, ::2], subfiletype=1, metadata=None)
+            out.write(pixels[::4, ::4], subfiletype=1, metadata=None, extratags=tags)
+            out.write(pixels, metadata=None)
+        with tifffile.TiffFile(file) as written:
+            smaller = written.pages[0].pages[1].tags
+            assert (tag in smaller, len(written.pages)) == (name == "place", 2)
+    assert stripped(tmp_path / "place.tif") is None
+    assert stripped(tmp_path / "plain.tif") == (tmp_path / "plain.tif").read_bytes()
+
+
+def tiff(*entries, behind=b"", following=0):
+    """A TIFF of one directory; entries: tag, type, number, value or where it is."""
+    rows = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    directory = struct.pack("<H", len(entries)) + rows + struct.pack("<I", following)
+    return b"II*\0\x08\0\0\0" + directory + behind
+
+
+@pytest.mark.parametrize(
+    "data, clear",
+    [
+        (tiff((256, 3, 1, 9)), True),
+        (tiff((256, 3, 1, 9), following=8), True),  # the same page again
+        (tiff((330, 4, 1, 8)), True),
+        (tiff((330, 4, 1, 26), behind=struct.pack("<HHHIII", 1, 256, 3, 1, 9, 0)), True),
+        (tiff((330, 4, 1, 26), behind=struct.pack("<HHHIII", 1, 33723, 7, 1, 9, 0)), False),
+        (tiff((34665, 13, 1, 26), behind=struct.pack("<HHHIII", 1, 33723, 7, 1, 9, 0)), False),
+        (tiff((330, 4, 1, 1 << 20)), False),  # behind the end
+        (tiff((330, 3, 1, 26)), False),  # no number of bytes
+        (tiff((330, 4, 1 << 31, 8)), False),
+        (tiff((256, 99, 1, 9)), False),
+        (tiff((270, 2, 99, 26)), False),
+        (tiff((256, 3, 1, 9))[:20], False),
+        (b"II*\0" + bytes(20), False),
+        (b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1 << 60) + bytes(90), False),
+    ],
+)
+def test_tiffs_are_copied_where_all_their_directories_are_clear(tmp_path, data, clear):
+    (tmp_path / "a.tif").write_bytes(data)
+    assert stripped(tmp_path / "a.tif") == (data if clear else None)
+
+
+def test_a_moving_webp_says_nothing_in_its_frames(tmp_path, picture):
+    file = tmp_path / "a.webp"
+    turned = picture.rotate(180)
+    picture.save(file, save_all=True, append_images=[turned], lossless=True, duration=[50, 70])
+    plain = file.read_bytes()
+    assert plain.count(b"ANMF") == 2 and stripped(file) == plain
+    said = b"".join(
+        kind + struct.pack("<I", len(held)) + held + bytes(len(held) % 2)
+        for kind, held in ((b"EXIF", exif()), (b"XMP ", XMP), (b"C2PA", b"by Ada"))
+    )
+    data = plain[:12]
+    at = 12
+    while at < len(plain):
+        kind, length = struct.unpack_from("<4sI", plain, at)
+        held = plain[at + 8 : at + 8 + length + length % 2]
+        at += 8 + len(held)
+        if kind == b"ANMF":
+            length, held = len(held + said), held + said
+        data += struct.pack("<4sI", kind, length) + held
+    file.write_bytes(b"RIFF" + struct.pack("<I", len(data) - 8) + data[8:])
+    with Image.open(file) as image:
+        assert image.n_frames == 2
+    assert stripped(file) == plain
+    cut = data.replace(b"C2PA\x06", b"C2PA\x60")
+    file.write_bytes(b"RIFF" + struct.pack("<I", len(cut) - 8) + cut[8:])
+    assert stripped(file) is None
 
 
 def test_long_exif_is_not_looked_through(tmp_path, picture, monkeypatch):

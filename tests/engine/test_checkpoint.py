@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import zipfile
 from dataclasses import replace
 from unittest import mock
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.engine.test_model import SIZES
+from tests.test_zip_file import member
 from vtcc.engine import checkpoint
 from vtcc.engine.model import build
 from vtcc.engine.predict import Predictor, embed_untrained, load
@@ -157,6 +159,15 @@ def test_state_loads_without_running_code(tmp_path, capsys):
     assert "damaged, not used" in said
     assert "ran" not in said.split()
     assert checkpoint.load_state(tmp_path / "absent.pt") is None
+
+
+def test_state_with_odd_bytes_is_damaged(tmp_path, capsys):
+    place = tmp_path / "a.pt"
+    with zipfile.ZipFile(place, "w") as archive:
+        archive.writestr("a", b"\0\0\5\0" + b"\xff" * 9)
+    place.write_bytes(member(place.read_bytes(), 10, zipfile.ZIP_LZMA))
+    assert checkpoint.load_state(place) is None
+    assert "a.pt: damaged, not used" in capsys.readouterr().out
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -4,17 +4,21 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from tests.engine.test_loop import IMAGES as MANY
-from tests.engine.test_loop import tiny
+from tests.engine.test_loop import StopAt, tiny
 from tests.fakes import stand_in
 from vtcc.engine import loop
+from vtcc.engine.kernels import resolve
+from vtcc.engine.scratch import Scratch
+from vtcc.engine.totals import Clock
 
 IMAGES = MANY[:48]
 
 
-def fit(scratch, epochs=40, **options):
-    params = tiny(**{"train.epochs": epochs, "train.batch_size": 16})
+def fit(scratch, epochs=40, changes=None, **options):
+    params = tiny(**{"train.epochs": epochs, "train.batch_size": 16, **(changes or {})})
     rows = np.arange(48)
     return loop.fit(IMAGES, rows, params, mean=(0.5,), std=(0.3,), scratch=scratch, **options)
 
@@ -49,3 +53,88 @@ def test_enough_time_changes_nothing(tmp_path):
     assert len(bound.curves) == 4
     for a, b in zip(free.curves, bound.curves, strict=True):
         assert a["cluster_loss"] == pytest.approx(b["cluster_loss"], abs=0)
+
+
+@pytest.fixture
+def slow_from(monkeypatch):
+    """Makes epochs of one step take 100 seconds by the clock, from one on, and no time before."""
+
+    def of(epoch):
+        def rate(clock):
+            return 0.01 if clock._done >= epoch else 1e6
+
+        stand_in(monkeypatch, Clock, "rate", rate)
+
+    return of
+
+
+@pytest.fixture
+def restarts(monkeypatch):
+    """The epochs after which heads began afresh."""
+    real, epochs = loop.Training.restart_heads, []
+
+    def recording(run, epoch):
+        epochs.append(epoch)
+        real(run, epoch)
+
+    stand_in(monkeypatch, loop.Training, "restart_heads", recording)
+    return epochs
+
+
+AFRESH = {"train.restart_heads": True, "train.batch_size": 48}
+
+
+@pytest.mark.parametrize(
+    ("slow", "left", "expected"),
+    [
+        (4, 3, [4]),  # half of 7 is over
+        (3, 4, [3]),
+        (3, 6, [4]),  # half of 9
+        (4, 0, []),  # no epoch is left
+        (6, 2, [5]),  # half of 10 was, half of 8 is over
+    ],
+)
+def test_heads_begin_afresh_once_where_epochs_are_dropped(
+    tmp_path, slow_from, restarts, slow, left, expected
+):
+    slow_from(slow)
+    deadline = time.monotonic() + 100 * left + 50
+    fitted = fit(tmp_path, 10, AFRESH, deadline=deadline)
+    assert len(fitted.curves) == slow + left
+    assert restarts == expected
+
+
+def test_a_resume_after_epochs_were_dropped_begins_no_head_afresh_again(
+    tmp_path, slow_from, restarts
+):
+    slow_from(4)
+    deadline = time.monotonic() + 350
+    for stop in (4, 5):
+        with pytest.raises(loop.Interrupted):
+            fit(tmp_path, 10, AFRESH, deadline=deadline, callbacks=StopAt(epoch=stop))
+    fitted = fit(tmp_path, 10, AFRESH)
+    assert (len(fitted.curves), restarts) == (7, [4])
+
+
+def test_prior_and_guard_count_the_epochs_that_are_left(tmp_path):
+    changes = {
+        "train.batch_size": 2,  # 24 steps an epoch
+        "train.epochs": 100,
+        "train.optimizer.warmup": 0.1,
+        "train.loss.prior": "estimated",
+        "train.loss.prior_start": 0.5,
+    }
+    params = tiny(**changes)
+    rows = np.arange(48)
+    run = loop.Training(IMAGES, rows, params, resolve(params), (0.5,), (0.3,), Scratch(tmp_path))
+    shares = torch.full((params.model.num_cluster_heads, params.num_clusters), 0.1)
+    collapsed = {"clusters_used": 1.0, "instance_loss": 1.0, "cluster_loss": 1.0}
+    run.prior.update(5, shares)
+    assert run.prior.sizes is None
+    run.plan_epochs(10)
+    run.prior.update(5, shares)
+    assert run.prior.sizes is not None
+    for _ in range(8):
+        run.guard.watch(collapsed)
+    # The warm-up ends after one epoch and its grace after six, the third of which speaks.
+    assert [(warned.kind, warned.epoch) for warned in run.guard.warnings] == [("clusters", 8)]

@@ -31,7 +31,9 @@ def test_a_checkpoint_is_gone_on_with_what_it_began_with_unless_the_user_asks_ot
     rule = resolve(tiny())
     against = replace(asked, attention="plain" if begun["fused_attention"] else "fused")
     assert begun_with(begun, against) == resolve(against) != begun_with(begun, tiny())
-    assert begun_with(begun | {"device": "tpu"}, tiny()) == rule
+    elsewhere = begun | {"device": "tpu", "channels_last": not rule.channels_last}
+    assert vars(begun_with(elsewhere, tiny())) == begun
+    assert begun_with(elsewhere, against) == resolve(against)
     assert begun_with(begun | {"unknown": 1}, tiny()) == rule
     assert begun_with(None, tiny()) == rule
 

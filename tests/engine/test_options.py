@@ -261,9 +261,9 @@ def test_the_prior_of_heads_that_begin_afresh_is_uniform_until_the_next_epoch(ki
 def test_the_average_of_heads_that_begin_afresh_begins_afresh(tmp_path, monkeypatch):
     real, seen = loop.Training.restart_heads, []
 
-    def recording(training, seed):
+    def recording(training, epoch):
         before = {k: v.clone() for k, v in training.average.module.state_dict().items()}
-        real(training, seed)
+        real(training, epoch)
         model, average = training.model.state_dict(), training.average.module.state_dict()
         own, average = ({k: v.clone() for k, v in s.items()} for s in (model, average))
         seen.append((before, own, average))

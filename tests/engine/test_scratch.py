@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,25 @@ def test_a_checkpoint_of_another_machine_goes_on_to_the_same_bits(cut, whole, tm
     assert f"resuming at step 12 of 16 from {there / STATE}" in capsys.readouterr().out
     assert (copied / STATE).read_bytes() == (cut / STATE).read_bytes()
     assert_same(whole, weights(fit(tmp_path / "x", tiny(**FOUR), resume_from=copied)))
+
+
+def test_a_checkpoint_of_a_gpu_goes_on_with_what_it_computes_in(cut, tmp_path, capsys):
+    """Whatever the rules are here, unless another is asked for."""
+    rule = resolve(tiny(**FOUR))
+    copied = shutil.copytree(cut, tmp_path / "copied")
+    other = "fp32" if rule.precision == "bf16" else "bf16"
+    fused = not rule.fused_attention
+    state = checkpoint.load_state(copied / STATE)
+    state["kernels"] |= {"device": "cuda", "channels_last": True}
+    state["kernels"] |= {"precision": other, "fused_attention": fused}
+    checkpoint.save_state(copied / STATE, state)
+    asked = tiny(**FOUR, **{"train.precision": rule.precision})
+    with pytest.raises(VtccError, match=f"kernels.precision, by train.precision .{other} there"):
+        fit(tmp_path / "refused", asked, resume_from=copied)
+    resumed = fit(tmp_path / "there", tiny(**FOUR), resume_from=copied)
+    expected = replace(rule, precision=other, fused_attention=fused)
+    assert (resumed.kernels, len(resumed.curves)) == (expected, 4)
+    assert "another kind of device: not to the same bits" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

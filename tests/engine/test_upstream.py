@@ -13,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from tests.engine import literal
+from tests.test_zip_file import member
 from vtcc import cli
 from vtcc.config import to_dict
 from vtcc.engine import checkpoint, predict
@@ -226,6 +227,11 @@ def zipped(data, compression=zipfile.ZIP_DEFLATED, name="archive/data.pkl"):
         (zipped(b"\0" * 10**8), "expands to 100,000,000 bytes"),
         (zipped(b"nothing", zipfile.ZIP_STORED), "not a checkpoint of tensors"),
         (zipped(b"nothing", zipfile.ZIP_STORED)[:-9], "cut short or damaged"),
+        (member(zipped(b"nothing"), 6, 99), "damaged: zip file version"),
+        (
+            zipped(b"nothing").replace(b"PK\5\6", b"PK\6\7" + bytes(12) + b"\2\0\0\0PK\5\6"),
+            "damaged: zipfiles that span multiple disks",
+        ),
         (zipped(b"nothing", name="a/photo.png"), "a zip archive of other things"),
         (b"\x10\0\0\0\0\0\0\0{", "damaged safetensors"),
     ],

@@ -23,7 +23,7 @@ from tests.tracking import toy
 from vtcc import atomic
 from vtcc.analysis import features
 from vtcc.analysis.features import unit_rows
-from vtcc.data import folder, images
+from vtcc.data import duplicates, folder, images
 from vtcc.engine.predict import Prediction
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, describe, outputs, prepare, result
@@ -896,6 +896,55 @@ def drifted(now_cluster, now_confidence, now_novel, grouped=()):
         now=now,
         names={0: "boats", 1: "cars"},
         grouped=dict(grouped),
+    )
+
+
+def test_copies_that_are_added_are_known_as_such(place):
+    results, photos = place / "results", place / "photos"
+    before = outputs.Embedding.load(results)
+    names = [f"0-{i:02d}.png" for i in range(20)]
+    for name in names:
+        shutil.copy(photos / name, photos / f"0-copy{name[2:]}")
+    add.run(results, [photos])
+    after = outputs.Embedding.load(results)
+    np.testing.assert_array_equal(after.sketches[:60], before.sketches)
+    row = {path: i for i, path in enumerate(after.paths)}
+    twice = np.concatenate([before.sketches[:20], before.sketches[:20]])
+    busy = np.flatnonzero(duplicates.nearest_earlier(twice, 2)[20:] == np.arange(20))
+    assert len(busy) > 4
+    for i in busy:
+        copy, original = row[f"0-copy{names[i][2:]}"], row[names[i]]
+        assert after.first[copy] == after.first[original]
+
+
+def test_sketches_of_results_without_them_are_of_the_pages_pictures(place):
+    results, photos = place / "results", place / "photos"
+    before = outputs.Embedding.load(results)
+    replace(before, sketches=None).save(results)
+    assert outputs.Embedding.load(results).sketches is None
+    toy_results.draw(photos / "0-new.png", 0, 999)
+    add.run(results, [photos])
+    sketches = outputs.Embedding.load(results).sketches
+    assert sketches.shape == (61, 8, 9)
+    np.testing.assert_allclose(sketches[:60], before.sketches, atol=12)  # JPEG
+
+
+@pytest.mark.parametrize("now", [3, 100, 0])
+def test_the_drift_is_not_fine_where_nothing_is_before(now):
+    came = np.arange(100) < now
+    told = drift.measure(
+        cluster=np.arange(100) % 2,
+        confidence=np.full(100, 0.9),
+        novel=np.zeros(100, bool),
+        before=np.zeros(100, bool),
+        now=came,
+        names={0: "boats", 1: "cars"},
+        grouped={7: np.flatnonzero(came)[:2]} if now else {},
+    )
+    grown = ", 2 new images may be a cluster of their own (7)" if now else ""
+    assert told.level == "cluster again"
+    assert told.verdict == (
+        f"cluster again: no image is left of those that the clusters were made of{grown}"
     )
 
 

@@ -66,6 +66,47 @@ def test_flags_what_is_far_from_all(images):
     assert found.outlier.tolist()[0] is True
 
 
+@pytest.mark.parametrize(("members", "distinct"), [(1, 1), (2, 2), (10, 1)])
+def test_an_image_that_the_fence_was_made_of_is_no_outlier_alone(tmp_path, members, distinct):
+    """One image, two or copies: the fence is their own distance, but for rounding."""
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        h = rng.normal(size=(20 + distinct, 64)).astype(np.float32)
+        h = np.concatenate([h[:20], h[20:].repeat(members // distinct, axis=0)])
+        p = np.eye(2, dtype=np.float32)[(np.arange(len(h)) >= 20).astype(int)]
+        Clusters.fit(p, h).write(tmp_path)
+        known = Clusters.load(tmp_path)
+        noise = rng.normal(0, 2e-7, (members, 64))  # of an embedding in batches of other sizes
+        for i in range(members):
+            row = slice(20 + i, 21 + i)
+            alone = known.apply(p[row], (h[row] * (1 + noise[[i]])).astype(np.float32))
+            assert not alone.outlier[0]
+        assert known.apply(p[-1:], -h[-1:]).outlier[0]
+
+
+def test_copies_of_one_image_are_not_novel_by_rounding():
+    rng = np.random.default_rng(0)
+    h = rng.normal(3, 1, (1, 64)).astype(np.float32).repeat(30, axis=0)
+    means = Means.fit(h, np.arange(30) % 3)
+    again = (h * (1 + rng.normal(0, 2e-7, h.shape))).astype(np.float32)
+    other = (h * (1 + rng.normal(0, 1e-2, h.shape))).astype(np.float32)
+    assert (means.distances(again).min(axis=1) <= means.threshold).all()
+    assert (means.distances(other).min(axis=1) > means.threshold).all()
+
+
+def test_the_image_that_the_limit_of_doubt_was_made_of_is_not_above_it_by_rounding():
+    rng = np.random.default_rng(0)
+    group = np.arange(400) % 4
+    h = (rng.normal(size=(4, 32))[group] * 0.5 + rng.normal(size=(400, 32))).astype(np.float32)
+    means = Means.fit(h, group).limited(h, group, 0.05, unclustered=True)
+    doubt = means.doubt(means.distances(h), group)
+    at = int(np.abs(doubt - means.limit).argmin())
+    assert doubt[at] == pytest.approx(means.limit, rel=2e-6)
+    again = (h[[at] * 30] * (1 + rng.normal(0, 2e-7, (30, 32)))).astype(np.float32)
+    assert (means.doubt(means.distances(again), group[[at] * 30]) <= means.limit).all()
+    assert (doubt > means.limit).sum() == 19  # at most a twentieth
+
+
 def test_merged_split_excluded(images):
     p, h, group = images
     known = Clusters.fit(p, h)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.grouping.test_run import SMALL, pictures
+from tests.test_zip_file import member
 from vtcc.data import duplicates
 from vtcc.data import images as decoder
 from vtcc.errors import VtccError
@@ -205,7 +206,8 @@ def test_a_kill_between_shards_loses_none_of_them(
     assert not out.exists()
     first = tmp_path / ".out.work" / "rest" / "000000.npz"
     before = first.stat().st_mtime_ns
-    (tmp_path / ".out.work" / "rest" / "000001.npz").write_bytes(b"half")
+    odd = first.with_name("000001.npz")
+    odd.write_bytes(member(odd.read_bytes(), 10, 9))
     with monkeypatch.context() as patch:
         write, written = stopped_after(9)
         patch.setattr(Shard, "write", write)

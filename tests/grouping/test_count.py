@@ -78,6 +78,32 @@ def test_a_number_at_the_end_of_the_range_is_told():
     assert not any("end of the range" in r for r in count.recommend(curve(0.9, 0.3, 0.2)).reasons)
 
 
+def test_a_range_that_the_images_cut_off_is_told_and_another_range_is_no_advice():
+    rising = curve(0.2, 0.3, 0.9, start=5)
+    (told,) = [r for r in count.recommend(rising, 35).reasons if "end of the range" in r]
+    assert told == (
+        "K = 7 is at the end of the range, and with 35 images no more are tried; if there are "
+        "more kinds, give their number, not a range, by -k"
+    )
+    falling = count.recommend(curve(0.9, 0.3, 0.2, start=5), 35).reasons
+    assert any(
+        r.endswith("fewer clusters may fit better; ask for another range by -k") for r in falling
+    )
+
+
+@pytest.mark.parametrize(("N", "low", "high", "K"), [(12, 2, 40, 2), (20, 5, 30, 5)])
+def test_of_a_single_number_nothing_is_said_that_compares_it(N, low, high, K):
+    rng = np.random.default_rng(0)
+    found = count.count(rng.normal(size=(N, 8)), low=low, high=high, seed=0)
+    at = found.at(K)
+    assert found.reasons == [
+        f"K = {K} alone is tried with {N} images; if there are more kinds, give their number, not "
+        "a range, by -k",
+        f"at K = {K} the silhouette is {at.silhouette:.2f}, halves of the images agree by "
+        f"{at.stability:.2f}",
+    ]
+
+
 def test_tried_numbers_leave_five_images_a_cluster():
     assert count.tried(1000, 2, 40)[-1] <= 40
     assert count.tried(40, 2, 40) == [2, 3, 4, 5, 6, 7, 8]

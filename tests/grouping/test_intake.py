@@ -5,13 +5,17 @@ import zipfile
 import numpy as np
 import pillow_heif
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.data.camera_files import dng, film, jpeg, quarters, seen
 from tests.fakes import stand_in
+from tests.tracking import toy
 from vtcc.data import camera, inputs
+from vtcc.engine import predict as prediction
 from vtcc.extras import install
 from vtcc.grouping import intake
+from vtcc.grouping.add import reading
 from vtcc.verbs import predict
 
 UPRIGHT = ["red", "green", "blue", "black"]
@@ -89,6 +93,44 @@ def test_a_phones_folder_in_a_zip_is_the_same(phone, tmp_path):
             packed.write(file, file.relative_to(phone))
     found = read(tmp_path / "phone.zip", tmp_path)
     assert found == {f"phone.zip/{name}": colours for name, colours in SHOWN.items()}
+
+
+@pytest.mark.parametrize("lost", ["cache/images.npy", "sketches.npy"])
+def test_images_of_a_damaged_cache_are_read_again(tmp_path, capsys, lost):
+    root, cache = tmp_path / "photos", tmp_path / "work" / "cache"
+    root.mkdir()
+    for i, pixels in enumerate(toy.images(12)):
+        Image.fromarray(pixels[..., 0]).save(root / f"{i:02d}.png")
+
+    def read():
+        found = intake.listed(root)
+        return intake.cached(found, cache, name="a", channels=1, size=16, max_pixels=10**6)
+
+    _, sketches, _ = read()
+    (tmp_path / "work" / lost).write_bytes(b"")
+    again, now, errors = read()
+    np.testing.assert_array_equal(now, sketches)
+    np.testing.assert_array_equal(again.images, toy.images(12))
+    assert not errors
+    assert "read again" in capsys.readouterr().out
+    read()
+    assert "read again" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_file_has_one_sketch_whoever_reads_it(tmp_path, channels):
+    root, predictor = tmp_path / "photos", prediction.load(toy.model(tmp_path, channels=channels))
+    root.mkdir()
+    for i in range(10):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 40, channels), np.uint8)
+        planes = {"planarconfig": "contig"} if channels > 1 else {}
+        tifffile.imwrite(root / f"{i}.tif", pixels.squeeze(), **planes)
+    found = intake.listed(root)
+    how = {"channels": channels, "size": toy.SIZE, "max_pixels": 10**6}
+    _, sketches, _ = intake.cached(found, tmp_path / "cache", name="a", **how)
+    files = dict(zip(found.names, found.files, strict=True))
+    added = reading.read(files, predictor, side=toy.SIZE // 2, batch_size=4, room=tmp_path)
+    np.testing.assert_array_equal(added.sketches, sketches)
 
 
 def test_without_the_extra_the_rest_is_read_and_the_note_names_it(phone, monkeypatch, capsys):

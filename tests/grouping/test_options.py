@@ -170,6 +170,10 @@ OF_PARAMS = {"train.model.encoder": "lite2", "train.model.frozen": True}
     [
         ({"weights": Path("mine.safetensors")}, "--weights: belongs to an encoder"),
         ({"encoder": "none", "finetune": True}, "--finetune: belongs to an encoder"),
+        (
+            {"encoder": "timm:resnet18", "weights": Path("mine.safetensors")},
+            "--weights mine.safetensors: no such file",
+        ),
         ({"minutes": 0}, "--minutes: found 0"),
         ({"minutes": float("inf")}, "--minutes: found inf"),
         ({"minutes": float("nan")}, "--minutes: found nan"),
@@ -201,6 +205,13 @@ def test_every_caller_is_refused_what_no_run_can_be(dark, asked, words):
     with pytest.raises(VtccError, match=words):
         cluster.run(Options(dark, **asked))
     assert not list(dark.parent.glob("*-clusters*"))
+
+
+def test_weights_are_looked_at_before_the_images(dark, monkeypatch):
+    monkeypatch.setattr(intake, "listed", lambda *_: pytest.fail("looked"))
+    for encoder in ("lite2", "timm:resnet18"):
+        with pytest.raises(VtccError, match=r"--weights .*: no such file; name one of safetensors"):
+            cluster.run(Options(dark, encoder=encoder, weights=dark))
 
 
 def test_an_encoder_may_stand_beside_a_file_of_parameters_that_has_it(dark):

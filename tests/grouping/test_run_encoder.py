@@ -9,9 +9,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from tests.fakes import stand_in
 from vtcc.cli import app
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
+from vtcc.grouping import intake
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.verbs import predict
@@ -124,6 +126,30 @@ def test_mistakes_are_said_before_any_work(photos, tmp_path, arguments, message)
             app, ["cluster", str(photos), "--out", str(out), *arguments], catch_exceptions=False
         )
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "timm:resnet10x", "--weights", "FILE"], "timm has no model 'resnet10x'"),
+        (["--encoder", "timm:resnet10t", "--weights", "FILE"], "damaged safetensors"),
+        (
+            ["--set", "train.model.encoder=timm:resnet10t", "--set", "train.model.weights=FILE"],
+            "damaged safetensors",
+        ),
+    ],
+)
+def test_wrong_weights_are_told_before_the_images_are_decoded(
+    photos, tmp_path, monkeypatch, arguments, message
+):
+    stand_in(monkeypatch, intake, "cached", lambda *_, **__: pytest.fail("decoded"))
+    damaged = tmp_path / "w.safetensors"
+    damaged.write_bytes(b"\x08" + bytes(7) + b"{damaged")
+    words = [word.replace("FILE", str(damaged)) for word in arguments]
+    given = ["cluster", str(photos), "--out", str(tmp_path / "out"), *words]
+    with pytest.raises(VtccError, match=message):
+        CliRunner().invoke(app, given, catch_exceptions=False)
+    assert list(tmp_path.iterdir()) == [damaged]
 
 
 @pytest.mark.slow

@@ -54,12 +54,26 @@ def counts(monkeypatch):
     return calls
 
 
-def test_the_number_of_clusters_is_chosen_once(tmp_path, counts):
+def test_the_number_of_clusters_is_chosen_once(tmp_path, counts, capsys):
     first = learn.counted(trained(), 2, 9, 0, tmp_path)
     assert learn.counted(trained(), 2, 9, 0, tmp_path) == first
     assert counts == [(2, 9)]
+    assert "how many clusters, from 2 to 9\n" in capsys.readouterr().out
     assert first.clusters == 2
     assert first.at(3).score == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (2, 40, "from 2 to 12, as many as 60 images allow"),
+        (20, 40, "from 20 to 20, as many as 60 images allow"),
+        (2, 12, "from 2 to 12"),
+    ],
+)
+def test_a_range_that_the_images_cut_off_is_said(tmp_path, counts, capsys, low, high, said):
+    learn.counted(trained(), low, high, 0, tmp_path)
+    assert f"how many clusters, {said}\n" in capsys.readouterr().out
 
 
 def test_damaged_or_foreign_counts_are_computed_again(tmp_path, counts, capsys):

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from tests.tracking import toy
-from vtcc.data import folder, images
+from vtcc.data import duplicates, folder, images
 from vtcc.data.walk import as_text
 from vtcc.engine import checkpoint, predict
-from vtcc.grouping import columns, describe, outputs, result
+from vtcc.grouping import columns, describe, lookalikes, outputs, reopen, result, stream
 from vtcc.grouping.clusters import Clusters
+from vtcc.grouping.rest import Rest
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
 
@@ -114,6 +115,7 @@ def write(
         looks=describe.looks(pixels),
         paths=names,
         known=np.ones(len(names), bool),
+        sketches=np.stack([duplicates.sketch(image) for image in pixels]),
     )
     embedding.save(results)
     summary = {
@@ -144,3 +146,32 @@ def write(
         attention_of=lambda shown: None,
         final=results,
     )
+
+
+def beside(root: Path, results: Path, *, shard: int) -> None:
+    """Makes results those of a collection: the files they do not have are the rest of it.
+
+    Args:
+        root: the folder of the images. shard: files of one.
+    """
+    with reopen.opened(results) as before:
+        summary, embedding = dict(before.summary), before.embedding
+        predictor = predict.load(before.model, "cpu")
+        names = [as_text(str(p.relative_to(root))) for p in sorted(root.rglob("*")) if p.is_file()]
+        names = [name for name in names if name not in summary["files"]]
+        files = [root / name for name in names]
+        with reopen.rewriting(before) as building:
+            rest = Rest.of(building)
+            rest.directory.mkdir()
+            stamps = [folder.stamp(file) for file in files]
+            stream.assign(rest, names, files, stamps, predictor, shard=shard)
+            alike = lookalikes.write(building, embedding.paths, embedding.sketches)
+            reopen.finish(
+                building,
+                before,
+                summary | {"collection": {"sample": len(summary["files"]), "alike": alike}},
+                embedding=embedding,
+                applied=reopen.decided(before.clusters, embedding, {}),
+                clusters=before.clusters,
+                predictor=predictor,
+            )

@@ -34,7 +34,7 @@ def make(n=60, clusters=4, side=8, channels=1, labelled=True, **changes):
             paths=[f"{i}.png" for i in range(n)],
             clusters=assigned,
             confidence=np.linspace(1, 0.25, n),
-            num_clusters=clusters,
+            ids=range(clusters),
             metrics=metrics,
             classes=[str(i % (clusters - 1)) for i in range(n)] if labelled else None,
             shown=6,
@@ -52,6 +52,16 @@ def test_groups_hold_the_surest_and_the_least_sure_images():
     assert [t.path for t in full.unsure] == ["6.png", "5.png"]
     assert full.confidence == pytest.approx(0.625)
     assert (empty.number, empty.size, empty.sure) == (1, 0, [])
+
+
+def test_clusters_that_were_merged_away_are_none_of_the_page():
+    page = replace(make(n=7, clusters=2), clusters=np.array([0, 3, 3, 3, 0, 3, 3]), ids=[0, 3, 4])
+    colours = gallery.palette(5)
+    groups = gallery.cluster_groups(page)
+    assert [(g.number, g.size, g.colour) for g in groups] == [
+        *((3, 5, colours[3]), (0, 2, colours[0]), (4, 0, colours[4])),
+    ]
+    assert "<b>3</b> clusters" in gallery.render(page)
 
 
 def test_a_small_cluster_is_shown_whole_once():

@@ -1,6 +1,7 @@
 import csv
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,59 @@ def test_labels_of_one_class_give_no_scores(project, no_pictures, capsys, labell
     assert f"no scores: all {count} labelled images are of one class" in said
     assert ("all 1 held-out images with a label are of one class" in said) == (39 in labelled)
     assert "Labels of one class" in paths.GALLERY.read_text()
+
+
+class RefinedPredictor(FakePredictor):
+    """Its head's clusters went to those of `of_base`; of group 0 it is not sure."""
+
+    def __init__(self, of_base):
+        super().__init__()
+        p = np.full((K, K), 0.1, np.float32) + 0.6 * np.eye(K, dtype=np.float32)
+        known = clusters.Clusters.fit(p, np.eye(K, 6, dtype=np.float32))
+        names = {k: f"kind {k}" for k in of_base if k >= 0}
+        self.clusters = replace(known, of_base=of_base, names=names)
+
+    def predict(self, images, batch_size=512):
+        found = super().predict(images, batch_size)
+        found.probabilities[images[:, 0, 0, 0] < 50] = [0.4, 0.25, 0.2, 0.15]
+        return found
+
+
+@pytest.mark.parametrize(
+    ("of_base", "sizes", "confidence", "shares"),
+    [
+        # Of group 0: 0.4 to 0, and 0.6 to what was merged.
+        ((0, 1, 1, 1), [12, 24], (12 * 0.4 + 24 * 0.9) / 36, [0.2, 0.8]),
+        ((-1, 1, 2, 2), [12, 12], (12 * 0.7 + 12 * 0.8) / 24, [4 / 9, 5 / 9]),
+        ((0, 0, 0, 0), [36], 1, [1]),
+    ],
+)
+def test_figures_of_a_refined_model_are_of_the_clusters_in_its_table(
+    project, no_pictures, monkeypatch, of_base, sizes, confidence, shares
+):
+    model = RefinedPredictor(of_base)
+    stand_in(monkeypatch, clusters, "load_predictor", lambda *given: model)
+    write_params(baselines=[])
+    evaluate.run()
+    in_table = [row["cluster"] for row in table(paths.ASSIGNMENTS) if row["split"] == "train"]
+    assert sorted(map(in_table.count, set(in_table) - {""})) == sizes
+    found = metrics()
+    assert (found["images"], found["num_clusters"]) == (sum(sizes), len(sizes))
+    assert found["clusters_used"] == len(sizes)
+    assert found["smallest_cluster"] == pytest.approx(sizes[0] / sum(sizes), abs=1e-6)
+    assert found["largest_cluster"] == pytest.approx(sizes[-1] / sum(sizes), abs=1e-6)
+    assert found["confidence"] == pytest.approx(confidence, abs=1e-6)
+    assert f"<b>{len(sizes)}</b> clusters" in paths.GALLERY.read_text()
+    entropy = -sum(s * np.log2(s) for s in shares)
+    assert found["entropy"] == pytest.approx(entropy, abs=1e-6)
+
+
+def test_images_of_excluded_clusters_alone_are_refused(project, no_pictures, monkeypatch):
+    model = RefinedPredictor((-1, -1, -1, 3))
+    stand_in(monkeypatch, clusters, "load_predictor", lambda *given: model)
+    write_cache([0, 1, 3, 4])
+    with pytest.raises(VtccError, match="toys: the model puts no training image into a cluster"):
+        evaluate.run()
 
 
 def test_no_held_out_images_and_a_subsample(project, no_pictures):

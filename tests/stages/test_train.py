@@ -11,6 +11,7 @@ from tests.fakes import stand_in
 from vtcc import config, paths
 from vtcc.data.cache import CacheWriter
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.stages import resuming, train
 
 BLOCKED = [
@@ -138,6 +139,9 @@ def test_a_kill_while_dvc_notes_the_model_costs_no_training(untracked, monkeypat
     resuming.forget()
     assert kept.exists()
     kept.write_text(str(untracked))
+    with locks.exclusive(kept.parent.with_name(f"{kept.parent.name}.lock")):
+        resuming.forget()  # the same training goes on from there in another process
+        assert kept.exists()
     resuming.forget()
     assert not kept.parent.exists()
 

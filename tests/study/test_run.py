@@ -1,5 +1,10 @@
 """Running a study, with the stages faked: resume, failures, records, two at a time."""
 
+import errno
+import io
+import os
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -177,28 +182,49 @@ def test_a_bug_is_not_taken_for_a_failed_run(
         play(file, project)
 
 
-def test_an_interrupt_stops_the_stage_and_keeps_what_is_recorded(
-    file: Path, project: Path, ran: Ran, monkeypatch: Any
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_stage_and_keeps_what_is_recorded(
+    file: Path, project: Path, ran: Ran, monkeypatch: Any, capsys: Any, signum: int
 ) -> None:
-    import os
-    import signal
-
     fake = dvc.run_stage
 
     def run_stage(name: str, directory: Path, **more: Any) -> dvc.StageRun:
         if name == "train" and ran[-1][1:] == ("patchify", 0):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signum)
             while not more["stopped"]():
                 threading.Event().wait(0.05)
             raise KeyboardInterrupt
         return fake(name, directory, **more)
 
     stand_in(monkeypatch, dvc, "run_stage", run_stage)
-    with pytest.raises(VtccError, match="the same command goes on"):
+    with pytest.raises(SystemExit) as ended:
         stage.start(file, only=[], seeds=None)
+    assert ended.value.code == 128 + signum
+    said = "interrupted; what is recorded is kept, the same command goes on\n"
+    assert capsys.readouterr().err.endswith(said)
     assert list(records.load("stems--conv", plan.root(project))) == [0]
     assert records.load("stems--patchify", plan.root(project), "failed") == {}
     assert list((project / ".vtcc" / "worktrees").iterdir()) == []
+
+
+class Full(io.TextIOWrapper):
+    """A log on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("kind", [io.TextIOWrapper, Full])
+def test_a_study_outlives_its_log(
+    file: Path, project: Path, ran: Ran, monkeypatch: Any, kind: type[io.TextIOWrapper]
+) -> None:
+    file.write_text(file.read_text().replace("Which stem", "Which stem, größer"), encoding="utf-8")
+    stdout = kind(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    stage.start(file, only=[], seeds="0")
+    assert list(records.load("stems--patchify", plan.root(project))) == [0]
+    assert (project / "reports/study.html").is_file()
+    assert (b"Which stem, gr\\xf6\\xdfer\n" in stdout.buffer.getvalue()) == (kind is not Full)
 
 
 def test_time_left_is_said_in_words() -> None:

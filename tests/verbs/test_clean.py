@@ -1,6 +1,8 @@
 """`vtcc clean` frees what nobody uses, and shows what other commands free."""
 
 import contextlib
+import io
+import signal
 import subprocess
 import sys
 
@@ -155,3 +157,15 @@ def test_without_git_it_cleans_all_the_same(home, monkeypatch):
     status, said = clean("--yes")
     assert status == 0, said
     assert not (home / ".vtcc/worktrees/dead").exists()
+
+
+def test_a_signal_at_the_question_deletes_nothing(home, monkeypatch):
+    class Terminal(io.StringIO):
+        def readline(self, size=-1):
+            signal.raise_signal(signal.SIGINT)
+            return "y\n"
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    with pytest.raises(SystemExit, match="130"):
+        cli.app(["clean"])
+    assert (home / ".vtcc/scratch/dead/last.pt").is_file()

@@ -64,34 +64,36 @@ def clustering_scores(y_true: Labels, y_pred: Labels) -> dict[str, float]:
     }
 
 
-def label_free(probabilities: np.ndarray) -> dict[str, float]:
+def label_free(shares: np.ndarray, own: np.ndarray, confidence: np.ndarray) -> dict[str, float]:
     """Figures that need no labels.
 
     Args:
-        probabilities: (N, K) floats, rows that sum to one, K at least 2.
+        shares: (N, K) floats, the probabilities of K clusters, rows that sum to one at most.
+        own: (N,) integers, the column of the cluster that an image is in: not always the most
+            probable one, where clusters were merged.
+        confidence: (N,) floats, the probability of that cluster.
 
     Returns:
-        `entropy` of the mean assignment over log K (1 when balanced), `smallest_cluster` and
-        `largest_cluster` (share of the images whose argmax it is, 0-1), `clusters_used`
-        (clusters that are the argmax of an image) and `confidence` (mean of the highest
-        probability).
+        `entropy` of the mean assignment over log K (1 when balanced, 0 where there is one cluster),
+        `smallest_cluster` and `largest_cluster` (share of the images that are in it, 0-1),
+        `clusters_used` (clusters that an image is in) and `confidence` (the mean).
 
     Raises:
         ValueError: when there is no image.
     """
-    N, K = probabilities.shape
+    N, K = shares.shape
     if not N:
         raise ValueError("label_free: found no image")
-    mean = probabilities.mean(0, dtype=np.float64)
+    mean = shares.mean(0, dtype=np.float64)
     mean = mean[mean > 0] / mean.sum()
-    sizes = np.bincount(probabilities.argmax(1), minlength=K)
+    sizes = np.bincount(own, minlength=K)
     return {
         # + 0.0 turns the -0.0 of a single cluster into 0.0
-        "entropy": float(-(mean * np.log(mean)).sum() / np.log(K) + 0.0),
+        "entropy": float(-(mean * np.log(mean)).sum() / np.log(max(K, 2)) + 0.0),
         "smallest_cluster": float(sizes.min() / N),
         "largest_cluster": float(sizes.max() / N),
         "clusters_used": int((sizes > 0).sum()),
-        "confidence": float(probabilities.max(1).mean(dtype=np.float64)),
+        "confidence": float(confidence.mean(dtype=np.float64)),
     }
 
 

@@ -52,23 +52,23 @@ def project(embedding: np.ndarray, seed: int, method: str = "umap") -> np.ndarra
 
 
 def confusion(
-    path: Path, classes: Sequence[str], clusters: Sequence[int], num_clusters: int
+    path: Path, classes: Sequence[str], clusters: Sequence[int], ids: Sequence[int]
 ) -> None:
     """Classes against clusters, ordered by the best one-to-one match, so that hits lie diagonal.
 
     Args:
         path: of the PNG.
         classes: N class names.
-        clusters: N clusters, 0 to num_clusters - 1.
-        num_clusters: K; empty clusters get a column of their own.
+        clusters: N clusters.
+        ids: K numbers of the clusters that there are; empty ones get a column of their own.
     """
     counted, names, used = contingency(classes, clusters)
     matched = {name: cluster for cluster, name in mapping(classes, clusters).items()}
     by_name = sorted(range(len(names)), key=lambda i: natural(names[i]))
     names, counted = [names[i] for i in by_name], counted[by_name]
     order = [matched[name] for name in names if name in matched]
-    order += [k for k in range(num_clusters) if k not in order]
-    table = np.zeros((len(names), num_clusters), dtype=np.int64)
+    order += [k for k in ids if k not in order]
+    table = np.zeros((len(names), len(order)), dtype=np.int64)
     for j, cluster in enumerate(order):
         if cluster in used:
             table[:, j] = counted[:, used.index(cluster)]
@@ -196,22 +196,22 @@ def curves(path: Path, table: Path) -> None:
             ax.spines[["top", "right"]].set_visible(False)
 
 
-def sizes(path: Path, counts: Sequence[int] | np.ndarray) -> None:
+def sizes(path: Path, counts: Sequence[int] | np.ndarray, ids: Sequence[int]) -> None:
     """A bar per cluster, largest first, and the line of equal sizes.
 
     Args:
         path: of the PNG.
-        counts: K numbers of images, by cluster.
+        counts: K numbers of images. ids: K numbers of their clusters, ascending.
     """
     counts = np.asarray(counts)
     order = np.argsort(-counts, kind="stable")
-    colours = palette(len(counts))
+    colours, names = palette(max(ids) + 1), np.asarray(ids)[order]
     with _figure(path, (min(3 + 0.36 * len(counts), 20), 3.4)) as (_, axes):
-        bars = axes.bar(range(len(counts)), counts[order], color=[colours[k] for k in order])
+        bars = axes.bar(range(len(counts)), counts[order], color=[colours[k] for k in names])
         if len(counts) <= 40:
             axes.bar_label(bars, fontsize=8, color=INK, padding=2)
         axes.axhline(counts.mean(), color=INK, linewidth=0.8, linestyle="--", zorder=0)
-        axes.set_xticks(range(len(counts)), order, fontsize=9 if len(counts) <= 40 else 6)
+        axes.set_xticks(range(len(counts)), names, fontsize=9 if len(counts) <= 40 else 6)
         axes.set_xlabel("cluster (dashed: equal sizes)")
         axes.set_ylabel("images")
         axes.margins(x=0.01)

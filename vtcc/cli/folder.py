@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vtcc.cli.options import Seed
+from vtcc.cli.options import ENCODER, Seed, of_encoder, typed
 from vtcc.cli.output import AsJson, Quiet, answering
 from vtcc.cli.verbs import variables
 from vtcc.errors import BELOW, ERROR, VtccError
@@ -16,6 +16,7 @@ _INPUTS = (
     "Folders of images, images, a list .txt, a table .csv or .parquet with a column path, archives "
     "or Parquet with images inside, or an address of these: s3, gs, hf, https. Only read."
 )
+_OF_RAY = {"--workers", "--shard", "--ray-address"}
 Exif = Annotated[
     bool, typer.Option("--exif", help="Add columns taken_at and camera, from the files' EXIF.")
 ]
@@ -31,6 +32,7 @@ def _of_exif(exif: bool, place: bool) -> tuple[str, ...]:
 
 @app.command()
 def cluster(
+    context: typer.Context,
     given: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS)],
     clusters: Annotated[
         str,
@@ -104,6 +106,9 @@ def cluster(
     _there(given)
     from vtcc.verbs import cluster as verb
 
+    if not unclustered and "--unclustered-at-most" not in typed(context):
+        unclustered_at_most = None
+    named = params or any(key.partition("=")[0].strip() == ENCODER for key in set_ or ())
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         options = verb.options(
             given,
@@ -112,10 +117,6 @@ def cluster(
             assignments=set_ or [],
             out=out,
             minutes=minutes,
-            encoder=encoder,
-            weights=weights,
-            finetune=finetune,
-            accept_licence=tuple(accept_licence or ()),
             sample=sample,
             seed=seed,
             folders=folders,
@@ -123,6 +124,7 @@ def cluster(
             unclustered=unclustered,
             unclustered_at_most=unclustered_at_most,
             exif=_of_exif(exif, place),
+            **of_encoder(context, encoder, weights, finetune, accept_licence, named=bool(named)),
         )
         answer(verb.run(options))
 
@@ -186,6 +188,7 @@ def add(
 
 @app.command()
 def predict(
+    context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS)],
     out: Annotated[Path, typer.Option(help="Table to write: .csv, .parquet or .json.")],
     model: Annotated[
@@ -218,7 +221,7 @@ def predict(
 ) -> None:
     """Sort images into the clusters of a trained model."""
     _there(inputs)
-    if not ray and (workers or shard or ray_address):
+    if not ray and not _OF_RAY.isdisjoint(typed(context)):
         raise VtccError("--workers, --shard and --ray-address belong to --ray; add it")
     with answering(as_json, quiet) as answer:
         if ray:

@@ -14,6 +14,7 @@ from vtcc.cli.verbs import Pipeline
 from vtcc.errors import VtccError
 
 app = typer.Typer()
+_OF_RESULTS = {"--to", "--out", "--images", "--place", "--root", "--overwrite", "--json"}
 _OF_A_RUNNING_ONE = ("--reload", "--host", "--port")
 
 
@@ -58,25 +59,26 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write results for another tool, or a model as ONNX or whole, with its frozen encoder."""
-    of_results = {
-        "RESULTS": results, "--to": to, "--out": out, "--images": images, "--place": place,
-        "--root": root, "--overwrite": overwrite, "--json": as_json,
-    }  # fmt: skip
-    given = [name for name, value in of_results.items() if value]
-    if given and "--model" in typed(context):
+    chosen = typed(context)
+    given = ["RESULTS"] * (results is not None) + [n for n in chosen if n in _OF_RESULTS]
+    if given and "--model" in chosen:
         raise VtccError(f"{given[0]} belongs to results, --model to a model; export one")
-    if given and (onnx or with_encoder):
+    if given and ("--onnx" in chosen or "--with-encoder" in chosen):
         raise VtccError(
             f"{given[0]} belongs to results, --onnx and --with-encoder to a model; export one"
         )
     from vtcc.verbs import export as verb
 
-    with answering(as_json, quiet) as answer:
+    with answering(as_json and bool(given), quiet) as answer:
         if not given:
             verb.run(model, onnx=onnx, with_encoder=with_encoder)
         elif not (results and to and out):
             raise VtccError("of results, give all of: vtcc export RESULTS --to FORMAT --out PATH")
         else:
+            from vtcc.export import formats
+
+            if "--images" not in chosen and not formats.named(to).media:
+                images = None
             answer(
                 verb.hand_over(
                     results, to, out, images=images, place=place, root=root, overwrite=overwrite

@@ -1,7 +1,8 @@
 """What the commands share: options, and the directory they run in."""
 
 import os
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a parameter, e.g. train.epochs=2."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")]
+ENCODER = "train.model.encoder"
 
 
 def typed(context: typer.Context) -> list[str]:
@@ -23,6 +25,37 @@ def typed(context: typer.Context) -> list[str]:
         if source is not None and source.name == "COMMANDLINE":
             given.append(max(option.opts, key=len))
     return given
+
+
+def of_encoder(
+    context: typer.Context,
+    encoder: str,
+    weights: Path | None,
+    finetune: bool,
+    accept_licence: list[str] | None,
+    *,
+    named: bool,
+) -> dict[str, Any]:
+    """The options of an encoder, less what variables say beside another choice of it.
+
+    Args:
+        encoder, weights, finetune, accept_licence: as they came.
+        named: whether parameters (`--params`, `--set`) name an encoder.
+    """
+    chosen = typed(context)
+    if named and "--encoder" not in chosen:
+        encoder = "auto"
+    if (named or "--encoder" in chosen) and encoder in ("auto", "none"):
+        weights = weights if "--weights" in chosen else None
+        finetune = finetune and "--finetune" in chosen
+    strict = "--accept-licence" in chosen
+    licences = tuple(name for name in accept_licence or () if strict or name == encoder)
+    return {
+        "encoder": encoder,
+        "weights": weights,
+        "finetune": finetune,
+        "accept_licence": licences,
+    }
 
 
 def enter_project() -> None:

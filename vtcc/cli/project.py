@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vtcc import paths
-from vtcc.cli.options import Seed, Set, enter_project
+from vtcc.cli.options import ENCODER, Seed, Set, enter_project, typed
 from vtcc.cli.output import AsJson, answering
 from vtcc.cli.verbs import Clone, Pipeline
 from vtcc.errors import VtccError
@@ -68,6 +68,7 @@ def train(
 
 @app.command()
 def plan(
+    context: typer.Context,
     given: Annotated[
         list[str] | None,
         typer.Argument(metavar="[INPUT]...", help="Plan `vtcc cluster` of these instead."),
@@ -90,12 +91,14 @@ def plan(
     from vtcc.yaml_file import assignments as as_values
 
     parsed = as_values(assignments or [])
-    of_inputs = {"sample": sample, "minutes": minutes, "encoder": encoder}
-    asked: dict[str, Any] = {k: v for k, v in of_inputs.items() if v is not None}
+    chosen = typed(context)
     if given:
-        if preset is not None or images is not None:
-            wrong = "--preset" if preset is not None else "--images"
-            raise VtccError(f"{wrong}: of a training's plan; leave it out, or the inputs")
+        if wrong := [name for name in chosen if name in ("--preset", "--images")]:
+            raise VtccError(f"{wrong[0]}: of a training's plan; leave it out, or the inputs")
+        if ENCODER in parsed and "--encoder" not in chosen:
+            encoder = None
+        of_inputs = {"sample": sample, "minutes": minutes, "encoder": encoder}
+        asked: dict[str, Any] = {k: v for k, v in of_inputs.items() if v is not None}
         from vtcc.grouping.options import Options
         from vtcc.verbs import plan_collection
 
@@ -103,8 +106,8 @@ def plan(
         with answering(as_json, quiet=False) as answer:
             answer(plan_collection.run(options))
         return
-    if asked:
-        raise VtccError(f"--{next(iter(asked))}: belongs to a plan of inputs; name them")
+    if wrong := [name for name in chosen if name in ("--sample", "--minutes", "--encoder")]:
+        raise VtccError(f"{wrong[0]}: belongs to a plan of inputs; name them")
     from vtcc.verbs import plan as verb
 
     enter_project()
@@ -309,7 +312,9 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
     """Show what unfinished trainings, worktrees, downloads and killed runs left, and delete it."""
+    from vtcc.process import stopping
     from vtcc.verbs import clean as verb
 
     enter_project()
-    verb.run(confirmed=yes)
+    with stopping.obeyed("clean", marked=False):
+        verb.run(confirmed=yes)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from vtcc import bounds
+from vtcc import bounds, zip_file
 from vtcc.data import tars
 from vtcc.errors import VtccError
 
@@ -22,11 +22,7 @@ _SHOWN = 200  # characters of a name or reason
 _AGAIN = "earlier files of the same name"
 _CENTRAL_BYTES = 46  # of a member in a zip's central directory, its name not counted
 
-# What zipfile and tarfile raise of damaged archives, RecursionError and UnicodeDecodeError with it.
-_BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, OSError, RuntimeError, ValueError, LookupError, ArithmeticError),
-)
+_BROKEN = (*zip_file.DAMAGED, tarfile.TarError)
 
 Wanted = Callable[[PurePosixPath], str | None]
 
@@ -93,7 +89,7 @@ def _unzip(path: Path, target: Path, wanted: Wanted) -> Counter[str]:
             if member.is_dir():
                 continue
             kind = member.external_attr >> 16 & 0o170000  # Unix file type, 0 where unknown
-            reason = wanted(name) or ("links and devices" if kind not in (0, 0o100000) else None)
+            reason = "links and devices" if kind not in (0, 0o100000) else wanted(name)
             if reason:
                 left_out[reason] += 1
                 continue
@@ -165,7 +161,7 @@ def _untar(path: Path, archive: tarfile.TarFile, target: Path, wanted: Wanted) -
             )
         if member.isdir():
             continue
-        reason = wanted(name) or _kind_left_out(member)
+        reason = _kind_left_out(member) or wanted(name)
         if reason:
             left_out[reason] += 1
             continue

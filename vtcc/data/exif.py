@@ -1,20 +1,25 @@
 """When, where and by which camera pictures were taken, as files say; read on request alone."""
 
+import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
 from vtcc import bounds
-from vtcc.data import images
+from vtcc.data import camera, images
+from vtcc.data.budget import Share
 from vtcc.data.decoding import in_threads
 from vtcc.progress import track
 
 TAKEN, PLACE = ("taken_at", "camera"), ("latitude", "longitude")
 _MAKE, _MODEL, _CHANGED, _MORE, _GPS, _TAKEN = 0x010F, 0x0110, 0x0132, 0x8769, 0x8825, 0x9003
 _MOST_PIXELS = 1 << 30  # nothing is decoded
+_LEAST_PIXELS = 1  # a RAW file without a preview that says something is not developed
+_SOFTWARE, _LIBRAW = 0x0131, "dcraw"
+_NEVER = "1970-01-01T00:00:00"  # LibRaw's time of a RAW file that says none
 _LONGEST = 100  # characters of a camera's name
 
 
@@ -41,29 +46,41 @@ def columns(files: Mapping[str, Path], names: Sequence[str]) -> dict[str, dict[s
 def of_file(file: Path) -> dict[str, Any]:
     """`taken_at` (ISO 8601, the camera's clock), `camera`, `latitude`, `longitude` (degrees).
 
-    Those that the file does not say, or not well, lack. TIFFs are not looked at.
+    Those that the file does not say, or not well, lack. Of a RAW file its preview says them, or
+    time and camera LibRaw, which writes them into a preview without EXIF. TIFFs and films are not
+    looked at.
     """
     try:
         if not file.is_file():  # a pipe waits for its writer
             return {}
-        with file.open("rb") as source:
-            head = source.read(512)
-            if source.seek(0, 2) > bounds.image_file_bytes(0) or head.startswith(images.tiff.MAGIC):
-                return {}
-            source.seek(0)
-            image = images.opened(source, head, _MOST_PIXELS)[0]
-            if not images.has_short_exif(image):
-                return {}
-            # A PNG's own `getexif` decodes the picture where no chunk says anything.
-            tags = Image.Image.getexif(image)
-            more, gps = tags.get_ifd(_MORE), tags.get_ifd(_GPS)
+        if file.suffix.lower() not in {*camera.RAW} & camera.suffixes():
+            with file.open("rb") as source:
+                return _said(source)
+        with Share(_LEAST_PIXELS) as share:
+            said = _said(io.BytesIO(camera.still(file, share).data))
+        return {name: value for name, value in said.items() if value != _NEVER}
     except Exception:  # damage shows when the picture is decoded
         return {}
+
+
+def _said(source: BinaryIO) -> dict[str, Any]:
+    head = source.read(512)
+    if source.seek(0, 2) > bounds.image_file_bytes(0) or head.startswith(images.tiff.MAGIC):
+        return {}
+    source.seek(0)
+    image = images.opened(source, head, _MOST_PIXELS)[0]
+    if not images.has_short_exif(image):
+        return {}
+    # A PNG's own `getexif` decodes the picture where no chunk says anything.
+    tags = Image.Image.getexif(image)
+    more, gps = tags.get_ifd(_MORE), tags.get_ifd(_GPS)
+    if _text(tags.get(_SOFTWARE)).startswith(_LIBRAW):
+        gps = {}  # where north or south stands are bytes of its memory
     make, model = _text(tags.get(_MAKE)), _text(tags.get(_MODEL))
-    camera = model if model.casefold().startswith(make.casefold()) else f"{make} {model}"
+    name = model if model.casefold().startswith(make.casefold()) else f"{make} {model}"
     said = {
         "taken_at": _time(more.get(_TAKEN)) or _time(tags.get(_CHANGED)),
-        "camera": camera.strip()[:_LONGEST] or None,
+        "camera": name.strip()[:_LONGEST] or None,
         "latitude": _degrees(gps.get(2), gps.get(1) == "S", 90),
         "longitude": _degrees(gps.get(4), gps.get(3) == "W", 180),
     }

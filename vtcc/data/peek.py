@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vtcc.data import archive, inputs, remote, shards
-from vtcc.data.walk import unwanted
+from vtcc.data.walk import count, unwanted
 from vtcc.errors import VtccError
 
 _LATER = "not looked at yet"  # why an archive's member is not written
@@ -63,12 +63,13 @@ def peeked(given: Sequence[inputs.Given], room: Path, most: int) -> Peeked:
     )
     packed = list({shard.resolve(): shard for shard in packed}.values())
     images = len(files)
-    each = -(-most // max(len(packed), 1))
+    written: list[Path] = []
     for number, shard in enumerate(packed):
         target = room / str(number)
         target.mkdir()
-        images += _of_shard(shard, target, each)
-        files += sorted(file for file in target.rglob("*") if file.is_file())
+        images += _of_shard(shard, target, most * (number + 1) // len(packed) - len(written))
+        written += sorted(file for file in target.rglob("*") if file.is_file())
+    files += written
     size = sum(shard.stat().st_size for shard in packed)
     return Peeked(images, len(packed), size, files)
 
@@ -77,13 +78,13 @@ def _of_shard(shard: Path, target: Path, most: int) -> int:
     """How many images a shard holds; the first of them are written to `target`."""
     if shard.suffix.lower() == shards.PARQUET:
         return shards.peeked(shard, target, most)
-    seen = 0
+    names: set[PurePosixPath] = set()
 
     def wanted(name: PurePosixPath) -> str | None:
-        nonlocal seen
         reason = unwanted(name)
-        seen += reason is None
-        return _LATER if reason is None and seen > most else reason
+        if reason is None:
+            names.add(name)
+        return _LATER if reason is None and len(names) > most else reason
 
     archive.unpack(shard, target, wanted=wanted)
-    return seen
+    return count(names)

@@ -94,27 +94,33 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
 
 
 def peeked(shard: Path, target: Path, most: int) -> int:
-    """How many rows a table of images has; the images of the first are written to a folder.
+    """How many rows of a table have an image, as far as it says so; the first are written.
 
     Args:
-        target: an empty folder. most: rows whose images are written.
+        target: an empty folder, for images. most: of these.
 
     Raises:
         VtccError: when the table cannot be read.
     """
-    with table(shard) as opened:
-        rows = int(opened.metadata.num_rows)
     _images_of_table(shard, target, most)
-    return rows
+    with table(shard) as opened:
+        about, column = opened.metadata, image_column(opened.schema_arrow)
+        images = int(about.num_rows)
+        for i in range(about.num_row_groups):
+            group = about.row_group(i)
+            parts = [group.column(j) for j in range(group.num_columns)]
+            (said,) = (part.statistics for part in parts if part.path_in_schema == column)
+            images -= said.null_count if said is not None and said.has_null_count else 0
+    return images
 
 
 def _images_of_table(shard: Path, target: Path, most: int | None = None) -> int:
     """Writes the images of a table, and returns how many rows have none.
 
     Args:
-        most: rows that are looked at; None: all.
+        most: images that are written; None: all.
     """
-    row, without, room = 0, 0, archive.Room(shard)
+    row, written, without, room = 0, 0, 0, archive.Room(shard)
     with table(shard) as opened:
         column = image_column(opened.schema_arrow)
         if column is None:
@@ -123,14 +129,15 @@ def _images_of_table(shard: Path, target: Path, most: int | None = None) -> int:
                 f"{', '.join(opened.schema_arrow.names)[:200]}); take it out of the folder"
             )
         for batch in opened.iter_batches(batch_size=_ROWS, columns=[column]):
-            if most is not None and row >= most:
-                break
             for cell in batch.column(0).to_pylist():
+                if written == most:
+                    return without
                 data = cell["bytes"] if isinstance(cell, dict) else cell
                 if data:
                     room.take(len(data))
                     (target / f"{row:08d}{_suffix(data)}").write_bytes(data)
                 without += not data
+                written += bool(data)
                 row += 1
     return without
 

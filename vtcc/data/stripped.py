@@ -8,7 +8,6 @@ and says nothing else. Sources: JPEG (T.81, B.1), PNG (third edition, 5.3), WebP
 import io
 import re
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,15 @@ _PNG_NEEDS = {
 }
 _WEBP_NEEDS = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP"}
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # marker in a JPEG, of coded data no part
-_PAGES = 1000  # of a TIFF that are looked at
+_MOST_DIRECTORIES, _MOST_TAGS = 2000, 4096  # of a TIFF, and in one of them
+_LEADS_TO = {330, 34665}  # SubIFDs, EXIF
+_POINTERS = {4: "I", 13: "I", 16: "Q", 18: "Q"}
+_TYPE_BYTES = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
+}
 # XMP, IPTC, Photoshop, GPS, GeoTIFF.
 _PLACE_TAGS = {700, 33723, 34377, 34853, 33550, 33922, 34264, 34735, 34736, 34737}
 # In other files: the entry of EXIF that leads to the place, in either order of bytes, and words of
@@ -67,19 +74,50 @@ def stripped(file: Path) -> bytes | None:
 
 
 def _tiff_says_place(data: bytes) -> bool:
-    """Whether a page of a TIFF, or BigTIFF, has tags of GPS, GeoTIFF or XMP; or is not clear."""
+    """Whether a directory of a TIFF, or BigTIFF, has tags of a place; or is not clear."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            warnings.simplefilter("error")  # what is damaged is not clear
-            for page in range(_PAGES + 1):
-                image.seek(page)
-                if page == _PAGES or _PLACE_TAGS & set(image.tag_v2):  # type: ignore[attr-defined]
-                    return True
-    except EOFError:  # behind the last page
-        return False
-    except Exception:  # not to be understood
+        return any(_PLACE_TAGS & tags for tags in _directories(data))
+    except (struct.error, KeyError, ValueError):
         return True
-    return False
+
+
+def _directories(data: bytes) -> Iterator[set[int]]:
+    """The tags of a TIFF's pages, of the smaller pictures in them and of their EXIF.
+
+    Raises:
+        struct.error, KeyError, ValueError: when it is damaged, or has too many.
+    """
+    order = "<" if data.startswith(b"II") else ">"
+    (version,) = struct.unpack_from(order + "H", data, 2)
+    many, word, at = {42: ("H", "I", 4), 43: ("Q", "Q", 8)}[version]
+    number, head = struct.Struct(order + word), struct.Struct(f"{order}HH{word}")
+    waiting, seen = [*number.unpack_from(data, at)], set[int]()
+    while waiting:
+        at = waiting.pop()
+        if at in seen or (seen and at == 0):  # 0: behind the last page
+            continue
+        seen.add(at)
+        (count,) = struct.unpack_from(order + many, data, at)
+        if count > _MOST_TAGS or len(seen) > _MOST_DIRECTORIES:
+            raise ValueError
+        at += struct.calcsize(order + many)
+        tags = set()
+        for _ in range(count):
+            tag, kind, values = head.unpack_from(data, at)
+            size = values * _TYPE_BYTES[kind]
+            held = at + head.size
+            at = held + number.size
+            if size > number.size:
+                (held,) = number.unpack_from(data, held)
+            if held + size > len(data):
+                raise ValueError
+            if tag in _LEADS_TO:
+                if values > _MOST_DIRECTORIES:
+                    raise ValueError
+                waiting += struct.unpack_from(f"{order}{values}{_POINTERS[kind]}", data, held)
+            tags.add(tag)
+        yield tags
+        waiting += number.unpack_from(data, at)
 
 
 def turn(image: Image.Image, file: BinaryIO) -> int:
@@ -179,24 +217,32 @@ def _png(data: bytes) -> bytes:
 def _webp(data: bytes) -> bytes:
     (size,) = struct.unpack_from("<I", data, 4)
     data = data[: 8 + size]  # what follows is no part of the picture
-    parts, at = [], 12
+    parts = []
     upright = _upright(data).removeprefix(_EXIF)
-    while at < len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        end = at + 8 + length + length % 2
-        part = data[at:end]
-        if len(part) < 8 + length:
-            raise ValueError
+    for kind, part in _webp_parts(data, 12):
         if kind == b"VP8X":
             # Of the flags, 8 stands for EXIF and 4 for XMP.
             flags = part[8] & ~0x0C | (8 if upright else 0)
             part = part[:8] + bytes([flags]) + part[9:]
-        if kind in _WEBP_NEEDS:
-            parts.append(part)
-        at = end
+        elif kind == b"ANMF":  # a frame: 16 bytes, and parts of its own
+            inside = b"".join(part for _, part in _webp_parts(part, 24))
+            part = struct.pack("<4sI", kind, 16 + len(inside)) + part[8:24] + inside
+        parts.append(part)
     if upright:
         parts.append(
             struct.pack("<4sI", b"EXIF", len(upright)) + upright + b"\0" * (len(upright) % 2)
         )
     body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _webp_parts(data: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and bytes of the parts from there on that the picture needs."""
+    while at < len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        end = at + 8 + length + length % 2
+        if at + 8 + length > len(data):
+            raise ValueError
+        if kind in _WEBP_NEEDS:
+            yield kind, data[at:end]
+        at = end

@@ -87,7 +87,7 @@ def walk(
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
             continue
         folders: list[str] = []
-        pictured = _pictured(listed) if images_only else {}
+        pictured = _pictured(e.name for e in listed if _is(e.is_file)) if images_only else {}
         covers = _covers(pictured.values())
         for entry in listed:
             path = f"{inside}/{entry.name}" if inside else entry.name
@@ -119,19 +119,34 @@ def unwanted(path: PurePosixPath, *, images_only: bool = True) -> str | None:
     return None
 
 
-def _pictured(listed: Iterable[os.DirEntry[str]]) -> dict[str, str]:
-    """Stem of names in one folder -> the first image of that name, a RAW file only without one.
+def count(paths: Iterable[PurePosixPath]) -> int:
+    """How many of these files `walk` lists, once they are on the disk.
 
-    A folder or a link to nowhere is no image, whatever its name.
+    Args:
+        paths: that are wanted.
     """
+    folders: dict[str, set[str]] = {}
+    for path in paths:
+        folders.setdefault(str(path.parent), set()).add(path.name)
+    listed = 0
+    for names in folders.values():
+        pictured = _pictured(sorted(names))
+        covers = _covers(pictured.values())
+        listed += sum(
+            not _is_part(name, pictured) and covers.get(_burst(name), name) == name
+            for name in names
+        )
+    return listed
+
+
+def _pictured(names: Iterable[str]) -> dict[str, str]:
+    """Stem of files in one folder -> the first image of that name, a RAW file only without one."""
     first: dict[str, str] = {}
     raw: dict[str, str] = {}
-    for entry in listed:
-        name = entry.name
+    for name in names:
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in images.SUFFIXES and not is_hidden(name):
-            if os.path.isfile(entry.path):  # noqa: PTH113 - False for a link to itself
-                first.setdefault(_stem(name), name)
+            first.setdefault(_stem(name), name)
         elif suffix in camera.RAW and suffix in camera.suffixes():
             raw.setdefault(_stem(name), name)
     return raw | first
@@ -147,6 +162,12 @@ def _is_part(name: str, pictured: dict[str, str]) -> bool:
 def shot(file: Path) -> tuple[Path, str]:
     """What a camera's files of one picture have in common: their folder, and the name."""
     return file.parent, _stem(file.name)
+
+
+def burst(file: Path) -> tuple[Path, str] | None:
+    """What the shots of one burst have in common: their folder, and the name; None without one."""
+    name = _burst(file.name)
+    return (file.parent, name) if name else None
 
 
 def is_beside(file: Path) -> bool:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vtcc import zip_file
 from vtcc.errors import VtccError, in_one_line
 
 # Where a file has weights and their running average, as timm's do, the average is meant.
@@ -116,19 +117,20 @@ def _open(path: Path) -> Any:
             raise _not_a_checkpoint(path, f"damaged safetensors: {in_one_line(error)}") from None
     if len(head) > 4 and all(9 <= byte <= 13 or 32 <= byte < 127 for byte in head):
         raise _not_a_checkpoint(path, "it is text")
-    if zipfile.is_zipfile(path):
-        _check_zip(path)
-    elif head.startswith(b"PK"):
-        raise _not_a_checkpoint(path, "cut short or damaged; copy or download it again")
+    _check_zip(path, head)
     return _torch_load(path)
 
 
-def _check_zip(path: Path) -> None:
+def _check_zip(path: Path, head: bytes) -> None:
     """A torch file stores its tensors as they are; one that expands is none, or a trap."""
     try:
+        if not zipfile.is_zipfile(path):
+            if head.startswith(b"PK"):
+                raise _not_a_checkpoint(path, "cut short or damaged; copy or download it again")
+            return  # of before torch wrote zips
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except zip_file.DAMAGED as error:
         raise _not_a_checkpoint(path, f"damaged: {in_one_line(error)}") from None
     if not any(m.filename.endswith("data.pkl") for m in members):
         raise _not_a_checkpoint(path, "a zip archive of other things")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import pickle
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -15,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vtcc import encoders, json_file
+from vtcc import encoders, json_file, zip_file
 from vtcc.atomic import atomic_directory, atomic_file, sync_files, umask
 from vtcc.config import Model, from_dict
 from vtcc.encoders.tensor_file import plain_name
@@ -88,10 +87,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
         return state
     except PermissionError:
         raise
-    except (
-        *(RuntimeError, EOFError, OSError, ValueError, KeyError),
-        *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except (*zip_file.DAMAGED, pickle.UnpicklingError) as error:
         note(f"{path}: damaged, not used ({in_one_line(error)})")
         return None
 

@@ -81,12 +81,13 @@ class Guard:
         steps_per_epoch: of this training.
 
     Attributes:
+        params: the `train` section, whose epochs a deadline may shorten.
         warnings: all so far.
         collapsed: what the last epoch showed of a collapse, or None while there is none.
     """
 
     def __init__(self, params: Train, steps_per_epoch: int):
-        self._params, self._steps_per_epoch = params, steps_per_epoch
+        self.params, self._steps_per_epoch = params, steps_per_epoch
         self._rows: list[Figures] = []
         self._streak: dict[str, int] = {}
         self._level: dict[str, float] = {}
@@ -100,7 +101,7 @@ class Guard:
             figures: a row of the curves; what is nan or missing is not judged.
         """
         self._rows.append(figures)
-        epoch, params = len(self._rows), self._params
+        epoch, params = len(self._rows), self.params
         warmup = round(params.optimizer.warmup * self._steps_per_epoch * params.epochs)
         early = epoch * self._steps_per_epoch < warmup + GRACE_STEPS
         lasting: dict[str, _Seen] = {}

@@ -5,7 +5,7 @@ By fixed rules; a training that goes on keeps those it began with.
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -79,8 +79,10 @@ def resolve(params: Train) -> Kernels:
 
 
 def begun_with(kernels: Mapping[str, Any] | None, params: Train) -> Kernels:
-    """Those that a checkpoint was made with, else `resolve`: where there is none, on another
-    kind of device, or where the user asks for others.
+    """Those that a checkpoint was made with, else `resolve`: where there is none, or the user asks
+    for others.
+
+    On another kind of device all that is computed stays; the memory layout is by its rule.
 
     Args:
         kernels: of the checkpoint. params: the `train` section.
@@ -90,8 +92,9 @@ def begun_with(kernels: Mapping[str, Any] | None, params: Train) -> Kernels:
         begun = Kernels(**kernels) if kernels else rule
     except TypeError:  # of another version
         return rule
+    if begun.device != rule.device:
+        begun = replace(begun, device=rule.device, channels_last=rule.channels_last)
     asked = (
-        begun.device == rule.device,
         params.precision in ("auto", begun.precision),
         params.attention in ("auto", "fused" if begun.fused_attention else "plain"),
         params.compile in ("auto", "always" if begun.compile else "never"),

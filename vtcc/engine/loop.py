@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch
 from vtcc import progress
 from vtcc.config import Train
 from vtcc.engine.averaging import averaged
+from vtcc.engine.callbacks import Callbacks, Silent
 from vtcc.engine.distributed import ALONE, Team
 from vtcc.engine.frozen import FeatureInput
 from vtcc.engine.guard import Guard, Warned
@@ -42,37 +43,6 @@ from vtcc.errors import VtccError
 __all__ = ["Callbacks", "Fitted", "Interrupted", "Silent", "Totals", "fit"]
 
 SHOWN = {"instance_loss", "cluster_loss", "smallest_cluster", "confidence", "images_per_second"}
-
-
-class Callbacks(Protocol):
-    """What the loop tells the world; tracking implements it, a training runs without."""
-
-    def on_start(self, info: dict[str, Any]) -> str | None:
-        """Called once with `parameters` (their number), `kernels` (what `auto` became, a dict),
-        `resumed_run_id` (None at first) and `curves`, the rows of the epochs before a resume.
-
-        Returns an id that is kept in the checkpoints and handed back at a resume.
-        """
-        return None
-
-    def on_epoch(self, epoch: int, figures: dict[str, float]) -> None:
-        """Called after every epoch (from 1) with the row that goes to curves.csv."""
-        return
-
-    def on_warning(self, warned: Warned) -> None:
-        """Called when the guard sees what looks like a collapse."""
-        return
-
-
-class Silent(Callbacks):
-    """Callbacks that do nothing, where nothing is tracked and in all processes but one."""
-
-    def on_end(self, status: str, artifacts: list[Path], model_dir: Path | None) -> None:
-        """Sends nothing."""
-
-    def record(self) -> dict[str, str | None]:
-        """For `models/run.json`: there is no run."""
-        return {"run_id": None, "tracking_uri": None, "experiment": None}
 
 
 @dataclass
@@ -208,7 +178,6 @@ class Training:
             self.data = Pixels(images, rows, kernels.device)
             self.views = PixelViews(params, mean, std, kernels.device)
         self.steps_per_epoch = len(rows) // params.batch_size
-        self.plan_epochs(params.epochs)
 
         torch.manual_seed(params.seed)
         if isinstance(self.data, FeatureViews):
@@ -233,6 +202,7 @@ class Training:
         )
         self.totals = Totals.zero(params)
         self.guard = Guard(params, self.steps_per_epoch)
+        self.plan_epochs(params.epochs)
         self.loss = torch.zeros(())
         self.step = 0
         self.curves: list[dict[str, float]] = []
@@ -243,13 +213,16 @@ class Training:
 
     def plan_epochs(self, epochs: int) -> None:
         """Sets how many contrastive epochs there are, and all that follows from it."""
-        self.params = replace(self.params, epochs=epochs)
+        self.params = self.prior.params = self.guard.params = replace(self.params, epochs=epochs)
         self.epochs = epochs + self.params.self_label.epochs
         self.steps = self.steps_per_epoch * self.epochs
         self.contrastive_steps = self.steps_per_epoch * epochs
 
     def shorten(self, epoch: int, clock: Clock) -> bool:
-        """Drops epochs that the deadline has no time for, after `epoch`; whether it did."""
+        """Drops epochs that the deadline has no time for, after `epoch`; whether it did.
+
+        Heads begin afresh now where half of the epochs that are left in all is over already.
+        """
         if self.deadline is None or self.params.self_label.epochs or epoch >= self.epochs:
             return False
         per_epoch = self.steps_per_epoch / clock.rate()
@@ -259,8 +232,11 @@ class Training:
         progress.note(
             f"the machine is slower than measured: {affordable} epochs instead of {self.epochs}"
         )
+        was = restart_epoch(self.params)
         self.plan_epochs(affordable)
         clock.shorten(self.steps - self.step)
+        if restart_epoch(self.params) <= epoch < min(was, affordable):
+            self.restart_heads(epoch)
         return True
 
     def resume(self) -> None:
@@ -408,7 +384,7 @@ class Training:
             self.prior.update(epoch, self.totals.shares())
         self.totals = Totals.zero(self.params)
         if epoch == restart_epoch(self.params):
-            self.restart_heads(stream(self.params.seed, RESTART, epoch))
+            self.restart_heads(epoch)
         callbacks.on_epoch(epoch, figures)
         for warned in self.guard.watch(figures):
             if self.params.collapse != "off":
@@ -417,8 +393,9 @@ class Training:
         shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN and not math.isnan(v)}
         progress.report("train", epoch, self.epochs, **shown, seconds_left=round(clock.left()))
 
-    def restart_heads(self, seed: int) -> None:
+    def restart_heads(self, epoch: int) -> None:
         """Half of the cluster heads begin afresh, and all that remembers the former ones."""
+        seed = stream(self.params.seed, RESTART, epoch)
         for weight in self.model.restart_heads(seed):
             self.optimizer.state.pop(weight, None)
         self.prior.restart(self.model.second_half)

@@ -20,11 +20,12 @@ class Prior:
     """Prior sizes, updated after every epoch from hard assignments, without labels.
 
     Attributes:
+        params: the `train` section, whose epochs a deadline may shorten.
         sizes: (heads, K), rows sum to 1; None while uniform.
     """
 
     def __init__(self, params: Train):
-        self._params = params
+        self.params = params
         self._given = None
         if params.loss.prior == "given":
             given = torch.tensor(params.loss.prior_sizes)
@@ -42,14 +43,14 @@ class Prior:
         """
         if self.sizes is not None:
             self.sizes = self.sizes.clone()
-            self.sizes[heads.start : heads.stop] = 1 / self._params.num_clusters
+            self.sizes[heads.start : heads.stop] = 1 / self.params.num_clusters
 
     def update(self, epoch: int, shares: Tensor) -> None:
         """After `epoch` (from 1) with (heads, K) shares of the images by first choice."""
-        loss = self._params.loss
-        if loss.prior == "uniform" or epoch < loss.prior_start * self._params.epochs:
+        loss = self.params.loss
+        if loss.prior == "uniform" or epoch < loss.prior_start * self.params.epochs:
             return
-        heads, K = cluster_heads(self._params), self._params.num_clusters
+        heads, K = cluster_heads(self.params), self.params.num_clusters
         if self._given is not None:
             rank = shares.argsort(dim=1, descending=True)
             given = self._given.to(shares).expand(heads, K)

@@ -18,7 +18,7 @@ import numpy as np
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.errors import VtccError
 from vtcc.grouping import levels
-from vtcc.grouping.means import Means
+from vtcc.grouping.means import Means, outlying
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Prediction, Predictor
@@ -241,14 +241,13 @@ class Clusters:
             nowhere = self.means.doubt(away, cluster) > self.means.limit
             second[nowhere], cluster[nowhere] = cluster[nowhere], UNCLUSTERED
         distance = self.distances(h, cluster)
-        fence = np.array([self.fences.get(int(k), np.inf) for k in cluster])
         novelty = away.min(axis=1) / self.means.threshold
         return Applied(
             cluster=cluster.astype(np.int64),
             confidence=confidence.clip(0, 1).astype(np.float32),
             second=second.astype(np.int64),
             distance=distance,
-            outlier=distance > fence,
+            outlier=outlying(distance, cluster, self.fences),
             novel=novelty > 1,
             novelty=novelty.astype(np.float32),
             names=self.names,

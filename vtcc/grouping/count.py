@@ -70,15 +70,23 @@ class Count:
         return cls(**{**values, "curve": [Criteria(**c) for c in values["curve"]]})
 
 
-def tried(N: int, low: int, high: int) -> list[int]:
-    """The numbers of clusters to try: every one up to 15, then ever fewer, at least 5 images each.
+def most(N: int, low: int, high: int) -> int:
+    """The largest number of clusters to try: with at least 5 images each, but not below `low`.
 
     Args:
         N: images. low, high: bounds, inclusive.
     """
-    high = max(min(high, N // 5), low)
+    return max(min(high, min(N, IMAGES) // 5), low)
+
+
+def tried(N: int, low: int, high: int) -> list[int]:
+    """The numbers of clusters to try: every one up to 15, then ever fewer, up to `most`.
+
+    Args:
+        N: images. low, high: bounds, inclusive.
+    """
     numbers, k = [], low
-    while k <= high:
+    while k <= most(N, low, high):
         numbers.append(k)
         k += 1 if k < 15 else max(1, round(k * 0.12))
     return numbers
@@ -114,10 +122,10 @@ def count(
     for k in numbers:
         curve.append(_criteria(k, maps, seed))
         on_progress(count_of_maps + len(curve), total)
-    return recommend(curve)
+    return recommend(curve, len(rows) if most(len(rows), low, high) < high else None)
 
 
-def recommend(curve: list[Criteria]) -> Count:
+def recommend(curve: list[Criteria], few: int | None = None) -> Count:
     """The middle of a range of K that score nearly as well as the best, round the finest peak.
 
     Of a coarser and a finer structure that are about as clear the finer one is taken, if it is not
@@ -125,6 +133,9 @@ def recommend(curve: list[Criteria]) -> Count:
     themselves more easily than several do, so K = 2 must be ahead. In the range K weighs by exp of
     how far it is below its best, a hundredth of the best's score being 1: where scores are nearly
     level, one of them is best by chance.
+
+    Args:
+        curve: the criteria, ascending. few: images, where they are too few for the whole range.
     """
     every, two = curve, curve[0]
     best = max(curve, key=lambda c: c.score)
@@ -152,23 +163,30 @@ def recommend(curve: list[Criteria]) -> Count:
         why += f" but for K = 2 ({two.score:.2f}), which is too little ahead"
     if finest is not best:
         why += f"; K = {finest.clusters} is finer and about as clear"
-    reasons = [
-        f"{why}; from "
-        f"{within[0].clusters} to {within[-1].clusters} the score is within {TOLERANCE:.0%} of the "
-        f"best, and the middle, weighted by the scores, is {chosen.clusters}",
+    why += (
+        f"; from {within[0].clusters} to {within[-1].clusters} the score is within {TOLERANCE:.0%} "
+        f"of the best, and the middle, weighted by the scores, is {chosen.clusters}"
+    )
+    measured = (
         f"at K = {chosen.clusters} the silhouette is {chosen.silhouette:.2f}, halves of the images "
-        f"agree by {chosen.stability:.2f}, maps by {chosen.maps:.2f}",
-    ]
+        f"agree by {chosen.stability:.2f}"
+    )
+    more = "if there are more kinds, give their number, not a range, by -k"
+    if len(every) == 1:  # nothing to compare, and there was one map
+        alone = f"K = {chosen.clusters} alone is tried"
+        why = f"{alone} with {few:,} images; {more}" if few else alone
+        return Count(chosen.clusters, chosen.clusters, chosen.clusters, every, [why, measured])
+    reasons = [why, f"{measured}, maps by {chosen.maps:.2f}"]
     others = [c for c in _peaks(every) if c not in within][:PEAKS]
     if others:
         known = ", ".join(f"{c.clusters} ({c.score:.2f})" for c in others)
         reasons.append(f"other peaks of the curve, a coarser or finer structure: {known}")
     beyond = {every[0].clusters: "fewer", every[-1].clusters: "more"}.get(chosen.clusters)
-    if beyond and chosen.clusters > 2 and len(every) > 2:
-        reasons.append(
-            f"K = {chosen.clusters} is at the end of the range: {beyond} clusters may fit better; "
-            "ask for another range by -k"
-        )
+    at_end = f"K = {chosen.clusters} is at the end of the range"
+    if few and beyond == "more":
+        reasons.append(f"{at_end}, and with {few:,} images no more are tried; {more}")
+    elif beyond and chosen.clusters > 2 and len(every) > 2:
+        reasons.append(f"{at_end}: {beyond} clusters may fit better; ask for another range by -k")
     return Count(chosen.clusters, within[0].clusters, within[-1].clusters, every, reasons)
 
 

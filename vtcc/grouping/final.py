@@ -68,6 +68,8 @@ class Final:
 def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
     """Groups the images in a map and teaches the groups to a head of the main model.
 
+    Too few of them stay in the groups of the trained head, whose confidence is left as it is.
+
     Args:
         hog: (N, D) of all images, their `features.gradients`. seed: of map and head.
     """
@@ -76,7 +78,10 @@ def choose(learned: Learned, hog: np.ndarray, *, seed: int) -> Final:
     independent = grouped(second, K, seed, frozen=frozen)
     N = len(main.h)
     if few(N, K):
-        why = f"{N} images are too few for a map"
+        why = (
+            f"{N} images are too few for k-means, which needs {_least(K)} for {K} "
+            "clusters; confidence is as trained, so too high"
+        )
         how = Reason(value="the trained head", why=why)
         return Final(main, Clusters.fit(main.p, main.h), how, independent)
     rows = subsample(N, MAPPED, seed)
@@ -163,7 +168,11 @@ def on_features(
 
 def few(N: int, K: int) -> bool:
     """Whether N images are too few to map them and to find K groups there."""
-    return max(UMAP_LEAST_IMAGES, 5 * K) > N
+    return _least(K) > N
+
+
+def _least(K: int) -> int:
+    return max(UMAP_LEAST_IMAGES, 5 * K)
 
 
 def grouped(trained: Trained, K: int, seed: int, *, frozen: bool) -> np.ndarray:

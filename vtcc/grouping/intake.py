@@ -240,10 +240,14 @@ def cached(
     """
     sketched = directory.with_name(_SKETCHES)
     if directory.exists() and sketched.exists():
-        cache = open_cache(directory)
-        sketches: np.ndarray = np.load(sketched, allow_pickle=False)
-        if (cache.image_size, cache.channels, len(sketches)) == (size, channels, len(cache.paths)):
-            return cache, sketches, _quarantined(directory)
+        try:
+            cache = open_cache(directory)
+            sketches: np.ndarray = np.load(sketched, allow_pickle=False)
+            shape = (cache.image_size, cache.channels, len(sketches))
+            if shape == (size, channels, len(cache.paths)):
+                return cache, sketches, _quarantined(directory)
+        except (VtccError, OSError, ValueError, EOFError) as error:
+            note(f"{directory}: damaged ({error}), so the images are read again")
     seen: list[np.ndarray] = []
     images_read = decoded(
         found.files, channels=channels, size=size, max_pixels=max_pixels, **decoding

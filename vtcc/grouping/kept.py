@@ -5,12 +5,12 @@ Made again, they could differ in a bit, and a part of the images would be assign
 
 import hashlib
 import json
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from vtcc import zip_file
 from vtcc.atomic import atomic_directory
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
@@ -74,8 +74,8 @@ def read(directory: Path, learned: Learned, named: str) -> Judged | None:
     try:
         model, info = checkpoint.read_model(directory / MODEL)
         clusters = Clusters.load(directory / MODEL)
-        with np.load(directory / _ARRAYS, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in ("h", "heads", "base", "first", "looks")}
+        wanted = ("h", "heads", "base", "first", "looks")
+        arrays = zip_file.arrays(directory / _ARRAYS, wanted)
         trust = about["trust"]
         trust["confused"] = [(a, b, share) for a, b, share in trust["confused"]]
         if clusters is None:
@@ -99,6 +99,6 @@ def read(directory: Path, learned: Learned, named: str) -> Judged | None:
             first=arrays["first"],
             looks=arrays["looks"],
         )
-    except (VtccError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (VtccError, OSError, ValueError, KeyError, TypeError) as error:
         note(f"{directory}: damaged ({error}), so the clusters are made again")
         return None

@@ -84,7 +84,9 @@ def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> cou
         if known.get("asked") == asked:
             return count.Count.from_dict(known["count"])
         note(f"{file}: of another training, so this step is done again")
-    note("judging groups" if low == high else f"how many clusters, from {low} to {high}")
+    most = count.most(len(trained.space), low, high)
+    cut_off = f", as many as {len(trained.space):,} images allow" if most < high else ""
+    note("judging groups" if low == high else f"how many clusters, from {low} to {most}{cut_off}")
     recommended = count.count(
         trained.space,
         low=low,

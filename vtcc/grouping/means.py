@@ -1,8 +1,10 @@
-"""How far images are from the clusters they were trained with: novelty, and doubt.
+"""How far images are from the clusters they were trained with: novelty, doubt, outliers.
 
-Distances are Mahalanobis' to the mean embeddings of the clusters, with one covariance for all.
+Novelty and doubt are by Mahalanobis' distances to the mean embeddings of the clusters, with one
+covariance for all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 NOVEL = 0.99  # share of the training images below the threshold of novelty
 FOLDS = 5  # in which images are left out to find that distance
 RIDGE = 0.01  # of the covariance's mean variance, added so that it can be inverted
+ROUNDING = 1e-6  # of embeddings, by length, of cosine distances and of doubt
 DOUBT = 0.9  # how near to another cluster an image may be and not belong nowhere
 AT_MOST = 0.2  # share of the images that may belong nowhere, unless another is asked for
 FEW = 8  # images per dimension: with fewer, those that the covariance is of have much less doubt
@@ -55,7 +58,8 @@ class Means:
         if len(used) < len(h):
             # Images that a mean and a covariance were made of lie nearer to them than others do.
             nearest = np.maximum(nearest, _left_out(h, cluster).min(axis=1))
-        return replace(fitted, threshold=max(float(np.quantile(nearest, NOVEL)), 1e-9))
+        # One is what rounding may make of images that are all the same.
+        return replace(fitted, threshold=max(float(np.quantile(nearest, NOVEL)), 1.0))
 
     def distances(self, h: np.ndarray) -> np.ndarray:
         """(N, m) distances of (N, d) embeddings to the means."""
@@ -95,8 +99,23 @@ class Means:
             left_out = self.doubt(_left_out(h, cluster), cluster)
             # Without its only image a cluster has no mean: nothing is known of that image.
             doubt = np.maximum(doubt, np.where(np.isfinite(left_out), left_out, 0))
-        limit = max(DOUBT, float(np.quantile(doubt, 1 - at_most, method="higher")))
-        return replace(self, limit=limit, unclustered=unclustered)
+        # It is one of these images' own doubt, which rounding must not take above it.
+        limit = float(np.quantile(doubt, 1 - at_most, method="higher")) * (1 + ROUNDING)
+        return replace(self, limit=max(DOUBT, limit), unclustered=unclustered)
+
+
+def outlying(distance: np.ndarray, cluster: np.ndarray, fences: Mapping[int, float]) -> np.ndarray:
+    """(N,) bool, which images are beyond the fence of their cluster, by more than rounding.
+
+    The fence of one image, of two or of copies is their own distance.
+
+    Args:
+        distance: (N,) cosine distances to the centres, NaN without one. cluster: (N,) final ids.
+        fences: id -> cosine distance.
+    """
+    fence = np.array([fences.get(int(k), np.inf) for k in cluster])
+    beyond: np.ndarray = distance > fence + ROUNDING
+    return beyond
 
 
 def _estimated(h: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +124,8 @@ def _estimated(h: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarr
     means = np.stack([h[cluster == k].mean(axis=0) for k in used]).astype(np.float64)
     rest = h - means[np.searchsorted(used, cluster)]
     covariance = rest.T @ rest / max(len(rest) - len(used), 1)
-    ridge = max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-12)
+    length = float(np.einsum("nd,nd->n", h, h, dtype=np.float64).mean())  # squared
+    ridge = max(RIDGE * float(np.trace(covariance)) / len(covariance), ROUNDING**2 * length, 1e-12)
     return means, np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
 
 

@@ -171,6 +171,11 @@ def check(options: Options) -> None:
                     f"{option}: has no effect beside train.model.encoder of --params or --set, "
                     "which says which weights and whether they are trained; leave one of them out"
                 )
+    if options.weights and not options.weights.is_file():
+        raise VtccError(
+            f"--weights {options.weights}: no such file; name one of safetensors or of torch, or "
+            "leave it out for an encoder whose weights `vtcc encoders` finds"
+        )
     for name in options.accept_licence:
         if name != options.encoder:
             raise VtccError(f"--accept-licence {name}: belongs to --encoder {name}; add it")

@@ -8,9 +8,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vtcc import zip_file
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns
@@ -188,6 +190,8 @@ class Embedding:
         paths: N names.
         known: (N,) bool, whether the clusters were made of the image, or have been confirmed to
             hold it; False for those that were added since.
+        sketches: (N, 8, 9) float32 of `duplicates.sketch`; None in results of before they were
+            kept.
     """
 
     h: np.ndarray
@@ -199,10 +203,12 @@ class Embedding:
     looks: np.ndarray
     paths: list[str]
     known: np.ndarray
+    sketches: np.ndarray | None = None
 
     def save(self, directory: Path) -> None:
         """Writes `embedding.npz`, which holds plain arrays only."""
         base = self.p.argmax(axis=1) if self.base is None else self.base
+        sketches: dict[str, Any] = {} if self.sketches is None else {"sketches": self.sketches}
         with (directory / EMBEDDING).open("wb") as file:
             np.savez_compressed(
                 file,
@@ -215,6 +221,7 @@ class Embedding:
                 looks=self.looks.astype(np.float16),
                 files=np.array([path.encode() for path in self.paths], dtype=bytes),
                 known=self.known,
+                **sketches,
             )
 
     @classmethod
@@ -222,20 +229,33 @@ class Embedding:
         """Reads it back; nothing in it is run.
 
         Raises:
-            OSError, ValueError, KeyError, zipfile.BadZipFile: when it is damaged.
+            VtccError: when it is damaged.
         """
-        with np.load(directory / EMBEDDING, allow_pickle=False) as saved:
-            h = saved["h"].astype(np.float32)
-            if "norm" in saved.files:  # of before `vtcc add`: unit rows and their lengths
-                h *= saved["norm"][:, None]
-            return cls(
-                h=h,
-                p=saved["p"].astype(np.float32),
-                base=saved["base"] if "base" in saved.files else None,
-                map=saved["map"],
-                tile=saved["tile"],
-                first=saved["first"],
-                looks=saved["looks"].astype(np.float32),
-                paths=[bytes(name).decode() for name in saved["files"]],
-                known=saved["known"] if "known" in saved.files else np.ones(len(h), bool),
-            )
+        names, optional = (
+            ("h", "p", "map", "tile", "first", "looks", "files"),
+            ("base", "known", "sketches", "norm"),
+        )
+        try:
+            saved = zip_file.arrays(directory / EMBEDDING, names, optional=optional)
+            paths = [bytes(name).decode() for name in saved["files"]]
+            if {len(array) for array in saved.values()} != {len(paths)}:
+                raise ValueError("arrays of other lengths")
+        except ValueError as error:
+            raise VtccError(
+                f"{directory / EMBEDDING}: damaged ({error}); run `vtcc cluster` again"
+            ) from None
+        h = saved["h"].astype(np.float32)
+        if "norm" in saved:  # of before `vtcc add`: unit rows and their lengths
+            h *= saved["norm"][:, None]
+        return cls(
+            h=h,
+            p=saved["p"].astype(np.float32),
+            base=saved.get("base"),
+            map=saved["map"],
+            tile=saved["tile"],
+            first=saved["first"],
+            looks=saved["looks"].astype(np.float32),
+            paths=paths,
+            known=saved.get("known", np.ones(len(h), bool)),
+            sketches=saved.get("sketches"),
+        )

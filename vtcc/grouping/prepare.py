@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vtcc import config
 from vtcc.config import compose
+from vtcc.encoders.tensor_file import read_tensors
 from vtcc.grouping import choices, intake, survey, which, workdir
 from vtcc.grouping.options import (
     LEAST_TRAINING,
@@ -44,6 +45,8 @@ def chosen_for(options: Options, listed: intake.Listed, work: Path) -> choices.C
         )
     if options.overrides:
         _set_by_user(chosen, options)
+    if weights := chosen.params["train"]["model"]["weights"]:
+        read_tensors(Path(weights))  # what is wrong with it is told before images are decoded
     for what, reason in chosen.reasons.items():
         note(f"{what}: {reason['value']} ({reason['why']})")
     return chosen

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import attention, intake, outputs, result, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import Applied, Clusters
+from vtcc.grouping.means import outlying
 from vtcc.grouping.rest import Rest
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import sprite_reader
@@ -80,13 +80,20 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
             raise VtccError(
                 f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again"
             )
-        try:
-            embedding = outputs.Embedding.load(results)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise VtccError(
-                f"{results / outputs.EMBEDDING}: damaged ({error}); run `vtcc cluster` again"
-            ) from None
+        embedding = outputs.Embedding.load(results)
+        if changes and "collection" in summary:
+            _refuse_half(Rest.of(results), summary)
         yield Opened(results, target, summary, clusters, embedding)
+
+
+def _refuse_half(rest: Rest, summary: Mapping[str, Any]) -> None:
+    """Tables, counts and page are written from the shards: one that is missing takes its rows."""
+    found, expected = rest.total(), summary["collection"]["files"] - len(summary["files"])
+    if found != expected:
+        raise VtccError(
+            f"{rest.directory}: damaged ({found} images in its files, {expected} expected); run "
+            "`vtcc cluster` again"
+        )
 
 
 def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str, int]) -> Applied:
@@ -102,14 +109,13 @@ def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str
         cluster[row[file]] = k
     by_hand = cluster != applied.cluster
     distance = clusters.distances(embedding.h, cluster)
-    fence = np.array([clusters.fences.get(int(k), np.inf) for k in cluster])
     return replace(
         applied,
         cluster=cluster,
         confidence=np.where(by_hand, 1.0, applied.confidence).astype(np.float32),
         second=np.where(applied.second == cluster, applied.cluster, applied.second).clip(-1),
         distance=distance,
-        outlier=distance > fence,
+        outlier=outlying(distance, cluster, clusters.fences),
     )
 
 

@@ -5,7 +5,6 @@ edits and additions need (embedding and probabilities) beside what the clusters 
 image has to be read again, and rows that nothing changes stay to the last bit.
 """
 
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vtcc import zip_file
 from vtcc.atomic import atomic_file
 from vtcc.errors import VtccError
 from vtcc.grouping import levels
@@ -131,21 +131,24 @@ class Shard:
         Raises:
             VtccError: when it is damaged.
         """
-        try:
-            with np.load(file, allow_pickle=False) as saved:
-                texts: dict[str, Any] = {
-                    name: [bytes(text).decode() for text in saved[name]] for name in _TEXTS
-                }
-                arrays: dict[str, Any] = {name: saved[name] for name in _ARRAYS}
-                applied = {name: saved[name] for name in _APPLIED}
-                shard = cls(**texts, **arrays, applied=applied)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise VtccError(f"{file}: damaged ({error}); run `vtcc cluster` again") from None
+        texts, saved = _saved(file, _TEXTS, (*_ARRAYS, *_APPLIED))
+        applied = {name: saved.pop(name) for name in _APPLIED}
+        shard = cls(**texts, **saved, applied=applied)
         lengths = {len(values) for values in shard.applied.values()}
         lengths |= {len(getattr(shard, name)) for name in _ARRAYS}
         if len({len(of) for of in texts.values()}) > 1 or lengths != {len(shard.readable)}:
             raise VtccError(f"{file}: damaged (arrays of other lengths); run `vtcc cluster` again")
         return shard
+
+
+def _saved(
+    file: Path, texts: Sequence[str], others: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        saved = zip_file.arrays(file, (*texts, *others))
+        return {name: [bytes(text).decode() for text in saved.pop(name)] for name in texts}, saved
+    except ValueError as error:
+        raise VtccError(f"{file}: damaged ({error}); run `vtcc cluster` again") from None
 
 
 def _bytes(texts: Sequence[str]) -> np.ndarray:
@@ -188,6 +191,10 @@ class Rest:
 
     def __iter__(self) -> Iterator[Shard]:
         return map(Shard.read, self.places)
+
+    def total(self) -> int:
+        """How many files they are of, by their names alone."""
+        return sum(len(_saved(place, ["files"])[0]["files"]) for place in self.places)
 
     def stamps(self) -> dict[str, str]:
         """Name -> stamp of each file."""

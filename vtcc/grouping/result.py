@@ -78,6 +78,7 @@ def write(
         looks=judged.looks,
         paths=cache.paths,
         known=np.ones(len(place), bool),
+        sketches=prepared.sketches,
     )
     embedding.save(directory)
     summary = {

@@ -85,7 +85,7 @@ def _run(options: Options, listed: "Listed", out: Path, work: Path, started: flo
     learned = learn(prepared, options, work, deadline=deadline)
     if len(others):
         judged = _judged(prepared, learned, options, work)
-        rest = _assigned(others, listed, prepared, work)
+        rest = _assigned(others, listed, work)
     else:
         judged, rest = judge(prepared, learned, options), None
     with atomic_directory(out) as building:
@@ -148,16 +148,14 @@ def _judged(prepared: "Prepared", learned: "Learned", options: Options, work: Pa
     return judged
 
 
-def _assigned(others: "np.ndarray", listed: "Listed", prepared: "Prepared", work: Path) -> "Rest":
+def _assigned(others: "np.ndarray", listed: "Listed", work: Path) -> "Rest":
     """The images that are not in the sample, assigned by the model as it will be written."""
     from vtcc.grouping import kept, result, stream
     from vtcc.grouping.clusters import load_predictor
     from vtcc.grouping.rest import DIRECTORY, Rest
-    from vtcc.pages.thumbnails import LARGEST
 
     model, rest = work / _JUDGED / kept.MODEL, Rest(work / DIRECTORY)
     stream.resumable(rest, {"model": result.digest(model), "images": listed.digest})
     beside = listed.part(others)
-    side = min(prepared.cache.image_size, LARGEST)
-    stream.assign(rest, beside.names, beside.files, beside.stamps, load_predictor(model), side=side)
+    stream.assign(rest, beside.names, beside.files, beside.stamps, load_predictor(model))
     return rest

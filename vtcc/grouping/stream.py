@@ -16,7 +16,6 @@ from vtcc.grouping.add.reading import sketches
 from vtcc.grouping.clusters import decide
 from vtcc.grouping.predicting import blocks
 from vtcc.grouping.rest import SHARD, Rest, Shard
-from vtcc.pages.thumbnails import tile
 from vtcc.progress import note, report_rate
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ def assign(
     stamps: Sequence[str],
     predictor: "Predictor",
     *,
-    side: int,
     first: int = 0,
     shard: int = SHARD,
     batch_size: int = 512,
@@ -61,7 +59,7 @@ def assign(
 
     Args:
         rest: whose directory exists. names, files, stamps: N each; files as they are asked for.
-        predictor: of `clusters.load_predictor`. side: pixels of a tile, of which the sketches are.
+        predictor: of `clusters.load_predictor`.
         first: number of the first shard. shard: files of one.
         batch_size: images per forward pass.
     """
@@ -73,7 +71,7 @@ def assign(
         some = slice(start, min(start + shard, N))
         here = _known(rest.place(number), names[some])
         if here is None:
-            here = _shard(names[some], files[some], stamps[some], predictor, side, batch_size)
+            here = _shard(names[some], files[some], stamps[some], predictor, batch_size)
             here.write(rest.place(number))
             report_rate("assign", start + len(here.files), N, began, before)
         else:
@@ -106,7 +104,6 @@ def _shard(
     files: Sequence[Path],
     stamps: Sequence[str],
     predictor: "Predictor",
-    side: int,
     batch_size: int,
 ) -> Shard:
     d = int(predictor.model.encoder.embed_dim)  # type: ignore[arg-type]
@@ -120,7 +117,7 @@ def _shard(
         if block.prediction is not None:
             h.append(block.prediction.embedding)
             p.append(block.prediction.probabilities)
-            drawn.append(sketches(np.stack([tile(pixels, side) for pixels in block.pixels])))
+            drawn.append(sketches(block.pixels))
     from vtcc.engine.predict import Prediction
 
     said = Prediction(np.concatenate(p), np.concatenate(h))

@@ -1,7 +1,6 @@
 """Trainings of one folder: within a time, resumable, each to embeddings and probabilities."""
 
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtcc import config
+from vtcc import config, zip_file
 from vtcc.analysis.features import unit_rows
 from vtcc.analysis.selection import Candidate, choose
 from vtcc.atomic import atomic_file
@@ -180,10 +179,10 @@ def _finished(room: Path, key: str, params: dict[str, Any], cache: Cache) -> Tra
         return None
     try:
         model, info = checkpoint.read_model(room / _MODEL)
-        with np.load(room / _HEADS, allow_pickle=False) as saved:
-            h, heads, space = saved["h"], saved["heads"], saved["space"]
-            seconds = float(saved["seconds"])
-    except (VtccError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        saved = zip_file.arrays(room / _HEADS, ("h", "heads", "space", "seconds"))
+        h, heads, space = saved["h"], saved["heads"], saved["space"]
+        seconds = float(saved["seconds"])
+    except (VtccError, OSError, ValueError, KeyError) as error:
         note(f"{room}: what an earlier training left is damaged ({error}): training again")
         return None
     N, d = len(cache.paths), int(model.encoder.embed_dim)  # type: ignore[arg-type]

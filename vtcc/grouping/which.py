@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vtcc import encoders
+from vtcc.encoders import models
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
 from vtcc.grouping.choices import FEW_COLOURED, PLAIN, Reason
@@ -163,6 +164,7 @@ def _asked_for(options: Options) -> Chosen:
             f"--encoder {name}: needs --weights, a file with the weights of timm's {timm}; those "
             "of `vtcc encoders` are found without"
         )
+    models.check(timm, str(options.weights))
     return _chosen(f"timm:{timm}", timm, f"as you asked; weights from {options.weights}")
 
 

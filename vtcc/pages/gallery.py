@@ -28,9 +28,9 @@ class Gallery:
         name: of the dataset.
         images: (N, S, S, C) uint8, may be a memory map; only those shown are read.
         paths: N file names, shown as they are.
-        clusters: (N,) integers, 0 to num_clusters - 1.
+        clusters: (N,) integers, of `ids`.
         confidence: (N,) floats, 0-1.
-        num_clusters: K.
+        ids: K numbers of the clusters that there are, ascending.
         metrics: what goes into metrics.json.
         classes: N class names, "" where unknown; None without labels.
         shown: images per cluster.
@@ -43,7 +43,7 @@ class Gallery:
     paths: Sequence[str]
     clusters: np.ndarray
     confidence: np.ndarray
-    num_clusters: int
+    ids: Sequence[int]
     metrics: Mapping[str, float]
     classes: Sequence[str] | None
     shown: int
@@ -92,7 +92,7 @@ def render(gallery: Gallery) -> str:
         largest=max(g.size for g in groups),
         scores=SCORES,
         bars=baseline_bars(gallery.metrics),
-        colours=palette(gallery.num_clusters),
+        colours=palette(max(gallery.ids) + 1),
         points=map_data(gallery),
         pixelated=gallery.images.shape[1] <= 48,
     )
@@ -100,13 +100,13 @@ def render(gallery: Gallery) -> str:
 
 def cluster_groups(gallery: Gallery) -> list[Group]:
     """Every cluster, largest first, with its figures and the images to show."""
-    N, K = len(gallery.clusters), gallery.num_clusters
+    N, K = len(gallery.clusters), len(gallery.ids)
     per_cluster = max(2, gallery.shown)
     affordable = math.isqrt(SPRITE_PIXELS // (K * min(per_cluster, max(N // K, 2))))
     side = max(8, min(gallery.images.shape[1], THUMBNAIL, affordable))
-    colours = palette(K)
+    colours = palette(max(gallery.ids) + 1)
     groups = []
-    for k in range(K):
+    for k in gallery.ids:
         rows = np.flatnonzero(gallery.clusters == k)
         if not len(rows):
             groups.append(Group(k, colours[k], 0, 0.0))

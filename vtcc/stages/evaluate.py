@@ -90,13 +90,18 @@ def write_reports(
         reports: where they are written; a training's curves are drawn where they lie there.
 
     Raises:
-        VtccError: when a file cannot be written.
+        VtccError: when no training image is in a cluster, or a file cannot be written.
     """
     labels = read_labels(paths.LABELS, cache.paths)
     names = params.baselines if labels is not None else ()
     steps = _Steps(["predict", *names, "pictures", "gallery", "tracking"])
     prediction = _predict(cache.images, predictor, params.batch_size, steps, plain)
     applied = decide(predictor, prediction)
+    if not (applied.cluster[cache.rows("train")] >= 0).any():
+        raise VtccError(
+            f"{cache.name}: the model puts no training image into a cluster, all are excluded or "
+            "belong nowhere; evaluate it on images of its kinds, or `vtcc refine` its clusters"
+        )
     steps.done("predict")
     metrics = _scores(cache, labels, applied)
     metrics |= _baselines(names, params, cache, labels, predictor, prediction, steps, plain)
@@ -180,7 +185,11 @@ def _scores(cache: "Cache", labels: Labels | None, applied: Applied) -> dict[str
         rows = rows[applied.cluster[rows] >= 0]
         if not len(rows):
             continue
-        figures: dict[str, Any] = {"images": len(rows), **label_free(applied.shares[rows])}
+        own = np.searchsorted(sorted(applied.names), applied.cluster[rows])
+        figures: dict[str, Any] = {
+            "images": len(rows),
+            **label_free(applied.shares[rows], own, applied.confidence[rows]),
+        }
         if labels is not None:
             scored = rows[labels.known[rows]]
             figures["labelled_images"] = len(scored)
@@ -256,7 +265,7 @@ def _write(
     from vtcc.atomic import atomic_directory
     from vtcc.pages import gallery
 
-    cluster, confidence, K = applied.cluster, applied.confidence, max(applied.names) + 1
+    cluster, confidence, ids = applied.cluster, applied.confidence, sorted(applied.names)
     sorted_rows = np.flatnonzero(cluster >= 0)  # without images of excluded clusters
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()}
     write_text(reports / paths.METRICS.name, json.dumps(rounded, indent=2, sort_keys=True) + "\n")
@@ -281,17 +290,18 @@ def _write(
     points = plots.project(embedding[drawn], params.seed, params.projection)
     curves = reports / paths.CURVES.name
     with atomic_directory(reports / paths.PLOTS.name) as directory:
-        plots.sizes(directory / "sizes.png", np.bincount(cluster[sorted_rows], minlength=K))
+        sizes = [int((cluster == k).sum()) for k in ids]
+        plots.sizes(directory / "sizes.png", sizes, ids)
         plots.embedding(
             directory / "embedding.png",
             points,
             cluster[drawn],
-            K,
+            max(ids) + 1,
             None if classes is None else [classes[i] for i in drawn],
         )
         if pairs:
             names, numbers = zip(*pairs, strict=True)
-            plots.confusion(directory / "confusion.png", names, numbers, K)
+            plots.confusion(directory / "confusion.png", names, numbers, ids)
         if curves.is_file():
             plots.curves(directory / "curves.png", curves)
         elif curves == paths.CURVES:
@@ -304,7 +314,7 @@ def _write(
         paths=[cache.paths[i] for i in sorted_rows],
         clusters=cluster[sorted_rows],
         confidence=confidence[sorted_rows],
-        num_clusters=K,
+        ids=ids,
         metrics=rounded,
         classes=None if classes is None else [classes[i] for i in sorted_rows],
         shown=params.gallery_images,

@@ -80,5 +80,33 @@ def forget(pattern: str = "*") -> None:
         pattern: of the directories' names.
     """
     for mark in paths.scratch().glob(f"{pattern}/{_FINISHED}"):
-        if mark.read_text(encoding="utf-8") == str(Path.cwd()):
-            shutil.rmtree(mark.parent, ignore_errors=True)
+        with _unused(mark.parent) as free:
+            if free and mark.is_file() and mark.read_text(encoding="utf-8") == str(Path.cwd()):
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def drop(scratch: Path) -> None:
+    """Deletes what nothing will go on from, unless another process does this very work now."""
+    with _unused(scratch) as free:
+        if free:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unused(scratch: Path) -> Iterator[bool]:
+    """Keeps others from a directory that is nobody's now; False where it is somebody's.
+
+    Args:
+        scratch: of `alone`, whose lock is named after it.
+    """
+    from vtcc.process import locks
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(
+                locks.exclusive(scratch.with_name(f"{scratch.name}.lock"), wait=False)
+            )
+        except (locks.BusyError, OSError):  # OSError: not ours to write
+            yield False
+        else:
+            yield True

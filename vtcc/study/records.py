@@ -182,12 +182,16 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> str:
     same = seen(first["params"]) == seen(second["params"])
     if same and first["data_digest"] != second["data_digest"]:
         return "other images"
+    return "other weights" if other_weights(first, second) else ""
+
+
+def other_weights(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether the file of weights that two runs name was replaced between them."""
     file = "train.model.weights"
-    if first["params"].get(file) == second["params"].get(file) and "weights" in first:
-        return (
-            "other weights" if second.get("weights", first["weights"]) != first["weights"] else ""
-        )
-    return ""
+    if first["params"].get(file) != second["params"].get(file):
+        return False
+    # Records before 0.2 lack it.
+    return "weights" in first and second.get("weights", first["weights"]) != first["weights"]
 
 
 def of_other_code(runs: Iterable[tuple[str, dict[str, Any]]]) -> str:

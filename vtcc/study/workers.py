@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from vtcc.errors import SIGNAL
 from vtcc.process import commands
-from vtcc.progress import describe, duration
+from vtcc.progress import describe, duration, note
 from vtcc.runner import dvc
 from vtcc.runner.workspace import Workspace
 
@@ -51,11 +53,29 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def stop(signum: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signum)
+
+    former = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+@contextlib.contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """Says how to go on after Ctrl-C or SIGTERM, and exits with 128 + its number.
+
+    Args:
+        kept: such as `what is recorded`.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        print(f"interrupted; {kept} is kept, the same command goes on", file=sys.stderr)
+        sys.exit(SIGNAL + (stop.args[0] if stop.args else signal.SIGINT))
 
 
 class Workers:
@@ -80,7 +100,7 @@ class Workers:
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
-        print(text, flush=True)
+        note(text)
 
     def left(self, count: int, before: Sequence[float]) -> str:
         """How long so many more trainings may take, as the end of a line.

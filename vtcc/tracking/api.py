@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 from vtcc import quiet
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
-from vtcc.tracking import fetch, limits, packaging, store, ui
+from vtcc.tracking import fetch, limits, packaging, routes, store, ui
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -161,8 +161,9 @@ def application(served: Served, host: str, settings: Settings) -> Any:
     # pages of the routes alone.
     around = FastAPI(openapi_url=None)
     for each in (app, around):
-        each.post("/reload")(reload)
+        each.post("/reload", response_model=dict[str, str])(reload)
     around.mount("/", app)
+    routes.describe(app)
     if _local(host):
         # A page in a browser could else reach this server by a name of its own.
         names = {host, "127.0.0.1", "localhost", "::1", "[::1]"}

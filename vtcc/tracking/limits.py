@@ -24,8 +24,8 @@ _TEXTS = (b"application/json", b"text/csv")
 # bytes becomes an object of a hundred and more, and a record of an image has three to ten.
 _MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
 _VALUES_PER_IMAGE = 32
-_LONGEST = 500  # characters of an error
-_LARGEST_BATCH = 1 << 16  # images of a forward pass
+LONGEST = 500  # characters of an error
+LARGEST_BATCH = 1 << 16  # images of a forward pass
 _DRAINED = 256 << 20  # bytes read and dropped, so that a client hears why it was refused
 
 
@@ -42,9 +42,9 @@ def batch_size(params: Mapping[str, Any] | None, default: int = 512) -> int:
     if size is None:
         return default
     whole = isinstance(size, Integral) and not isinstance(size, bool)
-    if not whole or not 1 <= size <= _LARGEST_BATCH:
+    if not whole or not 1 <= size <= LARGEST_BATCH:
         raise ValueError(
-            f"batch_size: found {_shown(size)}; allowed: whole numbers from 1 to {_LARGEST_BATCH}"
+            f"batch_size: found {_shown(size)}; allowed: whole numbers from 1 to {LARGEST_BATCH}"
         )
     return int(size)
 
@@ -211,7 +211,7 @@ def shortened(body: bytes) -> str:
     # The server has a limit of its own, which is lower than the model's.
     text = text.replace("validate.max_pixels", "the limit")
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 async def refuse(send: Send, status: int, message: str) -> None:

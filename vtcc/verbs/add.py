@@ -74,9 +74,8 @@ def run(
         unread = [name for name in ours.changed if name in after.images.errors]
         _refuse_loss([*lost, *unread], total, allow_gone)
         with reopen.rewriting(before) as building:
-            side = int(before.summary["thumb"])
             rest = Rest.of(building)
-            followed = beside.follow(rest, others, predictor, side=side, batch_size=batch_size)
+            followed = beside.follow(rest, others, predictor, batch_size=batch_size)
             _refuse_loss([*lost, *unread, *followed.lost], total, allow_gone)
             if followed.assigned:
                 after = update.with_assigned(after, followed.assigned)

@@ -8,7 +8,7 @@ from vtcc import paths, provenance
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.study import page, plan, quoted, records, run, summary, tables
+from vtcc.study import page, plan, quoted, records, run, summary, tables, workers
 from vtcc.study.tables import Cell
 from vtcc.tracking.studies import StudyRun
 
@@ -49,17 +49,18 @@ def start(
     experiment = baseline.params["dataset"]["name"]
     tracker = StudyRun(study.name, study.title, study.question, experiment)
     status = "FAILED"
-    try:
-        outcome = run.run(
-            study, settings, wanted, project, root, again=again, tracker=tracker, **how
-        )
-        status = "FAILED" if outcome.failed else "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise VtccError("interrupted; what is recorded is kept, the same command goes on") from None
-    finally:
-        rows, written = show(study, root, project)
-        tracker.finish(status, summary.figures(rows), [written, project / study.file])
+    with workers.interruptible("what is recorded"):
+        try:
+            outcome = run.run(
+                study, settings, wanted, project, root, again=again, tracker=tracker, **how
+            )
+            status = "FAILED" if outcome.failed else "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            rows, written = show(study, root, project)
+            tracker.finish(status, summary.figures(rows), [written, project / study.file])
     if outcome.failed:
         total = len(settings) * len(wanted)
         first = next(iter(outcome.failed))
@@ -73,7 +74,7 @@ def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row
     """Prints the table and writes the page of what is recorded so far."""
     rows = summary.rows(study, root, _code(project))
     head, table = summary.table(rows, study.baseline, summary.main_score(study, rows))
-    print(f"\n{study.title}\n{tables.plain(head, table)}\n")
+    note(f"\n{study.title}\n{tables.plain(head, table)}\n")
     for row in rows:
         for words in records.by_reason(row.outdated):
             note(f"{row.name}: recorded before, {words} than now")

@@ -6,7 +6,7 @@ from typing import Any
 from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.study import tables
+from vtcc.study import tables, workers
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep import planned, results, run
 
@@ -35,14 +35,12 @@ def start(
         sweep, _ = planned(file, project, trials=trials, write=write)
         _plan(sweep)
         return
-    try:
+    with workers.interruptible("what is found"):
         outcome = run(file, project=project, trials=trials, write=write, **how)
-    except KeyboardInterrupt:
-        raise VtccError("interrupted; what is found is kept, the same command goes on") from None
     head, rows = results.table(outcome.sweep, outcome.trials)
-    print(f"\n{outcome.sweep.title}\n{tables.plain(head, rows[:10])}\n")
+    note(f"\n{outcome.sweep.title}\n{tables.plain(head, rows[:10])}\n")
     for sentence in results.sentences(outcome.trials):
-        print(sentence)
+        note(sentence)
     if outcome.params is not None:
         note(f"the winner's parameters: {_near(outcome.params, project)}")
     note(f"look at {_near(outcome.page, project)}")

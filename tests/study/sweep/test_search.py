@@ -1,6 +1,8 @@
 """Running a sweep, with the stages faked: resume, failures, pruning, what is written."""
 
+import io
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,9 +15,11 @@ from tests.fakes import stand_in
 from tests.study.sweep.conftest import RATE, SWEEP, World, quality
 from vtcc import config
 from vtcc.atomic import remove
+from vtcc.data import cache as caches
 from vtcc.errors import VtccError
 from vtcc.process import locks
 from vtcc.runner.dvc import StageError
+from vtcc.stages import embed
 from vtcc.study import records, sweep
 from vtcc.study.sweep import draws, objective
 from vtcc.study.sweep.trial import Rungs
@@ -86,8 +90,10 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
             raise KeyboardInterrupt
 
     world.on_train = interrupt
-    with pytest.raises(VtccError, match="interrupted; what is found is kept"):
+    with pytest.raises(SystemExit, match="130"):
         stage.start(file)
+    said = "interrupted; what is found is kept, the same command goes on\n"
+    assert capsys.readouterr().err.endswith(said)
     assert [t["state"] for t in trials(project)] == ["complete", "complete", "running"]
     cut, world.on_train = world.trained[-1], lambda train: None
     stage.start(file)
@@ -95,6 +101,17 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
     assert [t["state"] for t in trials(project)] == ["complete"] * 6
     assert len({t["overrides"][RATE] for t in trials(project)}) == 6
     assert "ACC of the chosen trial 1.000, best 1.000, median 0.975" in capsys.readouterr().out
+
+
+def test_a_sweep_outlives_its_log(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(SWEEP.replace("Which rate", "Welche Größe"), encoding="utf-8")
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    stage.start(file, trials=2)
+    said = stdout.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"\nWelche Gr\\xf6\\xdfe\n" in said and b"\nlook at reports" in said
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -242,7 +259,7 @@ def test_a_trial_that_was_cut_off_is_judged_once_and_at_the_same_epochs(
         raise KeyboardInterrupt
 
     world.on_train = cut
-    with pytest.raises(VtccError, match="interrupted; what is found is kept"):
+    with pytest.raises(SystemExit, match="130"):
         stage.start(file)
     (cut_off,) = trials(project)
     assert cut_off["state"] == "running" and list(cut_off["intermediate"]) == ["1", "2"]
@@ -296,6 +313,24 @@ def test_a_collapsed_trial_is_pruned_by_the_guard(
     )
 
 
+def test_the_checkpoints_that_an_equal_trial_goes_on_from_are_kept(
+    file: Path, project: Path, world: World
+) -> None:
+    """Both share a directory; the one that waited has its lock once the other has ended."""
+    given = sweep.read(file, project)
+    drawn = draws.Draws(given, project / "none")
+    number, setting = drawn.next()  # type: ignore[misc]
+    cache = caches.open_cache(project)
+    rungs = Rungs(drawn, number, setting.seeded(0), cache, objective.Yardstick(project), project)
+    rungs.scratch.mkdir(parents=True)
+    with locks.exclusive(rungs.scratch.with_name(f"{rungs.scratch.name}.lock")):
+        rungs.forget()
+        assert rungs.scratch.is_dir()
+    rungs.forget()
+    assert not rungs.scratch.exists()
+    rungs.forget()  # of a training that has left nothing
+
+
 def test_what_was_searched_otherwise_does_not_mix(file: Path, project: Path, world: World) -> None:
     sweep.run(file, trials=2)
     file.write_text(SWEEP.replace("epochs: 30", "epochs: 20"))
@@ -336,6 +371,30 @@ def test_other_images_are_refused(
     with pytest.raises(VtccError, match="images changed since the first trials"):
         sweep.run(file)
     assert len(world.trained) == 2
+
+
+def test_a_file_of_weights_that_was_replaced_is_refused(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name in the parameters stays what it was."""
+    digest = "damaged"
+
+    def fail(train: dict[str, Any]) -> None:
+        if digest == "damaged":
+            raise StageError("train", 1, "damaged safetensors", explained=True)
+
+    world.on_train = fail
+    stand_in(monkeypatch, embed, "weights_digest", lambda weights, directory=Path(): digest)
+    assert len(sweep.run(file, trials=1).failed) == 1
+    digest = "mended"  # trials that failed compare with none
+    assert sweep.run(file, trials=2).done == 2
+    digest = "other"
+    with pytest.raises(VtccError, match=r"train\.model\.weights.* replaced since the first trials"):
+        sweep.run(file, trials=3)
+    assert len(world.trained) == 3
+    mended = trials(project)[1]
+    named = mended["params"] | {"train.model.weights": "another.pth"}
+    assert not records.other_weights(mended, mended | {"weights": "other", "params": named})
 
 
 def test_one_process_at_a_time(file: Path, project: Path, world: World) -> None:

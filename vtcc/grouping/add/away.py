@@ -51,8 +51,8 @@ def returned(before: Opened, found: Changes) -> dict[str, str]:
     """Name of a file to read -> the name that its image has had.
 
     It is the same file where it has the same name and size; or the same size and time of change,
-    and the same name in another folder, or a time that is finer than a second. And it is the image
-    of a RAW file or film that has gone for it.
+    and the same name in another folder, or a time that is finer than a second. And it is of the
+    picture whose file has gone for it.
     """
     there = set(before.embedding.paths)
     pool = before_now(before) | of_present(before, found.gone)

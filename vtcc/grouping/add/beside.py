@@ -82,14 +82,12 @@ def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
     return part(True), part(False)
 
 
-def follow(
-    rest: Rest, found: Changes, predictor: "Predictor", *, side: int, batch_size: int
-) -> Followed:
+def follow(rest: Rest, found: Changes, predictor: "Predictor", *, batch_size: int) -> Followed:
     """Takes out what is gone or changed, and assigns what is new or changed, in shards behind.
 
     Args:
         rest: of the results that are being written. found: of `divided`.
-        predictor: of their model. side: of a tile. batch_size: images per forward pass.
+        predictor: of their model. batch_size: images per forward pass.
     """
     if not rest.places and not found.to_read:
         return Followed()
@@ -112,7 +110,6 @@ def follow(
             [found.files[name] for name in names],
             [found.stamps[name] for name in names],
             predictor,
-            side=side,
             first=first,
             batch_size=batch_size,
         )

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,8 @@ class Changes:
 
     @property
     def replaced(self) -> dict[str, str]:
-        """Name of a RAW file or film that has gone -> the new image that it is part of."""
-        pictures = {walk.shot(Path(name)): name for name in self.new}
-        beside = [name for name in self.gone if walk.is_beside(Path(name))]
-        shots = {name: walk.shot(Path(name)) for name in beside}
-        return {name: pictures[shot] for name, shot in shots.items() if shot in pictures}
+        """Name of a file that has gone -> the new one of the same picture."""
+        return _successors(self.gone, self.new)
 
     @property
     def to_read(self) -> list[str]:
@@ -115,13 +112,13 @@ def find(
         and any(_below(file, top) for top in searched)
         and not os.path.lexists(file)  # a walk leaves out some that were named
     ]
-    # The image of a known RAW file or film has come: the two are one picture.
-    pictures = {walk.shot(listed[name]) for name in new if not walk.is_beside(listed[name])}
+    # A walk takes one file of a picture, now a new one.
+    unlisted = (name for name in places if name not in listed)
     gone += [
         name
-        for name, file in places.items()
-        if name not in listed and walk.is_beside(file) and walk.shot(file) in pictures
-        if os.path.lexists(file)
+        for name, by in _successors(unlisted, new).items()
+        if os.path.lexists(places[name])
+        if any(_below(places[name], top) for top in searched) or _is_image_of(by, name)
     ]
     folders = [part.folder for part in parts if part.folder is not None]
     orphaned = inputs.without_shard(place, folders)
@@ -229,6 +226,27 @@ def _listed(
     if left_out:
         note(f"left out {in_words(left_out)}")
     return files, classes, searched, columns
+
+
+def _successors(names: Iterable[str], new: Collection[str]) -> dict[str, str]:
+    """Name -> the new file of the same picture: a RAW file's or film's by name, or a burst's."""
+    shots = {walk.shot(Path(name)): name for name in new}
+    bursts = {walk.burst(Path(name)): name for name in new}
+    bursts.pop(None, None)
+    folders = {name.rpartition("/")[0] for name in new}
+    successors = {}
+    for name in names:
+        if name.rpartition("/")[0] in folders:
+            file = Path(name)
+            picture = shots.get(walk.shot(file)) if walk.is_beside(file) else None
+            if picture := picture or bursts.get(walk.burst(file)):
+                successors[name] = picture
+    return successors
+
+
+def _is_image_of(name: str, raw: str) -> bool:
+    file = Path(name)
+    return walk.shot(file) == walk.shot(Path(raw)) and not walk.is_beside(file)
 
 
 def _name(file: Path, root: Path) -> str:

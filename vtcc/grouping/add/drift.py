@@ -128,12 +128,16 @@ def judge(lines: Sequence[Line], proposed: Mapping[int, int]) -> tuple[str, str]
         f"{count} new images may be a cluster of their own ({k})" for k, count in proposed.items()
     ]
     n = rest.images_now
+    if not rest.images_before:
+        gone = "no image is left of those that the clusters were made of"
+        return "cluster again", "cluster again: " + ", ".join([gone, *grown])
     if not n:
         verdict = ", ".join(grown)
         return ("look here", f"look here: {verdict}") if grown else ("fine", "fine: none was added")
+    assert rest.confidence_before is not None and rest.novel_before is not None
     assert rest.confidence_now is not None and rest.novel_now is not None
-    lost = (rest.confidence_before or 0.0) - rest.confidence_now
-    strange = rest.novel_now - (rest.novel_before or 0.0)
+    lost = rest.confidence_before - rest.confidence_now
+    strange = rest.novel_now - rest.novel_before
     others = " of the others" if grown else " of the new images"
     novel = f"{rest.novel_now:.0%}{others} are novel (before {_percent(rest.novel_before)})"
     unsure = (

@@ -28,7 +28,7 @@ class Images:
     Attributes:
         names: n. h: (n, d) float32 and p: (n, K) float32, as of `engine.predict.Prediction`.
         tiles: (n, s, s, 3) uint8, a memory map. looks: (n, 6) of `describe.looks`.
-        sketches: (n, 8, 9) of `duplicates.sketch`, of the tiles.
+        sketches: (n, 8, 9) of `duplicates.sketch`, of the pixels that the model reads.
         errors: name -> why it could not be read, of the others.
     """
 
@@ -71,7 +71,7 @@ def read(
                 tiles = np.stack([tile(pixels, side) for pixels in block.pixels])
                 # On the scale of `vtcc cluster`: detail of larger pictures is less for each pixel.
                 looks.append(describe.looks(tiles if small else block.pixels))
-                sketched.append(sketches(tiles))
+                sketched.append(sketches(block.pixels))
                 drawn.write(tiles.tobytes())
             done += len(block.items)
             report_rate("add", done, total, began)
@@ -94,7 +94,7 @@ def read(
     )
 
 
-def sketches(tiles: np.ndarray) -> np.ndarray:
-    """(n, s, s, 3) uint8 -> (n, 8, 9) float32."""
-    each = [duplicates.sketch(pixels) for pixels in tiles]
+def sketches(images: np.ndarray) -> np.ndarray:
+    """(n, S, S, C) uint8 -> (n, 8, 9) float32."""
+    each = [duplicates.sketch(pixels) for pixels in images]
     return np.stack(each) if each else np.empty((0, 8, 9), np.float32)

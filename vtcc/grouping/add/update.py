@@ -36,12 +36,10 @@ class Updated:
         summary: of summary.json. embedding: of the N images, those that stay first.
         applied: what is in the table. images: that were read. tiles: in the sprites before them.
         drift: of the images that were read, made of `looked_at`.
-        sketches: (N, 8, 9) of `duplicates.sketch`.
     """
 
     summary: dict[str, Any]
     embedding: outputs.Embedding
-    sketches: np.ndarray
     applied: Applied
     images: reading.Images
     tiles: int
@@ -119,7 +117,7 @@ def updated(
         "grouped": {p["id"]: g for p, g in zip(summary["proposals"], seen.groups, strict=True)},
     }
     drift = measure(**looked_at)
-    return Updated(summary, embedding, sketches, applied, images, tiles, drift, looked_at)
+    return Updated(summary, embedding, applied, images, tiles, drift, looked_at)
 
 
 def with_assigned(after: Updated, assigned: Mapping[str, np.ndarray]) -> Updated:
@@ -149,7 +147,8 @@ def write(
     said = {column: dict.fromkeys(found.changed) | of for column, of in said.items()}
     columns.write(building, found.columns | said, gone=set(found.gone))
     if "collection" in after.summary:
-        alike = lookalikes.write(building, after.embedding.paths, after.sketches)
+        assert after.embedding.sketches is not None
+        alike = lookalikes.write(building, after.embedding.paths, after.embedding.sketches)
         after.summary["collection"] |= {"alike": alike}
     append_sprites(building / SPRITES, after.images.tiles, after.tiles, after.summary["thumb"])
     return reopen.finish(
@@ -197,8 +196,13 @@ def _moved(given: str, before: Path, root: Path) -> str:
 
 
 def _sketches(before: reopen.Opened, images: reading.Images, stays: np.ndarray) -> np.ndarray:
-    """Of those that stay, by their pictures in the page, then of those that were read."""
+    """Of those that stay, then of those that were read.
+
+    Where older results have none, those that stay are sketched by their pictures in the page.
+    """
     old = before.embedding
+    if old.sketches is not None:
+        return np.concatenate([old.sketches[stays], images.sketches])
     read = sprite_reader(before.directory / SPRITES, old.tile, before.summary["thumb"])
     sketches = np.empty((int(stays.sum()), *images.sketches.shape[1:]), np.float32)
     rows = np.flatnonzero(stays)
@@ -236,6 +240,7 @@ def _embedding(
         looks=np.concatenate([old.looks[stays], images.looks]).astype(np.float32),
         paths=[p for p, stay in zip(old.paths, stays, strict=True) if stay] + images.names,
         known=np.concatenate([old.known[stays], known]),
+        sketches=sketches,
     )
 
 

@@ -444,9 +444,9 @@ function showTrust() {
   showConfused();
   const n = D.count;
   if (n.curve?.length) {
-    $("count").replaceChildren(make("h2", {}, `How many clusters: ${n.clusters} (${n.low} to ${n.high})`), curve(n),
+    $("count").replaceChildren(make("h2", {}, `How many clusters: ${n.clusters} (${n.low} to ${n.high})`), ...(n.curve.length > 1 ? [curve(n)] : []),
       make("ul", {}, ...n.reasons.map(r => make("li", {}, r))),
-      make("details", {}, make("summary", {}, "Figures"), table(["K", "score", "silhouette", "halves", "maps"], n.curve.map(c => [String(c.clusters), number(c.score), number(c.silhouette), number(c.stability), number(c.maps)]))));
+      make("details", {}, make("summary", {}, "Figures"), table(["K", "score", "silhouette", "halves", "maps"], n.curve.map(c => [String(c.clusters), number(c.score), number(c.silhouette), number(c.stability), n.curve.length > 1 ? number(c.maps) : "–"]))));
   }
   if (D.baselines.length) $("baselines").replaceChildren(make("h2", {}, "Beside simpler methods"), table(["method", "agreement with these clusters", ...(D.baselines.some(b => b.nmi !== undefined) ? ["NMI with the sub-folders", "ACC"] : [])],
     D.baselines.map(b => [b.title, number(b.agreement), ...(D.baselines.some(c => c.nmi !== undefined) ? [b.nmi, b.acc].map(n => n === undefined ? "–" : number(n, 3)) : [])]), [0]));

@@ -218,6 +218,14 @@ class _Search(Trainings):
                 "another name, or forget them with --again"
             )
 
+        now = self.record(attempt)
+        compared = [t for t in self.drawn.all() if "params" in t and t["state"] != "failed"]
+        if any(records.other_weights(t, now) for t in compared):
+            raise RefusedError(
+                f"{self.sweep.file}: the file of train.model.weights was replaced since the first "
+                "trials; give the sweep another name, or forget them with --again"
+            )
+
         def begun() -> None:
             """What the next call goes on from, the judgements so far with it."""
             records.write(attempt.run.setting.record, self.record(attempt), self.root, "running")

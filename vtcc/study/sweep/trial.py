@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from vtcc import config, paths
-from vtcc.atomic import atomic_file, remove
+from vtcc import config, paths, zip_file
+from vtcc.atomic import atomic_file
 from vtcc.data.cache import Cache
-from vtcc.stages import embed
+from vtcc.progress import note
+from vtcc.stages import embed, resuming
 from vtcc.study.sweep import objective
 from vtcc.study.sweep.draws import Draws
 from vtcc.study.sweep.objective import Yardstick
@@ -106,8 +107,8 @@ class Rungs:
         return (self.state() or {}).get("run_id")
 
     def forget(self) -> None:
-        """Deletes the checkpoints of a training that will not go on."""
-        remove(self.scratch)
+        """Deletes the checkpoints of a training that will not go on; not an equal trial's."""
+        resuming.drop(self.scratch)
 
     def _info(self) -> dict[str, Any]:
         from vtcc.engine.model_info import reading_info
@@ -168,7 +169,11 @@ def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]
         return {}
     by_trial = {}
     for number, file in kept.items():
-        with np.load(file) as stored:
-            scored = clustering_scores(true, stored["cluster"][rows])
+        try:
+            cluster = zip_file.arrays(file, ("cluster",))["cluster"]
+        except ValueError as error:
+            note(f"{file}: damaged ({error}), so trial {number} has no scores")
+            continue
+        scored = clustering_scores(true, cluster[rows])
         by_trial[number] = {k: round(v, 6) for k, v in scored.items()}
     return by_trial
