@@ -86,6 +86,14 @@ def test_an_override_in_a_section_that_lacks_says_so():
         ("train.seed", 2**32, "found 4294967296; allowed: at least 0, at most 4294967295"),
         ("dataset.name", " ", "dataset.name: found ' '; allowed: 1 to 100 printable"),
         ("dataset.name", "a\nb", "allowed: 1 to 100 printable characters"),
+        (
+            "download.mirror",
+            "https://ann:secret@host/x",
+            "^download.mirror: found 'https://host/x' and a user, password or key in it; .* VTCC_M",
+        ),
+        ("download.mirror", "http://token@host", "^download.mirror: found 'http://host' and a us"),
+        ("download.mirror", "file://ann:secret@host/x", "found 'file://host/x' and a user"),
+        ("download.mirror", "https://host/?sig=secret", r"found 'https://host/\?sig=\*\*\*' and"),
         ("train.model", 3, "train.model: expected a section, found 3"),
         ("train.image_size", 18, "18 is not a multiple of train.model.patch_size \\(4\\)"),
         ("train.image_size", 32, "validate.image_size: 16 is below train.image_size \\(32\\)"),
@@ -96,6 +104,12 @@ def test_an_override_in_a_section_that_lacks_says_so():
 def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(key, value, message):
     with pytest.raises(VtccError, match=message):
         config.from_dict(config.Params, changed(key, value))
+
+
+@pytest.mark.parametrize("mirror", ["", "/data/a:b@c?key=1", "https://a.b:80/x@y", "a@b"])
+def test_an_address_without_a_password_and_any_directory_is_a_mirror(mirror):
+    read = config.from_dict(config.Params, changed("download.mirror", mirror))
+    assert read.download.mirror == mirror
 
 
 def test_bands_stretch_and_channels_are_checked_together():

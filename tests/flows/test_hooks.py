@@ -80,3 +80,33 @@ def test_a_webhooks_address_is_not_in_the_log(address, answer, line, monkeypatch
     flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name="some run")
     hooks.tell(flow, flow_run, State(type=StateType.FAILED))
     assert [record.getMessage() for record in caplog.records] == [line]
+
+
+def test_a_webhook_gets_no_password_of_the_run(monkeypatch) -> None:
+    def post(url, **given):
+        return httpx.Response(200, request=httpx.Request("POST", url))
+
+    posted = stand_in(monkeypatch, httpx, "post", post)
+    monkeypatch.setenv("VTCC_WEBHOOK", "https://hooks.example/S3CRET")
+    flow = create_autospec(Flow, instance=True)
+    flow.name = "vtcc"
+    given = {
+        "overrides": {"download.mirror": "https://ann:secret@host/x", "train.epochs": 2},
+        "tags": ["http://token@host"],
+    }
+    flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name="some run", parameters=given)
+    failed = State(type=StateType.FAILED, message="GET https://ann:secret@host/x: 403")
+    hooks.tell(flow, flow_run, failed)
+    (call,) = posted.call_args_list
+    assert call.kwargs["json"] == {
+        "text": "some run: Failed (GET https://host/x: 403)",
+        "flow": "vtcc",
+        "flow_run": "some run",
+        "flow_run_id": str(flow_run.id),
+        "state": "Failed",
+        "message": "GET https://host/x: 403",
+        "parameters": {
+            "overrides": {"download.mirror": "https://host/x", "train.epochs": 2},
+            "tags": ["http://host"],
+        },
+    }

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import socket
 import sys
 import threading
 from dataclasses import replace
@@ -92,7 +93,11 @@ def large():
         ({"json": asking(batchsize=8)}, 400, "params: found 'batchsize'; allowed: batch_size"),
         ({"json": asking(batch_size=10**400)}, 400, "allowed: whole numbers from 1 to 65536"),
         ({"json": {**body([b"x"]), "params": [1]}}, 400, ""),
-        ({"content": b"[" * 50_000, "headers": {"Content-Type": "application/json"}}, 400, ""),
+        (
+            {"content": b"[" * 50_000, "headers": {"Content-Type": "application/json"}},
+            413,
+            "the request holds more than 512 values; send fewer images at a time",
+        ),
         ({"json": body([b"x"] * 17)}, 400, "17 images in a request; allowed: 16"),
         ({"content": b"", "headers": {"Content-Type": "application/json"}}, 400, ""),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, ""),
@@ -112,6 +117,15 @@ def test_what_cannot_be_answered_is_4xx_and_one_short_line(server, given, status
     assert "\n" not in told
     assert "Traceback" not in told
     assert server.get("/ping").status_code == 200
+
+
+def test_what_is_nested_too_deep_is_refused(server):
+    app = api.application(server.model, "127.0.0.1", replace(SETTINGS, max_images=4096))
+    asks = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    nested = {"content": b"[" * 50_000, "headers": {"Content-Type": "application/json"}}
+    answer = asks.post("/invocations", **nested)
+    assert answer.status_code == 400
+    assert 0 < len(answer.json()["error"]) <= 500
 
 
 def test_a_body_of_unknown_length_is_cut_off(server):
@@ -244,6 +258,17 @@ def test_pages_of_the_routes_are_off_unless_asked_for(server):
     assert [server.get(page).status_code for page in pages] == [404] * 3
     asked = TestClient(api.application(server.model, "0.0.0.0", api.Settings(docs=True)))
     assert [asked.get(page).status_code for page in pages] == [200] * 3
+    assert {"/invocations", "/model", "/reload"} < asked.get("/openapi.json").json()["paths"].keys()
+
+
+def test_a_model_that_loads_for_long_is_taken_up_all_the_same(server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "0")  # seconds, 60 by default
+    app = api.application(server.model, "127.0.0.1", SETTINGS)
+    slow = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
+    answer = slow.post("/invocations", json=body([png(toy.images(1)[0])]))
+    assert (answer.status_code, "time exceeded" in answer.json()["error"]) == (504, True)
+    answer = reload(slow)
+    assert (answer.status_code, answer.json()) == (200, server.model.version)
 
 
 def test_the_server_goes_on_where_the_new_one_cannot_be_loaded(server, monkeypatch):
@@ -339,8 +364,6 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
 
 
 def test_a_busy_port_and_a_missing_model_are_one_line(client):
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -367,6 +390,21 @@ def test_what_is_no_api_is_not_reloaded(line):
     with (
         answering(line) as port,
         pytest.raises(VtccError, match=rf"127.0.0.1:{port}/reload: no `vtcc api` answers \(.+\)"),
+    ):
+        api.reload("127.0.0.1", port)
+
+
+def test_a_server_that_still_loads_is_not_called_missing(monkeypatch):
+    monkeypatch.setattr(api, "_PATIENCE", 0.05)
+    loading = "it may still be loading; GET /model says which version answers"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(VtccError, match=f":{port}/reload: no answer in 0.05 s: {loading}"):
+            api.reload("127.0.0.1", port)
+    monkeypatch.setattr(api, "_PATIENCE", 60)
+    with (
+        answering(b"HTTP/1.0 504 Gateway Timeout\r\n\r\n<html>") as port,  # of a proxy
+        pytest.raises(VtccError, match=f":{port}/reload: HTTP status 504: {loading}"),
     ):
         api.reload("127.0.0.1", port)
 

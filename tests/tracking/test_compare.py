@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tests.tracking import toy
 from vtcc.errors import VtccError
-from vtcc.tracking import compare, evaluations, runs
+from vtcc.tracking import compare, evaluations, runs, store
 from vtcc.tracking.compare import Run
 from vtcc.verbs import compare as stage
 
@@ -118,3 +118,30 @@ def test_mistakes_name_the_run(trained, client):
             compare.read(names)
     with pytest.raises(VtccError, match=r"end the name with \.png"):
         stage.run([first, first], stage.Path("x.jpg"))
+
+
+def test_a_version_without_a_run_is_one_line(trained, client, here):
+    name = "vtcc-no-run"
+    client.create_registered_model(name)
+    client.create_model_version(name, source=(here / "m").as_uri())
+    client.create_model_version(name, source=(here / "m").as_uri(), run_id="0" * 32)
+    for version in ("1", "2"):
+        uri = f"models:/{name}/{version}"
+        with pytest.raises(VtccError) as refused:
+            compare.read([trained[0], uri])
+        assert str(refused.value) == (
+            f"{uri}: the run that trained it is not in {store.public_uri()}; name another version "
+            "or a run, `make ui` lists them"
+        )
+
+
+def test_figures_of_an_earlier_evaluation_are_not_shown(trained, client):
+    first, second = trained
+    record = {"run_id": first, "experiment": "my toys"}
+    runs.log_figures(client, first, [("cluster_loss", 0.25, 0, 1)])
+    before = {"acc": 0.7, "baseline_ward_acc": 0.4, "holdout_acc": 0.6}
+    evaluations.log_evaluation(record, {"evaluate.baselines": ["ward"]}, before)
+    evaluations.log_evaluation(record, {"evaluate.baselines": []}, {"acc": 0.8})
+    assert compare.read([first, second])[0].metrics == {"acc": 0.8, "cluster_loss": 0.25}
+    evaluations.log_evaluation(record, {"evaluate.baselines": ["ward"]}, before)  # back again
+    assert compare.read([first, second])[0].metrics == {**before, "cluster_loss": 0.25}

@@ -79,6 +79,8 @@ def test_mistakes_are_one_line(client, name):
         promotion.rollback(name)
     with pytest.raises(VtccError, match=f"{name} has no version 9; it has: 1, 2, 3"):
         promotion.promote(name, "9")
+    with pytest.raises(VtccError, match=f"{name} has no version latest; it has: 1, 2, 3"):
+        promotion.promote(name, "latest")
     with pytest.raises(VtccError, match=r"vtcc-none: no registered model .*\(registered: .*"):
         promotion.promote("vtcc-none", "1")
     promotion.promote(name, "2")
@@ -98,6 +100,19 @@ def test_the_record_stays_within_a_tag(client, name):
     found = promotion.history(client, name)
     assert len(found) >= 10
     assert (found[-1].before, found[-1].version) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("r" * 200_000, f"promoted by hand: {'r' * 4979}..."),
+        ("good\udcff", "promoted by hand: good?"),  # a byte that is not UTF-8
+    ],
+)
+def test_a_reason_is_kept_as_far_as_a_tag_goes(client, name, given, kept):
+    promotion.promote(name, "1", given)
+    assert client.get_model_version(name, "1").tags["promotion"] == kept
+    assert promotion.history(client, name)[-1].reason == kept[:160]
 
 
 def test_a_record_that_somebody_broke_counts_as_none(client, name):

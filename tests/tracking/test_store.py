@@ -137,6 +137,14 @@ def test_damaged_database_is_one_clear_line(elsewhere):
         store.client()
 
 
+def test_an_answer_that_a_thing_is_not_there_is_no_fault_of_the_file(here, client):
+    with (
+        pytest.raises(VtccError, match=r"mlflow\.db: Run with id=0+ not found$"),
+        store.reachable(),
+    ):
+        client.get_run("0" * 32)
+
+
 def test_experiment_is_made_once_with_files_in_the_project(here, client):
     made = store.experiment_id(client, "ex periment")
     assert store.experiment_id(client, "ex periment") == made

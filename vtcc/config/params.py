@@ -40,7 +40,8 @@ class Download:
     """How the images get here."""
 
     mirror: str = _p(
-        "a directory or web address tried before the network; VTCC_MIRROR overrides it"
+        "a directory or web address tried before the network, without a password; the variable "
+        "VTCC_MIRROR overrides it and may have one"
     )
     allow_missing: bool = _p("go on when a card promises more images than were found")
 

@@ -1,7 +1,7 @@
 """Combinations of parameters that are fine alone and refused together."""
 
 from vtcc.config.params import Params, Train
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, without_passwords
 
 
 def check_together(params: Params) -> None:
@@ -20,6 +20,13 @@ def check_together(params: Params) -> None:
     if not params.dataset.source.strip():
         raise VtccError(
             "dataset.source: empty; name a card of data/catalog, a folder or an archive"
+        )
+    mirror = params.download.mirror
+    if "://" in mirror and (shown := without_passwords(mirror)) != mirror:
+        raise VtccError(
+            f"download.mirror: found {shown!r} and a user, password or key in it; parameters are "
+            "kept in git, dvc.lock, MLflow and records: leave it empty, and set the environment "
+            "variable VTCC_MIRROR to this address"
         )
     _check_bands(params)
     _check_losses(train)

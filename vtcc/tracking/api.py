@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 TOKEN = "VTCC_API_TOKEN"
+_PATIENCE = 300.0  # seconds that `vtcc api --reload` waits for a model to be loaded
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def application(served: Served, host: str, settings: Settings) -> Any:
     """The ASGI app: MLflow's scoring server, our two routes and the limits around both."""
     import asyncio
 
-    from fastapi import Request
+    from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
     from mlflow.pyfunc import scoring_server
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -148,7 +149,6 @@ def application(served: Served, host: str, settings: Settings) -> Any:
     async def model() -> dict[str, str]:
         return served.version
 
-    @app.post("/reload", response_model=dict[str, str])
     async def reload(request: Request) -> Any:
         if why := refused(request, settings.token):
             return JSONResponse({"message": why}, status_code=403)
@@ -157,13 +157,19 @@ def application(served: Served, host: str, settings: Settings) -> Any:
         except VtccError as error:
             return JSONResponse({"message": str(error)}, status_code=500)
 
+    # Around MLflow's app, which gives up on every answer after a minute. In that app it is for the
+    # pages of the routes alone.
+    around = FastAPI(openapi_url=None)
+    for each in (app, around):
+        each.post("/reload", response_model=dict[str, str])(reload)
+    around.mount("/", app)
     routes.describe(app)
     if _local(host):
         # A page in a browser could else reach this server by a name of its own.
         names = {host, "127.0.0.1", "localhost", "::1", "[::1]"}
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(names))
+        around.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(names))
     hidden = () if settings.docs else limits.PAGES
-    return limits.Limits(app, settings.max_bytes, hidden=hidden)
+    return limits.Limits(around, settings.max_bytes, settings.max_images, hidden=hidden)
 
 
 def refused(request: "Request", token: str) -> str:
@@ -254,11 +260,16 @@ def reload(host: str, port: int) -> None:
         headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url, b"{}", headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    loading = "it may still be loading; GET /model says which version answers"
     try:
-        with opener.open(request, timeout=300) as answer:
+        with opener.open(request, timeout=_PATIENCE) as answer:
             version = json.load(answer)
         text = f"serving {version['name']} version {version['version']}"
+    except TimeoutError:
+        raise VtccError(f"{url}: no answer in {_PATIENCE:g} s: {loading}") from None
     except urllib.error.HTTPError as error:
+        if error.code == 504:  # of a proxy that waits for less
+            raise VtccError(f"{url}: HTTP status 504: {loading}") from None
         told = error.read().decode("utf-8", "replace")
         raise VtccError(f"{url}: {told[:300]}; the former version goes on") from None
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:

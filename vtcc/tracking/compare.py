@@ -85,9 +85,14 @@ def read(names: list[str]) -> list[Run]:
             label = run.data.tags.get("mlflow.runName") or run.info.run_id[:8]
             if any(other.label == label for other in compared):
                 label = f"{label} ({run.info.run_id[:6]})"
-            evaluation = _evaluation(client, run)
-            # The evaluation's first: some of its figures are called like curves of the training.
-            figures = {**run.data.metrics, **(evaluation.data.metrics if evaluation else {})}
+            evaluations = _evaluations(client, run)
+            evaluation = _shown(run, evaluations)
+            figures = dict(run.data.metrics)
+            if evaluation:
+                # The training's run keeps the scores of all: those of others are no more true.
+                for other in evaluations:
+                    figures = {k: v for k, v in figures.items() if k not in other.data.metrics}
+                figures |= evaluation.data.metrics
             compared.append(
                 Run(
                     run.info.run_id,
@@ -144,7 +149,12 @@ def url(compared: list[Run]) -> str:
 
 def _run_id(client: "MlflowClient", name: str) -> str:
     if name.startswith("models:/"):
-        return fetch.version(name)["run_id"]
+        if trained := runs.known_run(client, fetch.version(name)["run_id"]):
+            return trained
+        raise VtccError(
+            f"{name}: the run that trained it is not in {store.public_uri()}; name another version "
+            "or a run, `make ui` lists them"
+        )
     if exact := runs.known_run(client, name):
         return exact
     if len(name) < 6:
@@ -161,16 +171,19 @@ def _run_id(client: "MlflowClient", name: str) -> str:
     return matches[0]
 
 
-def _evaluation(client: "MlflowClient", run: "MlflowRun") -> "MlflowRun | None":
-    """The evaluation whose scores a training shows, else its latest one; None without one."""
+def _evaluations(client: "MlflowClient", run: "MlflowRun") -> "list[MlflowRun]":
+    """Those of a training, the latest first, also such as broke off."""
     below = f"tags.`{runs.PARENT}` = '{run.info.run_id}'"
     latest_first = ["attributes.start_time DESC"]
-    children = store.every(
-        client.search_runs, [run.info.experiment_id], below, order_by=latest_first
-    )
-    whole = [child for child in children if runs.EVALUATION in child.data.tags]
+    where = [run.info.experiment_id]
+    return list(store.every(client.search_runs, where, below, order_by=latest_first))
+
+
+def _shown(run: "MlflowRun", evaluations: "list[MlflowRun]") -> "MlflowRun | None":
+    """The evaluation whose scores a training shows, else its latest one; None without one."""
+    whole = [e for e in evaluations if runs.EVALUATION in e.data.tags]
     shown = run.data.tags.get(runs.EVALUATED_BY)
-    return next((c for c in whole if c.info.run_id == shown), whole[0] if whole else None)
+    return next((e for e in whole if e.info.run_id == shown), whole[0] if whole else None)
 
 
 def _assignments(client: "MlflowClient", run: "MlflowRun") -> dict[str, tuple[int, float]]:

@@ -110,7 +110,7 @@ def _check_exists(
         raise VtccError(f"{uri}: {name} has no alias {alias!r}; it has: {held}")
     if not alias and not version:
         raise VtccError(f"{uri}: which version? add @champion, @challenger or /1")
-    if version:
+    if version and not (version == "latest" and versions(client, name)):
         check_version(client, uri, name, version)
 
 
@@ -126,9 +126,9 @@ def check_model(client: "MlflowClient", asked: str, name: str) -> None:
 
 
 def check_version(client: "MlflowClient", asked: str, name: str, version: str) -> None:
-    """Raises VtccError as `check_model`, unless a registered model has a version, or `latest`."""
+    """Raises VtccError as `check_model`, unless a registered model has a version."""
     there = versions(client, name)
-    if version not in there and (version != "latest" or not there):
+    if version not in there:
         shown = ", ".join(sorted(there, key=int)[-10:]) or "none"
         raise VtccError(f"{asked}: {name} has no version {version}; it has: {shown}")
 

@@ -1,8 +1,8 @@
 """What the HTTP server refuses before MLflow sees it, and how it says what was wrong.
 
-Plain ASGI, around MLflow's scoring server: that reads a body of any size, fails on a request
-without a content type, knows no image as a body, answers pages of any site, and a mistake with
-the whole input and a traceback.
+Plain ASGI, around MLflow's scoring server: that reads a body of any size, makes objects of all
+that it holds before any is counted, fails on a request without a content type, knows no image as
+a body, answers pages of any site, and a mistake with the whole input and a traceback.
 """
 
 import base64
@@ -18,6 +18,12 @@ Send = Callable[[Message], Awaitable[None]]
 
 # That describe the routes.
 PAGES = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
+# Of the media types that MLflow reads; a small Parquet file may unpack to any size.
+_TEXTS = (b"application/json", b"text/csv")
+# Each value of those texts has one of these before or behind it; base64 has none. A value of two
+# bytes becomes an object of a hundred and more, and a record of an image has three to ten.
+_MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
+_VALUES_PER_IMAGE = 32
 LONGEST = 500  # characters of an error
 LARGEST_BATCH = 1 << 16  # images of a forward pass
 _DRAINED = 256 << 20  # bytes read and dropped, so that a client hears why it was refused
@@ -51,18 +57,22 @@ def _shown(value: Any) -> str:
 
 
 class TooLargeError(Exception):
-    """A body above the limit."""
+    """A body above a limit."""
 
 
 class Limits:
     """Wraps an ASGI app: bodies up to `max_bytes`, errors as one short JSON line.
 
-    An image as a body becomes a row of JSON. Pages of other sites are refused, and so is what
-    lies at the `hidden` paths.
+    A text holds at most as many values as `max_images` may need, counted before any is read. An
+    image as a body becomes a row of JSON. Pages of other sites are refused, and so is what lies at
+    the `hidden` paths.
     """
 
-    def __init__(self, app: Any, max_bytes: int, hidden: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: Any, max_bytes: int, max_images: int, hidden: Collection[str] = ()
+    ) -> None:
         self.app, self.max_bytes, self.hidden = app, max_bytes, hidden
+        self.max_values = max_images * _VALUES_PER_IMAGE
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -73,36 +83,45 @@ class Limits:
         asked = scope["method"], scope["path"]
         declared = headers.get(b"content-length", b"0")
         kind = headers.get(b"content-type", b"").lower()  # media types have no case
+        media = kind.partition(b";")[0].strip()
         if scope["path"] in self.hidden:
             await refuse(send, 404, "not found")
         elif foreign(headers):
             await refuse(send, 403, "pages of other sites may not ask")
         elif declared.isdigit() and int(declared) > self.max_bytes:
-            await self._too_large(receive, send)
-        elif asked == ("POST", "/invocations") and not kind:
-            await refuse(send, 415, "no Content-Type; send application/json or an image/*")
-        elif asked == ("POST", "/invocations") and kind.startswith(b"image/"):
+            await self._too_large(self._too_long(), receive, send)
+        elif asked == ("POST", "/invocations") and media.startswith(b"image/"):
             await self._serve(_typed(scope, b"application/json"), _AsRow(receive), send)
+        elif asked == ("POST", "/invocations") and media not in _TEXTS:
+            shown = media[:100].decode("latin-1")
+            found = f"found the Content-Type {shown}" if media else "no Content-Type"
+            await refuse(send, 415, f"{found}; send application/json, text/csv or an image/*")
         else:
             await self._serve(_typed(scope, kind) if kind else scope, receive, send)
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
-        seen = 0
-        answer = _Answer(send)
+        seen = values = 0
+        answer, excess = _Answer(send), ""
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, values, excess
             message = await receive()
-            seen += message.get("image_bytes", len(message.get("body", b"")))
+            body = message.get("body", b"")
+            seen += message.get("image_bytes", len(body))
+            values += sum(body.count(mark) for mark in _MARKS)
             if seen > self.max_bytes:
+                excess = self._too_long()
+            elif values > self.max_values:
+                excess = f"holds more than {self.max_values} values"
+            if excess:
                 raise TooLargeError
             return message
 
         try:
             await self.app(scope, counted, answer)
         except Exception as error:
-            if seen > self.max_bytes:
-                await self._too_large(receive, send)
+            if excess:
+                await self._too_large(excess, receive, send)
             elif answer.under_way:
                 raise
             else:
@@ -112,9 +131,11 @@ class Limits:
         else:
             await answer.end()
 
-    async def _too_large(self, receive: Receive, send: Send) -> None:
-        limit = f"{self.max_bytes / 2**20:g} MiB"
-        await refuse(send, 413, f"the request is larger than {limit}; send fewer images at a time")
+    def _too_long(self) -> str:
+        return f"is larger than {self.max_bytes / 2**20:g} MiB"
+
+    async def _too_large(self, excess: str, receive: Receive, send: Send) -> None:
+        await refuse(send, 413, f"the request {excess}; send fewer images at a time")
         seen = 0
         while seen < _DRAINED:
             message = await receive()

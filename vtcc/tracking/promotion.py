@@ -22,6 +22,7 @@ CHAMPION = "champion"
 HISTORY = "champion_history"
 MOST = 20  # moves that are kept; a tag holds 5,000 characters
 _LONGEST = 160  # characters of a reason in the record
+_TAG = 5000  # and in a tag of its own
 _UNDONE = "rolled back"
 
 
@@ -63,6 +64,9 @@ def move(client: "MlflowClient", name: str, version: str, reason: str) -> Move:
         version: an existing one. reason: one sentence.
     """
     before = holder(client, name) or ""
+    reason = reason.encode("utf-8", "replace").decode()  # an argument may be any bytes
+    if len(reason) > _TAG:
+        reason = f"{reason[: _TAG - 3]}..."
     made = Move(version, before, reason, datetime.now(UTC).isoformat(timespec="seconds"))
     short = Move(version, before, reason[:_LONGEST], made.at)
     kept = [*history(client, name), short][-MOST:]

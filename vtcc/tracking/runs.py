@@ -295,7 +295,7 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -
 
     known = client.get_run(run_id).data.params
     new = [
-        Param(key, without_passwords(str(value)))  # of download.mirror
+        Param(key, without_passwords(str(value)))
         for key, value in params.items()
         if key not in known
     ]

@@ -104,6 +104,8 @@ def reachable(*, patient: bool = False) -> Iterator[None]:
             yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         uri = tracking_uri()
+        if uri == default_uri() and missing(error):  # it could be read
+            raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}") from error
         if uri == default_uri():
             todo = (
                 f"check that {paths.home()} is writable; if an older MLflow made the file, "

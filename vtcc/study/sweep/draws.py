@@ -82,7 +82,7 @@ class Draws:
                     optuna.trial.create_trial(
                         state=_state(trial["state"]),
                         value=_objective(trial),
-                        params=trial["drawn"],
+                        params=self._stored(trial["drawn"]),
                         distributions=self._space,
                         intermediate_values={int(k): v for k, v in trial["intermediate"].items()},
                         system_attrs=trial["rungs"],
@@ -128,7 +128,7 @@ class Draws:
         """
         if self._left:
             number = self._left.pop(0)
-            self._study.enqueue_trial(self.trials[number]["drawn"])
+            self._enqueue(self.trials[number]["drawn"])
             self._asked[number] = self._study.ask(self._space)
             for step, value in self.trials[number]["intermediate"].items():
                 self.report(number, int(step), value)  # it went on after these
@@ -160,7 +160,10 @@ class Draws:
         raise VtccError(f"space: {MOST_REFUSED} combinations in a row are not allowed: {reason}")
 
     def _enqueue(self, values: dict[str, Any]) -> None:
-        self._study.enqueue_trial({d.key: d.encoded(values[d.key]) for d in self.sweep.space})
+        self._study.enqueue_trial(self._stored(values))
+
+    def _stored(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {d.key: d.encoded(values[d.key]) for d in self.sweep.space}
 
     def _unvisited(self) -> dict[str, Any] | None:
         tried = [t["overrides"] for t in self.all() if t["state"] != "failed"]

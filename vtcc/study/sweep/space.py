@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from vtcc import config, schema
@@ -67,8 +68,19 @@ class Dimension:
     choices: tuple[Any, ...] = ()
 
     def encoded(self, value: Any) -> Any:
-        """A value as Optuna stores it: a list becomes its JSON."""
+        """A value as Optuna stores it: a list becomes its JSON, a float of steps has all digits."""
+        if self.step and not self.whole:
+            return self._at(
+                min(max(round((value - self.low) / self.step), 0), self._last(self.step))
+            )
         return json.dumps(value) if isinstance(value, list) else value
+
+    def _at(self, i: int) -> float:
+        """Value i of a range of floats with a step, computed in decimals as Optuna does."""
+        return float(Decimal(str(self.low)) + i * Decimal(str(self.step)))
+
+    def _last(self, step: float) -> int:
+        return int((self.high - self.low) / step + 1e-9)
 
     def decoded(self, stored: Any) -> Any:
         """The value for `params.yaml`; floats with six digits, which people can read."""
@@ -94,8 +106,7 @@ class Dimension:
         step = self.step or (1 if self.whole else None)
         if step is None:
             return None
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        return [self.decoded(self.low + i * step) for i in range(count)]
+        return [self.decoded(self.low + i * step) for i in range(self._last(step) + 1)]
 
     def drawn(self, rng: random.Random) -> Any:
         """A random value; how likely each is does not matter here."""
@@ -111,7 +122,8 @@ class Dimension:
         if self.whole:
             low, high, step = int(self.low), int(self.high), int(self.step or 1)
             return d.IntDistribution(low, high, log=self.log, step=step)
-        return d.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+        last = self._at(self._last(self.step)) if self.step else self.high
+        return d.FloatDistribution(self.low, last, log=self.log, step=self.step)
 
     def described(self) -> dict[str, Any]:
         """As a file says it."""
