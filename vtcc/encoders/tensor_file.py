@@ -127,7 +127,7 @@ def _open(path: Path) -> Any:
 def _check_zip(path: Path, head: bytes) -> None:
     """A torch file stores its tensors as they are; one that expands is none, or a trap."""
     try:
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(regular(path)):
             if head.startswith(b"PK"):
                 raise _not_a_checkpoint(path, "cut short or damaged; copy or download it again")
             return  # of before torch wrote zips
