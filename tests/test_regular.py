@@ -37,7 +37,6 @@ PLAIN = {
     "vtcc/pages/render.py": "templates of the package",
     "vtcc/process/locks.py": "locks and marks",
     "vtcc/scale/ray.py": "parts of its own",
-    "vtcc/study/sweep/trial.py: np.load": "files of its own",
     "vtcc/tracking/compare.py": "what MLflow has just fetched",
     "flows/processes.py": "logs of its own",
     "flows/server.py": "the project's pyproject.toml",
