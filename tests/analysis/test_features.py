@@ -1,5 +1,8 @@
 """Features, maps and k-means that baselines, plots and grouping share."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +91,18 @@ def test_what_umap_compiles_is_kept_for_the_next_process():
     compiled = layouts._nb_optimize_layout_euclidean_single_epoch
     (kept, *_) = Path(compiled.stats.cache_path).glob("layouts._optimize_layout_euclidean*.nbi")
     assert kept.is_file()
+
+
+def test_umap_leaves_torch_the_threads_that_it_had():
+    code = (
+        "import numpy as np, torch; from vtcc.analysis import features; "
+        "features.umap(np.random.default_rng(0).normal(size=(100, 8)).astype('f'), 0); "
+        "print(torch.get_num_threads())"
+    )
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
+    surroundings.pop("NUMBA_NUM_THREADS", None)
+    run = [sys.executable, "-c", code]
+    assert subprocess.check_output(run, env=surroundings, text=True) == "1\n"
 
 
 def test_small_images_keep_every_pixel():

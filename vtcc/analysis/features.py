@@ -5,6 +5,7 @@ histograms of oriented gradients. All are imported where they are called.
 """
 
 import functools
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -109,6 +110,7 @@ def umap(
     with warnings.catch_warnings():
         # umap warns of each default it changes for small or disconnected inputs.
         warnings.simplefilter("ignore")
+        _no_more_threads_than_openmp()
         from umap import UMAP
 
         _keep_compiled()
@@ -124,6 +126,16 @@ def umap(
         points: np.ndarray = model.fit_transform(features)
     # Points without any neighbour are left undefined; they go to the middle.
     return np.asarray(np.nan_to_num(points, nan=0.0), dtype=np.float32)
+
+
+def _no_more_threads_than_openmp() -> None:
+    """numba's first loop of several threads sets OpenMP's number, which torch shares, to its own.
+
+    A training after it would have other threads than one before it, and so other sums.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wanted.isdigit() and int(wanted):
+        os.environ.setdefault("NUMBA_NUM_THREADS", wanted)
 
 
 @functools.cache
