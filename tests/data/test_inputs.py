@@ -138,10 +138,12 @@ def test_every_form_gives_the_same_images_in_the_same_order(form, photos, tmp_pa
     assert plain.classes == ["a", "b"]
 
 
-def test_names_of_shards_are_their_paths_and_what_is_inside(photos, tmp_path):
+def test_names_of_shards_are_their_paths_and_what_is_inside(photos, tmp_path, capsys):
     place = tmp_path / "p"
     (shards,) = as_tars(photos)
     assert intake.listed(shards, place=place).names[:2] == ["a.tar/00.png", "a.tar/02.png"]
+    told = capsys.readouterr()
+    assert "hidden" not in told.out + told.err  # what says that a shard is unpacked is none
     assert not list(place.rglob("*.cls"))
     (shards / "val").mkdir()
     (shards / "b.tar").rename(shards / "val" / "a.tar")  # two of one name

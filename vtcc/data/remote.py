@@ -12,8 +12,7 @@ from vtcc import bounds
 from vtcc.atomic import atomic_file
 from vtcc.data import camera, folder
 from vtcc.data.decoding import in_threads
-from vtcc.data.shards import STAMP
-from vtcc.data.walk import unwanted
+from vtcc.data.walk import STAMP, unwanted
 from vtcc.errors import TemporaryError, VtccError, in_one_line
 from vtcc.extras import MissingExtra, install
 from vtcc.progress import note, several, track

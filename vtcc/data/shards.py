@@ -12,7 +12,7 @@ from typing import Any
 from vtcc import bounds
 from vtcc.atomic import atomic_directory, write_text
 from vtcc.data import archive, folder, mirror
-from vtcc.data.walk import unwanted
+from vtcc.data.walk import STAMP, unwanted
 from vtcc.errors import VtccError, in_one_line
 from vtcc.regular import regular
 
@@ -20,7 +20,6 @@ ARCHIVES = mirror.SUFFIXES
 PARQUET = ".parquet"
 _COLUMNS = ("image", "img")  # in tables of the Hugging Face hub
 _ROWS = 8  # read at a time
-STAMP = ".stamp"  # in an unpacked shard: size and time of its file; no walk finds it
 _KINDS = {b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from vtcc.data import camera, images
 
+STAMP = ".stamp"  # in an unpacked shard: size and time of its file
 SPECIAL = "broken links, pipes and devices"
 # What people keep among their pictures and that is not read here, by suffix; the first two are
 # with the extra.
@@ -93,7 +94,8 @@ def walk(
             path = f"{inside}/{entry.name}" if inside else entry.name
             reason = unwanted(PurePosixPath(entry.name), images_only=images_only)
             if reason == "hidden":
-                left_out[reason] += 1
+                if entry.name != STAMP:
+                    left_out[reason] += 1
             elif _is(entry.is_dir):
                 (linked if entry.is_symlink() else folders).append(path)
             elif _is_part(entry.name, pictured):
