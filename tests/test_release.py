@@ -218,21 +218,29 @@ def test_imports_of_a_command_are_seen(tried, monkeypatch):
     assert out.split() == ["None", str(tried.room)]  # nothing of the caller's project
 
 
+def test_packages_of_extras_are_looked_for(tried):
+    there, _ = tried("python", "-c", environment._THERE, "json", "no_such_package", "html")
+    assert there == "json html\n"
+
+
 def test_an_installation_that_is_not_the_wheels_is_refused(tried, monkeypatch):
-    answers = {"python": (f"{TOP}/vtcc/__init__.py\n", set())}
+    answers = {"python": (f"{TOP}/vtcc/__init__.py\n", set()), "there": ("mlflow pandas\n", set())}
     stand_in(
         monkeypatch, environment.Environment, "__call__",
-        lambda self, program, *arguments, status=0: answers[program],
+        lambda self, program, *arguments, status=0: answers[
+            "there" if "pandas" in arguments else program
+        ],
     )  # fmt: skip
     with pytest.raises(VtccError, match=r"vtcc comes from .*__init__\.py instead of the wheel"):
         environment.prove_core(tried, __version__)
     answers["python"] = (f"{tried.place}/lib/vtcc/__init__.py\n", set())
-    answers["vtcc"] = (f"vtcc {__version__}\n", {"torch", "mlflow"})
+    answers["vtcc"] = (f"vtcc {__version__}\n", {"torch", "pandas"})
     rows = ["path", *(f"{i}.png" for i in range(environment.DIGITS))]
     (tried.room / "sorted.csv").write_text("\n".join(rows))
     with pytest.raises(VtccError) as refused:
         environment.prove_core(tried, __version__)
-    assert str(refused.value) == "the smallest installation imports mlflow, which is of an extra"
+    assert str(refused.value) == "the smallest installation has mlflow, which is of an extra"
+    answers["there"] = ("\n", set())
     answers["vtcc"] = (f"vtcc {__version__}\n", set())
     with pytest.raises(VtccError, match="no command imported torch"):
         environment.prove_core(tried, __version__)
