@@ -3,6 +3,7 @@
 import json
 import threading
 import zipfile
+from dataclasses import replace
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -102,6 +103,13 @@ def test_the_number_of_clusters_is_chosen_once(tmp_path, counts, capsys):
 def test_a_range_that_the_images_cut_off_is_said(tmp_path, counts, capsys, low, high, said):
     learn.counted(trained(), low, high, 0, tmp_path)
     assert f"how many clusters, {said}\n" in capsys.readouterr().out
+
+
+def test_a_range_is_cut_off_by_the_images_that_it_is_judged_on(tmp_path, counts, capsys):
+    many = replace(trained(), space=np.zeros((10_000, 1), np.float32))
+    learn.counted(many, 500, 1000, 0, tmp_path)
+    said = capsys.readouterr().out
+    assert "how many clusters, from 500 to 600, as many as 3,000 images allow\n" in said
 
 
 def test_damaged_or_foreign_counts_are_computed_again(tmp_path, counts, capsys):

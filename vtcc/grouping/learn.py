@@ -86,7 +86,8 @@ def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> cou
             return known[1]
         note(f"{file}: of another training, so this step is done again")
     most = count.most(len(trained.space), low, high)
-    cut_off = f", as many as {len(trained.space):,} images allow" if most < high else ""
+    judged = min(len(trained.space), count.IMAGES)
+    cut_off = f", as many as {judged:,} images allow" if most < high else ""
     note("judging groups" if low == high else f"how many clusters, from {low} to {most}{cut_off}")
     recommended = count.count(
         trained.space,
