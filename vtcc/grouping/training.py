@@ -187,7 +187,7 @@ def _finished(room: Path, key: str, params: dict[str, Any], cache: Cache) -> Tra
         return None
     N, d = len(cache.paths), int(model.encoder.embed_dim)  # type: ignore[arg-type]
     shape = (len(model.cluster_projectors), N, params["train"]["num_clusters"])
-    if h.shape != (N, d) or heads.shape != shape or len(space) != N:
+    if h.shape != (N, d) or heads.shape != shape or space.shape[:1] != (N,):
         note(f"{room}: what an earlier training left has another shape: training again")
         return None
     return Trained(model, info, h, space, heads, info["head"], params, steps, seconds, key)
