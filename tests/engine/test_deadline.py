@@ -112,9 +112,7 @@ def test_heads_begin_afresh_once_where_epochs_are_dropped(
     assert restarts == expected
 
 
-@pytest.mark.parametrize(
-    ("left", "expected", "scored"), [(3, [9], {9, 10, 12}), (2, [], {10, 11})]
-)
+@pytest.mark.parametrize(("left", "expected", "scored"), [(3, [9], {9, 10, 12}), (2, [], {10, 11})])
 def test_heads_begin_afresh_where_a_quarter_of_the_epochs_is_left(
     tmp_path, slow_from, restarts, left, expected, scored
 ):
