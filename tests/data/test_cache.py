@@ -159,7 +159,7 @@ def test_missing_cache_says_what_to_run(tmp_path):
         open_cache(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["info", "npy", "index", "rows"])
+@pytest.mark.parametrize("damage", ["info", "npy", "index", "cells", "header", "csv", "rows"])
 def test_a_damaged_cache_is_refused_in_one_line(tmp_path, damage):
     write(tmp_path)
     if damage == "info":
@@ -168,6 +168,14 @@ def test_a_damaged_cache_is_refused_in_one_line(tmp_path, damage):
         (tmp_path / "images.npy").write_bytes((tmp_path / "images.npy").read_bytes()[:200])
     elif damage == "index":
         (tmp_path / "index.csv").write_text("")
+    elif damage == "cells":
+        index = (tmp_path / "index.csv").read_text()
+        (tmp_path / "index.csv").write_text(index.replace('"train"', "", 1).replace(",\n", "\n"))
+    elif damage == "header":
+        index = (tmp_path / "index.csv").read_text()
+        (tmp_path / "index.csv").write_text(index.replace("split", "splat"))
+    elif damage == "csv":
+        (tmp_path / "index.csv").write_text('"path","split"\n' + "x" * 200_000)
     else:
         info = json.loads((tmp_path / "cache.json").read_text())
         (tmp_path / "cache.json").write_text(json.dumps(info | {"images": 6}))

@@ -79,6 +79,17 @@ def test_a_table_counts_as_it_is_unpacked(tmp_path: Path, room: Path, struct: bo
     assert [file.name for file in seen.files] == [f"{i:08d}.jpg" for i in (3, 5, 7, 9, 11)]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_column_whose_name_looks_like_a_path_is_another(tmp_path: Path, room, first) -> None:
+    cells = [None, {"bytes": PICTURE}, {"bytes": PICTURE}]
+    flat, column = {"image.bytes": [b"x", None, None]}, {"image": cells}
+    pq.write_table(pa.table(flat | column if first else column | flat), tmp_path / "a.parquet")
+    assert unpacked(tmp_path / "a.parquet") == 2
+    seen = peek.peeked([tmp_path / "a.parquet"], room, 5)
+    assert seen.images == 2
+    assert [file.read_bytes() for file in seen.files] == [PICTURE, PICTURE]
+
+
 @pytest.mark.parametrize(("most", "each"), [(7, [2, 2, 3]), (2, [0, 1, 1]), (100, [3, 3, 3])])
 def test_no_more_images_are_written_than_are_asked_for(tmp_path, room, most, each) -> None:
     shards = [tmp_path / f"{number}.parquet" for number in range(3)]

@@ -70,12 +70,19 @@ def slow_from(monkeypatch):
 
 @pytest.fixture
 def restarts(monkeypatch):
-    """The epochs after which heads began afresh."""
+    """The epochs after which heads began afresh, none of which was scored with these heads."""
     real, epochs = loop.Training.restart_heads, []
+    score = loop.Training.add_candidates
 
     def recording(run, epoch):
         epochs.append(epoch)
         real(run, epoch)
+
+    def scored(run, epoch):
+        assert epoch not in epochs
+        score(run, epoch)
+
+    stand_in(monkeypatch, loop.Training, "add_candidates", scored)
 
     stand_in(monkeypatch, loop.Training, "restart_heads", recording)
     return epochs
@@ -92,6 +99,7 @@ AFRESH = {"train.restart_heads": True, "train.batch_size": 48}
         (3, 6, [4]),  # half of 9
         (4, 0, []),  # no epoch is left
         (6, 2, [5]),  # half of 10 was, half of 8 is over
+        (5, 1, []),  # too few of 6 are left, though 5 is half of 10
     ],
 )
 def test_heads_begin_afresh_once_where_epochs_are_dropped(
@@ -102,6 +110,17 @@ def test_heads_begin_afresh_once_where_epochs_are_dropped(
     fitted = fit(tmp_path, 10, AFRESH, deadline=deadline)
     assert len(fitted.curves) == slow + left
     assert restarts == expected
+
+
+@pytest.mark.parametrize(("left", "expected", "scored"), [(3, [9], {9, 10, 12}), (2, [], {10, 11})])
+def test_heads_begin_afresh_where_a_quarter_of_the_epochs_is_left(
+    tmp_path, slow_from, restarts, left, expected, scored
+):
+    slow_from(9)
+    changes = AFRESH | {"train.selection.points": 4}
+    fitted = fit(tmp_path, 20, changes, deadline=time.monotonic() + 100 * left + 50)
+    assert (len(fitted.curves), restarts) == (9 + left, expected)
+    assert {candidate["epoch"] for candidate in fitted.candidates} == scored
 
 
 def test_a_resume_after_epochs_were_dropped_begins_no_head_afresh_again(

@@ -675,6 +675,28 @@ def test_unreadable_files_are_told_once(place, capsys):
     assert summary_of(results)["errors"] == {}
 
 
+def test_a_new_cover_of_a_burst_takes_its_row_once_it_can_be_read(place):
+    results, photos = place / "results", place / "photos"
+    first, cover = (f"IMG_20180914_094602_BURST{shot}.png" for shot in ("001", "002_COVER"))
+    toy_results.draw(photos / first, 0, 600)
+    add.run(results, [photos])
+    row = table(results)[first]
+    (photos / cover).write_bytes(b"no image")
+    (record,) = summary_of(add_again(results, photos))["additions"][1:]
+    assert (record["new"], record["gone"], record["unreadable"]) == (1, 0, 1)
+    assert table(results)[first] == row and table(results)[cover].error
+    toy_results.draw(photos / cover, 0, 601)
+    assert summary_of(add_again(results, photos))["additions"][2]["files"] == {
+        "new": [], "changed": [cover], "gone": [first],
+    }  # fmt: skip
+    assert first not in table(results) and not table(results)[cover].error
+
+
+def add_again(results, photos):
+    add.run(results, [photos])
+    return results
+
+
 def test_a_disk_that_fails_takes_no_rows_away(place):
     results, photos = place / "results", place / "photos"
     state = contents(results)

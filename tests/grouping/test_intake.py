@@ -95,8 +95,18 @@ def test_a_phones_folder_in_a_zip_is_the_same(phone, tmp_path):
     assert found == {f"phone.zip/{name}": colours for name, colours in SHOWN.items()}
 
 
-@pytest.mark.parametrize("lost", ["cache/images.npy", "sketches.npy"])
-def test_images_of_a_damaged_cache_are_read_again(tmp_path, capsys, lost):
+@pytest.mark.parametrize(
+    ("lost", "left"),
+    [
+        ("cache/images.npy", b""),
+        ("sketches.npy", b""),
+        ("cache/quarantine.csv", b""),
+        ("cache/quarantine.csv", b'"path"\n'),
+        ("cache/quarantine.csv", b'"path","reason"\n"a.png"\n'),
+        ("cache/quarantine.csv", b'"path","reason"\n' + 200_000 * b"x"),
+    ],
+)
+def test_images_of_a_damaged_cache_are_read_again(tmp_path, capsys, lost, left):
     root, cache = tmp_path / "photos", tmp_path / "work" / "cache"
     root.mkdir()
     for i, pixels in enumerate(toy.images(12)):
@@ -107,7 +117,7 @@ def test_images_of_a_damaged_cache_are_read_again(tmp_path, capsys, lost):
         return intake.cached(found, cache, name="a", channels=1, size=16, max_pixels=10**6)
 
     _, sketches, _ = read()
-    (tmp_path / "work" / lost).write_bytes(b"")
+    (tmp_path / "work" / lost).write_bytes(left)
     again, now, errors = read()
     np.testing.assert_array_equal(now, sketches)
     np.testing.assert_array_equal(again.images, toy.images(12))

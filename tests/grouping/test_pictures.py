@@ -1,6 +1,9 @@
 """`vtcc add` counts a picture once, of which a walk takes another file than before."""
 
+from types import SimpleNamespace
+
 import pytest
+from PIL import Image
 
 from vtcc.data import folder
 from vtcc.grouping.add import changes
@@ -56,6 +59,41 @@ def test_the_file_that_a_walk_takes_now_is_the_one_row(found, known, now, new, g
 def test_a_further_file_of_a_picture_changes_nothing(found, known, now):
     changed = found(known, now)
     assert (changed.new, changed.changed, changed.gone) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "known, now, gone",
+    [
+        ([FIRST, SECOND], [FIRST, SECOND, COVER], []),
+        ([FIRST, SECOND], [SECOND, COVER], [FIRST]),
+        (["a.arw", "a.cr2"], ["a.arw", "a.cr2", "a.jpg"], []),
+    ],
+)
+def test_of_several_known_files_of_a_picture_none_goes_for_a_new_one(found, known, now, gone):
+    changed = found(known, now)
+    assert (changed.new, changed.gone, changed.replaced) == ([now[-1]], gone, {})
+    assert changed.lost == gone
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_file_goes_for_one_that_cannot_be_read(found, there, tmp_path):
+    predictor = SimpleNamespace(decoding={"size": 8, "channels": 3, "max_pixels": 99})
+    changed = found([FIRST], [FIRST, COVER] if there else [COVER])
+    assert (changed.gone, changed.replaced, changed.lost) == ([FIRST], {FIRST: COVER}, [])
+    after = changes.without_unreadable(changed, predictor)
+    gone = [] if there else [FIRST]
+    assert (after.new, after.gone, after.replaced, after.lost) == ([COVER], gone, {}, gone)
+    Image.new("RGB", (9, 9)).save(tmp_path / "photos" / COVER)
+    assert changes.without_unreadable(changed, predictor) == changed
+
+
+def test_a_file_that_can_be_read_now_is_the_one_row(tmp_path):
+    for name in (FIRST, COVER):
+        (tmp_path / name).write_bytes(name.encode())
+    summary = {"root": str(tmp_path), "files": [FIRST, COVER], "stamps": ["1 1", "1 1"]}
+    summary |= {"errors": {COVER: "truncated"}}
+    changed = changes.find([tmp_path], summary, tmp_path.parent / "results")
+    assert (changed.changed, changed.gone, changed.replaced) == ([COVER], [FIRST], {FIRST: COVER})
 
 
 @pytest.mark.parametrize("known, new", [(FIRST, THIRD), ("a.cr2", "a.arw")])

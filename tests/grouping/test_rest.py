@@ -85,11 +85,15 @@ def test_a_damaged_file_is_refused_in_one_line(made, results, name, place):
         add.run(results, [made[0]])
 
 
-def test_an_embedding_of_fewer_images_than_names_is_refused(results):
-    with np.load(results / "embedding.npz") as saved:
+@pytest.mark.parametrize("file", ["embedding.npz", "rest/000001.npz"])
+@pytest.mark.parametrize(
+    "odd", [{"h": np.zeros((1, 4), np.float32)}, {"p": np.float32(1)}, {"files": np.bytes_(b"a")}]
+)
+def test_arrays_of_other_lengths_are_refused(results, file, odd):
+    with np.load(results / file) as saved:
         arrays = dict(saved)
-    np.savez(results / "embedding.npz", **arrays | {"h": arrays["h"][:-1]})
-    message = r"embedding\.npz: damaged \(arrays of other lengths\)"
+    np.savez(results / file, **arrays | odd)
+    message = re.escape(f"/{file}: damaged (arrays of other lengths)")
     with pytest.raises(VtccError, match=message):
         refine.run(results, rename(results))
 

@@ -64,6 +64,11 @@ def foreign_version(room):
     (room / "finished.json").write_text(json.dumps({"key": "0.0.9" + finished["key"][5:]}))
 
 
+def odd_steps(room):
+    finished = json.loads((room / "finished.json").read_text())
+    (room / "finished.json").write_text(json.dumps(finished | {"steps": None}))
+
+
 def other_shape(room):
     with np.load(room / "heads.npz") as saved:
         values = dict(saved)
@@ -86,6 +91,7 @@ def odd_byte(file):
         (lambda room: odd_byte(room / "heads.npz"), "damaged"),
         (lambda room: (room / "model" / checkpoint.WEIGHTS).write_bytes(b""), "damaged"),
         (lambda room: (room / "finished.json").write_text(""), "cannot be read"),
+        (odd_steps, "damaged"),
     ],
 )
 def test_what_is_foreign_or_damaged_is_trained_again(cache, params, room, damage, message, capsys):

@@ -111,6 +111,23 @@ def test_a_measurement_is_kept_for_a_resume(tmp_path):
     assert seen == which.Clearness(0.8, 3, 0.5, 4)
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '{"features": 0.8, "features_clusters": 3, "gradients": 0.5}',
+        '{"features": "a", "features_clusters": 3, "gradients": 0.5, "gradients_clusters": 4}',
+    ],
+)
+def test_a_measurement_without_its_numbers_is_made_again(tmp_path, monkeypatch, capsys, kept):
+    (tmp_path / "clearness.json").write_text(kept)
+    few = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 4), np.float32)
+    sampled = mock.create_autospec(encode.sampled, return_value=few)
+    monkeypatch.setattr(encode, "sampled", sampled)
+    seen = which.clearness([], "lite2", tmp_path, Options(tmp_path))
+    assert seen == which.Clearness(0.0, 0, 0.0, 0)
+    assert "cannot be read, so this step is done again" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_digits_go_from_scratch(tmp_path):
     for i, image in enumerate(load_digits().images[:600]):

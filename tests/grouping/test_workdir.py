@@ -1,7 +1,9 @@
 """What an interrupted `vtcc cluster` keeps, and what of it is used again."""
 
+import json
 import threading
 import zipfile
+from dataclasses import replace
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from tests.fakes import stand_in
 from vtcc.atomic import sole_writer
 from vtcc.errors import VtccError
-from vtcc.grouping import count, intake, learn, workdir
+from vtcc.grouping import count, estimate, intake, learn, prepare, survey, workdir
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.grouping.training import Trained
@@ -32,6 +34,33 @@ def test_what_is_kept_is_read_back(tmp_path, capsys):
 def test_what_cannot_be_read_counts_as_absent(tmp_path, capsys, content):
     (tmp_path / "a.json").write_bytes(content)
     assert workdir.read_json(tmp_path / "a.json") is None
+    assert "cannot be read, so this step is done again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [{}, {"seconds": None}, {"seconds": "a"}, {"seconds": []}])
+def test_rates_without_their_number_are_measured_again(tmp_path, capsys, content):
+    workdir.write_json(tmp_path / "rates.json", content)
+    options = Options(tmp_path, minutes=1)
+    found = intake.Listed(tmp_path, [], [], None, [], "digest", [])
+    few = create_autospec(estimate.measured, side_effect=VtccError("measured"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimate, "measured", few)
+        with pytest.raises(VtccError, match="measured"):
+            cluster._seconds_for(np.arange(0), found, {}, options, tmp_path)
+    assert "cannot be read, so this step is done again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("odd", [{"mirror": None}, {"more": 1}])
+def test_a_survey_that_is_odd_is_made_again(tmp_path, capsys, odd):
+    seen = survey.Survey(9, 9, 8.0, 1.0, 0.5, 0.5, 0.6, 0.7, 0.8)
+    look = create_autospec(survey.look, return_value=seen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(survey, "look", look)
+        for kept, calls in ((seen.to_dict(), 0), (seen.to_dict() | odd, 1)):
+            workdir.write_json(tmp_path / "survey.json", kept)
+            found = intake.Listed(tmp_path, [], [], None, [], "digest", [])
+            assert prepare._surveyed(Options(tmp_path), found, tmp_path) == seen
+            assert look.call_count == calls
     assert "cannot be read, so this step is done again" in capsys.readouterr().out
 
 
@@ -76,6 +105,13 @@ def test_a_range_that_the_images_cut_off_is_said(tmp_path, counts, capsys, low, 
     assert f"how many clusters, {said}\n" in capsys.readouterr().out
 
 
+def test_a_range_is_cut_off_by_the_images_that_it_is_judged_on(tmp_path, counts, capsys):
+    many = replace(trained(), space=np.zeros((10_000, 1), np.float32))
+    learn.counted(many, 500, 1000, 0, tmp_path)
+    said = capsys.readouterr().out
+    assert "how many clusters, from 500 to 600, as many as 3,000 images allow\n" in said
+
+
 def test_damaged_or_foreign_counts_are_computed_again(tmp_path, counts, capsys):
     learn.counted(trained(), 2, 9, 0, tmp_path)
     (tmp_path / "count.json").write_text("")
@@ -84,6 +120,27 @@ def test_damaged_or_foreign_counts_are_computed_again(tmp_path, counts, capsys):
     learn.counted(trained("k2"), 2, 9, 0, tmp_path)
     assert "of another training" in capsys.readouterr().out
     assert len(counts) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"asked": None, "count": None},
+        {"count": {}},
+        {"count": {"clusters": "2"}},
+        {"count": {"curve": [{}]}},
+        {"count": {"curve": [{"clusters": 2, "score": None}]}},
+    ],
+)
+def test_counts_that_lack_something_are_computed_again(tmp_path, counts, capsys, damage):
+    first = learn.counted(trained(), 2, 9, 0, tmp_path)
+    kept = json.loads((tmp_path / "count.json").read_text())
+    for key, value in damage.items():
+        kept[key] = value and kept[key] | value if value != {} else {}
+    (tmp_path / "count.json").write_text(json.dumps(kept))
+    assert learn.counted(trained(), 2, 9, 0, tmp_path) == first
+    assert "cannot be read" in capsys.readouterr().out
+    assert len(counts) == 2
 
 
 def test_other_options_start_afresh(tmp_path, capsys):

@@ -56,6 +56,18 @@ def name(client, here):
     return name
 
 
+@pytest.mark.parametrize("odd", ["{}", '{"name": "a"}', '{"name": 1, "version": "1"}'])
+def test_what_was_registered_last_is_read_before_the_alias_moves(client, name, here, odd):
+    told = here / ".vtcc" / "registered.json"
+    told.parent.mkdir(exist_ok=True)
+    told.write_text(odd, encoding="utf-8")
+    with pytest.raises(VtccError, match=r"registered\.json: .*; delete it"):
+        promotion.promote(name, "1")
+    assert promotion.holder(client, name) is None
+    told.unlink()
+    assert promotion.promote(name, "1").version == "1"
+
+
 def test_by_hand_and_back_with_the_reasons(client, name):
     assert promotion.promote(name, "1").before == ""
     assert promotion.promote(name, "3", "looks better").before == "1"

@@ -100,26 +100,25 @@ def open_cache(directory: Path | str) -> Cache:
         text = regular(directory / INFO).read_text(encoding="utf-8")
         info = json_file.checked(json_file.parse(text), _NEEDED)
         images = np.load(regular(directory / IMAGES), mmap_mode="r", allow_pickle=False)
-        with regular(directory / INDEX).open(encoding="utf-8", newline="") as file:
-            header, *index = csv.reader(file)
+        index = read_pairs(directory / INDEX, ("path", "split"))
     except FileNotFoundError as error:
         raise VtccError(
             f"{error.filename}: no such file; run `vtcc validate` (or `dvc repro validate`)"
         ) from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise VtccError(
             f"{directory}: not a readable image cache ({error}); run `vtcc validate` again"
         ) from None
     shape = (info["images"], info["image_size"], info["image_size"], info["channels"])
-    if images.shape != shape or len(index) != shape[0] or header != ["path", "split"]:
+    if images.shape != shape or len(index) != shape[0]:
         raise VtccError(
             f"{directory}: {IMAGES} has shape {images.shape} and {INDEX} {len(index)} rows, but "
             f"{INFO} says {shape}; run `vtcc validate` again"
         )
     return Cache(
         images=images,
-        paths=[row[0] for row in index],
-        split=[row[1] for row in index],
+        paths=[path for path, _ in index],
+        split=[split for _, split in index],
         name=info["name"],
         image_size=info["image_size"],
         channels=info["channels"],
@@ -128,6 +127,22 @@ def open_cache(directory: Path | str) -> Cache:
         std=info["std"],
         **{name: info[name] for name in DECODING if name in info},
     )
+
+
+def read_pairs(file: Path, header: tuple[str, str]) -> list[tuple[str, str]]:
+    """The rows of a table of two columns.
+
+    Raises:
+        OSError, ValueError: when it cannot be read, or is no such table.
+    """
+    try:
+        with regular(file).open(encoding="utf-8", newline="") as opened:
+            first, *rows = ((left, right) for left, right in csv.reader(opened))
+    except csv.Error as error:
+        raise ValueError(f"{file.name}: {error}") from None
+    if first != header:
+        raise ValueError(f"{file.name}: found the columns {first}, expected {header}")
+    return rows
 
 
 class CacheWriter:

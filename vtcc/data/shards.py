@@ -109,10 +109,12 @@ def peeked(shard: Path, target: Path, most: int) -> int:
     with table(shard) as opened:
         about, column = opened.metadata, image_column(opened.schema_arrow)
         images = int(about.num_rows)
+        parts = [about.schema.column(j) for j in range(about.num_columns)]
+        # A flat column may be called as a path.
+        leaf = str(column).rpartition(".")[2]
+        (j,) = (j for j, p in enumerate(parts) if (p.path, p.name) == (column, leaf))
         for i in range(about.num_row_groups):
-            group = about.row_group(i)
-            parts = [group.column(j) for j in range(group.num_columns)]
-            (said,) = (part.statistics for part in parts if part.path_in_schema == column)
+            said = about.row_group(i).column(j).statistics
             images -= said.null_count if said is not None and said.has_null_count else 0
     return images
 
@@ -132,7 +134,7 @@ def _images_of_table(shard: Path, target: Path, most: int | None = None) -> int:
                 f"{', '.join(opened.schema_arrow.names)[:200]}); take it out of the folder"
             )
         for batch in opened.iter_batches(batch_size=_ROWS, columns=[column]):
-            for cell in batch.column(0).to_pylist():
+            for cell in batch.column(column.partition(".")[0]).to_pylist():
                 if written == most:
                     return without
                 data = cell["bytes"] if isinstance(cell, dict) else cell

@@ -219,10 +219,7 @@ class Training:
         self.contrastive_steps = self.steps_per_epoch * epochs
 
     def shorten(self, epoch: int, clock: Clock) -> bool:
-        """Drops epochs that the deadline has no time for, after `epoch`; whether it did.
-
-        Heads begin afresh now where half of the epochs that are left in all is over already.
-        """
+        """Drops epochs that the deadline has no time for, after `epoch`; whether it did."""
         if self.deadline is None or self.params.self_label.epochs or epoch >= self.epochs:
             return False
         per_epoch = self.steps_per_epoch / clock.rate()
@@ -232,11 +229,8 @@ class Training:
         progress.note(
             f"the machine is slower than measured: {affordable} epochs instead of {self.epochs}"
         )
-        was = restart_epoch(self.params)
         self.plan_epochs(affordable)
         clock.shorten(self.steps - self.step)
-        if restart_epoch(self.params) <= epoch < min(was, affordable):
-            self.restart_heads(epoch)
         return True
 
     def resume(self) -> None:
@@ -329,11 +323,15 @@ class Training:
                 if self.step % self.steps_per_epoch == 0:
                     epoch = self.step // self.steps_per_epoch
                     self.end_epoch(epoch, clock, callbacks)
+                    restart = restart_epoch(self.params)
                     if self.shorten(epoch, clock):
                         at_points = selection_epochs(self.params)
                         at_saves = saved_epochs(self.params)
                     if epoch in at_points:
                         self.add_candidates(epoch)
+                    # Now, too, where epochs were dropped and half of those in all is over already.
+                    if restart_epoch(self.params) <= epoch <= restart and self.enough_left(epoch):
+                        self.restart_heads(epoch)
                     if epoch in at_saves:
                         self.save()
                         saved_at = time.monotonic()
@@ -383,8 +381,6 @@ class Training:
         if epoch <= self.params.epochs and self.totals.counts.numel():
             self.prior.update(epoch, self.totals.shares())
         self.totals = Totals.zero(self.params)
-        if epoch == restart_epoch(self.params):
-            self.restart_heads(epoch)
         callbacks.on_epoch(epoch, figures)
         for warned in self.guard.watch(figures):
             if self.params.collapse != "off":
@@ -392,6 +388,10 @@ class Training:
                 callbacks.on_warning(warned)
         shown = {k: round(v, 4) for k, v in figures.items() if k in SHOWN and not math.isnan(v)}
         progress.report("train", epoch, self.epochs, **shown, seconds_left=round(clock.left()))
+
+    def enough_left(self, epoch: int) -> bool:
+        """Whether heads that begin afresh after `epoch` still learn: in a quarter of all epochs."""
+        return 4 * (self.params.epochs - epoch) >= self.params.epochs
 
     def restart_heads(self, epoch: int) -> None:
         """Half of the cluster heads begin afresh, and all that remembers the former ones."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from vtcc.atomic import atomic_file
 from vtcc.data import duplicates, folder, inputs
-from vtcc.data.cache import Cache, CacheWriter, open_cache
+from vtcc.data.cache import QUARANTINE, Cache, CacheWriter, open_cache, read_pairs
 from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
@@ -281,9 +281,4 @@ def cached(
 
 
 def _quarantined(directory: Path) -> dict[str, str]:
-    import csv
-
-    from vtcc.data.cache import QUARANTINE
-
-    with regular(directory / QUARANTINE).open(encoding="utf-8", newline="") as file:
-        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    return dict(read_pairs(directory / QUARANTINE, ("path", "reason")))

@@ -1,10 +1,11 @@
 """Second step of `vtcc cluster`: trains twice, and chooses K in between where it is open."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vtcc import config
+from vtcc import config, json_file
 from vtcc.engine.frozen import FrozenFeatures
 from vtcc.grouping import budget, count, training, workdir
 from vtcc.grouping.options import MAIN_SHARE, SCOUT_SHARE, Options
@@ -79,13 +80,14 @@ def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> cou
     """
     file = work / "count.json"
     asked = {"training": trained.key, "low": low, "high": high, "seed": seed}
-    known = workdir.read_json(file)
+    known = workdir.read_as(file, lambda kept: (kept["asked"], _counted(kept)))
     if known is not None:
-        if known.get("asked") == asked:
-            return count.Count.from_dict(known["count"])
+        if known[0] == asked:
+            return known[1]
         note(f"{file}: of another training, so this step is done again")
     most = count.most(len(trained.space), low, high)
-    cut_off = f", as many as {len(trained.space):,} images allow" if most < high else ""
+    judged = min(len(trained.space), count.IMAGES)
+    cut_off = f", as many as {judged:,} images allow" if most < high else ""
     note("judging groups" if low == high else f"how many clusters, from {low} to {most}{cut_off}")
     recommended = count.count(
         trained.space,
@@ -96,3 +98,12 @@ def counted(trained: Trained, low: int, high: int, seed: int, work: Path) -> cou
     )
     workdir.write_json(file, {"asked": asked, "count": recommended.to_dict()})
     return recommended
+
+
+def _counted(kept: dict[str, Any]) -> count.Count:
+    wanted = dict.fromkeys(("count.clusters", "count.low", "count.high"), int)
+    lists = dict.fromkeys(("count.curve", "count.reasons"), list)
+    values = json_file.checked(kept, {"count": dict, **wanted, **lists})["count"]
+    for criteria in values["curve"]:
+        workdir.numbers(criteria)
+    return count.Count.from_dict(values)

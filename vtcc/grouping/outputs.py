@@ -237,9 +237,9 @@ class Embedding:
         )
         try:
             saved = zip_file.arrays(directory / EMBEDDING, names, optional=optional)
-            paths = [bytes(name).decode() for name in saved["files"]]
-            if {len(array) for array in saved.values()} != {len(paths)}:
+            if {array.shape[:1] for array in saved.values()} != {(saved["files"].size,)}:
                 raise ValueError("arrays of other lengths")
+            paths = [bytes(name).decode() for name in saved["files"]]
         except ValueError as error:
             raise VtccError(
                 f"{directory / EMBEDDING}: damaged ({error}); run `vtcc cluster` again"

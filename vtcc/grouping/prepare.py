@@ -138,9 +138,9 @@ def _set_by_user(chosen: choices.Choices, options: Options) -> None:
 
 def _surveyed(options: Options, listed: intake.Listed, work: Path) -> survey.Survey:
     file = work / "survey.json"
-    known = workdir.read_json(file)
+    known = workdir.read_as(file, lambda kept: survey.Survey(**workdir.numbers(kept)))
     if known is not None:
-        return survey.Survey(**known)
+        return known
     note(f"looking at a sample of {min(len(listed.files), survey.SAMPLE)} images")
     seen = survey.look(listed.files, seed=options.seed, **options.decoding())
     workdir.write_json(file, seen.to_dict())

@@ -134,9 +134,8 @@ class Shard:
         texts, saved = _saved(file, _TEXTS, (*_ARRAYS, *_APPLIED))
         applied = {name: saved.pop(name) for name in _APPLIED}
         shard = cls(**texts, **saved, applied=applied)
-        lengths = {len(values) for values in shard.applied.values()}
-        lengths |= {len(getattr(shard, name)) for name in _ARRAYS}
-        if len({len(of) for of in texts.values()}) > 1 or lengths != {len(shard.readable)}:
+        lengths = {values.shape[:1] for values in (*saved.values(), *applied.values())}
+        if len({len(of) for of in texts.values()}) > 1 or lengths != {(len(shard.readable),)}:
             raise VtccError(f"{file}: damaged (arrays of other lengths); run `vtcc cluster` again")
         return shard
 
@@ -146,6 +145,8 @@ def _saved(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         saved = zip_file.arrays(file, (*texts, *others))
+        if any(saved[name].ndim != 1 for name in texts):
+            raise ValueError("arrays of other lengths")
         return {name: [bytes(text).decode() for text in saved.pop(name)] for name in texts}, saved
     except ValueError as error:
         raise VtccError(f"{file}: damaged ({error}); run `vtcc cluster` again") from None

@@ -119,9 +119,9 @@ def _seconds_for(
     from vtcc.grouping import estimate, workdir
 
     file = work / "rates.json"
-    known = workdir.read_json(file)
+    known = workdir.read_as(file, lambda kept: float(kept["seconds"]))
     if known is not None:
-        return float(known["seconds"])
+        return known
     rates = estimate.measured(listed.files, params)
     foreseen = estimate.foreseen(len(listed.names), options.sample, rates, params)
     if foreseen.fixed > 60 * options.minutes:

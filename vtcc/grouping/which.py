@@ -126,9 +126,9 @@ def clearness(files: Sequence[Path], name: str, work: Path, options: Options) ->
     from vtcc.grouping.encode import sampled
 
     kept = work / "clearness.json"
-    known = workdir.read_json(kept)
+    known = workdir.read_as(kept, lambda values: Clearness(**workdir.numbers(values)))
     if known is not None:
-        return Clearness(**known)
+        return known
     note(f"comparing {name}'s features with gradients")
     seed = options.seed
     rows = np.sort(np.random.default_rng(seed).permutation(len(files))[:SAMPLE])

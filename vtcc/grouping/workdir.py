@@ -5,9 +5,9 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vtcc import atomic, json_file
 from vtcc.atomic import sole_writer, write_text
@@ -18,6 +18,8 @@ from vtcc.grouping.summary import FILE
 from vtcc.progress import note
 from vtcc.regular import regular
 from vtcc.version import __version__
+
+T = TypeVar("T")
 
 
 def place(options: Options) -> Path:
@@ -167,16 +169,32 @@ def remove_if_empty(work: Path) -> None:
 
 def read_json(file: Path) -> dict[str, Any] | None:
     """What an interrupted run kept; None where there is nothing, or nothing that can be read."""
+    return read_as(file, dict)
+
+
+def read_as(file: Path, made: Callable[[dict[str, Any]], T]) -> T | None:
+    """As `read_json`, of a kind of its own.
+
+    Args:
+        made: of the named values; may raise TypeError, LookupError or ValueError: others are none.
+    """
     try:
         content = json_file.parse(regular(file).read_text(encoding="utf-8"))
+        return made(json_file.checked(content, {}))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
-        content = None
-    if isinstance(content, dict):
-        return content
-    note(f"{file}: cannot be read, so this step is done again")
-    return None
+    except (OSError, ValueError, TypeError, LookupError):
+        note(f"{file}: cannot be read, so this step is done again")
+        return None
+
+
+def numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values, where all are numbers.
+
+    Raises:
+        ValueError: naming one that is none.
+    """
+    return json_file.checked(values, dict.fromkeys(values, int | float))
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

@@ -132,13 +132,14 @@ def _remembered() -> Path:
 
 def _by_hand(client: "MlflowClient", name: str, version: str, reason: str) -> Move:
     """`move`, which `vtcc show` knows of afterwards."""
-    made = move(client, name, version, reason)
+    last: dict[str, Any] = {}
     if _remembered().is_file():
-        last = json_file.read(_remembered(), "delete it")
-        if last["name"] == name:
-            if last["version"] in (made.version, made.before):
-                last |= {"champion": last["version"] == version, "reason": reason}
-            remember(client, last)
+        last = json_file.read(_remembered(), "delete it", {"name": str, "version": str})
+    made = move(client, name, version, reason)
+    if last.get("name") == name:
+        if last["version"] in (made.version, made.before):
+            last |= {"champion": last["version"] == version, "reason": reason}
+        remember(client, last)
     return made
 
 

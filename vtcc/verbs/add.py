@@ -57,26 +57,26 @@ def run(
         found = changes.find(more, _with_rest(before), results, root, before.target)
         columns.check(found.columns, before.summary.get("exif", []))
         total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
-        lost = [name for name in found.gone if name not in found.replaced]
-        _refuse_loss(lost, total, allow_gone)
+        _refuse_loss(found.lost, total, allow_gone)
         told = columns.differ(results, found.columns)
         if not (found.to_read or found.gone or found.moved or told):
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
             return summaries.headline(results) | {"addition": None}
+        predictor = load_predictor(before.model)
+        found = changes.without_unreadable(found, predictor)
         note(
             f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone"
             + f"; from the table: {', '.join(found.columns)}" * told
         )
-        predictor = load_predictor(before.model)
         ours, others = beside.divided(found, before)
         after = update.updated(before, ours, predictor, batch_size=batch_size)
         unread = [name for name in ours.changed if name in after.images.errors]
-        _refuse_loss([*lost, *unread], total, allow_gone)
+        _refuse_loss([*found.lost, *unread], total, allow_gone)
         with reopen.rewriting(before) as building:
             rest = Rest.of(building)
             followed = beside.follow(rest, others, predictor, batch_size=batch_size)
-            _refuse_loss([*lost, *unread, *followed.lost], total, allow_gone)
+            _refuse_loss([*found.lost, *unread, *followed.lost], total, allow_gone)
             if followed.assigned:
                 after = update.with_assigned(after, followed.assigned)
             made = record.of(after, found, followed, began=began)

@@ -45,9 +45,8 @@ def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
     """
     collection = before.summary.get("collection")
     if collection is None:
-        return found, replace(
-            found, new=[], changed=[], gone=[], files={}, stamps={}, classes={}, columns={}
-        )
+        nothing = replace(found, new=[], changed=[], gone=[], replaced={}, files={})
+        return found, replace(nothing, stamps={}, classes={}, columns={})
     ours = set(before.summary["files"])
     sample = int(collection["sample"])
     room = max(min(sample, MOST_SHOWN * sample - len(ours)), 0)
@@ -74,6 +73,7 @@ def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
             new=some(found.new),
             changed=some(found.changed),
             gone=some(found.gone),
+            replaced={name: found.replaced[name] for name in some(found.replaced)},
             files={name: found.files[name] for name in some(found.files)},
             stamps={name: found.stamps[name] for name in some(found.stamps)},
             classes={name: found.classes[name] for name in some(found.classes)},

@@ -2,18 +2,24 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc.data import folder, inputs, walk
+from vtcc.data.decoding import decoded
+from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
+from vtcc.grouping.add import successors
 from vtcc.grouping.columns import Columns
 from vtcc.grouping.intake import existing, located
 from vtcc.progress import note
+
+if TYPE_CHECKING:
+    from vtcc.engine.predict import Predictor
 
 # Files that a folder that was moved is known by, and the share of them that must be there.
 SAMPLE, RECOGNISED = 200, 0.5
@@ -25,6 +31,7 @@ class Changes:
 
     Attributes:
         new, changed, gone: names as in the tables, in the order of their files.
+        replaced: name of a file that has gone -> the one to read of the same picture.
         files: name -> where it is, of new and changed ones.
         stamps: name -> `folder.stamp`, of all that were found.
         classes: name -> the sub-folder that is its class, where the given folder has classes.
@@ -37,6 +44,7 @@ class Changes:
     new: list[str]
     changed: list[str]
     gone: list[str]
+    replaced: dict[str, str]
     files: dict[str, Path]
     stamps: dict[str, str]
     classes: dict[str, str]
@@ -47,9 +55,9 @@ class Changes:
     orphaned: list[Path]
 
     @property
-    def replaced(self) -> dict[str, str]:
-        """Name of a file that has gone -> the new one of the same picture."""
-        return _successors(self.gone, self.new)
+    def lost(self) -> list[str]:
+        """The names of files that are gone without another of the same picture."""
+        return [name for name in self.gone if name not in self.replaced]
 
     @property
     def to_read(self) -> list[str]:
@@ -112,11 +120,13 @@ def find(
         and any(_below(file, top) for top in searched)
         and not os.path.lexists(file)  # a walk leaves out some that were named
     ]
-    # A walk takes one file of a picture, now a new one.
+    # A walk takes one file of a picture, now a new one, or one that could not be read before.
+    came = [*new, *(name for name in changed if name in summary.get("errors", {}))]
     unlisted = (name for name in places if name not in listed)
+    by_picture = successors.of(unlisted, came, places.keys() - came)
     gone += [
         name
-        for name, by in _successors(unlisted, new).items()
+        for name, by in by_picture.items()
         if os.path.lexists(places[name])
         if any(_below(places[name], top) for top in searched) or _is_image_of(by, name)
     ]
@@ -132,6 +142,7 @@ def find(
         new=new,
         changed=changed,
         gone=gone,
+        replaced={name: by_picture[name] for name in gone if name in by_picture},
         files={name: listed[name] for name in read},
         stamps=stamps,
         classes={name: classes[name] for name in read if name in classes},
@@ -140,6 +151,24 @@ def find(
         columns=columns,
         place=place,
         orphaned=orphaned,
+    )
+
+
+def without_unreadable(found: Changes, predictor: "Predictor") -> Changes:
+    """The same, but that no file is replaced by one that cannot be read, nor is gone for it.
+
+    Args:
+        predictor: of the results' model, which says how images are read.
+    """
+    by = {name: found.files[name] for name in found.replaced.values()}
+    read = decoded(by.items(), lambda item: item[1], **predictor.decoding)
+    unreadable = {name for (name, _), image in read if isinstance(image, UnreadableImage)}
+    kept = [name for name, new in found.replaced.items() if new in unreadable]
+    stays = {name for name, file in located(found.root, kept).items() if os.path.lexists(file)}
+    return replace(
+        found,
+        gone=[name for name in found.gone if name not in stays],
+        replaced={name: new for name, new in found.replaced.items() if name not in kept},
     )
 
 
@@ -226,22 +255,6 @@ def _listed(
     if left_out:
         note(f"left out {in_words(left_out)}")
     return files, classes, searched, columns
-
-
-def _successors(names: Iterable[str], new: Collection[str]) -> dict[str, str]:
-    """Name -> the new file of the same picture: a RAW file's or film's by name, or a burst's."""
-    shots = {walk.shot(Path(name)): name for name in new}
-    bursts = {walk.burst(Path(name)): name for name in new}
-    bursts.pop(None, None)
-    folders = {name.rpartition("/")[0] for name in new}
-    successors = {}
-    for name in names:
-        if name.rpartition("/")[0] in folders:
-            file = Path(name)
-            picture = shots.get(walk.shot(file)) if walk.is_beside(file) else None
-            if picture := picture or bursts.get(walk.burst(file)):
-                successors[name] = picture
-    return successors
 
 
 def _is_image_of(name: str, raw: str) -> bool:
