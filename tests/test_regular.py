@@ -76,7 +76,7 @@ def test_a_pipe_that_is_open_already_is_read(tmp_path, pipe):
     assert yaml_file.read(Path(f"/dev/fd/{reading}")) == {"a": 1}
     os.close(reading)
     opened = os.open(pipe, os.O_RDWR)  # a pipe with a name stays one, whoever has it open
-    with open(os.devnull) as null:
+    with Path(os.devnull).open() as null:
         for name in (pipe, f"/dev/fd/{opened}", f"/dev/fd/{null.fileno()}"):
             with pytest.raises(OSError, match=PIPE):
                 regular(Path(name))
