@@ -55,7 +55,8 @@ def of_encoder(
     chosen = typed(context)
     if named and "--encoder" not in chosen:
         encoder = "auto"
-    of_another = "--encoder" in chosen and _of_variable(context, "encoder") not in (None, encoder)
+    [option] = [option for option in context.command.params if option.name == "encoder"]
+    of_another = "--encoder" in chosen and option.value_from_envvar(context) not in (None, encoder)
     if of_another or ((named or "--encoder" in chosen) and encoder in ("auto", "none")):
         weights = weights if "--weights" in chosen else None
         finetune = finetune and "--finetune" in chosen
@@ -67,12 +68,6 @@ def of_encoder(
         "finetune": finetune,
         "accept_licence": licences,
     }
-
-
-def _of_variable(context: typer.Context, name: str) -> str | None:
-    """What the variable of an option says, though something else is typed; None without one."""
-    [option] = [option for option in context.command.params if option.name == name]
-    return option.value_from_envvar(context)
 
 
 def enter_project() -> None:
