@@ -94,6 +94,14 @@ def test_an_override_in_a_section_that_lacks_says_so():
         ("download.mirror", "http://token@host", "^download.mirror: found 'http://host' and a us"),
         ("download.mirror", "file://ann:secret@host/x", "found 'file://host/x' and a user"),
         ("download.mirror", "https://host/?sig=secret", r"found 'https://host/\?sig=\*\*\*' and"),
+        *(
+            ("download.mirror", f"https://host/x?a=1&{name}=secret", rf"x\?a=1&{name}=\*\*\*' and")
+            for name in (
+                *("key", "api_key", "apikey", "AWSAccessKeyId", "subscription-key", "accessKey"),
+                *("token", "X-Amz-Security-Token", "accesstoken", "tokenValue", "client_secret"),
+                *("X-Amz-Signature", "sslPassword", "pwd", "pass", "user", "userName", "user_id"),
+            )
+        ),
         ("train.model", 3, "train.model: expected a section, found 3"),
         ("train.image_size", 18, "18 is not a multiple of train.model.patch_size \\(4\\)"),
         ("train.image_size", 32, "validate.image_size: 16 is below train.image_size \\(32\\)"),
@@ -106,7 +114,13 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(key, value,
         config.from_dict(config.Params, changed(key, value))
 
 
-@pytest.mark.parametrize("mirror", ["", "/data/a:b@c?key=1", "https://a.b:80/x@y", "a@b"])
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        *("", "/data/a:b@c?key=1", "https://a.b:80/x@y", "a@b", "https://host/x?token="),
+        "https://host/x?keyword=x&design=1&user_view=1&monkey=2&bypass=1&tokenizer=y&token=&key=#x",
+    ],
+)
 def test_an_address_without_a_password_and_any_directory_is_a_mirror(mirror):
     read = config.from_dict(config.Params, changed("download.mirror", mirror))
     assert read.download.mirror == mirror

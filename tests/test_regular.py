@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.grouping import toy_results
+from vtcc import yaml_file
 from vtcc.__main__ import main
 from vtcc.grouping import result
 from vtcc.regular import regular
@@ -61,6 +62,25 @@ def test_only_files_may_be_opened(tmp_path, pipe):
         regular(tmp_path / "nothing")
     with pytest.raises(IsADirectoryError):
         regular(tmp_path).open("rb")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no /dev/fd")
+def test_a_pipe_that_is_open_already_is_read(tmp_path, pipe):
+    """As bash's `<(...)` and `| vtcc ... /dev/stdin`."""
+    reading, writing = os.pipe()
+    os.write(writing, b"a: 1")
+    os.close(writing)
+    (tmp_path / "stdin").symlink_to(f"/dev/fd/{reading}")
+    for name in (f"/dev/fd/{reading}", f"/proc/self/fd/{reading}", tmp_path / "stdin"):
+        assert regular(Path(name)) == Path(name)
+    assert yaml_file.read(Path(f"/dev/fd/{reading}")) == {"a": 1}
+    os.close(reading)
+    opened = os.open(pipe, os.O_RDWR)  # a pipe with a name stays one, whoever has it open
+    with Path(os.devnull).open() as null:
+        for name in (pipe, f"/dev/fd/{opened}", f"/dev/fd/{null.fileno()}"):
+            with pytest.raises(OSError, match=PIPE):
+                regular(Path(name))
+    os.close(opened)
 
 
 def reads(text):

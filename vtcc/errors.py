@@ -54,6 +54,21 @@ def without_passwords(text: str) -> str:
     return _USER.sub("://", _SECRET.sub(r"\1***", text))
 
 
+# Of names in words divided by _: what is hidden in messages may be more (`keyword=`).
+_SECRET_NAME = re.compile(
+    r"(?:pass(?:word|wd|code|phrase)|pwd|token|secret|credentials?|signature)(?![a-z])"
+    r"|(?:\b|[\d_]|api|access|secret|private|account)"
+    r"(?:key(?:_?id)?|pass|sig|user(?:_?(?:name|id))?)[^a-z]*$"
+)
+
+
+def holds_secret(address: str) -> bool:
+    """Whether an address has a user, password or key in it, which no file is to keep."""
+    names = re.findall(r"[?&;]([^=&;#\s]+)=[^&;#\s]", address)
+    words = (re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in names)
+    return bool(_USER.search(address)) or any(map(_SECRET_NAME.search, words))
+
+
 def system_error(error: Exception, file: Path) -> OSError:
     """What a library tells in words alone ("... (os error 28)"), with its number.
 

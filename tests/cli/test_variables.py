@@ -99,6 +99,27 @@ ENCODER = "train.model.encoder"
             {"ENCODER": "lite2", "FINETUNE": "1", "ACCEPT_LICENCE": "x lite2"},
             {"encoder": "lite2", "finetune": True, "accept_licence": ("lite2",)},
         ),
+        (
+            ["--encoder", "lite2"],
+            {"ENCODER": "timm:resnet18", "WEIGHTS": "w.pth", "FINETUNE": "1"},
+            {"encoder": "lite2", "weights": None, "finetune": False},
+        ),
+        (
+            ["--encoder", "lite2", "--finetune"],
+            {"ENCODER": "timm:resnet18", "WEIGHTS": "w.pth"},
+            {"encoder": "lite2", "weights": None, "finetune": True},
+        ),
+        (
+            ["--encoder", "lite2"],
+            {"ENCODER": "lite2", "FINETUNE": "1"},
+            {"encoder": "lite2", "finetune": True},
+        ),
+        (["--encoder", "lite2"], {"FINETUNE": "1"}, {"encoder": "lite2", "finetune": True}),
+        (
+            ["--encoder", "lite2"],
+            {"SET": f"{ENCODER}=timm:x train.model.frozen=1 train.model.weights=w train.epochs=3"},
+            {"encoder": "lite2", "overrides": {"train.epochs": 3}},
+        ),
     ],
 )
 def test_the_command_line_wins_over_variables_of_cluster(words, variables, expected, monkeypatch):
@@ -113,6 +134,15 @@ def test_a_plan_takes_the_encoder_that_is_set(monkeypatch):
     where = "vtcc.verbs.plan_collection.run"
     [planned] = called(monkeypatch, where, words, PLAN_ENCODER="none").args
     assert planned.encoder == "auto"
+    words = ["plan", "photos", "--encoder", "lite2"]
+    [planned] = called(monkeypatch, where, words, PLAN_SET=f"{ENCODER}=none train.epochs=2").args
+    assert (planned.encoder, planned.overrides) == ("lite2", {"train.epochs": 2})
+
+
+def test_params_are_written_with_the_encoder_that_is_typed(monkeypatch):
+    words, variable = ["use", "folder", "--encoder", "lite2"], f"{ENCODER}=vit train.epochs=2"
+    given = called(monkeypatch, "vtcc.verbs.use.run", words, USE_SET=variable)
+    assert given.kwargs["assignments"] == ["train.epochs=2"]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +153,10 @@ def test_a_plan_takes_the_encoder_that_is_set(monkeypatch):
         (["plan", "photos", "--preset", "paper"], "--preset: of a training's plan"),
         (["cluster", "photos", "--unclustered-at-most", "0.1"], "belongs to --unclustered; add it"),
         (["cluster", "photos", "--encoder", "none", "--finetune"], "--finetune: belongs to an enc"),
+        (
+            ["cluster", "photos", "--encoder", "lite2", "--set", f"{ENCODER}=none"],
+            "--encoder lite2: --params or --set has train.model.encoder as well",
+        ),
         (["cluster", "photos", "--accept-licence", "lite2"], "--accept-licence lite2: belongs to"),
         (["export", "--onnx", "m.onnx", "--json"], "--json belongs to results, --onnx and"),
         (["export", "results", "--images", "links", "--model", "m"], "RESULTS belongs to results"),

@@ -36,7 +36,13 @@ def test_the_example_is_answered_as_described(described):
     for wrong in ({}, {"predictions": [{}]}, {"predictions": [{"cluster": "a"}]}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, answers)
-    assert [*route["requestBody"]["content"]] == ["application/json", "image/*"]
+    assert [*route["requestBody"]["content"]] == ["application/json", "text/csv", "image/*"]
+    table = route["requestBody"]["content"]["text/csv"]
+    jsonschema.validate(table["example"], table["schema"])
+    same = client.post(
+        "/invocations", content=table["example"], headers={"Content-Type": "text/csv"}
+    )
+    assert (same.status_code, same.json()) == (200, answer.json())
 
 
 def test_refusals_of_every_route_are_described(described):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vtcc.cli.options import ENCODER, Seed, of_encoder, typed
+from vtcc.cli.options import ENCODER, Seed, assigned, of_encoder, typed
 from vtcc.cli.output import AsJson, Quiet, answering
 from vtcc.cli.verbs import variables
 from vtcc.errors import BELOW, ERROR, VtccError
@@ -108,13 +108,14 @@ def cluster(
 
     if not unclustered and "--unclustered-at-most" not in typed(context):
         unclustered_at_most = None
-    named = params or any(key.partition("=")[0].strip() == ENCODER for key in set_ or ())
+    changes = assigned(context, set_)
+    named = params or any(key.partition("=")[0].strip() == ENCODER for key in changes)
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         options = verb.options(
             given,
             clusters,
             params=params,
-            assignments=set_ or [],
+            assignments=changes,
             out=out,
             minutes=minutes,
             sample=sample,

@@ -15,6 +15,7 @@ Set = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")]
 ENCODER = "train.model.encoder"
+_OF_ENCODER = ("train.model.weights", "train.model.frozen")
 
 
 def typed(context: typer.Context) -> list[str]:
@@ -25,6 +26,15 @@ def typed(context: typer.Context) -> list[str]:
         if source is not None and source.name == "COMMANDLINE":
             given.append(max(option.opts, key=len))
     return given
+
+
+def assigned(context: typer.Context, assignments: list[str] | None) -> list[str]:
+    """What `--set` says, less the encoder of a variable's beside one that is typed."""
+    chosen = typed(context)
+    given = [(text, text.partition("=")[0].strip()) for text in assignments or ()]
+    if "--encoder" not in chosen or "--set" in chosen or ENCODER not in dict(given).values():
+        return list(assignments or ())
+    return [text for text, key in given if key not in (ENCODER, *_OF_ENCODER)]
 
 
 def of_encoder(
@@ -45,7 +55,9 @@ def of_encoder(
     chosen = typed(context)
     if named and "--encoder" not in chosen:
         encoder = "auto"
-    if (named or "--encoder" in chosen) and encoder in ("auto", "none"):
+    [option] = [option for option in context.command.params if option.name == "encoder"]
+    of_another = "--encoder" in chosen and option.value_from_envvar(context) not in (None, encoder)
+    if of_another or ((named or "--encoder" in chosen) and encoder in ("auto", "none")):
         weights = weights if "--weights" in chosen else None
         finetune = finetune and "--finetune" in chosen
     strict = "--accept-licence" in chosen

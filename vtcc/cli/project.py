@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vtcc import paths
-from vtcc.cli.options import ENCODER, Seed, Set, enter_project, typed
+from vtcc.cli.options import ENCODER, Seed, Set, assigned, enter_project, typed
 from vtcc.cli.output import AsJson, answering
 from vtcc.cli.verbs import Clone, Pipeline
 from vtcc.errors import VtccError
@@ -91,7 +91,7 @@ def plan(
     from vtcc.process import stopping
     from vtcc.yaml_file import assignments as as_values
 
-    parsed = as_values(assignments or [])
+    parsed = as_values(assigned(context, assignments))
     chosen = typed(context)
     if given:
         if wrong := [name for name in chosen if name in ("--preset", "--images")]:
@@ -259,6 +259,7 @@ def augment_preview(
 
 @app.command(cls=Clone)
 def use(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="A preset or a dataset: see `vtcc presets`.")],
     dataset: Annotated[
         str | None, typer.Option(metavar="CARD", help="Dataset: a card of data/catalog.")
@@ -279,7 +280,7 @@ def use(
         model=model,
         augment=augment,
         encoder=encoder,
-        assignments=assignments or [],
+        assignments=assigned(context, assignments),
     )
 
 

@@ -1,7 +1,7 @@
 """Combinations of parameters that are fine alone and refused together."""
 
 from vtcc.config.params import Params, Train
-from vtcc.errors import VtccError, without_passwords
+from vtcc.errors import VtccError, holds_secret, without_passwords
 
 
 def check_together(params: Params) -> None:
@@ -22,11 +22,11 @@ def check_together(params: Params) -> None:
             "dataset.source: empty; name a card of data/catalog, a folder or an archive"
         )
     mirror = params.download.mirror
-    if "://" in mirror and (shown := without_passwords(mirror)) != mirror:
+    if "://" in mirror and holds_secret(mirror):
         raise VtccError(
-            f"download.mirror: found {shown!r} and a user, password or key in it; parameters are "
-            "kept in git, dvc.lock, MLflow and records: leave it empty, and set the environment "
-            "variable VTCC_MIRROR to this address"
+            f"download.mirror: found {without_passwords(mirror)!r} and a user, password or key in "
+            "it; parameters are kept in git, dvc.lock, MLflow and records: leave it empty, and set "
+            "the environment variable VTCC_MIRROR to this address"
         )
     _check_bands(params)
     _check_losses(train)

@@ -210,7 +210,6 @@ def serve(uri: str, host: str, port: int, settings: Settings) -> None:
     """
     ui.check_port(port, "vtcc api", "make api API_PORT", host)
     quiet.apply()
-    store.client()
     import torch
     import uvicorn
 

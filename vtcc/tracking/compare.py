@@ -75,7 +75,7 @@ def read(names: list[str]) -> list[Run]:
     """
     if len(names) < 2:
         raise VtccError("name two runs or more: vtcc compare RUN RUN ...; `make ui` lists them")
-    client = store.client()
+    client = store.existing(f"{names[0]}: no such run")
     compared: list[Run] = []
     with store.reachable():
         for name in names:

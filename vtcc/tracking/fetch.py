@@ -64,10 +64,10 @@ def version(uri: str) -> dict[str, str]:
     Raises:
         VtccError: when there is no such model, version or alias.
     """
-    client = _client(uri)
     parts = _parts(uri)
     if parts is None:
         raise VtccError(f"{uri}: name a registered model, such as models:/vtcc-digits@champion")
+    client = _client(uri)
     name, alias, number = parts
     with store.reachable():
         _check_exists(client, uri, name, alias, number)
@@ -83,15 +83,17 @@ def version(uri: str) -> dict[str, str]:
 
 
 def _client(uri: str) -> "MlflowClient":
-    """A client of the store; one that is not there is not made only to be looked into."""
-    if not store.there():
-        parts = _parts(uri)
-        what = f"no registered model {parts[0]!r}" if parts else "not found"
-        raise VtccError(
-            f"{store.public_uri(uri)}: {what}: the store {store.public_uri()} does not exist; "
-            "change to the project that has it, or set MLFLOW_TRACKING_URI"
-        )
-    return store.client()
+    """A client of the store that is to have it."""
+    if re.match("(models|runs)://[^/]", uri):  # it names a store of its own, at Databricks
+        return store.client()
+    if parts := _parts(uri):
+        return registry_of(store.public_uri(uri), parts[0])
+    return store.existing(f"{store.public_uri(uri)}: not found")
+
+
+def registry_of(asked: str, name: str) -> "MlflowClient":
+    """A client of the store of registered models, for one that is `asked` for by its name."""
+    return store.existing(f"{asked}: no registered model {name!r}", registered=True)
 
 
 def _parts(uri: str) -> tuple[str, str | None, str | None] | None:

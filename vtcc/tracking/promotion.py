@@ -87,7 +87,7 @@ def promote(name: str, version: str, reason: str = "") -> Move:
     Raises:
         VtccError: when there is no such model or version, or it is champion already.
     """
-    client = store.client()
+    client = fetch.registry_of(name, name)
     with store.alone(), store.reachable():
         fetch.check_model(client, name, name)
         fetch.check_version(client, name, name, version)
@@ -102,7 +102,7 @@ def rollback(name: str) -> Move:
     Raises:
         VtccError: when there is no such model, or no champion before this one.
     """
-    client = store.client()
+    client = fetch.registry_of(name, name)
     with store.alone(), store.reachable():
         fetch.check_model(client, name, name)
         now, moves = holder(client, name), history(client, name)

@@ -35,6 +35,7 @@ _INVOCATIONS = {
             },
             params={"type": "object", "properties": {"batch_size": _BATCH}},
         )
+        | {"text/csv": {"schema": {"type": "string"}, "example": f"image\n{_PIXEL}\n"}}
         | {"image/*": {"schema": {}}},
     },
     "responses": {

@@ -55,16 +55,6 @@ def default_uri() -> str:
     return f"sqlite:///{(paths.home().resolve() / DATABASE).as_posix()}"
 
 
-def there() -> bool:
-    """False where it is a database of this machine that nothing has made yet.
-
-    Raises:
-        MissingExtra: without MLflow.
-    """
-    extras.need(*_NEEDED)
-    return tracking_uri() != default_uri() or (paths.home() / DATABASE).exists()
-
-
 def _absolute(path: str) -> Path:
     return (paths.home() / Path(path).expanduser()).resolve()
 
@@ -170,6 +160,27 @@ def client() -> "MlflowClient":
             made = mlflow.MlflowClient(tracking_uri=uri)
             made.search_experiments(max_results=1)
     return made
+
+
+def existing(asked: str, *, registered: bool = False) -> "MlflowClient":
+    """`client`, where there is a store; none is made only to be looked into.
+
+    Args:
+        asked: what is asked for and not found, as the message begins.
+        registered: it is a registered model, of which MLFLOW_REGISTRY_URI may name the store.
+
+    Raises:
+        VtccError: when it would be a database of this machine that nothing has made yet, or as
+            `client`.
+    """
+    extras.need(*_NEEDED)
+    apart = registered and bool(os.environ.get("MLFLOW_REGISTRY_URI"))
+    if not apart and tracking_uri() == default_uri() and not (paths.home() / DATABASE).exists():
+        raise VtccError(
+            f"{asked}: the store {public_uri()} does not exist; change to the project that has "
+            "it, or set MLFLOW_TRACKING_URI"
+        )
+    return client()
 
 
 def alone() -> contextlib.AbstractContextManager[object]:

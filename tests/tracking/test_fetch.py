@@ -1,0 +1,59 @@
+"""Whose store an address is asked of, and that none is made only to be looked into."""
+
+import socket
+
+import pytest
+
+from tests.fakes import stand_in
+from vtcc.errors import VtccError
+from vtcc.tracking import api, compare, fetch, promotion, store
+
+
+def served():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    api.serve("models:/vtcc-x@champion", "127.0.0.1", port, api.Settings())
+
+
+@pytest.mark.parametrize(
+    ("asks", "beginning"),
+    [
+        (served, "models:/vtcc-x@champion: no registered model 'vtcc-x'"),
+        (
+            lambda: fetch.version("models:/vtcc-x/1"),
+            "models:/vtcc-x/1: no registered model 'vtcc-x'",
+        ),
+        (lambda: compare.read(["abcdef", "models:/vtcc-x/1"]), "abcdef: no such run"),
+        (lambda: promotion.promote("vtcc-x", "1"), "vtcc-x: no registered model 'vtcc-x'"),
+        (lambda: promotion.rollback("vtcc-x"), "vtcc-x: no registered model 'vtcc-x'"),
+    ],
+)
+def test_a_store_is_not_made_only_to_be_looked_into(asks, beginning, elsewhere):
+    with pytest.raises(VtccError, match=f"^{beginning}: the store .*/mlflow.db does not exist; ch"):
+        asks()
+    assert [file.name for file in elsewhere.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "registry", "refusal"),
+    [
+        ("models:/vtcc-x@champion", "", "no registered model 'vtcc-x': the store"),
+        ("models:/vtcc-x@champion", "http://registry", "opened"),
+        ("models:/m-1", "http://registry", "not found: the store"),  # in the store of runs
+        ("runs:/1/model", "http://registry", "not found: the store"),
+        ("runs://profile@databricks/1/model", "", "opened"),
+        ("models://profile@databricks/x/1", "", "opened"),
+        # MLflow takes the scheme of the host from the address of the store.
+        ("mlflow-artifacts://host:5000/x", "", "not found: the store .* set MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_an_address_may_name_another_store_than_the_projects(
+    uri, registry, refusal, elsewhere, monkeypatch
+):
+    def opened():
+        raise VtccError("opened")
+
+    stand_in(monkeypatch, store, "client", opened)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry)
+    with pytest.raises(VtccError, match=refusal):
+        fetch.fetch(uri, elsewhere)
