@@ -279,7 +279,8 @@ KINDS: dict[str, tuple[float, Callable[[Soak, aiohttp.ClientSession], Awaitable[
     "bomb of png": (3, posts(_bomb("png"), "image/png"), {400}),
     "bomb of tiff": (3, posts(_bomb("tiff"), "image/tiff"), {400}),
     "bomb of gif": (3, posts(_bomb("gif"), "image/gif"), {400}),
-    "deep JSON": (3, posts(lambda s: b"[" * 200_000), {400}),
+    "deep JSON": (3, posts(lambda s: b"[" * 100_000), {400}),
+    "JSON of many values": (3, posts(lambda s: b"[" + b"0," * 200_000 + b"0]"), {413}),
     "no JSON": (2, posts(lambda s: s.draw.randbytes(2000)), {400}),
     "JSON of no image": (2, posts(lambda s: _records([b"words"])), {400}),
     "a long number": (
