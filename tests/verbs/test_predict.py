@@ -370,3 +370,22 @@ def test_a_pipe_and_a_link_that_leads_nowhere_are_not_replaced(tmp_path):
         with pytest.raises(VtccError, match=f"--out: {re.escape(str(out))} is there, and no file"):
             assignments.check(out)
     assert stat.S_ISFIFO(pipe.lstat().st_mode) and link.is_symlink()
+
+
+def test_a_table_of_results_is_not_replaced(tmp_path):
+    results = tmp_path / "photos-clusters"
+    results.mkdir()
+    (results / "summary.json").write_text("{}", encoding="utf-8")
+    for name in ("more.csv", "assignments.csv"):
+        (results / name).write_text("file,cluster\n", encoding="utf-8")
+    link = tmp_path / "link.csv"
+    link.symlink_to(results / "assignments.csv")
+    for out in (results / "assignments.csv", results / "assignments.json", link):
+        with pytest.raises(VtccError) as caught:
+            assignments.check(out)
+        assert str(caught.value) == (
+            f"--out: {out} is a file of the results in {results}, and no table of clusters that "
+            "may be replaced; name another file"
+        )
+    assignments.check(results / "more.csv")  # the user's own
+    assignments.check(tmp_path / "assignments.csv")

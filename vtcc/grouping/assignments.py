@@ -18,12 +18,14 @@ from typing import Any, Protocol
 from vtcc.atomic import atomic_file, sole_writer
 from vtcc.data.spreadsheet import path_cell, path_of, text_cell
 from vtcc.errors import VtccError
+from vtcc.grouping import summary
 from vtcc.grouping.clusters import NO_CLUSTER, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.levels import cuts
 from vtcc.regular import regular
 
 _READ = 4096  # rows at a time
 SUFFIXES = (".csv", ".parquet", ".json")
+_OF_RESULTS = ("assignments", "columns", "duplicates", "summary")  # without their suffixes
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ def check(out: Path) -> None:
     """Refuses, before any work, a place where `writing` would fail.
 
     Raises:
-        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, or a file
-            that is no such table.
+        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, a file
+            that is no such table, or one of the results of `vtcc cluster`.
     """
     if out.is_dir():
         raise VtccError(f"--out: {out} is a directory; name a file such as {out / 'clusters.csv'}")
@@ -147,6 +149,12 @@ def check(out: Path) -> None:
         raise VtccError(
             f"--out: {out} is there, and no file: a pipe, a device or a link that leads nowhere; "
             "name another file"
+        )
+    whole = out.resolve()
+    if whole.stem in _OF_RESULTS and (whole.parent / summary.FILE).is_file():
+        raise VtccError(
+            f"--out: {out} is a file of the results in {whole.parent}, and no table of clusters "
+            "that may be replaced; name another file"
         )
     if out.is_file() and not _is_table(out):
         raise VtccError(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vtcc import paths
 from vtcc.errors import VtccError
+from vtcc.grouping import summary
 from vtcc.progress import note
 
 MAX_PIXELS = 100_000_000  # as the presets' validate.max_pixels
@@ -76,6 +77,11 @@ def check_out(
         for what, inside in (*paths.of_the_user().items(), *sources.items()):
             if inside.resolve().is_relative_to(whole):
                 raise VtccError(f"{option} {out}: holds {what}; name a new directory")
+        if not force and (whole.parent / summary.FILE).is_file():
+            raise VtccError(
+                f"{option} {out}: lies in the results in {whole.parent}; name a directory beside "
+                "them"
+            )
         if not force and any(out.iterdir()) and not (out / "model.safetensors").is_file():
             more = "" if force is None else ", or replace all that is in it with --force"
             raise VtccError(
