@@ -1,10 +1,12 @@
 import csv
+import errno
 import json
 import os
 import re
 import stat
 import tarfile
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pandas as pd
@@ -389,3 +391,20 @@ def test_a_table_of_results_is_not_replaced(tmp_path):
         )
     assignments.check(results / "more.csv")  # the user's own
     assignments.check(tmp_path / "assignments.csv")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/sys/.x.csv.lock"), "no permission "
+         "to write in {}; choose another folder"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/.x.csv.lock"), "{} "
+         "cannot be written to (No such file or directory); choose another folder"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch, error, message):
+    locked = create_autospec(assignments.sole_writer, side_effect=error)
+    monkeypatch.setattr(assignments, "sole_writer", locked)
+    with pytest.raises(VtccError) as caught, assignments.alone(tmp_path / "x.csv"):
+        pass
+    assert str(caught.value) == f"--out: {message.format(tmp_path)}"

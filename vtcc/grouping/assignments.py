@@ -144,7 +144,7 @@ def check(out: Path) -> None:
     if not out.parent.is_dir():
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):
-        raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
+        raise _closed(out)
     if os.path.lexists(out) and not out.is_file():
         raise VtccError(
             f"--out: {out} is there, and no file: a pipe, a device or a link that leads nowhere; "
@@ -185,15 +185,29 @@ def _is_table(file: Path) -> bool:
     return {"file", "cluster"} <= set(columns)
 
 
-def alone(out: Path) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
     """Nobody else writes this table meanwhile.
 
     Raises:
-        VtccError: when another process does.
+        VtccError: when another process does, or nothing can be written there.
     """
-    return sole_writer(
-        out, f"--out: another process is writing {out}; wait for it, or name another"
-    )
+    busy = f"--out: another process is writing {out}; wait for it, or name another"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(sole_writer(out, busy))
+        except PermissionError:
+            raise _closed(out) from None
+        except OSError as error:
+            raise VtccError(
+                f"--out: {out.parent} cannot be written to ({error.strerror or error}); choose "
+                "another folder"
+            ) from None
+        yield
+
+
+def _closed(out: Path) -> VtccError:
+    return VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
 
 
 @contextlib.contextmanager
