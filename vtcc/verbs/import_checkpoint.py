@@ -1,5 +1,6 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def run(
     note(
         f"{out}: {parameter_count(model):,} parameters, K = {architecture.num_clusters}, "
         f"{architecture.image_size} px, {num_heads} heads; "
-        f"try `vtcc predict IMAGES --model {out} --out clusters.csv`"
+        f"try `vtcc predict IMAGES --model {shlex.quote(str(out))} --out clusters.csv`"
     )
 
 
