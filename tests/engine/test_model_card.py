@@ -10,6 +10,7 @@ from tests.grouping import toy_results
 from vtcc import encoders
 from vtcc.engine import model_card
 from vtcc.engine.model_info import one_head_info
+from vtcc.errors import VtccError
 from vtcc.grouping import result
 from vtcc.verbs import export, refine
 
@@ -144,3 +145,5 @@ def test_cards_of_results_have_the_verdict_and_follow_edits(tmp_path):
         assert (tmp_path / "whole" / card).read_bytes() == (
             results / result.MODEL / card
         ).read_bytes()
+    with pytest.raises(VtccError, match="model: lies in the results in "):
+        export.run(str(tmp_path / "whole"), with_encoder=results / result.MODEL)

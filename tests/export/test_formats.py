@@ -4,10 +4,12 @@
 are held to what their documentation says of the format, written down here.
 """
 
+import ast
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -188,7 +190,8 @@ def test_label_studio_gets_tasks_and_a_configuration(made, table, tmp_path, caps
     and its choices are among those of the configuration.
     """
     hand_over(made, "label-studio", tmp_path / "ls")
-    assert f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={made[0].parent}," in capsys.readouterr().out
+    served = shlex.quote(str(made[0].parent))
+    assert f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={served}, give" in capsys.readouterr().out
     view = ElementTree.parse(tmp_path / "ls" / "config.xml").getroot()
     shown, choices = view
     assert (view.tag, shown.tag, choices.tag) == ("View", "Image", "Choices")
@@ -496,3 +499,16 @@ def test_the_command_says_what_belongs_together(made, tmp_path):
     assert "nothing to write; give --onnx FILE.onnx or" in str(nothing.exception)
     nowhere = run(app, ["export", str(tmp_path), "--to", "coco", "--out", "c.json"])
     assert "no results of `vtcc cluster`" in str(nowhere.exception)
+
+
+@pytest.mark.parametrize("name", ["plain", "a b #1", "it's"])
+def test_what_opens_an_export_can_be_pasted(name):
+    out = Path("/x") / name
+    dataset = Dataset([], out, {}, {}, "", "", 0, 0, np.empty((0, 2)), np.asarray)
+    opened = {to: form.opened(dataset, out) for to, form in formats.FORMATS.items()}
+    assert shlex.split(opened["embedding-atlas"], comments=True)[1] == str(out)
+    assert f"DOCUMENT_ROOT={shlex.quote(str(out.parent))}, give" in opened["label-studio"]
+    for to in ("fiftyone", "imagefolder"):
+        call = ast.parse(opened[to], mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert ast.literal_eval(call.args[0]) == str(out)

@@ -1,9 +1,11 @@
 """What an interrupted `vtcc cluster` keeps, and what of it is used again."""
 
 import json
+import shlex
 import threading
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from tests.fakes import stand_in
 from vtcc.atomic import sole_writer
 from vtcc.errors import VtccError
-from vtcc.grouping import count, estimate, intake, learn, prepare, survey, workdir
+from vtcc.grouping import count, estimate, intake, learn, prepare, result, summary, survey, workdir
 from vtcc.grouping import run as cluster
 from vtcc.grouping.options import Options
 from vtcc.grouping.training import Trained
@@ -242,3 +244,17 @@ def test_a_folder_of_the_longest_name_has_places_for_its_results(tmp_path):
         place.mkdir()
     assert out.name.startswith("bbbb") and out.name.endswith("-clusters")
     assert workdir.images(folder).name.endswith("-images")
+
+
+@pytest.mark.parametrize("name", ["photos-clusters", "Fotos Größe 2024 #1-clusters", "it's"])
+def test_the_command_for_more_images_can_be_pasted(tmp_path, monkeypatch, name):
+    known = {"unreadable": 0, "images": 2, "unclustered": None}
+    monkeypatch.setattr(summary, "headline", create_autospec(summary.headline, return_value=known))
+    prepared = SimpleNamespace(cache=SimpleNamespace(paths=["a", "b"]))
+    judged = SimpleNamespace(trust=SimpleNamespace(verdict="clear"))
+    learned = SimpleNamespace(num_clusters=2)
+    last = result.closing_lines(prepared, learned, judged, final=tmp_path / name, started=0.0)[-1]
+    words = shlex.split(last.removeprefix("sort more images: "), comments=True)
+    assert words == [
+        *("vtcc", "predict", "MORE", "--model"), f"{tmp_path / name}/model", "--out", "more.csv"
+    ]  # fmt: skip

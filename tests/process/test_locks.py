@@ -9,6 +9,7 @@ import pytest
 from vtcc.process import locks
 
 TOP = Path(__file__).parents[2]
+PROC = Path("/proc/.vtcc.lock")  # nobody can make it, and the kernel says "no such file"
 
 # Each round takes the lock, in which a plain counter is read and written, and makes a mark that
 # all others must find alive from the moment it is there. An abandoned mark is a wrong verdict.
@@ -117,3 +118,12 @@ def test_no_lock_is_taken_by_hand() -> None:
     assert [f.relative_to(TOP).as_posix() for f in own] == ["vtcc/process/locks.py"]
     group = [f for f in files if "killpg" in f.read_text()]
     assert [f.relative_to(TOP).as_posix() for f in group] == ["vtcc/process/groups.py"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no place that takes no file")
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_place_that_takes_no_file_is_not_taken_for_a_held_lock(wait: bool) -> None:
+    with pytest.raises(OSError, match="/proc") as caught, locks.exclusive(PROC, wait=wait):
+        pass
+    assert not isinstance(caught.value, TimeoutError)
+    assert caught.value.strerror

@@ -58,7 +58,7 @@ def test_the_plan_says_what_is_sampled_and_what_it_takes(photos):
     assert "made of 30 of them, drawn with seed 0; 10 are assigned" in text
     assert "from scratch (as you asked)" in text
     assert "images/s decoded and embedded" in text
-    assert "--minutes 20 is enough" in text
+    assert "in all at most 20 min; --minutes 20 is enough" in text
     assert "the page shows 30" in text
     assert sorted(photos.parent.rglob("*")) == before
 
@@ -122,6 +122,16 @@ def test_the_plan_is_of_the_encoder_that_would_be_taken(photos, tmp_path, monkey
     (tmp_path / "weights").mkdir()
     with pytest.raises(VtccError, match="--encoder tiny-vit: its weights are not on this machine"):
         plan_collection.run(options)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size"), [("lite2", 3_595_080), ("none", 6_600_000)], ids=["lite2", "none"]
+)
+def test_the_results_hold_the_model(encoder, size):
+    """Of `lite2` what `vtcc cluster` wrote of three clusters; with its encoder where it has one."""
+    chosen = {} if encoder == "none" else {"encoder": encoder}
+    params = config.override(compose.compose("folder", **chosen), {"train.num_clusters": 3})
+    assert estimate.model_bytes(params) == pytest.approx(size, rel=0.01)
 
 
 def test_what_a_million_takes():

@@ -1,10 +1,12 @@
 import csv
+import errno
 import json
 import os
 import re
 import stat
 import tarfile
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pandas as pd
@@ -370,3 +372,39 @@ def test_a_pipe_and_a_link_that_leads_nowhere_are_not_replaced(tmp_path):
         with pytest.raises(VtccError, match=f"--out: {re.escape(str(out))} is there, and no file"):
             assignments.check(out)
     assert stat.S_ISFIFO(pipe.lstat().st_mode) and link.is_symlink()
+
+
+def test_a_table_of_results_is_not_replaced(tmp_path):
+    results = tmp_path / "photos-clusters"
+    results.mkdir()
+    (results / "summary.json").write_text("{}", encoding="utf-8")
+    for name in ("more.csv", "assignments.csv"):
+        (results / name).write_text("file,cluster\n", encoding="utf-8")
+    link = tmp_path / "link.csv"
+    link.symlink_to(results / "assignments.csv")
+    for out in (results / "assignments.csv", results / "assignments.json", link):
+        with pytest.raises(VtccError) as caught:
+            assignments.check(out)
+        assert str(caught.value) == (
+            f"--out: {out} is a file of the results in {results}, and no table of clusters that "
+            "may be replaced; name another file"
+        )
+    assignments.check(results / "more.csv")  # the user's own
+    assignments.check(tmp_path / "assignments.csv")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/sys/.x.csv.lock"), "no permission "
+         "to write in {}; choose another folder"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/.x.csv.lock"), "{} "
+         "cannot be written to (No such file or directory); choose another folder"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch, error, message):
+    locked = create_autospec(assignments.sole_writer, side_effect=error)
+    monkeypatch.setattr(assignments, "sole_writer", locked)
+    with pytest.raises(VtccError) as caught, assignments.alone(tmp_path / "x.csv"):
+        pass
+    assert str(caught.value) == f"--out: {message.format(tmp_path)}"

@@ -149,9 +149,7 @@ def write_model(
     fresh: Path, model: VTCC, info: dict[str, Any], *, with_encoder: bool = False
 ) -> None:
     """Writes what `save_model` does into a new directory, beside what else belongs in it."""
-    state = model.state_dict()
-    if not with_encoder and _referable(info):
-        state = {k: v for k, v in state.items() if not k.startswith(_BACKBONES)}
+    state = stored(model.state_dict(), info, with_encoder=with_encoder)
     weights = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     try:
         save_file(weights, fresh / WEIGHTS)
@@ -162,6 +160,15 @@ def write_model(
     (fresh / INFO).write_text(text + "\n", encoding="utf-8")
     model_card.write(fresh, info)
     sync_files(fresh)
+
+
+def stored(
+    state: dict[str, torch.Tensor], info: dict[str, Any], *, with_encoder: bool = False
+) -> dict[str, torch.Tensor]:
+    """What of a model's state is written. Arguments as of `save_model`."""
+    if with_encoder or not _referable(info):
+        return state
+    return {k: v for k, v in state.items() if not k.startswith(_BACKBONES)}
 
 
 def _referable(info: dict[str, Any]) -> bool:

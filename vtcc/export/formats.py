@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,8 @@ def _of_label_studio(dataset: Dataset, out: Path) -> str:
     folder = label_studio.storage(dataset)
     return (
         f"start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder.parent}, give a project {out}/config.xml "
-        f"and the local storage {folder}, and import {out}/tasks.json"
+        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={shlex.quote(str(folder.parent))}, give a "
+        f"project {out}/config.xml and the local storage {folder}, and import {out}/tasks.json"
     )
 
 
@@ -51,7 +52,7 @@ FORMATS = {
     "fiftyone": Format(
         fiftyone.write,
         lambda dataset, out: (
-            f'fiftyone.Dataset.from_dir("{out}", '
+            f"fiftyone.Dataset.from_dir({str(out)!r}, "
             "dataset_type=fiftyone.types.FiftyOneImageClassificationDataset)"
         ),
         media=fiftyone.MEDIA,
@@ -59,7 +60,7 @@ FORMATS = {
     "label-studio": Format(label_studio.write, _of_label_studio, paths_are_text=True),
     "imagefolder": Format(
         imagefolder.write,
-        lambda dataset, out: f'datasets.load_dataset("{out}")',
+        lambda dataset, out: f"datasets.load_dataset({str(out)!r})",
         media=imagefolder.MEDIA,
     ),
     "coco": Format(
@@ -70,7 +71,9 @@ FORMATS = {
     ),
     "embedding-atlas": Format(
         embedding_atlas.write,
-        lambda dataset, out: f"embedding-atlas {out} --x x --y y --neighbors neighbors",
+        lambda dataset, out: (
+            f"embedding-atlas {shlex.quote(str(out))} --x x --y y --neighbors neighbors"
+        ),
         suffix=".parquet",
         on_the_map=True,
     ),

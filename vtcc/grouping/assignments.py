@@ -18,12 +18,14 @@ from typing import Any, Protocol
 from vtcc.atomic import atomic_file, sole_writer
 from vtcc.data.spreadsheet import path_cell, path_of, text_cell
 from vtcc.errors import VtccError
+from vtcc.grouping import summary
 from vtcc.grouping.clusters import NO_CLUSTER, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.levels import cuts
 from vtcc.regular import regular
 
 _READ = 4096  # rows at a time
 SUFFIXES = (".csv", ".parquet", ".json")
+_OF_RESULTS = ("assignments", "columns", "duplicates", "summary")  # without their suffixes
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ def check(out: Path) -> None:
     """Refuses, before any work, a place where `writing` would fail.
 
     Raises:
-        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, or a file
-            that is no such table.
+        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, a file
+            that is no such table, or one of the results of `vtcc cluster`.
     """
     if out.is_dir():
         raise VtccError(f"--out: {out} is a directory; name a file such as {out / 'clusters.csv'}")
@@ -142,11 +144,17 @@ def check(out: Path) -> None:
     if not out.parent.is_dir():
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):
-        raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
+        raise _closed(out)
     if os.path.lexists(out) and not out.is_file():
         raise VtccError(
             f"--out: {out} is there, and no file: a pipe, a device or a link that leads nowhere; "
             "name another file"
+        )
+    whole = out.resolve()
+    if whole.stem in _OF_RESULTS and (whole.parent / summary.FILE).is_file():
+        raise VtccError(
+            f"--out: {out} is a file of the results in {whole.parent}, and no table of clusters "
+            "that may be replaced; name another file"
         )
     if out.is_file() and not _is_table(out):
         raise VtccError(
@@ -177,15 +185,29 @@ def _is_table(file: Path) -> bool:
     return {"file", "cluster"} <= set(columns)
 
 
-def alone(out: Path) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
     """Nobody else writes this table meanwhile.
 
     Raises:
-        VtccError: when another process does.
+        VtccError: when another process does, or nothing can be written there.
     """
-    return sole_writer(
-        out, f"--out: another process is writing {out}; wait for it, or name another"
-    )
+    busy = f"--out: another process is writing {out}; wait for it, or name another"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(sole_writer(out, busy))
+        except PermissionError:
+            raise _closed(out) from None
+        except OSError as error:
+            raise VtccError(
+                f"--out: {out.parent} cannot be written to ({error.strerror or error}); choose "
+                "another folder"
+            ) from None
+        yield
+
+
+def _closed(out: Path) -> VtccError:
+    return VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
 
 
 @contextlib.contextmanager

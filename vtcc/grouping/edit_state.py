@@ -89,15 +89,31 @@ def name_of(name: Any) -> str:
     return plain.strip(" ")
 
 
+def listed(field: str, value: Any, of: str = "") -> list[Any]:
+    """A list that an edit gives.
+
+    Args:
+        field: its name. of: what it is a list of, for the message.
+
+    Raises:
+        Refused: when it is none.
+    """
+    if not isinstance(value, list):
+        raise Refused(f"found {field} {value!r:.120}; allowed: a list{of}")
+    return value
+
+
 def rows_of(state: State, files: Any) -> np.ndarray:
     """Rows of the files that an edit names; of those that have gone since, none.
 
     Raises:
         Refused: when it names none, or one that never was there.
     """
-    if not isinstance(files, list) or not files:
+    if not listed("files", files):
         raise Refused("names no files")
     for file in files:
+        if not isinstance(file, str):
+            raise Refused(f"found the file {file!r:.120}; allowed: a text")
         if file not in state.files and file not in state.altered:
             raise Refused(f"no file {file!r} here")
     state.left_out.update(file for file in files if file not in state.files)

@@ -9,7 +9,7 @@ from vtcc.analysis.features import kmeans, unit_rows
 from vtcc.errors import VtccError
 from vtcc.grouping import levels
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Split
-from vtcc.grouping.edit_state import Refused, State, known_id, name_of, renumbered, rows_of
+from vtcc.grouping.edit_state import Refused, State, known_id, listed, name_of, renumbered, rows_of
 from vtcc.progress import note, several
 
 MOST_PARTS = 50  # of a split
@@ -84,9 +84,10 @@ def _apply_one(state: State, edit: dict[str, Any]) -> None:
         "new": _new,
         "decline": _decline,
     }
-    if not isinstance(edit, dict) or edit.get("do") not in kinds:
+    do = edit.get("do") if isinstance(edit, dict) else None
+    if not isinstance(do, str) or do not in kinds:
         raise Refused(f"unknown; known are {', '.join(kinds)}")
-    kinds[edit["do"]](state, edit)
+    kinds[do](state, edit)
 
 
 def _rename(state: State, edit: dict[str, Any]) -> None:
@@ -95,12 +96,12 @@ def _rename(state: State, edit: dict[str, Any]) -> None:
 
 
 def _merge(state: State, edit: dict[str, Any]) -> None:
-    ids = {known_id(state, k) for k in edit["clusters"]}
+    ids = {known_id(state, k) for k in listed("clusters", edit["clusters"])}
     into = known_id(state, edit["into"])
     if len(ids) < 2 or into not in ids:
         raise Refused("give at least two clusters, `into` among them")
     names = {k: v for k, v in state.clusters.names.items() if k not in ids or k == into}
-    if edit.get("name"):
+    if edit.get("name", "") not in ("", None):
         names[into] = name_of(edit["name"])
     _relabel(state, dict.fromkeys(ids, into), names)
     if ids & state.unseen:
@@ -142,7 +143,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     rows = np.flatnonzero(state.cluster == k)
     unit = state.unit
     if "files" in edit:
-        groups = [rows_of(state, files) for files in edit["files"]]
+        groups = [rows_of(state, files) for files in listed("files", edit["files"], " of lists")]
         if len(groups) < 2:
             raise Refused("give at least two groups of files")
         elsewhere = {i for f, i in state.files.items() if f in state.altered} - set(rows.tolist())
@@ -305,15 +306,15 @@ def _centres(unit: np.ndarray, seed: int) -> np.ndarray:
 
 def _decline(state: State, edit: dict[str, Any]) -> None:
     """A proposal is none: its images count as what the clusters are made of."""
-    if edit["cluster"] not in state.proposed:
-        if edit["cluster"] in state.once:
+    k = edit["cluster"]
+    plain = isinstance(k, int) and not isinstance(k, bool)
+    if not plain or k not in state.proposed:
+        if plain and k in state.once:
             return  # its images have gone since
-        raise Refused(
-            f"no cluster {edit['cluster']!r} is proposed; there are {sorted(state.proposed)}"
-        )
+        raise Refused(f"no cluster {k!r} is proposed; there are {sorted(state.proposed)}")
     assert state.known is not None
-    state.known[rows_of(state, list(state.proposed[edit["cluster"]]))] = True
-    state.proposed = {i: f for i, f in state.proposed.items() if i != edit["cluster"]}
+    state.known[rows_of(state, list(state.proposed[k]))] = True
+    state.proposed = {i: f for i, f in state.proposed.items() if i != k}
 
 
 def _exclude_files(state: State, edit: dict[str, Any]) -> None:

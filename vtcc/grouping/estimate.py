@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtcc import config
+from vtcc import config, encoders
 from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
-from vtcc.engine import runtime
+from vtcc.engine import checkpoint, runtime
 from vtcc.engine.features import BLOCK
 from vtcc.engine.model import build
+from vtcc.engine.model_info import one_head_info
 from vtcc.errors import VtccError
 from vtcc.grouping.options import AFTER_IMAGES, AFTER_PER_IMAGE, AFTER_TRAINING, LEAST_TRAINING
 from vtcc.grouping.prepare import THUMBNAIL
@@ -51,7 +52,8 @@ class Foreseen:
         images: all. sample: those that clusters are made of.
         embedding: seconds for the features of the sample, in all views. assigning: for the others.
         after: for map, page and tables. least_trainings: that make sense.
-        memory: bytes at most. work, results: bytes on the disk, meanwhile and in the end.
+        memory: bytes at most. work, results: bytes on the disk, meanwhile and in the end, without
+            the model (`model_bytes`).
     """
 
     images: int
@@ -141,6 +143,22 @@ def _embedder(section: config.Params) -> Any:
             return np.asarray(compute(plain(x, size)))
 
     return embedded
+
+
+def model_bytes(params: dict[str, Any]) -> int:
+    """Of the results' model: one head, and the encoder where it is not referred to by its name.
+
+    Args:
+        params: as of `measured`.
+    """
+    section = config.from_dict(config.Params, params)
+    train, K = section.train, section.train.num_clusters
+    info = one_head_info({"model": params["train"]["model"]}, K)
+    info["encoder"] = train.model.encoder in encoders.names()
+    architecture = checkpoint.architecture(info)
+    channels = section.dataset.channels
+    model = build(architecture, K, image_size=train.image_size, channels=channels)
+    return sum(tensor.nbytes for tensor in checkpoint.stored(model.state_dict(), info).values())
 
 
 def foreseen(images: int, sample: int, rates: Rates, params: dict[str, Any]) -> Foreseen:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import time
 from collections import Counter
@@ -165,11 +166,12 @@ def closing_lines(
             f"; {nowhere['images']} of them ({nowhere['share']:.1%}) belong nowhere: over "
             f"{nowhere['limit']:.2f} times as far from their cluster as from the next"
         )
+    model = shlex.quote(str(final / MODEL))
     return (
         f"{counted}, {duration(time.monotonic() - started)}",
         judged.trust.verdict,
         f"look at it: {final / 'report.html'}",
-        f"sort more images: vtcc predict MORE --model {final / MODEL} --out more.csv",
+        f"sort more images: vtcc predict MORE --model {model} --out more.csv",
     )
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from vtcc.errors import VtccError
 
@@ -49,11 +49,9 @@ def exclusive(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, is_singleton=nests)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not (_acquired(lock) or _acquired_anew(lock, path)):
         if not wait:
-            raise BusyError(busy or path) from None
+            raise BusyError(busy or path)
         on_wait()
         lock.acquire()
     try:
@@ -62,6 +60,26 @@ def exclusive(
         if not keep and lock.lock_counter == 1:
             path.unlink(missing_ok=True)  # while it is held: whoever waits makes a new one
         lock.release()
+
+
+def _acquired(lock: BaseFileLock) -> bool:
+    """Whether it was free."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _acquired_anew(lock: BaseFileLock, path: Path) -> bool:
+    """Whether it was free after all: its file is gone, so its holder has ended.
+
+    Or no file can be made there (in /proc), which filelock takes for a lock that is held.
+    """
+    if path.exists():
+        return False
+    path.touch()
+    return _acquired(lock)
 
 
 class Mark:

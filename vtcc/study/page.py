@@ -1,5 +1,6 @@
 """`reports/study.html`: a study on one page, without any network; a sweep has the same page."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,7 @@ def render(study: Study, rows: Sequence[Row], known: dict[str, list[dict[str, An
         words = f"{main}: a dot per seed, the mean, ± one standard deviation."
         sections.insert(0, Section(hint=words, lanes=drawn))
     sections += [_quoted(name, entries) for name, entries in _quotes(study, known).items()]
-    command = f"vtcc study {study.file.as_posix()}"
+    command = f"vtcc study {shlex.quote(study.file.as_posix())}"
     sections.append(how(command, every, f"All parameters of {reference}", params))
     return whole(study, "settings compared over seeds", [study.question], hint, sections)
 

@@ -1,10 +1,12 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from vtcc import paths
 from vtcc.errors import VtccError
+from vtcc.grouping import summary
 from vtcc.progress import note
 
 MAX_PIXELS = 100_000_000  # as the presets' validate.max_pixels
@@ -57,7 +59,7 @@ def run(
     note(
         f"{out}: {parameter_count(model):,} parameters, K = {architecture.num_clusters}, "
         f"{architecture.image_size} px, {num_heads} heads; "
-        f"try `vtcc predict IMAGES --model {out} --out clusters.csv`"
+        f"try `vtcc predict IMAGES --model {shlex.quote(str(out))} --out clusters.csv`"
     )
 
 
@@ -76,6 +78,11 @@ def check_out(
         for what, inside in (*paths.of_the_user().items(), *sources.items()):
             if inside.resolve().is_relative_to(whole):
                 raise VtccError(f"{option} {out}: holds {what}; name a new directory")
+        if not force and (whole.parent / summary.FILE).is_file():
+            raise VtccError(
+                f"{option} {out}: lies in the results in {whole.parent}; name a directory beside "
+                "them"
+            )
         if not force and any(out.iterdir()) and not (out / "model.safetensors").is_file():
             more = "" if force is None else ", or replace all that is in it with --force"
             raise VtccError(

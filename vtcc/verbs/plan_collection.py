@@ -77,6 +77,7 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         chosen = chosen_for(few, looked_at, work)
         rates = estimate.measured(looked_at.files, chosen.params)
     found = estimate.foreseen(images, options.sample, rates, chosen.params)
+    found = replace(found, results=found.results + estimate.model_bytes(chosen.params))
     planned = _planned(options, seen, found, rates)
     reason = chosen.reasons["encoder"]
     planned |= {"encoder": reason["value"], "why": reason["why"]}
@@ -148,6 +149,8 @@ def _show(console: Console, plan: dict[str, Any], options: Options) -> None:
         limit += f" is too short: it takes about {plan['least_minutes']} min"
     else:
         limit += " is enough"
+    # What is left of the limit is the trainings' at most: they end where more brings nothing.
+    of_all = "at most" if seconds["total"] <= 60 * plan["minutes"] else "about"
     needed = disk["unpacked"] + disk["work"] + disk["results"]
     full = " (too little)" if needed > disk["free"] else ""
     rows = {
@@ -159,7 +162,7 @@ def _show(console: Console, plan: dict[str, Any], options: Options) -> None:
         "trainings": f"up to {rounds(seconds['trainings'])}, what is left of the limit",
         "assigning": f"{rounds(seconds['assigning'])} for the others" if plan["assigned"] else "",
         "map, page": f"about {rounds(seconds['after'])}",
-        "in all": f"about {rounds(seconds['total'])}; {limit}",
+        "in all": f"{of_all} {rounds(seconds['total'])}; {limit}",
         "memory": f"about {readable(plan['memory'])}",
         "disk": f"{readable(needed)}, of which {readable(disk['results'])} are results; "
         f"{readable(disk['free'])} free{full}",

@@ -3,6 +3,7 @@
 Reads small files only; neither MLflow nor torch is imported.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def run(console: Console | None = None) -> None:
     console.print("[bold]next[/]        make ui                  runs and models in MLflow")
     uri = f"models:/{name}@champion" if name else str(paths.MODEL)
     console.print(
-        f"            vtcc predict PATH... --model {uri} --out clusters.csv", soft_wrap=True
+        f"            vtcc predict PATH... --model {shlex.quote(uri)} --out clusters.csv",
+        soft_wrap=True,
     )
 
 

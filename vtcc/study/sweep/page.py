@@ -1,6 +1,7 @@
 """`reports/sweep-NAME.html`: a sweep, with the sections of its search, on the page of a study."""
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def render(sweep: Sweep, trials: Sequence[Trial], importance: dict[str, float]) 
         params.pop(dimension.key)
     title = "All parameters of a trial, but for what is searched"
     runs = [t for t in trials if t["state"] in draws.DONE]
-    sections.append(how(f"vtcc sweep {sweep.file.as_posix()}", runs, title, params))
+    command = f"vtcc sweep {shlex.quote(sweep.file.as_posix())}"
+    sections.append(how(command, runs, title, params))
     mixed = records.of_other_code((f"trial {t['number']}", t) for t in runs)
     shown = [text for text in (sweep.question, text, mixed) if text]
     return whole(sweep, "a search over parameters", shown, OBJECTIVE, sections)
