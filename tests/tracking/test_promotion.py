@@ -215,6 +215,7 @@ def assert_chained(moves):
 def test_promotions_of_many_processes_see_each_other(elsewhere, tmp_path):
     state = tmp_path / "registry.json"
     state.write_text('{"aliases": {}, "tags": {}}', encoding="utf-8")
+    (elsewhere / "mlflow.db").touch()  # without a store nothing is promoted
     assert raced(elsewhere, tmp_path, 4, 25, str(state)) > promotion.MOST
     left = json.loads(state.read_text(encoding="utf-8"))
     moves = [promotion.Move(**move) for move in json.loads(left["tags"][promotion.HISTORY])]
