@@ -177,7 +177,7 @@ def test_sort_more(clustered):
 def test_export_the_model(clustered):
     import onnxruntime
 
-    clustered("vtcc export --onnx model.onnx", "--model photos-clusters/model")
+    clustered("vtcc export --model photos-clusters/model --onnx model.onnx")
     session = onnxruntime.InferenceSession(
         str(clustered.place / "model.onnx"), providers=["CPUExecutionProvider"]
     )
