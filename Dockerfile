@@ -2,7 +2,8 @@
 #   docker build -t vtcc .                                  groups a folder of images, no network
 #   docker build -t vtcc-pipeline --target pipeline .       DVC, Prefect, MLflow around a checkout
 #   docker build -t vtcc-servers --target servers .         MLflow's and Prefect's servers
-# On a machine with an NVIDIA GPU: --build-arg TORCH=auto, and `docker run --gpus all`.
+# On a machine with an NVIDIA GPU: --build-arg TORCH=auto, and `docker run --gpus all`. With
+# --build-arg TORCH= torch comes from the package index like the rest (it has CUDA: 4 GB more).
 
 FROM python:3.11-slim AS build
 ARG TORCH=cpu
@@ -12,11 +13,11 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY vtcc vtcc
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 RUN uv pip install --python /opt/vtcc/bin/python --constraint constraints.txt \
-    --torch-backend "$TORCH" .
+    ${TORCH:+--torch-backend "$TORCH"} .
 
 FROM build AS build-pipeline
 RUN uv pip install --python /opt/vtcc/bin/python --constraint constraints.txt \
-    --torch-backend "$TORCH" ".[pipeline]"
+    ${TORCH:+--torch-backend "$TORCH"} ".[pipeline]"
 
 FROM build-pipeline AS build-servers
 # MLflow talks to PostgreSQL by psycopg2 and to an S3 store by boto3; Prefect brings asyncpg.
@@ -38,13 +39,13 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && git config --system --add safe.directory /project
 COPY --from=build-pipeline /opt/vtcc /opt/vtcc
-USER vtcc
+USER 1000
 WORKDIR /project
 CMD ["bash"]
 
 FROM base AS servers
 COPY --from=build-servers /opt/vtcc /opt/vtcc
-USER vtcc
+USER 1000
 WORKDIR /home/vtcc
 CMD ["mlflow", "--version"]
 
@@ -52,7 +53,7 @@ FROM base AS core
 COPY --from=build /opt/vtcc /opt/vtcc
 # Results go to /out, whatever is mounted at /in.
 ENV VTCC_CLUSTER_OUT=/out/clusters VTCC_PREDICT_OUT=/out/assignments.csv VTCC_DEMO_OUT=/out/demo
-USER vtcc
+USER 1000
 WORKDIR /out
 ENTRYPOINT ["vtcc"]
 CMD ["--help"]
