@@ -1,7 +1,7 @@
 """What hostile input may take at most: every bound that no parameter sets, in one place.
 
 `vtcc params --explain` states them, docs/security.md says what each one stops. Beside them
-`validate.max_pixels` bounds an image, and options of `vtcc api` bound a request.
+`validate.max_pixels` bounds an image, and options of `vtcc api` bound one request.
 """
 
 MIB = 1 << 20
@@ -46,6 +46,13 @@ DATASET_FILE_BYTES = 2048 * MIB
 EXPANDED_BYTES = 64 * MIB
 CELL_BYTES = 64  # of a table of paths, beside the characters of a text
 
+# Requests to `vtcc api`
+REQUESTS_BYTES = 256 * MIB  # of the bodies that are held at a time
+REQUEST_FREE_BYTES = 256 << 10  # a smaller body does not count, so that it never waits
+REQUEST_PATIENCE = 5  # seconds that a body waits for room
+REQUEST_SECONDS = 50  # until a body is there: less than MLflow gives to its answer
+CONNECTIONS = 256
+
 
 def image_file_bytes(max_pixels: int) -> int:
     """Bytes that the file of an image may have, where its reader takes it as a whole."""
@@ -68,6 +75,15 @@ def expanded_bytes(size: int) -> int:
         size: of the file.
     """
     return max(EXPANDED_BYTES, ARCHIVE_RATIO * size)
+
+
+def requests_bytes(largest: int) -> int:
+    """Bytes that the bodies of all requests may have that are held at a time.
+
+    Args:
+        largest: of one request.
+    """
+    return max(REQUESTS_BYTES, largest)
 
 
 IN_WORDS = (
@@ -136,5 +152,13 @@ IN_WORDS = (
         f"at most {ARCHIVE_ENTRIES} rows; holds at most {EXPANDED_BYTES // MIB} MiB, or "
         f"{ARCHIVE_RATIO} times its size where that is more, each cell counted as its text and "
         f"{CELL_BYTES} bytes",
+    ),
+    (
+        "requests to `vtcc api`",
+        f"the bodies that are held at a time have at most {REQUESTS_BYTES // MIB} MiB together, or "
+        f"--max-mib where that is more, those of at most {REQUEST_FREE_BYTES >> 10} KiB not "
+        f"counted; one without a length counts as --max-mib until it is there; a body waits at "
+        f"most {REQUEST_PATIENCE} s for room, and is there after {REQUEST_SECONDS} s; at most "
+        f"{CONNECTIONS} connections",
     ),
 )

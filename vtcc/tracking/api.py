@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from vtcc import quiet
+from vtcc import bounds, quiet
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 from vtcc.tracking import fetch, limits, packaging, routes, store, ui
@@ -234,7 +234,7 @@ def serve(uri: str, host: str, port: int, settings: Settings) -> None:
         port=port,
         log_level="warning",
         access_log=False,
-        limit_concurrency=256,
+        limit_concurrency=bounds.CONNECTIONS,
         timeout_graceful_shutdown=5,
     )
     try:

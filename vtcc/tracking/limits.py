@@ -5,12 +5,16 @@ that it holds before any is counted, fails on a request without a content type, 
 a body, answers pages of any site, and a mistake with the whole input and a traceback.
 """
 
+import asyncio
 import base64
 import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from numbers import Integral
 from typing import Any
+
+from vtcc import bounds
+from vtcc.tracking.room import BusyError, Room, Share
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -56,22 +60,27 @@ def _shown(value: Any) -> str:
         return "a number of thousands of digits"
 
 
-class TooLargeError(Exception):
-    """A body above a limit."""
+class RefusedError(Exception):
+    """A body that is not read to its end: it is above a limit, late, or finds no room."""
+
+    def __init__(self, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(why)
+        self.status, self.why, self.headers = status, why, headers
 
 
 class Limits:
     """Wraps an ASGI app: bodies up to `max_bytes`, errors as one short JSON line.
 
-    A text holds at most as many values as `max_images` may need, counted before any is read. An
-    image as a body becomes a row of JSON. Pages of other sites are refused, and so is what lies at
-    the `hidden` paths.
+    A text holds at most as many values as `max_images` may need, counted before any is read. A body
+    waits until there is `room` for it beside the others. An image as a body becomes a row of JSON.
+    Pages of other sites are refused, and so is what lies at the `hidden` paths.
     """
 
     def __init__(
         self, app: Any, max_bytes: int, max_images: int, hidden: Collection[str] = ()
     ) -> None:
         self.app, self.max_bytes, self.hidden = app, max_bytes, hidden
+        self.room = Room(max_bytes)
         self.max_values = max_images * _VALUES_PER_IMAGE
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -81,47 +90,35 @@ class Limits:
             return
         headers = dict(scope["headers"])
         asked = scope["method"], scope["path"]
-        declared = headers.get(b"content-length", b"0")
+        length = headers.get(b"content-length", b"")
+        declared = int(length) if length.isdigit() else 0
         kind = headers.get(b"content-type", b"").lower()  # media types have no case
         media = kind.partition(b";")[0].strip()
         if scope["path"] in self.hidden:
             await refuse(send, 404, "not found")
         elif foreign(headers):
             await refuse(send, 403, "pages of other sites may not ask")
-        elif declared.isdigit() and int(declared) > self.max_bytes:
-            await self._too_large(self._too_long(), receive, send)
+        elif declared > self.max_bytes:
+            await _stop(_too_long(self.max_bytes), receive, send)
         elif asked == ("POST", "/invocations") and media.startswith(b"image/"):
-            await self._serve(_typed(scope, b"application/json"), _AsRow(receive), send)
+            scope = _typed(scope, b"application/json")
+            await self._serve(scope, _AsRow(receive), send, declared)
         elif asked == ("POST", "/invocations") and media not in _TEXTS:
             shown = media[:100].decode("latin-1")
             found = f"found the Content-Type {shown}" if media else "no Content-Type"
             await refuse(send, 415, f"{found}; send application/json, text/csv or an image/*")
         else:
-            await self._serve(_typed(scope, kind) if kind else scope, receive, send)
+            await self._serve(_typed(scope, kind) if kind else scope, receive, send, declared)
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
-        seen = values = 0
-        answer, excess = _Answer(send), ""
-
-        async def counted() -> Message:
-            nonlocal seen, values, excess
-            message = await receive()
-            body = message.get("body", b"")
-            seen += message.get("image_bytes", len(body))
-            values += sum(body.count(mark) for mark in _MARKS)
-            if seen > self.max_bytes:
-                excess = self._too_long()
-            elif values > self.max_values:
-                excess = f"holds more than {self.max_values} values"
-            if excess:
-                raise TooLargeError
-            return message
-
+    async def _serve(self, scope: Message, receive: Receive, send: Send, declared: int) -> None:
+        answer, share = _Answer(send), Share(self.room)
+        body = _Body(receive, share, declared, self.max_bytes, self.max_values)
         try:
-            await self.app(scope, counted, answer)
+            with share:
+                await self.app(scope, body, answer)
         except Exception as error:
-            if excess:
-                await self._too_large(excess, receive, send)
+            if body.refused:
+                await _stop(body.refused, receive, send)
             elif answer.under_way:
                 raise
             else:
@@ -131,17 +128,78 @@ class Limits:
         else:
             await answer.end()
 
-    def _too_long(self) -> str:
-        return f"is larger than {self.max_bytes / 2**20:g} MiB"
 
-    async def _too_large(self, excess: str, receive: Receive, send: Send) -> None:
-        await refuse(send, 413, f"the request {excess}; send fewer images at a time")
-        seen = 0
-        while seen < _DRAINED:
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if message["type"] != "http.request" or not message.get("more_body"):
-                return
+def _too_much(excess: str) -> RefusedError:
+    return RefusedError(413, f"the request {excess}; send fewer images at a time")
+
+
+def _too_long(most: int) -> RefusedError:
+    return _too_much(f"is larger than {most / 2**20:g} MiB")
+
+
+async def _stop(refused: RefusedError, receive: Receive, send: Send) -> None:
+    """Answers a request whose body is not there yet, and drops the rest of it."""
+    await refuse(send, refused.status, refused.why, *refused.headers)
+    seen = 0
+    while seen < _DRAINED:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
+
+
+class _Body:
+    """The body of a request, within the limits.
+
+    Attributes:
+        refused: why it is not read to its end.
+    """
+
+    def __init__(
+        self, receive: Receive, share: Share, declared: int, max_bytes: int, max_values: int
+    ) -> None:
+        self._receive, self._share, self._declared = receive, share, declared
+        self._max_bytes, self._max_values = max_bytes, max_values
+        self._seen, self._values, self._whole = 0, 0, False
+        self._end = asyncio.get_running_loop().time() + bounds.REQUEST_SECONDS
+        self.refused: RefusedError | None = None
+
+    async def __call__(self) -> Message:
+        if self._whole:  # what follows is that the client is gone
+            return await self._receive()
+        try:
+            return await self._part()
+        except BusyError:
+            after = str(bounds.REQUEST_PATIENCE)
+            why = f"no room beside other large requests; send it again in {after} s"
+            self.refused = RefusedError(503, why, (b"retry-after", after.encode()))
+        except TimeoutError:
+            why = f"the request was not there after {bounds.REQUEST_SECONDS} s"
+            self.refused = RefusedError(
+                408, f"{why}; send fewer images at a time", (b"connection", b"close")
+            )
+        except RefusedError as refused:
+            self.refused = refused
+        raise self.refused
+
+    async def _part(self) -> Message:
+        await self._share.cover(self._declared)
+        async with asyncio.timeout_at(self._end):
+            message = await self._receive()
+        body = message.get("body", b"")
+        self._seen += message.get("image_bytes", len(body))
+        self._values += sum(body.count(mark) for mark in _MARKS)
+        if self._seen > self._max_bytes:
+            raise _too_long(self._max_bytes)
+        if self._values > self._max_values:
+            raise _too_much(f"holds more than {self._max_values} values")
+        self._whole = not message.get("more_body")
+        if self._whole:
+            await self._share.cover(self._seen)
+            self._share.shrink(self._seen)
+        elif not self._share.covers(self._seen):  # it told no length: it may be of any
+            await self._share.cover(self._max_bytes)
+        return message
 
 
 class _AsRow:
@@ -214,9 +272,13 @@ def shortened(body: bytes) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-async def refuse(send: Send, status: int, message: str) -> None:
-    """Answers `{"error": message}`."""
+async def refuse(send: Send, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
+    """Answers `{"error": message}`, with `more` headers."""
     body = json.dumps({"error": message}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        *more,
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
