@@ -1,5 +1,6 @@
 """summary.json of the results of `vtcc cluster`, for those who only read it: nothing heavy."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,13 @@ def altered(summary: dict[str, Any]) -> frozenset[str]:
     return frozenset(summary["errors"]).union(*(f["gone"] + f["changed"] for f in files))
 
 
-def headline(results: Path) -> dict[str, Any]:
+def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
     """What `--json` prints of results: where they are, how many, how far to trust them.
+
+    Args:
+        results: their folder.
+        began: when the command did, on `time.monotonic`'s clock; None: `seconds` are those that
+            `vtcc cluster` took.
 
     Returns:
         `results`, `report`, `model` (absolute paths), `images`, `unreadable`, `clusters` (each
@@ -88,5 +94,5 @@ def headline(results: Path) -> dict[str, Any]:
         "unclustered": summary.get("unclustered"),
         "level": summary["trust"]["level"],
         "verdict": summary["trust"]["verdict"],
-        "seconds": summary["seconds"],
+        "seconds": summary["seconds"] if began is None else round(time.monotonic() - began, 1),
     }

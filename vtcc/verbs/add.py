@@ -62,7 +62,7 @@ def run(
         if not (found.to_read or found.gone or found.moved or told):
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
-            return summaries.headline(results) | {"addition": None}
+            return summaries.headline(results, began=began) | {"addition": None}
         predictor = load_predictor(before.model)
         found = changes.without_unreadable(found, predictor)
         note(
@@ -90,7 +90,7 @@ def run(
         for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
-    return summaries.headline(before.target) | {"addition": made}
+    return summaries.headline(before.target, began=began) | {"addition": made}
 
 
 def _with_rest(before: "Opened") -> dict[str, Any]:

@@ -21,6 +21,8 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
+    import time
+
     from vtcc.engine import predict
     from vtcc.grouping import edits as changes
     from vtcc.grouping import edits_file, reopen, result, trust
@@ -29,6 +31,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     from vtcc.grouping.edit_state import State
     from vtcc.grouping.rest import Rest
 
+    began = time.monotonic()
     with reopen.opened(results, out) as before:
         summary, embedding = before.summary, before.embedding
         wanted = edits_file.read(edits, result.digest(before.model))
@@ -78,4 +81,4 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             f"{several(len(state.clusters.names), 'clusters')}, {out or results}"
         )
         reopen.folders(before, assigned, summary)
-    return summaries.headline(before.target)
+    return summaries.headline(before.target, began=began)
