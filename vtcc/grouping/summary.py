@@ -10,7 +10,7 @@ from vtcc.atomic import restore
 from vtcc.errors import VtccError
 from vtcc.regular import regular
 
-FILE = "summary.json"
+FILE, MODEL = "summary.json", "model"  # in the folder of results
 # Of `vtcc.grouping.trust`, from the least to the most that can be said of clusters.
 LEVELS = ("chance", "one kind", "weak", "clear")
 # What every reader needs.
@@ -87,7 +87,7 @@ def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
     return {
         "results": str(place),
         "report": str(place / "report.html"),
-        "model": str(place / "model"),
+        "model": str(place / MODEL),
         "images": collection.get("images", len(summary["files"]) - unreadable),
         "unreadable": collection.get("unreadable", unreadable),
         "clusters": summary["clusters"],

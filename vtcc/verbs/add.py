@@ -46,9 +46,7 @@ def run(
     from vtcc.errors import VtccError
     from vtcc.grouping import columns, reopen
     from vtcc.grouping import summary as summaries
-    from vtcc.grouping.add import beside, changes, record, update
-    from vtcc.grouping.clusters import load_predictor
-    from vtcc.grouping.rest import Rest
+    from vtcc.grouping.add import changes
 
     began = time.monotonic()
     if batch_size < 1:
@@ -63,6 +61,11 @@ def run(
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
             return summaries.headline(results, began=began) | {"addition": None}
+        # Only now what takes seconds: a mistake is told at once.
+        from vtcc.grouping.add import beside, record, update
+        from vtcc.grouping.clusters import load_predictor
+        from vtcc.grouping.rest import Rest
+
         predictor = load_predictor(before.model)
         found = changes.without_unreadable(found, predictor)
         note(

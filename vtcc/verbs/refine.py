@@ -23,16 +23,19 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
     """
     import time
 
-    from vtcc.engine import predict
-    from vtcc.grouping import edits as changes
-    from vtcc.grouping import edits_file, reopen, result, trust
+    from vtcc.grouping import reopen
     from vtcc.grouping import summary as summaries
-    from vtcc.grouping.add import away
-    from vtcc.grouping.edit_state import State
-    from vtcc.grouping.rest import Rest
 
     began = time.monotonic()
     with reopen.opened(results, out) as before:
+        # Only now what takes seconds: a mistake is told at once.
+        from vtcc.engine import predict
+        from vtcc.grouping import edits as changes
+        from vtcc.grouping import edits_file, result, trust
+        from vtcc.grouping.add import away
+        from vtcc.grouping.edit_state import State
+        from vtcc.grouping.rest import Rest
+
         summary, embedding = before.summary, before.embedding
         wanted = edits_file.read(edits, result.digest(before.model))
         base = embedding.base
