@@ -1,5 +1,7 @@
 """A verb that is asked to end clears what it has begun, and says that it was stopped."""
 
+import errno
+import io
 import os
 import signal
 import zipfile
@@ -9,14 +11,17 @@ import pytest
 from tests.fakes import stand_in
 from tests.grouping import toy_results
 from vtcc.__main__ import main
+from vtcc.engine.signals import Interrupted
+from vtcc.grouping import workdir
+from vtcc.process.stopping import Stopped, obeyed
+from vtcc.study import workers
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working directory with a zip of images and results of them; temporary files beside it."""
+def photos(tmp_path, monkeypatch):
+    """A working directory with a folder and a zip of images; temporary files beside it."""
     place = tmp_path / "here"
     toy_results.folder_of(place / "photos", 6)
-    toy_results.write(place / "photos", place / "results")
     with zipfile.ZipFile(place / "photos.zip", "w") as packed:
         for file in (place / "photos").iterdir():
             packed.write(file, file.name)
@@ -24,6 +29,13 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(place)
     return place
+
+
+@pytest.fixture
+def place(photos):
+    """The same, with results of the images."""
+    toy_results.write(photos / "photos", photos / "results")
+    return photos
 
 
 def files(place):
@@ -71,3 +83,68 @@ def test_a_signal_leaves_nothing(line, owner, name, signum, place, monkeypatch, 
     said = f"{verb}: stopped by {signal.Signals(signum).name}; run it again"
     assert capsys.readouterr().err.splitlines()[-1] == said
     assert files(place.parent) == before
+
+
+def signalled(*_given, **_named):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def trained(*_given, **_named):
+    """As a training that was told to stop, once its checkpoint is written."""
+    raise Interrupted(signal.SIGINT)
+
+
+@pytest.mark.parametrize("how", [(), ("--json",), ("--quiet",)])
+@pytest.mark.parametrize(
+    ("given", "owner", "name", "stops", "kept"),
+    [
+        ("photos", "vtcc.grouping.intake", "listed", signalled, "nothing is kept yet"),
+        ("photos.zip", "vtcc.grouping.columns", "check", signalled, "out-images"),
+        ("photos", "vtcc.grouping.prepare", "chosen_for", signalled, ".out.work"),
+        ("photos", "vtcc.grouping.prepare", "chosen_for", trained, ".out.work"),
+    ],
+)
+def test_a_run_that_is_stopped_says_what_is_kept(
+    given, owner, name, stops, kept, how, photos, monkeypatch, capsys
+):
+    stand_in(monkeypatch, owner, name, stops)
+    monkeypatch.setattr("sys.argv", ["vtcc", "cluster", given, "-k", "3", "--out", "out", *how])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    told = capsys.readouterr()
+    then = f"the same command goes on from here ({photos / kept})"
+    if kept.startswith("nothing"):
+        then = f"{kept}; run it again"
+    else:
+        assert (photos / kept).is_dir()
+    assert told.err.splitlines()[-1] == f"stopped by SIGINT; {then}"
+    assert "SIGINT" not in told.out
+
+
+def test_a_run_that_is_stopped_after_all_says_that_the_results_are_whole(tmp_path, capsys):
+    (tmp_path / "summary.json").touch()
+    with pytest.raises(SystemExit), workdir.interruptible(tmp_path):
+        trained()
+    said = f"stopped by SIGINT; the results in {tmp_path} are whole\n"
+    assert capsys.readouterr().err == said
+
+
+class Closed(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, text):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("verb", ["study", "train", "cluster"])
+def test_a_closed_terminal_takes_no_words_and_changes_no_status(verb, tmp_path, monkeypatch):
+    stop, inside = {
+        "study": (KeyboardInterrupt(signal.SIGHUP), workers.interruptible("it")),
+        "train": (Stopped(signal.SIGHUP), obeyed("train", marked=False)),
+        "cluster": (Stopped(signal.SIGHUP), workdir.interruptible(tmp_path)),
+    }[verb]
+    monkeypatch.setattr("sys.stderr", Closed())
+    with pytest.raises(SystemExit) as ended, inside:
+        raise stop
+    assert ended.value.code == 128 + signal.SIGHUP

@@ -142,7 +142,11 @@ def test_a_plan_takes_the_encoder_that_is_set(monkeypatch):
 def test_params_are_written_with_the_encoder_that_is_typed(monkeypatch):
     words, variable = ["use", "folder", "--encoder", "lite2"], f"{ENCODER}=vit train.epochs=2"
     given = called(monkeypatch, "vtcc.verbs.use.run", words, USE_SET=variable)
-    assert given.kwargs["assignments"] == ["train.epochs=2"]
+    assert (given.kwargs["encoder"], given.kwargs["assignments"]) == ("lite2", ["train.epochs=2"])
+    words = ["use", "folder", "--set", f"{ENCODER}=vit"]
+    given = called(monkeypatch, "vtcc.verbs.use.run", words, USE_ENCODER="lite2")
+    assert given.kwargs.get("encoder") is None
+    assert given.kwargs["assignments"] == [f"{ENCODER}=vit"]
 
 
 @pytest.mark.parametrize(

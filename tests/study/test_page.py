@@ -1,5 +1,8 @@
 """The comparison: paired differences by hand, and a page that hostile text cannot break."""
 
+import re
+import shlex
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +141,11 @@ def test_nothing_recorded_yet(file: Path, project: Path, capsys: pytest.CaptureF
     assert "1 run; records in" in out
     assert not plan.root(project).exists()
     assert page.plot([], "acc") is None
+
+
+@pytest.mark.parametrize("name", ["stems.yaml", "Stämme #1.yaml", "it's.yaml", '"a" & b.yaml'])
+def test_the_command_that_does_it_again_can_be_pasted(file: Path, project: Path, name: str) -> None:
+    study = plan.read(file.rename(project / name), project)
+    text = page.render(study, summary.rows(study, plan.root(project)), {})
+    [command] = re.findall(r"<code>(vtcc study .*?)</code>", text)
+    assert shlex.split(unescape(command), comments=True) == ["vtcc", "study", name]

@@ -182,7 +182,7 @@ def test_a_bug_is_not_taken_for_a_failed_run(
         play(file, project)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_stage_and_keeps_what_is_recorded(
     file: Path, project: Path, ran: Ran, monkeypatch: Any, capsys: Any, signum: int
 ) -> None:

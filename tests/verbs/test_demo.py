@@ -1,3 +1,4 @@
+import errno
 import json
 
 import pytest
@@ -5,6 +6,7 @@ from PIL import Image
 
 from tests.fakes import stand_in
 from vtcc.errors import VtccError
+from vtcc.process import locks
 from vtcc.verbs import demo
 
 
@@ -63,3 +65,24 @@ def test_tiles_of_somebody_else_are_left_alone(grouped, tmp_path):
     with pytest.raises(VtccError, match="holds something else; name a new folder"):
         demo.run(tmp_path)
     assert (tmp_path / "tiles" / "bathroom.png").read_text() == "mine"
+
+
+def test_tiles_that_are_a_file_are_left_alone(grouped, tmp_path):
+    (tmp_path / "tiles").write_text("mine")
+    with pytest.raises(VtccError, match="holds something else; name a new folder"):
+        demo.run(tmp_path)
+    assert (tmp_path / "tiles").read_text() == "mine"
+
+
+def test_a_folder_that_takes_no_file_is_told_before_the_tiles_are_cut(
+    grouped, tmp_path, monkeypatch
+):
+    def refuses(path, **named):  # the administrator may write anywhere
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    cut = stand_in(monkeypatch, demo, "_cut")
+    stand_in(monkeypatch, locks, "exclusive", refuses)
+    words = rf"^{tmp_path / 'd'}: cannot be written to \(Permission denied\); give --out elsewhere"
+    with pytest.raises(VtccError, match=words):
+        demo.run(tmp_path / "d")
+    assert not cut.called and not grouped.called

@@ -1,5 +1,6 @@
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,19 @@ def test_registered_version_of_this_run_or_none(project, run_id, says):
     text = shown()
     assert says in text
     assert "vtcc predict PATH... --model models:/vtcc-toys@champion" in text
+
+
+@pytest.mark.parametrize("name", ["vtcc-toys", "my [toys] #1", "it's", 'of "them"'])
+def test_the_command_for_images_can_be_pasted(project, name):
+    write(paths.METRICS, {"acc": 0.5})
+    entry = {"name": name, "version": "3", "run_id": "abc", "reason": "", "aliases": {}}
+    write(project / ".vtcc" / "registered.json", entry)
+    text = shown()
+    assert f"registered  {name} version 3" in text
+    assert shlex.split(text.splitlines()[-1], comments=True) == [
+        *("vtcc", "predict", "PATH...", "--model"), f"models:/{name}@champion",
+        *("--out", "clusters.csv"),
+    ]  # fmt: skip
 
 
 def test_a_model_of_other_images_is_not_shown(project):

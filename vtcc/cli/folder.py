@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vtcc.cli.options import ENCODER, Seed, assigned, of_encoder, typed
+from vtcc.cli.options import Seed, of_encoder, typed
 from vtcc.cli.output import AsJson, Quiet, answering
 from vtcc.cli.verbs import variables
 from vtcc.errors import BELOW, ERROR, VtccError
@@ -108,8 +108,15 @@ def cluster(
 
     if not unclustered and "--unclustered-at-most" not in typed(context):
         unclustered_at_most = None
-    changes = assigned(context, set_)
-    named = params or any(key.partition("=")[0].strip() == ENCODER for key in changes)
+    changes, of = of_encoder(
+        context,
+        set_,
+        whole=params is not None,
+        encoder=encoder,
+        weights=weights,
+        finetune=finetune,
+        accept_licence=accept_licence,
+    )
     with answering(as_json, quiet) as answer, stopping.obeyed("cluster", marked=False):
         options = verb.options(
             given,
@@ -125,7 +132,7 @@ def cluster(
             unclustered=unclustered,
             unclustered_at_most=unclustered_at_most,
             exif=_of_exif(exif, place),
-            **of_encoder(context, encoder, weights, finetune, accept_licence, named=bool(named)),
+            **of,
         )
         answer(verb.run(options))
 

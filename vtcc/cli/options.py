@@ -1,7 +1,6 @@
 """What the commands share: options, and the directory they run in."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +13,8 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a parameter, e.g. train.epochs=2."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of all random numbers.")]
-ENCODER = "train.model.encoder"
-_OF_ENCODER = ("train.model.weights", "train.model.frozen")
+_ENCODER = "train.model.encoder"
+_OF_ENCODER = (_ENCODER, "train.model.weights", "train.model.frozen")
 
 
 def typed(context: typer.Context) -> list[str]:
@@ -28,46 +27,38 @@ def typed(context: typer.Context) -> list[str]:
     return given
 
 
-def assigned(context: typer.Context, assignments: list[str] | None) -> list[str]:
-    """What `--set` says, less the encoder of a variable's beside one that is typed."""
-    chosen = typed(context)
-    given = [(text, text.partition("=")[0].strip()) for text in assignments or ()]
-    if "--encoder" not in chosen or "--set" in chosen or ENCODER not in dict(given).values():
-        return list(assignments or ())
-    return [text for text, key in given if key not in (ENCODER, *_OF_ENCODER)]
-
-
 def of_encoder(
-    context: typer.Context,
-    encoder: str,
-    weights: Path | None,
-    finetune: bool,
-    accept_licence: list[str] | None,
-    *,
-    named: bool,
-) -> dict[str, Any]:
-    """The options of an encoder, less what variables say beside another choice of it.
+    context: typer.Context, assignments: list[str] | None, *, whole: bool = False, **given: Any
+) -> tuple[list[str], dict[str, Any]]:
+    """What is asked of the encoder, less what variables say beside another choice of it.
 
     Args:
-        encoder, weights, finetune, accept_licence: as they came.
-        named: whether parameters (`--params`, `--set`) name an encoder.
+        assignments: of `--set`.
+        whole: whether `--params` is given, which names an encoder.
+        given: `encoder`, and `weights`, `finetune`, `accept_licence` of a verb that has them.
+
+    Returns:
+        The assignments, and those of `given` that count.
     """
-    chosen = typed(context)
-    if named and "--encoder" not in chosen:
-        encoder = "auto"
+    chosen, kept = typed(context), list(assignments or ())
+    here = "--encoder" in chosen
+    keys = [text.partition("=")[0].strip() for text in kept]
+    if here and "--set" not in chosen and _ENCODER in keys:
+        pairs = zip(kept, keys, strict=True)
+        kept, keys = [text for text, key in pairs if key not in _OF_ENCODER], []
+    named = whole or _ENCODER in keys
+    encoder, licences = given.pop("encoder"), given.pop("accept_licence", None) or ()
+    if named and not here:
+        encoder = None
     [option] = [option for option in context.command.params if option.name == "encoder"]
-    of_another = "--encoder" in chosen and option.value_from_envvar(context) not in (None, encoder)
-    if of_another or ((named or "--encoder" in chosen) and encoder in ("auto", "none")):
-        weights = weights if "--weights" in chosen else None
-        finetune = finetune and "--finetune" in chosen
+    of_another = here and option.value_from_envvar(context) not in (None, encoder)
+    if of_another or ((named or here) and encoder in (None, "auto", "none")):
+        given = {name: value for name, value in given.items() if f"--{name}" in chosen}
+    given["encoder"] = encoder
     strict = "--accept-licence" in chosen
-    licences = tuple(name for name in accept_licence or () if strict or name == encoder)
-    return {
-        "encoder": encoder,
-        "weights": weights,
-        "finetune": finetune,
-        "accept_licence": licences,
-    }
+    if licences := tuple(name for name in licences if strict or name == encoder):
+        given["accept_licence"] = licences
+    return kept, {name: value for name, value in given.items() if value is not None}
 
 
 def enter_project() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vtcc import paths
-from vtcc.cli.options import ENCODER, Seed, Set, assigned, enter_project, typed
+from vtcc.cli.options import Seed, Set, enter_project, of_encoder, typed
 from vtcc.cli.output import AsJson, answering
 from vtcc.cli.verbs import Clone, Pipeline
 from vtcc.errors import VtccError
@@ -91,15 +91,13 @@ def plan(
     from vtcc.process import stopping
     from vtcc.yaml_file import assignments as as_values
 
-    parsed = as_values(assigned(context, assignments))
-    chosen = typed(context)
+    changes, of = of_encoder(context, assignments, encoder=encoder)
+    parsed, chosen = as_values(changes), typed(context)
     if given:
         if wrong := [name for name in chosen if name in ("--preset", "--images")]:
             raise VtccError(f"{wrong[0]}: of a training's plan; leave it out, or the inputs")
-        if ENCODER in parsed and "--encoder" not in chosen:
-            encoder = None
-        of_inputs = {"sample": sample, "minutes": minutes, "encoder": encoder}
-        asked: dict[str, Any] = {k: v for k, v in of_inputs.items() if v is not None}
+        of_inputs = {"sample": sample, "minutes": minutes}
+        asked: dict[str, Any] = of | {k: v for k, v in of_inputs.items() if v is not None}
         from vtcc.grouping.options import Options
         from vtcc.verbs import plan_collection
 
@@ -274,14 +272,8 @@ def use(
     """Write params.yaml from a preset; an edited one is kept in .vtcc/params."""
     from vtcc.verbs import use as verb
 
-    verb.run(
-        name,
-        dataset=dataset,
-        model=model,
-        augment=augment,
-        encoder=encoder,
-        assignments=assigned(context, assignments),
-    )
+    changes, of = of_encoder(context, assignments, encoder=encoder)
+    verb.run(name, dataset=dataset, model=model, augment=augment, assignments=changes, **of)
 
 
 @app.command(cls=Clone)

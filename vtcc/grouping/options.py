@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtcc import config
+from vtcc import config, encoders
 from vtcc.config import compose
 from vtcc.data.inputs import Given, home
 from vtcc.data.walk import as_text
@@ -175,6 +175,14 @@ def check(options: Options) -> None:
         raise VtccError(
             f"--weights {options.weights}: no such file; name one of safetensors or of torch, or "
             "leave it out for an encoder whose weights `vtcc encoders` finds"
+        )
+    if options.encoder not in ("auto", "none", *encoders.names()) and not options.weights:
+        timm = options.encoder.removeprefix("timm:")
+        if timm == options.encoder:
+            encoders.card(timm)  # says which names there are
+        raise VtccError(
+            f"--encoder {options.encoder}: needs --weights, a file with the weights of timm's "
+            f"{timm}; those of `vtcc encoders` are found without"
         )
     for name in options.accept_licence:
         if name != options.encoder:

@@ -1,4 +1,7 @@
-"""Results of `vtcc cluster` that are there, opened to be changed by `vtcc refine` or `vtcc add`."""
+"""Results of `vtcc cluster` that are there, opened to be changed by `vtcc refine` or `vtcc add`.
+
+What is wrong with them is told before torch is imported, which takes seconds.
+"""
 
 import contextlib
 import os
@@ -12,7 +15,7 @@ import numpy as np
 
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
-from vtcc.grouping import attention, intake, outputs, result, workdir
+from vtcc.grouping import intake, outputs, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.means import outlying
@@ -49,7 +52,7 @@ class Opened:
     @property
     def model(self) -> Path:
         """The directory of the model."""
-        return self.directory / result.MODEL
+        return self.directory / summaries.MODEL
 
     @property
     def moved(self) -> dict[str, int]:
@@ -80,10 +83,10 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
             held.enter_context(workdir.alone(target))
             if out.exists():
                 raise VtccError(f"--out: {out} is there already; name a new folder")
-        clusters = Clusters.load(results / result.MODEL)
+        clusters = Clusters.load(results / summaries.MODEL)
         if clusters is None:
             raise VtccError(
-                f"{results / result.MODEL}: without clusters.json; run `vtcc cluster` again"
+                f"{results / summaries.MODEL}: without clusters.json; run `vtcc cluster` again"
             )
         embedding = outputs.Embedding.load(results)
         if changes and "collection" in summary:
@@ -171,6 +174,8 @@ def finish(
         building: of `rewriting`, with sprites and model in place. before: what it was.
         summary, embedding, applied, clusters: as they shall be. predictor: of the model.
     """
+    from vtcc.grouping import result
+
     embedding.save(building)
     return result.finish(
         building,
@@ -198,6 +203,7 @@ def folders(before: Opened, assigned: outputs.Assigned, summary: dict[str, Any])
 
 def _looks(predictor: "Predictor") -> Callable[[np.ndarray], np.ndarray | None]:
     """Attention over tiles, where these are what the model reads."""
+    from vtcc.grouping import attention
 
     def looked(images: np.ndarray) -> np.ndarray | None:
         if images.shape[1] != predictor.cache_size or predictor.channels not in (1, 3):

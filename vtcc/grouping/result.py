@@ -28,12 +28,11 @@ from vtcc.grouping.options import Options
 from vtcc.grouping.rest import Rest
 from vtcc.grouping.state import Judged, Learned, Prepared
 from vtcc.grouping.summary import FILE
+from vtcc.grouping.summary import MODEL as MODEL
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
 from vtcc.progress import duration, note, report
 from vtcc.regular import regular
-
-MODEL = "model"
 
 
 def write(

@@ -44,7 +44,7 @@ def run(options: Options, listed: "Listed | None" = None) -> Path:
     out = workdir.place(options)
     workdir.refuse_inside(options, out)
     work = workdir.beside(out)
-    with workdir.alone(out), workdir.interruptible(work):
+    with workdir.alone(out), workdir.interruptible(out):
         workdir.refuse_taken(out, options)
         place = workdir.images(out)
         is_ours = not place.exists()

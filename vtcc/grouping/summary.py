@@ -1,5 +1,6 @@
 """summary.json of the results of `vtcc cluster`, for those who only read it: nothing heavy."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from vtcc.atomic import restore
 from vtcc.errors import VtccError
 from vtcc.regular import regular
 
-FILE = "summary.json"
+FILE, MODEL = "summary.json", "model"  # in the folder of results
 # Of `vtcc.grouping.trust`, from the least to the most that can be said of clusters.
 LEVELS = ("chance", "one kind", "weak", "clear")
 # What every reader needs.
@@ -61,8 +62,13 @@ def altered(summary: dict[str, Any]) -> frozenset[str]:
     return frozenset(summary["errors"]).union(*(f["gone"] + f["changed"] for f in files))
 
 
-def headline(results: Path) -> dict[str, Any]:
+def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
     """What `--json` prints of results: where they are, how many, how far to trust them.
+
+    Args:
+        results: their folder.
+        began: when the command did, on `time.monotonic`'s clock; None: `seconds` are those that
+            `vtcc cluster` took.
 
     Returns:
         `results`, `report`, `model` (absolute paths), `images`, `unreadable`, `clusters` (each
@@ -81,12 +87,12 @@ def headline(results: Path) -> dict[str, Any]:
     return {
         "results": str(place),
         "report": str(place / "report.html"),
-        "model": str(place / "model"),
+        "model": str(place / MODEL),
         "images": collection.get("images", len(summary["files"]) - unreadable),
         "unreadable": collection.get("unreadable", unreadable),
         "clusters": summary["clusters"],
         "unclustered": summary.get("unclustered"),
         "level": summary["trust"]["level"],
         "verdict": summary["trust"]["verdict"],
-        "seconds": summary["seconds"],
+        "seconds": summary["seconds"] if began is None else round(time.monotonic() - began, 1),
     }

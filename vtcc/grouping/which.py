@@ -157,13 +157,6 @@ def _asked_for(options: Options) -> Chosen:
         )
         return _chosen(name, name, f"as you asked; {resolved.card.licence}, {resolved.source}")
     timm = name.removeprefix("timm:")
-    if options.weights is None and timm == name:
-        encoders.card(name)  # says which names there are
-    if options.weights is None:
-        raise VtccError(
-            f"--encoder {name}: needs --weights, a file with the weights of timm's {timm}; those "
-            "of `vtcc encoders` are found without"
-        )
     models.check(timm, str(options.weights))
     return _chosen(f"timm:{timm}", timm, f"as you asked; weights from {options.weights}")
 

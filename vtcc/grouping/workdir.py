@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from vtcc import atomic, json_file
 from vtcc.atomic import sole_writer, write_text
 from vtcc.data import inputs
+from vtcc.engine.signals import Interrupted
 from vtcc.errors import SIGNAL, VtccError
 from vtcc.grouping.options import Options
 from vtcc.grouping.summary import FILE
+from vtcc.process.stopping import Stopped
 from vtcc.progress import note
 from vtcc.regular import regular
 from vtcc.version import __version__
@@ -121,14 +123,25 @@ def alone(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible(work: Path) -> Iterator[None]:
-    """Says how to go on after a signal, and exits with 128 + its number."""
-    from vtcc.engine.loop import Interrupted
+def interruptible(out: Path) -> Iterator[None]:
+    """Says what is kept after a signal, and exits with 128 + its number.
 
+    Args:
+        out: the output folder.
+    """
     try:
         yield
-    except Interrupted as stop:
-        note(f"{stop}; the same command goes on from here ({work})")
+    except (Interrupted, Stopped) as stop:
+        places = (beside(out), out / FILE, images(out))
+        there = next((place for place in places if place.exists()), None)
+        if there is None:
+            kept = "nothing is kept yet; run it again"
+        elif there == out / FILE:
+            kept = f"the results in {out} are whole"
+        else:
+            kept = f"the same command goes on from here ({there})"
+        with contextlib.suppress(OSError):  # a closed terminal takes no words
+            print(f"{stop}; {kept}", file=sys.stderr)
         sys.exit(SIGNAL + stop.signum)
 
 

@@ -57,7 +57,8 @@ def obeyed(stage: str, *, marked: bool = True) -> Iterator[None]:
                 end_with(_starters())
             yield
     except Stopped as stop:
-        print(f"{stage}: {stop}; run it again", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a closed terminal takes no words
+            print(f"{stage}: {stop}; run it again", file=sys.stderr)
         sys.exit(SIGNAL + stop.signum)
 
 

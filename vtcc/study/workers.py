@@ -25,7 +25,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def places(
     project: Path, params: dict[str, Any], jobs: int, threads: int
 ) -> Iterator[list[Workspace]]:
-    """One private worktree per job; SIGTERM ends the block like Ctrl-C.
+    """One private worktree per job; SIGTERM and SIGHUP end the block like Ctrl-C.
 
     All runs of a job share its worktree: they must not differ in code edited meanwhile.
 
@@ -49,7 +49,10 @@ def places(
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a study like Ctrl-C: alone it would orphan the trainings."""
+    """SIGTERM and SIGHUP end a study like Ctrl-C: alone they would orphan the trainings.
+
+    What was ignored before stays so, as `nohup` has it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -57,16 +60,20 @@ def _terminable() -> Iterator[None]:
     def stop(signum: int, _frame: object) -> None:
         raise KeyboardInterrupt(signum)
 
-    former = signal.signal(signal.SIGTERM, stop)
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    obeyed = [number for number, handler in former.items() if handler is not signal.SIG_IGN]
+    for number in obeyed:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number in obeyed:
+            signal.signal(number, former[number])
 
 
 @contextlib.contextmanager
 def interruptible(kept: str) -> Iterator[None]:
-    """Says how to go on after Ctrl-C or SIGTERM, and exits with 128 + its number.
+    """Says how to go on after Ctrl-C, SIGTERM or SIGHUP, and exits with 128 + its number.
 
     Args:
         kept: such as `what is recorded`.
@@ -74,7 +81,8 @@ def interruptible(kept: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        print(f"interrupted; {kept} is kept, the same command goes on", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a closed terminal takes no words
+            print(f"interrupted; {kept} is kept, the same command goes on", file=sys.stderr)
         sys.exit(SIGNAL + (stop.args[0] if stop.args else signal.SIGINT))
 
 

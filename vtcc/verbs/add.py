@@ -46,9 +46,7 @@ def run(
     from vtcc.errors import VtccError
     from vtcc.grouping import columns, reopen
     from vtcc.grouping import summary as summaries
-    from vtcc.grouping.add import beside, changes, record, update
-    from vtcc.grouping.clusters import load_predictor
-    from vtcc.grouping.rest import Rest
+    from vtcc.grouping.add import changes
 
     began = time.monotonic()
     if batch_size < 1:
@@ -62,7 +60,12 @@ def run(
         if not (found.to_read or found.gone or found.moved or told):
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
-            return summaries.headline(results) | {"addition": None}
+            return summaries.headline(results, began=began) | {"addition": None}
+        # Only now what takes seconds: a mistake is told at once.
+        from vtcc.grouping.add import beside, record, update
+        from vtcc.grouping.clusters import load_predictor
+        from vtcc.grouping.rest import Rest
+
         predictor = load_predictor(before.model)
         found = changes.without_unreadable(found, predictor)
         note(
@@ -90,7 +93,7 @@ def run(
         for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
-    return summaries.headline(before.target) | {"addition": made}
+    return summaries.headline(before.target, began=began) | {"addition": made}
 
 
 def _with_rest(before: "Opened") -> dict[str, Any]:

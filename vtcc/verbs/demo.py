@@ -29,7 +29,7 @@ def run(out: Path, *, open_page: bool = True) -> dict[str, Any]:
     Raises:
         VtccError: when `out` holds something else or cannot be written.
     """
-    from vtcc.grouping import summary
+    from vtcc.grouping import summary, workdir
     from vtcc.grouping.options import Options
     from vtcc.grouping.run import run as cluster
 
@@ -37,9 +37,18 @@ def run(out: Path, *, open_page: bool = True) -> dict[str, Any]:
     if out.exists() and not _is_own(out):
         raise VtccError(f"--out: {out} holds something else; name a new folder")
     if not (results / summary.FILE).exists():
-        if not tiles.exists():
-            _cut(tiles)
-        cluster(Options(tiles, results, clusters=CLUSTERS, minutes=MINUTES))
+        asked = Options(tiles, results, clusters=CLUSTERS, minutes=MINUTES)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VtccError(
+                f"--out: {out} cannot be written to ({error.strerror}); name another folder"
+            ) from None
+        with workdir.alone(results):
+            workdir.refuse_taken(results, asked)
+            if not tiles.exists():
+                _cut(tiles)
+            cluster(asked)
     shown = summary.headline(results)
     page = Path(shown["report"])
     if open_page and _has_screen() and webbrowser.open(page.as_uri()):
@@ -54,10 +63,12 @@ def _is_own(out: Path) -> bool:
     """Whether nothing is in a folder but what this command writes."""
     if not out.is_dir():
         return False
-    shown = {entry.name for entry in out.iterdir() if not entry.name.startswith(".")}
-    tiles = (out / "tiles").iterdir() if "tiles" in shown else ()
-    return shown <= {"tiles", "clusters"} and all(
-        tile.name.startswith(PHOTOGRAPHS) and tile.suffix == ".png" for tile in tiles
+    shown = {entry for entry in out.iterdir() if not entry.name.startswith(".")}
+    if not (shown <= {out / "tiles", out / "clusters"} and all(entry.is_dir() for entry in shown)):
+        return False
+    return all(
+        tile.name.startswith(PHOTOGRAPHS) and tile.suffix == ".png"
+        for tile in (out / "tiles").glob("*")
     )
 
 

@@ -21,15 +21,21 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
         VtccError: on a user's mistake, and nothing has changed then; or when the folders by
             cluster could not be written, with all other results in their place.
     """
-    from vtcc.engine import predict
-    from vtcc.grouping import edits as changes
-    from vtcc.grouping import edits_file, reopen, result, trust
-    from vtcc.grouping import summary as summaries
-    from vtcc.grouping.add import away
-    from vtcc.grouping.edit_state import State
-    from vtcc.grouping.rest import Rest
+    import time
 
+    from vtcc.grouping import reopen
+    from vtcc.grouping import summary as summaries
+
+    began = time.monotonic()
     with reopen.opened(results, out) as before:
+        # Only now what takes seconds: a mistake is told at once.
+        from vtcc.engine import predict
+        from vtcc.grouping import edits as changes
+        from vtcc.grouping import edits_file, result, trust
+        from vtcc.grouping.add import away
+        from vtcc.grouping.edit_state import State
+        from vtcc.grouping.rest import Rest
+
         summary, embedding = before.summary, before.embedding
         wanted = edits_file.read(edits, result.digest(before.model))
         base = embedding.base
@@ -78,4 +84,4 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             f"{several(len(state.clusters.names), 'clusters')}, {out or results}"
         )
         reopen.folders(before, assigned, summary)
-    return summaries.headline(before.target)
+    return summaries.headline(before.target, began=began)

@@ -62,6 +62,7 @@ def run(console: Console | None = None) -> None:
     uri = f"models:/{name}@champion" if name else str(paths.MODEL)
     console.print(
         f"            vtcc predict PATH... --model {shlex.quote(uri)} --out clusters.csv",
+        markup=False,
         soft_wrap=True,
     )
 
@@ -124,13 +125,13 @@ def _registry(console: Console) -> str | None:
         return None  # of other images
     if run.get("run_id") not in (None, registered.get("run_id")):
         console.print(
-            f"[bold]registered[/]  last: {registered['name']} version "
+            f"[bold]registered[/]  last: {escape(registered['name'])} version "
             f"{registered['version']}, of another run (all versions: make ui)"
         )
         return registered["name"]
     aliases = [k for k, v in registered["aliases"].items() if v == registered["version"]]
     console.print(
-        f"[bold]registered[/]  {registered['name']} version {registered['version']}"
+        f"[bold]registered[/]  {escape(registered['name'])} version {registered['version']}"
         + (f" ({', '.join(sorted(aliases))})" if aliases else "")
         + f"; {escape(registered['reason'])}",
         soft_wrap=True,

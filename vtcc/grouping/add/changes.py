@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc.data import folder, inputs, walk
+from vtcc.data import folder, images, inputs, walk
 from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
@@ -88,8 +88,9 @@ def find(
         target: where the changed results will be; None: where they are.
 
     Raises:
-        VtccError: when a path is missing, cannot be read, or holds the results; when images are
-            not in `root`, or are called by their path from a folder that moved without them.
+        VtccError: when a path is missing, cannot be read, or holds the results; when no image is
+            given and none is gone; when images are not in `root`, or are called by their path from
+            a folder that moved without them.
     """
     before = Path(summary["root"])
     if any(os.fspath(given) == str(before) and not before.exists() for given in more):
@@ -137,6 +138,11 @@ def find(
         for name, file in places.items()
         if os.path.lexists(file) and any(_below(file, top) for top in orphaned)
     ]
+    if not (listed or gone or moved):
+        raise VtccError(
+            f"no image in {', '.join(part.given for part in parts)}; images are known by "
+            f"{images.suffixes_in_words()}. The results stay as they are"
+        )
     read = [*new, *changed]
     return Changes(
         new=new,

@@ -1,0 +1,69 @@
+"""What `vtcc add` and `vtcc refine` answer."""
+
+import json
+import time
+
+import pytest
+
+from tests.grouping import toy_results
+from vtcc.errors import VtccError
+from vtcc.grouping import result
+from vtcc.verbs import add, refine
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Images of three kinds, and results of them whose clustering took a second."""
+    place = tmp_path_factory.mktemp("answers")
+    toy_results.folder_of(place / "photos", 6)
+    toy_results.write(place / "photos", place / "results")
+    return place
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """From now on each look at the clock is that much later than the one before."""
+    looks = iter(range(1, 10_000))
+    real = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: real + seconds * next(looks))
+
+
+def test_seconds_are_those_of_the_command(place, tmp_path, monkeypatch):
+    toy_results.draw(tmp_path / "more" / "0.png", 0, 500)
+    rename = {"do": "rename", "cluster": 0, "name": "boats"}
+    edits = {"format": 1, "model": result.digest(place / "results/model"), "edits": [rename]}
+    (tmp_path / "edits.json").write_text(json.dumps(edits))
+    later(monkeypatch, 100.0)
+    added = add.run(place / "results", [tmp_path / "more"], tmp_path / "added")
+    refined = refine.run(place / "results", tmp_path / "edits.json", tmp_path / "refined")
+    same = add.run(place / "results", [place / "photos"])
+    assert added["addition"]["new"] == 1 and same["addition"] is None
+    assert min(answer["seconds"] for answer in (added, refined, same)) >= 100.0
+    # What clustering took stays in the results.
+    kept = json.loads((tmp_path / "added" / "summary.json").read_text())["seconds"]
+    assert kept == 1.0
+
+
+@pytest.mark.parametrize("held", [None, "thesis.txt"])
+def test_an_input_without_an_image_is_refused(place, tmp_path, held):
+    given = tmp_path / "empty"
+    given.mkdir()
+    if held:
+        (given / held).touch()
+    with pytest.raises(VtccError, match=rf"^no image in {given}; images are known by .*\.png"):
+        add.run(place / "results", [given], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_which_nothing_changed_is_no_mistake(place, capsys):
+    assert add.run(place / "results", [place / "photos"])["addition"] is None
+    said = f"nothing is new, changed or gone: {place / 'results'} stays as it is"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
+def test_a_folder_whose_images_are_gone_is_no_mistake(tmp_path):
+    toy_results.folder_of(tmp_path / "photos", 6)
+    sub = tmp_path / "photos" / "sub"
+    toy_results.draw(sub / "0.png", 0, 700)
+    toy_results.write(tmp_path / "photos", tmp_path / "results")
+    (sub / "0.png").unlink()
+    assert add.run(tmp_path / "results", [sub])["addition"]["gone"] == 1
