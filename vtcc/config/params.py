@@ -267,7 +267,7 @@ class Train:
     num_clusters: int = _p("clusters to find, K", low=2)
     image_size: int = _p(
         "side in pixels of a view, in training and in prediction; with `vtcc use --encoder` that "
-        "of the encoder's card, which may have another for a dataset of images of at most 64 pixels",
+        "of the encoder's card, which may have another for images of at most 64 pixels",
         low=4,
     )
     normalize: str = _p(
