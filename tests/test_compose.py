@@ -151,6 +151,29 @@ def test_an_encoder_expands_into_all_that_goes_with_it(pretrained):
     ]
 
 
+@pytest.mark.parametrize(
+    ("encoder", "said", "size"),
+    [
+        ("lite2", [32, 64], 160),
+        ("lite2", [64, 65], 160),
+        ("lite2", [65, 65], 260),
+        ("lite2", None, 260),
+        ("lite2", "small", 260),
+        ("lite0", [32, 32], 224),  # has no other for small images
+    ],
+)
+def test_small_images_are_embedded_at_the_encoders_own_size_for_them(
+    pretrained, encoder, said, size
+):
+    card = pretrained / "data/catalog/fields.yaml"
+    card.write_text(yaml.safe_dump(yaml.safe_load(card.read_text()) | {"image_size": said}))
+    flat = config.flatten(compose.compose("folder", dataset="fields", encoder=encoder))
+    assert (flat["train.image_size"], flat["validate.image_size"]) == (size, size)
+    given = {"train.image_size": 96, "validate.image_size": 128}
+    made = compose.compose("folder", dataset="fields", encoder=encoder, overrides=given)
+    assert (made["train"]["image_size"], made["validate"]["image_size"]) == (96, 128)
+
+
 def test_an_encoders_place_among_the_others(pretrained):
     values = compose.compose("folder", dataset="plain", encoder="lite0", augment="aerial")
     flat = config.flatten(values)

@@ -22,7 +22,8 @@ def stored(save=np.savez) -> bytes:
 def test_arrays_are_read_by_name(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     file.write_bytes(stored())
-    found = zip_file.arrays(file, ("h",), optional=("files", "norm"))
+    shapes = {"h": "float N 4", "files": "bytes M", "norm": "float N"}
+    found = zip_file.arrays(file, shapes, optional=("files", "norm"))
     assert found.keys() == {"h", "files"}
     np.testing.assert_array_equal(found["h"], ARRAYS["h"])
     assert found["files"].tolist() == [b"a", b"bc"]
@@ -51,7 +52,24 @@ def test_damage_is_one_error_with_its_reason(tmp_path: Path, content: bytes, rea
     file = tmp_path / "a.npz"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(reason)):
-        zip_file.arrays(file, ("h",))
+        zip_file.arrays(file, {"h": "float N d"})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sizes", "reason"),
+    [
+        ({"h": "float N d", "files": "bytes N"}, {}, "files: found |S2 (2,), expected bytes (9)"),
+        ({"h": "float N d"}, {"N": 8}, "h: found float32 (9, 4), expected float (8, 4)"),
+        ({"h": "float N 5"}, {}, "h: found float32 (9, 4), expected float (9, 5)"),
+        ({"h": "float N"}, {}, "h: found float32 (9, 4), expected float (N)"),
+        ({"h": "int N d"}, {}, "h: found float32 (9, 4), expected int (9, 4)"),
+    ],
+)
+def test_arrays_of_other_shapes_are_named(tmp_path: Path, shapes, sizes, reason: str) -> None:
+    file = tmp_path / "a.npz"
+    file.write_bytes(stored())
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
+        zip_file.arrays(file, shapes, **sizes)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -64,7 +82,7 @@ def test_no_odd_bytes_end_in_another_error(tmp_path: Path, save) -> None:
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         file.write_bytes(damaged)
         try:
-            zip_file.arrays(file, ("h", "files"))
+            zip_file.arrays(file, {"h": "float N d", "files": "bytes M"})
         except ValueError:
             refused += 1
     assert refused > 75

@@ -159,13 +159,17 @@ def test_missing_cache_says_what_to_run(tmp_path):
         open_cache(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["info", "npy", "index", "cells", "header", "csv", "rows"])
+@pytest.mark.parametrize(
+    "damage", ["info", "npy", "kind", "index", "cells", "header", "csv", "rows"]
+)
 def test_a_damaged_cache_is_refused_in_one_line(tmp_path, damage):
     write(tmp_path)
     if damage == "info":
         (tmp_path / "cache.json").write_text("{")
     elif damage == "npy":
         (tmp_path / "images.npy").write_bytes((tmp_path / "images.npy").read_bytes()[:200])
+    elif damage == "kind":
+        np.save(tmp_path / "images.npy", PIXELS.astype(np.float32))
     elif damage == "index":
         (tmp_path / "index.csv").write_text("")
     elif damage == "cells":
@@ -182,6 +186,17 @@ def test_a_damaged_cache_is_refused_in_one_line(tmp_path, damage):
     with pytest.raises(VtccError, match="validate") as caught:
         open_cache(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_split_of_another_name_is_refused(tmp_path):
+    write(tmp_path)
+    index = (tmp_path / "index.csv").read_text()
+    (tmp_path / "index.csv").write_text(index.replace('"holdout"', '"test"'))
+    message = (
+        r"index\.csv: found split 'test'; allowed: train \| holdout\); run `vtcc validate` again"
+    )
+    with pytest.raises(VtccError, match=message):
+        open_cache(tmp_path)
 
 
 def test_reading_needs_numpy_alone(tmp_path):

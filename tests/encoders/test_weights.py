@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.encoders.hub_server import COMMIT, Hub, serve
+from tests.fakes import stand_in
 from vtcc import encoders, quiet
-from vtcc.encoders import conversion, hub, tensor_file, weights
+from vtcc.encoders import catalog, conversion, hub, tensor_file, weights
 from vtcc.encoders.catalog import HubSource, PackageSource
 from vtcc.errors import VtccError
 
@@ -301,6 +302,17 @@ def test_weights_of_another_model_are_refused(tmp_path, card, state):
         encoders.resolve(card, weights=file)
     with pytest.raises(VtccError, match=r"gone\.pth: no file of weights for tiny"):
         encoders.resolve(card, weights=tmp_path / "gone.pth")
+
+
+def test_weights_are_known_by_names_and_shapes(card, state, monkeypatch):
+    cards = {"lite0": encoders.card("lite0"), "tiny": card}
+    stand_in(monkeypatch, catalog, "names", lambda: sorted(cards))
+    stand_in(monkeypatch, catalog, "card", lambda name: cards[name])
+    assert conversion.whose(state, "lite9") == "by its names and shapes it is a file of tiny"
+    assert conversion.whose(state, card.timm) == ""
+    head = {name: value for name, value in state.items() if "fc" in name}
+    short = {name: value[:1] for name, value in state.items() if value.ndim}
+    assert conversion.whose(head, "lite9") == conversion.whose(short, "lite9") == ""
 
 
 def test_the_digest_covers_names_types_shapes_and_bytes():

@@ -135,6 +135,35 @@ def test_a_resume_after_epochs_were_dropped_begins_no_head_afresh_again(
     assert (len(fitted.curves), restarts) == (7, [4])
 
 
+def test_a_resume_after_epochs_were_dropped_warns_as_if_there_was_none(tmp_path, monkeypatch):
+    """Rows of before epochs were dropped are judged by the warm-up of all epochs, as they were."""
+    params = tiny(**{"train.batch_size": 2, "train.epochs": 100, "train.optimizer.warmup": 0.1})
+
+    def training():
+        rows, scratch = np.arange(48), Scratch(tmp_path)
+        return loop.Training(IMAGES, rows, params, resolve(params), (0.5,), (0.3,), scratch)
+
+    whole, clock = training(), Clock(1)
+    stand_in(monkeypatch, Clock, "rate", lambda clock: 0.24)  # an epoch of 24 steps in 100 s
+    collapsed = {"clusters_used": 1.0, "instance_loss": 1.0, "cluster_loss": 1.0}
+    for epoch in range(1, 10):
+        whole.curves.append({"epoch": epoch, **collapsed})
+        whole.guard.watch(whole.curves[-1])
+        if epoch == 8:
+            whole.deadline = time.monotonic() + 450
+            assert whole.shorten(epoch, clock)
+    whole.save()
+    resumed = training()
+    resumed.resume()
+    assert (resumed.epochs, resumed.guard.params.epochs) == (12, 12)
+    assert vars(resumed.guard) == vars(whole.guard)
+    assert whole.guard.warnings == []
+    for run in (whole, resumed):
+        for _ in range(2):
+            run.guard.watch(collapsed)
+        assert [(warned.kind, warned.epoch) for warned in run.guard.warnings] == [("clusters", 11)]
+
+
 def test_prior_and_guard_count_the_epochs_that_are_left(tmp_path):
     changes = {
         "train.batch_size": 2,  # 24 steps an epoch

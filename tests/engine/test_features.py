@@ -106,7 +106,7 @@ def test_features_that_are_there_are_not_made_again(tmp_path):
         embed(tmp_path / "f", runtime=failing(0, AssertionError()), seed=1)
 
 
-@pytest.mark.parametrize("damage", ["shorter", "other key", "no json"])
+@pytest.mark.parametrize("damage", ["shorter", "other key", "no json", "negative", "too many"])
 def test_what_a_cut_left_is_used_only_where_it_is_whole_and_the_same(tmp_path, eager, damage):
     with pytest.raises(OSError, match="full"):
         embed(tmp_path / "f", runtime=failing(2 * (VIEWS + 1), OSError("full")))
@@ -117,6 +117,12 @@ def test_what_a_cut_left_is_used_only_where_it_is_whole_and_the_same(tmp_path, e
     elif damage == "other key":
         state = json.loads((building / "done.json").read_text())
         (building / "done.json").write_text(json.dumps(state | {"key": "other"}))
+    elif damage in ("negative", "too many"):
+        state = json.loads((building / "done.json").read_text())
+        odd = -features.BLOCK if damage == "negative" else COUNT + features.BLOCK
+        (building / "done.json").write_text(json.dumps(state | {"images": odd}))
+        with (building / features.FILE).open("ab") as file:
+            file.write(bytes(10**4))
     else:
         (building / "done.json").write_text("{")
     begun = []
@@ -157,6 +163,12 @@ def test_damaged_features_are_refused(tmp_path):
         features.open_features(tmp_path / "f")
     np.save(file, np.zeros((COUNT, VIEWS + 1, 4), np.float32))
     with pytest.raises(VtccError, match=r"damaged \(an array of .* float32, expected"):
+        features.open_features(tmp_path / "f")
+    info = tmp_path / "f" / features.INFO
+    info.write_text(
+        json.dumps({k: v for k, v in json.loads(info.read_text()).items() if k != "key"})
+    )
+    with pytest.raises(VtccError, match=r"damaged \(without key\)"):
         features.open_features(tmp_path / "f")
     assert (embed(tmp_path / "f"), file.read_bytes())[1] == whole
 

@@ -7,6 +7,7 @@ from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from vtcc.engine import predict
 from vtcc.engine.predict import Prediction
@@ -155,6 +156,11 @@ def test_read_back_as_written(images, tmp_path):
         (lambda d: change(d, format=2), "format 2, and this vtcc reads 1"),
         (lambda d: change(d, of_base=[0, 1, 9]), "cluster 9 has no name"),
         (lambda d: change(d, names=[]), "damaged"),
+        (lambda d: odd(d, "precision", (2, 2)), r"precision: found \(2, 2\), expected"),
+        (lambda d: odd(d, "centre.1", (2,)), r"centre\.1: found \(2,\), expected"),
+        (lambda d: odd(d, "means", (2, D)), r"means: found \(2, \d+\), expected \(3, \d+\)"),
+        (lambda d: odd(d, "means", (2,)), "damaged"),
+        (lambda d: odd_split(d), r"split\.0: found \(3, \d+\), expected \(2, \d+\)"),
     ],
 )
 def test_damage_is_said_in_a_line(images, tmp_path, damage, message):
@@ -162,6 +168,16 @@ def test_damage_is_said_in_a_line(images, tmp_path, damage, message):
     damage(tmp_path)
     with pytest.raises(VtccError, match=message):
         Clusters.load(tmp_path)
+
+
+def odd(directory, name, shape):
+    arrays = load_file(directory / ARRAYS)
+    save_file(arrays | {name: np.zeros(shape, np.float32)}, directory / ARRAYS)
+
+
+def odd_split(directory):
+    odd(directory, "split.0", (3, D))
+    change(directory, splits={"0": [0, 1]})
 
 
 def change(directory, **values):
@@ -173,6 +189,12 @@ def test_another_head_is_refused(images):
     p, h, _ = images
     with pytest.raises(VtccError, match="a model with 3 clusters, this one has 2"):
         Clusters.fit(p, h).apply(p[:, :2], h)
+
+
+def test_another_embedding_is_refused(images):
+    p, h, _ = images
+    with pytest.raises(VtccError, match=rf"embeddings of {D} numbers, these have {D - 1}"):
+        Clusters.fit(p, h).apply(p, h[:, 1:])
 
 
 def test_the_kept_cluster_wins_over_rounded_probabilities(images):

@@ -152,6 +152,11 @@ def test_files_are_moved_and_excluded_by_name(state):
         ({"do": "rename", "cluster": 0, "name": " "}, "allowed: 1 to 100"),
         ({"do": "rename", "cluster": 0, "name": "a\nb"}, "do not print"),
         ({"do": "rename", "cluster": 0}, "lacks 'name'"),
+        ({"do": "rename", "clusters": 0, "name": "x"}, "'clusters'; did you mean 'cluster'"),
+        ({"do": "move", "file": ["f00.png"], "to": 1}, "field 'file'; did you mean 'files'"),
+        ({"do": "exclude", "cluster": 0, "why": "x"}, "unknown field 'why'; known: cluster$"),
+        ({"do": "merge", "clusters": [1, 2], "into": 1, "nmae": "x"}, "did you mean 'name'"),
+        ({"do": "split", "cluster": 0, "into": 2, "files": [[], []]}, "either `into` or `files`"),
         ({"do": "merge", "clusters": [1], "into": 1}, "at least two"),
         ({"do": "merge", "clusters": [1, 2], "into": 3}, "`into` among them"),
         ({"do": "split", "cluster": 0, "into": 1}, "allowed: 2 to 50"),
@@ -205,6 +210,10 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
             r"made for another model .*its model is 'n', here it is 'm'.*make the edits again",
         ),
         (json.dumps({"format": 1, "model": "m", "edits": []}), "holds no edits"),
+        (
+            json.dumps({"format": 1, "model": "m", "edits": [1], "nxt": 7}),
+            r"e\.json: unknown field 'nxt'; did you mean 'next'",
+        ),
         ("[" * 100_000, "nested more than 50 deep"),
         ('{"edits": ' + "[" * 500 + "]" * 500 + "}", "nested more than 50 deep"),
         ('{"format": ' + "9" * 5000 + "}", "not readable as JSON .Exceeds the limit"),
@@ -216,6 +225,27 @@ def test_files_that_are_no_edits(tmp_path, text, message):
         edits_file.read(tmp_path / "e.json", "m")
     with pytest.raises(VtccError, match="no such file"):
         edits_file.read(tmp_path / "none.json", "m")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"do": "rename", "cluster": 0, "name": "boats"},
+        {"do": "merge", "clusters": [0, 1], "into": 1},
+        {"do": "merge", "clusters": [0, 1], "into": 1, "name": "both"},
+        {"do": "split", "cluster": 0, "into": 2},
+        {"do": "split", "cluster": 0, "files": [["f00.png"], ["f01.png"]]},
+        {"do": "exclude", "cluster": 0},
+        {"do": "exclude_files", "files": ["f00.png"]},
+        {"do": "move", "files": ["f00.png"], "to": 1},
+        {"do": "new", "cluster": 9, "name": "late", "files": ["f70.png"]},
+        {"do": "new", "name": "late", "files": ["f70.png"]},
+        {"do": "decline", "cluster": 9},
+    ],
+)
+def test_every_edit_that_the_page_or_the_documentation_has_is_taken(state, fields):
+    state.proposed = {9: ["f70.png"]}
+    assert edits.apply(state, [fields]).clusters.edits == [fields]
 
 
 def test_a_proposal_becomes_a_cluster_that_the_model_knows(state):

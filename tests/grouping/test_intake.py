@@ -104,9 +104,13 @@ def test_a_phones_folder_in_a_zip_is_the_same(phone, tmp_path):
         ("cache/quarantine.csv", b'"path"\n'),
         ("cache/quarantine.csv", b'"path","reason"\n"a.png"\n'),
         ("cache/quarantine.csv", b'"path","reason"\n' + 200_000 * b"x"),
+        ("cache/quarantine.csv", b'"path","reason"\n"a.png","broken"\n'),
+        ("sketches.npy", np.zeros((12, 8, 8), np.float32)),
+        ("sketches.npy", np.float32(1)),
     ],
 )
 def test_images_of_a_damaged_cache_are_read_again(tmp_path, capsys, lost, left):
+    """So are those whose sketches have another shape, or that are of other files."""
     root, cache = tmp_path / "photos", tmp_path / "work" / "cache"
     root.mkdir()
     for i, pixels in enumerate(toy.images(12)):
@@ -117,7 +121,8 @@ def test_images_of_a_damaged_cache_are_read_again(tmp_path, capsys, lost, left):
         return intake.cached(found, cache, name="a", channels=1, size=16, max_pixels=10**6)
 
     _, sketches, _ = read()
-    (tmp_path / "work" / lost).write_bytes(left)
+    place = tmp_path / "work" / lost
+    place.write_bytes(left) if isinstance(left, bytes) else np.save(place, left)
     again, now, errors = read()
     np.testing.assert_array_equal(now, sketches)
     np.testing.assert_array_equal(again.images, toy.images(12))

@@ -93,9 +93,35 @@ def test_arrays_of_other_lengths_are_refused(results, file, odd):
     with np.load(results / file) as saved:
         arrays = dict(saved)
     np.savez(results / file, **arrays | odd)
-    message = re.escape(f"/{file}: damaged (arrays of other lengths)")
+    shape = r"\w+: found \S+ \([\d, ]*\), expected \w+ \([\w, ]+\)"
+    message = rf"/{re.escape(file)}: damaged \({shape}\); run `vtcc cluster` again$"
     with pytest.raises(VtccError, match=message):
         refine.run(results, rename(results))
+
+
+def test_a_shard_of_fewer_images_than_it_names_is_refused(results):
+    file = results / "rest/000001.npz"
+    with np.load(file) as saved:
+        arrays = dict(saved)
+    texts = ("files", "stamps", "errors")
+    np.savez(file, **{n: a if n in texts else a[:-1] for n, a in arrays.items()})
+    message = rf"damaged \(of {SHARD - 1} images, and it names {SHARD}\)"
+    with pytest.raises(VtccError, match=message):
+        refine.run(results, rename(results))
+
+
+@pytest.mark.parametrize("odd", [b"other.png", b"0-00.png"])
+def test_an_embedding_of_other_files_is_refused(made, results, odd):
+    with np.load(results / "embedding.npz") as saved:
+        arrays = dict(saved)
+    files = arrays["files"].tolist()
+    files[-1] = odd
+    np.savez(results / "embedding.npz", **arrays | {"files": np.array(files)})
+    message = r"embedding\.npz: of other images than summary\.json; run `vtcc cluster` again"
+    with pytest.raises(VtccError, match=message):
+        refine.run(results, rename(results))
+    with pytest.raises(VtccError, match=message):
+        add.run(results, [made[0]])
 
 
 @pytest.mark.parametrize("lost", ["000001.npz", "."])

@@ -5,13 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tests.fakes import stand_in
 from vtcc.cli import app
-from vtcc.engine import checkpoint
+from vtcc.engine import checkpoint, timm_encoder
 from vtcc.errors import VtccError
 from vtcc.grouping import intake
 from vtcc.grouping import run as cluster
@@ -150,6 +151,39 @@ def test_wrong_weights_are_told_before_the_images_are_decoded(
     with pytest.raises(VtccError, match=message):
         CliRunner().invoke(app, given, catch_exceptions=False)
     assert list(tmp_path.iterdir()) == [damaged]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (
+            ["--encoder", "timm:resnet10t"],
+            r"not usable .*size mismatch for bn1\.weight.*; of lite0$",
+        ),
+        (
+            ["--encoder", "lite2"],
+            r"not usable .*_lite2.*size mismatch for bn1\.weight.*; of lite0$",
+        ),
+        (
+            ["--set", "train.model.encoder=timm:resnet10t", "--set", "train.model.weights=FILE"],
+            r"not usable for timm's resnet10t at 224 .*size mismatch for bn1\.weight.*; of lite0$",
+        ),
+    ],
+)
+def test_weights_of_another_encoder_are_told_before_images_are_listed(
+    photos, tmp_path, monkeypatch, encoder, message
+):
+    stand_in(monkeypatch, intake, "listed", lambda *_, **__: pytest.fail("listed"))
+    stand_in(monkeypatch, timm_encoder, "whose", lambda tensors, besides: "of lite0")
+    weights = tmp_path / "w.safetensors"
+    save_file({"bn1.weight": torch.ones(3)}, weights)
+    words = [word.replace("FILE", str(weights)) for word in encoder]
+    if "--encoder" in words:
+        words += ["--weights", str(weights)]
+    given = ["cluster", str(photos), "--out", str(tmp_path / "out"), *words]
+    with pytest.raises(VtccError, match=rf"{weights}: {message}"):
+        CliRunner().invoke(app, given, catch_exceptions=False)
+    assert list(tmp_path.iterdir()) == [weights]
 
 
 @pytest.mark.slow

@@ -76,6 +76,18 @@ def other_shape(room):
     np.savez(room / "heads.npz", **values)
 
 
+def other_kind(room):
+    with np.load(room / "heads.npz") as saved:
+        values = dict(saved)
+    np.savez(room / "heads.npz", **values | {"heads": values["heads"].astype(int)})
+
+
+def without_head(room):
+    file = room / "model" / checkpoint.INFO
+    info = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in info.items() if name != "head"}))
+
+
 def odd_byte(file):
     """Python's zipfile raises NotImplementedError of it."""
     file.write_bytes(member(file.read_bytes(), 10, 9))
@@ -85,7 +97,9 @@ def odd_byte(file):
     ("damage", "message"),
     [
         (foreign_version, "another version"),
-        (other_shape, "another shape"),
+        (other_shape, "damaged (h: found float32 (31, 32), expected float (32, 32))"),
+        (other_kind, "damaged (heads: found int64 (2, 32, 3), expected float (2, 32, 3))"),
+        (without_head, "damaged ('head')"),
         (lambda room: (room / "heads.npz").write_bytes(b""), "damaged"),
         (lambda room: (room / "heads.npz").write_bytes(b"PK\x03\x04"), "damaged"),
         (lambda room: odd_byte(room / "heads.npz"), "damaged"),

@@ -154,6 +154,32 @@ def test_files_that_changed_meanwhile_are_another_run(photos, model, tmp_path, h
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "left", "message"),
+    [
+        ("rows-000000.parquet", b"PAR1", r"rows-000000\.parquet: damaged \(.*\); delete it, and"),
+        ("rows-000000.parquet", "rows-000001.parquet", r"damaged \(11 rows of 40 files\); delete"),
+        ("files-000001.json", b"[[1]]", r"files-000001\.json: damaged \(no list of files\); del"),
+    ],
+)
+def test_damaged_shards_are_named(photos, model, tmp_path, here, name, left, message):
+    parts, out = tmp_path / "o.csv.parts", tmp_path / "o.csv"
+    here.join = scaled._join
+
+    def damaged(*args):
+        content = left if isinstance(left, bytes) else (parts / left).read_bytes()
+        (parts / name).write_bytes(content)
+        return here.join(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch, scaled, "_join", damaged)
+        with pytest.raises(VtccError, match=message):
+            scaled.run([photos], str(model), out=out, shard=40)
+    assert not out.exists()
+    shutil.rmtree(parts) if name.startswith("files") else (parts / name).unlink()
+    assert scaled.run([photos], str(model), out=out, shard=40)["images"] == 50
+
+
 def test_what_is_left_out_is_said(photos, model, tmp_path, here, capsys):
     mine = tmp_path / "photos"
     mine.mkdir()

@@ -156,13 +156,18 @@ def expected_images(flat: Mapping[str, Any], project: Path) -> int | None:
     Args:
         flat: parameters with dotted keys. project: directory that `dataset.source` is below.
     """
-    source = project / str(flat.get("dataset.source", ""))
-    card = config.read_yaml(source) if source.suffix == ".yaml" and source.is_file() else {}
-    count = card.get("images") if isinstance(card, dict) else None
+    count = _promised(flat, project).get("images")
     if not isinstance(count, int):
         return None
     count = min(count, flat.get("dataset.limit") or count)
     return count - round(count * flat.get("dataset.holdout", 0.0))
+
+
+def _promised(flat: Mapping[str, Any], project: Path) -> dict[str, Any]:
+    """What the card says that `dataset.source` names; nothing where it names none."""
+    source = project / str(flat.get("dataset.source", ""))
+    card = config.read_yaml(source) if source.suffix == ".yaml" and source.is_file() else {}
+    return card if isinstance(card, dict) else {}
 
 
 def frozen(project: Path | None = None) -> dict[str, Any]:
@@ -179,10 +184,13 @@ def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any
     if name not in known:
         raise VtccError(config.unknown("encoder", name, known))
     card = catalog.card(name)
+    sides = _promised(flat, project).get("image_size")
+    known = isinstance(sides, list) and sides and all(isinstance(side, int) for side in sides)
+    size = card.size_for(min(sides) if known else None)
     changed = frozen(project) | {
         "train.model.encoder": name,
-        "train.image_size": card.image_size,
-        "validate.image_size": card.image_size,
+        "train.image_size": size,
+        "validate.image_size": size,
     }
     changed["train.model.components"] = min(changed["train.model.components"], card.feature_dim)
     if images := expected_images(flat, project):

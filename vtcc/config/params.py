@@ -265,7 +265,11 @@ class Train:
 
     seed: int = _p("initial weights, order of images and augmentations", low=0, high=MAX_SEED)
     num_clusters: int = _p("clusters to find, K", low=2)
-    image_size: int = _p("side in pixels of a view, in training and in prediction", low=4)
+    image_size: int = _p(
+        "side in pixels of a view, in training and in prediction; with `vtcc use --encoder` that "
+        "of the encoder's card, which may have another for images of at most 64 pixels",
+        low=4,
+    )
     normalize: str = _p(
         "dataset: mean and deviation of the training images; imagenet: the paper's constants; "
         "encoder: those the pretrained encoder was made with",

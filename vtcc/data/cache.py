@@ -101,6 +101,10 @@ def open_cache(directory: Path | str) -> Cache:
         info = json_file.checked(json_file.parse(text), _NEEDED)
         images = np.load(regular(directory / IMAGES), mmap_mode="r", allow_pickle=False)
         index = read_pairs(directory / INDEX, ("path", "split"))
+        if unknown := {split for _, split in index} - {*SPLITS}:
+            raise ValueError(
+                f"{INDEX}: found split {min(unknown)!r:.60}; allowed: {' | '.join(SPLITS)}"
+            )
     except FileNotFoundError as error:
         raise VtccError(
             f"{error.filename}: no such file; run `vtcc validate` (or `dvc repro validate`)"
@@ -110,10 +114,10 @@ def open_cache(directory: Path | str) -> Cache:
             f"{directory}: not a readable image cache ({error}); run `vtcc validate` again"
         ) from None
     shape = (info["images"], info["image_size"], info["image_size"], info["channels"])
-    if images.shape != shape or len(index) != shape[0]:
+    if images.shape != shape or images.dtype != np.uint8 or len(index) != shape[0]:
         raise VtccError(
-            f"{directory}: {IMAGES} has shape {images.shape} and {INDEX} {len(index)} rows, but "
-            f"{INFO} says {shape}; run `vtcc validate` again"
+            f"{directory}: {IMAGES} is {images.dtype} {images.shape} and {INDEX} has {len(index)} "
+            f"rows, but {INFO} says uint8 {shape}; run `vtcc validate` again"
         )
     return Cache(
         images=images,

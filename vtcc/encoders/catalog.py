@@ -9,6 +9,7 @@ from vtcc import schema, yaml_file
 from vtcc.errors import VtccError
 
 CARDS = Path(__file__).parent / "cards"
+SMALL = 64  # pixels, up to which images are small
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,7 +62,7 @@ class EncoderCard:
         pooling: of the last layer to one vector, as timm names it: avg, token or map.
         feature_dim: length of that vector.
         package: where pip brings the weights, or None. hub: where the hub has them.
-        small_image_size: as image_size, for images of at most 64 pixels; 0: the same.
+        small_image_size: as image_size, for images of at most `SMALL` pixels; 0: the same.
     """
 
     name: str
@@ -81,6 +82,15 @@ class EncoderCard:
     package: PackageSource | None
     hub: HubSource
     small_image_size: int = 0
+
+    def size_for(self, side: float | None) -> int:
+        """The side in pixels that images are embedded at.
+
+        Args:
+            side: the images' shorter one in pixels; None where it is not known.
+        """
+        small = side is not None and side <= SMALL
+        return self.small_image_size if small and self.small_image_size else self.image_size
 
 
 def names() -> list[str]:

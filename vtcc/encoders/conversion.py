@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcc.atomic import atomic_file
 from vtcc.digests import sha256, version
+from vtcc.encoders import catalog
 from vtcc.encoders.catalog import EncoderCard
 from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
@@ -105,6 +106,22 @@ def _renamed(tensors: dict[str, "Tensor"], card: EncoderCard, file: Path) -> dic
         f"{file}: not the weights of {card.name} (timm's {card.timm}): {len(shapes)} tensors, "
         f"expected {len(whole)}; {unlike}. Give a file of that model"
     )
+
+
+def whose(tensors: Mapping[str, "Tensor"], besides: str) -> str:
+    """The encoders whose weights have these names and shapes, for a message; empty for none.
+
+    Args:
+        besides: timm's name of the one that they were meant for.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    known = [
+        name
+        for name in catalog.names()
+        if catalog.card(name).timm != besides
+        and _timm_shapes(catalog.card(name).timm)[1].items() <= shapes.items()
+    ]
+    return f"by its names and shapes it is a file of {' or '.join(known)}" if known else ""
 
 
 @cache

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vtcc import json_file
 from vtcc.atomic import replace_directory, write_text
 from vtcc.config import Augment, to_dict
 from vtcc.engine.augment import normalize, plain, view
@@ -32,6 +33,7 @@ from vtcc.regular import regular
 FILE, INFO = "features.npy", "features.json"
 BLOCK = 16  # images of a forward pass; a view's numbers are drawn for a block at a time
 _DONE = "done.json"
+_NEEDED = {"key": str, "encoder": dict, "images": int, "views": int, "features": int}
 _HEADER_BYTES = 128  # of numpy's version 1.0
 _SECONDS = 5.0  # between two flushes: a kill loses at most this much work
 _REPORTED = 1.0  # s between two lines of progress
@@ -172,7 +174,7 @@ def embed(
                 reported = now
     if done != count:
         raise VtccError(f"features: {done} of {count} images were given to the encoder")
-    info["features"] = D or json.loads((building / _DONE).read_text(encoding="utf-8"))["D"]
+    info["features"] = D or _read(building / _DONE, {"D": int})["D"]
     write_text(building / INFO, json.dumps(info, indent=1, sort_keys=True) + "\n")
     (building / _DONE).unlink(missing_ok=True)
     replace_directory(building, directory)
@@ -186,14 +188,14 @@ def open_features(directory: Path) -> Features:
         VtccError: when there is nothing, or it is damaged.
     """
     try:
-        info = json.loads(regular(directory / INFO).read_text(encoding="utf-8"))
+        info = _read(directory / INFO, _NEEDED)
         values = np.load(regular(directory / FILE), mmap_mode="r", allow_pickle=False)
         shape = (info["images"], info["views"] + 1, info["features"])
         if values.shape != shape or values.dtype != np.float16:
             raise ValueError(f"an array of {values.shape} {values.dtype}, expected {shape} float16")
     except FileNotFoundError:
         raise VtccError(f"{directory}: no features here; run `vtcc embed`") from None
-    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError) as error:
         raise VtccError(f"{directory}: damaged ({error}); delete it and run again") from None
     return Features(values, info)
 
@@ -201,14 +203,20 @@ def open_features(directory: Path) -> Features:
 def _begun(building: Path, key: str, count: int, views: int) -> int:
     """How many images an interrupted call has embedded, to a whole block; 0 for none of use."""
     try:
-        state = json.loads(regular(building / _DONE).read_text(encoding="utf-8"))
-        done = int(state["images"])
+        state = _read(building / _DONE, {"key": str, "images": int, "D": int})
+        done = state["images"]
         written = _HEADER_BYTES + done * views * state["D"] * 2
-        if state["key"] != key or (building / FILE).stat().st_size < written:
+        fits = 0 <= done <= count and (building / FILE).stat().st_size >= written
+        if state["key"] != key or not fits:
             return 0
         return done if done == count else done // BLOCK * BLOCK
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return 0
+
+
+def _read(file: Path, types: dict[str, Any]) -> dict[str, Any]:
+    """The named values in a file; ValueError or OSError when it lacks them."""
+    return json_file.checked(json_file.parse(regular(file).read_text(encoding="utf-8")), types)
 
 
 def _ahead(images: Iterable[np.ndarray], start: int, drawing: Drawing) -> Iterator[list[Tensor]]:

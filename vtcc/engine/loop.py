@@ -209,6 +209,7 @@ class Training:
         self.candidates: list[dict[str, Any]] = []
         self.run_id: str | None = None
         self.deadline: float | None = None
+        self.dropped: dict[int, int] = {}  # epoch -> how many there are in all since then
         self.record: dict[str, Any] = {}
 
     def plan_epochs(self, epochs: int) -> None:
@@ -230,6 +231,7 @@ class Training:
             f"the machine is slower than measured: {affordable} epochs instead of {self.epochs}"
         )
         self.plan_epochs(affordable)
+        self.dropped[epoch] = affordable
         clock.shorten(self.steps - self.step)
         return True
 
@@ -241,14 +243,16 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.run_id = state["step"], state["run_id"]
-        self.plan_epochs(state.get("epochs", self.params.epochs))
+        self.dropped = state.get("dropped", {})
         self.curves, self.candidates = state["curves"], state["candidates"]
         self.totals = Totals(**state["totals"])
         self.prior.sizes = state["prior"]
         if self.average:
             self.average.load_state_dict(state["average"])
-        for row in self.curves:
+        for epoch, row in enumerate(self.curves, 1):  # each among the epochs there were then
             self.guard.watch(row)
+            self.plan_epochs(self.dropped.get(epoch, self.params.epochs))
+        self.plan_epochs(state.get("epochs", self.params.epochs))
         restore_generators(state["generators"])
         progress.note(f"resuming at step {self.step} of {self.steps} from {self.scratch.source}")
         if (before := state.get("processes", 1)) != self.team.world:
@@ -268,6 +272,7 @@ class Training:
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "epochs": self.params.epochs,
+                "dropped": self.dropped,
                 "curves": self.curves,
                 "candidates": self.candidates,
                 "totals": vars(self.totals),

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vtcc.encoders.conversion import whose
 from vtcc.encoders.models import check
 from vtcc.encoders.tensor_file import check_numbers, read_tensors, some
 from vtcc.errors import VtccError, in_one_line
@@ -78,9 +79,12 @@ def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Modul
     before = torch.get_rng_state()
     # The tensors, not the file: timm's own reader may find others in it, or run its code.
     overlay = {"state_dict": clean_state_dict(tensors)}
-    loaded = _made(
-        name, image_size, options | {"pretrained": True, "pretrained_cfg_overlay": overlay}, where
-    )
+    given = options | {"pretrained": True, "pretrained_cfg_overlay": overlay}
+    try:
+        loaded = _made(name, image_size, given, where)
+    except VtccError as error:
+        known = whose(overlay["state_dict"], name)
+        raise VtccError(f"{error}; {known}" if known else str(error)) from None
     settings: Any = loaded.pretrained_cfg
     del settings["state_dict"]  # a copy of all tensors
     with torch.random.fork_rng(devices=[]):
@@ -92,7 +96,8 @@ def _create(name: str, image_size: int, channels: int, weights: str) -> nn.Modul
     if missing:
         raise VtccError(
             f"{where}: without {len(missing)} of the {len(drawn)} weights of timm's {name}: "
-            f"{some(missing)}; is it a file of that model?"
+            f"{some(missing)}; "
+            f"{whose(overlay['state_dict'], name) or 'is it a file of that model?'}"
         )
     return loaded
 

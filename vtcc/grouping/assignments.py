@@ -26,6 +26,11 @@ from vtcc.regular import regular
 _READ = 4096  # rows at a time
 SUFFIXES = (".csv", ".parquet", ".json")
 _OF_RESULTS = ("assignments", "columns", "duplicates", "summary")  # without their suffixes
+# Of reading: pyarrow's own errors are kinds of these, RecursionError (of JSON) is a RuntimeError.
+_NO_TABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError),
+    *(RuntimeError, ArithmeticError, csv.Error),
+)
 
 
 @dataclass(frozen=True)
@@ -355,7 +360,7 @@ def read(file: Path, wanted: Container[str] | None = None) -> list[Row]:
     try:
         records = _READERS[file.suffix.lower()](file)
         return [row_of(r) for r in records if wanted is None or r["file"] in wanted]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except _NO_TABLE as error:
         raise VtccError(f"{file}: not a table of `vtcc predict` ({error})") from error
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from vtcc import config, encoders
 from vtcc.config import compose
+from vtcc.encoders import catalog
 from vtcc.grouping.survey import Survey
 
 SAME = 0.62  # images and turned copies told apart less often than this look the same
@@ -25,7 +26,6 @@ SMALL = {
 }
 
 
-SMALL_IMAGE = 64  # pixels; crops of such images mislead the encoder (docs/design.md)
 LARGEST = 224  # pixels; at 260 lite2 takes a third longer for the same clusters
 FINETUNING_RATE = 1e-4
 _FLIPS = ("flip", "vertical_flip", "quarter_turns")
@@ -94,10 +94,10 @@ def use_encoder(
     """
     card = None if encoder.startswith("timm:") else encoders.card(encoder)
     side = survey.short_side
-    small = side <= SMALL_IMAGE
-    size = min(LARGEST if card is None else card.image_size, LARGEST)
-    if card is not None and small and not finetune:
-        size = card.small_image_size or size
+    small = side <= catalog.SMALL  # crops of such images mislead the encoder (docs/design.md)
+    size = LARGEST
+    if card is not None:
+        size = min(card.size_for(None if finetune else side), LARGEST)
     values: dict[str, Any] = {
         "train.model.encoder": encoder,
         "train.model.weights": str(weights.absolute()) if weights else "",

@@ -202,12 +202,17 @@ class Clusters:
                 rounded since.
 
         Raises:
-            VtccError: when the head has another number of clusters.
+            VtccError: when the head has another number of clusters, or embeddings another length.
         """
         if p.shape[1] != len(self.of_base):
             raise VtccError(
                 f"{FILE} is of a model with {len(self.of_base)} clusters, this one has "
                 f"{p.shape[1]}; they do not belong together"
+            )
+        if h.shape[1] != self.means.means.shape[1]:
+            raise VtccError(
+                f"{ARRAYS} is of embeddings of {self.means.means.shape[1]} numbers, these have "
+                f"{h.shape[1]}; they do not belong together"
             )
         base = p.argmax(axis=1) if base is None else base
         row_bytes = 24 * (len(self.names) + 1) + 24 * h.shape[1]

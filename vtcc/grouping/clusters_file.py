@@ -88,16 +88,22 @@ def _clusters(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Cluster
     centres = {k: arrays[f"centre.{k}"] for k in names if f"centre.{k}" in arrays}
     doubt = content.get("unclustered", {"limit": DOUBT, "applied": False, "means_of": []})
     owners = tuple(frozenset(map(int, ids)) for ids in doubt["means_of"])
-    if owners and len(owners) != len(arrays["means"]):
-        raise ValueError(f"{len(owners)} owners of {len(arrays['means'])} means")
+    splits = {
+        int(b): Split(tuple(map(int, ids)), arrays[f"split.{b}"])
+        for b, ids in content["splits"].items()
+    }
+    m, d = arrays["means"].shape
+    shapes = {"means": (len(owners) or m, d), "precision": (d, d)}
+    shapes |= {f"centre.{k}": (d,) for k in centres}
+    shapes |= {f"split.{b}": (len(split.ids), d) for b, split in splits.items()}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name}: found {arrays[name].shape}, expected {shape}")
     tree = content.get("tree")
     return Clusters(
         names=names,
         of_base=tuple(EXCLUDED if k is None else int(k) for k in content["of_base"]),
-        splits={
-            int(b): Split(tuple(map(int, ids)), arrays[f"split.{b}"])
-            for b, ids in content["splits"].items()
-        },
+        splits=splits,
         centres=centres,
         fences={int(k): float(v) for k, v in content["outlier"].items()},
         means=Means(

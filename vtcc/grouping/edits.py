@@ -11,6 +11,7 @@ from vtcc.grouping import levels
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Split
 from vtcc.grouping.edit_state import Refused, State, known_id, listed, name_of, renumbered, rows_of
 from vtcc.progress import note, several
+from vtcc.schema import nearest
 
 MOST_PARTS = 50  # of a split
 # Parts by whose centres a confirmed cluster is told from those its images were in.
@@ -75,19 +76,23 @@ def apply(
 
 def _apply_one(state: State, edit: dict[str, Any]) -> None:
     kinds = {
-        "rename": _rename,
-        "merge": _merge,
-        "split": _split,
-        "exclude": _exclude,
-        "exclude_files": _exclude_files,
-        "move": _move,
-        "new": _new,
-        "decline": _decline,
+        "rename": (_rename, "cluster", "name"),
+        "merge": (_merge, "clusters", "into", "name"),
+        "split": (_split, "cluster", "into", "files"),
+        "exclude": (_exclude, "cluster"),
+        "exclude_files": (_exclude_files, "files"),
+        "move": (_move, "files", "to"),
+        "new": (_new, "files", "name", "cluster"),
+        "decline": (_decline, "cluster"),
     }
     do = edit.get("do") if isinstance(edit, dict) else None
     if not isinstance(do, str) or do not in kinds:
         raise Refused(f"unknown; known are {', '.join(kinds)}")
-    kinds[do](state, edit)
+    change, *names = kinds[do]
+    for name in edit:
+        if name not in ("do", *names):
+            raise Refused(f"unknown field {name!r}; {nearest(name, names)}")
+    change(state, edit)
 
 
 def _rename(state: State, edit: dict[str, Any]) -> None:
@@ -143,6 +148,8 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     rows = np.flatnonzero(state.cluster == k)
     unit = state.unit
     if "files" in edit:
+        if "into" in edit:
+            raise Refused("give either `into` or `files`")
         groups = [rows_of(state, files) for files in listed("files", edit["files"], " of lists")]
         if len(groups) < 2:
             raise Refused("give at least two groups of files")

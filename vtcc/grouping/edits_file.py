@@ -7,8 +7,10 @@ from typing import Any
 from vtcc import json_file
 from vtcc.errors import VtccError
 from vtcc.regular import regular
+from vtcc.schema import nearest
 
 FORMAT = 1
+_FIELDS = ("format", "model", "next", "edits")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ def read(path: Path, digest: str) -> Wanted:
         raise VtccError(f"--edits: {path}: not readable as JSON ({error})") from None
     if not isinstance(content, dict) or not isinstance(content.get("edits"), list):
         raise VtccError(f"--edits: {path}: not an edits.json; export it from report.html")
+    for name in content:
+        if name not in _FIELDS:
+            raise VtccError(f"--edits: {path}: unknown field {name!r}; {nearest(name, _FIELDS)}")
     if content.get("format") != FORMAT:
         raise VtccError(
             f"--edits: {path}: format {content.get('format')!r}; this vtcc reads {FORMAT}"

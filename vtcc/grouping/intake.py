@@ -244,9 +244,13 @@ def cached(
         try:
             cache = open_cache(directory)
             sketches: np.ndarray = np.load(regular(sketched), allow_pickle=False)
-            shape = (cache.image_size, cache.channels, len(sketches))
-            if shape == (size, channels, len(cache.paths)):
-                return cache, sketches, _quarantined(directory)
+            unread = _quarantined(directory)
+            if {*cache.paths, *unread} != set(found.names):
+                raise ValueError("of other files")
+            if sketches.shape != (len(cache.paths), 8, 9):
+                raise ValueError(f"{_SKETCHES} of another shape, {sketches.shape}")
+            if (cache.image_size, cache.channels) == (size, channels):
+                return cache, sketches, unread
         except (VtccError, OSError, ValueError, EOFError) as error:
             note(f"{directory}: damaged ({error}), so the images are read again")
     seen: list[np.ndarray] = []

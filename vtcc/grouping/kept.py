@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vtcc import zip_file
+from vtcc import json_file, zip_file
 from vtcc.atomic import atomic_directory
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
@@ -23,6 +23,14 @@ from vtcc.progress import note
 
 MODEL = "model"
 _ARRAYS, _ABOUT = "judged.npz", "judged.json"
+_SHAPES = {
+    "h": "float N d", "heads": "float H N K", "base": "int N", "first": "int N",
+    "looks": "float N 6",
+}  # fmt: skip
+_NEEDED = {
+    "chosen": int, "how": dict, "how.value": str, "how.why": str, "trust": dict,
+    "trust.confused": list, "comparison": list,
+}  # fmt: skip
 
 
 def key(learned: Learned, options: Options) -> str:
@@ -72,10 +80,17 @@ def read(directory: Path, learned: Learned, named: str) -> Judged | None:
     if about is None or about.get("key") != named:
         return None
     try:
+        json_file.checked(about, _NEEDED)
         model, info = checkpoint.read_model(directory / MODEL)
         clusters = Clusters.load(directory / MODEL)
-        wanted = ("h", "heads", "base", "first", "looks")
-        arrays = zip_file.arrays(directory / _ARRAYS, wanted)
+        arrays = zip_file.arrays(
+            directory / _ARRAYS,
+            _SHAPES,
+            N=len(learned.main.h),
+            d=int(model.encoder.embed_dim),  # type: ignore[arg-type]
+            H=len(model.cluster_projectors),
+            K=info["num_clusters"],
+        )
         trust = about["trust"]
         trust["confused"] = [(a, b, share) for a, b, share in trust["confused"]]
         if clusters is None:
@@ -99,6 +114,6 @@ def read(directory: Path, learned: Learned, named: str) -> Judged | None:
             first=arrays["first"],
             looks=arrays["looks"],
         )
-    except (VtccError, OSError, ValueError, KeyError, TypeError) as error:
+    except (VtccError, OSError, ValueError, LookupError, TypeError) as error:
         note(f"{directory}: damaged ({error}), so the clusters are made again")
         return None

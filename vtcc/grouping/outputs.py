@@ -24,6 +24,11 @@ EMBEDDING = "embedding.npz"
 JSON_FILES = 100_000  # above it no JSON table is written: CSV and Parquet are read a part at a time
 LONGEST_NAME = 200  # bytes of a file name; file systems take 255, and some add an ending
 LONGEST_SUFFIX = 10  # characters of a file's suffix; with bytes of four it fits the name as well
+_SHAPES = {
+    "files": "bytes N", "h": "float N d", "p": "float N K", "map": "float N 2", "tile": "int N",
+    "first": "int N", "looks": "float N 6", "base": "int N", "known": "bool N",
+    "sketches": "float N 8 9", "norm": "float N",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -231,14 +236,9 @@ class Embedding:
         Raises:
             VtccError: when it is damaged.
         """
-        names, optional = (
-            ("h", "p", "map", "tile", "first", "looks", "files"),
-            ("base", "known", "sketches", "norm"),
-        )
+        optional = ("base", "known", "sketches", "norm")
         try:
-            saved = zip_file.arrays(directory / EMBEDDING, names, optional=optional)
-            if {array.shape[:1] for array in saved.values()} != {(saved["files"].size,)}:
-                raise ValueError("arrays of other lengths")
+            saved = zip_file.arrays(directory / EMBEDDING, _SHAPES, optional=optional)
             paths = [bytes(name).decode() for name in saved["files"]]
         except ValueError as error:
             raise VtccError(

@@ -6,8 +6,8 @@ image has to be read again, and rows that nothing changes stay to the last bit.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,14 @@ from vtcc.grouping.clusters import Applied, Clusters
 
 DIRECTORY = "rest"  # in the results
 SHARD = 4096  # files: some megabytes on the disk, and what a kill loses at most
-_TEXTS = ("files", "stamps", "errors")
-_ARRAYS = ("h", "p", "base", "sketches")
-_APPLIED = tuple(f.name for f in fields(Applied) if f.name not in ("names", "shares", "groups"))
+# Arrays of a shard, as of `zip_file.arrays`.
+_TEXTS = dict.fromkeys(("files", "stamps", "errors"), "bytes M")
+_ARRAYS = {"base": "int n", "h": "float n d", "p": "float n K", "sketches": "float n 8 9"}
+_APPLIED = {
+    **dict.fromkeys(("cluster", "second"), "int n"),
+    **dict.fromkeys(("confidence", "distance", "novelty"), "float n"),
+    **dict.fromkeys(("outlier", "novel"), "bool n"),
+}
 
 
 @dataclass(frozen=True)
@@ -131,22 +136,22 @@ class Shard:
         Raises:
             VtccError: when it is damaged.
         """
-        texts, saved = _saved(file, _TEXTS, (*_ARRAYS, *_APPLIED))
+        texts, saved = _saved(file, _TEXTS, _ARRAYS | _APPLIED)
         applied = {name: saved.pop(name) for name in _APPLIED}
         shard = cls(**texts, **saved, applied=applied)
-        lengths = {values.shape[:1] for values in (*saved.values(), *applied.values())}
-        if len({len(of) for of in texts.values()}) > 1 or lengths != {(len(shard.readable),)}:
-            raise VtccError(f"{file}: damaged (arrays of other lengths); run `vtcc cluster` again")
+        if len(shard.base) != len(shard.readable):
+            raise VtccError(
+                f"{file}: damaged (of {len(shard.base)} images, and it names "
+                f"{len(shard.readable)}); run `vtcc cluster` again"
+            )
         return shard
 
 
 def _saved(
-    file: Path, texts: Sequence[str], others: Sequence[str] = ()
+    file: Path, texts: Mapping[str, str], others: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        saved = zip_file.arrays(file, (*texts, *others))
-        if any(saved[name].ndim != 1 for name in texts):
-            raise ValueError("arrays of other lengths")
+        saved = zip_file.arrays(file, {**texts, **(others or {})})
         return {name: [bytes(text).decode() for text in saved.pop(name)] for name in texts}, saved
     except ValueError as error:
         raise VtccError(f"{file}: damaged ({error}); run `vtcc cluster` again") from None
@@ -195,7 +200,7 @@ class Rest:
 
     def total(self) -> int:
         """How many files they are of, by their names alone."""
-        return sum(len(_saved(place, ["files"])[0]["files"]) for place in self.places)
+        return sum(len(_saved(place, {"files": "bytes M"})[0]["files"]) for place in self.places)
 
     def stamps(self) -> dict[str, str]:
         """Name -> stamp of each file."""

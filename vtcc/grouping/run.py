@@ -39,13 +39,14 @@ def run(options: Options, listed: "Listed | None" = None) -> Path:
     """
     started = time.monotonic()
     check(options)
-    from vtcc.grouping import columns, intake, workdir
+    from vtcc.grouping import columns, intake, which, workdir
 
     out = workdir.place(options)
     workdir.refuse_inside(options, out)
     work = workdir.beside(out)
     with workdir.alone(out), workdir.interruptible(out):
         workdir.refuse_taken(out, options)
+        which.refuse_unfit(options)
         place = workdir.images(out)
         is_ours = not place.exists()
         try:

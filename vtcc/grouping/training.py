@@ -179,18 +179,20 @@ def _finished(room: Path, key: str, params: dict[str, Any], cache: Cache) -> Tra
         return None
     try:
         model, info = checkpoint.read_model(room / _MODEL)
-        saved = zip_file.arrays(room / _HEADS, ("h", "heads", "space", "seconds"))
-        h, heads, space = saved["h"], saved["heads"], saved["space"]
+        saved = zip_file.arrays(
+            room / _HEADS,
+            {"h": "float N d", "heads": "float H N K", "space": "float N m", "seconds": "float"},
+            N=len(cache.paths),
+            d=int(model.encoder.embed_dim),  # type: ignore[arg-type]
+            H=len(model.cluster_projectors),
+            K=params["train"]["num_clusters"],
+        )
+        h, heads, space, head = saved["h"], saved["heads"], saved["space"], int(info["head"])
         seconds, steps = float(saved["seconds"]), int(finished.get("steps", 0))
     except (VtccError, OSError, ValueError, KeyError, TypeError) as error:
         note(f"{room}: what an earlier training left is damaged ({error}): training again")
         return None
-    N, d = len(cache.paths), int(model.encoder.embed_dim)  # type: ignore[arg-type]
-    shape = (len(model.cluster_projectors), N, params["train"]["num_clusters"])
-    if h.shape != (N, d) or heads.shape != shape or space.shape[:1] != (N,):
-        note(f"{room}: what an earlier training left has another shape: training again")
-        return None
-    return Trained(model, info, h, space, heads, info["head"], params, steps, seconds, key)
+    return Trained(model, info, h, space, heads, head, params, steps, seconds, key)
 
 
 @torch.inference_mode()

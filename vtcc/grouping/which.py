@@ -6,17 +6,18 @@ images' gradients fall into clearer groups than the encoder's features do, it ha
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from vtcc import encoders
+from vtcc import config, encoders
+from vtcc.config import compose
 from vtcc.encoders import models
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
-from vtcc.grouping.choices import FEW_COLOURED, PLAIN, Reason
-from vtcc.grouping.options import LEAST_IMAGES, Options
+from vtcc.grouping.choices import FEW_COLOURED, LARGEST, PLAIN, Reason
+from vtcc.grouping.options import LEAST_IMAGES, Options, with_channels
 from vtcc.grouping.survey import SAMPLE, Survey
 from vtcc.progress import note
 
@@ -100,6 +101,36 @@ def encoder(options: Options, survey: Survey, files: Sequence[Path], work: Path)
     if seen.gradients > seen.features + CLEARER:
         return _chosen("", "from scratch", f"{what}, {compared}: unlike what {name} has learned")
     return _chosen(name, name, f"{what}, {compared}; {terms}")
+
+
+def refuse_unfit(options: Options) -> None:
+    """Refuses a file of weights that is not its encoder's, before any image is looked at.
+
+    Raises:
+        VtccError: naming the file, what it lacks, and whose weights they may be.
+    """
+    asked = with_channels(options.overrides)
+    name = str(asked.get("train.model.encoder", options.encoder))
+    weights = asked.get("train.model.weights") or options.weights
+    if not weights or name in ("auto", "none", "vit"):
+        return
+    from vtcc.engine.model import build_encoder
+
+    size = LARGEST
+    if name in encoders.names():
+        size = min(encoders.card(name).image_size, LARGEST)
+    else:
+        name = f"timm:{name.removeprefix('timm:')}"
+    build_encoder(
+        replace(
+            config.from_dict(config.Params, compose.compose("folder")).train.model,
+            encoder=name,
+            weights=str(weights),
+        ),
+        image_size=asked.get("train.image_size", size),
+        channels=asked.get("dataset.channels", 3),
+        pretrained=True,
+    )
 
 
 def _usable(name: str) -> bool:

@@ -19,7 +19,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from vtcc import extras
 from vtcc.atomic import beside
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, report
+from vtcc.scale.shard_files import list_file, listed, rows_file, rows_of
 
 if TYPE_CHECKING:
     from vtcc.data.inputs import Given, Part
@@ -86,7 +86,7 @@ def run(
             asked = {"shard": shard, "columns": [*named, *more], "unclustered": unclustered}
             count = _plan(parts, given, found, asked)
             directory = _local(found, parts, Path(room))
-        waiting = [i for i in range(count) if not _part(parts, i).exists()]
+        waiting = [i for i in range(count) if not rows_file(parts, i).exists()]
         if len(waiting) < count:
             note(f"{count - len(waiting)} of {count} shards are there already ({parts})")
         started, done = time.monotonic(), count - len(waiting)
@@ -158,7 +158,7 @@ def _plan(parts: Path, given: Sequence["Part"], model: Path, asked: dict[str, An
         sha.update(text.encode())
         if not known:
             parts.mkdir(exist_ok=True)
-            _list(parts, count).write_text(text, encoding="utf-8")
+            list_file(parts, count).write_text(text, encoding="utf-8")
         count, total = count + 1, total + len(held)
     predict.say_left_out(given, total, left_out)
     asked = asked | {"files": sha.hexdigest(), "model": provenance.model_digest(model)}
@@ -191,14 +191,6 @@ def _refuse_others(parts: Path) -> None:
             f"{parts}: there already, and not of a run that can go on; move or delete it, or give "
             "another --out"
         )
-
-
-def _list(parts: Path, number: int) -> Path:
-    return parts / f"files-{number:06d}.json"
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"rows-{number:06d}.parquet"
 
 
 @contextlib.contextmanager
@@ -307,10 +299,10 @@ class Shards:
         from vtcc.verbs import predict
 
         number = int(batch["shard"][0])
-        target = _part(self.parts, number)
-        text = _list(self.parts, number).read_text(encoding="utf-8")
+        target = rows_file(self.parts, number)
         files = [
-            Entry(path, error, Path(file), more) for path, error, file, _, more in json.loads(text)
+            Entry(path, error, Path(file), more)
+            for path, error, file, _, more in listed(self.parts, number)
         ]
         columns = assignments.columns_of(self.predictor.clusters)
         bad = 0
@@ -329,21 +321,14 @@ def _join(
     Raises:
         VtccError: when all are unreadable; the table is then what it was.
     """
-    import pyarrow.parquet as pq
-
     from vtcc.grouping import assignments
     from vtcc.verbs import predict
 
     tally = predict.Tally()
     with assignments.writing(out, columns, more) as table:
         for number in range(count):
-            with _part(parts, number).open("rb") as opened, pq.ParquetFile(opened) as file:
-                for batch in file.iter_batches(4096):
-                    rows = [
-                        replace(assignments.row_of(row), more={name: row[name] for name in more})
-                        for row in batch.to_pylist()
-                    ]
-                    tally.add(rows)
-                    table.write(rows)
+            for rows in rows_of(parts, number, more):
+                tally.add(rows)
+                table.write(rows)
         tally.refuse_none()
     return tally.told(out)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import config, paths
+from vtcc import config, json_file, paths
 from vtcc.atomic import atomic_directory, remove, sweep, sync_files, write_text
 from vtcc.digests import sha256
 from vtcc.errors import VtccError
@@ -160,11 +160,11 @@ def present(directory: Path = paths.FEATURES) -> dict[str, Any] | None:
     """
     file = directory / INFO
     try:
-        info = json.loads(regular(file).read_text(encoding="utf-8"))
-        return info if info.get("needed") is False else {"key": info["key"], **info}
+        info = json_file.checked(json_file.parse(regular(file).read_text(encoding="utf-8")), {})
+        return info if info.get("needed") is False else json_file.checked(info, {"key": str})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise VtccError(f"{file}: damaged ({error}); run `vtcc embed` again") from None
 
 

@@ -1,7 +1,6 @@
 """The trainings of a study or a sweep, side by side, each recorded as soon as it is over."""
 
 import datetime
-import json
 import shlex
 import threading
 import time
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtcc import config, paths, provenance
+from vtcc import config, json_file, paths, provenance
 from vtcc.analysis.scores import COMPARED
 from vtcc.engine import cpus
 from vtcc.errors import VtccError
@@ -375,8 +374,8 @@ def _weights(attempt: Attempt) -> str:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; {} where there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    """The named values in a JSON file; {} where there is none."""
+    return json_file.read(file, "run the study again") if file.is_file() else {}
 
 
 def scores(metrics: dict[str, Any]) -> str:

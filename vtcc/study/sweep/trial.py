@@ -167,10 +167,10 @@ def scores(directory: Path, kept: dict[int, Path]) -> dict[int, dict[str, float]
     true = [labels.label[i] for i in rows]
     if len(set(true)) < 2:
         return {}
-    by_trial = {}
+    by_trial, N = {}, len(cache.paths)
     for number, file in kept.items():
         try:
-            cluster = zip_file.arrays(file, ("cluster",))["cluster"]
+            cluster = zip_file.arrays(file, {"cluster": "int N"}, N=N)["cluster"]
         except ValueError as error:
             note(f"{file}: damaged ({error}), so trial {number} has no scores")
             continue
