@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -184,6 +185,25 @@ def test_weights_of_another_encoder_are_told_before_images_are_listed(
     with pytest.raises(VtccError, match=rf"{weights}: {message}"):
         CliRunner().invoke(app, given, catch_exceptions=False)
     assert list(tmp_path.iterdir()) == [weights]
+
+
+@pytest.mark.slow  # test_encode.py looks at the sketches of the sample
+def test_copies_are_found_across_the_border_of_the_sample(tmp_path, no_copies):
+    root = tmp_path / "photos"
+    root.mkdir()
+    for i in range(24):
+        noise = np.random.default_rng(i).integers(0, 256, (100, 100, 3), np.uint8)
+        Image.fromarray(noise).save(root / f"{i:02d}-a.png")
+        shutil.copy(root / f"{i:02d}-a.png", root / f"{i:02d}-b.png")
+    sizes = {"train.image_size": 96, "validate.image_size": 96}
+    quick = SMALL | sizes | {"train.epochs": 2, "embed.runtime": "torch", "train.batch_size": 16}
+    options = Options(root, clusters=2, minutes=1.0, encoder="lite0", sample=20, overrides=quick)
+    out = cluster.run(options)
+    shown = set(json.loads((out / "summary.json").read_text())["files"])
+    pairs = [{f"{i:02d}-a.png", f"{i:02d}-b.png"} for i in range(24)]
+    assert sum(len(pair & shown) == 1 for pair in pairs) > 5
+    found = [{row["file"], row["looks_like"]} for row in rows(out / "duplicates.csv")]
+    assert sorted(map(sorted, found)) == sorted(map(sorted, pairs))
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Features of a folder's images by a pretrained encoder, straight from the files."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 
 from vtcc import config, encoders
+from vtcc.atomic import atomic_file
 from vtcc.config import compose
+from vtcc.data import duplicates
 from vtcc.data.cache import Cache
 from vtcc.data.decoding import channels_of, decoded
 from vtcc.data.images import UnreadableImage
@@ -18,6 +21,9 @@ from vtcc.engine.frozen import encoder_identity
 from vtcc.engine.normalization import encoder_constants, normalization
 from vtcc.grouping.choices import LARGEST
 from vtcc.progress import note
+from vtcc.regular import regular
+
+_SKETCHES = "sketches-of-files.npy"
 
 
 def encoded(
@@ -26,10 +32,11 @@ def encoded(
     params: dict[str, Any],
     work: Path,
     on_left: Callable[[float], None] = lambda seconds: None,
-) -> features.Features:
+) -> tuple[features.Features, np.ndarray]:
     """Embeds every image once, as it is and in augmented views; resumes what was interrupted.
 
-    Each file is decoded at the encoder's own size, beside the encoder's work.
+    Each file is decoded at the encoder's own size, beside the encoder's work. Its sketch is of
+    these pixels, as `vtcc add` and the images beside a sample have it: a copy is known as such.
 
     Args:
         files: of the N images of the cache. cache: stands in for a file that is gone by now.
@@ -37,7 +44,8 @@ def encoded(
         on_left: as of `features.embed`.
 
     Returns:
-        (N, V + 1, D) float16, a memory map, and what names it.
+        (N, V + 1, D) float16, a memory map, and what names it; and (N, 8, 9) float32 of
+        `duplicates.sketch`.
 
     Raises:
         VtccError: when the encoder's weights are not on this machine.
@@ -54,18 +62,22 @@ def encoded(
         **cache.decoding,
     }
 
-    def images(start: int) -> Iterator[np.ndarray]:
-        for row, (_, image) in enumerate(decoded(files[start:], **how), start):
+    sketches = _kept_sketches(work / _SKETCHES, len(files))
+
+    def images(rows: Iterable[int]) -> Iterator[np.ndarray]:
+        for row, image in decoded(rows, files.__getitem__, **how):
             if isinstance(image, UnreadableImage):
                 why = image.reason
                 note(f"{cache.paths[row]!r} can no longer be read ({why}): its thumbnail is used")
-                yield _enlarged(np.array(cache.images[row]), size)
+                pixels = _enlarged(np.array(cache.images[row]), size)
             else:
-                yield image.pixels
+                pixels = image.pixels
+            sketches[row] = duplicates.sketch(pixels)
+            yield pixels
 
-    return features.embed(
+    embedded = features.embed(
         work / "features",
-        images,
+        lambda start: images(range(start, len(files))),
         len(files),
         runtime=runtime.of_encoder(
             train,
@@ -80,6 +92,22 @@ def encoded(
         digest=cache.digest,
         on_left=on_left,
     )
+    for _ in images(np.flatnonzero(~sketches.any(axis=(1, 2))).tolist()):
+        pass  # those that are lost, and black images, whose sketches are zeros too
+    return embedded, np.array(sketches)
+
+
+def _kept_sketches(file: Path, count: int) -> np.ndarray:
+    """(count, 8, 9) float32, a memory map that a kill leaves as it is; zeros where none is yet."""
+    empty = np.zeros((count, 8, 9), np.float32)
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        kept: np.ndarray = np.load(regular(file), mmap_mode="r+", allow_pickle=False)
+        if (kept.shape, kept.dtype) == (empty.shape, empty.dtype):
+            return kept
+    with atomic_file(file) as building, building.open("wb") as out:
+        np.save(out, empty)
+    opened: np.ndarray = np.load(file, mmap_mode="r+", allow_pickle=False)
+    return opened
 
 
 def sampled(

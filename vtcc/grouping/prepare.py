@@ -94,7 +94,8 @@ def prepare(
     from vtcc.grouping.encode import encoded
 
     late = _Late(deadline, options.minutes)
-    return replace(prepared, features=encoded(prepared.files, cache, params, work, late.look))
+    embedded, sketches = encoded(prepared.files, cache, params, work, late.look)
+    return replace(prepared, features=embedded, sketches=sketches)
 
 
 class _Late:

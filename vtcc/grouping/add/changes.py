@@ -118,7 +118,7 @@ def find(
         name
         for name, file in places.items()
         if name not in listed
-        and any(_below(file, top) for top in searched)
+        and any(file.is_relative_to(top) for top in searched)
         and not os.path.lexists(file)  # a walk leaves out some that were named
     ]
     # A walk takes one file of a picture, now a new one, or one that could not be read before.
@@ -129,14 +129,14 @@ def find(
         name
         for name, by in by_picture.items()
         if os.path.lexists(places[name])
-        if any(_below(places[name], top) for top in searched) or _is_image_of(by, name)
+        if any(places[name].is_relative_to(top) for top in searched) or _is_image_of(by, name)
     ]
     folders = [part.folder for part in parts if part.folder is not None]
     orphaned = inputs.without_shard(place, folders)
     gone += [
         name
         for name, file in places.items()
-        if os.path.lexists(file) and any(_below(file, top) for top in orphaned)
+        if os.path.lexists(file) and any(file.is_relative_to(top) for top in orphaned)
     ]
     if not (listed or gone or moved):
         raise VtccError(
@@ -270,10 +270,6 @@ def _is_image_of(name: str, raw: str) -> bool:
 
 def _name(file: Path, root: Path) -> str:
     return as_text(os.path.relpath(file, root))
-
-
-def _below(file: Path, top: Path) -> bool:
-    return Path(os.path.normpath(file)).is_relative_to(top)
 
 
 def stamps_of(summary: dict[str, Any]) -> dict[str, str]:
