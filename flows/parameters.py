@@ -13,6 +13,10 @@ from pydantic import AfterValidator, WithJsonSchema
 from vtcc import config, paths, schema
 from vtcc.config import compose
 
+# What is submitted is kept in Prefect's database, even of a run that is refused when it starts. An
+# address with a user, password or key in it has one of these behind `://`.
+_SECRET = {"pattern": "://.*[@?]"}
+
 
 def _known_keys(overrides: dict[str, Any]) -> dict[str, Any]:
     known = schema.json_schema(config.Params)["properties"]
@@ -36,7 +40,15 @@ def _named(kind: str, title: str) -> Any:
 
 
 def _text(**limits: Any) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", **limits})
+    return WithJsonSchema({"type": "string", "not": _SECRET, **limits})
+
+
+def _overrides() -> dict[str, Any]:
+    described = schema.json_schema(config.Params)
+    for limits in described["properties"].values():
+        if limits["type"] == "string" and "enum" not in limits:
+            limits["not"] = _SECRET
+    return described
 
 
 def _whole(low: int, high: int | None = None) -> Any:
@@ -52,9 +64,7 @@ def _tag_names(tags: dict[str, str]) -> dict[str, str]:
 
 
 TAG = r"[A-Za-z0-9_-]{1,50}"  # no dot: `mlflow.` and `vtcc.` tags have meanings of their own
-Overrides = Annotated[
-    dict[str, Any], AfterValidator(_known_keys), WithJsonSchema(schema.json_schema(config.Params))
-]
+Overrides = Annotated[dict[str, Any], AfterValidator(_known_keys), WithJsonSchema(_overrides())]
 Preset = _named("run", "preset")
 Dataset = _named("dataset", "dataset")
 Model = _named("model", "model preset")
@@ -76,9 +86,15 @@ Tags = Annotated[
         }
     ),
 ]
-# Of the registry: a URI, or a name for its champion.
+# Of the registry: a URI, which may name a profile of Databricks; or a name for its champion.
 RegisteredModel = Annotated[
-    str, _text(pattern=r"^(models:/|runs:/)?[^\s]+$", minLength=1, maxLength=500)
+    str,
+    _text(
+        pattern=r"^(models:/|runs:/)?[^\s]+$",
+        minLength=1,
+        maxLength=500,
+        **{"not": {"pattern": f"^(?!models:|runs:).*{_SECRET['pattern']}"}},
+    ),
 ]
 Version = _whole(1)
 Alias = Annotated[str, _text(pattern=r"^[A-Za-z0-9_-]+$")]

@@ -119,9 +119,10 @@ def register(
     with store.reachable():
         for key, value in run_tags.items():
             client.set_tag(version.run_id, key, value)
+        experiment = client.get_run(version.run_id).info.experiment_id
+    with store.reachable(registry=True):
         for key, value in version_tags.items():
             client.set_model_version_tag(version.name, version.version, key, value)
-        experiment = client.get_run(version.run_id).info.experiment_id
     if group:
         _put_below(group, where, version.run_id)
     return version, artifacts.run_url(experiment, version.run_id)

@@ -352,6 +352,14 @@ def test_the_deployment_refuses_wrong_parameters_at_submission(server: None) -> 
         assert submit(processes=2) == "accepted"
         assert "less than the minimum of 1" in submit(processes=0)
         # A name that is no parameter at all is refused by `prefect deployment run` itself.
+        secret = "https://ann:secret@host/x"
+        for wrong in (
+            {"overrides": {"download.mirror": secret}},
+            {"overrides": {"download.mirror": "https://host/x?key=secret"}},
+            {"overrides": {"dataset.source": secret}},
+        ):
+            assert "should not be valid under" in submit(**wrong)
+        assert submit(overrides={"download.mirror": "https://host/x"}) == "accepted"
 
 
 def test_the_other_deployments_refuse_wrong_parameters_too(server: None) -> None:
@@ -364,6 +372,8 @@ def test_the_other_deployments_refuse_wrong_parameters_too(server: None) -> None
             ({"alias": "a b"}, "does not match"),
             ({"dataset": "nowhere"}, "is not one of"),
             ({"baselines": "perhaps"}, "baselines"),
+            ({"model": "https://ann:secret@host/x"}, "should not be valid under"),
+            ({"folder": "https://ann:secret@host/x"}, "should not be valid under"),
         ],
         "study": [
             ({}, "'file' is a required property"),
@@ -382,7 +392,11 @@ def test_the_other_deployments_refuse_wrong_parameters_too(server: None) -> None
         ],
         "add": [({}, "'results' is a required property")],
     }
-    right = {"evaluate": {"dataset": "digits"}, "study": {"file": "a.yaml", "seeds": "0-2, 7"}}
+    profile = "models://profile@databricks/x/1"
+    right = {
+        "evaluate": {"dataset": "digits", "model": profile},
+        "study": {"file": "a.yaml", "seeds": "0-2, 7"},
+    }
     with get_client(sync_client=True) as client:
         for one in deployments.known():
             identifier = one.flow.to_deployment(one.name).apply()

@@ -1,6 +1,7 @@
 """Whose store an address is asked of, and that none is made only to be looked into."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,26 @@ def test_an_address_may_name_another_store_than_the_projects(
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry)
     with pytest.raises(VtccError, match=refusal):
         fetch.fetch(uri, elsewhere)
+
+
+def test_messages_name_the_store_that_was_asked(client, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        registry = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"http://ann:secret@{registry}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for asks, message in (
+        (lambda: promotion.promote("vtcc-x", "1"), f"MLflow store http://{registry}: "),
+        (lambda: promotion.rollback("vtcc-x"), f"MLflow store http://{registry}: "),
+        (lambda: fetch.version("models:/vtcc-x/1"), f"MLflow store http://{registry}: "),
+        (lambda: fetch.fetch("models:/vtcc-x/1", Path()), f"/1: not found in http://{registry} ("),
+        (lambda: fetch.fetch("runs:/0/model", Path()), "runs:/0/model: not found in sqlite:///"),
+    ):
+        with pytest.raises(VtccError) as refused:
+            asks()
+        told = str(refused.value)
+        assert message in told and "secret" not in told
+        if told.startswith("MLflow store"):
+            assert told.endswith("or unset MLFLOW_REGISTRY_URI to use the store of the runs")
+    stand_in(monkeypatch, store, "every", lambda search, *given, **named: iter(()))
+    with pytest.raises(VtccError, match=f"^x: no registered model 'x' in http://{registry} "):
+        fetch.check_model(client, "x", "x")

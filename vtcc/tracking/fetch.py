@@ -26,7 +26,7 @@ def fetch(uri: str, room: Path) -> Path:
     Raises:
         VtccError: when there is no such model, version or alias.
     """
-    shown = store.public_uri(uri)
+    shown, parts = store.public_uri(uri), _parts(uri)
     if not uri.startswith(_KINDS):
         raise VtccError(
             f"{shown}: not fetched; name a model of MLflow such as models:/vtcc-digits@champion, "
@@ -37,13 +37,14 @@ def fetch(uri: str, room: Path) -> Path:
 
     try:
         with store.quickly():
-            if parts := _parts(uri):
+            if parts:
                 _check_exists(client, uri, *parts)
         return download(uri, room)
     except MlflowException as error:
+        where = store.public_uri(store.registry_uri() if parts else None)
         raise VtccError(
-            f"{shown}: not found in {store.public_uri()} ({store.reason(error)}); "
-            "name a model such as models:/vtcc-digits@champion, or a model directory"
+            f"{shown}: not found in {where} ({store.reason(error)}); name a model such as "
+            "models:/vtcc-digits@champion, or a model directory"
         ) from error
     except (OSError, ImportError) as error:  # a store in a bucket needs packages of its own
         raise VtccError(
@@ -69,7 +70,7 @@ def version(uri: str) -> dict[str, str]:
         raise VtccError(f"{uri}: name a registered model, such as models:/vtcc-digits@champion")
     client = _client(uri)
     name, alias, number = parts
-    with store.reachable():
+    with store.reachable(registry=True):
         _check_exists(client, uri, name, alias, number)
         if alias:
             registered = client.get_model_version_by_alias(name, alias)
@@ -121,9 +122,10 @@ def check_model(client: "MlflowClient", asked: str, name: str) -> None:
     known = {m.name for m in store.every(client.search_registered_models)}
     if name not in known:
         others = ", ".join(sorted(known)) or "none"
+        where = store.public_uri(store.registry_uri())
         raise VtccError(
-            f"{asked}: no registered model {name!r} in {store.public_uri()} (registered: {others});"
-            " `vtcc register` registers the one in models/model"
+            f"{asked}: no registered model {name!r} in {where} (registered: {others}); "
+            "`vtcc register` registers the one in models/model"
         )
 
 

@@ -88,7 +88,7 @@ def promote(name: str, version: str, reason: str = "") -> Move:
         VtccError: when there is no such model or version, or it is champion already.
     """
     client = fetch.registry_of(name, name)
-    with store.alone(), store.reachable():
+    with store.alone(), store.reachable(registry=True):
         fetch.check_model(client, name, name)
         fetch.check_version(client, name, name, version)
         if holder(client, name) == version:
@@ -103,7 +103,7 @@ def rollback(name: str) -> Move:
         VtccError: when there is no such model, or no champion before this one.
     """
     client = fetch.registry_of(name, name)
-    with store.alone(), store.reachable():
+    with store.alone(), store.reachable(registry=True):
         fetch.check_model(client, name, name)
         now, moves = holder(client, name), history(client, name)
         if now is None:

@@ -77,7 +77,7 @@ def register(
         with store.reachable(patient=True):
             run = _training_run(client, dataset_name, run_id, model_dir)
             model_id = runs.model_id(client, run) or packaging.log_model(run, model_dir).model_id
-        with store.reachable():
+        with store.reachable(registry=True):
             version = _version(client, name, run, model_id)
             info = _info(model_dir)
             every = {**provenance.encoder_tags(info.get("encoder")), **(tags or {})}
@@ -86,7 +86,7 @@ def register(
     # Comparing takes a while, in which nobody else has to wait for the store.
     champion, reason = _decide(client, name, version, model_dir, cache_dir)
     result = Registered(name, version, run, champion, reason)
-    with store.reachable():
+    with store.reachable(registry=True):
         promotion.remember(client, asdict(result) | {"dataset": dataset_name})
     return result
 
@@ -209,7 +209,7 @@ def _decide(
     from vtcc.tracking import champion
 
     for _ in range(_COMPARISONS):
-        with store.reachable():
+        with store.reachable(registry=True):
             holder = promotion.holder(client, name)
             tags = client.get_model_version(name, version).tags
         if holder == version:
@@ -223,7 +223,7 @@ def _decide(
             fetched = functools.partial(fetch.download, f"models:/{name}/{holder}")
             better, reason, figures = champion.challenge(model_dir, fetched, cache_dir)
         reason = f"{'promoted' if better else 'not promoted'}: {reason}"
-        with store.alone(), store.reachable():
+        with store.alone(), store.reachable(registry=True):
             if promotion.holder(client, name) != holder:
                 continue
             for key, value in figures.items():

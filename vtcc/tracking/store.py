@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
+REGISTRY = "MLFLOW_REGISTRY_URI"  # MLflow's own; vtcc sets none
 PORT = "MLFLOW_PORT"  # of `vtcc ui`; the Makefile hands it on
 _NEEDED = ("a model or run in MLflow", "mlflow")
 
@@ -55,6 +56,11 @@ def default_uri() -> str:
     return f"sqlite:///{(paths.home().resolve() / DATABASE).as_posix()}"
 
 
+def registry_uri() -> str:
+    """The address of the store of registered models: MLFLOW_REGISTRY_URI, else the same."""
+    return os.environ.get(REGISTRY) or tracking_uri()
+
+
 def _absolute(path: str) -> Path:
     return (paths.home() / Path(path).expanduser()).resolve()
 
@@ -77,11 +83,12 @@ def quickly() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reachable(*, patient: bool = False) -> Iterator[None]:
+def reachable(*, patient: bool = False, registry: bool = False) -> Iterator[None]:
     """Turns a store's failure into one clear line.
 
     Args:
         patient: files are sent inside, with MLflow's own patience instead of `quickly`.
+        registry: it is the store of registered models that is asked inside.
 
     Raises:
         VtccError: naming the store and what to do.
@@ -93,7 +100,7 @@ def reachable(*, patient: bool = False) -> Iterator[None]:
         with contextlib.nullcontext() if patient else quickly():
             yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        uri = tracking_uri()
+        uri = registry_uri() if registry else tracking_uri()
         if uri == default_uri() and missing(error):  # it could be read
             raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}") from error
         if uri == default_uri():
@@ -101,6 +108,8 @@ def reachable(*, patient: bool = False) -> Iterator[None]:
                 f"check that {paths.home()} is writable; if an older MLflow made the file, "
                 f"run `mlflow db upgrade {uri}`"
             )
+        elif registry and os.environ.get(REGISTRY):
+            todo = f"start that server, or unset {REGISTRY} to use the store of the runs"
         else:
             todo = "start that server, or unset MLFLOW_TRACKING_URI to use a local file"
         raise VtccError(f"MLflow store {public_uri(uri)}: {reason(error)}; {todo}") from error
@@ -167,14 +176,14 @@ def existing(asked: str, *, registered: bool = False) -> "MlflowClient":
 
     Args:
         asked: what is asked for and not found, as the message begins.
-        registered: it is a registered model, of which MLFLOW_REGISTRY_URI may name the store.
+        registered: it is a registered model, which may be in another store than the runs.
 
     Raises:
         VtccError: when it would be a database of this machine that nothing has made yet, or as
             `client`.
     """
     extras.need(*_NEEDED)
-    apart = registered and bool(os.environ.get("MLFLOW_REGISTRY_URI"))
+    apart = registered and bool(os.environ.get(REGISTRY))
     if not apart and tracking_uri() == default_uri() and not (paths.home() / DATABASE).exists():
         raise VtccError(
             f"{asked}: the store {public_uri()} does not exist; change to the project that has "

@@ -1,14 +1,20 @@
 """What is recorded of trials, read again, is what was drawn."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from vtcc.study import records
+from tests.fakes import stand_in
+from tests.study.sweep.conftest import World
+from vtcc.errors import VtccError
+from vtcc.stages import embed
+from vtcc.study import records, sweep
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep.draws import Draws
+from vtcc.tracking import registry
 
 KEY = "train.augment.flip"
 
@@ -72,3 +78,29 @@ def test_a_sweep_that_starts_at_the_end_of_a_range_goes_on(
     assert drawn[0] == 1.0
     assert set(drawn) <= {0.0, 0.333333, 0.666667, 1.0}
     assert Draws(sweep, tmp_path).done() == 9
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_winner_of_other_images_or_weights_is_neither_scored_nor_registered(
+    file: Path, project: Path, world: World, monkeypatch: pytest.MonkeyPatch, scored: bool
+) -> None:
+    """All trials are done, so that none is left that would notice."""
+    digest = "weights"
+    stand_in(monkeypatch, embed, "weights_digest", lambda weights, directory=Path(): digest)
+    registered = stand_in(monkeypatch, registry, "register_current")
+    sweep.run(file, trials=2)
+    for record in (project / "benchmarks/records/sweeps/rates").rglob("seed*.json"):
+        kept = json.loads(record.read_text())
+        assert kept["scores"]["nmi"] == 0.5
+        if not scored:
+            record.write_text(json.dumps({k: v for k, v in kept.items() if k != "scores"}))
+    before = len(world.events)
+    for images, file_digest, differs in (
+        ("new", "weights", "the images changed"),
+        ("abc", "other", "the file of train.model.weights was replaced"),
+    ):
+        world.digest, digest = images, file_digest
+        with pytest.raises(VtccError, match=f"^rates.yaml: {differs} since the first trials; give"):
+            sweep.run(file, trials=2, register=scored)
+    assert set(world.events[before:]) == {"download", "validate"}
+    assert not registered.called

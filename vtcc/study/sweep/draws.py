@@ -15,6 +15,7 @@ from vtcc import config
 from vtcc.errors import VtccError
 from vtcc.study import records
 from vtcc.study.plan import Setting
+from vtcc.study.run import RefusedError
 from vtcc.study.sweep import objective
 from vtcc.study.sweep.file import Sweep
 
@@ -98,6 +99,28 @@ class Draws:
         fixed = {k: v for k, v in fixed.items() if not k.startswith("evaluate.")}
         now = {k: v for k, v in fixed.items() if k not in first["overrides"]}
         records.refuse_others(self._root, first["params"] | first["search"], now, "sweep")
+
+    def check_inputs(self, now: dict[str, Any]) -> None:
+        """Compares images and weights with those of the trials.
+
+        Args:
+            now: `params`, `data_digest` and `weights`, as a record has them.
+
+        Raises:
+            RefusedError: naming what differs.
+        """
+        other = {t.get("data_digest") for t in self.all()} - {None, "", now["data_digest"]}
+        compared = [t for t in self.all() if "params" in t and t["state"] != "failed"]
+        if other:
+            what = "the images changed"
+        elif any(records.other_weights(t, now) for t in compared):
+            what = "the file of train.model.weights was replaced"
+        else:
+            return
+        raise RefusedError(
+            f"{self.sweep.file}: {what} since the first trials; give the sweep another name, or "
+            "forget them with --again"
+        )
 
     def searched(self) -> dict[str, Any]:
         """What trials that compare have in common beside their parameters."""

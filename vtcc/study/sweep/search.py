@@ -11,6 +11,7 @@ from vtcc.process import locks
 from vtcc.progress import note
 from vtcc.runner.dvc import StageError
 from vtcc.runner.workspace import Workspace
+from vtcc.stages import embed
 from vtcc.study import records, workers
 from vtcc.study.run import Attempt, PrunedError, RefusedError, Run, Trainings
 from vtcc.study.sweep import draws, objective, page, results, trial
@@ -192,11 +193,21 @@ class _Search(Trainings):
             best = draws.best(self.drawn.all())
             if best is None:
                 return
-            self.fetch(places[0], config.flatten(params), "images")
+            self._check_now(places[0], best)
             if self.drawn.done() >= self.sweep.trials:
                 self._score(places[0])
             if register:
-                self._register(places[0], best)
+                self._register(places[0])
+
+    def _check_now(self, where: Workspace, best: dict[str, Any]) -> None:
+        """Compares what the winner would be scored and trained with now with the trials."""
+        full = self.sweep.full(best["overrides"])
+        where.write(full)
+        params = config.flatten(full)
+        self.fetch(where, params, "images")
+        weights = embed.weights_digest(params["train.model.weights"], where.directory)
+        digest = self._digests[records.seen(params)]
+        self.drawn.check_inputs({"params": params, "data_digest": digest, "weights": weights})
 
     def next(self) -> Run | None:
         chosen = self.drawn.next()
@@ -211,20 +222,7 @@ class _Search(Trainings):
 
     def train(self, attempt: Attempt) -> None:
         where, number = attempt.where, _number(attempt.run)
-        known = {t.get("data_digest") for t in self.drawn.all()} - {None, "", attempt.digest}
-        if known:
-            raise RefusedError(
-                f"{self.sweep.file}: the images changed since the first trials; give the sweep "
-                "another name, or forget them with --again"
-            )
-
-        now = self.record(attempt)
-        compared = [t for t in self.drawn.all() if "params" in t and t["state"] != "failed"]
-        if any(records.other_weights(t, now) for t in compared):
-            raise RefusedError(
-                f"{self.sweep.file}: the file of train.model.weights was replaced since the first "
-                "trials; give the sweep another name, or forget them with --again"
-            )
+        self.drawn.check_inputs(self.record(attempt))
 
         def begun() -> None:
             """What the next call goes on from, the judgements so far with it."""
@@ -296,10 +294,9 @@ class _Search(Trainings):
             if self.tracker:
                 self.tracker.score(scored["run_id"], scores)
 
-    def _register(self, where: Workspace, best: dict[str, Any]) -> None:
+    def _register(self, where: Workspace) -> None:
         from vtcc.tracking import registry
 
-        where.write(self.sweep.full(best["overrides"]))
         for stage in workers.MODEL:
             self.stage(stage, where, "winner")
         run_id = registry.register_current(where.directory).run_id
