@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -383,6 +384,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@lru_cache
 def is_level(column: str) -> bool:
     """Whether a column is one of the levels."""
     return re.fullmatch(rf"{LEVEL}\d+", column) is not None

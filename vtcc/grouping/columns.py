@@ -83,6 +83,8 @@ def differ(directory: Path, columns: Columns) -> bool:
         directory: of the results.
     """
     before, _ = read(directory)
+    if not columns:
+        return False
     table = _together(before, columns).to_pydict()
     files = table.pop("file")
     after = {name: dict(zip(files, values, strict=True)) for name, values in table.items()}

@@ -92,7 +92,7 @@ def _crowded(
         cluster: (N,) ids; chance is the share of the rows in an image's own cluster, so that more
             images of a kind that is there are no crowd. seed: of the parts.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtrc  # `scipy.stats.binom.sf`, whose import takes most of a second
 
     parts = -(-len(added) // max(len(reference), 1))
     shuffled = np.random.default_rng(seed).permutation(added)
@@ -107,7 +107,7 @@ def _crowded(
         crowd = np.zeros(len(rows), bool)
         for k in CROWDS:
             count = fresh[:, :k].sum(axis=1)
-            crowd |= (k <= near.shape[1]) & (binom.sf(count - 1, k, share) < CHANCE)
+            crowd |= (k <= near.shape[1]) & (bdtrc(count - 1, k, share) < CHANCE)
         found.append(rows[crowd])
     return np.sort(np.concatenate(found))
 
