@@ -32,10 +32,15 @@ def seen(pixels: np.ndarray) -> list[str]:
     return names
 
 
-def film(file: Path, degrees: int = 0, codec: str = "mpeg4", frames: int = 5) -> Path:
-    """A film of `quarters`, to be turned by so many degrees, clockwise, when it is shown."""
-    with av.open(file, "w") as out:
+def film(file: Path, degrees: int = 0, codec: str = "mpeg4", frames: int = 5, **said: str) -> Path:
+    """A film of `quarters`, to be turned by so many degrees, clockwise, when it is shown.
+
+    Args:
+        said: in its container, by FFmpeg's names.
+    """
+    with av.open(file, "w", options={"movflags": "use_metadata_tags"} if said else {}) as out:
         out.metadata["title"] = "cafe"
+        out.metadata.update(said)
         stream = out.add_stream(codec, rate=10)
         stream.width, stream.height = SIDES
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

@@ -154,6 +154,22 @@ def test_of_a_raw_file_no_place_by_libraw_that_lacks_north_or_south(tmp_path, ca
     assert exif.of_file(file) == {"camera": "Nobody Box"}
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "taken"),
+    [
+        ("a.mp4", {"creation_time": "2024-05-01T10:34:56.7Z"}, "2024-05-01T10:34:56+00:00"),
+        ("a.MOV", {"com.apple.quicktime.creationdate": "2024-05-01T12:34:56+0200",
+                   "creation_time": "2024-05-01T10:34:56Z"}, "2024-05-01T12:34:56"),
+        ("a.mov", {"com.apple.quicktime.creationdate": "in May"}, None),
+        ("a.mp4", {"creation_time": "1970-01-01T00:00:09Z"}, None),
+    ],
+)  # fmt: skip
+def test_a_film_says_when_it_was_taken(tmp_path, camera_process, name, said, taken):
+    place = {"com.apple.quicktime.location.ISO6709": "-33.85+151.21/"}
+    file = film(tmp_path / name, **said, **place)
+    assert exif.of_file(file) == ({"taken_at": taken} if taken else {})
+
+
 def test_raw_files_that_say_nothing_and_films(tmp_path, camera_process, monkeypatch):
     (file := tmp_path / "a.dng").write_bytes(dng(None, taken="2024:03:31 02:30:00"))
     assert exif.of_file(file) == {}

@@ -11,7 +11,7 @@ from vtcc import config
 from vtcc.config.compose import compose
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint
-from vtcc.grouping import training
+from vtcc.grouping import estimate, training
 
 K = 3
 
@@ -57,6 +57,14 @@ def test_a_finished_training_is_read_back(cache, params, room, capsys):
     np.testing.assert_allclose(trained.p.sum(axis=1), np.ones(32), rtol=1e-5)
     p = trained.predictor().predict(cache.images).probabilities
     np.testing.assert_allclose(trained.p, p, atol=1e-6)
+
+
+def test_what_a_training_keeps_on_the_disk_is_foreseen(params, room):
+    kept = {file: file.stat().st_size for file in room.rglob("*") if file.is_file()}
+    (last,) = (size for file, size in kept.items() if file.name == "last.pt")
+    rates = estimate.Rates(whole=1.0, embedded=1.0, width=32)
+    foreseen = estimate.training_bytes(32, rates, params) + estimate.model_bytes(params)
+    assert foreseen == pytest.approx(sum(kept.values()) + last, rel=0.1)  # and the next state
 
 
 def foreign_version(room):

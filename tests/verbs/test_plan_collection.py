@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests import toy_encoder
+from tests.fakes import stand_in
 from tests.grouping.test_collection import draw
 from tests.grouping.test_run_encoder import SMALL
 from vtcc import config
@@ -113,11 +114,13 @@ def test_a_table_with_images_inside(photos, tmp_path):
 
 def test_the_plan_is_of_the_encoder_that_would_be_taken(photos, tmp_path, monkeypatch):
     toy_encoder.install(tmp_path, monkeypatch)
+    stand_in(monkeypatch, estimate, "training_bytes", lambda images, *_: images << 30)
     options = Options(photos, encoder="tiny-vit", sample=20, overrides={"train.device": "cpu"})
     plan = plan_collection.run(options)
     assert plan["encoder"] == "tiny-vit"
     pixels, features = 20 * 64 * 64 * 3, 20 * 2 * 64 * 2  # at least one view beside the image
-    assert plan["disk"]["work"] > pixels + features
+    trainings = 2 * 20 << 30
+    assert trainings + pixels + features < plan["disk"]["work"] < trainings + 2**30
     shutil.rmtree(tmp_path / "weights")
     (tmp_path / "weights").mkdir()
     with pytest.raises(VtccError, match="--encoder tiny-vit: its weights are not on this machine"):

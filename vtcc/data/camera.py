@@ -75,8 +75,21 @@ def still(file: Path, share: Share) -> Still:
     Raises:
         UnreadableImage: with the reason.
     """
+    return _asked("film" if file.suffix.lower() in FILMS else "raw", file, share)
+
+
+def film_time(file: Path, share: Share) -> str:
+    """When a film was taken, in the words of its container. Arguments as of `still`.
+
+    Raises:
+        UnreadableImage: with the reason; where nothing is said, too.
+    """
+    return _asked("time of a film", file, share).data.decode()
+
+
+def _asked(kind: str, file: Path, share: Share) -> Still:
     question = {
-        "kind": "film" if file.suffix.lower() in FILMS else "raw",
+        "kind": kind,
         "file": os.path.abspath(file),  # noqa: PTH100 - with `..` as it is, links stay
         "max_pixels": share.max_pixels,
         "most": bounds.CAMERA_PREVIEW_BYTES,

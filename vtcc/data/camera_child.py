@@ -101,11 +101,11 @@ def _reader(kind: str, memory: int) -> Reader:
     if kind not in _readers:
         _unbound_memory()
         try:
-            if kind == "film":
+            if kind != "raw":
                 import av
 
                 av.logging.set_level(None)
-                _readers[kind] = partial(_of_film, av)
+                _readers[kind] = partial(_of_film if kind == "film" else _time_of_film, av)
             else:
                 import rawpy
                 from PIL import Image
@@ -172,6 +172,15 @@ def _of_film(av: Any, file: BinaryIO, max_pixels: int, _most: int) -> Picture:
                 lines = (rows[y * step : y * step + width] for y in range(frame.height))
                 return _bmp(_turn(sides), frame.width, frame.height, lines)
     raise NoPicture("no frame of it can be decoded")
+
+
+def _time_of_film(av: Any, file: BinaryIO, _max_pixels: int, _most: int) -> Picture:
+    """When it was taken, as text in the place of a picture: a phone's clock, else the world's."""
+    with av.open(_path(file), options=_OPTIONS, metadata_errors="replace") as film:
+        said = film.metadata
+    text = said.get("com.apple.quicktime.creationdate") or said.get("creation_time", "")
+    data = text[:_LONGEST].encode()
+    return _AS_SAID, len(data), [data]
 
 
 def _turn(matrices: list[bytes]) -> int:

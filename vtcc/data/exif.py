@@ -20,6 +20,7 @@ _MOST_PIXELS = 1 << 30  # nothing is decoded
 _LEAST_PIXELS = 1  # a RAW file without a preview that says something is not developed
 _SOFTWARE, _LIBRAW = 0x0131, "dcraw"
 _NEVER = "1970-01-01T00:00:00"  # LibRaw's time of a RAW file that says none
+_ZERO = 1970  # the year that clocks of films which were never set count from, or 1904
 _LONGEST = 100  # characters of a camera's name
 
 
@@ -47,16 +48,19 @@ def of_file(file: Path) -> dict[str, Any]:
     """`taken_at` (ISO 8601, the camera's clock), `camera`, `latitude`, `longitude` (degrees).
 
     Those that the file does not say, or not well, lack. Of a RAW file its preview says them, or
-    time and camera LibRaw, which writes them into a preview without EXIF. TIFFs and films are not
-    looked at.
+    time and camera LibRaw, which writes them into a preview without EXIF. Of a film its container
+    says the time alone, most in UTC. TIFFs are not looked at.
     """
     try:
         if not file.is_file():  # a pipe waits for its writer
             return {}
-        if file.suffix.lower() not in {*camera.RAW} & camera.suffixes():
+        suffix = file.suffix.lower()
+        if suffix not in {*camera.RAW, *camera.FILMS} & camera.suffixes():
             with file.open("rb") as source:
                 return _said(source)
         with Share(_LEAST_PIXELS) as share:
+            if suffix in camera.FILMS:
+                return _of_film(camera.film_time(file, share))
             said = _said(io.BytesIO(camera.still(file, share).data))
         return {name: value for name, value in said.items() if value != _NEVER}
     except Exception:  # damage shows when the picture is decoded
@@ -85,6 +89,13 @@ def _said(source: BinaryIO) -> dict[str, Any]:
         "longitude": _degrees(gps.get(4), gps.get(3) == "W", 180),
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _of_film(said: str) -> dict[str, Any]:
+    """A phone's clock without the zone that stands behind it; what is UTC says so."""
+    when = datetime.fromisoformat(said).replace(microsecond=0)
+    taken = when if said.endswith("Z") else when.replace(tzinfo=None)
+    return {"taken_at": taken.isoformat()} if when.year > _ZERO else {}
 
 
 def _text(value: Any) -> str:

@@ -14,8 +14,10 @@ from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.engine import checkpoint, runtime
 from vtcc.engine.features import BLOCK
-from vtcc.engine.model import build
+from vtcc.engine.frozen import FeatureInput
+from vtcc.engine.model import build, build_encoder, with_projectors
 from vtcc.engine.model_info import one_head_info
+from vtcc.engine.schedule import selection_epochs
 from vtcc.errors import VtccError
 from vtcc.grouping.options import AFTER_IMAGES, AFTER_PER_IMAGE, AFTER_TRAINING, LEAST_TRAINING
 from vtcc.grouping.prepare import THUMBNAIL
@@ -53,7 +55,7 @@ class Foreseen:
         embedding: seconds for the features of the sample, in all views. assigning: for the others.
         after: for map, page and tables. least_trainings: that make sense.
         memory: bytes at most. work, results: bytes on the disk, meanwhile and in the end, without
-            the model (`model_bytes`).
+            the model (`model_bytes`) and what trainings keep (`training_bytes`).
     """
 
     images: int
@@ -159,6 +161,32 @@ def model_bytes(params: dict[str, Any]) -> int:
     channels = section.dataset.channels
     model = build(architecture, K, image_size=train.image_size, channels=channels)
     return sum(tensor.nbytes for tensor in checkpoint.stored(model.state_dict(), info).values())
+
+
+def training_bytes(images: int, rates: Rates, params: dict[str, Any]) -> int:
+    """Of what one training keeps in the work directory, beside its model, until all is done.
+
+    Its last two states and the next one while that is written, the weights of its candidates, and
+    what its heads say of the images.
+
+    Args:
+        images: that are trained on. rates: of `measured`. params: as there.
+    """
+    section = config.from_dict(config.Params, params)
+    train, channels = section.train, section.dataset.channels
+    encoder = (
+        FeatureInput(train.model.components or rates.width)
+        if train.model.frozen
+        else build_encoder(train.model, image_size=train.image_size, channels=channels)
+    )
+    model = with_projectors(encoder, train.model, train.num_clusters)
+    weights: int = sum(tensor.nbytes for tensor in model.state_dict().values())
+    moving = sum(tensor.nbytes for tensor in model.parameters() if tensor.requires_grad)
+    state = weights * (2 if train.ema else 1) + 2 * moving  # of Adam
+    d = int(encoder.embed_dim)  # type: ignore[arg-type]
+    space = train.model.feature_dim if train.model.frozen else d
+    said = d + space + len(model.cluster_projectors) * train.num_clusters
+    return 3 * state + len(selection_epochs(train)) * weights + 4 * images * said
 
 
 def foreseen(images: int, sample: int, rates: Rates, params: dict[str, Any]) -> Foreseen:

@@ -77,7 +77,9 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
         chosen = chosen_for(few, looked_at, work)
         rates = estimate.measured(looked_at.files, chosen.params)
     found = estimate.foreseen(images, options.sample, rates, chosen.params)
-    found = replace(found, results=found.results + estimate.model_bytes(chosen.params))
+    model = estimate.model_bytes(chosen.params)
+    training = estimate.training_bytes(found.sample, rates, chosen.params)
+    found = replace(found, work=found.work + 2 * (training + model), results=found.results + model)
     planned = _planned(options, seen, found, rates)
     reason = chosen.reasons["encoder"]
     planned |= {"encoder": reason["value"], "why": reason["why"]}
