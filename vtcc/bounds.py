@@ -50,7 +50,8 @@ CELL_BYTES = 64  # of a table of paths, beside the characters of a text
 REQUESTS_BYTES = 256 * MIB  # of the bodies that are held at a time
 REQUEST_FREE_BYTES = 256 << 10  # a smaller body does not count, so that it never waits
 REQUEST_PATIENCE = 5  # seconds that a body waits for room
-REQUEST_SECONDS = 50  # until a body is there: less than MLflow gives to its answer
+# Until a head, and then a body, is there; to read an answer. Less than MLflow takes to make one.
+REQUEST_SECONDS = 50
 CONNECTIONS = 256
 
 
@@ -157,8 +158,9 @@ IN_WORDS = (
         "requests to `vtcc api`",
         f"the bodies that are held at a time have at most {REQUESTS_BYTES // MIB} MiB together, or "
         f"--max-mib where that is more, those of at most {REQUEST_FREE_BYTES >> 10} KiB not "
-        f"counted; one without a length counts as --max-mib until it is there; a body waits at "
-        f"most {REQUEST_PATIENCE} s for room, and is there after {REQUEST_SECONDS} s; at most "
+        "counted; one without a length counts as --max-mib until it is there; a body waits at most "
+        f"{REQUEST_PATIENCE} s for room, and is there after {REQUEST_SECONDS} s; the head of a "
+        "request and reading of its answer take as long at most; at most "
         f"{CONNECTIONS} connections",
     ),
 )

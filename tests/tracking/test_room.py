@@ -78,11 +78,12 @@ def answer(sent):
 def server(monkeypatch):
     import uvicorn
 
+    from vtcc.tracking import connection
+
     monkeypatch.setattr(bounds, "REQUESTS_BYTES", 3 * LARGEST)
     monkeypatch.setattr(bounds, "REQUEST_FREE_BYTES", FREE)
     running = Running()
-    config = uvicorn.Config(running.app, log_level="critical", lifespan="off")
-    process = uvicorn.Server(config)
+    process = uvicorn.Server(connection.configured(running.app, lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         running.port = listening.getsockname()[1]
         thread = threading.Thread(target=process.run, kwargs={"sockets": [listening]})

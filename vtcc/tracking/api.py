@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from vtcc import bounds, quiet
+from vtcc import quiet
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note
 from vtcc.tracking import fetch, limits, packaging, routes, store, ui
@@ -213,6 +213,8 @@ def serve(uri: str, host: str, port: int, settings: Settings) -> None:
     import torch
     import uvicorn
 
+    from vtcc.tracking import connection
+
     torch.set_num_threads(settings.threads)
     served = Served(uri, settings)
     # uvicorn ends by these and raises them again, for whoever was there before it.
@@ -228,15 +230,7 @@ def serve(uri: str, host: str, port: int, settings: Settings) -> None:
                     f"http://{ui.address(host, port)}/invocations (Ctrl-C stops it)"
                 )
 
-    config = uvicorn.Config(
-        application(served, host, settings),
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        limit_concurrency=bounds.CONNECTIONS,
-        timeout_graceful_shutdown=5,
-    )
+    config = connection.configured(application(served, host, settings), host=host, port=port)
     try:
         Announced(config).run()
     except KeyboardInterrupt:

@@ -7,26 +7,30 @@ a body, answers pages of any site, and a mistake with the whole input and a trac
 
 import asyncio
 import base64
+import contextlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from numbers import Integral
 from typing import Any
 
 from vtcc import bounds
-from vtcc.tracking.room import BusyError, Room, Share
-
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from vtcc.tracking.room import (
+    CLOSE,
+    Body,
+    Message,
+    Receive,
+    RefusedError,
+    Room,
+    Send,
+    Share,
+    too_long,
+)
 
 # That describe the routes.
 PAGES = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
 # Of the media types that MLflow reads; a small Parquet file may unpack to any size.
 _TEXTS = (b"application/json", b"text/csv")
-# Each value of those texts has one of these before or behind it; base64 has none. A value of two
-# bytes becomes an object of a hundred and more, and a record of an image has three to ten.
-_MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
 _VALUES_PER_IMAGE = 32
 LONGEST = 500  # characters of an error
 LARGEST_BATCH = 1 << 16  # images of a forward pass
@@ -60,14 +64,6 @@ def _shown(value: Any) -> str:
         return "a number of thousands of digits"
 
 
-class RefusedError(Exception):
-    """A body that is not read to its end: it is above a limit, late, or finds no room."""
-
-    def __init__(self, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(why)
-        self.status, self.why, self.headers = status, why, headers
-
-
 class Limits:
     """Wraps an ASGI app: bodies up to `max_bytes`, errors as one short JSON line.
 
@@ -89,36 +85,46 @@ class Limits:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        asked = scope["method"], scope["path"]
+        invoked = (scope["method"], scope["path"]) == ("POST", "/invocations")
         length = headers.get(b"content-length", b"")
         declared = int(length) if length.isdigit() else 0
         kind = headers.get(b"content-type", b"").lower()  # media types have no case
         media = kind.partition(b";")[0].strip()
-        if scope["path"] in self.hidden:
-            await refuse(send, 404, "not found")
-        elif foreign(headers):
-            await refuse(send, 403, "pages of other sites may not ask")
-        elif declared > self.max_bytes:
-            await _stop(_too_long(self.max_bytes), receive, send)
-        elif asked == ("POST", "/invocations") and media.startswith(b"image/"):
+        if refused := self._refused(scope["path"], headers, declared):
+            await _stop(refused, scope, receive, send)
+        elif invoked and media.startswith(b"image/"):
             scope = _typed(scope, b"application/json")
             await self._serve(scope, _AsRow(receive), send, declared)
-        elif asked == ("POST", "/invocations") and media not in _TEXTS:
+        elif invoked and media not in _TEXTS:
             shown = media[:100].decode("latin-1")
             found = f"found the Content-Type {shown}" if media else "no Content-Type"
-            await refuse(send, 415, f"{found}; send application/json, text/csv or an image/*")
+            why = f"{found}; send application/json, text/csv or an image/*"
+            await _stop(RefusedError(415, why), scope, receive, send)
         else:
             await self._serve(_typed(scope, kind) if kind else scope, receive, send, declared)
 
+    def _refused(
+        self, path: str, headers: dict[bytes, bytes], declared: int
+    ) -> RefusedError | None:
+        if path in self.hidden:
+            return RefusedError(404, "not found")
+        if foreign(headers):
+            return RefusedError(403, "pages of other sites may not ask")
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # A proxy may take the other one for the end of this request.
+            why = "found Content-Length and Transfer-Encoding; send one of them"
+            return RefusedError(400, why, CLOSE)
+        return too_long(self.max_bytes) if declared > self.max_bytes else None
+
     async def _serve(self, scope: Message, receive: Receive, send: Send, declared: int) -> None:
         answer, share = _Answer(send), Share(self.room)
-        body = _Body(receive, share, declared, self.max_bytes, self.max_values)
+        body = Body(receive, share, declared, self.max_bytes, self.max_values)
         try:
             with share:
                 await self.app(scope, body, answer)
         except Exception as error:
             if body.refused:
-                await _stop(body.refused, receive, send)
+                await _stop(body.refused, scope, receive, send, rest=not body.whole)
             elif answer.under_way:
                 raise
             else:
@@ -129,77 +135,26 @@ class Limits:
             await answer.end()
 
 
-def _too_much(excess: str) -> RefusedError:
-    return RefusedError(413, f"the request {excess}; send fewer images at a time")
+async def _stop(
+    refused: RefusedError, scope: Message, receive: Receive, send: Send, *, rest: bool = True
+) -> None:
+    """Answers a request, and drops the rest of its body where there is one.
 
-
-def _too_long(most: int) -> RefusedError:
-    return _too_much(f"is larger than {most / 2**20:g} MiB")
-
-
-async def _stop(refused: RefusedError, receive: Receive, send: Send) -> None:
-    """Answers a request whose body is not there yet, and drops the rest of it."""
-    await refuse(send, refused.status, refused.why, *refused.headers)
-    seen = 0
-    while seen < _DRAINED:
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body"):
-            return
-
-
-class _Body:
-    """The body of a request, within the limits.
-
-    Attributes:
-        refused: why it is not read to its end.
+    The answer ends behind that: a client that reads it last would find the connection broken.
     """
-
-    def __init__(
-        self, receive: Receive, share: Share, declared: int, max_bytes: int, max_values: int
-    ) -> None:
-        self._receive, self._share, self._declared = receive, share, declared
-        self._max_bytes, self._max_values = max_bytes, max_values
-        self._seen, self._values, self._whole = 0, 0, False
-        self._end = asyncio.get_running_loop().time() + bounds.REQUEST_SECONDS
-        self.refused: RefusedError | None = None
-
-    async def __call__(self) -> Message:
-        if self._whole:  # what follows is that the client is gone
-            return await self._receive()
-        try:
-            return await self._part()
-        except BusyError:
-            after = str(bounds.REQUEST_PATIENCE)
-            why = f"no room beside other large requests; send it again in {after} s"
-            self.refused = RefusedError(503, why, (b"retry-after", after.encode()))
-        except TimeoutError:
-            why = f"the request was not there after {bounds.REQUEST_SECONDS} s"
-            self.refused = RefusedError(
-                408, f"{why}; send fewer images at a time", (b"connection", b"close")
-            )
-        except RefusedError as refused:
-            self.refused = refused
-        raise self.refused
-
-    async def _part(self) -> Message:
-        await self._share.cover(self._declared)
-        async with asyncio.timeout_at(self._end):
-            message = await self._receive()
-        body = message.get("body", b"")
-        self._seen += message.get("image_bytes", len(body))
-        self._values += sum(body.count(mark) for mark in _MARKS)
-        if self._seen > self._max_bytes:
-            raise _too_long(self._max_bytes)
-        if self._values > self._max_values:
-            raise _too_much(f"holds more than {self._max_values} values")
-        self._whole = not message.get("more_body")
-        if self._whole:
-            await self._share.cover(self._seen)
-            self._share.shrink(self._seen)
-        elif not self._share.covers(self._seen):  # it told no length: it may be of any
-            await self._share.cover(self._max_bytes)
-        return message
+    asks = any(name == b"expect" for name, _ in scope["headers"])  # and sends none then
+    rest = rest and not asks and CLOSE not in refused.headers
+    await refuse(send, refused.status, refused.why, *refused.headers, more=rest)
+    if not rest:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(bounds.REQUEST_SECONDS):
+            seen, more = 0, True
+            while more and seen < _DRAINED:
+                message = await receive()
+                seen += len(message.get("body", b""))
+                more = message["type"] == "http.request" and message.get("more_body", False)
+    await send({"type": "http.response.body"})
 
 
 class _AsRow:
@@ -272,13 +227,12 @@ def shortened(body: bytes) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-async def refuse(send: Send, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
-    """Answers `{"error": message}`, with `more` headers."""
+async def refuse(
+    send: Send, status: int, message: str, *headers: tuple[bytes, bytes], more: bool = False
+) -> None:
+    """Answers `{"error": message}`; the answer ends with it unless there is `more`."""
     body = json.dumps({"error": message}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        *more,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    length = b"%d" % len(body)
+    every = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": every})
+    await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -1,13 +1,36 @@
-"""Room in memory for the bodies of requests to `vtcc api`, of all of them together."""
+"""Bodies of requests to `vtcc api`: the limits of each, and room in memory for all together."""
 
 import asyncio
-from typing import Self
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
 
 from vtcc import bounds
 
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
-class BusyError(Exception):
-    """Other bodies held the room for as long as a request waits."""
+CLOSE = (b"connection", b"close")
+# Each value of those texts has one of these before or behind it; base64 has none. A value of two
+# bytes becomes an object of a hundred and more, and a record of an image has three to ten.
+_MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
+
+
+class RefusedError(Exception):
+    """A request that the app does not get, or not as a whole."""
+
+    def __init__(self, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(why)
+        self.status, self.why, self.headers = status, why, headers
+
+
+def _too_much(excess: str) -> RefusedError:
+    return RefusedError(413, f"the request {excess}; send fewer images at a time")
+
+
+def too_long(most: int) -> RefusedError:
+    """Of a body above `most` bytes."""
+    return _too_much(f"is larger than {most / 2**20:g} MiB")
 
 
 class Room:
@@ -26,14 +49,16 @@ class Room:
         """Waits until `size` bytes are free. A smaller body that fits does not wait behind it.
 
         Raises:
-            BusyError: when they are not in `bounds.REQUEST_PATIENCE` seconds.
+            RefusedError: when they are not in `bounds.REQUEST_PATIENCE` seconds.
         """
         try:
             async with asyncio.timeout(bounds.REQUEST_PATIENCE):
                 while self.held + size > self.most:
                     await self._freed.wait()
         except TimeoutError:
-            raise BusyError from None
+            after = str(bounds.REQUEST_PATIENCE)
+            why = f"no room beside other large requests; send it again in {after} s"
+            raise RefusedError(503, why, (b"retry-after", after.encode())) from None
         self.held += size
 
     def give(self, size: int) -> None:
@@ -61,7 +86,7 @@ class Share:
         """Takes what a body of `size` bytes needs more.
 
         Raises:
-            BusyError: as of `Room.take`.
+            RefusedError: as of `Room.take`.
         """
         if not self.covers(size):
             await self._room.take(size - self.size)
@@ -78,3 +103,57 @@ class Share:
 
     def __exit__(self, *_: object) -> None:
         self.shrink(0)
+
+
+class Body:
+    """The body of a request, within the limits.
+
+    Attributes:
+        refused: why it is not handed on to its end.
+        whole: it has been read to its end.
+    """
+
+    def __init__(
+        self, receive: Receive, share: Share, declared: int, max_bytes: int, max_values: int
+    ) -> None:
+        self._receive, self._share, self._declared = receive, share, declared
+        self._max_bytes, self._max_values = max_bytes, max_values
+        self._seen, self._values, self.whole = 0, 0, False
+        self._end = asyncio.get_running_loop().time() + bounds.REQUEST_SECONDS
+        self.refused: RefusedError | None = None
+
+    async def __call__(self) -> Message:
+        """The next part.
+
+        Raises:
+            RefusedError: where it is above a limit, late, or finds no room.
+        """
+        if self.whole:  # what follows is that the client is gone
+            return await self._receive()
+        try:
+            return await self._part()
+        except TimeoutError:
+            why = f"the request was not there after {bounds.REQUEST_SECONDS} s"
+            self.refused = RefusedError(408, f"{why}; send fewer images at a time", CLOSE)
+        except RefusedError as refused:
+            self.refused = refused
+        raise self.refused
+
+    async def _part(self) -> Message:
+        await self._share.cover(self._declared)
+        async with asyncio.timeout_at(self._end):
+            message = await self._receive()
+        self.whole = not message.get("more_body")
+        body = message.get("body", b"")
+        self._seen += message.get("image_bytes", len(body))
+        self._values += sum(body.count(mark) for mark in _MARKS)
+        if self._seen > self._max_bytes:
+            raise too_long(self._max_bytes)
+        if self._values > self._max_values:
+            raise _too_much(f"holds more than {self._max_values} values")
+        if self.whole:
+            await self._share.cover(self._seen)
+            self._share.shrink(self._seen)
+        elif not self._share.covers(self._seen):  # it told no length: it may be of any
+            await self._share.cover(self._max_bytes)
+        return message

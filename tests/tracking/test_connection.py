@@ -1,0 +1,107 @@
+"""What clients do beside asking: say nothing, read nothing, say two things at once."""
+
+import http.client
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import pandas as pd
+import pytest
+
+from tests.tracking.test_room import FREE, LARGEST, answer, server  # noqa: F401 - a fixture
+from vtcc import bounds
+
+PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def connected(server):  # noqa: F811
+    return socket.create_connection(("127.0.0.1", server.port), timeout=5)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /ping HTTP/1.1\r\nHo", PING + b"GET "])
+def test_a_client_that_is_silent_is_not_waited_for_for_ever(server, monkeypatch, said):  # noqa: F811
+    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.2)
+    begun = time.monotonic()
+    with connected(server) as silent:
+        silent.sendall(said)
+        heard = b""
+        try:
+            while part := silent.recv(1 << 16):
+                heard += part
+        except ConnectionResetError:
+            pass
+    assert heard.count(b"200 OK") == said.count(PING)
+    assert time.monotonic() - begun < 3  # uvicorn ends a connection without a byte after 5
+
+
+def test_an_answer_that_is_not_read_holds_no_room_for_ever(server, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.3)
+    long = pd.DataFrame({"size": ["x" * (20 << 20)]})
+    server.served.predict.side_effect = lambda data, params=None: long
+    unread = server.send(b"x" * LARGEST)
+    server.holds(LARGEST)
+    server.holds(0)
+    unread.close()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_request_of_two_lengths_is_refused(server, order):  # noqa: F811
+    """A proxy that goes by the other one would take what follows for another request."""
+    lengths = [b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n"][::order]
+    with connected(server) as asks:
+        asks.sendall(POST + b"".join(lengths) + b"\r\n0\r\n\r\n" + PING)
+        told = http.client.HTTPResponse(asks)
+        told.begin()
+        assert (told.status, told.headers["connection"]) == (400, "close")
+        why = "found Content-Length and Transfer-Encoding; send one of them"
+        assert told.read().decode() == f'{{"error": "{why}"}}'
+        assert asks.recv(10) == b""
+
+
+def test_a_client_that_sends_all_before_it_reads_hears_why(server):  # noqa: F811
+    for size, kind, status in ((5 << 20, "image/png", 413), (LARGEST, "text/plain", 415)):
+        asked = urllib.request.Request(  # with `Connection: close`
+            f"http://127.0.0.1:{server.port}/invocations", b"x" * size, {"Content-Type": kind}
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(asked, timeout=10)
+        assert refused.value.code == status
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (b"Content-Type: application/json\r\nContent-Length: 1000\r\n", b"[" * 1000, 413),
+        (b"Content-Type: image/png\r\nContent-Length: 90000\r\n", b"x" * 90_000, 413),
+        (b"Content-Type: text/plain\r\nContent-Length: 3\r\n", b"abc", 415),
+        (b"Content-Type: image/png\r\nContent-Length: 3\r\n", b"abc", 200),
+        (b"Content-Type: image/png\r\nContent-Length: 3\r\nContent-Length: 3\r\n", b"abc", 200),
+    ],
+)
+def test_the_next_request_of_a_connection_is_answered_at_once(server, head, body, status):  # noqa: F811
+    begun = time.monotonic()
+    with connected(server) as asks:
+        asks.sendall(POST + head + b"\r\n" + body + PING)
+        found = []
+        for _ in range(2):
+            told = http.client.HTTPResponse(asks)
+            told.begin()
+            found.append(told.status)
+            told.read()
+            asks.sendall(PING)
+    assert found == [status, 200]
+    assert time.monotonic() - begun < 3
+
+
+def test_a_client_that_asks_first_is_told_first(server):  # noqa: F811
+    head = POST + b"Content-Type: image/png\r\nExpect: 100-continue\r\nContent-Length: "
+    with connected(server) as asks:
+        asks.sendall(head + b"%d\r\n\r\n" % (LARGEST + 1))
+        assert answer(asks)[0] == 413
+    with connected(server) as asks:
+        asks.sendall(head + b"%d\r\n\r\n" % FREE)
+        assert asks.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        asks.sendall(b"x" * FREE)
+        assert answer(asks)[:2] == (200, {"predictions": [{"size": FREE}]})

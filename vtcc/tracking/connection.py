@@ -1,0 +1,65 @@
+"""Connections to `vtcc api`: uvicorn's own wait for a silent client for ever."""
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from vtcc import bounds
+
+
+class Connection(H11Protocol):
+    """Ends when the head of a request, or reading of its answer, takes `bounds.REQUEST_SECONDS`.
+
+    `limits.Limits` sees to the body between them.
+    """
+
+    _end: asyncio.TimerHandle | None = None
+    _unread: Any = None  # the request whose answer the client reads slowly
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The head of the first request is waited for."""
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """The head of the next one is."""
+        super().on_response_complete()
+        self._wait()
+
+    def pause_writing(self) -> None:
+        """The client has not read what was sent so far."""
+        super().pause_writing()
+        if self._unread is not self.cycle:  # it may stop and go on many times
+            self._unread = self.cycle
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for."""
+        super().connection_lost(exc)
+        if self._end is not None:
+            self._end.cancel()
+
+    def _wait(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._end = self.loop.call_later(bounds.REQUEST_SECONDS, self._late)
+
+    def _late(self) -> None:
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered or self._unread is self.cycle:
+            self.transport.abort()
+
+
+def configured(app: Any, **more: Any) -> uvicorn.Config:
+    """uvicorn's settings; `more` are others, such as host and port."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=bounds.CONNECTIONS,
+        timeout_graceful_shutdown=5,
+        **more,
+    )
