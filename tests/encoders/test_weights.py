@@ -295,10 +295,16 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, card):
     assert not (tmp_path / "vtcc-cache").exists()
 
 
-def test_weights_of_another_model_are_refused(tmp_path, card, state):
+def test_weights_of_another_model_are_refused(tmp_path, card, state, monkeypatch):
+    stand_in(monkeypatch, catalog, "names", lambda: ["lite0", "lite2"])
     file = tmp_path / "w.pth"
     torch.save({f"x{i}": v for i, v in enumerate(list(state.values())[:-1])}, file)
     with pytest.raises(VtccError, match=r"not the weights of tiny .*: \d+ tensors, expected \d+"):
+        encoders.resolve(card, weights=file)
+    other = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save(other, file)
+    first = r"conv_stem\.weight is \(32, 3, 3, 3\) there, \(\d+, 3, 3, 3\) in timm"
+    with pytest.raises(VtccError, match=rf"{first}; by its names and shapes it is .* lite0$"):
         encoders.resolve(card, weights=file)
     with pytest.raises(VtccError, match=r"gone\.pth: no file of weights for tiny"):
         encoders.resolve(card, weights=tmp_path / "gone.pth")

@@ -185,8 +185,8 @@ def _encoder(name: str, flat: Mapping[str, Any], project: Path) -> dict[str, Any
         raise VtccError(config.unknown("encoder", name, known))
     card = catalog.card(name)
     sides = _promised(flat, project).get("image_size")
-    known = isinstance(sides, list) and sides and all(isinstance(side, int) for side in sides)
-    size = card.size_for(min(sides) if known else None)
+    told = [side for side in sides if isinstance(side, int)] if isinstance(sides, list) else []
+    size = card.size_for(min(told, default=None))
     changed = frozen(project) | {
         "train.model.encoder": name,
         "train.image_size": size,

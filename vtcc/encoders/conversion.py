@@ -96,15 +96,16 @@ def _renamed(tensors: dict[str, "Tensor"], card: EncoderCard, file: Path) -> dic
             return dict(zip(expected, tensors.values(), strict=True))
     unlike = next(
         (
-            f"tensor {i + 1} is {mine} there, {theirs} in timm"
-            for i, (mine, theirs) in enumerate(zip(shapes, whole.values(), strict=False))
+            f"{name} is {mine} there, {theirs} in timm"
+            for name, mine, theirs in zip(tensors, shapes, whole.values(), strict=False)
             if mine != theirs
         ),
         "the first ones agree",
     )
     raise VtccError(
         f"{file}: not the weights of {card.name} (timm's {card.timm}): {len(shapes)} tensors, "
-        f"expected {len(whole)}; {unlike}. Give a file of that model"
+        f"expected {len(whole)}; {unlike}; "
+        f"{whose(tensors, card.timm) or 'give a file of that model'}"
     )
 
 

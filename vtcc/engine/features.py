@@ -204,7 +204,7 @@ def _begun(building: Path, key: str, count: int, views: int) -> int:
     """How many images an interrupted call has embedded, to a whole block; 0 for none of use."""
     try:
         state = _read(building / _DONE, {"key": str, "images": int, "D": int})
-        done = state["images"]
+        done = int(state["images"])
         written = _HEADER_BYTES + done * views * state["D"] * 2
         fits = 0 <= done <= count and (building / FILE).stat().st_size >= written
         if state["key"] != key or not fits:

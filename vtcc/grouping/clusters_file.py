@@ -93,7 +93,9 @@ def _clusters(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Cluster
         for b, ids in content["splits"].items()
     }
     m, d = arrays["means"].shape
-    shapes = {"means": (len(owners) or m, d), "precision": (d, d)}
+    if owners and len(owners) != m:
+        raise ValueError(f"{len(owners)} owners of {m} means")
+    shapes: dict[str, tuple[int, ...]] = {"precision": (d, d)}
     shapes |= {f"centre.{k}": (d,) for k in centres}
     shapes |= {f"split.{b}": (len(split.ids), d) for b, split in splits.items()}
     for name, shape in shapes.items():

@@ -76,19 +76,19 @@ def apply(
 
 def _apply_one(state: State, edit: dict[str, Any]) -> None:
     kinds = {
-        "rename": (_rename, "cluster", "name"),
-        "merge": (_merge, "clusters", "into", "name"),
-        "split": (_split, "cluster", "into", "files"),
-        "exclude": (_exclude, "cluster"),
-        "exclude_files": (_exclude_files, "files"),
-        "move": (_move, "files", "to"),
-        "new": (_new, "files", "name", "cluster"),
-        "decline": (_decline, "cluster"),
+        "rename": (_rename, ("cluster", "name")),
+        "merge": (_merge, ("clusters", "into", "name")),
+        "split": (_split, ("cluster", "into", "files")),
+        "exclude": (_exclude, ("cluster",)),
+        "exclude_files": (_exclude_files, ("files",)),
+        "move": (_move, ("files", "to")),
+        "new": (_new, ("files", "name", "cluster")),
+        "decline": (_decline, ("cluster",)),
     }
     do = edit.get("do") if isinstance(edit, dict) else None
     if not isinstance(do, str) or do not in kinds:
         raise Refused(f"unknown; known are {', '.join(kinds)}")
-    change, *names = kinds[do]
+    change, names = kinds[do]
     for name in edit:
         if name not in ("do", *names):
             raise Refused(f"unknown field {name!r}; {nearest(name, names)}")
