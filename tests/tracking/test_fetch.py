@@ -1,10 +1,12 @@
 """Whose store an address is asked of, and that none is made only to be looked into."""
 
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
+from tests.data.web import serve_directory
 from tests.fakes import stand_in
 from vtcc.errors import VtccError
 from vtcc.tracking import api, compare, fetch, promotion, store
@@ -81,3 +83,31 @@ def test_messages_name_the_store_that_was_asked(client, monkeypatch):
     stand_in(monkeypatch, store, "every", lambda search, *given, **named: iter(()))
     with pytest.raises(VtccError, match=f"^x: no registered model 'x' in http://{registry} "):
         fetch.check_model(client, "x", "x")
+
+
+def test_files_come_from_the_server_and_not_from_its_own_store(tmp_path, monkeypatch):
+    """It may name an address in its store, which only the server itself needs to reach."""
+    import mlflow
+
+    site = {
+        "api/3.0/mlflow/server-info": json.dumps(
+            {"multipart_downloads_enabled": True, "multipart_uploads_enabled": True}
+        ),
+        "api/2.0/mlflow-artifacts/presigned/1/model.json": json.dumps(
+            {"url": "http://store.invalid:9000/mlflow/1/model.json", "headers": [], "file_size": 2}
+        ),
+        "api/2.0/mlflow-artifacts/artifacts/index.html": '{"files": []}',  # it is a file
+        "api/2.0/mlflow-artifacts/artifacts/1/model.json": "{}",
+    }
+    for name, text in site.items():
+        file = tmp_path / "site" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with serve_directory(tmp_path / "site") as address:
+        got = mlflow.artifacts.download_artifacts(
+            artifact_uri="mlflow-artifacts:/1/model.json",
+            tracking_uri=address,
+            dst_path=str(tmp_path),
+        )
+    assert Path(got).read_text() == "{}"
