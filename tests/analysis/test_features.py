@@ -105,6 +105,20 @@ def test_umap_leaves_torch_the_threads_that_it_had():
     assert subprocess.check_output(run, env=surroundings, text=True) == "1\n"
 
 
+def test_a_map_is_made_where_numba_has_its_threads_already():
+    code = (
+        "import numba; from numba.np.ufunc import parallel; parallel._launch_threads(); "
+        "import numpy as np; from vtcc.analysis import features; "
+        "x = np.random.default_rng(0).normal(size=(100, 8)).astype('f'); "
+        "print(numba.config.NUMBA_NUM_THREADS, features.umap(x, 0).shape)"
+    )
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
+    surroundings.pop("NUMBA_NUM_THREADS", None)
+    run = [sys.executable, "-c", code]
+    own = len(os.sched_getaffinity(0))
+    assert subprocess.check_output(run, env=surroundings, text=True) == f"{own} (100, 2)\n"
+
+
 def test_small_images_keep_every_pixel():
     x = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 1)
     found = features.pixel_features(x, np.array([1]))

@@ -6,6 +6,7 @@ histograms of oriented gradients. All are imported where they are called.
 
 import functools
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -131,8 +132,11 @@ def umap(
 def _no_more_threads_than_openmp() -> None:
     """numba's first loop of several threads sets OpenMP's number, which torch shares, to its own.
 
-    A training after it would have other threads than one before it, and so other sums.
+    A training after it would have other threads than one before it, and so other sums. numba that
+    is there already may have started its threads: from then on it refuses another number.
     """
+    if "numba" in sys.modules:
+        return
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if wanted.isdigit() and int(wanted):
         os.environ.setdefault("NUMBA_NUM_THREADS", wanted)
