@@ -57,6 +57,16 @@ def test_recommends_the_middle_of_the_best_range(scores, chosen, low, high):
     assert (found.clusters, found.low, found.high) == (chosen, low, high)
 
 
+def test_says_what_the_range_jumps_over():
+    (why, *_) = count.recommend(curve(0.932, 0.927, 0.889, 0.915, 0.918, start=3)).reasons
+    assert why == (
+        "K = 3 scores best (0.93 of 1); from 3 to 7 but for 5 the score is within 3% of the best, "
+        "and the middle, weighted by the scores, is 4"
+    )
+    (why, *_) = count.recommend(curve(0.2, 0.9, 0.2)).reasons
+    assert why == "K = 3 scores best (0.90 of 1)"
+
+
 def test_names_a_finer_structure_that_does_as_well():
     reasons = count.recommend(curve(0.2, 0.9, 0.2, 0.2, 0.89)).reasons
     assert "K = 3 scores best (0.90 of 1); K = 6 is finer and about as clear" in reasons[0]

@@ -163,10 +163,14 @@ def recommend(curve: list[Criteria], few: int | None = None) -> Count:
         why += f" but for K = 2 ({two.score:.2f}), which is too little ahead"
     if finest is not best:
         why += f"; K = {finest.clusters} is finer and about as clear"
-    why += (
-        f"; from {within[0].clusters} to {within[-1].clusters} the score is within {TOLERANCE:.0%} "
-        f"of the best, and the middle, weighted by the scores, is {chosen.clusters}"
-    )
+    if len(within) > 1:
+        dips = [str(c.clusters) for c in curve[low : high + 1] if c not in good]
+        why += (
+            f"; from {within[0].clusters} to {within[-1].clusters}"
+            f"{' but for ' + ' and '.join(dips) if dips else ''} the score is within "
+            f"{TOLERANCE:.0%} of the best, and the middle, weighted by the scores, is "
+            f"{chosen.clusters}"
+        )
     measured = (
         f"at K = {chosen.clusters} the silhouette is {chosen.silhouette:.2f}, halves of the images "
         f"agree by {chosen.stability:.2f}"
