@@ -20,6 +20,7 @@ def project(tmp_path, monkeypatch):
     paths.PARAMS.write_text((config.PRESETS / "tiny.yaml").read_text(), encoding="utf-8")
     write(paths.CACHE / "cache.json", {"name": "my [toys]", "images": 1797})
     write(paths.RUN, {"run_id": "abc"})
+    write(paths.MODEL / "model.json", {"train": config.to_dict(config.load().train)})
     return tmp_path
 
 
@@ -52,6 +53,15 @@ def test_scores_stand_beside_every_baseline(project):
     assert rows["ward"] == ["0.840", "-", "-", "-"]
     assert "confidence 0.900, clusters used 7" in text
     assert "--model models/model " in text
+
+
+def test_figures_that_came_without_their_model_are_not_those_of_params(project):
+    (paths.MODEL / "model.json").unlink()
+    paths.MODEL.rmdir()
+    write(paths.METRICS, {"acc": 0.5, "images": 2000, "num_clusters": 12})
+    text = shown()
+    assert text.startswith("2,000 images, K = 12\nno model here: the figures are those of ")
+    assert "16 px" not in text and "vtcc predict" not in text
 
 
 def test_it_tells_of_the_model_that_was_trained_not_of_newer_params(project):

@@ -28,6 +28,7 @@ _REGISTERED = {
     "dataset": str | None,
 }  # fmt: skip
 _COUNTS = ("images", "labelled_images", "classes", "num_clusters")  # said elsewhere
+_COUNTED = (("images", "{:,} images"), ("num_clusters", "K = {}"))  # where no model is
 _TITLES = {"vtcc": "[bold]VTCC[/]", "vtcc, held-out": "held out"}
 
 
@@ -60,6 +61,8 @@ def run(console: Console | None = None) -> None:
         )
     console.print("[bold]next[/]        make ui                  runs and models in MLflow")
     uri = f"models:/{name}@champion" if name else str(paths.MODEL)
+    if not name and not paths.MODEL.exists():
+        return
     console.print(
         f"            vtcc predict PATH... --model {shlex.quote(uri)} --out clusters.csv",
         markup=False,
@@ -69,7 +72,19 @@ def run(console: Console | None = None) -> None:
 
 def _facts(console: Console, metrics: dict[str, Any]) -> None:
     cache = _read(paths.CACHE / "cache.json", _CACHE) or {}
-    model = _read(paths.MODEL / "model.json", _MODEL) or {}
+    model = _read(paths.MODEL / "model.json", _MODEL)
+    if model is None:
+        counts = (
+            words.format(metrics[key])
+            for key, words in _COUNTED
+            if isinstance(metrics.get(key), int)
+        )
+        console.print(", ".join(counts))
+        console.print(
+            f"[yellow]no model here[/]: the figures are those of {paths.METRICS} as it came, and "
+            "params.yaml may say something else; `dvc repro` (or `dvc pull`) makes the model"
+        )
+        return
     now = config.to_dict(config.load().train)
     # What was trained, which params.yaml may have left behind since.
     train = model.get("train") or now
