@@ -39,7 +39,7 @@ def test_a_long_limit_is_divided_by_the_shares(material, tmp_path, capsys):
 def test_a_limit_too_short_is_said_once_with_what_all_of_it_needs(material, tmp_path, capsys):
     divided = divide(material, tmp_path, 3)
     assert divided.limit(0.7) == divided.limit(0.3) == 203  # 200 steps, in whole epochs of 7
-    assert "3 minutes are too short for these 1000 images: all of it takes about 8.6 minutes" in (
+    assert "--minutes 3 is too short for these 1000 images: all of it takes about 8.6 minutes" in (
         capsys.readouterr().out
     )
     assert divide(material, tmp_path, 3) == divided  # a resume goes on as it was begun

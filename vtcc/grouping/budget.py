@@ -84,7 +84,7 @@ def divide(
     said = frozen and left < 0  # while the features were made
     if needed > 60 * options.minutes * _TOO_SHORT and not said:
         note(
-            f"{options.minutes:g} minutes are too short for these {len(material.cache.paths)} "
+            f"--minutes {options.minutes:g} is too short for these {len(material.cache.paths)} "
             f"images: all of it takes about {needed / 60:.1f} minutes with the shortest trainings "
             "that make sense, which are done now"
         )
