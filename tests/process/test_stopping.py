@@ -195,6 +195,25 @@ def test_a_signal_where_python_lets_no_exception_out_is_not_lost(capsys):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_signal_of_which_c_code_makes_another_exception_is_not_lost(capsys):
+    def work():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except BaseException:
+            raise ValueError("could not determine the shape of object type") from None
+
+    with pytest.raises(SystemExit) as caught, stopping.obeyed("work", marked=False):
+        work()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "work: stopped by SIGINT; run it again\n"
+
+
+def test_an_error_without_a_signal_stays_what_it_is():
+    with pytest.raises(ValueError, match=r"^a mistake$"), stopping.obeyed("work", marked=False):
+        raise ValueError("a mistake")
+
+
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

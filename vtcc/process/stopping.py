@@ -92,15 +92,18 @@ def signals() -> Iterator[None]:
     """Inside, the first signal raises `Stopped`, a second one kills.
 
     What was ignored before stays so: `nohup`, or SIGINT in a script's background. Where Python
-    lets no exception out, such as in a `__del__`, the signal is sent again a moment later.
+    lets no exception out, such as in a `__del__`, the signal is sent again a moment later. Where C
+    code makes another exception of it, as torch does, that one counts as the signal.
     """
     previous: dict[int, Any] = {}
+    told: list[int] = []
     unraisable = sys.unraisablehook
     timers: list[threading.Timer] = []
 
     def handle(signum: int, _frame: object) -> None:
         for number in previous:
             signal.signal(number, signal.SIG_DFL)
+        told.append(signum)
         raise Stopped(signum)
 
     def again(lost: Any) -> None:
@@ -121,6 +124,10 @@ def signals() -> Iterator[None]:
         sys.unraisablehook = again
     try:
         yield
+    except Exception as error:
+        if told:
+            raise Stopped(told[0]) from error
+        raise
     finally:
         for timer in timers:
             timer.cancel()
