@@ -13,6 +13,7 @@ from tests.tracking.test_room import (  # noqa: F401 - a fixture
     FREE,
     LARGEST,
     answer,
+    chunk,
     server,
     serving,
 )
@@ -159,3 +160,14 @@ def test_a_client_that_asks_first_is_told_first(server):  # noqa: F811
         assert asks.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
         asks.sendall(b"x" * FREE)
         assert answer(asks)[:2] == (200, {"predictions": [{"size": FREE}]})
+
+
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+def test_a_client_that_was_told_to_send_hears_why_it_is_refused_then(server, expect):  # noqa: F811
+    head = b"Content-Type: image/png\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    with connected(server) as asks:
+        asks.sendall(POST + head + expect + b"\r\n")
+        if expect:
+            assert asks.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        asks.sendall(chunk(b"x" * (5 << 20)) + chunk(b""))
+        assert answer(asks)[0] == 413
