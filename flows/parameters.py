@@ -15,7 +15,7 @@ from vtcc.config import compose
 
 # What is submitted is kept in Prefect's database, even of a run that is refused when it starts. An
 # address with a user, password or key in it has one of these behind `://`.
-_SECRET = {"pattern": "://.*[@?]"}
+_SECRET = {"pattern": r"://[\s\S]*[@?]"}  # `.` ends at a line break
 
 
 def _known_keys(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ Tags = Annotated[
         {
             "type": "object",
             "propertyNames": {"pattern": f"^{TAG}$"},
-            "additionalProperties": {"type": "string", "maxLength": 500},
+            "additionalProperties": {"type": "string", "not": _SECRET, "maxLength": 500},
         }
     ),
 ]
@@ -101,5 +101,6 @@ Alias = Annotated[str, _text(pattern=r"^[A-Za-z0-9_-]+$")]
 Folder = Annotated[str, _text(minLength=1)]
 YamlFile = Annotated[str, _text(pattern=r"\.ya?ml$")]
 TableFile = Annotated[str, _text(pattern=r"\.(csv|parquet|json)$")]
+SettingNames = list[Annotated[str, _text()]]
 Group = Annotated[str, _text(pattern=r"^[A-Za-z0-9_-]{1,50}$")]
 Seeds = Annotated[str, _text(pattern=r"^\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*$")]

@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows import artifacts, session, verbs
-from flows.parameters import Jobs, Seeds, YamlFile
+from flows.parameters import Jobs, Seeds, SettingNames, YamlFile
 from vtcc import paths
 from vtcc.study import plan, summary
 
@@ -23,7 +23,7 @@ def run_name() -> str:
 @session.explained
 def study(
     file: YamlFile,
-    only: list[str] | None = None,
+    only: SettingNames | None = None,
     seeds: Seeds | None = None,
     jobs: Jobs = 1,
     again: bool = False,

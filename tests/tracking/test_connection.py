@@ -9,8 +9,16 @@ import urllib.request
 import pandas as pd
 import pytest
 
-from tests.tracking.test_room import FREE, LARGEST, answer, server  # noqa: F401 - a fixture
+from tests.tracking.test_room import (  # noqa: F401 - a fixture
+    FREE,
+    LARGEST,
+    answer,
+    chunk,
+    server,
+    serving,
+)
 from vtcc import bounds
+from vtcc.tracking import limits
 
 PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n"
@@ -18,6 +26,13 @@ POST = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n"
 
 def connected(server):  # noqa: F811
     return socket.create_connection(("127.0.0.1", server.port), timeout=5)
+
+
+def until(true):
+    end = time.monotonic() + 3
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /ping HTTP/1.1\r\nHo", PING + b"GET "])
@@ -44,6 +59,46 @@ def test_an_answer_that_is_not_read_holds_no_room_for_ever(server, monkeypatch):
     server.holds(LARGEST)
     server.holds(0)
     unread.close()
+
+
+def test_requests_behind_an_answer_that_is_not_read_hold_none_either(monkeypatch):
+    """The answer is handed over in one piece, so the next one waits for it to be read."""
+    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(bounds, "REQUEST_FREE_BYTES", FREE)
+    asked = []
+
+    async def app(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        asked.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * (20 << 20)})
+
+    limited = limits.Limits(app, LARGEST, 4)
+    request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\nHost: x\r\n\r\n" % LARGEST + b"x" * LARGEST
+    with (
+        serving(limited) as (port, connections),
+        socket.create_connection(("127.0.0.1", port)) as unread,
+    ):
+        unread.sendall(request * 2)
+        until(lambda: len(asked) == 2)
+        assert limited.room.held == LARGEST
+        until(lambda: limited.room.held == 0 and not connections)
+
+
+def test_a_request_that_is_none_behind_an_answer_that_is_not_read(server, monkeypatch):  # noqa: F811
+    """The last one never gets its answer, and uvicorn was not told that much is unread."""
+    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.5)
+    long = pd.DataFrame({"size": ["x" * (20 << 20)]})
+    server.served.predict.side_effect = lambda data, params=None: long
+    head = POST + b"Content-Type: image/png\r\n"
+    with connected(server) as unread:
+        until(lambda: server.connections)
+        next(iter(server.connections)).transport.set_write_buffer_limits(high=1 << 30)
+        unread.sendall(head + b"Content-Length: 1\r\n\r\nx" + head + b"Transfer-Encoding: chunked")
+        until(lambda: server.served.predict.call_count == 1)
+        unread.sendall(b"\r\n\r\nno chunk\r\n")
+        until(lambda: not server.connections)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -105,3 +160,14 @@ def test_a_client_that_asks_first_is_told_first(server):  # noqa: F811
         assert asks.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
         asks.sendall(b"x" * FREE)
         assert answer(asks)[:2] == (200, {"predictions": [{"size": FREE}]})
+
+
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+def test_a_client_that_was_told_to_send_hears_why_it_is_refused_then(server, expect):  # noqa: F811
+    head = b"Content-Type: image/png\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    with connected(server) as asks:
+        asks.sendall(POST + head + expect + b"\r\n")
+        if expect:
+            assert asks.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        asks.sendall(chunk(b"x" * (5 << 20)) + chunk(b""))
+        assert answer(asks)[0] == 413

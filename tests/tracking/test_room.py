@@ -74,24 +74,32 @@ def answer(sent):
         return told.status, json.loads(told.read()), told.headers
 
 
-@pytest.fixture
-def server(monkeypatch):
+@contextlib.contextmanager
+def serving(app):
+    """The port at which the app is served, and the connections to it."""
     import uvicorn
 
     from vtcc.tracking import connection
 
+    process = uvicorn.Server(connection.configured(app, lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=process.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield listening.getsockname()[1], process.server_state.connections
+        finally:
+            process.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture
+def server(monkeypatch):
     monkeypatch.setattr(bounds, "REQUESTS_BYTES", 3 * LARGEST)
     monkeypatch.setattr(bounds, "REQUEST_FREE_BYTES", FREE)
     running = Running()
-    process = uvicorn.Server(connection.configured(running.app, lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        running.port = listening.getsockname()[1]
-        thread = threading.Thread(target=process.run, kwargs={"sockets": [listening]})
-        thread.start()
+    with serving(running.app) as (running.port, running.connections):
         yield running
         running.gate.set()
-        process.should_exit = True
-        thread.join(20)
 
 
 def test_a_body_for_which_there_is_no_room_waits_and_small_ones_pass(server, monkeypatch):

@@ -48,8 +48,12 @@ class Connection(H11Protocol):
 
     def _late(self) -> None:
         answered = self.cycle is None or self.cycle.response_complete
-        if answered or self._unread is self.cycle:
+        # The request may be one that waits behind an earlier answer, which is not read.
+        unread = self._unread is self.cycle or self.flow.write_paused
+        if answered or unread or self.transport.is_closing():
             self.transport.abort()
+        else:  # the server is at work
+            self._wait()
 
 
 def configured(app: Any, **more: Any) -> uvicorn.Config:

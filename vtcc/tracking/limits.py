@@ -91,7 +91,7 @@ class Limits:
         kind = headers.get(b"content-type", b"").lower()  # media types have no case
         media = kind.partition(b";")[0].strip()
         if refused := self._refused(scope["path"], headers, declared):
-            await _stop(refused, scope, receive, send)
+            await _stop(refused, receive, send, rest=not _waits(headers))
         elif invoked and media.startswith(b"image/"):
             scope = _typed(scope, b"application/json")
             await self._serve(scope, _AsRow(receive), send, declared)
@@ -99,7 +99,7 @@ class Limits:
             shown = media[:100].decode("latin-1")
             found = f"found the Content-Type {shown}" if media else "no Content-Type"
             why = f"{found}; send application/json, text/csv or an image/*"
-            await _stop(RefusedError(415, why), scope, receive, send)
+            await _stop(RefusedError(415, why), receive, send, rest=not _waits(headers))
         else:
             await self._serve(_typed(scope, kind) if kind else scope, receive, send, declared)
 
@@ -124,7 +124,8 @@ class Limits:
                 await self.app(scope, body, answer)
         except Exception as error:
             if body.refused:
-                await _stop(body.refused, scope, receive, send, rest=not body.whole)
+                under_way = body.asked or not _waits(dict(scope["headers"]))
+                await _stop(body.refused, receive, send, rest=under_way and not body.whole)
             elif answer.under_way:
                 raise
             else:
@@ -135,15 +136,17 @@ class Limits:
             await answer.end()
 
 
-async def _stop(
-    refused: RefusedError, scope: Message, receive: Receive, send: Send, *, rest: bool = True
-) -> None:
-    """Answers a request, and drops the rest of its body where there is one.
+def _waits(headers: dict[bytes, bytes]) -> bool:
+    """Whether the client sends no body before it is told to, and none when it is refused."""
+    return headers.get(b"expect", b"").lower() == b"100-continue"
+
+
+async def _stop(refused: RefusedError, receive: Receive, send: Send, *, rest: bool) -> None:
+    """Answers a request, and drops the rest of its body where one is under way.
 
     The answer ends behind that: a client that reads it last would find the connection broken.
     """
-    asks = any(name == b"expect" for name, _ in scope["headers"])  # and sends none then
-    rest = rest and not asks and CLOSE not in refused.headers
+    rest = rest and CLOSE not in refused.headers
     await refuse(send, refused.status, refused.why, *refused.headers, more=rest)
     if not rest:
         return

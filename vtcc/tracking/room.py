@@ -110,6 +110,7 @@ class Body:
 
     Attributes:
         refused: why it is not handed on to its end.
+        asked: the client has been told to send it, where it waits for that.
         whole: it has been read to its end.
     """
 
@@ -118,7 +119,7 @@ class Body:
     ) -> None:
         self._receive, self._share, self._declared = receive, share, declared
         self._max_bytes, self._max_values = max_bytes, max_values
-        self._seen, self._values, self.whole = 0, 0, False
+        self._seen, self._values, self.asked, self.whole = 0, 0, False, False
         self._end = asyncio.get_running_loop().time() + bounds.REQUEST_SECONDS
         self.refused: RefusedError | None = None
 
@@ -141,6 +142,7 @@ class Body:
 
     async def _part(self) -> Message:
         await self._share.cover(self._declared)
+        self.asked = True
         async with asyncio.timeout_at(self._end):
             message = await self._receive()
         self.whole = not message.get("more_body")
