@@ -177,7 +177,7 @@ def test_weights_for_what_the_images_may_decide_are_not_refused(
     named = {"train.model.encoder": f"timm:{name}", "train.model.weights": str(weights)}
     which.refuse_unfit(Options(tmp_path, overrides=named | beside))
     decided = named | {"dataset.channels": 3, "train.image_size": 224}
-    with pytest.raises(VtccError, match="w.safetensors: not usable"):
+    with pytest.raises(VtccError, match=r"w\.safetensors: not usable"):
         which.refuse_unfit(Options(tmp_path, overrides=decided))
     # As --encoder, it is trained on RGB at 224 pixels.
     asked = Options(tmp_path, encoder=f"timm:{name}", weights=weights)
