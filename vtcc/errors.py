@@ -35,8 +35,14 @@ class TemporaryError(VtccError):
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
     """What an error says, without line breaks and not too long; its type where it says nothing."""
-    words = " ".join(str(error).split())
-    return (words if len(words) <= most else f"{words[: most - 3]}...") or type(error).__name__
+    return shown(str(error), most) or type(error).__name__
+
+
+def shown(text: str, most: int = 100) -> str:
+    """Foreign text for a message: in one line, at most so long, with nothing a terminal obeys."""
+    words = " ".join(text.split())
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."
 
 
 _SECRET = re.compile(

@@ -45,8 +45,14 @@ MISTAKES = {
     ],
     "refine": [
         ("results --edits none.json", "none.json: no such file or directory"),
-        ("none --edits edits.json", "none: no results of `vtcc cluster` (summary.json expected)"),
-        ("photos --edits edits.json", "photos: no results of `vtcc cluster`"),
+        (
+            "none --edits edits.json",
+            "none: no such folder; give one of `vtcc cluster`, with report.html",
+        ),
+        (
+            "photos --edits edits.json",
+            "photos: no results of `vtcc cluster` (summary.json expected)",
+        ),
         ("results --edits edits.json --out photos", "--out: photos is there already; name a new"),
         ("results --edits edits.json --out /proc/out", "/proc: cannot be written to ("),
     ],
@@ -59,8 +65,8 @@ MISTAKES = {
     ],
     "add": [
         ("results none", "none: no such file or directory"),
-        ("none photos", "none: no results of `vtcc cluster` (summary.json expected)"),
-        ("photos photos", "photos: no results of `vtcc cluster`"),
+        ("none photos", "none: no such folder; give one of `vtcc cluster`, with report.html"),
+        ("photos photos", "photos: no results of `vtcc cluster` (summary.json expected)"),
         ("results photos --out few", "--out: few is there already; name a new folder"),
         ("results photos --out /proc/out", "/proc: cannot be written to ("),
         ("results photos --root none", "none: no such folder; give one with images in it"),

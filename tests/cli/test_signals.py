@@ -12,7 +12,9 @@ from tests.fakes import stand_in
 from tests.grouping import toy_results
 from vtcc.__main__ import main
 from vtcc.engine.signals import Interrupted
-from vtcc.grouping import workdir
+from vtcc.grouping import intake, workdir
+from vtcc.grouping import run as cluster
+from vtcc.grouping.options import Options
 from vtcc.process.stopping import Stopped, obeyed
 from vtcc.study import workers
 
@@ -127,6 +129,54 @@ def test_a_run_that_is_stopped_after_all_says_that_the_results_are_whole(tmp_pat
     with pytest.raises(SystemExit), workdir.interruptible(tmp_path):
         trained()
     said = f"stopped by SIGINT; the results in {tmp_path} are whole\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_run_that_is_stopped_before_it_knows_its_images_promises_no_more(
+    photos, monkeypatch, capsys
+):
+    work = photos / ".out.work"
+    work.mkdir()
+    (work / "key").write_text("of other images")
+    stand_in(monkeypatch, "vtcc.grouping.intake", "listed", signalled)
+    monkeypatch.setattr("sys.argv", ["vtcc", "cluster", "photos", "-k", "3", "--out", "out"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"stopped by SIGINT; run it again, which goes on from {work} if images and options are "
+        "the same"
+    )
+
+
+def test_a_run_that_is_stopped_while_it_writes_folders_says_that_they_are_missing(
+    tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    names = [f"{i}.png" for i in range(6)]
+    listed = intake.Listed(tmp_path, names, [tmp_path / name for name in names], None, [], "", [])
+
+    def written(building, *_, **__):
+        (building / "summary.json").touch()
+
+    def stopped(*_, **__):
+        raise Stopped(signal.SIGINT)
+
+    steps = {
+        "sample.drawn": lambda *_: (listed, []),
+        "prepare.chosen_for": None,
+        "prepare.prepare": None,
+        "learn.learn": None,
+        "judge.judge": None,
+        "result.write": written,
+        "result.closing_lines": lambda *_, **__: [],
+        "outputs.write_folders": stopped,
+    }
+    for step, does in steps.items():
+        owner, name = step.split(".")
+        stand_in(monkeypatch, f"vtcc.grouping.{owner}", name, does)
+    with pytest.raises(SystemExit):
+        cluster.run(Options(tmp_path / "photos", out, clusters=2, folders="links"), listed)
+    said = f"stopped by SIGINT; the results in {out} are whole, but for folders by cluster\n"
     assert capsys.readouterr().err == said
 
 

@@ -16,7 +16,7 @@ from tests.fakes import stand_in
 from vtcc import encoders, quiet
 from vtcc.encoders import catalog, conversion, hub, tensor_file, weights
 from vtcc.encoders.catalog import HubSource, PackageSource
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, in_one_line
 
 REPO = "timm/test_resnet.r160_in1k"
 
@@ -308,6 +308,20 @@ def test_weights_of_another_model_are_refused(tmp_path, card, state, monkeypatch
         encoders.resolve(card, weights=file)
     with pytest.raises(VtccError, match=r"gone\.pth: no file of weights for tiny"):
         encoders.resolve(card, weights=tmp_path / "gone.pth")
+
+
+NAME = "a\x1b[31m\r\nb" + 3000 * "c"  # of a tensor in a file that anyone may have made
+
+
+def test_a_name_in_a_file_of_weights_is_short_and_harmless_in_a_message(tmp_path, card):
+    file = tmp_path / "w.pth"
+    shown = r"a\\x1b\[31m bc{86}\.\.\."
+    torch.save({NAME: torch.ones(3)}, file)
+    with pytest.raises(VtccError, match=rf"1 tensors, expected \d+; {shown} is \(3,\) there"):
+        encoders.resolve(card, weights=file)
+    with pytest.raises(VtccError, match=rf"w\.pth: {shown}: of type int64, where"):
+        tensor_file.check_numbers({NAME: torch.ones(1).long()}, file)
+    assert in_one_line(ValueError(NAME), most=12) == r"a\x1b[31m..."
 
 
 def test_weights_are_known_by_names_and_shapes(card, state, monkeypatch):

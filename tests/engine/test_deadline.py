@@ -164,6 +164,25 @@ def test_a_resume_after_epochs_were_dropped_warns_as_if_there_was_none(tmp_path,
         assert [(warned.kind, warned.epoch) for warned in run.guard.warnings] == [("clusters", 11)]
 
 
+def test_dropped_epochs_are_said_where_they_are_many(tmp_path, monkeypatch, capsys):
+    params = tiny(**{"train.batch_size": 48, "train.epochs": 100})
+    rows = np.arange(48)
+    run = loop.Training(IMAGES, rows, params, resolve(params), (0.5,), (0.3,), Scratch(tmp_path))
+    clock = Clock(100)
+    stand_in(monkeypatch, Clock, "rate", lambda clock: 0.01)  # an epoch in 100 s
+    for left in (99, 96, 95, 91, 90, 50, 48):
+        run.deadline = time.monotonic() + 100 * left + 50
+        assert run.shorten(0, clock)
+        assert run.epochs == left
+    said = [line for line in capsys.readouterr().out.splitlines() if "slower" in line]
+    slower = "the machine is slower than measured: "
+    assert [line.partition(slower)[2] for line in said] == [
+        "95 epochs instead of 100",
+        "90 epochs instead of 95",
+        "50 epochs instead of 90",
+    ]
+
+
 def test_prior_and_guard_count_the_epochs_that_are_left(tmp_path):
     changes = {
         "train.batch_size": 2,  # 24 steps an epoch

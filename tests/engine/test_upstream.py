@@ -179,6 +179,14 @@ def without(net, *names):
             r"5 unexpected: vtcc.blocks.0.extra0, vtcc.blocks.0.extra1, \S+, \.\.\.",
         ),
         (
+            lambda n: n | {"\x1b[2J\n" + 3000 * "x": torch.ones(1)},
+            r"1 unexpected: \\x1b\[2J x{89}\.{3}\)$",
+        ),
+        (
+            lambda n: n | {"\x1b" + 300 * "x" + ".cluster_projector.6.bias": torch.ones(1)},
+            r": \\x1bx{93}\.\.\.: holds the same part twice$",
+        ),
+        (
             lambda n: n | {"cluster_projector.3.bias": torch.ones(3)},
             r"ill-shaped: cluster_projector.3.bias \(3,\), expected \(64,\)",
         ),

@@ -499,6 +499,8 @@ def test_the_command_says_what_belongs_together(made, tmp_path):
     assert "nothing to write; give --onnx FILE.onnx or" in str(nothing.exception)
     nowhere = run(app, ["export", str(tmp_path), "--to", "coco", "--out", "c.json"])
     assert "no results of `vtcc cluster`" in str(nowhere.exception)
+    none = run(app, ["export", str(tmp_path / "none"), "--to", "coco", "--out", "c.json"])
+    assert f"{tmp_path / 'none'}: no such folder; give one of `vtcc cluster`" in str(none.exception)
 
 
 @pytest.mark.parametrize("name", ["plain", "a b #1", "it's"])

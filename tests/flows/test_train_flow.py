@@ -475,7 +475,7 @@ def test_results_follow_their_folder(
     assert state.result() is None  # nothing had changed
     assert given[1][2:] == [str(project / "more"), "--batch-size", "512", "--allow-gone"]
     state = add.add("nowhere", return_state=True)
-    assert "no results of `vtcc cluster`" in state.message
+    assert "nowhere: no such folder; give one of `vtcc cluster`" in state.message
     (project / "more").mkdir()
     (project / os.fsdecode(b"fotos-\xe9")).mkdir()
     there = ["s3://bucket/x", str(project / "more"), kept(project / os.fsdecode(b"fotos-\xe9"))]

@@ -6,11 +6,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
 from tests.fakes import stand_in
 from vtcc import encoders
+from vtcc.engine import timm_encoder
 from vtcc.errors import VtccError
 from vtcc.grouping import choices, encode, which
 from vtcc.grouping.options import Options
@@ -155,3 +158,28 @@ def test_small_images_are_not_cropped(side, mirror, views, crop, flip, augmentat
     assert (tuple(augment["crop_scale"]), augment["flip"]) == (crop, flip)
     assert made.reasons["augmentation"]["value"] == augmentation
     assert made.params["train"]["image_size"] == made.params["validate"]["image_size"] == size
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "beside"),
+    [
+        ("test_resnet", {"in_chans": 1}, {}),
+        ("gmlp_ti16_224", {"img_size": 32}, {}),
+        ("test_resnet", {"in_chans": 4}, {"validate.bands": (1, 2, 3, 4)}),
+    ],
+)
+def test_weights_for_what_the_images_may_decide_are_not_refused(
+    tmp_path, monkeypatch, name, made, beside
+):
+    stand_in(monkeypatch, timm_encoder, "whose", lambda tensors, besides: "")
+    weights = tmp_path / "w.safetensors"
+    save_file(timm.create_model(name, **made).state_dict(), weights)
+    named = {"train.model.encoder": f"timm:{name}", "train.model.weights": str(weights)}
+    which.refuse_unfit(Options(tmp_path, overrides=named | beside))
+    decided = named | {"dataset.channels": 3, "train.image_size": 224}
+    with pytest.raises(VtccError, match=r"w\.safetensors: not usable"):
+        which.refuse_unfit(Options(tmp_path, overrides=decided))
+    # As --encoder, it is trained on RGB at 224 pixels.
+    asked = Options(tmp_path, encoder=f"timm:{name}", weights=weights)
+    with pytest.raises(VtccError, match=rf"{name} at 224 pixels"):
+        which.refuse_unfit(asked)

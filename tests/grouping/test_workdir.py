@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import threading
 import zipfile
 from dataclasses import replace
@@ -228,6 +229,7 @@ def test_nobody_else_begins_before_the_work_is_deleted(tmp_path, monkeypatch):
         thread = threading.Thread(target=another)
         thread.start()
         thread.join()
+        shutil.rmtree(work)
 
     monkeypatch.setattr(cluster, "_run", create_autospec(cluster._run, side_effect=work))
     assert cluster.run(Options(photos, clusters=3, out=out)) == out

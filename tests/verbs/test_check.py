@@ -53,6 +53,8 @@ def test_mistakes_are_one_line(tmp_path):
         check.run(place, "good")
     with pytest.raises(VtccError, match="no results of `vtcc cluster`"):
         check.run(tmp_path, "weak")
+    with pytest.raises(VtccError, match=f"^{tmp_path / 'none'}: no such folder; give one of `vtcc"):
+        check.run(tmp_path / "none", "weak")
     for damaged in ("{", "[]", "{}"):
         (place / "summary.json").write_text(damaged)
         with pytest.raises(VtccError, match=r"summary\.json: damaged"):

@@ -1,5 +1,6 @@
 import errno
 import json
+import time
 
 import pytest
 from PIL import Image
@@ -16,7 +17,7 @@ def grouped(monkeypatch):
 
     def leaves(options):
         options.out.mkdir()
-        summary = {"files": ["a"], "errors": {}, "clusters": [], "seconds": 1.0}
+        summary = {"files": ["a"], "errors": {}, "clusters": [], "seconds": 99.0}
         summary["trust"] = {"level": "clear", "verdict": "clear structure"}
         (options.out / "summary.json").write_text(json.dumps(summary))
         return options.out
@@ -39,6 +40,17 @@ def test_the_photographs_become_tiles_that_are_grouped_once(grouped, tmp_path, m
     demo.run(tmp_path / "d", open_page=False)
     assert grouped.call_count == browser.call_count == 1
     assert f"open {tmp_path}/d/clusters/report.html in a browser" in capsys.readouterr().out
+
+
+def test_its_seconds_are_those_of_the_command(grouped, tmp_path):
+    def leaves(tiles):
+        time.sleep(0.05)
+        tiles.mkdir()
+
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch, demo, "_cut", leaves)
+        assert 0.05 <= demo.run(tmp_path / "d", open_page=False)["seconds"] < 9
+    assert demo.run(tmp_path / "d", open_page=False)["seconds"] < 9
 
 
 def test_without_a_screen_no_browser_takes_the_terminal(grouped, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from vtcc.atomic import atomic_file
 from vtcc.digests import sha256, version
 from vtcc.encoders import catalog
 from vtcc.encoders.catalog import EncoderCard
-from vtcc.errors import VtccError, in_one_line, system_error
+from vtcc.errors import VtccError, in_one_line, shown, system_error
 from vtcc.progress import note
 from vtcc.regular import regular
 
@@ -96,7 +96,7 @@ def _renamed(tensors: dict[str, "Tensor"], card: EncoderCard, file: Path) -> dic
             return dict(zip(expected, tensors.values(), strict=True))
     unlike = next(
         (
-            f"{name} is {mine} there, {theirs} in timm"
+            f"{shown(name)} is {mine} there, {theirs} in timm"
             for name, mine, theirs in zip(tensors, shapes, whole.values(), strict=False)
             if mine != theirs
         ),

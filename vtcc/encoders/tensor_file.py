@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vtcc import zip_file
-from vtcc.errors import VtccError, in_one_line
+from vtcc.errors import VtccError, in_one_line, shown
 from vtcc.regular import regular
 
 # Where a file has weights and their running average, as timm's do, the average is meant.
@@ -173,5 +173,7 @@ def _not_a_checkpoint(path: Path, why: str) -> VtccError:
 
 
 def some(names: list[str]) -> str:
-    """The first few names."""
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    """The first few names, as a message may show them."""
+    return ", ".join(shown(name) for name in names[:_NAMED]) + (
+        ", ..." if len(names) > _NAMED else ""
+    )

@@ -203,6 +203,7 @@ class Training:
         self.totals = Totals.zero(params)
         self.guard = Guard(params, self.steps_per_epoch)
         self.plan_epochs(params.epochs)
+        self.epochs_said = self.epochs  # last, of how many there are
         self.loss = torch.zeros(())
         self.step = 0
         self.curves: list[dict[str, float]] = []
@@ -227,9 +228,12 @@ class Training:
         affordable = epoch + int(max(self.deadline - time.monotonic(), 0) / per_epoch)
         if affordable >= self.epochs:
             return False
-        progress.note(
-            f"the machine is slower than measured: {affordable} epochs instead of {self.epochs}"
-        )
+        if 20 * affordable <= 19 * self.epochs_said:  # fewer are not worth a line each time
+            progress.note(
+                f"the machine is slower than measured: {affordable} epochs instead of "
+                f"{self.epochs_said}"
+            )
+            self.epochs_said = affordable
         self.plan_epochs(affordable)
         self.dropped[epoch] = affordable
         clock.shorten(self.steps - self.step)
@@ -310,6 +314,7 @@ class Training:
     def train(self, callbacks: Callbacks) -> None:
         """All steps that are left."""
         params, kernels = self.params, self.kernels
+        self.epochs_said = self.epochs
         progress.note(
             f"training on {kernels.device}, {kernels.precision}, {self.team.described()}"
             f"{torch.get_num_threads()} threads: {self.epochs} epochs of "

@@ -119,7 +119,7 @@ def _our_names(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         else:
             name = key
         if name in ours:
-            raise VtccError(f"{path}: {key}: holds the same part twice")
+            raise VtccError(f"{path}: {some([key])}: holds the same part twice")
         ours[name] = value
     return ours
 

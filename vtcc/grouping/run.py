@@ -55,7 +55,9 @@ def run(options: Options, listed: "Listed | None" = None) -> Path:
             columns.check(listed.columns, options.exif)
             images = min(len(listed.names), options.sample or len(listed.names))
             check_clusters(options.clusters, images, readable=False)
-            _run(options, listed, out, work, started)
+            workdir.resume_or_restart(work, options, listed.digest)
+            with workdir.interruptible(out, begun=True, folders=bool(options.folders)):
+                _run(options, listed, out, work, started)
         except VtccError:
             workdir.remove_if_empty(work)
             if is_ours and place.exists() and not out.exists():
@@ -67,12 +69,11 @@ def run(options: Options, listed: "Listed | None" = None) -> Path:
 def _run(options: Options, listed: "Listed", out: Path, work: Path, started: float) -> None:
     """All that is done in the work directory."""
     from vtcc.atomic import atomic_directory
-    from vtcc.grouping import outputs, result, sample, workdir
+    from vtcc.grouping import outputs, result, sample
     from vtcc.grouping.judge import judge
     from vtcc.grouping.learn import learn
     from vtcc.grouping.prepare import chosen_for, prepare
 
-    workdir.resume_or_restart(work, options, listed.digest)
     looked_at, others = sample.drawn(listed, options.sample, options.seed)
     chosen = chosen_for(options, looked_at, work)
     deadline = started + options.minutes * 60

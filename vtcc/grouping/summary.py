@@ -34,6 +34,10 @@ def read(results: Path, more: Mapping[str, Any] | None = None) -> dict[str, Any]
         text = regular(results / FILE).read_text(encoding="utf-8")
         return json_file.checked(json_file.parse(text), {**READ, **(more or {})})
     except (FileNotFoundError, NotADirectoryError):
+        if not results.exists():
+            raise VtccError(
+                f"{results}: no such folder; give one of `vtcc cluster`, with report.html"
+            ) from None
         raise VtccError(
             f"{results}: no results of `vtcc cluster` ({FILE} expected); give the folder that "
             "holds report.html"

@@ -5,6 +5,7 @@ shows (digits, glyphs) or things that many do (clothes, hands), so there it is m
 images' gradients fall into clearer groups than the encoder's features do, it has nothing to give.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from vtcc.config import compose
 from vtcc.encoders import models
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
-from vtcc.grouping.choices import FEW_COLOURED, LARGEST, PLAIN, Reason
+from vtcc.grouping.choices import FEW_COLOURED, LARGEST, PLAIN, SMALL, Reason
 from vtcc.grouping.options import LEAST_IMAGES, Options, with_channels
 from vtcc.grouping.survey import SAMPLE, Survey
 from vtcc.progress import note
@@ -106,6 +107,8 @@ def encoder(options: Options, survey: Survey, files: Sequence[Path], work: Path)
 def refuse_unfit(options: Options) -> None:
     """Refuses a file of weights that is not its encoder's, before any image is looked at.
 
+    What the images have yet to decide about may be as the file needs it.
+
     Raises:
         VtccError: naming the file, what it lacks, and whose weights they may be.
     """
@@ -121,16 +124,26 @@ def refuse_unfit(options: Options) -> None:
         size = min(encoders.card(name).image_size, LARGEST)
     else:
         name = f"timm:{name.removeprefix('timm:')}"
-    build_encoder(
-        replace(
-            config.from_dict(config.Params, compose.compose("folder")).train.model,
-            encoder=name,
-            weights=str(weights),
-        ),
-        image_size=asked.get("train.image_size", size),
-        channels=asked.get("dataset.channels", 3),
-        pretrained=True,
+    sizes, channels = [size], [3]
+    if "train.model.encoder" in asked:  # the images decide about both, as without an encoder
+        sizes, channels = [size, *SMALL], [3, 1]
+    if given := asked.get("train.image_size"):
+        sizes = [given]
+    if given := asked.get("dataset.channels"):
+        channels = [given]
+    model = replace(
+        config.from_dict(config.Params, compose.compose("folder")).train.model,
+        encoder=name,
+        weights=str(weights),
     )
+    refusals = []
+    for image_size, C in itertools.product(sizes, channels):
+        try:
+            build_encoder(model, image_size=image_size, channels=C, pretrained=True)
+            return
+        except VtccError as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def _usable(name: str) -> bool:

@@ -123,11 +123,13 @@ def alone(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible(out: Path) -> Iterator[None]:
+def interruptible(out: Path, *, begun: bool = False, folders: bool = False) -> Iterator[None]:
     """Says what is kept after a signal, and exits with 128 + its number.
 
     Args:
         out: the output folder.
+        begun: its work directory is of these images and options, by `resume_or_restart`.
+        folders: the last step writes folders by cluster into it.
     """
     try:
         yield
@@ -138,6 +140,9 @@ def interruptible(out: Path) -> Iterator[None]:
             kept = "nothing is kept yet; run it again"
         elif there == out / FILE:
             kept = f"the results in {out} are whole"
+            kept += ", but for folders by cluster" if begun and folders else ""
+        elif there == beside(out) and not begun:
+            kept = f"run it again, which goes on from {there} if images and options are the same"
         else:
             kept = f"the same command goes on from here ({there})"
         with contextlib.suppress(OSError):  # a closed terminal takes no words

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def run(out: Path, *, open_page: bool = True) -> dict[str, Any]:
     Raises:
         VtccError: when `out` holds something else or cannot be written.
     """
+    began = time.monotonic()
     from vtcc.grouping import summary, workdir
     from vtcc.grouping.options import Options
     from vtcc.grouping.run import run as cluster
@@ -49,7 +51,7 @@ def run(out: Path, *, open_page: bool = True) -> dict[str, Any]:
             if not tiles.exists():
                 _cut(tiles)
             cluster(asked)
-    shown = summary.headline(results)
+    shown = summary.headline(results, began=began)
     page = Path(shown["report"])
     if open_page and _has_screen() and webbrowser.open(page.as_uri()):
         note("the page is open in your browser")
