@@ -79,7 +79,11 @@ class Live:
     def run(self, *command: str, status: int = 0) -> str:
         words = [sys.executable, "-m", *command]
         done = subprocess.run(
-            words, cwd=self.directory, env=self.env, capture_output=True, text=True
+            words,
+            cwd=self.directory,
+            env=self.env | {"COLUMNS": "200"},  # tables are cut to it
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
