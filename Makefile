@@ -13,6 +13,7 @@ API_PORT ?= 5002
 PREFECT_PORT ?= 4200
 MINUTES ?= 5
 OPENAPI_MINUTES ?= 1
+GUIDED_MINUTES ?= 2
 SEED ?= 0
 
 .PHONY: help setup repro test test-slow test-oldest coverage mutation docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
@@ -87,8 +88,12 @@ soak: setup  ## vtcc api under good and hostile requests: make soak MINUTES=30 [
 		schemathesis==4.32.5
 	@OMP_NUM_THREADS=1 python -m benchmarks.openapi --minutes $(OPENAPI_MINUTES)
 
-fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30
+# atheris, which has no wheel for each Python and machine, stands beside the environment too.
+ATHERIS := build/atheris
+fuzz: setup  ## damaged and hostile files against every reader: make fuzz MINUTES=30 [GUIDED_MINUTES=5]
 	@python -m benchmarks.fuzz --minutes $(MINUTES)
+	-@uv pip install --quiet --python $(BIN)/python --target $(ATHERIS) --only-binary atheris atheris==3.0.0
+	@python -m benchmarks.fuzz.guided --minutes $(GUIDED_MINUTES)
 
 lint: setup  ## style, types, rules between rooms, dead code, dependencies
 	@ruff check .

@@ -211,6 +211,28 @@ def test_every_parameter_has_a_reason():
     assert all(len(row.why) > 1 for row in rows)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train": "x" * 5000},
+        {"x" * 5000: 1},
+        {"train": {"x" * 5000: 1}},
+        {"train": {"epochs": "x" * 5000}},
+        {"train": {"seed": ["x"] * 5000}},
+        {"evaluate": {"baselines": ["x" * 5000]}},
+        {"train": {"loss": {"prior": "x" * 5000}}},
+    ],
+    ids=lambda values: "/".join(values)[:20],
+)
+def test_what_is_found_is_not_repeated_at_any_length(values):
+    complete = config.to_dict(config.load(config.PRESETS / "tiny.yaml"))
+    for name, found in values.items():
+        complete[name] = complete[name] | found if isinstance(found, dict) else found
+    with pytest.raises(VtccError) as caught:
+        config.from_dict(config.Params, complete)
+    assert len(str(caught.value)) < 1000
+
+
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(VtccError, match="did you mean 'digits'"):
         compose.run_text("digit")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, shown
 
 MAX_SEED = 2**32 - 1  # numpy, scikit-learn and torch's CPU generator take no more
 T = TypeVar("T")
@@ -70,11 +70,11 @@ def build(
     if not isinstance(values, dict):
         kind = "a section" if noun == "parameter" else "keys and values"
         subject = where or file
-        raise VtccError(f"{subject}{': ' if subject else ''}expected {kind}, found {values!r}")
+        raise VtccError(f"{subject}{': ' if subject else ''}expected {kind}, found {values!r:.200}")
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
-            raise VtccError(f"{join(where, key)}: unknown {noun}; {nearest(key, known)}")
+            raise VtccError(f"{shown(join(where, key))}: unknown {noun}; {nearest(key, known)}")
     hints = typing.get_type_hints(cls)
     built = {}
     for name, f in known.items():
@@ -107,7 +107,7 @@ def value(hint: Any, given: Any, limits: Mapping[str, Any], key: str, **how: Any
             return None
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if limits["fits"] and not limits["fits"](given):
-        raise VtccError(f"{key}: expected {limits['words']}, found {given!r}")
+        raise VtccError(f"{key}: expected {limits['words']}, found {given!r:.200}")
     if hint is Any:
         return given
     if dataclasses.is_dataclass(hint):
@@ -117,7 +117,7 @@ def value(hint: Any, given: Any, limits: Mapping[str, Any], key: str, **how: Any
         return _sequence(hint, given, limits, key, **how)
     if origin is dict:
         if not isinstance(given, dict):
-            raise VtccError(f"{key}: expected keys and values, found {given!r}")
+            raise VtccError(f"{key}: expected keys and values, found {given!r:.200}")
         return given
     return _scalar(hint, given, limits, key)
 
@@ -125,14 +125,14 @@ def value(hint: Any, given: Any, limits: Mapping[str, Any], key: str, **how: Any
 def _sequence(hint: Any, given: Any, limits: Mapping[str, Any], key: str, **how: Any) -> Any:
     kind, inner = typing.get_origin(hint), typing.get_args(hint)
     if not isinstance(given, list | tuple):
-        raise VtccError(f"{key}: expected a list, found {given!r}")
+        raise VtccError(f"{key}: expected a list, found {given!r:.200}")
     each = {**limits, "fits": None}
     if kind is tuple and inner[-1] is not Ellipsis:
         numbers = all(map(_is_number, given))
         if len(inner) == 2 and (len(given) != 2 or not numbers or given[0] > given[1]):
-            raise VtccError(f"{key}: expected [low, high] with low <= high, found {given!r}")
+            raise VtccError(f"{key}: expected [low, high] with low <= high, found {given!r:.200}")
         if len(given) != len(inner):
-            raise VtccError(f"{key}: expected {len(inner)} numbers, found {given!r}")
+            raise VtccError(f"{key}: expected {len(inner)} numbers, found {given!r:.200}")
     items = [value(inner[0], v, each, f"{key}[{i}]", **how) for i, v in enumerate(given)]
     if kind is list:
         return items
@@ -147,22 +147,24 @@ def _scalar(hint: Any, given: Any, limits: Mapping[str, Any], key: str) -> Any:
         given = float(given)
     if hint is str and isinstance(given, dict) and len(given) == 1:
         name = next(iter(given))
-        raise VtccError(f"{key}: expected text, found {given!r}; quote what has a colon: '{name}:'")
+        raise VtccError(
+            f"{key}: expected text, found {given!r:.200}; quote what has a colon: '{name}:'"
+        )
     right = isinstance(given, hint) and not (hint is int and isinstance(given, bool))
     if not right or (hint is float and not math.isfinite(given)):
-        shown = f"{given!r}"
+        found = f"{given!r:.200}"
         if hint in (int, float) and isinstance(given, str) and _parses(given, hint):
-            shown += f" (text, for its quotes; write {hint(given)!r})"
-        raise VtccError(f"{key}: expected {_TYPE_NAMES[hint]}, found {shown}")
+            found += f" (text, for its quotes; write {hint(given)!r:.200})"
+        raise VtccError(f"{key}: expected {_TYPE_NAMES[hint]}, found {found}")
     if limits["choices"] and given not in limits["choices"]:
-        raise VtccError(f"{key}: found {given!r}; allowed: {', '.join(limits['choices'])}")
+        raise VtccError(f"{key}: found {given!r:.200}; allowed: {', '.join(limits['choices'])}")
     low, high, above = limits["low"], limits["high"], limits["above"]
     if (
         (low is not None and given < low)
         or (high is not None and given > high)
         or (above is not None and given <= above)
     ):
-        raise VtccError(f"{key}: found {given!r}; allowed: {allowed(limits)}")
+        raise VtccError(f"{key}: found {given!r:.200}; allowed: {allowed(limits)}")
     return given
 
 

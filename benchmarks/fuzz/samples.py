@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fuzz.texts import texts_of, with_words
+
 _EXTREMES = (0, 1, 2, 7, 8, 16, 255, 256, 4096, 32767, 65535, 65536, 10**6, 2**31 - 1, 2**31)
 _WIDTHS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -336,6 +338,8 @@ FORMATS: dict[str, tuple[Callable[[str], Parts], Callable[[bytes, random.Random]
     "idx": (arrays_of, _heads),
     "dng": (camera_files_of, changed_tiff),
     "film": (camera_files_of, with_fields),
+    "edits": (texts_of, with_words),
+    "params": (texts_of, with_words),
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz.samples import FORMATS, sample
+from benchmarks.fuzz.texts import read_text
 
 MAX_PIXELS = 10_000_000
 
@@ -84,6 +85,16 @@ def read_arrays(data: bytes, rng: random.Random, place: Path) -> None:
         _one_line(str(error))
 
 
+def read_words(kind: str, data: bytes, rng: random.Random, place: Path) -> None:
+    """Edits or parameters."""
+    from vtcc.errors import VtccError
+
+    try:
+        read_text(kind, data, rng, place)
+    except VtccError as error:
+        _one_line(str(error))
+
+
 def _one_line(reason: str) -> None:
     if not reason or "\n" in reason or len(reason) > 1000:
         raise AssertionError(f"not one clear line: {reason!r}")
@@ -96,6 +107,8 @@ READERS = {
     "idx": read_arrays,
     "dng": functools.partial(read_camera, ".dng"),
     "film": functools.partial(read_camera, ".mp4"),
+    "edits": functools.partial(read_words, "edits"),
+    "params": functools.partial(read_words, "params"),
 }
 
 

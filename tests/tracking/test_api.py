@@ -312,7 +312,7 @@ def refined(directory, photos):
 def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, monkeypatch):
     """Command line, pyfunc, assess, Ray's worker and the estimator: one function decides."""
     from vtcc.grouping.estimator import ImageClusterer
-    from vtcc.scale import ray
+    from vtcc.scale import ray, shard_files
     from vtcc.tracking.serving import ClusterImages
     from vtcc.verbs import assess
     from vtcc.verbs import predict as verb
@@ -354,7 +354,7 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
     parts = tmp_path / "parts"
     ray._plan(parts, inputs.parts([photos], None), model, {"shard": 64})
     ray.Shards(str(parts), str(model), 512)({"shard": np.array([0])})
-    made = pd.read_parquet(ray._part(parts, 0))
+    made = pd.read_parquet(shard_files.rows_file(parts, 0))
     assert ["" if pd.isna(k) else str(int(k)) for k in made["cluster"]] == told
 
     estimator = ImageClusterer()

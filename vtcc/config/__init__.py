@@ -18,7 +18,7 @@ from vtcc.config.params import Optimizer as Optimizer
 from vtcc.config.params import Params as Params
 from vtcc.config.params import Positives as Positives
 from vtcc.config.params import Train as Train
-from vtcc.errors import VtccError
+from vtcc.errors import VtccError, shown
 from vtcc.schema import MAX_SEED as MAX_SEED
 from vtcc.schema import explain as explain
 
@@ -119,7 +119,7 @@ def check(key: str, value: Any) -> None:
 
 def _no_such(key: str, known: Mapping[str, Any]) -> VtccError:
     hint = schema.nearest(key, known, "see `vtcc params --explain`")
-    return VtccError(f"{key}: unknown parameter; {hint}")
+    return VtccError(f"{shown(key)}: unknown parameter; {hint}")
 
 
 def edit(text: str, overrides: Mapping[str, Any]) -> str:
@@ -138,7 +138,7 @@ def edit(text: str, overrides: Mapping[str, Any]) -> str:
 def unknown(what: str, name: object, known: list[str]) -> str:
     """The message for a name that is not there, with the nearest that is."""
     hint = schema.nearest(name, known, "there are")
-    return f"{what} {name!r}: unknown; {hint} ({', '.join(known) or 'none'})"
+    return f"{what} {name!r:.200}: unknown; {hint} ({', '.join(known) or 'none'})"
 
 
 def fit_dataset_name(text: str) -> str:

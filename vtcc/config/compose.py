@@ -74,7 +74,7 @@ def compose(
     file = paths.PARAMS if preset is None else _file("run", preset, project)
     values = config.read_yaml(project / file)
     if not isinstance(values, dict):
-        raise VtccError(f"{project / file}: expected sections, found {values!r}")
+        raise VtccError(f"{project / file}: expected sections, found {values!r:.200}")
     config.from_dict(config.Params, values)
     changed = changes(dataset, model, augment, overrides, project, encoder=encoder, base=values)
     return config.override(values, changed)
@@ -261,7 +261,7 @@ def comment(file: Path) -> str:
 def _mapping(file: Path) -> dict[str, Any]:
     values = config.read_yaml(file)
     if not isinstance(values, dict):
-        raise VtccError(f"{file}: expected keys and values, found {values!r}")
+        raise VtccError(f"{file}: expected keys and values, found {values!r:.200}")
     return values
 
 

@@ -24,9 +24,9 @@ def check_together(params: Params) -> None:
     mirror = params.download.mirror
     if "://" in mirror and holds_secret(mirror):
         raise VtccError(
-            f"download.mirror: found {without_passwords(mirror)!r} and a user, password or key in "
-            "it; parameters are kept in git, dvc.lock, MLflow and records: leave it empty, and set "
-            "the environment variable VTCC_MIRROR to this address"
+            f"download.mirror: found {without_passwords(mirror)!r:.200} and a user, password or "
+            "key in it; parameters are kept in git, dvc.lock, MLflow and records: leave it empty, "
+            "and set the environment variable VTCC_MIRROR to this address"
         )
     _check_bands(params)
     _check_losses(train)
@@ -64,7 +64,7 @@ def _check_encoder(train: Train) -> None:
 
         if model.encoder not in catalog.names():
             raise VtccError(
-                f"train.model.encoder: found {model.encoder!r}; allowed: vit, a name of "
+                f"train.model.encoder: found {model.encoder!r:.200}; allowed: vit, a name of "
                 f"`vtcc encoders` ({catalog.nearest(model.encoder)}) or timm:NAME such as "
                 "timm:resnet18"
             )

@@ -46,16 +46,18 @@ def read(path: Path, digest: str) -> Wanted:
         raise VtccError(f"--edits: {path}: not an edits.json; export it from report.html")
     for name in content:
         if name not in _FIELDS:
-            raise VtccError(f"--edits: {path}: unknown field {name!r}; {nearest(name, _FIELDS)}")
+            raise VtccError(
+                f"--edits: {path}: unknown field {name!r:.100}; {nearest(name, _FIELDS)}"
+            )
     if content.get("format") != FORMAT:
         raise VtccError(
-            f"--edits: {path}: format {content.get('format')!r}; this vtcc reads {FORMAT}"
+            f"--edits: {path}: format {content.get('format')!r:.100}; this vtcc reads {FORMAT}"
         )
     if content.get("model") != digest:
         raise VtccError(
             f"--edits: {path} was made for another model or before other edits (its model is "
-            f"{content.get('model')!r}, here it is {digest!r}); open the present report.html and "
-            "make the edits again"
+            f"{content.get('model')!r:.100}, here it is {digest!r}); open the present report.html "
+            "and make the edits again"
         )
     if not content["edits"]:
         raise VtccError(f"--edits: {path} holds no edits")

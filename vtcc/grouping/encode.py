@@ -106,7 +106,7 @@ def _kept_sketches(file: Path, count: int) -> np.ndarray:
             return kept
     with atomic_file(file) as building, building.open("wb") as out:
         np.save(out, empty)
-    opened: np.ndarray = np.load(file, mmap_mode="r+", allow_pickle=False)
+    opened: np.ndarray = np.load(regular(file), mmap_mode="r+", allow_pickle=False)
     return opened
 
 
