@@ -27,17 +27,17 @@ def texts_of(kind: str) -> list[bytes]:
     edits = [
         {"do": "rename", "cluster": 0, "name": "boats"},
         {"do": "merge", "clusters": [1, 2], "into": 2, "name": "cars"},
-        {"do": "split", "cluster": 3, "into": 2},
-        {"do": "split", "cluster": 0, "files": [["f00.png", "f01.png"]]},
-        {"do": "exclude", "clusters": [0]},
+        {"do": "move", "files": ["f22.png"], "to": 3},
         {"do": "exclude_files", "files": ["f21.png"]},
-        {"do": "move", "files": ["f22.png"], "cluster": 3},
-        {"do": "new", "cluster": 9, "name": "seven", "files": ["f23.png", "f24.png"]},
-        {"do": "decline", "cluster": 9},
+        {"do": "split", "cluster": 3, "into": 2},
+        {"do": "split", "cluster": 0, "files": [["f00.png", "f01.png"], ["f02.png", "f03.png"]]},
+        {"do": "new", "cluster": 4, "name": "seven", "files": ["f23.png", "f24.png"]},
+        {"do": "exclude", "cluster": 0},
+        {"do": "decline", "cluster": 4},
     ]
-    some = [edits, *([edit] for edit in edits)]
-    head = {"format": 1, "model": _MODEL, "next": 4}
-    return [json.dumps({**head, "edits": chosen}, indent=1).encode() for chosen in some]
+    some = [edits[:4], *([edit] for edit in edits)]
+    head = {"format": 1, "model": _MODEL, "next": 5}
+    return [json.dumps(head | {"edits": chosen}, indent=1).encode() for chosen in some]
 
 
 def with_words(data: bytes, rng: random.Random) -> bytes:
@@ -57,13 +57,12 @@ def with_words(data: bytes, rng: random.Random) -> bytes:
     return b"".join(words)
 
 
-def read_text(kind: str, data: bytes, rng: random.Random, place: Path) -> None:
+def read_text(kind: str, data: bytes, place: Path) -> None:
     """Reads a file of either kind; edits are applied to four small clusters as well.
 
     Raises:
         VtccError: as of the readers.
     """
-    del rng
     file = place / "sample"
     file.write_bytes(data)
     if kind == "params":
@@ -88,4 +87,5 @@ def _state() -> Any:
     p[np.arange(40), group] = 0.94
     clusters = Clusters.fit(p.astype(np.float32), h.astype(np.float32))
     files = {f"f{i:02d}.png": i for i in range(40)}
-    return edits.State(clusters, files, h.astype(np.float32), group, {})
+    proposed = {4: ["f23.png", "f24.png"]}
+    return edits.State(clusters, files, h.astype(np.float32), group, {}, proposed=proposed)

@@ -89,8 +89,9 @@ def read_words(kind: str, data: bytes, rng: random.Random, place: Path) -> None:
     """Edits or parameters."""
     from vtcc.errors import VtccError
 
+    del rng
     try:
-        read_text(kind, data, rng, place)
+        read_text(kind, data, place)
     except VtccError as error:
         _one_line(str(error))
 

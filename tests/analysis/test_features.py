@@ -93,16 +93,20 @@ def test_what_umap_compiles_is_kept_for_the_next_process():
     assert kept.is_file()
 
 
+def printed(code):
+    """By a process of its own, to which one thread is given."""
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
+    surroundings.pop("NUMBA_NUM_THREADS", None)
+    return subprocess.check_output([sys.executable, "-c", code], env=surroundings, text=True)
+
+
 def test_umap_leaves_torch_the_threads_that_it_had():
     code = (
         "import numpy as np, torch; from vtcc.analysis import features; "
         "features.umap(np.random.default_rng(0).normal(size=(100, 8)).astype('f'), 0); "
         "print(torch.get_num_threads())"
     )
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
-    surroundings.pop("NUMBA_NUM_THREADS", None)
-    run = [sys.executable, "-c", code]
-    assert subprocess.check_output(run, env=surroundings, text=True) == "1\n"
+    assert printed(code) == "1\n"
 
 
 def test_a_map_is_made_where_numba_has_its_threads_already():
@@ -112,11 +116,8 @@ def test_a_map_is_made_where_numba_has_its_threads_already():
         "x = np.random.default_rng(0).normal(size=(100, 8)).astype('f'); "
         "print(numba.config.NUMBA_NUM_THREADS, features.umap(x, 0).shape)"
     )
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
-    surroundings.pop("NUMBA_NUM_THREADS", None)
-    run = [sys.executable, "-c", code]
     own = len(os.sched_getaffinity(0))
-    assert subprocess.check_output(run, env=surroundings, text=True) == f"{own} (100, 2)\n"
+    assert printed(code) == f"{own} (100, 2)\n"
 
 
 def test_small_images_keep_every_pixel():

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import soak
-from benchmarks.fuzz import case, hand_made
+from benchmarks.fuzz import case, hand_made, samples, texts, worker
 from tests.test_pipeline import TOP
 
 
@@ -39,6 +39,17 @@ def test_there_are_hundreds_and_each_has_a_name_of_its_own():
     assert [pair for pair, times in Counter(made).items() if times > 1] == []
     counts = Counter(kind.split(":")[0] for kind, _ in made)
     assert counts["zip"] + counts["tar"] > 500 and counts["image"] > 300
+
+
+@pytest.mark.parametrize("kind", ["edits", "params"])
+def test_edits_and_parameters_are_good_before_they_are_changed(kind, tmp_path):
+    files = texts.texts_of(kind)
+    for data in files:
+        texts.read_text(kind, data, tmp_path)
+    changed = [samples.sample(kind, files, 0, number) for number in range(20)]
+    assert sum(data not in files for data, _ in changed) > 15
+    for data, rng in changed:
+        worker.READERS[kind](data, rng, tmp_path)
 
 
 def test_what_a_process_took_is_measured():
