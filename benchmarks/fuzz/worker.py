@@ -5,13 +5,12 @@ import gzip
 import lzma
 import os
 import random
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fuzz.case import forget_peak, peak_mib
 from benchmarks.fuzz.samples import FORMATS, sample
 from benchmarks.fuzz.texts import read_text
 
@@ -113,11 +112,6 @@ READERS = {
 }
 
 
-def _rss_mib() -> int:
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
-
-
 def work(kind: str, seed: int, first: int, seconds: float, state: Any, results: Any) -> None:
     """Reads samples for so long; what became of them goes to `results`, one by one if bad."""
     files, read = FORMATS[kind][0](kind), READERS.get(kind, read_image)
@@ -127,7 +121,8 @@ def work(kind: str, seed: int, first: int, seconds: float, state: Any, results: 
         place = Path(name)
         for file in files:
             read(file, random.Random(0), place)
-        base = _rss_mib()
+        forget_peak()
+        base = peak_mib()
         while time.monotonic() - start < seconds:
             state[0], state[1] = number, time.monotonic()
             data, rng = sample(kind, files, seed, number)
@@ -138,6 +133,6 @@ def work(kind: str, seed: int, first: int, seconds: float, state: Any, results: 
             took = time.monotonic() - state[1]
             if took > longest:
                 longest, state[2] = took, took
-            state[3] = max(0, _rss_mib() - base)
+            state[3] = max(0, peak_mib() - base)
             number += 1
     state[0] = number

@@ -1,6 +1,7 @@
 """Some of the hostile files and requests of `make fuzz` and `make soak`."""
 
 import multiprocessing.util
+import os
 import re
 import subprocess
 import sys
@@ -58,6 +59,14 @@ def test_what_a_process_took_is_measured():
     assert 60 <= took.mib < 160 and 0 <= took.seconds < 5
     assert case.measured(lambda: 1 / 0).wrong == "ZeroDivisionError: division by zero"
     assert "ended by status" in case.measured(lambda: __import__("os")._exit(3)).wrong
+
+
+def test_what_is_freed_after_the_fork_hides_nothing():
+    held = [bytearray(b"x" * (100 << 20))]
+    os.register_at_fork(after_in_child=held.clear)
+    took = case.measured(lambda: len(bytes(64 << 20).replace(b"\0", b"1")))
+    held.clear()
+    assert 60 <= took.mib < 160
 
 
 def test_what_the_parent_does_at_its_end_is_not_measured(monkeypatch):
