@@ -789,7 +789,7 @@ def test_pictures_that_are_all_others_are_nothing_to_tell_new_kinds_by(place, ca
     assert (after.fences, after.tree) == (clusters.fences, clusters.tree)
 
 
-def test_a_folder_that_was_moved_and_is_not_known(place, capsys):
+def test_a_folder_that_was_moved_and_is_not_known(place):
     results, photos, now = place / "results", place / "photos", place / "now"
     toy_results.draw(place / "more" / "x.png", 0, 600)
     add.run(results, [place / "more"])
@@ -797,9 +797,9 @@ def test_a_folder_that_was_moved_and_is_not_known(place, capsys):
     for file in now.glob("[01]-*.png"):
         file.unlink()
     state = contents(results)
-    with pytest.raises(VtccError, match=r"photos: no such file or folder; give the folder it is"):
+    nowhere = rf"^{photos}: none of the results' images is there; if the folder was moved, say"
+    with pytest.raises(VtccError, match=nowhere):
         add.run(results, [photos])
-    assert f"{photos}: none of the results' images is there; if the fol" in capsys.readouterr().out
     with pytest.raises(VtccError, match=r"--root .*more: none of the results' images is there"):
         add.run(results, [now], root=place / "more")
     with pytest.raises(VtccError, match="40 of 61 images are gone"):

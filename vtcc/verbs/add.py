@@ -52,7 +52,9 @@ def run(
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
     with reopen.opened(results, out) as before:
-        found = changes.find(more, _with_rest(before), results, root, before.target)
+        found = changes.find(
+            more, _with_rest(before), results, root, before.target, allow_gone=allow_gone
+        )
         columns.check(found.columns, before.summary.get("exif", []))
         total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
         _refuse_loss(found.lost, total, allow_gone)

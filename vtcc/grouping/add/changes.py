@@ -71,6 +71,7 @@ def find(
     results: Path,
     root: Path | None = None,
     target: Path | None = None,
+    allow_gone: bool = False,
 ) -> Changes:
     """Compares files with what results say of them.
 
@@ -84,23 +85,25 @@ def find(
             `target`.
         summary: of the results. results: their folder, which must not be searched.
         root: where the results' folder of images is now; None: where it was, or where `more` is
-            or lies in, if it has the files that are no longer there.
+            or lies in, or a folder of its name in `more`, if it has the files that are no longer
+            there.
         target: where the changed results will be; None: where they are.
+        allow_gone: take it that none of the results' images is there any more.
 
     Raises:
         VtccError: when a path is missing, cannot be read, or holds the results; when no image is
-            given and none is gone; when images are not in `root`, or are called by their path from
-            a folder that moved without them.
+            given and none is gone; when images are not in `root`, or nowhere, or are called by
+            their path from a folder that moved without them.
     """
     before = Path(summary["root"])
     if any(os.fspath(given) == str(before) and not before.exists() for given in more):
-        _root(before, [], summary, root)  # says so, where it was moved
+        _root(before, [], summary, root, allow_gone)  # says so, where it was moved
         raise VtccError(f"{before}: no such file or folder; give the folder it is now")
     place = workdir.kept_images(summary, results.absolute())
     if place is None:
         place = workdir.images(target or results.absolute())
     parts = inputs.parts(more, place)
-    root = _root(before, [part.top for part in parts], summary, root)
+    root = _root(before, parts, summary, root, allow_gone)
     moved = root != before
     listed, classes, searched, columns = _listed(parts, root, results)
     known = stamps_of(summary)
@@ -178,7 +181,13 @@ def without_unreadable(found: Changes, predictor: "Predictor") -> Changes:
     )
 
 
-def _root(before: Path, more: Sequence[Path], summary: dict[str, Any], given: Path | None) -> Path:
+def _root(
+    before: Path,
+    parts: Sequence[inputs.Part],
+    summary: dict[str, Any],
+    given: Path | None,
+    allow_gone: bool,
+) -> Path:
     """Where the results' folder of images is now. Arguments as of `find`; before: where it was."""
     inside = [(n, seen) for n, seen in stamps_of(summary).items() if not n.startswith("../")]
     some = dict(inside[:: -(-len(inside) // SAMPLE) or 1])
@@ -192,13 +201,16 @@ def _root(before: Path, more: Sequence[Path], summary: dict[str, Any], given: Pa
     elif _held(before, dict.fromkeys(some, "")) or not some:
         return before
     else:
-        tops = [path.resolve() for path in more if path.exists()]
-        homes = dict.fromkeys(home for top in tops for home in (top, *top.parents))
+        tops = [part.top.resolve() for part in parts]
+        homes = dict.fromkeys(h for t in tops for h in (t, *t.parents, (t / before.name).resolve()))
         root = next((home for home in homes if _held(home, some) >= RECOGNISED), before)
-        if root == before:
-            note(
+        whole = [top for top, part in zip(tops, parts, strict=True) if part.names is None]
+        searched = any(before.is_relative_to(top) for top in whole)
+        # Where they are looked for, all are gone; else what was moved would come once more as new.
+        if root == before and not (searched or allow_gone):
+            raise VtccError(
                 f"{before}: none of the results' images is there; if the folder was moved, say "
-                "where it is: --root FOLDER"
+                "where it is: --root FOLDER; if they are gone for good, --allow-gone"
             )
     if root != before:
         outside = [name for name in summary["files"] if name.startswith("../")]
@@ -207,7 +219,8 @@ def _root(before: Path, more: Sequence[Path], summary: dict[str, Any], given: Pa
             if file.exists() and not there.exists():
                 raise VtccError(
                     f"the images' folder {before} is now {root}, and {name!r}, whose name is its "
-                    f"path from there, was not moved along; move {file} to {there}"
+                    f"path from there, was not moved along; move {file} to {there}, or put the "
+                    "folder back"
                 )
         note(f"the images' folder {before} is now {root}")
     return root

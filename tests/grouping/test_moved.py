@@ -1,0 +1,52 @@
+"""`vtcc add` where folders of images were moved or deleted: what becomes of their names."""
+
+import shutil
+
+import pytest
+
+from vtcc.data import folder
+from vtcc.errors import VtccError
+from vtcc.grouping.add import changes
+
+NAMES = [f"{i}.jpg" for i in range(4)]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of four files."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in NAMES:
+        (photos / name).write_bytes(name.encode() * 9)
+    return photos
+
+
+def summary_of(root, names=NAMES):
+    """What results say of files that are there."""
+    stamps = [folder.stamp(root / name) for name in names]
+    return {"root": str(root), "files": list(names), "stamps": stamps}
+
+
+def test_a_folder_that_was_moved_to_below_what_is_given_is_known(photos, capsys):
+    summary, pics = summary_of(photos), photos.with_name("pics")
+    (pics / "more").mkdir(parents=True)
+    (pics / "more" / "x.jpg").write_bytes(b"x")
+    photos.rename(pics / "photos")
+    found = changes.find([pics], summary, photos.with_name("results"))
+    assert (found.root, found.moved) == (pics / "photos", True)
+    assert (found.new, found.changed, found.gone) == (["../more/x.jpg"], [], [])
+    assert f"the images' folder {photos} is now {pics / 'photos'}" in capsys.readouterr().out
+
+
+def test_images_that_are_nowhere_are_not_taken_for_new_ones(photos, capsys):
+    """Below another name, in another folder, they would count twice."""
+    summary, pics = summary_of(photos), photos.with_name("pics")
+    shutil.copytree(photos, pics / "2024" / "trip")
+    shutil.rmtree(photos)
+    said = "none of the results' images is there; if the folder was moved, say where it is: --root"
+    with pytest.raises(VtccError, match=f"^{photos}: {said} FOLDER; .* --allow-gone"):
+        changes.find([pics], summary, photos.with_name("results"))
+    found = changes.find([pics], summary, photos.with_name("results"), root=pics / "2024" / "trip")
+    assert (found.new, found.changed, found.gone) == ([], [], [])
+    found = changes.find([pics], summary, photos.with_name("results"), allow_gone=True)
+    assert found.new == [f"../pics/2024/trip/{name}" for name in NAMES]
