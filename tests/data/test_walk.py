@@ -70,6 +70,14 @@ def test_every_verb_finds_the_same_images(odd, capsys):
     assert sorted(_items(odd)) == sorted(odd / name for name in NAMES)
 
 
+def test_a_link_to_a_folder_is_the_same_folder_and_one_to_a_file_is_another_image(tmp_path):
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "a.png").touch()
+    (tmp_path / "album").symlink_to("z")
+    (tmp_path / "b.png").symlink_to("z/a.png")
+    assert sorted(e.path for e in walk.walk(tmp_path)) == ["b.png", "z/a.png"]
+
+
 def test_results_of_vtcc_are_no_images(tmp_path):
     """The page's pictures, links by cluster, and tables that would be read as shards."""
     photos, inside = tmp_path / "photos", tmp_path / "photos" / "2023-clusters"
