@@ -44,7 +44,7 @@ def run(
     import time
 
     from vtcc.errors import VtccError
-    from vtcc.grouping import columns, reopen
+    from vtcc.grouping import columns, reopen, workdir
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.add import changes
 
@@ -89,9 +89,12 @@ def run(
             if found.place.is_dir():
                 after.summary["unpacked"] = str(found.place)
             assigned = update.write(building, before, found, after, predictor)
-        if out is None:  # or the old results lead there
-            for unpacked in found.orphaned:
+        own = found.place.resolve() == workdir.images(before.target).resolve()
+        for unpacked in found.orphaned:
+            if own:
                 shutil.rmtree(unpacked)
+            else:
+                note(f"{unpacked}: stays, as other results may lead there; else delete it")
         for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
