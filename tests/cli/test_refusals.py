@@ -69,6 +69,7 @@ MISTAKES = {
         ("photos photos", "photos: no results of `vtcc cluster` (summary.json expected)"),
         ("results photos --out few", "--out: few is there already; name a new folder"),
         ("results photos --out /proc/out", "/proc: cannot be written to ("),
+        ("results photos/2-away.png", "photos/2-away.png: no such file or directory; 1 image of"),
         ("results photos --root none", "none: no such folder; give one with images in it"),
         ("results empty", "no image in empty; images are known by "),
         ("results photos --root empty", "--root empty: none of the results' images is there"),
@@ -85,7 +86,9 @@ def place(tmp_path_factory):
     (place / "empty").mkdir()
     (place / "half" / "clusters").mkdir(parents=True)
     (place / "half" / "clusters" / "mine.txt").touch()
+    toy_results.draw(place / "photos" / "2-away.png", 0, 0)
     toy_results.write(place / "photos", place / "results")
+    (place / "photos" / "2-away.png").unlink()
     rename = {"do": "rename", "cluster": 0, "name": "boats"}
     edits = {"format": 1, "model": result.digest(place / "results/model"), "edits": [rename]}
     (place / "edits.json").write_text(json.dumps(edits))

@@ -1,10 +1,11 @@
 """`vtcc add` where folders of images were moved or deleted: what becomes of their names."""
 
+import os
 import shutil
 
 import pytest
 
-from vtcc.data import folder
+from vtcc.data import folder, walk
 from vtcc.errors import VtccError
 from vtcc.grouping.add import changes
 
@@ -50,3 +51,44 @@ def test_images_that_are_nowhere_are_not_taken_for_new_ones(photos, capsys):
     assert (found.new, found.changed, found.gone) == ([], [], [])
     found = changes.find([pics], summary, photos.with_name("results"), allow_gone=True)
     assert found.new == [f"../pics/2024/trip/{name}" for name in NAMES]
+
+
+def test_what_was_added_can_be_taken_out_once_it_is_deleted(photos):
+    """A folder, a part of it, or a file; but not for a disk that is not there."""
+    home = photos.parent
+    for name in ("more/a.jpg", "more/b.jpg", "x.jpg"):
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_bytes(name.encode())
+    summary = summary_of(photos, [*NAMES, "../more/a.jpg", "../more/b.jpg", "../x.jpg"])
+    shutil.rmtree(home / "more")
+    (home / "x.jpg").unlink()
+    there = "no such file or directory; 2 images of the results lay there; .* --allow-gone"
+    with pytest.raises(VtccError, match=f"^{home / 'more'}: {there}"):
+        changes.find([home / "more", photos], summary, home / "results")
+    with pytest.raises(VtccError, match=f"^{home / 'none'}: no such file or directory$"):
+        changes.find([home / "none"], summary, home / "results", allow_gone=True)
+    gone = {
+        "more": ["../more/a.jpg", "../more/b.jpg"],
+        "more/b.jpg": ["../more/b.jpg"],
+        "x.jpg": ["../x.jpg"],
+    }
+    for given, names in gone.items():
+        found = changes.find([home / given], summary, home / "results", allow_gone=True)
+        assert (found.new, found.changed, found.gone) == ([], [], names)
+    found = changes.find([home / "more", photos], summary, home / "results", allow_gone=True)
+    assert (found.new, found.gone) == ([], gone["more"])
+
+
+def test_a_folder_of_shards_that_was_deleted(photos):
+    home = photos.parent
+    unpacked = home / "results-images" / (home / "shards" / "a.tar").relative_to("/")
+    unpacked.mkdir(parents=True)
+    (unpacked / "y.jpg").write_bytes(b"y")
+    (unpacked / walk.STAMP).touch()
+    name = os.path.relpath(unpacked / "y.jpg", photos)
+    summary = summary_of(photos, [*NAMES, name])
+    for given in ("shards", "shards/a.tar"):
+        with pytest.raises(VtccError, match=r"; 1 image of the results lay there; .* --allow-gone"):
+            changes.find([home / given], summary, home / "results")
+        found = changes.find([home / given], summary, home / "results", allow_gone=True)
+        assert (found.gone, found.orphaned) == ([name], [unpacked])

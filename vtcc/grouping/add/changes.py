@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from vtcc.grouping import workdir
 from vtcc.grouping.add import successors
 from vtcc.grouping.columns import Columns
 from vtcc.grouping.intake import existing, located
-from vtcc.progress import note
+from vtcc.progress import note, several
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
@@ -88,7 +88,8 @@ def find(
             or lies in, or a folder of its name in `more`, if it has the files that are no longer
             there.
         target: where the changed results will be; None: where they are.
-        allow_gone: take it that none of the results' images is there any more.
+        allow_gone: take it that images are gone where none of them is found, or where a path of
+            `more` is missing.
 
     Raises:
         VtccError: when a path is missing, cannot be read, or holds the results; when no image is
@@ -96,18 +97,18 @@ def find(
             their path from a folder that moved without them.
     """
     before = Path(summary["root"])
-    if any(os.fspath(given) == str(before) and not before.exists() for given in more):
-        _root(before, [], summary, root, allow_gone)  # says so, where it was moved
-        raise VtccError(f"{before}: no such file or folder; give the folder it is now")
     place = workdir.kept_images(summary, results.absolute())
     if place is None:
         place = workdir.images(target or results.absolute())
-    parts = inputs.parts(more, place)
+    missing = [given for given in more if inputs.is_missing(given)]
+    parts = inputs.parts([given for given in more if given not in missing], place)
     root = _root(before, parts, summary, root, allow_gone)
     moved = root != before
     listed, classes, searched, columns = _listed(parts, root, results)
     known = stamps_of(summary)
     places = located(root, summary["files"])
+    deleted = _deleted(missing, places.values(), place, allow_gone)
+    searched += deleted
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
     if moved:  # a copy has times of its own
         here = {name: folder.stamp(file) for name, file in places.items()}
@@ -135,7 +136,7 @@ def find(
         if any(places[name].is_relative_to(top) for top in searched) or _is_image_of(by, name)
     ]
     folders = [part.folder for part in parts if part.folder is not None]
-    orphaned = inputs.without_shard(place, folders)
+    orphaned = inputs.without_shard(place, [*folders, *deleted])
     gone += [
         name
         for name, file in places.items()
@@ -224,6 +225,33 @@ def _root(
                 )
         note(f"the images' folder {before} is now {root}")
     return root
+
+
+def _deleted(
+    given: Sequence[inputs.Given], files: Collection[Path], place: Path, allow_gone: bool
+) -> list[Path]:
+    """Folders and files that are no longer there, with images of the results.
+
+    Args:
+        given: paths that are missing. files: of the results. place, allow_gone: as of `find`.
+
+    Raises:
+        VtccError: when the results have no image of it, or it is not said to be gone.
+    """
+    deleted = []
+    for item in given:
+        top = inputs.absolute(item).resolve()
+        tops = [top, *inputs.without_shard(place, [top])]
+        held = sum(any(file.is_relative_to(top) for top in tops) for file in files)
+        if not held:
+            raise VtccError(f"{item}: no such file or directory")
+        if not allow_gone:
+            raise VtccError(
+                f"{item}: no such file or directory; {several(held, 'images')} of the results lay "
+                "there; give its new name, or --allow-gone if that is gone for good"
+            )
+        deleted.append(top)
+    return deleted
 
 
 def _held(root: Path, stamps: dict[str, str]) -> float:
