@@ -67,3 +67,30 @@ def test_a_folder_whose_images_are_gone_is_no_mistake(tmp_path):
     toy_results.write(tmp_path / "photos", tmp_path / "results")
     (sub / "0.png").unlink()
     assert add.run(tmp_path / "results", [sub])["addition"]["gone"] == 1
+
+
+@pytest.mark.parametrize("given", ["photos/metal", "photos", "photos/metal/odd/2-97.png"])
+def test_a_new_image_is_of_the_sub_folder_that_it_is_in(tmp_path, given):
+    """Of the folder of the results, whatever part of it is given."""
+    subs = ["cardboard", "glass", "metal"]
+    for kind, sub in enumerate(subs):
+        for i in range(4):
+            toy_results.draw(tmp_path / "photos" / sub / f"{kind}-{i:02d}.png", kind, 9 * kind + i)
+    toy_results.write(tmp_path / "photos", tmp_path / "results")
+    file = tmp_path / "results" / "summary.json"
+    summary = json.loads(file.read_text())
+    labels = [subs.index(name.partition("/")[0]) for name in summary["files"]]
+    file.write_text(json.dumps(summary | {"labels": labels, "classes": subs}))
+    toy_results.draw(tmp_path / "photos/metal/odd/2-97.png", 2, 97)
+    toy_results.draw(tmp_path / "photos/metal/even/2-98.png", 2, 98)
+    toy_results.draw(tmp_path / "more/glass/1-99.png", 1, 99)
+    toy_results.draw(tmp_path / "more/metal/1-98.png", 1, 98)
+    add.run(tmp_path / "results", [tmp_path / given, tmp_path / "more"])
+    after = json.loads(file.read_text())
+    of = dict(zip(after["files"], after["labels"], strict=True))
+    assert after["classes"] == subs
+    assert {name: label for name, label in of.items() if name not in summary["files"]} == {
+        name: 2 if name.startswith("metal") else -1 for name in of if name not in summary["files"]
+    }
+    assert of["metal/odd/2-97.png"] == 2 and of["../more/glass/1-99.png"] == -1
+    assert after["labels"][: len(labels)] == labels

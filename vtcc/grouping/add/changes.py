@@ -34,7 +34,6 @@ class Changes:
         replaced: name of a file that has gone -> the one to read of the same picture.
         files: name -> where it is, of new and changed ones.
         stamps: name -> `folder.stamp`, of all that were found.
-        classes: name -> the sub-folder that is its class, where the given folder has classes.
         root: the results' folder of images, where it is now. moved: whether it was elsewhere.
         columns: of tables that were given, as of `vtcc.grouping.columns`.
         place: the folder for what has to be unpacked or copied.
@@ -47,7 +46,6 @@ class Changes:
     replaced: dict[str, str]
     files: dict[str, Path]
     stamps: dict[str, str]
-    classes: dict[str, str]
     root: Path
     moved: bool
     columns: Columns
@@ -104,7 +102,7 @@ def find(
     parts = inputs.parts([given for given in more if given not in missing], place)
     root = _root(before, parts, summary, root, allow_gone)
     moved = root != before
-    listed, classes, searched, columns = _listed(parts, root, results)
+    listed, searched, columns = _listed(parts, root, results)
     known = stamps_of(summary)
     places = located(root, summary["files"])
     deleted = _deleted(missing, places.values(), place, allow_gone)
@@ -155,7 +153,6 @@ def find(
         replaced={name: by_picture[name] for name in gone if name in by_picture},
         files={name: listed[name] for name in read},
         stamps=stamps,
-        classes={name: classes[name] for name in read if name in classes},
         root=root,
         moved=moved,
         columns=columns,
@@ -271,10 +268,9 @@ def _size(stamp: str) -> str:
 
 def _listed(
     parts: Sequence[inputs.Part], root: Path, results: Path
-) -> tuple[dict[str, Path], dict[str, str], list[Path], Columns]:
-    """Name -> file; name -> class; the folders that were searched; columns of tables."""
+) -> tuple[dict[str, Path], list[Path], Columns]:
+    """Name -> file; the folders that were searched; columns of tables."""
     files: dict[str, Path] = {}
-    classes: dict[str, str] = {}
     searched: list[Path] = []
     columns: Columns = {}
     left_out: Counter[str] = Counter()
@@ -292,16 +288,12 @@ def _listed(
                 "pictures are none of the images; name the folder of images"
             )
         inside = folder.listed(top, left_out)
-        labels, names = folder.first_level(folder.readable_names(inside), 0)
-        for i, path in enumerate(inside):
-            name = _name(top / path, root)
-            files[name] = top / path
-            if labels is not None:
-                classes[name] = names[labels[i]]
+        folder.readable_names(inside)  # refuses two of one name
+        files |= {_name(top / path, root): top / path for path in inside}
         searched.append(top)
     if left_out:
         note(f"left out {in_words(left_out)}")
-    return files, classes, searched, columns
+    return files, searched, columns
 
 
 def _is_image_of(name: str, raw: str) -> bool:

@@ -178,13 +178,20 @@ def _summary(
         summary["inputs"] = [_moved(given, was, found.root) for given in old["inputs"]]
     summary["tiles"] = int(old.get("tiles", len(stays))) + len(images.names)
     if old["labels"] is not None:
-        classes = list(old["classes"])
-        classes += sorted(set(found.classes.values()) - set(classes))
-        number = {name: i for i, name in enumerate(classes)}
         kept = [label for label, stay in zip(old["labels"], stays, strict=True) if stay]
-        fresh = [number.get(found.classes.get(name, ""), -1) for name in images.names]
-        summary["labels"], summary["classes"] = kept + fresh, classes
+        fresh = [_sub_folder(name) for name in images.names]
+        classes = list(old["classes"])
+        classes += sorted(set(fresh) - {"", *classes})
+        number = {name: i for i, name in enumerate(classes)} | {"": -1}
+        summary["labels"] = kept + [number[name] for name in fresh]
+        summary["classes"] = classes
     return summary
+
+
+def _sub_folder(name: str) -> str:
+    """The class of an image, as `vtcc cluster` has it; empty outside the folder of the results."""
+    first, below, _ = name.partition("/")
+    return first if below and first != ".." else ""
 
 
 def _moved(given: str, before: Path, root: Path) -> str:
