@@ -32,7 +32,7 @@ MISTAKES = {
         ("photos --minutes 0", "--minutes: found 0; allowed: a number above 0"),
         ("photos --sample 3", "--sample: found 3; allowed: at least 10, or 0 for all"),
         ("photos --set train.epoch=2", "train.epoch: unknown parameter; did you mean"),
-        ("photos --params none.yaml", "none.yaml: no such file"),
+        ("photos --params none.yaml", "--params none.yaml: no such file; RESULTS/pa"),
         ("photos --encoder lite9", "encoder 'lite9': unknown; did you mean"),
         ("photos --encoder timm:x", "--encoder timm:x: needs --weights"),
         ("photos --encoder lite2 --weights none", "--weights none: no such file"),
