@@ -1,11 +1,13 @@
 """What `vtcc add` and `vtcc refine` answer."""
 
 import json
+import shutil
 import time
 
 import pytest
 
 from tests.grouping import toy_results
+from tests.pages.test_clusters import data
 from vtcc.errors import VtccError
 from vtcc.grouping import result
 from vtcc.verbs import add, refine
@@ -94,3 +96,30 @@ def test_a_new_image_is_of_the_sub_folder_that_it_is_in(tmp_path, given):
     }
     assert of["metal/odd/2-97.png"] == 2 and of["../more/glass/1-99.png"] == -1
     assert after["labels"][: len(labels)] == labels
+
+
+def test_results_that_were_moved_lead_to_their_images_again(place, tmp_path, capsys):
+    """The links of the page are relative, so that results and images may move together."""
+    here, deep = tmp_path / "here", tmp_path / "here" / "deep" / "results"
+    shutil.copytree(place, here)
+    file = here / "results" / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"root": str(here / "photos")}))
+    assert add.run(here / "results", [here / "photos"])["addition"] is None
+    assert page(here / "results")["root"] == "../photos/"
+    deep.parent.mkdir()
+    (here / "results").rename(deep)
+    before = page(deep)
+    answer = add.run(deep, [here / "photos"])
+    assert f"links of {deep / 'report.html'}" in capsys.readouterr().out
+    assert [answer["addition"][kind] for kind in ("new", "changed", "gone")] == [0, 0, 0]
+    after = page(deep)
+    assert after["root"] == "../../photos/"
+    assert (after["files"], after["cluster"]) == (before["files"], before["cluster"])
+    link = tmp_path / "link"
+    link.symlink_to(here / "deep")
+    for same in (deep, link / "results"):
+        assert add.run(same, [here / "photos"])["addition"] is None
+
+
+def page(results):
+    return data((results / "report.html").read_text(encoding="utf-8"))

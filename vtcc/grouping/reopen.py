@@ -31,6 +31,7 @@ FOLDERS = "folders"
 _SHOWN = {"root": str, "thumb": int}
 _CHANGED = _SHOWN | {
     "title": str, "seed": int, "classes": list, "count": dict, "choices": dict, "baselines": list,
+    "links": str | None,
 }  # fmt: skip
 
 

@@ -59,7 +59,8 @@ def run(
         total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
         _refuse_loss(found.lost, total, allow_gone)
         told = columns.differ(results, found.columns)
-        if not (found.to_read or found.gone or found.moved or told):
+        astray = summaries.leads_astray(before.summary, results, found.root)
+        if not (found.to_read or found.gone or found.moved or told or astray):
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
             return summaries.headline(results, began=began) | {"addition": None}
@@ -73,6 +74,7 @@ def run(
         note(
             f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone"
             + f"; from the table: {', '.join(found.columns)}" * told
+            + f"; links of {before.target / 'report.html'} from its new place" * astray
         )
         ours, others = beside.divided(found, before)
         after = update.updated(before, ours, predictor, batch_size=batch_size)
