@@ -92,3 +92,29 @@ def test_a_folder_of_shards_that_was_deleted(photos):
             changes.find([home / given], summary, home / "results")
         found = changes.find([home / given], summary, home / "results", allow_gone=True)
         assert (found.gone, found.orphaned) == ([name], [unpacked])
+
+
+@pytest.mark.parametrize("linked", ["photos", "."])
+def test_a_link_where_the_folder_was_leads_to_the_same_images(tmp_path, linked):
+    """As when a disk was too small: the folder itself, or one above it, is elsewhere by now."""
+    home = tmp_path / "home"
+    for name in ("photos/a.jpg", "photos/b.jpg", "more/x.jpg"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(name.encode())
+    known = ["a.jpg", "b.jpg", "../more/x.jpg"]
+    summary = summary_of(home / "photos", known)
+    (tmp_path / "disk").mkdir()
+    place = home / linked
+    place.rename(tmp_path / "disk" / "here")
+    place.symlink_to(tmp_path / "disk" / "here")
+    given = [home / "photos", home / "more"]
+    found = changes.find(given, summary, tmp_path / "results")
+    assert (found.new, found.changed, found.gone, found.moved) == ([], [], [], False)
+    (home / "photos" / "b.jpg").unlink()
+    (home / "more" / "x.jpg").unlink()
+    (home / "more" / "y.jpg").write_bytes(b"y")
+    found = changes.find(given, summary, tmp_path / "results")
+    assert (found.new, found.gone) == (["../more/y.jpg"], ["b.jpg", "../more/x.jpg"])
+    shutil.rmtree(home / "more")
+    found = changes.find([home / "more"], summary, tmp_path / "results", allow_gone=True)
+    assert found.gone == ["../more/x.jpg"]

@@ -117,6 +117,8 @@ def test_results_that_were_moved_lead_to_their_images_again(place, tmp_path, cap
     assert (after["files"], after["cluster"]) == (before["files"], before["cluster"])
     link = tmp_path / "link"
     link.symlink_to(here / "deep")
+    (here / "photos").rename(here / "disk")
+    (here / "photos").symlink_to("disk")
     for same in (deep, link / "results"):
         assert add.run(same, [here / "photos"])["addition"] is None
 

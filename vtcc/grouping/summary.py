@@ -52,12 +52,12 @@ def leads_astray(summary: Mapping[str, Any], results: Path, root: Path) -> bool:
 
     Args:
         summary: of the results; those of before links were kept are taken to lead there.
-        results: their folder. root: that of the images, without links.
+        results: their folder. root: that of the images.
     """
     links = summary.get("links")
     # For a browser `..` of a link is where that link is; one of both ways is enough.
     ends = {os.path.normpath(at / (links or "")) for at in (results.absolute(), results.resolve())}
-    return links is not None and root not in {Path(end).resolve() for end in ends}
+    return links is not None and root.resolve() not in {Path(end).resolve() for end in ends}
 
 
 def once_proposed(summary: dict[str, Any]) -> frozenset[int]:

@@ -105,7 +105,7 @@ def find(
     listed, searched, columns = _listed(parts, root, results)
     known = stamps_of(summary)
     places = located(root, summary["files"])
-    deleted = _deleted(missing, places.values(), place, allow_gone)
+    deleted = _deleted(missing, root, places.values(), place, allow_gone)
     searched += deleted
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
     if moved:  # a copy has times of its own
@@ -225,19 +225,23 @@ def _root(
 
 
 def _deleted(
-    given: Sequence[inputs.Given], files: Collection[Path], place: Path, allow_gone: bool
+    given: Sequence[inputs.Given],
+    root: Path,
+    files: Collection[Path],
+    place: Path,
+    allow_gone: bool,
 ) -> list[Path]:
     """Folders and files that are no longer there, with images of the results.
 
     Args:
-        given: paths that are missing. files: of the results. place, allow_gone: as of `find`.
+        given: paths that are missing. root, files: of the results. place, allow_gone: as of `find`.
 
     Raises:
         VtccError: when the results have no image of it, or it is not said to be gone.
     """
     deleted = []
     for item in given:
-        top = inputs.absolute(item).resolve()
+        top = _by_way_of(root, inputs.absolute(item).resolve())
         tops = [top, *inputs.without_shard(place, [top])]
         held = sum(any(file.is_relative_to(top) for top in tops) for file in files)
         if not held:
@@ -276,8 +280,9 @@ def _listed(
     left_out: Counter[str] = Counter()
     for part in parts:
         top, own = part.top.resolve(), results.resolve()
+        way = _by_way_of(root, top)
         if part.names is not None:
-            names = [_name(top / path, root) for path in part.names]
+            names = [_name(way / path, root) for path in part.names]
             files |= {name: top / path for name, path in zip(names, part.names, strict=True)}
             for column, values in part.columns.items():
                 columns.setdefault(column, {}).update(zip(names, values, strict=True))
@@ -289,8 +294,8 @@ def _listed(
             )
         inside = folder.listed(top, left_out)
         folder.readable_names(inside)  # refuses two of one name
-        files |= {_name(top / path, root): top / path for path in inside}
-        searched.append(top)
+        files |= {_name(way / path, root): top / path for path in inside}
+        searched.append(way)
     if left_out:
         note(f"left out {in_words(left_out)}")
     return files, searched, columns
@@ -299,6 +304,12 @@ def _listed(
 def _is_image_of(name: str, raw: str) -> bool:
     file = Path(name)
     return walk.shot(file) == walk.shot(Path(raw)) and not walk.is_beside(file)
+
+
+def _by_way_of(root: Path, path: Path) -> Path:
+    """A path without links as it is from a folder that may be behind one by now."""
+    above = next(a for a in (root, *root.parents) if path.is_relative_to(a.resolve()))
+    return above / path.relative_to(above.resolve())
 
 
 def _name(file: Path, root: Path) -> str:
