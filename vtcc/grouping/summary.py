@@ -47,6 +47,12 @@ def read(results: Path, more: Mapping[str, Any] | None = None) -> dict[str, Any]
         raise VtccError(f"{results / FILE}: damaged ({error}); run `vtcc cluster` again") from None
 
 
+def stamps_of(summary: dict[str, Any]) -> dict[str, str]:
+    """Name -> stamp of each file; empty in results of before they were kept: changes go unseen."""
+    unknown = [""] * len(summary["files"])
+    return dict(zip(summary["files"], summary.get("stamps") or unknown, strict=True))
+
+
 def leads_astray(summary: Mapping[str, Any], results: Path, root: Path) -> bool:
     """Whether the links of the page no longer lead to the images, as the results were moved.
 

@@ -105,12 +105,12 @@ def run(
 
 def _with_rest(before: "Opened") -> dict[str, Any]:
     """The summary with all files of a large collection, not its sample alone."""
-    from vtcc.grouping.add.changes import stamps_of
+    from vtcc.grouping import summary as summaries
     from vtcc.grouping.rest import Rest
 
     if "collection" not in before.summary:
         return before.summary
-    known = stamps_of(before.summary) | Rest.of(before.directory).stamps()
+    known = summaries.stamps_of(before.summary) | Rest.of(before.directory).stamps()
     return before.summary | {"files": list(known), "stamps": list(known.values())}
 
 

@@ -12,17 +12,15 @@ from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
+from vtcc.grouping import summary as summaries
 from vtcc.grouping import workdir
-from vtcc.grouping.add import successors
+from vtcc.grouping.add import relocated, successors
 from vtcc.grouping.columns import Columns
-from vtcc.grouping.intake import existing, located
+from vtcc.grouping.intake import located
 from vtcc.progress import note, several
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
-
-# Files that a folder that was moved is known by, and the share of them that must be there.
-SAMPLE, RECOGNISED = 200, 0.5
 
 
 @dataclass(frozen=True)
@@ -100,19 +98,17 @@ def find(
         place = workdir.images(target or results.absolute())
     missing = [given for given in more if inputs.is_missing(given)]
     parts = inputs.parts([given for given in more if given not in missing], place)
-    root = _root(before, parts, summary, root, allow_gone)
+    root = relocated.root_of(before, parts, summary, root, allow_gone)
     moved = root != before
     listed, searched, columns = _listed(parts, root, results)
-    known = stamps_of(summary)
+    known = summaries.stamps_of(summary)
     places = located(root, summary["files"])
     deleted = _deleted(missing, root, places.values(), place, allow_gone)
     searched += deleted
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
     if moved:  # a copy has times of its own
         here = {name: folder.stamp(file) for name, file in places.items()}
-        same = {
-            n: now for n, now in here.items() if now != "gone" and _size(now) == _size(known[n])
-        }
+        same = {n: now for n, now in here.items() if relocated.same_size(now, known[n])}
         stamps, known = same | stamps, known | same
     new = [name for name in listed if name not in known]
     changed = [name for name in listed if known.get(name) and known[name] != stamps[name]]
@@ -179,51 +175,6 @@ def without_unreadable(found: Changes, predictor: "Predictor") -> Changes:
     )
 
 
-def _root(
-    before: Path,
-    parts: Sequence[inputs.Part],
-    summary: dict[str, Any],
-    given: Path | None,
-    allow_gone: bool,
-) -> Path:
-    """Where the results' folder of images is now. Arguments as of `find`; before: where it was."""
-    inside = [(n, seen) for n, seen in stamps_of(summary).items() if not n.startswith("../")]
-    some = dict(inside[:: -(-len(inside) // SAMPLE) or 1])
-    if given is not None:
-        root = existing(given)
-        if root != before and not _held(root, some):
-            raise VtccError(
-                f"--root {given}: none of the results' images is there (one of them: "
-                f"{next(iter(some), '')!r}); give the folder that {before} has become"
-            )
-    elif _held(before, dict.fromkeys(some, "")) or not some:
-        return before
-    else:
-        tops = [part.top.resolve() for part in parts]
-        homes = dict.fromkeys(h for t in tops for h in (t, *t.parents, (t / before.name).resolve()))
-        root = next((home for home in homes if _held(home, some) >= RECOGNISED), before)
-        whole = [top for top, part in zip(tops, parts, strict=True) if part.names is None]
-        searched = any(before.is_relative_to(top) for top in whole)
-        # Where they are looked for, all are gone; else what was moved would come once more as new.
-        if root == before and not (searched or allow_gone):
-            raise VtccError(
-                f"{before}: none of the results' images is there; if the folder was moved, say "
-                "where it is: --root FOLDER; if they are gone for good, --allow-gone"
-            )
-    if root != before:
-        outside = [name for name in summary["files"] if name.startswith("../")]
-        for name, file in located(before, outside).items():
-            there = located(root, [name])[name]
-            if file.exists() and not there.exists():
-                raise VtccError(
-                    f"the images' folder {before} is now {root}, and {name!r}, whose name is its "
-                    f"path from there, was not moved along; move {file} to {there}, or put the "
-                    "folder back"
-                )
-        note(f"the images' folder {before} is now {root}")
-    return root
-
-
 def _deleted(
     given: Sequence[inputs.Given],
     root: Path,
@@ -241,7 +192,7 @@ def _deleted(
     """
     deleted = []
     for item in given:
-        top = _by_way_of(root, inputs.absolute(item).resolve())
+        top = relocated.by_way_of(root, inputs.absolute(item).resolve())
         tops = [top, *inputs.without_shard(place, [top])]
         held = sum(any(file.is_relative_to(top) for top in tops) for file in files)
         if not held:
@@ -255,21 +206,6 @@ def _deleted(
     return deleted
 
 
-def _held(root: Path, stamps: dict[str, str]) -> float:
-    """The share of some files that are in a folder, of the size they had where that is known."""
-    seen = {name: folder.stamp(file) for name, file in located(root, list(stamps)).items()}
-    there = [
-        name
-        for name, stamp in stamps.items()
-        if seen[name] != "gone" and (not stamp or _size(stamp) == _size(seen[name]))
-    ]
-    return len(there) / max(len(stamps), 1)
-
-
-def _size(stamp: str) -> str:
-    return stamp.partition(" ")[0]
-
-
 def _listed(
     parts: Sequence[inputs.Part], root: Path, results: Path
 ) -> tuple[dict[str, Path], list[Path], Columns]:
@@ -280,7 +216,7 @@ def _listed(
     left_out: Counter[str] = Counter()
     for part in parts:
         top, own = part.top.resolve(), results.resolve()
-        way = _by_way_of(root, top)
+        way = relocated.by_way_of(root, top)
         if part.names is not None:
             names = [_name(way / path, root) for path in part.names]
             files |= {name: top / path for name, path in zip(names, part.names, strict=True)}
@@ -306,17 +242,5 @@ def _is_image_of(name: str, raw: str) -> bool:
     return walk.shot(file) == walk.shot(Path(raw)) and not walk.is_beside(file)
 
 
-def _by_way_of(root: Path, path: Path) -> Path:
-    """A path without links as it is from a folder that may be behind one by now."""
-    above = next(a for a in (root, *root.parents) if path.is_relative_to(a.resolve()))
-    return above / path.relative_to(above.resolve())
-
-
 def _name(file: Path, root: Path) -> str:
     return as_text(os.path.relpath(file, root))
-
-
-def stamps_of(summary: dict[str, Any]) -> dict[str, str]:
-    """Name -> stamp of each file; empty in results of before they were kept: changes go unseen."""
-    unknown = [""] * len(summary["files"])
-    return dict(zip(summary["files"], summary.get("stamps") or unknown, strict=True))

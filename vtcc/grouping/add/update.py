@@ -13,7 +13,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.add import away, novelty, reading
-from vtcc.grouping.add.changes import Changes, stamps_of
+from vtcc.grouping.add.changes import Changes
 from vtcc.grouping.add.drift import Drift, measure
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied
 from vtcc.pages.clusters import SPRITES
@@ -169,7 +169,8 @@ def _summary(
     old, gone = before.summary, set(found.gone)
     left = gone | set(found.to_read)
     summary = dict(old)
-    stamps = {n: seen for n, seen in stamps_of(old).items() if n not in gone} | found.stamps
+    known = summaries.stamps_of(old)
+    stamps = {n: seen for n, seen in known.items() if n not in gone} | found.stamps
     summary["files"], summary["stamps"] = list(stamps), list(stamps.values())
     errors = {name: why for name, why in old["errors"].items() if name not in left}
     summary["root"], summary["errors"] = str(found.root), errors | images.errors
