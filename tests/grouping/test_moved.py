@@ -49,7 +49,9 @@ def test_images_that_are_nowhere_are_not_taken_for_new_ones(photos, capsys):
         changes.find([pics], summary, photos.with_name("results"))
     found = changes.find([pics], summary, photos.with_name("results"), root=pics / "2024" / "trip")
     assert (found.new, found.changed, found.gone) == ([], [], [])
+    capsys.readouterr()
     found = changes.find([pics], summary, photos.with_name("results"), allow_gone=True)
+    assert f"{photos}: {said} FOLDER\n" in capsys.readouterr().out
     assert found.new == [f"../pics/2024/trip/{name}" for name in NAMES]
 
 
@@ -118,3 +120,11 @@ def test_a_link_where_the_folder_was_leads_to_the_same_images(tmp_path, linked):
     shutil.rmtree(home / "more")
     found = changes.find([home / "more"], summary, tmp_path / "results", allow_gone=True)
     assert found.gone == ["../more/x.jpg"]
+
+
+def test_a_folder_that_moved_within_what_is_searched_is_asked_for(photos, capsys):
+    summary = summary_of(photos)
+    photos.rename(photos.with_name("renamed"))
+    found = changes.find([photos.parent], summary, photos.parent.parent / "results")
+    assert found.gone == NAMES  # more than half, which `vtcc add` refuses then
+    assert f"{photos}: none of the results' images is there; if the f" in capsys.readouterr().out

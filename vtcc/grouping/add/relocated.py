@@ -51,12 +51,15 @@ def root_of(
         root = next((home for home in homes if _held(home, some) >= RECOGNISED), before)
         whole = [top for top, part in zip(tops, parts, strict=True) if part.names is None]
         searched = any(before.is_relative_to(top) for top in whole)
-        # Where they are looked for, all are gone; else what was moved would come once more as new.
-        if root == before and not (searched or allow_gone):
-            raise VtccError(
+        if root == before:
+            told = (
                 f"{before}: none of the results' images is there; if the folder was moved, say "
-                "where it is: --root FOLDER; if they are gone for good, --allow-gone"
+                "where it is: --root FOLDER"
             )
+            # Where they are looked for, all are gone; else what was moved would come as new again.
+            if not (searched or allow_gone):
+                raise VtccError(f"{told}; if they are gone for good, --allow-gone")
+            note(told)
     if root != before:
         outside = [name for name in summary["files"] if name.startswith("../")]
         for name, file in located(before, outside).items():
