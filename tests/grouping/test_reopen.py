@@ -1,0 +1,111 @@
+"""Results that are changed: what lies in their folder is not lost, and modes stay in bounds."""
+
+import json
+import shutil
+from unittest.mock import create_autospec
+
+import pytest
+
+from tests.grouping import toy_results
+from vtcc.grouping import assignments, by_cluster, result
+from vtcc.verbs import add, refine
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of 15 images of three kinds, and its results with copies by cluster."""
+    root = tmp_path_factory.mktemp("reopened") / "photos"
+    toy_results.folder_of(root, each=5)
+    results = root.with_name("results")
+    toy_results.write(root, results)
+    summary = json.loads((results / "summary.json").read_text())
+    (results / "summary.json").write_text(json.dumps(summary | {"folders": "copies"}))
+    rows = assignments.read(results / "assignments.parquet")
+    names = {0: "cluster 0", 1: "cluster 1", 2: "cluster 2"}
+    for name, path in by_cluster.places(rows, names):
+        (results / "folders" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, results / "folders" / path)
+    return root.parent
+
+
+@pytest.fixture
+def place(made, tmp_path):
+    """A copy of both, and an edit that renames a cluster."""
+    here = tmp_path / "here"
+    shutil.copytree(made, here)
+    file = here / "results" / "summary.json"
+    summary = json.loads(file.read_text())
+    file.write_text(json.dumps(summary | {"root": str((here / "photos").resolve())}))
+    edit = {"do": "rename", "cluster": 1, "name": "boats"}
+    model = result.digest(here / "results" / "model")
+    edits = {"format": 1, "model": model, "edits": [edit]}
+    (here / "edits.json").write_text(json.dumps(edits))
+    return here
+
+
+def contents(directory):
+    return {
+        file.relative_to(directory).as_posix(): file.read_bytes()
+        for file in sorted(directory.rglob("*"))
+        if file.is_file()
+    }
+
+
+def with_boats(folders):
+    return {path.replace("cluster 1/", "boats/"): content for path, content in folders.items()}
+
+
+@pytest.mark.parametrize("to", [None, "new"])
+def test_copies_outlive_their_images(place, to, capsys):
+    results, folders = place / "results", place / "results" / "folders"
+    (folders / "cluster 1" / "notes.txt").write_text("my own")
+    before = contents(folders)
+    assert len(before) == 16
+    shutil.rmtree(place / "photos")
+    refine.run(results, place / "edits.json", to and place / to)
+    after = contents((place / to if to else results) / "folders")
+    own = after.pop("cluster 1/notes.txt")
+    assert own == b"my own"
+    assert after == with_boats({p: c for p, c in before.items() if "notes" not in p})
+    said = capsys.readouterr().out
+    assert "15 images that are no longer where they were have the copies that were here" in said
+    if to:
+        assert contents(folders) == before
+        shared = {file.stat().st_nlink for file in folders.rglob("*") if file.is_file()}
+        assert shared == {1}
+
+
+@pytest.mark.parametrize("mode", ["copies", ""])
+def test_what_people_put_into_folders_stays(place, mode):
+    results, folders = place / "results", place / "results" / "folders"
+    file = results / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"folders": mode}))
+    toy_results.draw(folders / "mine" / "own.png", 0, 1)
+    (folders / "cluster 0-clusters").mkdir()
+    (folders / "cluster 0-clusters" / "summary.json").write_text("{}")
+    before = contents(folders)
+    refine.run(results, place / "edits.json")
+    assert contents(folders) == (with_boats(before) if mode else before)
+    (place / "photos" / "0-00.png").unlink()
+    add.run(results, [place / "photos"])
+    gone = {"cluster 0/0-00.png"} if mode else set()
+    left = {path: content for path, content in before.items() if path not in gone}
+    assert contents(folders) == (with_boats(left) if mode else before)
+
+
+def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch):
+    """The tables have moved on by then, so that these copies are nobody's; they stay."""
+    results = place / "results"
+    before = contents(results / "folders")
+    shutil.rmtree(place / "photos")
+    with monkeypatch.context() as patch:
+        killed = create_autospec(by_cluster.write_folders, side_effect=KeyboardInterrupt)
+        patch.setattr(by_cluster, "write_folders", killed)
+        with pytest.raises(KeyboardInterrupt):
+            refine.run(results, place / "edits.json")
+    assert contents(results / "folders") == before
+    edits = json.loads((place / "edits.json").read_text())
+    edits |= {"model": result.digest(results / "model")}
+    (place / "edits.json").write_text(json.dumps(edits))
+    refine.run(results, place / "edits.json")
+    assert sorted(contents(results / "folders").values()) == sorted(before.values())
