@@ -52,6 +52,7 @@ def run(options: Options, listed: "Listed | None" = None) -> Path:
         try:
             if listed is None:
                 listed = intake.listed(options.folder, *options.others, place=place)
+            workdir.refuse_holding(out, listed)
             columns.check(listed.columns, options.exif)
             images = min(len(listed.names), options.sample or len(listed.names))
             check_clusters(options.clusters, images, readable=False)

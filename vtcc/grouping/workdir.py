@@ -3,15 +3,16 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vtcc import atomic, json_file
 from vtcc.atomic import sole_writer, write_text
-from vtcc.data import inputs
+from vtcc.data import inputs, remote
 from vtcc.engine.signals import Interrupted
 from vtcc.errors import SIGNAL, VtccError
 from vtcc.grouping.options import Options
@@ -20,6 +21,9 @@ from vtcc.process.stopping import Stopped
 from vtcc.progress import note
 from vtcc.regular import regular
 from vtcc.version import __version__
+
+if TYPE_CHECKING:
+    from vtcc.grouping.intake import Listed
 
 T = TypeVar("T")
 
@@ -70,12 +74,40 @@ def refuse_taken(out: Path, options: Options) -> None:
 
 
 def refuse_inside(options: Options, out: Path) -> None:
-    """Refuses results among the images, which are only read."""
+    """Refuses results among the images, which are only read, or the other way round."""
+    whole = out.resolve()
     for given in (options.folder, *options.others):
-        if out.resolve().is_relative_to(Path(given).resolve()):
+        if remote.is_address(os.fspath(given)):
+            continue
+        place = Path(given).resolve()
+        if whole.is_relative_to(place):
             raise VtccError(
                 f"--out: {out} lies inside the images' folder, which is only read; name a place "
                 "beside it"
+            )
+        if place.is_relative_to(whole):
+            raise VtccError(
+                f"--out: {out} holds {given}, which is only read; name a place beside it"
+            )
+
+
+def refuse_holding(out: Path, listed: "Listed") -> None:
+    """Refuses to replace a folder that an image lies in, by its path or by that of a link's file.
+
+    Raises:
+        VtccError: naming one of them.
+    """
+    if not out.is_dir():
+        return
+    whole = out.resolve()
+    is_inside: dict[Path, bool] = {}  # of each folder
+    for name, file in zip(listed.names, listed.files, strict=True):
+        folder = file.parent
+        if folder not in is_inside:
+            is_inside[folder] = folder.resolve().is_relative_to(whole)
+        if is_inside[folder] or (file.is_symlink() and file.resolve().is_relative_to(whole)):
+            raise VtccError(
+                f"--out: {out} holds the image {name!r}, which is only read; name a place beside it"
             )
 
 
