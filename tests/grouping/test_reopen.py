@@ -7,8 +7,11 @@ from unittest.mock import create_autospec
 import pytest
 
 from tests.grouping import toy_results
+from vtcc.errors import VtccError
 from vtcc.grouping import assignments, by_cluster, result
-from vtcc.verbs import add, refine
+from vtcc.grouping import run as cluster
+from vtcc.grouping.options import Options
+from vtcc.verbs import add, export, refine
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +112,45 @@ def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch)
     (place / "edits.json").write_text(json.dumps(edits))
     refine.run(results, place / "edits.json")
     assert sorted(contents(results / "folders").values()) == sorted(before.values())
+
+
+def test_new_results_lie_neither_in_results_nor_among_images(place):
+    results, photos, more = place / "results", place / "photos", place / "more"
+    toy_results.draw(more / "sub" / "0.png", 0, 1)
+    toy_results.draw(place / "1.png", 1, 2)
+    add.run(results, [more, place / "1.png"])
+    edits = json.loads((place / "edits.json").read_text()) | {
+        "model": result.digest(results / "model")
+    }
+    (place / "edits.json").write_text(json.dumps(edits))
+    toy_results.draw(place / "later" / "2.png", 2, 3)
+    (place / "link").symlink_to(photos)
+    (place / "other").mkdir()
+    for name in ("summary.json", "report.html"):
+        (place / "other" / name).touch()
+    before = sorted(place.rglob("*"))
+    for out, inside in (
+        (photos / "new", f"the images' folder, {photos}"),
+        (place / "link" / "new", f"the images' folder, {photos}"),
+        (more / "sub" / "new", f"the images' folder, {more / 'sub'}"),
+        (place / "later" / "new", f"the images' folder, {place / 'later'}"),
+        (results / "new", f"the results, {results}"),
+        (results / "folders" / "new", f"the results, {results}"),
+        (place / "other" / "new", f"the results, {place / 'other'}"),
+    ):
+        message = f"^--out: {out}.* lies inside {inside}; name a place beside it$"
+        if "later" not in out.parts:
+            with pytest.raises(VtccError, match=message):
+                refine.run(results, place / "edits.json", out)
+            with pytest.raises(VtccError, match=message.replace("new.*", r"new\.json")):
+                export.hand_over(results, "coco", out.with_suffix(".json"))
+        with pytest.raises(VtccError, match=message):
+            add.run(results, [place / "later"], out)
+    assert sorted(place.rglob("*")) == before
+    refine.run(results, place / "edits.json", place / "new")
+
+
+def test_a_cluster_that_is_grouped_again_has_its_results_elsewhere(place):
+    results = place / "results"
+    with pytest.raises(VtccError, match=f"-clusters lies inside the results, {results}; name a pl"):
+        cluster.run(Options(results / "folders" / "cluster 1"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, by_cluster, intake, outputs, workdir
+from vtcc.grouping import assignments, by_cluster, intake, only_read, outputs, workdir
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.by_cluster import FOLDERS
 from vtcc.grouping.clusters import Applied, Clusters
@@ -80,7 +80,8 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
         changes: False where they are only read, from a place too where nothing can be written.
 
     Raises:
-        VtccError: when they are none, or damaged, another process changes them, or `out` exists.
+        VtccError: when they are none, or damaged, another process changes them, or `out` exists
+            or lies in what is only read.
     """
     if not results.parent.is_dir():
         summaries.read(results)  # refuses
@@ -92,6 +93,7 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
             held.enter_context(workdir.alone(results))
         summary = summaries.read(results, _CHANGED if changes else _SHOWN)
         if out is not None:
+            only_read.refuse_inside(out, only_read.of_results(results, summary))
             held.enter_context(workdir.alone(target))
             if out.exists():
                 raise VtccError(f"--out: {out} is there already; name a new folder")

@@ -15,6 +15,7 @@ from vtcc.atomic import sole_writer, write_text
 from vtcc.data import inputs, remote
 from vtcc.engine.signals import Interrupted
 from vtcc.errors import SIGNAL, VtccError
+from vtcc.grouping import only_read
 from vtcc.grouping.options import Options
 from vtcc.grouping.summary import FILE
 from vtcc.process.stopping import Stopped
@@ -74,18 +75,13 @@ def refuse_taken(out: Path, options: Options) -> None:
 
 
 def refuse_inside(options: Options, out: Path) -> None:
-    """Refuses results among the images, which are only read, or the other way round."""
+    """Refuses results among the images, or in other results, and images in these results."""
+    inputs_given = (options.folder, *options.others)
+    only_read.refuse_inside(out, only_read.folders(inputs_given))
     whole = out.resolve()
-    for given in (options.folder, *options.others):
-        if remote.is_address(os.fspath(given)):
-            continue
-        place = Path(given).resolve()
-        if whole.is_relative_to(place):
-            raise VtccError(
-                f"--out: {out} lies inside the images' folder, which is only read; name a place "
-                "beside it"
-            )
-        if place.is_relative_to(whole):
+    for given in inputs_given:
+        is_path = not remote.is_address(os.fspath(given))
+        if is_path and Path(given).resolve().is_relative_to(whole):
             raise VtccError(
                 f"--out: {out} holds {given}, which is only read; name a place beside it"
             )
