@@ -1,6 +1,7 @@
 """Results that are changed: what lies in their folder is not lost, and modes stay in bounds."""
 
 import json
+import os
 import shutil
 from unittest.mock import create_autospec
 
@@ -44,6 +45,13 @@ def place(made, tmp_path):
     edits = {"format": 1, "model": model, "edits": [edit]}
     (here / "edits.json").write_text(json.dumps(edits))
     return here
+
+
+def renew(place):
+    """Makes the edit one of the results as they are now."""
+    edits = json.loads((place / "edits.json").read_text())
+    model = result.digest(place / "results" / "model")
+    (place / "edits.json").write_text(json.dumps(edits | {"model": model}))
 
 
 def contents(directory):
@@ -107,9 +115,7 @@ def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             refine.run(results, place / "edits.json")
     assert contents(results / "folders") == before
-    edits = json.loads((place / "edits.json").read_text())
-    edits |= {"model": result.digest(results / "model")}
-    (place / "edits.json").write_text(json.dumps(edits))
+    renew(place)
     refine.run(results, place / "edits.json")
     assert sorted(contents(results / "folders").values()) == sorted(before.values())
 
@@ -119,10 +125,7 @@ def test_new_results_lie_neither_in_results_nor_among_images(place):
     toy_results.draw(more / "sub" / "0.png", 0, 1)
     toy_results.draw(place / "1.png", 1, 2)
     add.run(results, [more, place / "1.png"])
-    edits = json.loads((place / "edits.json").read_text()) | {
-        "model": result.digest(results / "model")
-    }
-    (place / "edits.json").write_text(json.dumps(edits))
+    renew(place)
     toy_results.draw(place / "later" / "2.png", 2, 3)
     (place / "link").symlink_to(photos)
     (place / "other").mkdir()
@@ -154,3 +157,25 @@ def test_a_cluster_that_is_grouped_again_has_its_results_elsewhere(place):
     results = place / "results"
     with pytest.raises(VtccError, match=f"-clusters lies inside the results, {results}; name a pl"):
         cluster.run(Options(results / "folders" / "cluster 1"))
+
+
+def test_what_is_made_of_write_protected_results_can_be_written(place, monkeypatch):
+    results = place / "results"
+    for path in (*results.rglob("*"), results):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before, modes = contents(results), {p: p.stat().st_mode for p in results.rglob("*")}
+    refine.run(results, place / "edits.json", place / "new")
+    assert {p: p.stat().st_mode for p in results.rglob("*")} == modes
+    for path in (place / "new", *(place / "new").rglob("*")):
+        assert path.stat().st_mode & 0o600 == 0o600 or "folders" in path.parts, path
+    refused = create_autospec(os.access, side_effect=lambda path, _: path != results)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", refused)
+        for change in (
+            lambda: refine.run(results, place / "edits.json"),
+            lambda: add.run(results, [place / "photos"]),
+        ):
+            with pytest.raises(VtccError, match=f"^{results}: write-protected; give --out elsewh"):
+                change()
+    assert contents(results) == before
+    assert sorted(p.name for p in place.iterdir()) == ["edits.json", "new", "photos", "results"]

@@ -6,6 +6,7 @@ What is wrong with them is told before torch is imported, which takes seconds.
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcc.atomic import atomic_directory
+from vtcc.atomic import atomic_directory, make_writable
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, by_cluster, intake, only_read, outputs, workdir
 from vtcc.grouping import summary as summaries
@@ -80,8 +81,8 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
         changes: False where they are only read, from a place too where nothing can be written.
 
     Raises:
-        VtccError: when they are none, or damaged, another process changes them, or `out` exists
-            or lies in what is only read.
+        VtccError: when they are none, or damaged or write-protected, another process changes them, or
+            `out` exists or lies in what is only read.
     """
     if not results.parent.is_dir():
         summaries.read(results)  # refuses
@@ -92,6 +93,8 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
         if (out is None and changes) or os.access(results.parent, os.W_OK):
             held.enter_context(workdir.alone(results))
         summary = summaries.read(results, _CHANGED if changes else _SHOWN)
+        if out is None and changes and not os.access(results, os.W_OK):
+            raise VtccError(f"{results}: write-protected; give --out elsewhere, or `chmod u+w` it")
         if out is not None:
             only_read.refuse_inside(out, only_read.of_results(results, summary))
             held.enter_context(workdir.alone(target))
@@ -180,6 +183,7 @@ def rewriting(before: Opened) -> Iterator[Path]:
             by_cluster.linked(file, target)
         else:
             shutil.copy2(file, target)
+            Path(target).chmod(Path(target).stat().st_mode | stat.S_IRUSR | stat.S_IWUSR)
 
     with atomic_directory(before.target) as building:
         shutil.copytree(
@@ -190,6 +194,7 @@ def rewriting(before: Opened) -> Iterator[Path]:
             symlinks=True,
             copy_function=copy,
         )
+        make_writable(building)
         yield building
 
 
