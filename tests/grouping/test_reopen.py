@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import threading
 from unittest.mock import create_autospec
 
 import pytest
 
 from tests.grouping import toy_results
+from vtcc.atomic import sole_writer
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, by_cluster, result
 from vtcc.grouping import run as cluster
@@ -179,3 +181,52 @@ def test_what_is_made_of_write_protected_results_can_be_written(place, monkeypat
                 change()
     assert contents(results) == before
     assert sorted(p.name for p in place.iterdir()) == ["edits.json", "new", "photos", "results"]
+
+
+def test_a_link_to_results_stays_one(place, tmp_path):
+    results, link = place / "results", tmp_path / "link"
+    link.symlink_to(results)
+    refine.run(link, place / "edits.json")
+    assert link.readlink() == results
+    assert "boats" in {path.name for path in (results / "folders").iterdir()}
+    toy_results.draw(place / "photos" / "new.png", 1, 9)
+    with sole_writer(results, "busy"):
+        refused = []
+
+        def another():
+            try:
+                add.run(link, [place / "photos"])
+            except VtccError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join()
+    assert refused and "is at work on it" in refused[0]
+    add.run(link, [place / "photos"])
+    assert link.readlink() == results
+    assert (results / "folders" / "boats" / "new.png").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "link"]
+    link.unlink()
+    link.symlink_to(place / "gone" / "results")
+    with pytest.raises(VtccError, match=f"^{link}: no such folder"):
+        refine.run(link, place / "edits.json")
+
+
+@pytest.mark.parametrize("to", ["nowhere", "empty", "results", "export"])
+def test_a_link_is_no_place_for_results(place, to):
+    results, out = place / "results", place / "link"
+    (place / "empty").mkdir()
+    if to == "export":
+        export.hand_over(results, "fiftyone", place / "export")
+    out.symlink_to(to)
+    before = sorted(place.rglob("*"))
+    for write in (
+        lambda: refine.run(results, place / "edits.json", out),
+        lambda: add.run(results, [place / "photos"], out),
+        lambda: export.hand_over(results, "fiftyone", out, overwrite=True),
+        lambda: cluster.run(Options(place / "photos", out=out, overwrite=True)),
+    ):
+        with pytest.raises(VtccError, match=f"^--out: {out} is a link; name .* to, {place / to}$"):
+            write()
+    assert sorted(place.rglob("*")) == before

@@ -32,12 +32,14 @@ def of_results(results: Path, summary: dict[str, Any]) -> Kept:
     return [("the results", results), *folders(summary.get("inputs", [root])), *places]
 
 
-def refuse_inside(out: Path, kept: Kept) -> None:
-    """Refuses a place for something new in what is only read, or in any results.
+def check(out: Path, kept: Kept) -> None:
+    """Refuses a place for something new in what is only read, or in any results, and a link.
 
     Raises:
-        VtccError: naming where it lies.
+        VtccError: naming where it lies, or leads to.
     """
+    if out.is_symlink():  # it would be replaced, and what it leads to would stay as it is
+        raise VtccError(f"--out: {out} is a link; name what it leads to, {os.path.realpath(out)}")
     whole = out.resolve()
     above = [("the results", folder) for folder in whole.parents if _is_results(folder)]
     for what, place in (*kept, *above):

@@ -81,22 +81,24 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
         changes: False where they are only read, from a place too where nothing can be written.
 
     Raises:
-        VtccError: when they are none, or damaged or write-protected, another process changes them, or
-            `out` exists or lies in what is only read.
+        VtccError: when they are none, damaged or write-protected, or another process changes them;
+            or when `out` exists, is a link or lies in what is only read.
     """
-    if not results.parent.is_dir():
+    # A link to results stays one: what it leads to is replaced, by one process at a time.
+    actual = os.path.realpath if results.is_symlink() else os.path.abspath
+    directory = Path(actual(results))
+    if not directory.parent.is_dir():
         summaries.read(results)  # refuses
-    directory = Path(os.path.abspath(results))  # noqa: PTH100 - a link stays one
     target = directory if out is None else Path(os.path.abspath(out))  # noqa: PTH100
     with contextlib.ExitStack() as held:
         # Where nothing can be written beside results that are only read, nobody replaces them.
-        if (out is None and changes) or os.access(results.parent, os.W_OK):
-            held.enter_context(workdir.alone(results))
-        summary = summaries.read(results, _CHANGED if changes else _SHOWN)
+        if (out is None and changes) or os.access(directory.parent, os.W_OK):
+            held.enter_context(workdir.alone(directory))
+        summary = summaries.read(directory, _CHANGED if changes else _SHOWN)
         if out is None and changes and not os.access(results, os.W_OK):
             raise VtccError(f"{results}: write-protected; give --out elsewhere, or `chmod u+w` it")
         if out is not None:
-            only_read.refuse_inside(out, only_read.of_results(results, summary))
+            only_read.check(out, only_read.of_results(results, summary))
             held.enter_context(workdir.alone(target))
             if out.exists():
                 raise VtccError(f"--out: {out} is there already; name a new folder")

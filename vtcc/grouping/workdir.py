@@ -77,7 +77,7 @@ def refuse_taken(out: Path, options: Options) -> None:
 def refuse_inside(options: Options, out: Path) -> None:
     """Refuses results among the images, or in other results, and images in these results."""
     inputs_given = (options.folder, *options.others)
-    only_read.refuse_inside(out, only_read.folders(inputs_given))
+    only_read.check(out, only_read.folders(inputs_given))
     whole = out.resolve()
     for given in inputs_given:
         is_path = not remote.is_address(os.fspath(given))

@@ -48,7 +48,7 @@ def hand_over(
     form = formats.named(to)
     kept = only_read.of_results(results, summary.read(results, {"root": str}))
     kept += only_read.folders([root] if root else [])
-    only_read.refuse_inside(out, kept)
+    only_read.check(out, kept)
     formats.check(to, out, images, kept, overwrite)
     from vtcc.grouping import columns, handover, reopen  # heavy: what may be refused is by now
 
