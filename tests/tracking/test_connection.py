@@ -37,7 +37,7 @@ def until(true):
 
 @pytest.mark.parametrize("said", [b"", b"GET /ping HTTP/1.1\r\nHo", PING + b"GET "])
 def test_a_client_that_is_silent_is_not_waited_for_for_ever(server, monkeypatch, said):  # noqa: F811
-    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.2)
     begun = time.monotonic()
     with connected(server) as silent:
         silent.sendall(said)

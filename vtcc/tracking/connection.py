@@ -10,7 +10,7 @@ from vtcc import bounds
 
 
 class Connection(H11Protocol):
-    """Ends when the head of a request, or reading of its answer, takes `bounds.REQUEST_SECONDS`.
+    """Ends when a head takes `bounds.REQUEST_PAUSE`, or an answer's reading `REQUEST_SECONDS`.
 
     `limits.Limits` sees to the body between them.
     """
@@ -21,19 +21,20 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The head of the first request is waited for."""
         super().connection_made(transport)
-        self._wait()
+        self._wait(bounds.REQUEST_PAUSE)
 
     def on_response_complete(self) -> None:
-        """The head of the next one is."""
+        """The head of the next one is, once the client has read the answer."""
         super().on_response_complete()
-        self._wait()
+        unread = self.transport.get_write_buffer_size()
+        self._wait(bounds.REQUEST_SECONDS if unread else bounds.REQUEST_PAUSE)
 
     def pause_writing(self) -> None:
         """The client has not read what was sent so far."""
         super().pause_writing()
         if self._unread is not self.cycle:  # it may stop and go on many times
             self._unread = self.cycle
-            self._wait()
+            self._wait(bounds.REQUEST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for."""
@@ -41,10 +42,10 @@ class Connection(H11Protocol):
         if self._end is not None:
             self._end.cancel()
 
-    def _wait(self) -> None:
+    def _wait(self, seconds: float) -> None:
         if self._end is not None:
             self._end.cancel()
-        self._end = self.loop.call_later(bounds.REQUEST_SECONDS, self._late)
+        self._end = self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
         answered = self.cycle is None or self.cycle.response_complete
@@ -53,7 +54,7 @@ class Connection(H11Protocol):
         if answered or unread or self.transport.is_closing():
             self.transport.abort()
         else:  # the server is at work
-            self._wait()
+            self._wait(bounds.REQUEST_SECONDS)
 
 
 def configured(app: Any, **more: Any) -> uvicorn.Config:
