@@ -16,6 +16,7 @@ from typing import Any
 from vtcc.tracking.room import (
     CLOSE,
     Body,
+    Header,
     Message,
     Pace,
     Receive,
@@ -228,12 +229,17 @@ def shortened(body: bytes) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-async def refuse(
-    send: Send, status: int, message: str, *headers: tuple[bytes, bytes], more: bool = False
-) -> None:
-    """Answers `{"error": message}`; the answer ends with it unless there is `more`."""
+def worded(message: str, *headers: Header) -> tuple[list[Header], bytes]:
+    """Headers and body of a refusal."""
     body = json.dumps({"error": message}).encode()
     length = b"%d" % len(body)
-    every = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    return [(b"content-type", b"application/json"), (b"content-length", length), *headers], body
+
+
+async def refuse(
+    send: Send, status: int, message: str, *headers: Header, more: bool = False
+) -> None:
+    """Answers `{"error": message}`; the answer ends with it unless there is `more`."""
+    every, body = worded(message, *headers)
     await send({"type": "http.response.start", "status": status, "headers": every})
     await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -9,8 +9,9 @@ from vtcc import bounds
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
 
-CLOSE = (b"connection", b"close")
+CLOSE: Header = (b"connection", b"close")
 # Each value of those texts has one of these before or behind it; base64 has none. A value of two
 # bytes becomes an object of a hundred and more, and a record of an image has three to ten.
 _MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
@@ -19,7 +20,7 @@ _MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
 class RefusedError(Exception):
     """A request that the app does not get, or not as a whole."""
 
-    def __init__(self, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:
+    def __init__(self, status: int, why: str, *headers: Header) -> None:
         super().__init__(why)
         self.status, self.why, self.headers = status, why, headers
 
@@ -31,6 +32,13 @@ def _too_much(excess: str) -> RefusedError:
 def too_long(most: int) -> RefusedError:
     """Of a body above `most` bytes."""
     return _too_much(f"is larger than {most / 2**20:g} MiB")
+
+
+def later(why: str, *headers: Header) -> RefusedError:
+    """Of a request that may find room when it is sent again."""
+    after = str(bounds.REQUEST_PATIENCE)
+    headers = ((b"retry-after", after.encode()), *headers)
+    return RefusedError(503, f"{why}; send it again in {after} s", *headers)
 
 
 class Room:
@@ -60,9 +68,7 @@ class Room:
                 while not self._fits(share, size):
                     await self._freed.wait()
         except TimeoutError:
-            after = str(bounds.REQUEST_PATIENCE)
-            why = f"no room beside other large requests; send it again in {after} s"
-            raise RefusedError(503, why, (b"retry-after", after.encode())) from None
+            raise later("no room beside other large requests") from None
         share.size = size
         self._shares.add(share)
 
