@@ -6,7 +6,6 @@ from typing import Any
 
 from vtcc import json_file
 from vtcc.errors import VtccError
-from vtcc.regular import regular
 from vtcc.schema import nearest
 
 FORMAT = 1
@@ -37,7 +36,7 @@ def read(path: Path, digest: str) -> Wanted:
         VtccError: when it is no such file, or meant for another model or state.
     """
     try:
-        content = json_file.parse(regular(path).read_text(encoding="utf-8"))
+        content = json_file.parsed(path)
     except FileNotFoundError:
         raise VtccError(f"--edits: {path}: no such file; export it from report.html") from None
     except (OSError, ValueError) as error:

@@ -18,7 +18,6 @@ from vtcc.atomic import atomic_directory, remove, sweep, sync_files, write_text
 from vtcc.digests import sha256
 from vtcc.errors import VtccError
 from vtcc.progress import note
-from vtcc.regular import regular
 from vtcc.stages import resuming
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def present(directory: Path = paths.FEATURES) -> dict[str, Any] | None:
     """
     file = directory / INFO
     try:
-        info = json_file.checked(json_file.parse(regular(file).read_text(encoding="utf-8")), {})
+        info = json_file.checked(json_file.parsed(file), {})
         return info if info.get("needed") is False else json_file.checked(info, {"key": str})
     except FileNotFoundError:
         return None

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from vtcc.data.inputs import Given, Part
     from vtcc.data.walk import Entry
 
-_NAMED = 10  # unreadable files told by name; all are in the table
-
 
 def run(
     paths: Sequence["Given"],
@@ -113,7 +111,7 @@ class Tally:
     def add(self, rows: Sequence[assignments.Row]) -> None:
         """Counts rows."""
         errors = [(row.file, row.error) for row in rows if row.error]
-        self.named += errors[: _NAMED - len(self.named)]
+        self.named += errors[: progress.NAMED - len(self.named)]
         self.files += len(rows)
         self.unreadable += len(errors)
         self.unclustered += sum(row.nowhere for row in rows)
@@ -134,11 +132,7 @@ class Tally:
         Args:
             out: the table. of: how many clusters there are, in words.
         """
-        for name, why in self.named:
-            progress.note(f"unreadable: {name!r}: {why}")
-        if self.unreadable > len(self.named):
-            more = self.unreadable - len(self.named)
-            progress.note(f"unreadable: {more} more, see the column error")
+        progress.note_unreadable(self.named, self.unreadable)
         images, nowhere, count = self.files - self.unreadable, "", len(self.clusters)
         if self.unclustered:
             nowhere = f", {self.unclustered} ({self.unclustered / images:.1%}) belong nowhere"
