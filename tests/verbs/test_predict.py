@@ -139,7 +139,7 @@ def test_nothing_readable_is_an_error_and_leaves_what_was_there(model, place):
     out = place / "out.csv"
     before = "file,cluster,confidence\na.png,0,0.9\n"
     out.write_text(before, encoding="utf-8")
-    with pytest.raises(VtccError, match=r"not one readable image in 1 files.*text, not an image"):
+    with pytest.raises(VtccError, match=r"not one readable image in 1 file .*text, not an image"):
         predict.run([place / "bad.png"], str(model), out=out)
     assert out.read_text(encoding="utf-8") == before
     assert sorted(f.name for f in place.iterdir()) == ["bad.png", "out.csv"]

@@ -182,7 +182,8 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         if not isinstance(parts, int) or not 2 <= parts <= MOST_PARTS:
             raise Refused(f"found into {as_json(parts)}; allowed: 2 to {MOST_PARTS}")
         if len(rows) < parts:
-            raise Refused(f"cluster {k} shows {len(rows)} images, too few for {parts} parts")
+            held = several(len(rows), "images")
+            raise Refused(f"cluster {k} shows {held}, too few for {parts} parts")
         part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
         if len(np.unique(part)) < parts:  # alike to the last bit, as the page cannot know
             note(f"cluster {k} is not split: its images are all alike, not of {parts} kinds")

@@ -31,7 +31,7 @@ from vtcc.grouping.summary import FILE
 from vtcc.grouping.summary import MODEL as MODEL
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
-from vtcc.progress import duration, note, report
+from vtcc.progress import duration, note, report, several
 from vtcc.regular import regular
 
 
@@ -234,7 +234,7 @@ def finish(
             "added": len(summaries.added(summary) - known - unread),
         }
     images = files - unreadable
-    title = f"{summary['title']}: {images} images in {len(clusters.names)} clusters"
+    title = f"{summary['title']}: {images} images in {several(len(clusters.names), 'clusters')}"
     outputs.tables(directory, assigned, files=files)
     summary["unclustered"] = nowhere = unclustered(sizes, clusters)
     summary["clusters"] = [

@@ -126,8 +126,8 @@ class Tally:
         if self.unreadable == self.files:
             name, why = self.named[0]
             raise VtccError(
-                f"not one readable image in {self.files} files (first: {name!r}: {why}); nothing "
-                "written"
+                f"not one readable image in {progress.several(self.files, 'files')} (first: "
+                f"{name!r}: {why}); nothing written"
             )
 
     def told(self, *, of: str = "") -> dict[str, Any]:
