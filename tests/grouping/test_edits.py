@@ -99,6 +99,18 @@ def test_names_that_break_lines_turn_text_or_show_nothing_are_refused(state, nam
         edits.apply(state, [{"do": "rename", "cluster": 0, "name": name}])
 
 
+def test_two_clusters_may_have_one_name_and_that_is_said(state, capsys):
+    boats = [{"do": "rename", "cluster": k, "name": "boats"} for k in (0, 2)]
+    assert edits.apply(state, boats).clusters.names[2] == "boats"
+    assert capsys.readouterr().out == (
+        'clusters 0, 2 are all called "boats"; merge them if they are one kind\n'
+    )
+    # In between they may: names that change places.
+    other = {"do": "rename", "cluster": 0, "name": "cars"}
+    assert edits.apply(state, [*boats, other]).clusters.names[0] == "cars"
+    assert capsys.readouterr().out == ""
+
+
 def test_a_part_can_be_split_and_merged_again(state):
     after = edits.apply(
         state,

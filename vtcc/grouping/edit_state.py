@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from vtcc.analysis.features import unit_rows
 from vtcc.grouping.clusters import Clusters
+from vtcc.progress import note
 
 LONGEST = 100  # characters of a name
 # What a name may not hold, as clusters.js has it too: control characters, half characters and ends
@@ -95,6 +97,14 @@ def name_of(name: Any) -> str:
         if kind in REFUSED or c in TURNING:
             raise Refused(f"the name {named} holds characters that do not print (U+{ord(c):04X})")
     return plain.strip(" ")
+
+
+def say_same_names(names: Mapping[int, str]) -> None:
+    """Notes which clusters have one name: they may, as tables and exports tell them by numbers."""
+    for name, count in Counter(names.values()).items():
+        if count > 1:
+            ids = ", ".join(str(k) for k in sorted(names) if names[k] == name)
+            note(f"clusters {ids} are all called {as_json(name)}; merge them if they are one kind")
 
 
 def listed(field: str, value: Any, of: str = "") -> list[Any]:

@@ -18,6 +18,7 @@ from vtcc.grouping.edit_state import (
     name_of,
     renumbered,
     rows_of,
+    say_same_names,
 )
 from vtcc.progress import note, several
 from vtcc.schema import nearest
@@ -75,6 +76,7 @@ def apply(
     )
     tree = levels.completed(levels.only(measured.tree, measured.names), measured.centres)
     state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *edits])
+    say_same_names(state.clusters.names)
     if gone := sorted(state.left_out):
         note(
             f"left out {several(len(gone), 'files')} that the edits name and that have gone since: "
