@@ -1,5 +1,7 @@
 """How many clusters, and the verdict, on embeddings with known answers."""
 
+from unittest.mock import create_autospec
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,29 @@ def curve(*scores, start=2):
 def test_recommends_the_middle_of_the_best_range(scores, chosen, low, high):
     found = count.recommend(curve(*scores))
     assert (found.clusters, found.low, found.high) == (chosen, low, high)
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "low", "high"),
+    [
+        # 40 photographs each of a beach, a forest and a harbour.
+        ((0.4, 0.932, 0.927, 0.889, 0.915, 0.918, 0.87), 3, 3, 4),
+        # 65 of five kinds: the middle of 3 to 6 is 4, which nothing speaks for.
+        ((0.765, 0.798, 0.559, 0.8, 0.782, 0.719), 5, 5, 6),
+        ((0.1, 0.88, 0.9, 0.88, 0.3), 4, 3, 5),
+    ],
+)
+def test_in_small_folders_a_dip_ends_the_range(scores, chosen, low, high):
+    found = count.recommend(curve(*scores), over_dips=False)
+    assert (found.clusters, found.low, found.high) == (chosen, low, high)
+
+
+@pytest.mark.parametrize(("each", "over_dips"), [(39, False), (40, True)])
+def test_small_folders_have_fewer_than_200_images(each, over_dips, monkeypatch):
+    for name in ("umap", "_criteria", "recommend"):
+        monkeypatch.setattr(count, name, create_autospec(getattr(count, name)))
+    count.count(embedding(5, each=each)[0], low=2, high=3, seed=0)
+    assert count.recommend.call_args.kwargs == {"over_dips": over_dips}
 
 
 def test_says_what_the_range_jumps_over():

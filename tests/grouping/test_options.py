@@ -271,7 +271,7 @@ def test_a_limit_that_the_features_alone_pass_is_said_once(monkeypatch, capsys):
     late.look(370.0)
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "3 minutes pass before the features are there, in about 6 min" in said
+    assert "--minutes 3 is too short: the features alone are there in about 6 min" in said
     assert "--minutes 9" in said  # 3, the 5 that are lacking, and the shortest training
 
 

@@ -108,7 +108,7 @@ def test_images_that_are_gone_are_left_out_with_a_note(images, tmp_path, capsys)
     images["plain"].unlink()
     outputs.write_folders(tmp_path, assigned(names, [0] * 6, {0: "all"}), images, copies=True)
     assert len(list((tmp_path / "folders" / "all").iterdir())) == 5
-    assert "without 1 images that are no longer where they were" in capsys.readouterr().out
+    assert "without 1 image no longer in place;" in capsys.readouterr().out
 
 
 def test_folders_that_cannot_be_written_leave_the_results(images, tmp_path, monkeypatch):

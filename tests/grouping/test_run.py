@@ -471,7 +471,7 @@ def test_refine_with_copies_works_where_the_images_are_gone(made, renamed, capsy
     summary |= {"folders": "copies", "root": str(results.parent / "gone")}
     (results / "summary.json").write_text(json.dumps(summary))
     refine.run(results, edits)
-    assert "without 96 images that are no longer where they were" in capsys.readouterr().out
+    assert "without 96 images no longer in place" in capsys.readouterr().out
     assert [row["name"] for row in rows(results)] == [r["name"] for r in renamed_rows(rows(made))]
 
 

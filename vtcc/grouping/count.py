@@ -19,6 +19,7 @@ PEAKS = 3  # other peaks of the curve that are named
 TOLERANCE = 0.03  # of the best score: what is within is the range
 LEAD_OF_TWO = 0.04  # of its score, that K = 2 must be ahead by
 MOST_FINER = 2  # times the best K, that a finer K may be taken instead
+OVER_DIPS = 200  # images from which the range goes on over a single dip
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,11 @@ def count(
     for k in numbers:
         curve.append(_criteria(k, maps, seed))
         on_progress(count_of_maps + len(curve), total)
-    return recommend(curve, len(rows) if most(len(rows), low, high) < high else None)
+    few = len(rows) if most(len(rows), low, high) < high else None
+    return recommend(curve, few, over_dips=len(rows) >= OVER_DIPS)
 
 
-def recommend(curve: list[Criteria], few: int | None = None) -> Count:
+def recommend(curve: list[Criteria], few: int | None = None, *, over_dips: bool = True) -> Count:
     """The middle of a range of K that score nearly as well as the best, round the finest peak.
 
     Of a coarser and a finer structure that are about as clear the finer one is taken, if it is not
@@ -136,6 +138,8 @@ def recommend(curve: list[Criteria], few: int | None = None) -> Count:
 
     Args:
         curve: the criteria, ascending. few: images, where they are too few for the whole range.
+        over_dips: whether the range goes on where a single K between scores less. In small folders
+            groups of a few images score nearly as well as the best by chance, beyond the dip.
     """
     every, two = curve, curve[0]
     best = max(curve, key=lambda c: c.score)
@@ -149,9 +153,10 @@ def recommend(curve: list[Criteria], few: int | None = None) -> Count:
     at = curve.index(finest)
     # Neighbours alone: a far K that happens to score as well is another structure.
     low = high = at
-    while low > 0 and any(c in good for c in curve[max(low - 2, 0) : low]):
-        low -= 1  # over a single dip as well
-    while any(c in good for c in curve[high + 1 : high + 3]):
+    step = 2 if over_dips else 1
+    while low > 0 and any(c in good for c in curve[max(low - step, 0) : low]):
+        low -= 1
+    while any(c in good for c in curve[high + 1 : high + 1 + step]):
         high += 1
     within = [c for c in curve[low : high + 1] if c in good]
     top = max(c.score for c in within)

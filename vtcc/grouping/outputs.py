@@ -18,7 +18,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.rest import SHARD, Rest
-from vtcc.progress import note
+from vtcc.progress import note, several
 
 EMBEDDING = "embedding.npz"
 JSON_FILES = 100_000  # above it no JSON table is written: CSV and Parquet are read a part at a time
@@ -137,7 +137,7 @@ def write_folders(
         ) from None
     if gone:
         note(
-            f"{directory / 'folders'}: without {gone} images that are no longer where they were; "
+            f"{directory / 'folders'}: without {several(gone, 'images')} no longer in place; "
             "tables and page have them"
         )
 

@@ -76,7 +76,8 @@ def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
         `results`, `report`, `model` (absolute paths), `images`, `unreadable`, `clusters` (each
         with id, name, size, spread, confidence, nearest), `unclustered` (`images`, `share` and
         `limit` of what belongs nowhere; None where all are in clusters), `level` (of `LEVELS`),
-        `verdict`, `seconds`.
+        `verdict`, `minutes` (the limit that `vtcc cluster` was given; None in results of before it
+        was kept), `seconds`.
 
     Raises:
         VtccError: as `read`.
@@ -96,5 +97,6 @@ def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
         "unclustered": summary.get("unclustered"),
         "level": summary["trust"]["level"],
         "verdict": summary["trust"]["verdict"],
+        "minutes": summary.get("minutes"),
         "seconds": summary["seconds"] if began is None else round(time.monotonic() - began, 1),
     }

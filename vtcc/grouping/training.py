@@ -21,7 +21,7 @@ from vtcc.engine.normalization import normalization
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
 from vtcc.grouping.workdir import read_json, write_json
-from vtcc.progress import note, report
+from vtcc.progress import note, report, several
 from vtcc.version import __version__
 
 _PART = 4096
@@ -114,7 +114,8 @@ def train(
     trained = _finished(room, key, params, cache)
     if trained is not None:
         return trained
-    note(f"{title}: {section.epochs} epochs, K = {section.num_clusters}, seed {section.seed}")
+    epochs = several(section.epochs, "epochs")
+    note(f"{title}: {epochs}, K = {section.num_clusters}, seed {section.seed}")
     mean, std = normalization(section.normalize, cache, section.model.encoder)
     started = time.monotonic()
     with cpus.kept_threads():
