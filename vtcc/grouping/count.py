@@ -19,7 +19,6 @@ PEAKS = 3  # other peaks of the curve that are named
 TOLERANCE = 0.03  # of the best score: what is within is the range
 LEAD_OF_TWO = 0.04  # of its score, that K = 2 must be ahead by
 MOST_FINER = 2  # times the best K, that a finer K may be taken instead
-OVER_DIPS = 200  # images from which the range goes on over a single dip
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,10 @@ def count(
         curve.append(_criteria(k, maps, seed))
         on_progress(count_of_maps + len(curve), total)
     few = len(rows) if most(len(rows), low, high) < high else None
-    return recommend(curve, few, over_dips=len(rows) >= OVER_DIPS)
+    return recommend(curve, few)
 
 
-def recommend(curve: list[Criteria], few: int | None = None, *, over_dips: bool = True) -> Count:
+def recommend(curve: list[Criteria], few: int | None = None) -> Count:
     """The middle of a range of K that score nearly as well as the best, round the finest peak.
 
     Of a coarser and a finer structure that are about as clear the finer one is taken, if it is not
@@ -138,8 +137,6 @@ def recommend(curve: list[Criteria], few: int | None = None, *, over_dips: bool 
 
     Args:
         curve: the criteria, ascending. few: images, where they are too few for the whole range.
-        over_dips: whether the range goes on where a single K between scores less. In small folders
-            groups of a few images score nearly as well as the best by chance, beyond the dip.
     """
     every, two = curve, curve[0]
     best = max(curve, key=lambda c: c.score)
@@ -151,28 +148,25 @@ def recommend(curve: list[Criteria], few: int | None = None, *, over_dips: bool 
     finer = [c for c in _peaks(curve) if c.clusters <= MOST_FINER * best.clusters]
     finest = max((c for c in [best, *finer] if c in good), key=lambda c: c.clusters)
     at = curve.index(finest)
-    # Neighbours alone: a far K that happens to score as well is another structure.
+    # Neighbours alone: beyond a dip, a K that happens to score as well is another structure.
     low = high = at
-    step = 2 if over_dips else 1
-    while low > 0 and any(c in good for c in curve[max(low - step, 0) : low]):
+    while low > 0 and curve[low - 1] in good:
         low -= 1
-    while any(c in good for c in curve[high + 1 : high + 1 + step]):
+    while curve[high + 1 : high + 2] and curve[high + 1] in good:
         high += 1
-    within = [c for c in curve[low : high + 1] if c in good]
+    within = curve[low : high + 1]
     top = max(c.score for c in within)
     weights = np.exp([(c.score - top) / (SHARPNESS * max(best.score, 1e-9)) for c in within])
     middle = float(np.average([c.clusters for c in within], weights=weights))
-    chosen = min(curve[low : high + 1], key=lambda c: (abs(c.clusters - middle), c.clusters))
+    chosen = min(within, key=lambda c: (abs(c.clusters - middle), c.clusters))
     why = f"K = {best.clusters} scores best ({best.score:.2f} of 1)"
     if curve is not every:
         why += f" but for K = 2 ({two.score:.2f}), which is too little ahead"
     if finest is not best:
         why += f"; K = {finest.clusters} is finer and about as clear"
     if len(within) > 1:
-        dips = [str(c.clusters) for c in curve[low : high + 1] if c not in good]
         why += (
-            f"; from {within[0].clusters} to {within[-1].clusters}"
-            f"{' but for ' + ' and '.join(dips) if dips else ''} the score is within "
+            f"; from {within[0].clusters} to {within[-1].clusters} the score is within "
             f"{TOLERANCE:.0%} of the best, and the middle, weighted by the scores, is "
             f"{chosen.clusters}"
         )

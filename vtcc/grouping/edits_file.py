@@ -6,11 +6,7 @@ from typing import Any
 
 from vtcc import json_file
 from vtcc.errors import VtccError
-<<<<<<< HEAD
-=======
 from vtcc.grouping.edit_state import as_json
-from vtcc.regular import regular
->>>>>>> wt-ia
 from vtcc.schema import nearest
 
 FORMAT = 1
