@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,12 +74,22 @@ MISTAKES = {
         ("results empty", "no image in empty; images are known by "),
         ("results photos --root empty", "--root empty: none of the results' images is there"),
     ],
+    "export": [
+        ("none --to coco --out x.json", "none: no such folder; give one of `vtcc cluster`"),
+        ("results --to cocoa --out x.json", "--to: found 'cocoa'; allowed: fiftyone, "),
+        ("results --to coco --out x.txt", "--out: found 'x.txt'; allowed for coco: a name that"),
+        ("results --to imagefolder --out photos", "--out: photos holds other files; name a"),
+        ("moved --to coco --out x.json", "away: without 18 of its 18 images: '0-00.png', "),
+        ("moved --to fiftyone --out x --root none", "none: no such folder; give one with images"),
+        ("moved --to fiftyone --out x --root few", "few: without 15 of its 18 images: '0-01.png'"),
+    ],
 }
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Folders of 18, three and no images, results of the first, and edits of these."""
+    """Folders of 18, three and no images, results of the first, once as if it had been moved, and
+    edits of these."""
     place = tmp_path_factory.mktemp("mistakes")
     toy_results.folder_of(place / "photos", 6)
     toy_results.folder_of(place / "few", 1)
@@ -86,6 +97,10 @@ def place(tmp_path_factory):
     (place / "half" / "clusters").mkdir(parents=True)
     (place / "half" / "clusters" / "mine.txt").touch()
     toy_results.write(place / "photos", place / "results")
+    shutil.copytree(place / "results", place / "moved")
+    summary = json.loads((place / "moved" / "summary.json").read_text())
+    elsewhere = json.dumps(summary | {"root": str(place / "away")})
+    (place / "moved" / "summary.json").write_text(elsewhere)
     rename = {"do": "rename", "cluster": 0, "name": "boats"}
     edits = {"format": 1, "model": result.digest(place / "results/model"), "edits": [rename]}
     (place / "edits.json").write_text(json.dumps(edits))

@@ -33,7 +33,7 @@ def test_images_that_are_gone_are_left_out_with_a_note(odd_images, tmp_path, cap
         tmp_path, assigned(names, [0] * 6, {0: "all"}), odd_images, copies=True
     )
     assert len(list((tmp_path / "folders" / "all").iterdir())) == 5
-    assert "without 1 images that are no longer where they were" in capsys.readouterr().out
+    assert "without 1 image no longer in place;" in capsys.readouterr().out
 
 
 def test_folders_that_cannot_be_written_leave_the_results(odd_images, tmp_path, monkeypatch):
@@ -91,9 +91,9 @@ def test_a_picture_that_is_gone_is_taken_from_its_copy(odd_images, tmp_path, cap
     assert in_folders(tmp_path) == texts | others
     assert (tmp_path / "folders" / "link").readlink() == Path("nowhere")
     said = capsys.readouterr().out
-    assert "2 images that are no longer where they were have the copies that were here" in said
-    assert "without 1 images that are no longer where they were" in said
-    assert "folders: 5 other files stay" in said
+    assert "with the copies that were here of 2 images no longer in place" in said
+    assert "without 1 image no longer in place;" in said
+    assert "folders: with 5 other files that lay there" in said
 
 
 def test_links_that_a_copying_made_files_are_not_lost(odd_images, tmp_path):

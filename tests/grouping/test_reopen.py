@@ -81,7 +81,7 @@ def test_copies_outlive_their_images(place, to, capsys):
     assert own == b"my own"
     assert after == with_boats({p: c for p, c in before.items() if "notes" not in p})
     said = capsys.readouterr().out
-    assert "15 images that are no longer where they were have the copies that were here" in said
+    assert "with the copies that were here of 15 images no longer in place" in said
     if to:
         assert contents(folders) == before
         shared = {file.stat().st_nlink for file in folders.rglob("*") if file.is_file()}

@@ -472,7 +472,7 @@ def test_refine_with_copies_works_where_the_images_are_gone(photos, made, rename
     (results / "summary.json").write_text(json.dumps(summary))
     refine.run(results, edits)
     said = capsys.readouterr().out
-    assert "96 images that are no longer where they were have the copies that were here" in said
+    assert "with the copies that were here of 96 images no longer in place" in said
     assert [row["name"] for row in rows(results)] == [r["name"] for r in renamed_rows(rows(made))]
     assert copies_by_cluster(results) == contents_by_cluster(photos, results)
 

@@ -287,14 +287,33 @@ def test_a_folder_of_the_longest_name_has_places_for_its_results(tmp_path):
     assert workdir.images(folder).name.endswith("-images")
 
 
+@pytest.fixture
+def closing(monkeypatch):
+    """The lines that end a run which had 3 minutes."""
+
+    def lines(out, started=0.0):
+        known = {"unreadable": 0, "images": 2, "unclustered": None, "minutes": 3.0}
+        headline = create_autospec(summary.headline, return_value=known)
+        monkeypatch.setattr(summary, "headline", headline)
+        prepared = SimpleNamespace(cache=SimpleNamespace(paths=["a", "b"]))
+        judged = SimpleNamespace(trust=SimpleNamespace(verdict="clear"))
+        learned = SimpleNamespace(num_clusters=2)
+        return result.closing_lines(prepared, learned, judged, final=out, started=started)
+
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("took", "said"), [(170.0, "3 min"), (300.0, "5 min, over the limit of 3 min")]
+)
+def test_more_time_than_was_allowed_is_said(closing, tmp_path, monkeypatch, took, said):
+    monkeypatch.setattr(result.time, "monotonic", lambda: 1000.0 + took)
+    assert closing(tmp_path, 1000.0)[0] == f"2 images in 2 clusters, {said}"
+
+
 @pytest.mark.parametrize("name", ["photos-clusters", "Fotos Größe 2024 #1-clusters", "it's"])
-def test_the_command_for_more_images_can_be_pasted(tmp_path, monkeypatch, name):
-    known = {"unreadable": 0, "images": 2, "unclustered": None}
-    monkeypatch.setattr(summary, "headline", create_autospec(summary.headline, return_value=known))
-    prepared = SimpleNamespace(cache=SimpleNamespace(paths=["a", "b"]))
-    judged = SimpleNamespace(trust=SimpleNamespace(verdict="clear"))
-    learned = SimpleNamespace(num_clusters=2)
-    last = result.closing_lines(prepared, learned, judged, final=tmp_path / name, started=0.0)[-1]
+def test_the_command_for_more_images_can_be_pasted(closing, tmp_path, name):
+    last = closing(tmp_path / name)[-1]
     words = shlex.split(last.removeprefix("sort more images: "), comments=True)
     assert words == [
         *("vtcc", "predict", "MORE", "--model"), f"{tmp_path / name}/model", "--out", "more.csv"

@@ -128,16 +128,16 @@ def write_folders(
         ) from None
     if kept:
         note(
-            f"{directory / FOLDERS}: {several(kept, 'images')} that are no longer where they were "
-            "have the copies that were here"
+            f"{directory / FOLDERS}: with the copies that were here of {several(kept, 'images')} "
+            "no longer in place"
         )
     if gone:
         note(
-            f"{directory / FOLDERS}: without {gone} images that are no longer where they were; "
+            f"{directory / FOLDERS}: without {several(gone, 'images')} no longer in place; "
             "tables and page have them"
         )
     if others:
-        note(f"{directory / FOLDERS}: {several(others, 'other files')} stay")
+        note(f"{directory / FOLDERS}: with {several(others, 'other files')} that lay there")
 
 
 def _take_others(former: Former, building: Path, ours: set[str]) -> int:

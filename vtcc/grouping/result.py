@@ -40,7 +40,7 @@ from vtcc.grouping.summary import FILE
 from vtcc.grouping.summary import MODEL as MODEL
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
-from vtcc.progress import duration, note, report
+from vtcc.progress import duration, note, report, several
 from vtcc.regular import regular
 
 
@@ -113,6 +113,7 @@ def write(
             for t in (learned.main, learned.second)
         ],
         "versions": record.versions(),
+        "minutes": options.minutes,
         "seconds": round(time.monotonic() - started, 1),
         "folders": options.folders,
         "exif": list(options.exif),
@@ -166,9 +167,11 @@ def closing_lines(
             f"; {nowhere['images']} of them ({nowhere['share']:.1%}) belong nowhere: over "
             f"{nowhere['limit']:.2f} times as far from their cluster as from the next"
         )
+    took, limit = time.monotonic() - started, written["minutes"]
+    late = f", over the limit of {limit:g} min" if took > 60 * limit else ""
     model = shlex.quote(str(final / MODEL))
     return (
-        f"{counted}, {duration(time.monotonic() - started)}",
+        f"{counted}, {duration(took)}{late}",
         judged.trust.verdict,
         f"look at it: {final / 'report.html'}",
         f"sort more images: vtcc predict MORE --model {model} --out more.csv",
@@ -235,7 +238,7 @@ def finish(
             "added": len(summaries.added(summary) - known - unread),
         }
     images = files - unreadable
-    title = f"{summary['title']}: {images} images in {len(clusters.names)} clusters"
+    title = f"{summary['title']}: {images} images in {several(len(clusters.names), 'clusters')}"
     outputs.tables(directory, assigned, files=files)
     summary["unclustered"] = nowhere = unclustered(sizes, clusters)
     summary["clusters"] = [

@@ -225,7 +225,7 @@ def read_as(file: Path, made: Callable[[dict[str, Any]], T]) -> T | None:
         made: of the named values; may raise TypeError, LookupError or ValueError: others are none.
     """
     try:
-        content = json_file.parse(regular(file).read_text(encoding="utf-8"))
+        content = json_file.parsed(file)
         return made(json_file.checked(content, {}))
     except FileNotFoundError:
         return None

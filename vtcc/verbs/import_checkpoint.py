@@ -8,7 +8,7 @@ from pathlib import Path
 from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.grouping import summary
-from vtcc.progress import note
+from vtcc.progress import note, several
 
 MAX_PIXELS = 100_000_000  # as the presets' validate.max_pixels
 
@@ -59,7 +59,7 @@ def run(
     checkpoint.save_model(out, model, info)
     note(
         f"{out}: {parameter_count(model):,} parameters, K = {architecture.num_clusters}, "
-        f"{architecture.image_size} px, {num_heads} heads; "
+        f"{architecture.image_size} px, {several(num_heads, 'heads')}; "
         f"try `vtcc predict IMAGES --model {shlex.quote(str(out))} --out clusters.csv`"
     )
 
