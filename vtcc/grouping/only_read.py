@@ -43,7 +43,7 @@ def check(out: Path, kept: Kept) -> None:
     whole = out.resolve()
     above = [("the results", folder) for folder in whole.parents if _is_results(folder)]
     for what, place in (*kept, *above):
-        if whole.is_relative_to(place.resolve()):
+        if place.resolve() in whole.parents:
             raise VtccError(f"--out: {out} lies inside {what}, {place}; name a place beside it")
 
 
