@@ -211,6 +211,45 @@ def test_what_was_unpacked_for_nothing_is_named(tmp_path, images, clusters, caps
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out-images", "photos.zip"]
 
 
+@pytest.fixture
+def results(tmp_path):
+    """What stands for results, with two folders by cluster."""
+    for i in range(12):
+        file = tmp_path / f"results/folders/{i % 2}/{i:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    for name in (summary.FILE, "report.html"):
+        (tmp_path / "results" / name).write_text("{}")
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("given", ["folder", "link", "list", "list of links", "two"])
+def test_results_are_not_written_over_the_images_they_hold(results, tmp_path, given):
+    images = sorted((results / "folders/0").iterdir())
+    (tmp_path / "linked").mkdir()
+    for file in images:
+        (tmp_path / "linked" / file.name).symlink_to(file)
+    (tmp_path / "link").symlink_to(results / "folders/0")
+    (tmp_path / "list.txt").write_text("\n".join(map(str, images)))
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(b"x")
+    asked, message = {
+        "folder": ((results / "folders/0",), f"holds {results}/folders/0, which is only read"),
+        "link": ((tmp_path / "link",), f"holds {tmp_path}/link, which is only read"),
+        "list": ((tmp_path / "list.txt", tmp_path / "photos"), "holds the image "),
+        "list of links": ((tmp_path / "linked", tmp_path / "photos"), "holds the image "),
+        "two": ((tmp_path / "photos", results / "folders"), f"holds {results}/folders, "),
+    }[given]
+    before = sorted(tmp_path.rglob("*"))
+    options = Options(
+        asked[0], others=asked[1:], clusters=2, out=results, overwrite=True, encoder="none"
+    )
+    with pytest.raises(VtccError, match=f"^--out: {results} {message}"):
+        cluster.run(options)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_nobody_else_begins_before_the_work_is_deleted(tmp_path, monkeypatch):
     photos, out, refused = tmp_path / "photos", tmp_path / "out", []
     photos.mkdir()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,17 @@ from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, record
 from vtcc.errors import VtccError
-from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs, workdir
+from vtcc.grouping import (
+    attention,
+    by_cluster,
+    cards,
+    columns,
+    describe,
+    levels,
+    lookalikes,
+    outputs,
+    workdir,
+)
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.intake import Listed
@@ -55,7 +64,7 @@ def write(
         started: all of `vtcc cluster`, on `time.monotonic`'s clock.
 
     Returns:
-        What was assigned, for `outputs.write_folders`.
+        What was assigned, for `by_cluster.write_folders`.
     """
     cache, applied, model = prepared.cache, judged.applied, judged.model
     checkpoint.save_model(directory / MODEL, model.model, model.info)
@@ -116,7 +125,7 @@ def write(
         ours = Rest.of(directory)
         ours.directory.mkdir()
         for shard in rest.places:
-            _linked(shard, ours.directory / shard.name)
+            by_cluster.linked(shard, ours.directory / shard.name)
         alike = lookalikes.write(directory, cache.paths, prepared.sketches)
         summary["collection"] = {"sample": options.sample, "alike": alike}
     files = dict(zip(every.names, every.files, strict=True)) if options.exif else {}
@@ -142,14 +151,6 @@ def params_text(params: dict[str, Any], K: int) -> str:
         "# In a project of its own it is what `dvc repro` runs.\n"
     )
     return head + yaml_file.dump(params)
-
-
-def _linked(place: Path, target: Path) -> None:
-    """The same file at a second place, or a copy where a file system has no links."""
-    try:
-        os.link(place, target)
-    except OSError:
-        shutil.copy2(place, target)
 
 
 def closing_lines(

@@ -44,15 +44,17 @@ def run(
     import time
 
     from vtcc.errors import VtccError
-    from vtcc.grouping import columns, reopen
+    from vtcc.grouping import columns, only_read, reopen
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.add import changes
 
     began = time.monotonic()
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
+    if out is not None:
+        only_read.check(out, only_read.folders([*more, *([root] if root else [])]))
     with reopen.opened(results, out) as before:
-        found = changes.find(more, _with_rest(before), results, root, before.target)
+        found = changes.find(more, _with_rest(before), before.directory, root, before.target)
         columns.check(found.columns, before.summary.get("exif", []))
         total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
         _refuse_loss(found.lost, total, allow_gone)

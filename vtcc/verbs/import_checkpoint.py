@@ -1,5 +1,6 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,12 +67,14 @@ def run(
 def check_out(
     option: str, out: Path, sources: Mapping[str, Path], *, force: bool | None = None
 ) -> None:
-    """Refuses to replace a directory of something else than a model.
+    """Refuses to replace a directory of something else than a model, or a link.
 
     Args:
         option: that named it. out: the directory. sources: what is read, which must not be in it.
         force: replace it whatever is in it; None where there is no such option.
     """
+    if out.is_symlink():  # it would be replaced, and what it leads to would stay as it is
+        raise VtccError(f"{option} {out}: a link; name what it leads to, {os.path.realpath(out)}")
     if out.is_dir():
         whole = out.resolve()
         # Replaced as a whole, so what the user stands in, lives in or imports is never meant.
