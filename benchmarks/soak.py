@@ -189,9 +189,16 @@ def gets(path: str, **headers: str) -> Callable[[Soak, aiohttp.ClientSession], A
 
 
 def raw(
-    head: str, body: Callable[[Soak], bytes] = lambda soak: b"", *, wait: bool = True
+    head: str,
+    body: Callable[[Soak], bytes] = lambda soak: b"",
+    *,
+    wait: bool = True,
+    ends: bool = False,
 ) -> Callable[[Soak, aiohttp.ClientSession], Awaitable[Answer]]:
-    """Lines of HTTP as they are; then an answer is waited for, or the client hangs up."""
+    """Lines of HTTP as they are; then an answer is waited for, or the client hangs up.
+
+    Where it `ends`, no other answer comes behind it.
+    """
 
     async def send(soak: Soak, session: aiohttp.ClientSession) -> Answer:
         reader, writer = await asyncio.open_connection("127.0.0.1", soak.port)
@@ -203,7 +210,9 @@ def raw(
                 await asyncio.sleep(soak.draw.uniform(0, 0.3))
                 return _HANG_UP, ""
             line = await reader.readline()
-            return int(line.split()[1]) if line else "closed", ""
+            more = await reader.read() if ends else b""
+            wrong = "another answer behind it" if b"HTTP/1.1 " in more else ""
+            return int(line.split()[1]) if line else "closed", wrong
         finally:
             writer.close()
             with contextlib.suppress(OSError):
@@ -213,6 +222,14 @@ def raw(
 
 
 _POST = "POST /invocations HTTP/1.1\nHost: HOST\nContent-Type: {}\n{}\n\n"
+
+
+_LENGTH, _CHUNKED = "Content-Length: 5", "Transfer-Encoding: chunked"
+
+
+def _inside(soak: Soak) -> bytes:
+    """By its chunks one request ends here and another begins; by its length it does not."""
+    return f"0\r\n\r\nGET /model HTTP/1.1\r\nHost: 127.0.0.1:{soak.port}\r\n\r\n".encode()
 
 
 def _half(soak: Soak) -> bytes:
@@ -267,6 +284,14 @@ KINDS: dict[str, tuple[float, Callable[[Soak, aiohttp.ClientSession], Awaitable[
     "a length below 0": (2, raw(_POST.format("image/png", "Content-Length: -5")), {400}),
     "two lengths": (
         *(2, raw(_POST.format("image/png", "Content-Length: 5\nContent-Length: 6"), _half)),
+        {400},
+    ),
+    "a length and chunks": (
+        *(2, raw(_POST.format("image/png", f"{_LENGTH}\n{_CHUNKED}"), _inside, ends=True)),
+        {400},
+    ),
+    "chunks and a length": (
+        *(2, raw(_POST.format("image/png", f"{_CHUNKED}\n{_LENGTH}"), _inside, ends=True)),
         {400},
     ),
     "no HTTP": (2, raw("\x16\x03\x01 hello\n\n"), {400}),

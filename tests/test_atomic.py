@@ -307,6 +307,48 @@ def test_the_longest_names_are_written_and_settled(tmp_path, name):
     assert contents(target) == {"a": "old", "b": "old", name: "text"}
 
 
+def as_another_user(real):
+    """rmtree as of one who is not root: modes count."""
+
+    def removed(path, **options):
+        below = [Path(path), *Path(path).rglob("*")]
+        closed = [p for p in below if p.is_dir() and not p.is_symlink()]
+        if any(not p.stat().st_mode & stat.S_IWUSR for p in closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, **options)
+
+    return removed
+
+
+def test_what_has_the_modes_of_write_protected_files_is_removed(tmp_path, monkeypatch):
+    target, left = tmp_path / "results", tmp_path / ".results.0123abcd.building"
+    write(left / "model" / "deep", "half")
+    (left / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "other").mkdir(mode=0o555)
+    for path in (left / "model" / "deep", left / "model", left):
+        path.chmod(0o555)
+    real = atomic.shutil.rmtree
+    instead = create_autospec(real, side_effect=as_another_user(real))
+    monkeypatch.setattr(atomic.shutil, "rmtree", instead)
+    write(target, "whole")
+    assert contents(tmp_path) == {"results/a": "whole", "results/b": "whole"}
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o555
+
+
+def test_what_cannot_be_removed_is_named(tmp_path, monkeypatch):
+    left = tmp_path / ".results.0123abcd.building"
+    left.mkdir()
+    denied = PermissionError(errno.EPERM, "Operation not permitted", "model.json")
+    gone = create_autospec(atomic.remove, side_effect=denied)
+    monkeypatch.setattr(atomic, "remove", gone)
+    with pytest.raises(VtccError) as caught:
+        entered(tmp_path / "results")
+    assert str(caught.value) == (
+        f"{left}: left by a killed process, and cannot be deleted (Operation not permitted); "
+        "delete it, then re-run"
+    )
+
+
 def test_names_that_are_short_enough_stay_what_they_were():
     for name in ("photos", "n" * 220):
         assert atomic.beside(Path("a", name), ".", ".work") == Path("a", f".{name}.work")

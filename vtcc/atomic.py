@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,7 +126,13 @@ def _settle(target: Path) -> None:
     with os.scandir(target.parent) as entries:
         left = [Path(entry) for entry in entries if ours.fullmatch(entry.name)]
     for path in left:
-        remove(path)
+        try:
+            remove(path)
+        except OSError as error:
+            raise VtccError(
+                f"{path}: left by a killed process, and cannot be deleted "
+                f"({error.strerror or error}); delete it, then re-run"
+            ) from None
 
 
 def _bring_back(old: Path, target: Path) -> None:
@@ -243,10 +250,23 @@ def write_text(target: Path, text: str) -> None:
 
 def remove(path: Path) -> None:
     """Removes a file, a link or a whole directory; what is not there is fine."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        make_writable(path)
+        shutil.rmtree(path)
+
+
+def make_writable(directory: Path) -> None:
+    """Lets this user write in a directory and those below, which may have the modes of a copy."""
+    directory.chmod(directory.stat().st_mode | stat.S_IRWXU)
+    for here, inside, _ in os.walk(directory):
+        for path in (Path(here, name) for name in inside):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | stat.S_IRWXU)
 
 
 @contextmanager

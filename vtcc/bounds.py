@@ -50,8 +50,10 @@ CELL_BYTES = 64  # of a table of paths, beside the characters of a text
 REQUESTS_BYTES = 256 * MIB  # of the bodies that are held at a time
 REQUEST_FREE_BYTES = 256 << 10  # a smaller body does not count, so that it never waits
 REQUEST_PATIENCE = 5  # seconds that a body waits for room
-# Until a head, and then a body, is there; to read an answer. Less than MLflow takes to make one.
+# Until a body is there; to read an answer. Less than MLflow takes to make one.
 REQUEST_SECONDS = 50
+REQUEST_PAUSE = 10  # seconds until a head is there, or the next bytes of a body:
+REQUEST_PROGRESS = 10 << 10
 CONNECTIONS = 256
 
 
@@ -158,9 +160,10 @@ IN_WORDS = (
         "requests to `vtcc api`",
         f"the bodies that are held at a time have at most {REQUESTS_BYTES // MIB} MiB together, or "
         f"--max-mib where that is more, those of at most {REQUEST_FREE_BYTES >> 10} KiB not "
-        "counted; one without a length counts as --max-mib until it is there; a body waits at most "
-        f"{REQUEST_PATIENCE} s for room, and is there after {REQUEST_SECONDS} s; the head of a "
-        "request and reading of its answer take as long at most; at most "
+        "counted; what of a body has come waits at most "
+        f"{REQUEST_PATIENCE} s for room; a body is there after {REQUEST_SECONDS} s, and each "
+        f"{REQUEST_PAUSE} s bring {REQUEST_PROGRESS >> 10} KiB of it; reading of an answer takes "
+        f"{REQUEST_SECONDS} s at most, the head of a request {REQUEST_PAUSE} s; at most "
         f"{CONNECTIONS} connections",
     ),
 )

@@ -40,9 +40,13 @@ def in_one_line(error: BaseException, most: int = 200) -> str:
 
 def shown(text: str, most: int = 100) -> str:
     """Foreign text for a message: in one line, at most so long, with nothing a terminal obeys."""
-    words = " ".join(text.split())
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    plain = printable(" ".join(text.split()))
     return plain if len(plain) <= most else f"{plain[: most - 3]}..."
+
+
+def printable(text: str) -> str:
+    """The same with escapes for what a terminal obeys, nobody can see, or UTF-8 cannot hold."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 _SECRET = re.compile(

@@ -28,6 +28,15 @@ def parse(text: str) -> Any:
     return json.loads(text)
 
 
+def parsed(file: Path) -> Any:
+    """The values in a file.
+
+    Raises:
+        OSError: when it cannot be read. ValueError: as of `parse`, or when it is not UTF-8.
+    """
+    return parse(regular(file).read_text(encoding="utf-8"))
+
+
 def checked(values: Any, types: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, which are named and of the types that a reader needs.
 
@@ -60,7 +69,7 @@ def read(file: Path, remedy: str, types: Mapping[str, Any] | None = None) -> dic
         VtccError: when it is missing, damaged, or holds others.
     """
     try:
-        values = parse(regular(file).read_text(encoding="utf-8"))
+        values = parsed(file)
     except FileNotFoundError:
         raise VtccError(f"{file}: no such file; {remedy}") from None
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ flows and other programs read. Nothing heavy is imported: a GPU node may have no
 """
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+NAMED = 10  # unreadable files told by name; all are in the table
 
 
 def report(stage: str, done: int, total: int, **figures: Any) -> None:
@@ -64,6 +66,18 @@ def describe(stage: str, progress: dict[str, Any]) -> str:
 def note(text: str) -> None:
     """One line for a person, not in the way of the bar or of the JSON lines."""
     _write(text)
+
+
+def note_unreadable(named: Iterable[tuple[str, str]], total: int) -> None:
+    """Names the first files that cannot be read, and says how many more there are.
+
+    Args:
+        named: a file and why, at least of the first `NAMED`. total: of all.
+    """
+    for name, why in itertools.islice(named, NAMED):
+        note(f"unreadable: {name!r}: {why}")
+    if total > NAMED:
+        note(f"unreadable: {total - NAMED} more, see the column error")
 
 
 def _write(text: str, end: str = "\n") -> None:

@@ -93,10 +93,11 @@ def test_what_umap_compiles_is_kept_for_the_next_process():
     assert kept.is_file()
 
 
-def printed(code):
-    """By a process of its own, to which one thread is given."""
+def printed(code, numba=None):
+    """By a process of its own, to which one thread is given; numba may get others."""
     surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
     surroundings.pop("NUMBA_NUM_THREADS", None)
+    surroundings |= {"NUMBA_NUM_THREADS": numba} if numba else {}
     return subprocess.check_output([sys.executable, "-c", code], env=surroundings, text=True)
 
 
@@ -106,7 +107,7 @@ def test_umap_leaves_torch_the_threads_that_it_had():
         "features.umap(np.random.default_rng(0).normal(size=(100, 8)).astype('f'), 0); "
         "print(torch.get_num_threads())"
     )
-    assert printed(code) == "1\n"
+    assert printed(code, numba="2") == "1\n"
 
 
 def test_a_map_is_made_where_numba_has_its_threads_already():

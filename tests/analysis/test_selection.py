@@ -118,6 +118,8 @@ def test_a_collapsed_model_never_replaces_a_sound_one_and_is_replaced_by_one():
     assert won
     assert reason == "the champion has collapsed: it uses 4.9 of 10 clusters"
     assert promote(collapsed, scores(0.9, 0.9, effective=2.0))[0]
+    alone = "there was no champion; this model has collapsed: it uses 4.9 of 10 clusters"
+    assert promote(collapsed, None) == (True, alone)
 
 
 def test_a_score_that_is_not_finite_never_wins_and_always_loses():

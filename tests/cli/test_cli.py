@@ -203,6 +203,18 @@ def test_use_writes_a_preset(tmp_path, monkeypatch):
     assert "preset tiny, train.epochs=5" in result.stdout
 
 
+def test_use_outside_a_clone_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    said = run(cli.app, ["use", "tiny"]).stdout.splitlines()
+    assert said == [
+        "params.yaml: preset tiny",
+        f"{tmp_path} is no clone of vtcc (no dvc.yaml): `dvc repro` and data sets by name need one",
+    ]
+    (tmp_path / "dvc.yaml").touch()
+    assert run(cli.app, ["use", "tiny"]).stdout.splitlines() == said[:1]
+
+
 def test_use_with_a_wrong_value_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     CliRunner().invoke(cli.app, ["use", "digits"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ MISTAKES = {
         ("photos --encoder lite2 --weights none", "--weights none: no such file"),
         ("photos --out none/out", "--out: the folder "),
         ("photos --out photos/out", "lies inside the images' folder"),
+        ("photos --out photos", "photos holds photos, which is only read; name a place"),
         ("photos --out edits.json", "edits.json is a file; name a folder"),
         ("photos --out few", "few holds other files; name a new folder"),
         ("photos --out results", "results: there are results already; look at "),
@@ -74,12 +76,25 @@ MISTAKES = {
         ("results empty", "no image in empty; images are known by "),
         ("results photos --root empty", "--root empty: none of the results' images is there"),
     ],
+    "export": [
+        ("none --to coco --out x.json", "none: no such folder; give one of `vtcc cluster`"),
+        ("results --to cocoa --out x.json", "--to: found 'cocoa'; allowed: fiftyone, "),
+        ("results --to coco --out x.txt", "--out: found 'x.txt'; allowed for coco: a name that"),
+        (
+            "results --to imagefolder --out photos",
+            "photos holds the images' folder; name a new",
+        ),
+        ("moved --to coco --out x.json", "away: without 18 of its 18 images: '0-00.png', "),
+        ("moved --to fiftyone --out x --root none", "none: no such folder; give one with images"),
+        ("moved --to fiftyone --out x --root few", "few: without 15 of its 18 images: '0-01.png'"),
+    ],
 }
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Folders of 18, three and no images, results of the first, and edits of these."""
+    """Folders of 18, three and no images, results of the first, once as if it had been moved, and
+    edits of these."""
     place = tmp_path_factory.mktemp("mistakes")
     toy_results.folder_of(place / "photos", 6)
     toy_results.folder_of(place / "few", 1)
@@ -89,6 +104,10 @@ def place(tmp_path_factory):
     toy_results.draw(place / "photos" / "2-away.png", 0, 0)
     toy_results.write(place / "photos", place / "results")
     (place / "photos" / "2-away.png").unlink()
+    shutil.copytree(place / "results", place / "moved")
+    summary = json.loads((place / "moved" / "summary.json").read_text())
+    elsewhere = json.dumps(summary | {"root": str(place / "away")})
+    (place / "moved" / "summary.json").write_text(elsewhere)
     rename = {"do": "rename", "cluster": 0, "name": "boats"}
     edits = {"format": 1, "model": result.digest(place / "results/model"), "edits": [rename]}
     (place / "edits.json").write_text(json.dumps(edits))

@@ -169,7 +169,7 @@ def test_a_run_that_is_stopped_while_it_writes_folders_says_that_they_are_missin
         "judge.judge": None,
         "result.write": written,
         "result.closing_lines": lambda *_, **__: [],
-        "outputs.write_folders": stopped,
+        "by_cluster.write_folders": stopped,
     }
     for step, does in steps.items():
         owner, name = step.split(".")

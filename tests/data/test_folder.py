@@ -140,7 +140,7 @@ def test_what_a_disk_keeps_closed_for_itself_is_passed_over(tmp_path, monkeypatc
         (["1.png"], "1 image in .*, and grouping needs at least 2"),
         (
             ["a.txt", "b.jxl", ".c.png"],
-            "left out: 1 JPEG 2000 or XL .*, 1 hidden, 1 other files",
+            "left out: 1 JPEG 2000 or XL .*, 1 hidden, 1 other file",
         ),
     ],
 )
@@ -187,7 +187,7 @@ def test_archives(tmp_path, name, top):
     found = find(pack(source, tmp_path / name, top), tmp_path)
     assert names_of(found) == [f"{top}a/x/3.webp", f"{top}a/😀 1.jpg", f"{top}b/2.PNG"]
     assert list(found.class_names) == ["a", "b"] and sorted(found.labels) == [0, 0, 1]
-    assert found.notes[1].endswith("left out 1 hidden, 1 other files")
+    assert found.notes[1].endswith("left out 1 hidden, 1 other file")
     for i, path in enumerate(found.paths):
         original = source / path.removeprefix(top)
         assert Path(found.read(i)).read_bytes() == original.read_bytes()

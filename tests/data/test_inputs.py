@@ -525,7 +525,9 @@ def test_what_is_deleted_at_an_address_goes_from_its_copy(photos, tmp_path, caps
         assert (copy / NAMES[0]).exists()  # below another address
         inputs.parts([f"{address}/photos"], place)
         assert not (copy / NAMES[0]).exists()
-        assert "photos: 1 files of an earlier copy are not there" in capsys.readouterr().out
+        assert (
+            "photos: 1 file of an earlier copy deleted, as gone there\n" in capsys.readouterr().out
+        )
     assert all(file.exists() for file in others)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.fakes import stand_in
 from tests.grouping import toy_results
-from vtcc.data import camera, decoding, folder, images, inputs, walk
+from vtcc.data import archive, camera, decoding, folder, images, inputs, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 from vtcc.extras import install
@@ -181,6 +181,20 @@ def test_without_the_extra_raw_files_and_films_are_counted(card, without_extra):
         f"4 RAW (their previews are read after {install('camera')}), 2 other files, "
         f"2 videos (their first frames are read after {install('camera')})"
     )
+
+
+def test_of_one_file_is_said_as_of_one():
+    """Every reason that a plural has, those of archives and shards too."""
+    reasons = ["other files", walk.SPECIAL, walk.OF_A_BURST, walk.UNSUPPORTED[".cr2"]]
+    reasons += [walk.UNSUPPORTED[".mov"], "links and devices", "sparse files", archive._AGAIN]
+    reasons += ["rows without an image", "hidden"]
+    after = f"is read after {install('camera')})"
+    assert walk.in_words(Counter(reasons)) == (
+        f"1 RAW (its preview {after}, 1 broken link, pipe or device, "
+        "1 earlier file of the same name, 1 further shot of a burst, 1 hidden, 1 link or device, "
+        f"1 other file, 1 row without an image, 1 sparse file, 1 video (its first frame {after}"
+    )
+    assert walk.in_words(Counter([*reasons, *reasons])).startswith("2 RAW (their previews are")
 
 
 def test_data_sets_of_cards_hold_pictures_alone(card):

@@ -206,7 +206,7 @@ def test_two_processes_sort_the_digits_as_well_as_one(tmp_path):
         command = [sys.executable, "-m", "vtcc", stage]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert "2 processes with each 1 threads" in done.stdout
+    assert "2 processes with each 1 thread:" in done.stdout
     cache = open_cache(tmp_path / paths.CACHE)
     found = predict.load(tmp_path / paths.MODEL).predict(cache.images).cluster
     labels = read_labels(tmp_path / paths.LABELS).set_index("path")["label"]

@@ -1,5 +1,6 @@
 """Toy sizes."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -21,3 +22,16 @@ def no_copies() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch, "vtcc.grouping.copies", "share", lambda files, **how: 0.0)
         yield
+
+
+@pytest.fixture
+def odd_images(tmp_path):
+    """Files whose flat names are alike, one whose name is not UTF-8, one that is too long."""
+    root = tmp_path / "images"
+    names = ["a/b.jpg", "a__b.jpg", "A/B.jpg", f"{'x' * 150}/{'y' * 150}.jpg", "plain"]
+    files = {name: root / name for name in names}
+    files["%FF.jpg"] = root / os.fsdecode(b"\xff.jpg")
+    for name, file in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    return files

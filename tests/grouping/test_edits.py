@@ -99,6 +99,18 @@ def test_names_that_break_lines_turn_text_or_show_nothing_are_refused(state, nam
         edits.apply(state, [{"do": "rename", "cluster": 0, "name": name}])
 
 
+def test_two_clusters_may_have_one_name_and_that_is_said(state, capsys):
+    boats = [{"do": "rename", "cluster": k, "name": "boats"} for k in (0, 2)]
+    assert edits.apply(state, boats).clusters.names[2] == "boats"
+    assert capsys.readouterr().out == (
+        'clusters 0, 2 are all called "boats"; merge them if they are one kind\n'
+    )
+    # In between they may: names that change places.
+    other = {"do": "rename", "cluster": 0, "name": "cars"}
+    assert edits.apply(state, [*boats, other]).clusters.names[0] == "cars"
+    assert capsys.readouterr().out == ""
+
+
 def test_a_part_can_be_split_and_merged_again(state):
     after = edits.apply(
         state,
@@ -148,7 +160,7 @@ def test_files_are_moved_and_excluded_by_name(state):
         ({"do": "paint"}, "unknown; known are rename"),
         ("text", "unknown"),
         ({"do": "rename", "cluster": 9, "name": "x"}, "no cluster 9; there are"),
-        ({"do": "rename", "cluster": True, "name": "x"}, "no cluster True"),
+        ({"do": "rename", "cluster": True, "name": "x"}, "no cluster true; there are"),
         ({"do": "rename", "cluster": 0, "name": " "}, "allowed: 1 to 100"),
         ({"do": "rename", "cluster": 0, "name": "a\nb"}, "do not print"),
         ({"do": "rename", "cluster": 0}, "lacks 'name'"),
@@ -161,27 +173,27 @@ def test_files_are_moved_and_excluded_by_name(state):
         ({"do": "merge", "clusters": [1, 2], "into": 3}, "`into` among them"),
         ({"do": "split", "cluster": 0, "into": 1}, "allowed: 2 to 50"),
         ({"do": "split", "cluster": 0, "into": 30}, "too few for 30"),
-        ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f20.png"]]}, "'f20.png' is not in"),
+        ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f20.png"]]}, '"f20.png" is not in'),
         ({"do": "split", "cluster": 0, "files": [["f00.png"]]}, "at least two groups of files"),
         ({"do": "split", "cluster": 0, "files": [["f00.png"], ["f00.png"]]}, "in two groups"),
-        ({"do": "move", "files": ["no.png"], "to": 1}, "no file 'no.png'"),
+        ({"do": "move", "files": ["no.png"], "to": 1}, 'no file "no.png"'),
         ({"do": "move", "files": [], "to": 1}, "names no files"),
-        ({"do": "move", "files": "f00.png", "to": 1}, "found files 'f00.png'; allowed: a list"),
-        ({"do": "move", "files": None, "to": 1}, "found files None; allowed: a list"),
+        ({"do": "move", "files": "f00.png", "to": 1}, 'found files "f00.png"; allowed: a list'),
+        ({"do": "move", "files": None, "to": 1}, "found files null; allowed: a list"),
         ({"do": "move", "files": [["f00.png"]], "to": 1}, "found the file .*; allowed: a text"),
         ({"do": "exclude_files", "files": [["f00.png"]]}, "found the file .*; allowed: a text"),
         ({"do": "exclude_files", "files": [{}]}, "found the file {}; allowed: a text"),
         ({"do": "new", "name": "x", "files": [3]}, "found the file 3; allowed: a text"),
         ({"do": "split", "cluster": 0, "files": 3}, "found files 3; allowed: a list of lists"),
-        ({"do": "split", "cluster": 0, "files": ["f00.png", []]}, "found files 'f00.png'; allowed"),
-        ({"do": "split", "cluster": 0, "into": "2"}, "found into '2'; allowed: 2 to 50"),
+        ({"do": "split", "cluster": 0, "files": ["f00.png", []]}, 'found files "f00.png"; allowed'),
+        ({"do": "split", "cluster": 0, "into": "2"}, 'found into "2"; allowed: 2 to 50'),
         ({"do": "split", "cluster": [0], "into": 2}, r"no cluster \[0\]; there are"),
         ({"do": "merge", "clusters": 3, "into": 0}, "found clusters 3; allowed: a list"),
-        ({"do": "merge", "clusters": "12", "into": 0}, "found clusters '12'; allowed: a list"),
+        ({"do": "merge", "clusters": "12", "into": 0}, 'found clusters "12"; allowed: a list'),
         ({"do": "merge", "clusters": [[1], 2], "into": 2}, r"no cluster \[1\]; there are"),
         ({"do": "merge", "clusters": [1, 2], "into": [2]}, r"no cluster \[2\]; there are"),
         ({"do": "merge", "clusters": [1, 2], "into": 2, "name": []}, "found the name"),
-        ({"do": "rename", "cluster": 0, "name": None}, "found the name None; allowed: 1 to 100"),
+        ({"do": "rename", "cluster": 0, "name": None}, "found the name null; allowed: 1 to 100"),
         ({"do": "exclude", "cluster": {}}, "no cluster {}; there are"),
         ({"do": "decline", "cluster": [4]}, r"no cluster \[4\] is proposed"),
         ({"do": ["merge"]}, "unknown; known are rename"),
@@ -193,7 +205,7 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
     before = state.cluster.copy(), dict(state.clusters.names)
     with pytest.raises(VtccError, match=message) as error:
         edits.apply(state, [{"do": "rename", "cluster": 0, "name": "boats"}, edit])
-    assert str(error.value).startswith("edit 2 of 2")
+    assert str(error.value).startswith(f"edit 2 of 2 ({json.dumps(edit)}): ")
     assert ("lacks" in str(error.value)) == message.startswith("lacks")
     assert (state.cluster == before[0]).all()
     assert state.clusters.names == before[1]
@@ -207,7 +219,7 @@ def test_the_edit_that_cannot_be_is_named_and_nothing_changes(state, edit, messa
         (json.dumps({"format": 2, "model": "m", "edits": [1]}), "format 2; this vtcc reads 1"),
         (
             json.dumps({"format": 1, "model": "n", "edits": [1]}),
-            r"made for another model .*its model is 'n', here it is 'm'.*make the edits again",
+            r'made for another model .*its model is "n", here it is "m".*make the edits again',
         ),
         (json.dumps({"format": 1, "model": "m", "edits": []}), "holds no edits"),
         (
@@ -591,7 +603,7 @@ def test_files_that_have_gone_are_left_out_of_edits(state, capsys):
     assert after.cluster[[0, 1, 2, 20, 21]].tolist() == [0, 7, -1, 1, 7]
     assert after.moved.keys().isdisjoint({"gone.png", "also.png"})
     assert "left out 2 files that the edits name" in capsys.readouterr().out
-    with pytest.raises(VtccError, match=r"no file 'never\.png' here"):
+    with pytest.raises(VtccError, match=r'no file "never\.png" here'):
         edits.apply(state, [{"do": "move", "files": ["never.png"], "to": 1}])
 
 
@@ -603,5 +615,5 @@ def test_what_a_file_says_of_the_next_number_is_checked(tmp_path):
     file.write_text(json.dumps(content))
     assert edits_file.read(file, "m").following is None
     file.write_text(json.dumps(content | {"next": "7"}))
-    with pytest.raises(VtccError, match="found next '7'; allowed: a number"):
+    with pytest.raises(VtccError, match='found next "7"; allowed: a number'):
         edits_file.read(file, "m")

@@ -82,7 +82,7 @@ def read(given, tmp_path):
 
 def test_a_phones_folder_is_read_as_a_whole_right_way_up(phone, tmp_path, capsys):
     assert read(phone, tmp_path) == SHOWN
-    assert "left out 1 further shots of a burst, 1 hidden\n" in capsys.readouterr().out
+    assert "left out 1 further shot of a burst, 1 hidden\n" in capsys.readouterr().out
     entries = predict.entries(inputs.parts([phone], None))
     assert sorted(entry.path for entry in entries) == [f"{phone}/{name}" for name in SHOWN]
 
@@ -154,6 +154,6 @@ def test_without_the_extra_the_rest_is_read_and_the_note_names_it(phone, monkeyp
     assert found.names == [name for name in SHOWN if name not in OF_THE_EXTRA]
     assert (
         f"left out 2 RAW (their previews are read after {install('camera')}), "
-        "1 further shots of a burst, 1 hidden, "
+        "1 further shot of a burst, 1 hidden, "
         f"2 videos (their first frames are read after {install('camera')})\n"
     ) in capsys.readouterr().out

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.fakes import stand_in
 from vtcc import config, schema
 from vtcc.config import compose
 from vtcc.engine import runtime
@@ -219,16 +221,25 @@ def test_an_encoder_may_stand_beside_a_file_of_parameters_that_has_it(dark):
     options.check(Options(dark, encoder="lite2", overrides=OF_PARAMS))
 
 
-def test_an_encoder_is_read_by_as_many_threads_as_are_asked_for(monkeypatch):
-    taken: list[int] = []
-    monkeypatch.setattr(runtime.torch, "set_num_threads", taken.append)
+def test_an_encoder_has_the_threads_that_are_asked_for_and_leaves_those_there_were(monkeypatch):
+    made: list[int] = []
+
+    def computes(*args, **how):
+        made.append(torch.get_num_threads())
+        return lambda x: torch.get_num_threads()
+
     monkeypatch.setattr(runtime.cpus, "usable", lambda: 4)
-    monkeypatch.setattr(runtime, "runtime", lambda *a, **how: how["kind"])
+    stand_in(monkeypatch, runtime, "runtime", computes)
     values = compose.compose("folder", encoder="lite0")
     train = config.from_dict(config.Params, values).train
+    before, taken = torch.get_num_threads(), []
     for threads in (0, 1, 9):
-        runtime.of_encoder(train, channels=3, kind="torch", pretrained=False, threads=threads)
-    assert taken == [4, 1, 4]
+        how = {"channels": 3, "kind": "torch", "pretrained": False, "threads": threads}
+        compute = runtime.of_encoder(train, **how)
+        assert torch.get_num_threads() == before
+        taken.append(compute(torch.zeros(1)))
+        assert torch.get_num_threads() == before
+    assert made == taken == [4, 1, 4]
 
 
 def test_a_seed_of_a_file_of_parameters_is_said_to_be_left_out(tmp_path, capsys):
@@ -261,7 +272,7 @@ def test_a_limit_that_the_features_alone_pass_is_said_once(monkeypatch, capsys):
     late.look(370.0)
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "3 minutes pass before the features are there, in about 6 min" in said
+    assert "--minutes 3 is too short: the features alone are there in about 6 min" in said
     assert "--minutes 9" in said  # 3, the 5 that are lacking, and the shortest training
 
 

@@ -2,12 +2,9 @@
 
 import csv
 import json
-import os
 
 import numpy as np
-import pytest
 
-from vtcc.errors import VtccError
 from vtcc.grouping import assignments, intake, outputs
 from vtcc.grouping.clusters import Applied
 
@@ -29,19 +26,6 @@ def assigned(names, clusters, titles):
     return outputs.Assigned(files=names, row=row, applied=applied, errors={})
 
 
-@pytest.fixture
-def images(tmp_path):
-    """Files whose flat names are alike, one whose name is not UTF-8, one that is too long."""
-    root = tmp_path / "images"
-    names = ["a/b.jpg", "a__b.jpg", "A/B.jpg", f"{'x' * 150}/{'y' * 150}.jpg", "plain"]
-    files = {name: root / name for name in names}
-    files["%FF.jpg"] = root / os.fsdecode(b"\xff.jpg")
-    for name, file in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(name)
-    return files
-
-
 def test_a_name_with_an_endless_suffix_is_cut_like_any_other():
     signed = f"img.jpg?sig={'k' * 210}"
     taken: set[str] = set()
@@ -52,22 +36,6 @@ def test_a_name_with_an_endless_suffix_is_cut_like_any_other():
     (name,) = (outputs.unused_name(f"{'x' * 300}.{suffix}", set()),)
     assert name == f"{'x' * (outputs.LONGEST_NAME - 41)}.{suffix}"
     assert outputs.unused_name("." + "y" * 300, set()) == "y" * outputs.LONGEST_NAME
-
-
-@pytest.mark.parametrize("copies", [False, True])
-def test_every_image_has_a_place_of_its_own(images, tmp_path, copies):
-    results = tmp_path / "results"
-    results.mkdir()
-    names = list(images)
-    one = assigned(names, [0] * len(names), {0: "all"})
-    outputs.write_folders(results, one, images, copies=copies)
-    placed = list((results / "folders" / "all").iterdir())
-    assert sorted(file.read_text() for file in placed) == sorted(names)
-    assert all(file.is_symlink() != copies for file in placed)
-    shown = {file.name for file in placed}
-    assert {"a__b.jpg", "a__b (2).jpg", "A__B (3).jpg", "plain", "%FF.jpg"} < shown
-    assert len({name.casefold() for name in shown}) == len(names)
-    assert max(len(os.fsencode(name)) for name in shown) <= 204
 
 
 def test_a_csv_holds_no_formulas_and_its_paths_name_the_same_files(tmp_path):
@@ -90,8 +58,8 @@ def test_a_csv_holds_no_formulas_and_its_paths_name_the_same_files(tmp_path):
     assert [row["name"] for row in plain] == [titles[k] for k in clusters]
 
 
-def test_an_earlier_listing_is_found_again(images, tmp_path):
-    assert intake.located(tmp_path / "images", list(images)) == images
+def test_an_earlier_listing_is_found_again(odd_images, tmp_path):
+    assert intake.located(tmp_path / "images", list(odd_images)) == odd_images
 
 
 def test_names_of_clusters_make_different_folders():
@@ -101,29 +69,6 @@ def test_names_of_clusters_make_different_folders():
     assert folders[1] == "A_B (1)"
     assert folders[3] == "cluster 3"
     assert len({folder.casefold() for folder in folders.values()}) == 6
-
-
-def test_images_that_are_gone_are_left_out_with_a_note(images, tmp_path, capsys):
-    names = list(images)
-    images["plain"].unlink()
-    outputs.write_folders(tmp_path, assigned(names, [0] * 6, {0: "all"}), images, copies=True)
-    assert len(list((tmp_path / "folders" / "all").iterdir())) == 5
-    assert "without 1 images that are no longer where they were" in capsys.readouterr().out
-
-
-def test_folders_that_cannot_be_written_leave_the_results(images, tmp_path, monkeypatch):
-    results = tmp_path / "results"
-    results.mkdir()
-    (results / "summary.json").write_text("{}")
-
-    def full(source, target):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(outputs.shutil, "copy2", full)
-    one = assigned(list(images), [0] * 6, {0: "all"})
-    with pytest.raises(VtccError, match=r"No space left.* complete without it"):
-        outputs.write_folders(results, one, images, copies=True)
-    assert [file.name for file in results.iterdir()] == ["summary.json"]
 
 
 def embedding():

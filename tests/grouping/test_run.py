@@ -20,7 +20,7 @@ from tests.fakes import stand_in, uninstall
 from vtcc import atomic, config, encoders, extras
 from vtcc.engine import checkpoint
 from vtcc.errors import VtccError
-from vtcc.grouping import assignments, copies, outputs, result, workdir
+from vtcc.grouping import assignments, by_cluster, copies, outputs, result, workdir
 from vtcc.grouping import run as cluster
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.options import Options, parse_clusters
@@ -352,7 +352,7 @@ def test_results_outlive_folders_that_cannot_be_written(photos, made, tmp_path, 
     monkeypatch.setattr(result, "write", create_autospec(result.write, side_effect=write))
     closing = create_autospec(result.closing_lines, return_value=("the end",))
     stand_in(monkeypatch, result, "closing_lines", closing)
-    monkeypatch.setattr(outputs.shutil, "copy2", full_disk)
+    monkeypatch.setattr(by_cluster.shutil, "copy2", full_disk)
     out = tmp_path / "out"
     with pytest.raises(VtccError, match=r"No space left.* are complete without it"):
         cluster.run(Options(photos, out=out, clusters=3, folders="copies"))
@@ -465,14 +465,16 @@ def test_results_without_the_kept_assignment_can_be_refined(made, renamed):
     assert [of[name] for name in outputs.Embedding.load(results).paths] == [*map(str, rounded)]
 
 
-def test_refine_with_copies_works_where_the_images_are_gone(made, renamed, capsys):
+def test_refine_with_copies_works_where_the_images_are_gone(photos, made, renamed, capsys):
     results, edits = renamed
     summary = json.loads((results / "summary.json").read_text())
     summary |= {"folders": "copies", "root": str(results.parent / "gone")}
     (results / "summary.json").write_text(json.dumps(summary))
     refine.run(results, edits)
-    assert "without 96 images that are no longer where they were" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "with the copies that were here of 96 images no longer in place" in said
     assert [row["name"] for row in rows(results)] == [r["name"] for r in renamed_rows(rows(made))]
+    assert copies_by_cluster(results) == contents_by_cluster(photos, results)
 
 
 def contents_by_cluster(photos, results):

@@ -4,14 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from tests.fakes import stand_in
 from tests.grouping.test_run import SMALL, pictures
 from tests.test_zip_file import member
 from vtcc import config
 from vtcc.config.compose import compose
 from vtcc.data.cache import CacheWriter
-from vtcc.engine import checkpoint
-from vtcc.grouping import estimate, training
+from vtcc.engine import checkpoint, plan
+from vtcc.grouping import budget, estimate, training
 
 K = 3
 
@@ -57,6 +59,27 @@ def test_a_finished_training_is_read_back(cache, params, room, capsys):
     np.testing.assert_allclose(trained.p.sum(axis=1), np.ones(32), rtol=1e-5)
     p = trained.predictor().predict(cache.images).probabilities
     np.testing.assert_allclose(trained.p, p, atol=1e-6)
+
+
+def test_a_training_leaves_torch_the_threads_that_it_had(cache, params, tmp_path, monkeypatch):
+    """What follows is the same in a run that goes on, which trains no more."""
+    taken, before = [], torch.get_num_threads()
+
+    def steps(rehearsal, seconds):
+        taken.append(torch.get_num_threads())
+        return plan.Timing(16, 1, mean=1.0, low=1.0, high=1.0, processor=1.0)
+
+    stand_in(monkeypatch, plan.Rehearsal, "steps", steps)
+    asked = config.override(params, {"train.epochs": 1, "train.threads": 1})
+    material = training.Material(cache)
+    torch.set_num_threads(3)
+    try:
+        budget._timed(material, config.from_dict(config.Params, asked).train)
+        assert (taken, torch.get_num_threads()) == ([1], 3)
+        training.train(material, asked, tmp_path, limit=None, title="training")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_a_training_keeps_on_the_disk_is_foreseen(params, room):

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from tests.fakes import stand_in
 from vtcc import encoders
-from vtcc.engine import timm_encoder
+from vtcc.engine import model, timm_encoder
 from vtcc.errors import VtccError
 from vtcc.grouping import choices, encode, which
 from vtcc.grouping.options import Options
@@ -183,3 +183,16 @@ def test_weights_for_what_the_images_may_decide_are_not_refused(
     asked = Options(tmp_path, encoder=f"timm:{name}", weights=weights)
     with pytest.raises(VtccError, match=rf"{name} at 224 pixels"):
         which.refuse_unfit(asked)
+
+
+@pytest.mark.parametrize("asked", ["test_vit", "test_efficientnet", "test_resnet.no_tag"])
+def test_weights_of_another_model_are_tried_once(tmp_path, monkeypatch, asked):
+    stand_in(monkeypatch, timm_encoder, "whose", lambda tensors, besides: "")
+    weights = tmp_path / "w.safetensors"
+    save_file(timm.create_model("test_resnet").state_dict(), weights)
+    build = mock.create_autospec(model.build_encoder, side_effect=model.build_encoder)
+    monkeypatch.setattr(model, "build_encoder", build)
+    named = {"train.model.encoder": f"timm:{asked}", "train.model.weights": str(weights)}
+    with pytest.raises(VtccError, match=rf"{asked.split('.')[0]}"):
+        which.refuse_unfit(Options(tmp_path, overrides=named))
+    assert build.call_count == 1

@@ -211,6 +211,45 @@ def test_what_was_unpacked_for_nothing_is_named(tmp_path, images, clusters, caps
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out-images", "photos.zip"]
 
 
+@pytest.fixture
+def results(tmp_path):
+    """What stands for results, with two folders by cluster."""
+    for i in range(12):
+        file = tmp_path / f"results/folders/{i % 2}/{i:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    for name in (summary.FILE, "report.html"):
+        (tmp_path / "results" / name).write_text("{}")
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("given", ["folder", "link", "list", "list of links", "two"])
+def test_results_are_not_written_over_the_images_they_hold(results, tmp_path, given):
+    images = sorted((results / "folders/0").iterdir())
+    (tmp_path / "linked").mkdir()
+    for file in images:
+        (tmp_path / "linked" / file.name).symlink_to(file)
+    (tmp_path / "link").symlink_to(results / "folders/0")
+    (tmp_path / "list.txt").write_text("\n".join(map(str, images)))
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(b"x")
+    asked, message = {
+        "folder": ((results / "folders/0",), f"holds {results}/folders/0, which is only read"),
+        "link": ((tmp_path / "link",), f"holds {tmp_path}/link, which is only read"),
+        "list": ((tmp_path / "list.txt", tmp_path / "photos"), "holds the image "),
+        "list of links": ((tmp_path / "linked", tmp_path / "photos"), "holds the image "),
+        "two": ((tmp_path / "photos", results / "folders"), f"holds {results}/folders, "),
+    }[given]
+    before = sorted(tmp_path.rglob("*"))
+    options = Options(
+        asked[0], others=asked[1:], clusters=2, out=results, overwrite=True, encoder="none"
+    )
+    with pytest.raises(VtccError, match=f"^--out: {results} {message}"):
+        cluster.run(options)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_nobody_else_begins_before_the_work_is_deleted(tmp_path, monkeypatch):
     photos, out, refused = tmp_path / "photos", tmp_path / "out", []
     photos.mkdir()
@@ -248,14 +287,33 @@ def test_a_folder_of_the_longest_name_has_places_for_its_results(tmp_path):
     assert workdir.images(folder).name.endswith("-images")
 
 
+@pytest.fixture
+def closing(monkeypatch):
+    """The lines that end a run which had 3 minutes."""
+
+    def lines(out, started=0.0):
+        known = {"unreadable": 0, "images": 2, "unclustered": None, "minutes": 3.0}
+        headline = create_autospec(summary.headline, return_value=known)
+        monkeypatch.setattr(summary, "headline", headline)
+        prepared = SimpleNamespace(cache=SimpleNamespace(paths=["a", "b"]))
+        judged = SimpleNamespace(trust=SimpleNamespace(verdict="clear"))
+        learned = SimpleNamespace(num_clusters=2)
+        return result.closing_lines(prepared, learned, judged, final=out, started=started)
+
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("took", "said"), [(170.0, "3 min"), (300.0, "5 min, over the limit of 3 min")]
+)
+def test_more_time_than_was_allowed_is_said(closing, tmp_path, monkeypatch, took, said):
+    monkeypatch.setattr(result.time, "monotonic", lambda: 1000.0 + took)
+    assert closing(tmp_path, 1000.0)[0] == f"2 images in 2 clusters, {said}"
+
+
 @pytest.mark.parametrize("name", ["photos-clusters", "Fotos Größe 2024 #1-clusters", "it's"])
-def test_the_command_for_more_images_can_be_pasted(tmp_path, monkeypatch, name):
-    known = {"unreadable": 0, "images": 2, "unclustered": None}
-    monkeypatch.setattr(summary, "headline", create_autospec(summary.headline, return_value=known))
-    prepared = SimpleNamespace(cache=SimpleNamespace(paths=["a", "b"]))
-    judged = SimpleNamespace(trust=SimpleNamespace(verdict="clear"))
-    learned = SimpleNamespace(num_clusters=2)
-    last = result.closing_lines(prepared, learned, judged, final=tmp_path / name, started=0.0)[-1]
+def test_the_command_for_more_images_can_be_pasted(closing, tmp_path, name):
+    last = closing(tmp_path / name)[-1]
     words = shlex.split(last.removeprefix("sort more images: "), comments=True)
     assert words == [
         *("vtcc", "predict", "MORE", "--model"), f"{tmp_path / name}/model", "--out", "more.csv"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vtcc.errors import printable
 from vtcc.pages import gallery
 from vtcc.pages.gallery import Gallery
 
@@ -129,13 +130,13 @@ def test_page_is_self_contained_and_hostile_names_are_text():
     points = json.loads(re.search(r'id="points">(.*?)</script>', text, re.S)[1])
     assert HOSTILE in points["classNames"]
     shown = re.search(r'data-path="([^"]*alert[^"]*)"', text)[1]
-    assert html.unescape(shown) == gallery.printable(HOSTILE)
-    assert "\n" not in gallery.printable(HOSTILE)
+    assert html.unescape(shown) == printable(HOSTILE)
+    assert "\n" not in printable(HOSTILE)
     text.encode("utf-8")
 
 
 def test_undecodable_names_can_be_written():
-    assert gallery.printable("caf\udce9.png") == "caf\\udce9.png"
+    assert printable("caf\udce9.png") == "caf\\udce9.png"
 
 
 def test_page_without_labels():

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -207,6 +208,31 @@ def test_a_signal_of_which_c_code_makes_another_exception_is_not_lost(capsys):
         work()
     assert caught.value.code == 130
     assert capsys.readouterr().err == "work: stopped by SIGINT; run it again\n"
+
+
+@pytest.mark.parametrize("more", [5, 0])  # seconds of work after it
+def test_a_signal_that_is_taken_for_a_damaged_file_is_not_lost(capsys, more):
+    def read():  # C code calls it, and makes an error of its own of whatever it raises
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    database = sqlite3.connect(":memory:")
+    database.create_function("read", 0, read)
+    taken, cleared = [], []
+    with pytest.raises(SystemExit) as caught, stopping.obeyed("work", marked=False):
+        try:
+            database.execute("SELECT read()")
+        except Exception as error:
+            taken.append(str(error))
+        try:
+            time.sleep(more)
+        finally:
+            cleared.append(True)
+    assert taken == ["user-defined function raised exception"]
+    assert caught.value.code == 130
+    assert cleared
+    assert capsys.readouterr().err == "work: stopped by SIGINT; run it again\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_error_without_a_signal_stays_what_it_is():

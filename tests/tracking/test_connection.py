@@ -37,7 +37,7 @@ def until(true):
 
 @pytest.mark.parametrize("said", [b"", b"GET /ping HTTP/1.1\r\nHo", PING + b"GET "])
 def test_a_client_that_is_silent_is_not_waited_for_for_ever(server, monkeypatch, said):  # noqa: F811
-    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.2)
     begun = time.monotonic()
     with connected(server) as silent:
         silent.sendall(said)
@@ -115,6 +115,58 @@ def test_a_request_of_two_lengths_is_refused(server, order):  # noqa: F811
         assert asks.recv(10) == b""
 
 
+def test_a_connection_too_many_is_told_so_as_all_else_is(server, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(bounds, "CONNECTIONS", 2)
+    first, second = connected(server), connected(server)
+    until(lambda: len(server.connections) == 2)
+    with first, connected(server) as third:
+        third.sendall(PING)
+        status, told, headers = answer(third)
+        assert (status, headers["connection"], headers["retry-after"]) == (503, "close", "5")
+        assert told == {"error": "all 2 connections are in use; send it again in 5 s"}
+        second.sendall(PING)  # is answered all the same, and leaves a place
+        assert second.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+        second.close()
+        until(lambda: len(server.connections) == 1)
+        first.sendall(PING)
+        assert first.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_requests_whose_clients_are_gone_count_while_they_are_answered(server, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(bounds, "CONNECTIONS", 2)
+    for _ in range(2):
+        held = server.held
+        gone = server.send(b"x" * LARGEST)
+        server.holds(held + LARGEST)
+        gone.close()
+    with connected(server) as asks:
+        until(lambda: len(server.connections) == 1)
+        asks.sendall(PING)
+        assert answer(asks)[0] == 503
+
+
+@pytest.mark.parametrize("said", [b"no HTTP\r\n\r\n", POST + b"Content-Length: -5\r\n\r\n"])
+def test_what_is_no_request_is_told_so_as_all_else_is(server, said):  # noqa: F811
+    with connected(server) as asks:
+        asks.sendall(said)
+        status, told, headers = answer(asks)
+        assert (status, headers["connection"]) == (400, "close")
+        assert headers["content-type"] == "application/json"
+        assert told == {"error": "Invalid HTTP request received."}
+
+
+def test_what_is_no_request_behind_a_refusal_ends_the_connection(server, caplog):  # noqa: F811
+    with connected(server) as asks:
+        asks.sendall(POST + b"Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+        told = http.client.HTTPResponse(asks)
+        told.begin()
+        length = told.length
+        assert (told.status, len(told.read(length))) == (415, length)
+        asks.sendall(b"no chunk\r\n")
+        assert asks.recv(10) == b""
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_a_client_that_sends_all_before_it_reads_hears_why(server):  # noqa: F811
     for size, kind, status in ((5 << 20, "image/png", 413), (LARGEST, "text/plain", 415)):
         asked = urllib.request.Request(  # with `Connection: close`
@@ -139,14 +191,11 @@ def test_the_next_request_of_a_connection_is_answered_at_once(server, head, body
     begun = time.monotonic()
     with connected(server) as asks:
         asks.sendall(POST + head + b"\r\n" + body + PING)
-        found = []
-        for _ in range(2):
-            told = http.client.HTTPResponse(asks)
-            told.begin()
-            found.append(told.status)
-            told.read()
-            asks.sendall(PING)
-    assert found == [status, 200]
+        heard = b""
+        while heard.count(b"HTTP/1.1 ") < 2:  # an `HTTPResponse` may take a part of the next one
+            heard += asks.recv(1 << 16)
+            assert time.monotonic() - begun < 3
+    assert [int(said[:3]) for said in heard.split(b"HTTP/1.1 ")[1:]] == [status, 200]
     assert time.monotonic() - begun < 3
 
 

@@ -144,7 +144,7 @@ from vtcc.errors import VtccError
 from vtcc.tracking import promotion, store
 
 me, rounds, fake = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-name = "vtcc-raced"
+name = "vtcc-eight"
 
 class FileClient:
     '''A registry in a file: reads and writes it anew at each call, as a server would.'''
@@ -226,7 +226,7 @@ def test_promotions_of_many_processes_see_each_other(elsewhere, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_promotions_of_eight_processes_in_a_real_registry(client, here, tmp_path):
-    name = "vtcc-raced"
+    name = "vtcc-eight"
     client.create_registered_model(name)
     for _ in range(3):
         client.create_model_version(name, source=(here / "m").as_uri())

@@ -49,7 +49,8 @@ def test_registration_from_first_to_champion_and_back_by_hand(client, cache, her
 
     first = registry.register("story", trained(cache, poor), poor, {"acc": 0.25}, {"x": "y"})
     assert (first.name, first.version, first.champion) == (name, "1", True)
-    assert first.reason == "promoted: there was no champion"
+    why = "there was no champion; this model has collapsed: it uses 1.0 of 4 clusters"
+    assert first.reason == f"promoted: {why}"
     tags = client.get_model_version(name, "1").tags
     assert (tags["acc"], tags["x"], tags["run_id"]) == ("0.25", "y", first.run_id)
     description = client.get_model_version(name, "1").description

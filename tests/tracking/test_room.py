@@ -1,5 +1,6 @@
 """Bodies of many requests at a time, by a real server on a port of this machine."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -123,11 +124,36 @@ def test_a_body_for_which_there_is_no_room_waits_and_small_ones_pass(server, mon
     server.holds(0)
 
 
+def test_room_is_taken_for_what_has_come_not_for_what_was_announced(server):
+    server.gate.set()
+    silent = [server.send(b"x" * FREE, length=LARGEST) for _ in range(4)]
+    begun = server.send(b"x" * (FREE + 1), length=LARGEST)
+    server.holds(FREE + 1)
+    for _ in range(3):
+        assert answer(server.send(BODY))[:2] == (200, {"predictions": [{"size": LARGEST}]})
+    for sent in silent:
+        sent.sendall(b"x" * (LARGEST - FREE))
+        assert answer(sent)[:2] == (200, {"predictions": [{"size": LARGEST}]})
+    begun.close()
+    server.holds(0)
+
+
+def test_bodies_that_come_together_do_not_wait_for_each_other(server):
+    server.gate.set()
+    together = [server.send(b"x" * (LARGEST // 2), length=LARGEST) for _ in range(6)]
+    server.holds(5 * LARGEST // 2)  # the rest is what one of them needs to come to its end
+    for sent in together:
+        sent.sendall(b"x" * (LARGEST // 2))
+    for sent in together:
+        assert answer(sent)[:2] == (200, {"predictions": [{"size": LARGEST}]})
+    server.holds(0)
+
+
 def test_a_client_that_breaks_off_gives_its_room_back(server):
-    unread = server.send(b"x", length=LARGEST)
-    server.holds(LARGEST)
+    unread = server.send(b"x" * (FREE + 1), length=LARGEST)
+    server.holds(FREE + 1)
     answering = server.send(BODY)
-    server.holds(2 * LARGEST)
+    server.holds(FREE + 1 + LARGEST)
     unread.close()
     server.holds(LARGEST)
     answering.close()
@@ -135,12 +161,12 @@ def test_a_client_that_breaks_off_gives_its_room_back(server):
     server.holds(0)
 
 
-def test_a_body_without_a_length_counts_as_the_largest_until_it_is_there(server):
+def test_a_body_without_a_length_takes_what_has_come(server):
     sent = server.send(b"x" * FREE, length=0)
     time.sleep(0.05)
     assert server.held == 0
     sent.sendall(chunk(b"x" * 100))
-    server.holds(LARGEST)
+    server.holds(FREE + 100)
     sent.sendall(chunk(b"x" * 100) + b"0\r\n\r\n")
     server.holds(FREE + 200)
     server.gate.set()
@@ -148,18 +174,96 @@ def test_a_body_without_a_length_counts_as_the_largest_until_it_is_there(server)
     server.holds(0)
 
 
-def test_a_slow_body_holds_no_room_for_ever(server, monkeypatch):
-    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.2)
-    sent = server.send(b"x", length=LARGEST)
-    server.holds(LARGEST)
+def test_who_waits_for_room_goes_on_when_another_body_ends_below_its_most(monkeypatch):
+    monkeypatch.setattr(bounds, "REQUESTS_BYTES", 10)
+    monkeypatch.setattr(bounds, "REQUEST_FREE_BYTES", 0)
+
+    async def both():
+        place = room.Room(10)
+        first, second = room.Share(place, 10), room.Share(place, 10)
+        await first.cover(6, whole=False)
+        waiting = asyncio.create_task(second.cover(3, whole=False))
+        await asyncio.sleep(0.01)
+        assert (place.held, waiting.done()) == (6, False)
+        await first.cover(7, whole=True)
+        await waiting
+        assert (first.size, second.size) == (7, 3)
+
+    asyncio.run(both())
+
+
+def trickle(server, sent, pause, piece=b"x"):
     with contextlib.suppress(OSError):  # it is told while it sends
         while server.held:
-            sent.sendall(b"x")
-            time.sleep(0.01)
+            sent.sendall(piece)
+            time.sleep(pause)
+
+
+def test_a_slow_body_holds_no_room_for_ever(server, monkeypatch):
+    monkeypatch.setattr(bounds, "REQUEST_SECONDS", 0.2)
+    sent = server.send(b"x" * (FREE + 1), length=LARGEST)
+    server.holds(FREE + 1)
+    trickle(server, sent, 0.01)
     status, told, headers = answer(sent)
     assert (status, headers["connection"]) == (408, "close")
     why = "the request was not there after 0.2 s; send fewer images at a time"
     assert told == {"error": why}
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/json"])
+@pytest.mark.parametrize("pause", [0.01, 5])
+def test_a_body_that_makes_no_progress_is_not_waited_for(server, monkeypatch, pause, kind):
+    monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.2)
+    monkeypatch.setattr(bounds, "REQUEST_PROGRESS", 2 * FREE)
+    begun = time.monotonic()
+    sent = server.send(b"x" * (FREE + 1), length=LARGEST, kind=kind)
+    server.holds(FREE + 1)
+    if pause < 1:
+        trickle(server, sent, pause)
+    status, told, headers = answer(sent)
+    assert (status, headers["connection"]) == (408, "close")
+    why = "less than 7.8125 KiB of the request came in 0.2 s; send fewer images at a time"
+    assert told == {"error": why}
+    assert time.monotonic() - begun < 3
+    server.holds(0)
+
+
+def test_a_slow_body_that_makes_progress_is_answered(server, monkeypatch):
+    monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.5)
+    monkeypatch.setattr(bounds, "REQUEST_PROGRESS", FREE)
+    server.gate.set()
+    begun = time.monotonic()
+    sent = server.send(b"", length=LARGEST)
+    for at in range(0, LARGEST, FREE):
+        time.sleep(0.07)
+        sent.sendall(BODY[at : at + FREE])
+    assert answer(sent)[:2] == (200, {"predictions": [{"size": LARGEST}]})
+    assert time.monotonic() - begun > bounds.REQUEST_PAUSE
+
+
+def test_time_that_a_body_waits_for_room_is_not_the_clients(server, monkeypatch):
+    monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.3)
+    monkeypatch.setattr(bounds, "REQUEST_PROGRESS", LARGEST)
+    large = [server.send(BODY) for _ in range(3)]
+    server.holds(3 * LARGEST)
+    waiting = server.send(b"x" * (LARGEST // 2), length=LARGEST)
+    time.sleep(0.5)
+    server.gate.set()
+    server.holds(LARGEST // 2)
+    waiting.sendall(b"x" * (LARGEST // 2))
+    assert [answer(sent)[0] for sent in (waiting, *large)] == [200] * 4
+
+
+def test_the_rest_of_a_refused_body_is_not_waited_for_either(server, monkeypatch):
+    monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.2)
+    sent = server.send(b"x", length=LARGEST, kind="text/plain")
+    heard = sent.recv(1 << 16)
+    assert heard.startswith(b"HTTP/1.1 415 ")
+    end = time.monotonic() + 3
+    while server.connections:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    sent.close()
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_killed_run_is_ended_once_and_a_living_one_left_alone(client, cache, h
     dead.on_epoch(1, {"loss": 3.0})
     die(dead)
     assert run_locks.close_abandoned(here) == [dead.run_id]
-    assert f"ended 1 runs whose process is gone: {dead.run_id}" in capsys.readouterr().out
+    assert f"ended 1 run whose process is gone: {dead.run_id}" in capsys.readouterr().out
     assert status(client, dead.run_id) == "KILLED"
     (last,) = client.get_metric_history(dead.run_id, "loss")
     assert client.get_run(dead.run_id).info.end_time == last.timestamp

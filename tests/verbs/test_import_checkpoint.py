@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from tests.engine import test_upstream
+from vtcc.errors import VtccError
 from vtcc.verbs import import_checkpoint
 
 
@@ -17,3 +18,15 @@ def test_the_command_for_images_can_be_pasted(tmp_path, name, capsys):
     assert shlex.split(command, comments=True) == [
         *("vtcc", "predict", "IMAGES", "--model"), f"{tmp_path}/{name}", "--out", "clusters.csv"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("to", ["nowhere", "model"])
+def test_a_link_is_no_place_for_a_model(tmp_path, to):
+    (tmp_path / "model").mkdir()
+    out = tmp_path / "link"
+    out.symlink_to(to)
+    for force in (None, False, True):
+        with pytest.raises(VtccError) as caught:
+            import_checkpoint.check_out("--out", out, {}, force=force)
+        assert str(caught.value) == f"--out {out}: a link; name what it leads to, {tmp_path / to}"
+    import_checkpoint.check_out("--out", tmp_path / "model", {})

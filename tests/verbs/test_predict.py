@@ -139,7 +139,7 @@ def test_nothing_readable_is_an_error_and_leaves_what_was_there(model, place):
     out = place / "out.csv"
     before = "file,cluster,confidence\na.png,0,0.9\n"
     out.write_text(before, encoding="utf-8")
-    with pytest.raises(VtccError, match=r"not one readable image in 1 files.*text, not an image"):
+    with pytest.raises(VtccError, match=r"not one readable image in 1 file .*text, not an image"):
         predict.run([place / "bad.png"], str(model), out=out)
     assert out.read_text(encoding="utf-8") == before
     assert sorted(f.name for f in place.iterdir()) == ["bad.png", "out.csv"]
@@ -164,10 +164,12 @@ def test_films_and_raw_files_are_rows_like_others_and_damage_costs_one(model, pl
 
 
 @pytest.mark.parametrize("suffix", assignments.SUFFIXES)
-def test_a_table_is_replaced_and_no_other_file(photos, model, place, suffix):
+def test_a_table_is_replaced_and_no_other_file(photos, model, place, suffix, capsys):
     out = place / f"out{suffix}"
     predict.run([photos / "0.png"], str(model), out=out)
+    assert capsys.readouterr().out.endswith(f": {out}\n")
     assert predict.run([photos], str(model), out=out)["images"] == 12
+    assert capsys.readouterr().out.endswith(f": {out} (replaced)\n")
     others = {
         ".csv": b"name,label\na.png,3\n",
         ".json": b'[{"name": "a"}]',

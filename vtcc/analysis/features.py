@@ -5,13 +5,13 @@ histograms of oriented gradients. All are imported where they are called.
 """
 
 import functools
-import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from vtcc.engine import cpus
 
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans
@@ -108,10 +108,10 @@ def umap(
         from sklearn.metrics.pairwise import cosine_distances
 
         features, metric = cosine_distances(features), "precomputed"
-    with warnings.catch_warnings():
+    # numba's first loop of several threads sets OpenMP's number, which torch shares, to its own.
+    with warnings.catch_warnings(), cpus.kept_threads():
         # umap warns of each default it changes for small or disconnected inputs.
         warnings.simplefilter("ignore")
-        _no_more_threads_than_openmp()
         from umap import UMAP
 
         _keep_compiled()
@@ -127,19 +127,6 @@ def umap(
         points: np.ndarray = model.fit_transform(features)
     # Points without any neighbour are left undefined; they go to the middle.
     return np.asarray(np.nan_to_num(points, nan=0.0), dtype=np.float32)
-
-
-def _no_more_threads_than_openmp() -> None:
-    """numba's first loop of several threads sets OpenMP's number, which torch shares, to its own.
-
-    A training after it would have other threads than one before it, and so other sums. numba that
-    is there already may have started its threads: from then on it refuses another number.
-    """
-    if "numba" in sys.modules:
-        return
-    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if wanted.isdigit() and int(wanted):
-        os.environ.setdefault("NUMBA_NUM_THREADS", wanted)
 
 
 @functools.cache

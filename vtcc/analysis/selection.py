@@ -88,19 +88,25 @@ def promote(
         champion: those of the present one, measured on the same images, the same fixed
             views and in the same reference space; None when there is no champion.
     """
+    ours = is_collapsed(challenger)
     if champion is None:
-        return True, "there was no champion"
-    ours, theirs = is_collapsed(challenger), is_collapsed(champion)
+        remark = f"; {_collapsed('this model', challenger)}" if ours else ""
+        return True, f"there was no champion{remark}"
+    theirs = is_collapsed(champion)
     if ours != theirs:
         who, scores = ("challenger", challenger) if ours else ("champion", champion)
-        return theirs, (
-            f"the {who} has collapsed: it uses {scores['effective_clusters']:.1f} of "
-            f"{scores['num_clusters']:.0f} clusters"
-        )
+        return theirs, _collapsed(f"the {who}", scores)
     new, old = score(challenger), score(champion)
     if math.isfinite(new) and (not math.isfinite(old) or new > old):
         return True, f"the challenger scores {new:.4f}, the champion {old:.4f}"
     return False, f"the challenger scores {new:.4f}, not above the champion's {old:.4f}"
+
+
+def _collapsed(who: str, scores: Mapping[str, float]) -> str:
+    return (
+        f"{who} has collapsed: it uses {scores['effective_clusters']:.1f} of "
+        f"{scores['num_clusters']:.0f} clusters"
+    )
 
 
 def is_collapsed(scores: Mapping[str, float]) -> bool:

@@ -97,8 +97,7 @@ def open_cache(directory: Path | str) -> Cache:
     """
     directory = Path(directory)
     try:
-        text = regular(directory / INFO).read_text(encoding="utf-8")
-        info = json_file.checked(json_file.parse(text), _NEEDED)
+        info = json_file.checked(json_file.parsed(directory / INFO), _NEEDED)
         images = np.load(regular(directory / IMAGES), mmap_mode="r", allow_pickle=False)
         index = read_pairs(directory / INDEX, ("path", "split"))
         if unknown := {split for _, split in index} - {*SPLITS}:

@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from vtcc import progress
+from vtcc import json_file, progress
 from vtcc.atomic import write_text
 from vtcc.errors import TemporaryError, VtccError, without_passwords
 from vtcc.regular import regular
@@ -334,7 +334,7 @@ def _size(part: Path) -> int:
 
 def _read_note(target: Path) -> _Version | None:
     try:
-        return _Version(**json.loads(regular(_note(target)).read_text(encoding="utf-8")))
+        return _Version(**json_file.parsed(_note(target)))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -19,7 +19,7 @@ from vtcc.data import images, remote, shards
 from vtcc.data.spreadsheet import path_of
 from vtcc.data.walk import Entry, in_words, walk
 from vtcc.errors import VtccError, in_one_line
-from vtcc.progress import note
+from vtcc.progress import note, several
 from vtcc.regular import regular
 
 Given = str | os.PathLike[str]
@@ -169,7 +169,7 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
                 top = _inside(place, file.parent.resolve()) / file.name
                 left_out += shards.unpacked(file, top)
                 found[i] = Part(text, text, top, _inside(place, Path(above)), folder=folder)
-        note(f"{len(packed)} shards are unpacked in {place}")
+        note(f"{several(len(packed), 'shards')} unpacked in {place}")
         left_out.pop("other files", None)  # labels and such, which are beside each image
         if left_out:
             note(f"left out {in_words(left_out)}")

@@ -96,7 +96,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         room.take(sum(size or 0 for _, size in found.values()))  # before the first is copied
         note(f"{shown_as}: {several(len(found), 'files')}, copied to {target}")
         if not is_file and (gone := _delete_others(target, place, found)):
-            note(f"{shown_as}: {gone} files of an earlier copy are not there any more, deleted")
+            note(f"{shown_as}: {several(gone, 'files')} of an earlier copy deleted, as gone there")
 
         long_films: list[str] = []
 

@@ -18,9 +18,11 @@ _OF_RESULTS = {"summary.json", "report.html", "embedding.npz"}
 RESULTS = "results of vtcc"
 # What people keep among their pictures and that is not read here, by suffix; the first two are
 # with the extra.
+_RAW = f"RAW (their previews are read after {camera.INSTALL})"
+_FILMS = f"videos (their first frames are read after {camera.INSTALL})"
 UNSUPPORTED = {
-    **dict.fromkeys(camera.RAW, f"RAW (their previews are read after {camera.INSTALL})"),
-    **dict.fromkeys(camera.FILMS, f"videos (their first frames are read after {camera.INSTALL})"),
+    **dict.fromkeys(camera.RAW, _RAW),
+    **dict.fromkeys(camera.FILMS, _FILMS),
     **dict.fromkeys((".jp2", ".j2k", ".jxl"), "JPEG 2000 or XL (convert to JPEG or PNG)"),
     ".svg": "SVG (convert to JPEG or PNG)",
     ".psd": "Photoshop (convert to JPEG or PNG)",
@@ -34,6 +36,18 @@ _OF_A_DISK = {"lost+found", "system volume information", "$recycle.bin"}
 _BURST = re.compile(r"(?P<before>.*?)[ _.-]?burst(?P<number>\d+)(?P<cover>[_.]cover)?")
 _DATE, _TIME_DIGITS = re.compile(r"\d{8}"), 14
 OF_A_BURST = "further shots of a burst"
+# Of one file: the reasons of here, of `archive` and of `shards`.
+_OF_ONE = {
+    "other files": "other file",
+    SPECIAL: "broken link, pipe or device",
+    OF_A_BURST: "further shot of a burst",
+    _RAW: f"RAW (its preview is read after {camera.INSTALL})",
+    _FILMS: f"video (its first frame is read after {camera.INSTALL})",
+    "links and devices": "link or device",
+    "sparse files": "sparse file",
+    "earlier files of the same name": "earlier file of the same name",
+    "rows without an image": "row without an image",
+}
 _ODD_BYTES = "[\udc80-\udcff]"  # how Python holds bytes of a name that are not UTF-8
 
 
@@ -218,7 +232,10 @@ def is_hidden(name: str) -> bool:
 
 def in_words(left_out: Counter[str]) -> str:
     """What was left out, for people."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    return ", ".join(
+        f"{count} {_OF_ONE.get(reason, reason) if count == 1 else reason}"
+        for reason, count in sorted(left_out.items())
+    )
 
 
 def as_text(path: str) -> str:

@@ -125,6 +125,22 @@ def whose(tensors: Mapping[str, "Tensor"], besides: str) -> str:
     return f"by its names and shapes it is a file of {' or '.join(known)}" if known else ""
 
 
+def resembles(file: Path, name: str) -> bool:
+    """Whether most tensors of a file are a timm model's; others may be for other images."""
+    from timm.models import clean_state_dict
+
+    from vtcc.encoders import models, tensor_file
+
+    try:
+        models.check(name, str(file))
+        shapes = _timm_shapes(name)[1].items()
+        tensors = clean_state_dict(tensor_file.read_tensors(file))
+    except (VtccError, RuntimeError):  # timm's, of a tag that it does not know
+        return False
+    same = sum(key in tensors and tuple(tensors[key].shape) == shape for key, shape in shapes)
+    return same > 0.6 * len(shapes)  # of gmlp's and mixers', a third depends on the size
+
+
 @cache
 def _timm_shapes(name: str) -> tuple[dict[str, tuple], dict[str, tuple]]:
     """Names and shapes, in order, of timm's model with its classifier and without."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vtcc import zip_file
 from vtcc.errors import VtccError, in_one_line, shown
+from vtcc.progress import several
 from vtcc.regular import regular
 
 # Where a file has weights and their running average, as timm's do, the average is meant.
@@ -86,8 +87,8 @@ def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
     ]
     if broken:
         raise VtccError(
-            f"{path}: {len(broken)} tensors are not finite: {some(broken)}; the training "
-            "diverged, so take an earlier checkpoint"
+            f"{path}: {several(len(broken), 'tensors')} with values that are not finite: "
+            f"{some(broken)}; the training diverged, so take an earlier checkpoint"
         )
     negative = [k for k, v in tensors.items() if k.endswith("running_var") and bool((v < 0).any())]
     if negative:

@@ -22,7 +22,6 @@ from vtcc.engine import model_card
 from vtcc.engine.model import VTCC, build
 from vtcc.errors import VtccError, in_one_line, system_error
 from vtcc.progress import note
-from vtcc.regular import regular
 
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
@@ -190,7 +189,7 @@ def read_info(directory: Path) -> dict[str, Any]:
     """
     file = directory / INFO
     try:
-        info: dict[str, Any] = json_file.parse(regular(file).read_text(encoding="utf-8"))
+        info: dict[str, Any] = json_file.parsed(file)
         missing = _NEEDED.keys() - set(info)
     except (FileNotFoundError, NotADirectoryError):
         raise VtccError(

@@ -216,7 +216,7 @@ def _begun(building: Path, key: str, count: int, views: int) -> int:
 
 def _read(file: Path, types: dict[str, Any]) -> dict[str, Any]:
     """The named values in a file; ValueError or OSError when it lacks them."""
-    return json_file.checked(json_file.parse(regular(file).read_text(encoding="utf-8")), types)
+    return json_file.checked(json_file.parsed(file), types)
 
 
 def _ahead(images: Iterable[np.ndarray], start: int, drawing: Drawing) -> Iterator[list[Tensor]]:

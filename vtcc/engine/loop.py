@@ -39,6 +39,7 @@ from vtcc.engine.signals import Interrupted, stop_signals
 from vtcc.engine.totals import Clock, Totals
 from vtcc.engine.views import FeatureViews, PixelViews, Views
 from vtcc.errors import VtccError
+from vtcc.progress import several
 
 __all__ = ["Callbacks", "Fitted", "Interrupted", "Silent", "Totals", "fit"]
 
@@ -230,7 +231,8 @@ class Training:
             return False
         if 20 * affordable <= 19 * self.epochs_said:  # fewer are not worth a line each time
             progress.note(
-                f"the machine is slower than measured: {affordable} epochs instead of "
+                "the machine is slower than measured: "
+                f"{several(affordable, 'epochs')} instead of "
                 f"{self.epochs_said}"
             )
             self.epochs_said = affordable
@@ -317,8 +319,8 @@ class Training:
         self.epochs_said = self.epochs
         progress.note(
             f"training on {kernels.device}, {kernels.precision}, {self.team.described()}"
-            f"{torch.get_num_threads()} threads: {self.epochs} epochs of "
-            f"{self.steps_per_epoch} steps, {parameter_count(self.model):,} parameters"
+            f"{several(torch.get_num_threads(), 'threads')}: {several(self.epochs, 'epochs')} of "
+            f"{several(self.steps_per_epoch, 'steps')}, {parameter_count(self.model):,} parameters"
         )
         self.check_collapse()
         at_points, at_saves = selection_epochs(params), saved_epochs(params)

@@ -38,7 +38,7 @@ def of_encoder(
         VtccError: when the weights are not on this machine or do not fit, or the features have
             fewer numbers than `train.model.components` asks for.
     """
-    torch.set_num_threads(min(threads or cpus.usable(), cpus.usable()))
+    number = min(threads or cpus.usable(), cpus.usable())
     components = train.model.components
     section = replace(train.model, components=0)
     if not pretrained and section.encoder.startswith("timm:"):
@@ -50,13 +50,20 @@ def of_encoder(
         raise VtccError(
             f"train.model.components: {components} of features of length {D}; use at most {D}"
         )
-    return runtime(
-        encoder.eval(),
-        image_size=train.image_size,
-        channels=channels,
-        device=resolve_device(train.device),
-        kind=kind,
-    )
+    with cpus.kept_threads(number):
+        compute = runtime(
+            encoder.eval(),
+            image_size=train.image_size,
+            channels=channels,
+            device=resolve_device(train.device),
+            kind=kind,
+        )
+
+    def features(x: Tensor) -> np.ndarray:
+        with cpus.kept_threads(number):
+            return compute(x)
+
+    return features
 
 
 def runtime(

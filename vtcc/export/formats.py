@@ -98,7 +98,7 @@ def check(
 
     Args:
         to: of `FORMATS`. out: the file or folder. mode: links, copies, or None where not asked.
-        kept: what, and where it is, that must neither hold `out` nor be in it.
+        kept: what, and where it is, that must not be in `out`.
         overwrite: an earlier export may be replaced.
 
     Raises:
@@ -117,15 +117,12 @@ def check(
         raise VtccError(f"--out: the folder {out.parent} does not exist; create it first")
     if not os.access(out.absolute().parent, os.W_OK):
         raise VtccError(f"--out: no permission to write in {out.parent}; choose another folder")
-    whole = out.resolve()
-    for what, place in kept:
-        if whole.is_relative_to(place.resolve()):
-            raise VtccError(f"--out: {out} lies inside {what}, {place}; name a place beside it")
     if not os.path.lexists(out):
         return
     if bool(form.suffix) == out.is_dir():
         raise VtccError(f"--out: {out} is a {'folder' if out.is_dir() else 'file'}; name another")
     if out.is_dir():
+        whole = out.resolve()
         for what, place in (*kept, *paths.of_the_user().items()):
             if place.resolve().is_relative_to(whole):
                 raise VtccError(f"--out: {out} holds {what}; name a new folder")

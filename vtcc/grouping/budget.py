@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config
-from vtcc.engine import plan
+from vtcc.engine import cpus, plan
 from vtcc.engine.normalization import normalization
 from vtcc.grouping.choices import epochs_for
 from vtcc.grouping.options import (
@@ -97,6 +97,7 @@ def _timed(material: Material, section: config.Train) -> float:
     """Seconds of a training step, over a few of them."""
     cache = material.cache
     mean, std = normalization(section.normalize, cache, section.model.encoder)
-    rehearsal = plan.Rehearsal(material.inputs, cache.rows("train"), section, mean, std)
-    timing = rehearsal.steps(4.0 if material.features is None else 1.0)
+    with cpus.kept_threads():
+        rehearsal = plan.Rehearsal(material.inputs, cache.rows("train"), section, mean, std)
+        timing = rehearsal.steps(4.0 if material.features is None else 1.0)
     return timing.mean * section.batch_size / timing.batch

@@ -59,7 +59,7 @@ def read(directory: Path) -> Clusters:
     from safetensors.numpy import load
 
     try:
-        content = json_file.parse(regular(directory / FILE).read_text(encoding="utf-8"))
+        content = json_file.parsed(directory / FILE)
         if content["format"] != FORMAT:
             raise VtccError(
                 f"{directory / FILE}: format {content['format']}, and this vtcc reads {FORMAT}; "

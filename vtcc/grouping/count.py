@@ -122,7 +122,8 @@ def count(
     for k in numbers:
         curve.append(_criteria(k, maps, seed))
         on_progress(count_of_maps + len(curve), total)
-    return recommend(curve, len(rows) if most(len(rows), low, high) < high else None)
+    few = len(rows) if most(len(rows), low, high) < high else None
+    return recommend(curve, few)
 
 
 def recommend(curve: list[Criteria], few: int | None = None) -> Count:
@@ -147,27 +148,25 @@ def recommend(curve: list[Criteria], few: int | None = None) -> Count:
     finer = [c for c in _peaks(curve) if c.clusters <= MOST_FINER * best.clusters]
     finest = max((c for c in [best, *finer] if c in good), key=lambda c: c.clusters)
     at = curve.index(finest)
-    # Neighbours alone: a far K that happens to score as well is another structure.
+    # Neighbours alone: beyond a dip, a K that happens to score as well is another structure.
     low = high = at
-    while low > 0 and any(c in good for c in curve[max(low - 2, 0) : low]):
-        low -= 1  # over a single dip as well
-    while any(c in good for c in curve[high + 1 : high + 3]):
+    while low > 0 and curve[low - 1] in good:
+        low -= 1
+    while curve[high + 1 : high + 2] and curve[high + 1] in good:
         high += 1
-    within = [c for c in curve[low : high + 1] if c in good]
+    within = curve[low : high + 1]
     top = max(c.score for c in within)
     weights = np.exp([(c.score - top) / (SHARPNESS * max(best.score, 1e-9)) for c in within])
     middle = float(np.average([c.clusters for c in within], weights=weights))
-    chosen = min(curve[low : high + 1], key=lambda c: (abs(c.clusters - middle), c.clusters))
+    chosen = min(within, key=lambda c: (abs(c.clusters - middle), c.clusters))
     why = f"K = {best.clusters} scores best ({best.score:.2f} of 1)"
     if curve is not every:
         why += f" but for K = 2 ({two.score:.2f}), which is too little ahead"
     if finest is not best:
         why += f"; K = {finest.clusters} is finer and about as clear"
     if len(within) > 1:
-        dips = [str(c.clusters) for c in curve[low : high + 1] if c not in good]
         why += (
-            f"; from {within[0].clusters} to {within[-1].clusters}"
-            f"{' but for ' + ' and '.join(dips) if dips else ''} the score is within "
+            f"; from {within[0].clusters} to {within[-1].clusters} the score is within "
             f"{TOLERANCE:.0%} of the best, and the middle, weighted by the scores, is "
             f"{chosen.clusters}"
         )

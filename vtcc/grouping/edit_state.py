@@ -1,6 +1,8 @@
 """What edits change, and the checks that they share."""
 
+import json
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 
 from vtcc.analysis.features import unit_rows
 from vtcc.grouping.clusters import Clusters
+from vtcc.progress import note
 
 LONGEST = 100  # characters of a name
 # What a name may not hold, as clusters.js has it too: control characters, half characters and ends
@@ -60,6 +63,13 @@ class Refused(Exception):  # noqa: N818 - becomes a VtccError with the edit's nu
     """An edit that is not possible."""
 
 
+def as_json(value: Any, most: int = 120) -> str:
+    """A value of `edits.json` for a message: as the file has it, in one line, at most so long."""
+    text = json.dumps(value, ensure_ascii=False)
+    plain = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."
+
+
 def known_id(state: State, k: Any) -> int:
     """The id of a cluster that an edit names, if there is such a cluster.
 
@@ -67,7 +77,7 @@ def known_id(state: State, k: Any) -> int:
         Refused: when there is none.
     """
     if not isinstance(k, int) or isinstance(k, bool) or k not in state.clusters.names:
-        raise Refused(f"there is no cluster {k!r}; there are {state.clusters.ids}")
+        raise Refused(f"there is no cluster {as_json(k)}; there are {state.clusters.ids}")
     return k
 
 
@@ -78,15 +88,23 @@ def name_of(name: Any) -> str:
         Refused: when it is none.
     """
     if not isinstance(name, str) or len(name) > LONGEST:
-        raise Refused(f"found the name {name!r:.120}; allowed: 1 to {LONGEST} characters")
-    kinds = [unicodedata.category(c) for c in name]
+        raise Refused(f"found the name {as_json(name)}; allowed: 1 to {LONGEST} characters")
+    kinds, named = [unicodedata.category(c) for c in name], as_json(name)
     plain = "".join(" " if kind == "Zs" else c for c, kind in zip(name, kinds, strict=True))
     if not {*kinds} - {"Zs", "Cf"}:
-        raise Refused(f"found the name {name!r}; allowed: 1 to {LONGEST} characters that show")
+        raise Refused(f"found the name {named}; allowed: 1 to {LONGEST} characters that show")
     for c, kind in zip(name, kinds, strict=True):
         if kind in REFUSED or c in TURNING:
-            raise Refused(f"the name {name!r} holds characters that do not print (U+{ord(c):04X})")
+            raise Refused(f"the name {named} holds characters that do not print (U+{ord(c):04X})")
     return plain.strip(" ")
+
+
+def say_same_names(names: Mapping[int, str]) -> None:
+    """Notes which clusters have one name: they may, as tables and exports tell them by numbers."""
+    for name, count in Counter(names.values()).items():
+        if count > 1:
+            ids = ", ".join(str(k) for k in sorted(names) if names[k] == name)
+            note(f"clusters {ids} are all called {as_json(name)}; merge them if they are one kind")
 
 
 def listed(field: str, value: Any, of: str = "") -> list[Any]:
@@ -99,7 +117,7 @@ def listed(field: str, value: Any, of: str = "") -> list[Any]:
         Refused: when it is none.
     """
     if not isinstance(value, list):
-        raise Refused(f"found {field} {value!r:.120}; allowed: a list{of}")
+        raise Refused(f"found {field} {as_json(value)}; allowed: a list{of}")
     return value
 
 
@@ -113,9 +131,9 @@ def rows_of(state: State, files: Any) -> np.ndarray:
         raise Refused("names no files")
     for file in files:
         if not isinstance(file, str):
-            raise Refused(f"found the file {file!r:.120}; allowed: a text")
+            raise Refused(f"found the file {as_json(file)}; allowed: a text")
         if file not in state.files and file not in state.altered:
-            raise Refused(f"no file {file!r} here")
+            raise Refused(f"no file {as_json(file)} here")
     state.left_out.update(file for file in files if file not in state.files)
     return np.array([state.files[file] for file in files if file in state.files], np.int64)
 

@@ -9,7 +9,17 @@ from vtcc.analysis.features import kmeans, unit_rows
 from vtcc.errors import VtccError
 from vtcc.grouping import levels
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Split
-from vtcc.grouping.edit_state import Refused, State, known_id, listed, name_of, renumbered, rows_of
+from vtcc.grouping.edit_state import (
+    Refused,
+    State,
+    as_json,
+    known_id,
+    listed,
+    name_of,
+    renumbered,
+    rows_of,
+    say_same_names,
+)
 from vtcc.progress import note, several
 from vtcc.schema import nearest
 
@@ -55,7 +65,7 @@ def apply(
             _apply_one(state, edit)
         except (Refused, KeyError, TypeError, ValueError, ArithmeticError) as error:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise VtccError(f"edit {number} of {len(edits)} ({edit!r:.120}): {why}") from None
+            raise VtccError(f"edit {number} of {len(edits)} ({as_json(edit)}): {why}") from None
     measured = state.clusters.measured(state.h[state.known], state.cluster[state.known])
     # A cluster of whose known images none is left, as all have changed, keeps what it has.
     old, there = state.clusters, measured.names.keys()
@@ -66,10 +76,11 @@ def apply(
     )
     tree = levels.completed(levels.only(measured.tree, measured.names), measured.centres)
     state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *edits])
+    say_same_names(state.clusters.names)
     if gone := sorted(state.left_out):
         note(
             f"left out {several(len(gone), 'files')} that the edits name and that have gone since: "
-            f"{', '.join(map(repr, gone[:3]))}{', ...' * (len(gone) > 3)}"
+            f"{', '.join(map(as_json, gone[:3]))}{', ...' * (len(gone) > 3)}"
         )
     return state
 
@@ -163,7 +174,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
             raise Refused("a file is in two groups")
         if strange := set(named.tolist()) - set(rows.tolist()):
             file = next(f for f, row in state.files.items() if row in strange)
-            raise Refused(f"{file!r} is not in cluster {k}")
+            raise Refused(f"{as_json(file)} is not in cluster {k}")
         part = np.zeros(len(rows), np.int64)
         for i, group in enumerate(groups):
             part[np.isin(rows, group)] = i
@@ -171,9 +182,10 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     else:
         parts = edit["into"]
         if not isinstance(parts, int) or not 2 <= parts <= MOST_PARTS:
-            raise Refused(f"found into {parts!r}; allowed: 2 to {MOST_PARTS}")
+            raise Refused(f"found into {as_json(parts)}; allowed: 2 to {MOST_PARTS}")
         if len(rows) < parts:
-            raise Refused(f"cluster {k} shows {len(rows)} images, too few for {parts} parts")
+            held = several(len(rows), "images")
+            raise Refused(f"cluster {k} shows {held}, too few for {parts} parts")
         part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
         if len(np.unique(part)) < parts:  # alike to the last bit, as the page cannot know
             note(f"cluster {k} is not split: its images are all alike, not of {parts} kinds")
@@ -240,7 +252,7 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     rows, name = rows_of(state, edit["files"]), name_of(edit["name"])
     wish = edit.get("cluster", state.next)
     if not isinstance(wish, int) or isinstance(wish, bool):
-        raise Refused(f"found cluster {wish!r}; allowed: a number")
+        raise Refused(f"found cluster {as_json(wish)}; allowed: a number")
     if wish not in {*state.proposed, *state.once} and wish != state.next:
         raise Refused(f"found cluster {wish}, which is neither proposed nor the next number")
     # In older results a split may have taken the number of a proposal.
@@ -318,7 +330,7 @@ def _decline(state: State, edit: dict[str, Any]) -> None:
     if not plain or k not in state.proposed:
         if plain and k in state.once:
             return  # its images have gone since
-        raise Refused(f"no cluster {k!r} is proposed; there are {sorted(state.proposed)}")
+        raise Refused(f"no cluster {as_json(k)} is proposed; there are {sorted(state.proposed)}")
     assert state.known is not None
     state.known[rows_of(state, list(state.proposed[k]))] = True
     state.proposed = {i: f for i, f in state.proposed.items() if i != k}

@@ -6,7 +6,7 @@ from typing import Any
 
 from vtcc import json_file
 from vtcc.errors import VtccError
-from vtcc.regular import regular
+from vtcc.grouping.edit_state import as_json
 from vtcc.schema import nearest
 
 FORMAT = 1
@@ -37,7 +37,7 @@ def read(path: Path, digest: str) -> Wanted:
         VtccError: when it is no such file, or meant for another model or state.
     """
     try:
-        content = json_file.parse(regular(path).read_text(encoding="utf-8"))
+        content = json_file.parsed(path)
     except FileNotFoundError:
         raise VtccError(f"--edits: {path}: no such file; export it from report.html") from None
     except (OSError, ValueError) as error:
@@ -51,17 +51,17 @@ def read(path: Path, digest: str) -> Wanted:
             )
     if content.get("format") != FORMAT:
         raise VtccError(
-            f"--edits: {path}: format {content.get('format')!r:.100}; this vtcc reads {FORMAT}"
+            f"--edits: {path}: format {as_json(content.get('format'))}; this vtcc reads {FORMAT}"
         )
     if content.get("model") != digest:
         raise VtccError(
             f"--edits: {path} was made for another model or before other edits (its model is "
-            f"{content.get('model')!r:.100}, here it is {digest!r}); open the present report.html "
-            "and make the edits again"
+            f"{as_json(content.get('model'))}, here it is {as_json(digest)}); open the present "
+            "report.html and make the edits again"
         )
     if not content["edits"]:
         raise VtccError(f"--edits: {path} holds no edits")
     following = content.get("next")
     if following is not None and (not isinstance(following, int) or isinstance(following, bool)):
-        raise VtccError(f"--edits: {path}: found next {following!r:.120}; allowed: a number")
+        raise VtccError(f"--edits: {path}: found next {as_json(following)}; allowed: a number")
     return Wanted(content["edits"], following)

@@ -12,7 +12,7 @@ import numpy as np
 from vtcc.data import exif
 from vtcc.errors import VtccError
 from vtcc.export.dataset import RESERVED, Dataset, Image
-from vtcc.grouping import assignments, columns, intake, outputs, reopen, result
+from vtcc.grouping import assignments, columns, intake, outputs, reopen
 from vtcc.grouping.clusters import NO_CLUSTER
 from vtcc.pages.clusters import SPRITES
 from vtcc.pages.thumbnails import sprite_reader
@@ -46,6 +46,8 @@ def read(before: reopen.Opened, root: Path | None, *, place: bool, files: bool =
     at = intake.located(home, [row.file for row in rows])
     if files:
         _refuse_gone(home, at)
+    from vtcc.grouping import result  # brings torch, which takes seconds
+
     names = _names(before.clusters.names)
     ours = [c for c in assignments.columns_of(before.clusters) if c not in ("file", "error")]
     more, kinds = columns.read(before.directory)

@@ -18,7 +18,7 @@ from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
 from vtcc.grouping.options import LEAST_IMAGES
-from vtcc.progress import note, several, track
+from vtcc.progress import note, note_unreadable, several, track
 from vtcc.regular import regular
 
 _SKETCHES = "sketches.npy"
@@ -277,10 +277,7 @@ def cached(
         cache = writer.finish()
     with atomic_file(sketched) as building, building.open("wb") as file:
         np.save(file, np.stack(seen))
-    for path, why in list(errors.items())[:10]:
-        note(f"unreadable: {path!r}: {why}")
-    if len(errors) > 10:
-        note(f"unreadable: {len(errors) - 10} more, see the column error")
+    note_unreadable(errors.items(), len(errors))
     return cache, np.stack(seen), errors
 
 

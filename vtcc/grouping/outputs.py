@@ -1,10 +1,9 @@
-"""What `vtcc cluster`, `refine` and `add` leave: tables, links by cluster, the embedding."""
+"""What `vtcc cluster`, `refine` and `add` leave: tables, names of copies, the embedding."""
 
 import contextlib
 import heapq
 import itertools
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from vtcc import zip_file
-from vtcc.atomic import atomic_directory
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns
 from vtcc.grouping.clusters import Applied, Clusters
@@ -92,54 +90,6 @@ def tables(directory: Path, assigned: Assigned, *, files: int) -> None:
                 table.write(part)
     if len(suffixes) < len(assignments.SUFFIXES):
         note(f"{files} rows: tables as CSV and Parquet, none as JSON")
-
-
-def write_folders(
-    directory: Path, assigned: Assigned, files: Mapping[str, Path], *, copies: bool
-) -> None:
-    """`folders/NAME/...`: a link to (or a copy of) each image, by cluster, beside the results.
-
-    Args:
-        directory: of the finished results, which stay as they are whatever happens here.
-        files: name of an image -> where it is; images that are gone are left out, with a note.
-        copies: files instead of links.
-
-    Raises:
-        VtccError: when links or copies cannot be written.
-    """
-    folders = folder_names(assigned.applied.names)
-    if assigned.rest is not None:  # in their place by now
-        assigned = replace(assigned, rest=Rest.of(directory))
-    taken: dict[str, set[str]] = {folder: set() for folder in folders.values()}
-    gone = 0
-    try:
-        with atomic_directory(directory / "folders") as building:
-            for row in assigned.rows():
-                if row.cluster is None:
-                    continue
-                name, source = row.file, files[row.file]
-                if not source.is_file():
-                    gone += 1
-                    continue
-                folder = folders[row.cluster]
-                place = building / folder / unused_name(flat(name), taken[folder])
-                place.parent.mkdir(exist_ok=True)
-                if copies:
-                    shutil.copy2(source, place)
-                else:
-                    place.symlink_to(source)
-    except OSError as error:
-        hint = "free space or permissions" if copies else "try --folders copies"
-        raise VtccError(
-            f"{directory / 'folders'}: could not be written ({error}); {hint}. The results in "
-            f"{directory} are complete without it; assignments.csv says which image is in which "
-            "cluster"
-        ) from None
-    if gone:
-        note(
-            f"{directory / 'folders'}: without {gone} images that are no longer where they were; "
-            "tables and page have them"
-        )
 
 
 def flat(name: str) -> str:

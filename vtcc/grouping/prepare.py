@@ -115,7 +115,7 @@ class _Late:
             self.said = True
             needed = math.ceil(self.minutes + (over + LEAST_TRAINING) / 60)
             note(
-                f"{self.minutes:g} minutes pass before the features are there, in about "
+                f"--minutes {self.minutes:g} is too short: the features alone are there in about "
                 f"{duration(left)}; wait, or stop and go on from here with --minutes {needed}"
             )
 

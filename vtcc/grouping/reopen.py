@@ -6,17 +6,20 @@ What is wrong with them is told before torch is imported, which takes seconds.
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtcc.atomic import atomic_directory
+from vtcc.atomic import atomic_directory, make_writable
 from vtcc.errors import VtccError
-from vtcc.grouping import intake, outputs, workdir
+from vtcc.grouping import assignments, by_cluster, intake, only_read, outputs, workdir
 from vtcc.grouping import summary as summaries
+from vtcc.grouping.by_cluster import FOLDERS
 from vtcc.grouping.clusters import Applied, Clusters
 from vtcc.grouping.means import outlying
 from vtcc.grouping.rest import Rest
@@ -26,7 +29,6 @@ from vtcc.pages.thumbnails import sprite_reader
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
 
-FOLDERS = "folders"
 # Values of a summary that are needed to show results elsewhere, and to change them.
 _SHOWN = {"root": str, "thumb": int}
 _CHANGED = _SHOWN | {
@@ -60,6 +62,16 @@ class Opened:
         """File -> id, of those that were put by hand; -1 where one was excluded."""
         return {f: int(k) for f, k in self.summary.get("moved", {}).items()}
 
+    @cached_property
+    def former(self) -> by_cluster.Former | None:
+        """The folders by cluster, where there are any; looked up before they are replaced."""
+        directory = self.directory / FOLDERS
+        if not (self.summary.get("folders") and directory.is_dir()):
+            return None
+        rows = assignments.read(self.directory / "assignments.parquet")
+        places = dict(by_cluster.places(rows, self.clusters.names))
+        return by_cluster.Former(directory, places, shared=self.target == self.directory)
+
 
 @contextlib.contextmanager
 def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> Iterator[Opened]:
@@ -70,17 +82,24 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
         changes: False where they are only read, from a place too where nothing can be written.
 
     Raises:
-        VtccError: when they are none, or damaged, another process changes them, or `out` exists.
+        VtccError: when they are none, damaged or write-protected, or another process changes them;
+            or when `out` exists, is a link or lies in what is only read.
     """
-    if not results.parent.is_dir():
+    # A link to results stays one: what it leads to is replaced, by one process at a time.
+    actual = os.path.realpath if results.is_symlink() else os.path.abspath
+    directory = Path(actual(results))
+    if not directory.parent.is_dir():
         summaries.read(results)  # refuses
-    target = Path(os.path.abspath(out or results))  # noqa: PTH100 - a link stays one
+    target = directory if out is None else Path(os.path.abspath(out))  # noqa: PTH100
     with contextlib.ExitStack() as held:
         # Where nothing can be written beside results that are only read, nobody replaces them.
-        if (out is None and changes) or os.access(results.parent, os.W_OK):
-            held.enter_context(workdir.alone(results))
-        summary = summaries.read(results, _CHANGED if changes else _SHOWN)
+        if (out is None and changes) or os.access(directory.parent, os.W_OK):
+            held.enter_context(workdir.alone(directory))
+        summary = summaries.read(directory, _CHANGED if changes else _SHOWN)
+        if out is None and changes and not os.access(results, os.W_OK):
+            raise VtccError(f"{results}: write-protected; give --out elsewhere, or `chmod u+w` it")
         if out is not None:
+            only_read.check(out, only_read.of_results(results, summary))
             held.enter_context(workdir.alone(target))
             if out.exists():
                 raise VtccError(f"--out: {out} is there already; name a new folder")
@@ -98,7 +117,7 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
             )
         if changes and "collection" in summary:
             _refuse_half(Rest.of(results), summary)
-        yield Opened(results, target, summary, clusters, embedding)
+        yield Opened(directory, target, summary, clusters, embedding)
 
 
 def _refuse_half(rest: Rest, summary: Mapping[str, Any]) -> None:
@@ -147,21 +166,38 @@ def now_in(cluster: np.ndarray) -> dict[str, int]:
 
 @contextlib.contextmanager
 def rewriting(before: Opened) -> Iterator[Path]:
-    """Yields a copy of the results without the folders by cluster; it takes their place.
+    """Yields a copy of the results, which takes their place.
 
-    When the block does not end well, or the process is killed, they are as they were.
+    When the block does not end well, or the process is killed, they are as they were. Folders by
+    cluster come along, until `folders` replaces them, where they would be deleted otherwise.
     """
+    former = before.former
 
-    def folders(directory: str, names: list[str]) -> list[str]:
-        """Those folders, and what a killed writer of them left."""
+    def left_out(directory: str, names: list[str]) -> list[str]:
+        """What a killed writer of the folders left, and those that stay where they are."""
         here = Path(directory) == before.directory
+        stay = former is not None and not former.shared
         left = f".{FOLDERS}."
-        return [name for name in names if here and (name == FOLDERS or name.startswith(left))]
+        return [n for n in names if here and (n.startswith(left) or (stay and n == FOLDERS))]
+
+    def copy(file: str, target: str) -> None:
+        """Images need no second place on the disk meanwhile."""
+        if former is not None and Path(file).is_relative_to(former.directory):
+            by_cluster.linked(file, target)
+        else:
+            shutil.copy2(file, target)
+            Path(target).chmod(Path(target).stat().st_mode | stat.S_IRUSR | stat.S_IWUSR)
 
     with atomic_directory(before.target) as building:
         shutil.copytree(
-            before.directory, building, dirs_exist_ok=True, ignore=folders, symlinks=True
+            before.directory,
+            building,
+            dirs_exist_ok=True,
+            ignore=left_out,
+            symlinks=True,
+            copy_function=copy,
         )
+        make_writable(building)
         yield building
 
 
@@ -200,12 +236,15 @@ def folders(before: Opened, assigned: outputs.Assigned, summary: dict[str, Any])
     """The folders by cluster of the finished results, where these have any.
 
     Raises:
-        VtccError: as `outputs.write_folders`.
+        VtccError: as `by_cluster.write_folders`.
     """
     if mode := summary.get("folders"):
         names = [*summary["files"], *Rest.of(before.target).stamps()]
         files = intake.located(Path(summary["root"]), names)
-        outputs.write_folders(before.target, assigned, files, copies=mode == "copies")
+        copies = mode == "copies"
+        by_cluster.write_folders(
+            before.target, assigned, files, copies=copies, former=before.former
+        )
 
 
 def _looks(predictor: "Predictor") -> Callable[[np.ndarray], np.ndarray | None]:

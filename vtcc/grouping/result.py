@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,17 @@ from vtcc.atomic import write_text
 from vtcc.data import exif, inputs
 from vtcc.engine import checkpoint, record
 from vtcc.errors import VtccError
-from vtcc.grouping import attention, cards, columns, describe, levels, lookalikes, outputs, workdir
+from vtcc.grouping import (
+    attention,
+    by_cluster,
+    cards,
+    columns,
+    describe,
+    levels,
+    lookalikes,
+    outputs,
+    workdir,
+)
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied, Clusters
 from vtcc.grouping.intake import Listed
@@ -31,7 +40,7 @@ from vtcc.grouping.summary import FILE
 from vtcc.grouping.summary import MODEL as MODEL
 from vtcc.pages import clusters as page
 from vtcc.pages import thumbnails
-from vtcc.progress import duration, note, report
+from vtcc.progress import duration, note, report, several
 from vtcc.regular import regular
 
 
@@ -55,7 +64,7 @@ def write(
         started: all of `vtcc cluster`, on `time.monotonic`'s clock.
 
     Returns:
-        What was assigned, for `outputs.write_folders`.
+        What was assigned, for `by_cluster.write_folders`.
     """
     cache, applied, model = prepared.cache, judged.applied, judged.model
     checkpoint.save_model(directory / MODEL, model.model, model.info)
@@ -104,6 +113,7 @@ def write(
             for t in (learned.main, learned.second)
         ],
         "versions": record.versions(),
+        "minutes": options.minutes,
         "seconds": round(time.monotonic() - started, 1),
         "folders": options.folders,
         "exif": list(options.exif),
@@ -115,7 +125,7 @@ def write(
         ours = Rest.of(directory)
         ours.directory.mkdir()
         for shard in rest.places:
-            _linked(shard, ours.directory / shard.name)
+            by_cluster.linked(shard, ours.directory / shard.name)
         alike = lookalikes.write(directory, cache.paths, prepared.sketches)
         summary["collection"] = {"sample": options.sample, "alike": alike}
     files = dict(zip(every.names, every.files, strict=True)) if options.exif else {}
@@ -143,14 +153,6 @@ def params_text(params: dict[str, Any], K: int) -> str:
     return head + yaml_file.dump(params)
 
 
-def _linked(place: Path, target: Path) -> None:
-    """The same file at a second place, or a copy where a file system has no links."""
-    try:
-        os.link(place, target)
-    except OSError:
-        shutil.copy2(place, target)
-
-
 def closing_lines(
     prepared: Prepared, learned: Learned, judged: Judged, *, final: Path, started: float
 ) -> Sequence[str]:
@@ -165,9 +167,11 @@ def closing_lines(
             f"; {nowhere['images']} of them ({nowhere['share']:.1%}) belong nowhere: over "
             f"{nowhere['limit']:.2f} times as far from their cluster as from the next"
         )
+    took, limit = time.monotonic() - started, written["minutes"]
+    late = f", over the limit of {limit:g} min" if took > 60 * limit else ""
     model = shlex.quote(str(final / MODEL))
     return (
-        f"{counted}, {duration(time.monotonic() - started)}",
+        f"{counted}, {duration(took)}{late}",
         judged.trust.verdict,
         f"look at it: {final / 'report.html'}",
         f"sort more images: vtcc predict MORE --model {model} --out more.csv",
@@ -234,7 +238,7 @@ def finish(
             "added": len(summaries.added(summary) - known - unread),
         }
     images = files - unreadable
-    title = f"{summary['title']}: {images} images in {len(clusters.names)} clusters"
+    title = f"{summary['title']}: {images} images in {several(len(clusters.names), 'clusters')}"
     outputs.tables(directory, assigned, files=files)
     summary["unclustered"] = nowhere = unclustered(sizes, clusters)
     summary["clusters"] = [

@@ -52,6 +52,7 @@ def run(options: Options, listed: "Listed | None" = None) -> Path:
         try:
             if listed is None:
                 listed = intake.listed(options.folder, *options.others, place=place)
+            workdir.refuse_holding(out, listed)
             columns.check(listed.columns, options.exif)
             images = min(len(listed.names), options.sample or len(listed.names))
             check_clusters(options.clusters, images, readable=False)
@@ -69,7 +70,7 @@ def run(options: Options, listed: "Listed | None" = None) -> Path:
 def _run(options: Options, listed: "Listed", out: Path, work: Path, started: float) -> None:
     """All that is done in the work directory."""
     from vtcc.atomic import atomic_directory
-    from vtcc.grouping import outputs, result, sample
+    from vtcc.grouping import by_cluster, result, sample
     from vtcc.grouping.judge import judge
     from vtcc.grouping.learn import learn
     from vtcc.grouping.prepare import chosen_for, prepare
@@ -107,7 +108,7 @@ def _run(options: Options, listed: "Listed", out: Path, work: Path, started: flo
         note(line)
     if options.folders:
         files = dict(zip(listed.names, listed.files, strict=True))
-        outputs.write_folders(out, assigned, files, copies=options.folders == "copies")
+        by_cluster.write_folders(out, assigned, files, copies=options.folders == "copies")
 
 
 def _seconds_for(

@@ -16,14 +16,13 @@ from vtcc.grouping.add.reading import sketches
 from vtcc.grouping.clusters import decide
 from vtcc.grouping.predicting import blocks
 from vtcc.grouping.rest import SHARD, Rest, Shard
-from vtcc.progress import note, report_rate
+from vtcc.progress import NAMED, note, note_unreadable, report_rate
 from vtcc.regular import regular
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
 
 _KEY = "key.json"
-_NAMED = 10  # unreadable files named; all are in the table
 
 
 def resumable(rest: Rest, key: dict[str, object]) -> None:
@@ -79,13 +78,10 @@ def assign(
             before += len(here.files)
         bad = [(f, e) for f, e in zip(here.files, here.errors, strict=True) if e]
         unreadable += len(bad)
-        errors += bad[: _NAMED - len(errors)]
+        errors += bad[: NAMED - len(errors)]
     if before:
         note(f"assign: {before} of {N} images were assigned before the interruption")
-    for name, why in errors:
-        note(f"unreadable: {name!r}: {why}")
-    if unreadable > len(errors):
-        note(f"unreadable: {unreadable - len(errors)} more, see the column error")
+    note_unreadable(errors, unreadable)
 
 
 def _known(place: Path, names: Sequence[str]) -> Shard | None:

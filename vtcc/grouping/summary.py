@@ -9,7 +9,6 @@ from typing import Any
 from vtcc import json_file
 from vtcc.atomic import restore
 from vtcc.errors import VtccError
-from vtcc.regular import regular
 
 FILE, MODEL = "summary.json", "model"  # in the folder of results
 # Of `vtcc.grouping.trust`, from the least to the most that can be said of clusters.
@@ -32,8 +31,7 @@ def read(results: Path, more: Mapping[str, Any] | None = None) -> dict[str, Any]
     """
     restore(results)  # what a kill between two renamings left aside
     try:
-        text = regular(results / FILE).read_text(encoding="utf-8")
-        return json_file.checked(json_file.parse(text), {**READ, **(more or {})})
+        return json_file.checked(json_file.parsed(results / FILE), {**READ, **(more or {})})
     except (FileNotFoundError, NotADirectoryError):
         if not results.exists():
             raise VtccError(
@@ -98,7 +96,8 @@ def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
         `results`, `report`, `model` (absolute paths), `images`, `unreadable`, `clusters` (each
         with id, name, size, spread, confidence, nearest), `unclustered` (`images`, `share` and
         `limit` of what belongs nowhere; None where all are in clusters), `level` (of `LEVELS`),
-        `verdict`, `seconds`.
+        `verdict`, `minutes` (the limit that `vtcc cluster` was given; None in results of before it
+        was kept), `seconds`.
 
     Raises:
         VtccError: as `read`.
@@ -118,5 +117,6 @@ def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
         "unclustered": summary.get("unclustered"),
         "level": summary["trust"]["level"],
         "verdict": summary["trust"]["verdict"],
+        "minutes": summary.get("minutes"),
         "seconds": summary["seconds"] if began is None else round(time.monotonic() - began, 1),
     }

@@ -13,7 +13,7 @@ from vtcc.analysis.features import unit_rows
 from vtcc.analysis.selection import Candidate, choose
 from vtcc.atomic import atomic_file
 from vtcc.data.cache import Cache
-from vtcc.engine import checkpoint, kernels, loop
+from vtcc.engine import checkpoint, cpus, kernels, loop
 from vtcc.engine.frozen import FrozenFeatures
 from vtcc.engine.model import VTCC, with_frozen_encoder
 from vtcc.engine.model_info import trained_info
@@ -21,7 +21,7 @@ from vtcc.engine.normalization import normalization
 from vtcc.engine.predict import Predictor
 from vtcc.errors import VtccError
 from vtcc.grouping.workdir import read_json, write_json
-from vtcc.progress import note, report
+from vtcc.progress import note, report, several
 from vtcc.version import __version__
 
 _PART = 4096
@@ -114,19 +114,21 @@ def train(
     trained = _finished(room, key, params, cache)
     if trained is not None:
         return trained
-    note(f"{title}: {section.epochs} epochs, K = {section.num_clusters}, seed {section.seed}")
+    epochs = several(section.epochs, "epochs")
+    note(f"{title}: {epochs}, K = {section.num_clusters}, seed {section.seed}")
     mean, std = normalization(section.normalize, cache, section.model.encoder)
     started = time.monotonic()
-    fitted = loop.fit(
-        material.inputs,
-        cache.rows("train"),
-        section,
-        mean=mean,
-        std=std,
-        scratch=room / "scratch" / key,
-        digest=material.digest,
-        deadline=None if limit is None else started + limit,
-    )
+    with cpus.kept_threads():
+        fitted = loop.fit(
+            material.inputs,
+            cache.rows("train"),
+            section,
+            mean=mean,
+            std=std,
+            scratch=room / "scratch" / key,
+            digest=material.digest,
+            deadline=None if limit is None else started + limit,
+        )
     best = choose([Candidate(**c) for c in fitted.candidates])
     model = fitted.choose(best.step, best.head)
     took = time.monotonic() - started

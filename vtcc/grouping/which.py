@@ -14,7 +14,7 @@ import numpy as np
 
 from vtcc import config, encoders
 from vtcc.config import compose
-from vtcc.encoders import models
+from vtcc.encoders import conversion, models
 from vtcc.errors import VtccError
 from vtcc.grouping import workdir
 from vtcc.grouping.choices import FEW_COLOURED, LARGEST, PLAIN, SMALL, Reason
@@ -122,8 +122,10 @@ def refuse_unfit(options: Options) -> None:
     size = LARGEST
     if name in encoders.names():
         size = min(encoders.card(name).image_size, LARGEST)
+        timm_name = encoders.card(name).timm
     else:
-        name = f"timm:{name.removeprefix('timm:')}"
+        timm_name = name.removeprefix("timm:")
+        name = f"timm:{timm_name}"
     sizes, channels = [size], [3]
     if "train.model.encoder" in asked:  # the images decide about both, as without an encoder
         sizes, channels = [size, *SMALL], [3, 1]
@@ -143,6 +145,8 @@ def refuse_unfit(options: Options) -> None:
             return
         except VtccError as error:
             refusals.append(error)
+        if len(refusals) == 1 and not conversion.resembles(Path(weights), timm_name):
+            break  # no size and no number of channels makes it fit
     raise refusals[0]
 
 

@@ -3,23 +3,28 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vtcc import atomic, json_file
 from vtcc.atomic import sole_writer, write_text
-from vtcc.data import inputs
+from vtcc.data import inputs, remote
 from vtcc.engine.signals import Interrupted
 from vtcc.errors import SIGNAL, VtccError
+from vtcc.grouping import only_read
 from vtcc.grouping.options import Options
 from vtcc.grouping.summary import FILE
 from vtcc.process.stopping import Stopped
 from vtcc.progress import note
 from vtcc.regular import regular
 from vtcc.version import __version__
+
+if TYPE_CHECKING:
+    from vtcc.grouping.intake import Listed
 
 T = TypeVar("T")
 
@@ -70,12 +75,35 @@ def refuse_taken(out: Path, options: Options) -> None:
 
 
 def refuse_inside(options: Options, out: Path) -> None:
-    """Refuses results among the images, which are only read."""
-    for given in (options.folder, *options.others):
-        if out.resolve().is_relative_to(Path(given).resolve()):
+    """Refuses results among the images, or in other results, and images in these results."""
+    inputs_given = (options.folder, *options.others)
+    only_read.check(out, only_read.folders(inputs_given))
+    whole = out.resolve()
+    for given in inputs_given:
+        is_path = not remote.is_address(os.fspath(given))
+        if is_path and Path(given).resolve().is_relative_to(whole):
             raise VtccError(
-                f"--out: {out} lies inside the images' folder, which is only read; name a place "
-                "beside it"
+                f"--out: {out} holds {given}, which is only read; name a place beside it"
+            )
+
+
+def refuse_holding(out: Path, listed: "Listed") -> None:
+    """Refuses to replace a folder that an image lies in, by its path or by that of a link's file.
+
+    Raises:
+        VtccError: naming one of them.
+    """
+    if not out.is_dir():
+        return
+    whole = out.resolve()
+    is_inside: dict[Path, bool] = {}  # of each folder
+    for name, file in zip(listed.names, listed.files, strict=True):
+        folder = file.parent
+        if folder not in is_inside:
+            is_inside[folder] = folder.resolve().is_relative_to(whole)
+        if is_inside[folder] or (file.is_symlink() and file.resolve().is_relative_to(whole)):
+            raise VtccError(
+                f"--out: {out} holds the image {name!r}, which is only read; name a place beside it"
             )
 
 
@@ -197,7 +225,7 @@ def read_as(file: Path, made: Callable[[dict[str, Any]], T]) -> T | None:
         made: of the named values; may raise TypeError, LookupError or ValueError: others are none.
     """
     try:
-        content = json_file.parse(regular(file).read_text(encoding="utf-8"))
+        content = json_file.parsed(file)
         return made(json_file.checked(content, {}))
     except FileNotFoundError:
         return None

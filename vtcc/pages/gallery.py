@@ -12,6 +12,7 @@ import numpy as np
 from vtcc.analysis import baselines
 from vtcc.analysis.plots import natural, palette
 from vtcc.analysis.scores import SCORES
+from vtcc.errors import printable
 from vtcc.pages import thumbnails
 from vtcc.pages.render import render as render_template
 
@@ -186,12 +187,6 @@ def _tile(gallery: Gallery, row: int, majority: str, place: int, columns: int, l
         x=100 * (place % columns) / max(columns - 1, 1),
         y=100 * (place // columns) / max(lines - 1, 1),
     )
-
-
-def printable(name: str) -> str:
-    """A file name that can be written as UTF-8 and read by a person, line breaks and all."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def _sprite(images: np.ndarray, rows: np.ndarray, side: int, columns: int) -> str:

@@ -9,6 +9,7 @@ from vtcc.data.cache import CacheWriter
 from vtcc.data.expectations import Outcome
 from vtcc.pages import thumbnails
 from vtcc.pages.render import render as render_template
+from vtcc.progress import several
 
 _THUMBNAILS = 32
 _LISTED = 200
@@ -104,7 +105,7 @@ def counted(counts: pd.Series) -> list[tuple[str, int, float]]:
     total = max(int(counts.sum()), 1)
     rows = [(str(name), int(count)) for name, count in counts.head(_ROWS).items()]
     if len(counts) > _ROWS:
-        rows.append((f"{len(counts) - _ROWS} others", int(counts[_ROWS:].sum())))
+        rows.append((several(len(counts) - _ROWS, "others"), int(counts[_ROWS:].sum())))
     return [(name, count, 100 * count / total) for name, count in rows]
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,11 +93,13 @@ def signals() -> Iterator[None]:
     """Inside, the first signal raises `Stopped`, a second one kills.
 
     What was ignored before stays so: `nohup`, or SIGINT in a script's background. Where Python
-    lets no exception out, such as in a `__del__`, the signal is sent again a moment later. Where C
-    code makes another exception of it, as torch does, that one counts as the signal.
+    lets no exception out, such as in a `__del__`, or C code makes another one of it, as torch does,
+    which is then taken for a damaged file, the signal is sent again a moment later. Where that
+    other exception, or nothing, ends the block first, it ends by the signal.
     """
     previous: dict[int, Any] = {}
     told: list[int] = []
+    raised: list[weakref.ref[Stopped]] = []
     unraisable = sys.unraisablehook
     timers: list[threading.Timer] = []
 
@@ -104,16 +107,24 @@ def signals() -> Iterator[None]:
         for number in previous:
             signal.signal(number, signal.SIG_DFL)
         told.append(signum)
-        raise Stopped(signum)
+        raise watched(Stopped(signum))
 
-    def again(lost: Any) -> None:
+    def watched(stop: Stopped) -> Stopped:
+        """The same, whose death before the block ends sends the signal again."""
+        raised.append(weakref.ref(stop, again))
+        return stop
+
+    def again(_lost: object) -> None:
+        # Python lets other threads set no handler: from there it ends the process at once.
+        if threading.current_thread() is threading.main_thread():
+            for number in previous:
+                signal.signal(number, handle)
+        timers.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), told[-1])))
+        timers[-1].start()
+
+    def quietly(lost: Any) -> None:
         if not isinstance(lost.exc_value, Stopped):
             unraisable(lost)
-            return
-        for number in previous:
-            signal.signal(number, handle)
-        timers.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), lost.exc_value.signum)))
-        timers[-1].start()
 
     if threading.current_thread() is threading.main_thread():
         for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -121,14 +132,17 @@ def signals() -> Iterator[None]:
             if before is not signal.SIG_IGN:
                 previous[wanted] = before
                 signal.signal(wanted, handle)
-        sys.unraisablehook = again
+        sys.unraisablehook = quietly
     try:
         yield
+        if told:
+            raise Stopped(told[0])
     except Exception as error:
         if told:
             raise Stopped(told[0]) from error
         raise
     finally:
+        raised.clear()
         for timer in timers:
             timer.cancel()
         sys.unraisablehook = unraisable

@@ -324,11 +324,11 @@ def _join(
     from vtcc.grouping import assignments
     from vtcc.verbs import predict
 
-    tally = predict.Tally()
+    tally = predict.Tally(out)
     with assignments.writing(out, columns, more) as table:
         for number in range(count):
             for rows in rows_of(parts, number, more):
                 tally.add(rows)
                 table.write(rows)
         tally.refuse_none()
-    return tally.told(out)
+    return tally.told()

@@ -31,7 +31,7 @@ def listed(parts: Path, number: int) -> list[list[Any]]:
     """
     file = list_file(parts, number)
     try:
-        entries = json_file.parse(regular(file).read_text(encoding="utf-8"))
+        entries = json_file.parsed(file)
         if not isinstance(entries, list) or any(len(entry) != 5 for entry in entries):
             raise ValueError("no list of files")
     except (OSError, ValueError, TypeError) as error:

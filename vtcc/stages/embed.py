@@ -17,8 +17,7 @@ from vtcc import config, json_file, paths
 from vtcc.atomic import atomic_directory, remove, sweep, sync_files, write_text
 from vtcc.digests import sha256
 from vtcc.errors import VtccError
-from vtcc.progress import note
-from vtcc.regular import regular
+from vtcc.progress import note, several
 from vtcc.stages import resuming
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def present(directory: Path = paths.FEATURES) -> dict[str, Any] | None:
     """
     file = directory / INFO
     try:
-        info = json_file.checked(json_file.parse(regular(file).read_text(encoding="utf-8")), {})
+        info = json_file.checked(json_file.parsed(file), {})
         return info if info.get("needed") is False else json_file.checked(info, {"key": str})
     except FileNotFoundError:
         return None
@@ -212,8 +211,8 @@ def _embed(params: config.Params, cache: Any, want: Wanted, scratch: Path) -> No
     resuming.finish(scratch)
     N, views, D = embedded.values.shape
     note(
-        f"{paths.FEATURES}: {N} images, each as it is and in {views - 1} views, {D} features "
-        f"({time.monotonic() - started:.0f} s since this start)"
+        f"{paths.FEATURES}: {N} images, each as it is and in {several(views - 1, 'views')}, {D} "
+        f"features ({time.monotonic() - started:.0f} s since this start)"
     )
 
 

@@ -100,7 +100,9 @@ def _spread(table: pd.DataFrame) -> list[str]:
     ):
         shown = [f"{name} ({count})" for name, count in counts.head(_SHOWN).items()]
         if len(counts) > _SHOWN:
-            shown.append(f"{len(counts) - _SHOWN} others ({counts[_SHOWN:].sum()})")
+            shown.append(
+                f"{progress.several(len(counts) - _SHOWN, 'others')} ({counts[_SHOWN:].sum()})"
+            )
         lines.append(f"{word}: {', '.join(shown)}")
     return lines
 

@@ -9,7 +9,7 @@ from vtcc import config
 from vtcc.analysis.scores import COMPARED
 from vtcc.pages import svg
 from vtcc.pages.render import render as render_template
-from vtcc.progress import duration
+from vtcc.progress import duration, several
 from vtcc.study import quoted, records, results, summary, tables
 from vtcc.study.plan import Plan, Study
 from vtcc.study.summary import Row
@@ -71,8 +71,8 @@ def render(study: Study, rows: Sequence[Row], known: dict[str, list[dict[str, An
         else "No labels: figures that need none."
     )
     hint = (
-        f"{len(every)} recorded runs. {labels} Mean ± sample standard deviation (n − 1) over "
-        "seeds, below it minimum and maximum."
+        f"{several(len(every), 'recorded runs')}. {labels} Mean ± sample standard deviation "
+        "(n − 1) over seeds, below it minimum and maximum."
     )
     named = ((f"{row.name} seed {n}", r) for row in rows for n, r in row.runs.items())
     hint = " ".join(filter(None, (hint, records.of_other_code(named))))

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtcc import config
+from vtcc import config, json_file
 from vtcc.analysis.scores import COMPARED, TRAINED_BASELINES
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
-from vtcc.regular import regular
 
 # Below the project.
 RECORDS = Path("benchmarks/records")
@@ -105,7 +104,7 @@ def read(file: Path, state: str = "complete") -> dict[str, Any]:
     """
     again = "record it again" if state == "complete" else "delete it"
     try:
-        run = json.loads(regular(file).read_text(encoding="utf-8"))
+        run = json_file.parsed(file)
     except (OSError, ValueError) as error:
         raise VtccError(f"{file}: damaged, not a recorded run ({error}); {again}") from None
     if not isinstance(run, dict):

@@ -81,21 +81,44 @@ def challenge(
     except Exception as error:  # whatever a foreign file or a store can raise
         return False, f"the champion could not be loaded ({in_one_line(error)})", {}
     ours = predict.load(challenger, device="cpu")
-    files = cache_dir.parent / paths.IMAGES.relative_to(paths.CACHE.parent)
-    rows = cache.rows("train")
-    keep = np.sort(np.random.default_rng(SEED).permutation(len(rows))[: _most(ours, theirs)])
-    images = np.asarray(cache.images[rows[keep]])
     try:
-        seen = [_as_seen(cache, files, rows[keep], images, model) for model in (ours, theirs)]
+        new, old = _measured(cache, cache_dir, ours, theirs)
     except VtccError as error:
         return False, f"the models decode images differently ({in_one_line(error)})", {}
-    new, old = (
-        scores(model, fixed_views(pixels), images)
-        for model, pixels in zip((ours, theirs), seen, strict=True)
-    )
     better, reason = promote(new, old)
     figures = {f"challenger_{k}": v for k, v in new.items()}
     return better, reason, figures | {f"champion_{k}": v for k, v in old.items()}
+
+
+def unopposed(model: Path, cache_dir: Path = paths.CACHE) -> tuple[str, dict[str, float]]:
+    """Why a model becomes champion where there is none, and its figures.
+
+    Args:
+        model: its directory. cache_dir: as of `challenge`; without images here nothing is measured.
+    """
+    from vtcc.analysis.selection import promote
+    from vtcc.data.cache import open_cache
+    from vtcc.engine import predict
+
+    try:
+        cache = open_cache(cache_dir)
+        [new] = _measured(cache, cache_dir, predict.load(model, device="cpu"))
+    except VtccError:
+        return "there was no champion", {}
+    return promote(new, None)[1], {f"challenger_{k}": v for k, v in new.items()}
+
+
+def _measured(cache: "Cache", cache_dir: Path, *models: "Predictor") -> list[dict[str, float]]:
+    """`scores` of each model on the same images; raises as `_as_seen`."""
+    files = cache_dir.parent / paths.IMAGES.relative_to(paths.CACHE.parent)
+    rows = cache.rows("train")
+    keep = np.sort(np.random.default_rng(SEED).permutation(len(rows))[: _most(*models)])
+    images = np.asarray(cache.images[rows[keep]])
+    seen = [_as_seen(cache, files, rows[keep], images, model) for model in models]
+    return [
+        scores(model, fixed_views(pixels), images)
+        for model, pixels in zip(models, seen, strict=True)
+    ]
 
 
 def _most(*models: "Predictor") -> int:

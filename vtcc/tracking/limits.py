@@ -5,7 +5,6 @@ that it holds before any is counted, fails on a request without a content type, 
 a body, answers pages of any site, and a mistake with the whole input and a traceback.
 """
 
-import asyncio
 import base64
 import contextlib
 import json
@@ -14,11 +13,12 @@ from collections.abc import Collection, Mapping
 from numbers import Integral
 from typing import Any
 
-from vtcc import bounds
 from vtcc.tracking.room import (
     CLOSE,
     Body,
+    Header,
     Message,
+    Pace,
     Receive,
     RefusedError,
     Room,
@@ -84,6 +84,7 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        receive = Pace(receive)
         headers = dict(scope["headers"])
         invoked = (scope["method"], scope["path"]) == ("POST", "/invocations")
         length = headers.get(b"content-length", b"")
@@ -117,15 +118,14 @@ class Limits:
         return too_long(self.max_bytes) if declared > self.max_bytes else None
 
     async def _serve(self, scope: Message, receive: Receive, send: Send, declared: int) -> None:
-        answer, share = _Answer(send), Share(self.room)
-        body = Body(receive, share, declared, self.max_bytes, self.max_values)
+        answer, share = _Answer(send), Share(self.room, declared or self.max_bytes)
+        body = Body(receive, share, self.max_bytes, self.max_values)
         try:
             with share:
                 await self.app(scope, body, answer)
         except Exception as error:
             if body.refused:
-                under_way = body.asked or not _waits(dict(scope["headers"]))
-                await _stop(body.refused, receive, send, rest=under_way and not body.whole)
+                await _stop(body.refused, receive, send, rest=not body.whole)
             elif answer.under_way:
                 raise
             else:
@@ -150,13 +150,12 @@ async def _stop(refused: RefusedError, receive: Receive, send: Send, *, rest: bo
     await refuse(send, refused.status, refused.why, *refused.headers, more=rest)
     if not rest:
         return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(bounds.REQUEST_SECONDS):
-            seen, more = 0, True
-            while more and seen < _DRAINED:
-                message = await receive()
-                seen += len(message.get("body", b""))
-                more = message["type"] == "http.request" and message.get("more_body", False)
+    with contextlib.suppress(RefusedError):
+        seen, more = 0, True
+        while more and seen < _DRAINED:
+            message = await receive()
+            seen += len(message.get("body", b""))
+            more = message["type"] == "http.request" and message.get("more_body", False)
     await send({"type": "http.response.body"})
 
 
@@ -230,12 +229,17 @@ def shortened(body: bytes) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-async def refuse(
-    send: Send, status: int, message: str, *headers: tuple[bytes, bytes], more: bool = False
-) -> None:
-    """Answers `{"error": message}`; the answer ends with it unless there is `more`."""
+def worded(message: str, *headers: Header) -> tuple[list[Header], bytes]:
+    """Headers and body of a refusal."""
     body = json.dumps({"error": message}).encode()
     length = b"%d" % len(body)
-    every = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    return [(b"content-type", b"application/json"), (b"content-length", length), *headers], body
+
+
+async def refuse(
+    send: Send, status: int, message: str, *headers: Header, more: bool = False
+) -> None:
+    """Answers `{"error": message}`; the answer ends with it unless there is `more`."""
+    every, body = worded(message, *headers)
     await send({"type": "http.response.start", "status": status, "headers": every})
     await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -216,7 +216,7 @@ def _decide(
             return True, tags.get("promotion", "set by hand")
         figures: dict[str, float] = {}
         if holder is None:
-            better, reason = True, "there was no champion"
+            better, (reason, figures) = True, champion.unopposed(model_dir, cache_dir)
         elif tags.get("compared_with") == holder:
             return False, tags.get("promotion", "")
         else:

@@ -9,8 +9,9 @@ from vtcc import bounds
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
 
-CLOSE = (b"connection", b"close")
+CLOSE: Header = (b"connection", b"close")
 # Each value of those texts has one of these before or behind it; base64 has none. A value of two
 # bytes becomes an object of a hundred and more, and a record of an image has three to ten.
 _MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
@@ -19,7 +20,7 @@ _MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
 class RefusedError(Exception):
     """A request that the app does not get, or not as a whole."""
 
-    def __init__(self, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:
+    def __init__(self, status: int, why: str, *headers: Header) -> None:
         super().__init__(why)
         self.status, self.why, self.headers = status, why, headers
 
@@ -33,37 +34,64 @@ def too_long(most: int) -> RefusedError:
     return _too_much(f"is larger than {most / 2**20:g} MiB")
 
 
-class Room:
-    """Bytes that may be held at a time: `bounds.requests_bytes`.
+def later(why: str, *headers: Header) -> RefusedError:
+    """Of a request that may find room when it is sent again."""
+    after = str(bounds.REQUEST_PATIENCE)
+    headers = ((b"retry-after", after.encode()), *headers)
+    return RefusedError(503, f"{why}; send it again in {after} s", *headers)
 
-    Attributes:
-        held: bytes that are taken now.
-    """
+
+class Room:
+    """Bytes that may be held at a time: `bounds.requests_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         """`max_bytes`: of one body. It fits where no other is."""
-        self.most, self.held = bounds.requests_bytes(max_bytes), 0
+        self.most = bounds.requests_bytes(max_bytes)
+        self._shares: set[Share] = set()
         self._freed = asyncio.Event()
 
-    async def take(self, size: int) -> None:
-        """Waits until `size` bytes are free. A smaller body that fits does not wait behind it.
+    @property
+    def held(self) -> int:
+        """Bytes that are taken now."""
+        return sum(share.size for share in self._shares)
+
+    async def take(self, share: "Share", size: int) -> None:
+        """Waits until there is room for `size` bytes of a body, and takes it.
+
+        A smaller body that fits does not wait behind it.
 
         Raises:
-            RefusedError: when they are not in `bounds.REQUEST_PATIENCE` seconds.
+            RefusedError: when there is none in `bounds.REQUEST_PATIENCE` seconds.
         """
         try:
             async with asyncio.timeout(bounds.REQUEST_PATIENCE):
-                while self.held + size > self.most:
+                while not self._fits(share, size):
                     await self._freed.wait()
         except TimeoutError:
-            after = str(bounds.REQUEST_PATIENCE)
-            why = f"no room beside other large requests; send it again in {after} s"
-            raise RefusedError(503, why, (b"retry-after", after.encode())) from None
-        self.held += size
+            raise later("no room beside other large requests") from None
+        share.size = size
+        self._shares.add(share)
 
-    def give(self, size: int) -> None:
-        """Frees `size` bytes, and wakes those who wait: who has waited longest looks first."""
-        self.held -= size
+    def _fits(self, share: "Share", size: int) -> bool:
+        """Whether all bodies can still come to their end, one after the other, beside that.
+
+        Else each could wait for the room of the others, until all are refused.
+        """
+        sizes = {each: each.size for each in self._shares} | {share: size}
+        free = self.most - sum(sizes.values())
+        for needed, held in sorted((each.most - here, here) for each, here in sizes.items()):
+            if needed > free:
+                return False
+            free += held
+        return True
+
+    def give(self, share: "Share") -> None:
+        """Frees what a body has."""
+        self._shares.discard(share)
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets those look who wait: who has waited longest looks first."""
         freed, self._freed = self._freed, asyncio.Event()
         freed.set()
 
@@ -72,37 +100,69 @@ class Share:
     """What one request has of the room. At the end of `with` it is given back.
 
     Attributes:
-        size: bytes.
+        most: bytes that its body may come to.
+        size: bytes of room that it has.
     """
 
-    def __init__(self, room: Room) -> None:
-        self._room, self.size = room, 0
+    def __init__(self, room: Room, most: int) -> None:
+        self._room, self.most, self.size = room, most, 0
 
-    def covers(self, size: int) -> bool:
-        """Whether a body of `size` bytes needs no more; a small one needs no room at all."""
-        return size <= max(self.size, bounds.REQUEST_FREE_BYTES)
+    async def cover(self, size: int, *, whole: bool) -> None:
+        """Takes what the `size` bytes that have come need more; a small body needs no room.
 
-    async def cover(self, size: int) -> None:
-        """Takes what a body of `size` bytes needs more.
+        Args:
+            size: bytes. whole: no more will come.
 
         Raises:
             RefusedError: as of `Room.take`.
         """
-        if not self.covers(size):
-            await self._room.take(size - self.size)
-            self.size = size
-
-    def shrink(self, size: int) -> None:
-        """Gives back what is above `size` bytes."""
-        if self.size > size:
-            self._room.give(self.size - size)
-            self.size = size
+        if whole and size < self.most:
+            self.most = size
+            self._room.wake()
+        if size > max(self.size, bounds.REQUEST_FREE_BYTES):
+            await self._room.take(self, size)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shrink(0)
+        self._room.give(self)
+
+
+class Pace:
+    """Waits for the parts of a body: not for ever, and not long for one that makes no progress."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._whole = receive, False
+        self._end = asyncio.get_running_loop().time() + bounds.REQUEST_SECONDS
+        # Seconds that are left for bytes that are due.
+        self._left, self._due = float(bounds.REQUEST_PAUSE), bounds.REQUEST_PROGRESS
+
+    async def __call__(self) -> Message:
+        """The next part.
+
+        Raises:
+            RefusedError: where it is late.
+        """
+        if self._whole:  # what follows is that the client is gone
+            return await self._receive()
+        begun = asyncio.get_running_loop().time()
+        stalled = begun + self._left
+        try:
+            async with asyncio.timeout_at(min(stalled, self._end)):
+                message = await self._receive()
+        except TimeoutError:
+            pause, due = bounds.REQUEST_PAUSE, bounds.REQUEST_PROGRESS
+            why = f"the request was not there after {bounds.REQUEST_SECONDS} s"
+            if stalled < self._end:
+                why = f"less than {due / 1024:g} KiB of the request came in {pause} s"
+            raise RefusedError(408, f"{why}; send fewer images at a time", CLOSE) from None
+        self._whole = not message.get("more_body")
+        self._left -= asyncio.get_running_loop().time() - begun
+        self._due -= len(message.get("body", b""))
+        if self._due <= 0:
+            self._left, self._due = float(bounds.REQUEST_PAUSE), bounds.REQUEST_PROGRESS
+        return message
 
 
 class Body:
@@ -110,17 +170,13 @@ class Body:
 
     Attributes:
         refused: why it is not handed on to its end.
-        asked: the client has been told to send it, where it waits for that.
         whole: it has been read to its end.
     """
 
-    def __init__(
-        self, receive: Receive, share: Share, declared: int, max_bytes: int, max_values: int
-    ) -> None:
-        self._receive, self._share, self._declared = receive, share, declared
+    def __init__(self, receive: Receive, share: Share, max_bytes: int, max_values: int) -> None:
+        self._receive, self._share = receive, share
         self._max_bytes, self._max_values = max_bytes, max_values
-        self._seen, self._values, self.asked, self.whole = 0, 0, False, False
-        self._end = asyncio.get_running_loop().time() + bounds.REQUEST_SECONDS
+        self._seen, self._values, self.whole = 0, 0, False
         self.refused: RefusedError | None = None
 
     async def __call__(self) -> Message:
@@ -129,22 +185,16 @@ class Body:
         Raises:
             RefusedError: where it is above a limit, late, or finds no room.
         """
-        if self.whole:  # what follows is that the client is gone
+        if self.whole:
             return await self._receive()
         try:
             return await self._part()
-        except TimeoutError:
-            why = f"the request was not there after {bounds.REQUEST_SECONDS} s"
-            self.refused = RefusedError(408, f"{why}; send fewer images at a time", CLOSE)
         except RefusedError as refused:
             self.refused = refused
-        raise self.refused
+            raise
 
     async def _part(self) -> Message:
-        await self._share.cover(self._declared)
-        self.asked = True
-        async with asyncio.timeout_at(self._end):
-            message = await self._receive()
+        message = await self._receive()
         self.whole = not message.get("more_body")
         body = message.get("body", b"")
         self._seen += message.get("image_bytes", len(body))
@@ -153,9 +203,5 @@ class Body:
             raise too_long(self._max_bytes)
         if self._values > self._max_values:
             raise _too_much(f"holds more than {self._max_values} values")
-        if self.whole:
-            await self._share.cover(self._seen)
-            self._share.shrink(self._seen)
-        elif not self._share.covers(self._seen):  # it told no length: it may be of any
-            await self._share.cover(self._max_bytes)
+        await self._share.cover(self._seen, whole=self.whole)
         return message

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.process import locks
-from vtcc.progress import note
+from vtcc.progress import note, several
 from vtcc.tracking import store
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def close_abandoned(home: Path | None = None) -> list[str]:
         for mark in left:
             mark.remove()
     if ended:
-        note(f"MLflow: ended {len(ended)} runs whose process is gone: {', '.join(ended)}")
+        runs = several(len(ended), "runs")
+        note(f"MLflow: ended {runs} whose process is gone: {', '.join(ended)}")
     return ended
 
 

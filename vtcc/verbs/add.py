@@ -44,17 +44,18 @@ def run(
     import time
 
     from vtcc.errors import VtccError
-    from vtcc.grouping import columns, reopen, workdir
+    from vtcc.grouping import columns, only_read, reopen, workdir
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.add import changes
 
     began = time.monotonic()
     if batch_size < 1:
         raise VtccError(f"--batch-size: found {batch_size}; allowed: at least 1")
+    if out is not None:
+        only_read.check(out, only_read.folders([*more, *([root] if root else [])]))
     with reopen.opened(results, out) as before:
-        found = changes.find(
-            more, _with_rest(before), results, root, before.target, allow_gone=allow_gone
-        )
+        home, known = before.directory, _with_rest(before)
+        found = changes.find(more, known, home, root, before.target, allow_gone=allow_gone)
         columns.check(found.columns, before.summary.get("exif", []))
         total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
         _refuse_loss(found.lost, total, allow_gone)

@@ -2,18 +2,16 @@
 
 import dataclasses
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from vtcc import config, paths, yaml_file
+from vtcc import config, json_file, paths, yaml_file
 from vtcc.data import catalog, mirror
 from vtcc.data.catalog import Card
 from vtcc.errors import VtccError
-from vtcc.regular import regular
 
 CATALOG = Path("data/catalog")
 
@@ -93,7 +91,7 @@ def _mirror() -> Path | str | None:
 
 def _in_raw(card: Card) -> bool:
     try:
-        dataset = json.loads(regular(paths.DATASET).read_text(encoding="utf-8"))
+        dataset = json_file.parsed(paths.DATASET)
         return bool(Path(dataset["source"]).name == f"{card.name}.yaml")
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -14,6 +14,7 @@ from typing import Any
 
 from vtcc import extras, paths
 from vtcc.errors import VtccError, in_one_line
+from vtcc.progress import several
 from vtcc.version import __version__
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn", "onnxruntime")
@@ -209,8 +210,9 @@ def _problems(facts: dict[str, Any], options: Collection[str]) -> Iterator[dict[
     if threads and threads.isdecimal() and int(threads) > facts["processors"]["usable"]:
         yield problem(
             "warning",
-            f"OMP_NUM_THREADS={threads} with {facts['processors']['usable']} processors: threads "
-            "would wait for each other; unset it",
+            f"OMP_NUM_THREADS={threads} with "
+            f"{several(facts['processors']['usable'], 'processors')}: threads would wait for each "
+            "other; unset it",
         )
     for name in facts["variables"]:
         if name not in {*VARIABLES, *options}:

@@ -43,12 +43,12 @@ def hand_over(
     from vtcc.data import exif
     from vtcc.export import formats
     from vtcc.export.dataset import Image, has_text_path
-    from vtcc.grouping import summary
+    from vtcc.grouping import only_read, summary
 
     form = formats.named(to)
-    given = map(Path, summary.read(results).get("inputs", []))
-    folders = [*given, *([root] if root else [])]
-    kept = [("the results", results), *(("the images' folder", p) for p in folders if p.is_dir())]
+    kept = only_read.of_results(results, summary.read(results, {"root": str}))
+    kept += only_read.folders([root] if root else [])
+    only_read.check(out, kept)
     formats.check(to, out, images, kept, overwrite)
     from vtcc.grouping import columns, handover, reopen  # heavy: what may be refused is by now
 

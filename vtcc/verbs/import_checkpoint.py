@@ -1,5 +1,6 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from vtcc import paths
 from vtcc.errors import VtccError
 from vtcc.grouping import summary
-from vtcc.progress import note
+from vtcc.progress import note, several
 
 MAX_PIXELS = 100_000_000  # as the presets' validate.max_pixels
 
@@ -58,7 +59,7 @@ def run(
     checkpoint.save_model(out, model, info)
     note(
         f"{out}: {parameter_count(model):,} parameters, K = {architecture.num_clusters}, "
-        f"{architecture.image_size} px, {num_heads} heads; "
+        f"{architecture.image_size} px, {several(num_heads, 'heads')}; "
         f"try `vtcc predict IMAGES --model {shlex.quote(str(out))} --out clusters.csv`"
     )
 
@@ -66,12 +67,14 @@ def run(
 def check_out(
     option: str, out: Path, sources: Mapping[str, Path], *, force: bool | None = None
 ) -> None:
-    """Refuses to replace a directory of something else than a model.
+    """Refuses to replace a directory of something else than a model, or a link.
 
     Args:
         option: that named it. out: the directory. sources: what is read, which must not be in it.
         force: replace it whatever is in it; None where there is no such option.
     """
+    if out.is_symlink():  # it would be replaced, and what it leads to would stay as it is
+        raise VtccError(f"{option} {out}: a link; name what it leads to, {os.path.realpath(out)}")
     if out.is_dir():
         whole = out.resolve()
         # Replaced as a whole, so what the user stands in, lives in or imports is never meant.

@@ -15,6 +15,7 @@ from rich.table import Table
 from vtcc import config, paths
 from vtcc.config import compose
 from vtcc.errors import VtccError
+from vtcc.progress import several
 
 if TYPE_CHECKING:
     from vtcc.engine.plan import Plan
@@ -207,7 +208,7 @@ def _show(console: Console, params: config.Params, plan: dict[str, Any]) -> None
     rows = {
         "images": f"{plan['images']:,} of {plan['pixels']}, {params.train.image_size} px",
         "here": f"{plan['device']}, {plan['precision']}, {plan['attention']} attention, "
-        f"{plan['threads']} threads",
+        f"{several(plan['threads'], 'threads')}",
         "parameters": f"{plan['parameters']:,}, trained {plan['trainable']:,}",
         "FLOPs": f"{plan['flops_per_image'] / 1e9:,.3g} G per image trained (two views, "
         "forward and backward)",
@@ -215,10 +216,11 @@ def _show(console: Console, params: config.Params, plan: dict[str, Any]) -> None
         f"{readable(plan['memory_available'])} free; the largest batch is about "
         f"{plan['largest_batch']:,}",
         "step": f"{step['mean']:.3g} s ({step['low']:.3g} to {step['high']:.3g}) over "
-        f"{step['steps']} steps{scaled}: {plan['images_per_second']:,.3g} images/s, "
+        f"{several(step['steps'], 'steps')}{scaled}: {plan['images_per_second']:,.3g} images/s, "
         f"{plan['images_per_second'] * plan['flops_per_image'] / 1e9:,.3g} GFLOP/s",
-        "training": f"{rounds(plan['training_seconds'])} for {plan['epochs']} epochs of "
-        f"{plan['steps_per_epoch']} steps ("
+        "training": f"{rounds(plan['training_seconds'])} for "
+        f"{several(plan['epochs'], 'epochs')} of "
+        f"{several(plan['steps_per_epoch'], 'steps')} ("
         + ", ".join(f"{name.replace('_', '-')} {rounds(s)}" for name, s in seconds.items())
         + ")",
         "embedding": _embedding(plan),

@@ -137,7 +137,7 @@ def _show(console: Console, plan: dict[str, Any], options: Options) -> None:
 
     seconds, disk = plan["seconds"], plan["disk"]
     images, n = plan["images"], plan["sample"]
-    packed = f" in {plan['shards']} shards, which are unpacked first" if plan["shards"] else ""
+    packed = f" in {several(plan['shards'], 'shards')}, unpacked first" if plan["shards"] else ""
     sampled = f"made of all {n:,}"
     if plan["assigned"]:
         sampled = (

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from vtcc.data.inputs import Given, Part
     from vtcc.data.walk import Entry
 
-_NAMED = 10  # unreadable files told by name; all are in the table
-
 
 def run(
     paths: Sequence["Given"],
@@ -84,7 +82,7 @@ def run(
         say_left_out(parts, total, left_out)
         with tempfile.TemporaryDirectory() as room:
             predictor = load(model, Path(room), unclustered=unclustered)
-        start, tally = time.monotonic(), Tally()
+        start, tally = time.monotonic(), Tally(out)
         named = assignments.columns_of(predictor.clusters)
         with assignments.writing(out, named, kinds) as table:
             for rows in answers(entries(parts), predictor, batch_size, exif):
@@ -94,18 +92,20 @@ def run(
             tally.refuse_none()
     known = predictor.clusters
     K = predictor.num_clusters if known is None else len(known.names)
-    return tally.told(out, of=f" of {K}")
+    return tally.told(of=f" of {K}")
 
 
 class Tally:
     """What the rows of a table come to.
 
     Attributes:
+        out: the table, not yet written. replaces: whether one is there that it takes the place of.
         files: rows. unreadable: files among them. unclustered: images that belong nowhere.
         clusters: that images are in. named: file and reason of the first unreadable ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, out: Path) -> None:
+        self.out, self.replaces = out, out.is_file() and out.stat().st_size > 0
         self.files = self.unreadable = self.unclustered = 0
         self.clusters: set[int] = set()
         self.named: list[tuple[str, str]] = []
@@ -113,7 +113,7 @@ class Tally:
     def add(self, rows: Sequence[assignments.Row]) -> None:
         """Counts rows."""
         errors = [(row.file, row.error) for row in rows if row.error]
-        self.named += errors[: _NAMED - len(self.named)]
+        self.named += errors[: progress.NAMED - len(self.named)]
         self.files += len(rows)
         self.unreadable += len(errors)
         self.unclustered += sum(row.nowhere for row in rows)
@@ -124,29 +124,26 @@ class Tally:
         if self.unreadable == self.files:
             name, why = self.named[0]
             raise VtccError(
-                f"not one readable image in {self.files} files (first: {name!r}: {why}); nothing "
-                "written"
+                f"not one readable image in {progress.several(self.files, 'files')} (first: "
+                f"{name!r}: {why}); nothing written"
             )
 
-    def told(self, out: Path, *, of: str = "") -> dict[str, Any]:
+    def told(self, *, of: str = "") -> dict[str, Any]:
         """What `run` returns, and `vtcc predict --json` prints; notes it in a line.
 
         Args:
-            out: the table. of: how many clusters there are, in words.
+            of: how many clusters there are, in words.
         """
-        for name, why in self.named:
-            progress.note(f"unreadable: {name!r}: {why}")
-        if self.unreadable > len(self.named):
-            more = self.unreadable - len(self.named)
-            progress.note(f"unreadable: {more} more, see the column error")
+        progress.note_unreadable(self.named, self.unreadable)
         images, nowhere, count = self.files - self.unreadable, "", len(self.clusters)
         if self.unclustered:
             nowhere = f", {self.unclustered} ({self.unclustered / images:.1%}) belong nowhere"
         unread = f", {self.unreadable} unreadable" if self.unreadable else ""
         named = f"{count}{of} clusters" if of else progress.several(count, "clusters")
-        progress.note(f"{progress.several(images, 'images')}, {named}{nowhere}{unread}: {out}")
+        told = f"{progress.several(images, 'images')}, {named}{nowhere}{unread}: {self.out}"
+        progress.note(told + " (replaced)" * self.replaces)
         return {
-            "out": str(out.absolute()),
+            "out": str(self.out.absolute()),
             "images": images,
             "unreadable": self.unreadable,
             "unclustered": self.unclustered,

@@ -7,7 +7,7 @@ from typing import Any
 from vtcc import paths, provenance
 from vtcc.atomic import write_text
 from vtcc.errors import VtccError
-from vtcc.progress import note
+from vtcc.progress import note, several
 from vtcc.study import page, plan, quoted, records, run, summary, tables, workers
 from vtcc.study.tables import Cell
 from vtcc.tracking.studies import StudyRun
@@ -109,7 +109,7 @@ def _plan(
         lines.append([Cell(text or tables.DASH) for text in words])
     print(f"{study.title}\n{tables.plain(head, lines)}")
     runs = len(settings) * len(seeds)
-    print(f"{runs} {'run' if runs == 1 else 'runs'}; records in {root}")
+    print(f"{several(runs, 'runs')}; records in {root}")
 
 
 def _list(numbers: list[int]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from vtcc import paths
 from vtcc.errors import VtccError
-from vtcc.progress import note
+from vtcc.progress import note, several
 from vtcc.study import tables, workers
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep import planned, results, run
@@ -53,7 +53,8 @@ def start(
 
 
 def _plan(sweep: sweep_file.Sweep) -> None:
-    print(f"{sweep.title}: {sweep.trials} trials of {sweep.epochs} epochs, {sweep.sampler}")
+    size = f"{several(sweep.trials, 'trials')} of {several(sweep.epochs, 'epochs')}"
+    print(f"{sweep.title}: {size}, {sweep.sampler}")
     start = sweep.start()
     for dimension in sweep.space:
         print(f"  {dimension.key}: {results.searched(dimension.described())}")

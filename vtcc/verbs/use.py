@@ -57,6 +57,11 @@ def run(
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
     print(", ".join([f"params.yaml: preset {name}", *words]))
+    if not Path("dvc.yaml").is_file():
+        print(
+            f"{project} is no clone of vtcc (no dvc.yaml): `dvc repro` and data sets by name need "
+            "one"
+        )
     if dataset and not (augment or encoder):
         proposed = compose.proposed_augment(dataset, project)
         if proposed and proposed != compose.proposed_augment(dataset, project, base):

@@ -38,7 +38,7 @@ def chaoyang(card: Card, tree: Tree) -> ImageSet | None:
 
 def _entries(file: Path) -> list[dict[str, Any]]:
     try:
-        entries = json_file.parse(regular(file).read_text(encoding="utf-8"))
+        entries = json_file.parsed(file)
     except (OSError, ValueError) as error:
         raise VtccError(f"{file}: not JSON ({error}); fetch it again") from None
     fits = isinstance(entries, list) and all(

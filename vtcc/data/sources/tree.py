@@ -9,6 +9,7 @@ from vtcc import bounds
 from vtcc.data import folder
 from vtcc.data.images import SUFFIXES
 from vtcc.errors import VtccError
+from vtcc.progress import several
 
 
 @dataclass(frozen=True)
@@ -61,4 +62,5 @@ class Tree:
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))
         folders = sorted({f.rpartition("/")[0] for f in self.files} - {""})
         shown = ", ".join(folders[:6]) + (", ..." if len(folders) > 6 else "")
-        return f"{len(self.files)} files ({counted})" + (f" in {shown}" if shown else "")
+        files = several(len(self.files), "files")
+        return f"{files} ({counted})" + (f" in {shown}" if shown else "")

@@ -13,12 +13,10 @@ from vtcc.data import duplicates
 from vtcc.grouping import describe
 from vtcc.grouping.predicting import blocks
 from vtcc.pages.thumbnails import tile
-from vtcc.progress import note, report_rate
+from vtcc.progress import note_unreadable, report_rate
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
-
-_NAMED = 10  # unreadable files named; all are in the table
 
 
 @dataclass(frozen=True)
@@ -79,10 +77,7 @@ def read(
         pictures = np.empty((0, side, side, 3), np.uint8)
         if names:
             pictures = np.memmap(drawn, np.uint8, "r", shape=(len(names), side, side, 3))
-    for name, why in list(errors.items())[:_NAMED]:
-        note(f"unreadable: {name!r}: {why}")
-    if len(errors) > _NAMED:
-        note(f"unreadable: {len(errors) - _NAMED} more, see the column error")
+    note_unreadable(errors.items(), len(errors))
     return Images(
         names=names,
         h=np.concatenate(h),

@@ -9,7 +9,7 @@ from typing import Any
 from vtcc import config, paths
 from vtcc.atomic import write_text
 from vtcc.pages import svg
-from vtcc.progress import duration
+from vtcc.progress import duration, several
 from vtcc.study import records
 from vtcc.study.page import Section, how, whole
 from vtcc.study.sweep import draws, results
@@ -47,9 +47,9 @@ def render(sweep: Sweep, trials: Sequence[Trial], importance: dict[str, float]) 
     number = best["number"] if best else None
     complete = [t for t in trials if t["state"] == "complete"]
     text = (
-        f"{len(trials)} of {sweep.trials} trials of {sweep.epochs} epochs, {len(complete)} "
-        f"complete; sampler {sweep.sampler}, pruning {sweep.pruning}. The trial of the highest "
-        "objective is the winner" + (f": trial {number}." if best else ".")
+        f"{len(trials)} of {several(sweep.trials, 'trials')} of {several(sweep.epochs, 'epochs')}, "
+        f"{len(complete)} complete; sampler {sweep.sampler}, pruning {sweep.pruning}. The trial of "
+        "the highest objective is the winner" + (f": trial {number}." if best else ".")
     )
     drawn = _Plots(sweep, complete, number)
     sections = [

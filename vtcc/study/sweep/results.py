@@ -10,6 +10,7 @@ from vtcc import config, paths, yaml_file
 from vtcc.atomic import write_text
 from vtcc.config import compose
 from vtcc.errors import VtccError
+from vtcc.progress import several
 from vtcc.regular import regular
 from vtcc.study import records
 from vtcc.study.sweep import draws
@@ -56,7 +57,7 @@ def write_params(sweep: Sweep, best: dict[str, Any], project: Path, file: Path) 
     changed = {k: v for k, v in now.items() if before[k] != v}
     words = (
         f"# Trial {best['number']} of {sweep.file.as_posix()}: objective "
-        f"{best['metrics']['objective']:.4f} after {sweep.epochs} epochs.\n"
+        f"{best['metrics']['objective']:.4f} after {several(sweep.epochs, 'epochs')}.\n"
     )
     if file == source:
         compose.keep_params(project)

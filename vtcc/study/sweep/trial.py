@@ -9,7 +9,7 @@ import numpy as np
 from vtcc import config, paths, zip_file
 from vtcc.atomic import atomic_file
 from vtcc.data.cache import Cache
-from vtcc.progress import note
+from vtcc.progress import note, several
 from vtcc.stages import embed, resuming
 from vtcc.study.sweep import objective
 from vtcc.study.sweep.draws import Draws
@@ -89,7 +89,8 @@ class Rungs:
         prune = self._trials.report(self._number, rung, value)
         self._reported()
         if prune:
-            self.pruned = f"objective {value:.4f} after {epoch} epochs, behind other trials"
+            after = several(epoch, "epochs")
+            self.pruned = f"objective {value:.4f} after {after}, behind other trials"
 
     def state(self, epoch: int = 0) -> dict[str, Any] | None:
         """The earliest of the kept states after at least so many epochs."""

@@ -1,0 +1,146 @@
+"""Folders by cluster: a place for each image, and nothing lost that is there once only."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.grouping.test_outputs import assigned
+from vtcc.errors import VtccError
+from vtcc.grouping import by_cluster
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_every_image_has_a_place_of_its_own(odd_images, tmp_path, copies):
+    results = tmp_path / "results"
+    results.mkdir()
+    names = list(odd_images)
+    one = assigned(names, [0] * len(names), {0: "all"})
+    by_cluster.write_folders(results, one, odd_images, copies=copies)
+    placed = list((results / "folders" / "all").iterdir())
+    assert sorted(file.read_text() for file in placed) == sorted(names)
+    assert all(file.is_symlink() != copies for file in placed)
+    shown = {file.name for file in placed}
+    assert {"a__b.jpg", "a__b (2).jpg", "A__B (3).jpg", "plain", "%FF.jpg"} < shown
+    assert len({name.casefold() for name in shown}) == len(names)
+    assert max(len(os.fsencode(name)) for name in shown) <= 204
+
+
+def test_images_that_are_gone_are_left_out_with_a_note(odd_images, tmp_path, capsys):
+    names = list(odd_images)
+    odd_images["plain"].unlink()
+    by_cluster.write_folders(
+        tmp_path, assigned(names, [0] * 6, {0: "all"}), odd_images, copies=True
+    )
+    assert len(list((tmp_path / "folders" / "all").iterdir())) == 5
+    assert "without 1 image no longer in place;" in capsys.readouterr().out
+
+
+def test_folders_that_cannot_be_written_leave_the_results(odd_images, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "summary.json").write_text("{}")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(by_cluster.shutil, "copy2", full)
+    one = assigned(list(odd_images), [0] * 6, {0: "all"})
+    with pytest.raises(VtccError, match=r"No space left.* complete without it"):
+        by_cluster.write_folders(results, one, odd_images, copies=True)
+    assert [file.name for file in results.iterdir()] == ["summary.json"]
+
+
+def places_of(one):
+    return dict(by_cluster.places(one.rows(), one.applied.names))
+
+
+def in_folders(results):
+    folders = results / "folders"
+    return {
+        file.relative_to(folders).as_posix(): file.read_text()
+        for file in sorted(folders.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_picture_that_is_gone_is_taken_from_its_copy(odd_images, tmp_path, capsys, shared):
+    names = [*odd_images]
+    first = assigned(names, [0] * 6, {0: "all", 1: "few"})
+    by_cluster.write_folders(tmp_path, first, odd_images, copies=True)
+    copies = places_of(first)
+    others = {"all/notes.txt": "my own", "all-clusters/report/page.html": "results", "x.csv": "t"}
+    for path, text in others.items():
+        (tmp_path / "folders" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folders" / path).write_text(text)
+    (tmp_path / "folders" / "link").symlink_to("nowhere")
+    for name in ("a/b.jpg", "A/B.jpg", "plain"):
+        odd_images[name].unlink()
+    # One moves, one stays, one is excluded, and one that never had a copy is gone as well.
+    second = assigned([*names, "late.jpg"], [1, 0, 0, 0, -1, 0, 0], {0: "all", 1: "few"})
+    by_cluster.write_folders(
+        tmp_path,
+        second,
+        odd_images | {"late.jpg": tmp_path / "late.jpg"},
+        copies=True,
+        former=by_cluster.Former(tmp_path / "folders", copies, shared=shared),
+    )
+    where = places_of(second)
+    texts = {where[name]: name for name in names if name != "plain"} | {"all/plain": "plain"}
+    assert in_folders(tmp_path) == texts | others
+    assert (tmp_path / "folders" / "link").readlink() == Path("nowhere")
+    said = capsys.readouterr().out
+    assert "with the copies that were here of 2 images no longer in place" in said
+    assert "without 1 image no longer in place;" in said
+    assert "folders: with 5 other files that lay there" in said
+
+
+def test_links_that_a_copying_made_files_are_not_lost(odd_images, tmp_path):
+    """As of results that were taken along by a program that follows links."""
+    names = [*odd_images]
+    first = assigned(names, [0] * 6, {0: "all"})
+    by_cluster.write_folders(tmp_path, first, odd_images, copies=True)
+    odd_images["plain"].unlink()
+    former = by_cluster.Former(tmp_path / "folders", places_of(first), shared=True)
+    second = assigned(names, [0] * 6, {0: "boats"})
+    by_cluster.write_folders(tmp_path, second, odd_images, copies=False, former=former)
+    assert in_folders(tmp_path) == {where: name for name, where in places_of(second).items()}
+    files = [file for file in (tmp_path / "folders").rglob("*") if not file.is_dir()]
+    assert [file.name for file in files if not file.is_symlink()] == ["plain"]
+
+
+def test_another_file_gives_way_to_an_image_of_its_name(odd_images, tmp_path):
+    (tmp_path / "folders" / "all").mkdir(parents=True)
+    (tmp_path / "folders" / "all" / "plain").write_text("my own")
+    by_cluster.write_folders(
+        tmp_path, assigned(["plain"], [0], {0: "all"}), odd_images, copies=True
+    )
+    assert in_folders(tmp_path) == {"all/plain": "plain", "all/plain (2)": "my own"}
+
+
+def test_images_that_results_no_longer_have_leave_their_folders(odd_images, tmp_path):
+    first = assigned([*odd_images], [0] * 6, {0: "all"})
+    by_cluster.write_folders(tmp_path, first, odd_images, copies=True)
+    odd_images.pop("plain").unlink()
+    former = by_cluster.Former(tmp_path / "folders", places_of(first), shared=True)
+    second = assigned([*odd_images], [0] * 5, {0: "all"})
+    by_cluster.write_folders(tmp_path, second, odd_images, copies=True, former=former)
+    assert in_folders(tmp_path) == {where: name for name, where in places_of(second).items()}
+
+
+def test_folders_that_cannot_be_written_are_what_they_were(odd_images, tmp_path, monkeypatch):
+    first = assigned([*odd_images], [0] * 6, {0: "all"})
+    by_cluster.write_folders(tmp_path, first, odd_images, copies=True)
+    before = in_folders(tmp_path)
+    assert len(before) == 6
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(by_cluster.shutil, "copy2", full)
+    former = by_cluster.Former(tmp_path / "folders", places_of(first), shared=True)
+    second = assigned([*odd_images], [0] * 6, {0: "boats"})
+    with pytest.raises(VtccError, match=r"No space left.*; what it held stays\. The results in"):
+        by_cluster.write_folders(tmp_path, second, odd_images, copies=True, former=former)
+    assert in_folders(tmp_path) == before

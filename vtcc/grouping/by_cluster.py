@@ -1,0 +1,164 @@
+"""`folders/NAME/...`: links to (or copies of) the images by cluster, beside finished results."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vtcc.atomic import atomic_directory
+from vtcc.errors import VtccError
+from vtcc.grouping.assignments import Row
+from vtcc.grouping.outputs import Assigned, flat, folder_names, unused_name
+from vtcc.grouping.rest import Rest
+from vtcc.progress import note, several
+
+FOLDERS = "folders"  # in the results
+
+
+@dataclass(frozen=True)
+class Former:
+    """The folders that results had before they were changed.
+
+    Attributes:
+        directory: where they are; they need not be there.
+        places: name of an image -> its path there, as the tables of then have it.
+        shared: files are taken from there without a copy, as `directory` will be deleted.
+    """
+
+    directory: Path
+    places: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
+
+    def copy_of(self, name: str) -> Path | None:
+        """The copy of an image that lies there; None where there is none, or a link."""
+        if name not in self.places:
+            return None
+        copy = self.directory / self.places[name]
+        return copy if copy.is_file() and not copy.is_symlink() else None
+
+    def take(self, file: Path, target: Path) -> None:
+        """Has a file, or a link as it is, at a second place."""
+        if file.is_symlink():
+            target.symlink_to(file.readlink())
+        elif self.shared:
+            linked(file, target)
+        else:
+            shutil.copy2(file, target)
+
+
+def linked(place: str | Path, target: str | Path) -> None:
+    """The same file at a second place, or a copy where a file system has no links."""
+    try:
+        os.link(place, target)
+    except OSError:
+        shutil.copy2(place, target)
+
+
+def places(rows: Iterable[Row], names: Mapping[int, str]) -> Iterator[tuple[str, str]]:
+    """Name of each image that is in a cluster, and its path in the folders.
+
+    Args:
+        names: of the clusters.
+    """
+    folders = folder_names(dict(sorted(names.items())))
+    taken: dict[str, set[str]] = {folder: set() for folder in folders.values()}
+    for row in rows:
+        if row.cluster is not None:
+            folder = folders[row.cluster]
+            yield row.file, f"{folder}/{unused_name(flat(row.file), taken[folder])}"
+
+
+def write_folders(
+    directory: Path,
+    assigned: Assigned,
+    files: Mapping[str, Path],
+    *,
+    copies: bool,
+    former: Former | None = None,
+) -> None:
+    """A link to (or a copy of) each image, by cluster, beside the results.
+
+    Args:
+        directory: of the finished results, which stay as they are whatever happens here.
+        files: name of an image -> where it is. One that is gone is taken from its former copy;
+            without one it is left out, with a note.
+        copies: files instead of links.
+        former: what there was before. What is not of these images stays.
+
+    Raises:
+        VtccError: when links or copies cannot be written; what was there is still there.
+    """
+    if assigned.rest is not None:  # in their place by now
+        assigned = replace(assigned, rest=Rest.of(directory))
+    former = former or Former(directory / FOLDERS)
+    placed: set[str] = set()
+    kept = gone = 0
+    try:
+        with atomic_directory(directory / FOLDERS) as building:
+            for name, path in places(assigned.rows(), assigned.applied.names):
+                source, copy, place = files[name], former.copy_of(name), building / path
+                is_there = source.is_file()
+                if not (is_there or copy):
+                    gone += 1
+                    continue
+                place.parent.mkdir(exist_ok=True)
+                if copy and not is_there:
+                    former.take(copy, place)
+                    kept += 1
+                elif copies:
+                    shutil.copy2(source, place)
+                else:
+                    place.symlink_to(source)
+                placed.add(name)
+            # Of an image that is in no cluster now the copy may be all that is left.
+            last = {
+                name
+                for name in (former.places.keys() & files.keys()) - placed
+                if former.copy_of(name) and not files[name].is_file()
+            }
+            ours = {path for name, path in former.places.items() if name not in last}
+            others = _take_others(former, building, ours)
+    except OSError as error:
+        hint = "free space or permissions" if copies else "try --folders copies"
+        raise VtccError(
+            f"{directory / FOLDERS}: could not be written ({error}); {hint}; what it held stays. "
+            f"The results in {directory} are complete without it; assignments.csv says which image "
+            "is in which cluster"
+        ) from None
+    if kept:
+        note(
+            f"{directory / FOLDERS}: with the copies that were here of {several(kept, 'images')} "
+            "no longer in place"
+        )
+    if gone:
+        note(
+            f"{directory / FOLDERS}: without {several(gone, 'images')} no longer in place; "
+            "tables and page have them"
+        )
+    if others:
+        note(f"{directory / FOLDERS}: with {several(others, 'other files')} that lay there")
+
+
+def _take_others(former: Former, building: Path, ours: set[str]) -> int:
+    """Takes along what is in the former folders beside the images of the results.
+
+    Args:
+        ours: paths of these images.
+
+    Returns:
+        How many files.
+    """
+    count = 0
+    for file in sorted(former.directory.rglob("*")):
+        path = file.relative_to(former.directory)
+        if path.as_posix() in ours or (file.is_dir() and not file.is_symlink()):
+            continue
+        target = building / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            taken = {other.name.casefold() for other in target.parent.iterdir()}
+            target = target.with_name(unused_name(path.name, taken))
+        former.take(file, target)
+        count += 1
+    return count

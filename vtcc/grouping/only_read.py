@@ -1,0 +1,52 @@
+"""What nothing may be written into: folders of images, and results of `vtcc cluster`."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vtcc.errors import VtccError
+from vtcc.grouping import summary as summaries
+
+# What it is, and where.
+Kept = list[tuple[str, Path]]
+
+
+def folders(given: Iterable[str | os.PathLike[str]]) -> Kept:
+    """Those of some inputs that are folders."""
+    return [("the images' folder", Path(place)) for place in given if Path(place).is_dir()]
+
+
+def of_results(results: Path, summary: dict[str, Any]) -> Kept:
+    """Results, the folders that they were made of, and those that images came from since.
+
+    Args:
+        summary: with `root`.
+    """
+    root = summary["root"]
+    added = {os.path.dirname(name) for name in summaries.added(summary)}  # noqa: PTH120
+    places = folders(os.path.normpath(f"{root}/{folder}") for folder in sorted(added))
+    home = results.resolve()
+    # A folder that holds the results was not searched: its images came by their names.
+    places = [(what, at) for what, at in places if not home.is_relative_to(at.resolve())]
+    return [("the results", results), *folders(summary.get("inputs", [root])), *places]
+
+
+def check(out: Path, kept: Kept) -> None:
+    """Refuses a place for something new in what is only read, or in any results, and a link.
+
+    Raises:
+        VtccError: naming where it lies, or leads to.
+    """
+    if out.is_symlink():  # it would be replaced, and what it leads to would stay as it is
+        raise VtccError(f"--out: {out} is a link; name what it leads to, {os.path.realpath(out)}")
+    whole = out.resolve()
+    above = [("the results", folder) for folder in whole.parents if _is_results(folder)]
+    for what, place in (*kept, *above):
+        if place.resolve() in whole.parents:
+            raise VtccError(f"--out: {out} lies inside {what}, {place}; name a place beside it")
+
+
+def _is_results(folder: Path) -> bool:
+    names = (summaries.FILE, "report.html")
+    return all(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 - Path's own raises
