@@ -175,3 +175,29 @@ def test_weights_without_an_encoder_are_refused_from_a_variable_too():
     """Nothing that is typed says otherwise, and another model than the wished for would be made."""
     result = CliRunner().invoke(app, ["cluster", "photos"], env={"VTCC_CLUSTER_WEIGHTS": "w.pth"})
     assert str(result.exception).startswith("--weights: belongs to an encoder")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words", "message"),
+    [
+        ("MINUTES", "abc", ["cluster", "photos"], "Invalid value for '--minutes': Input should "),
+        ("FOLDERS", "bogus", ["cluster", "photos"], "--folders: found 'bogus'; allowed: links, "),
+        ("CLUSTERS", "1", ["cluster", "photos"], "-k: found '1'; allowed: a number from 2"),
+    ],
+)
+def test_what_is_wrong_with_an_option_names_its_variable_where_that_is_set(
+    name, value, words, message
+):
+    option, variable = f"--{name.lower()}", f"VTCC_CLUSTER_{name}"
+    says = f" ({variable} is set; {option} on the command line wins)"
+    others = {"VTCC_CLUSTER_SAMPLE": "20", "VTCC_PLAN_MINUTES": "3"}
+    for line, env, told in (
+        (words, {variable: value} | others, True),
+        ([*words, option, value], {variable: "4"}, True),
+        ([*words, option, value], {variable: ""} | others, False),
+    ):
+        result = CliRunner().invoke(app, line, env=env)
+        text = f"{result.exception} {result.output}"
+        assert message in text and (says in text) == told, line
+        assert "VTCC_CLUSTER_SAMPLE" not in text and "VTCC_PLAN" not in text
+    assert "VTCC_CLUSTER" not in CliRunner().invoke(app, ["cluster", "--help"]).output

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes import stand_in
+from tests.grouping import toy_results
 from vtcc.data import archive, camera, decoding, folder, images, inputs, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
@@ -67,6 +68,36 @@ def test_every_verb_finds_the_same_images(odd, capsys):
     )
     assert Tree(odd, "here").images == sorted(NAMES)
     assert sorted(_items(odd)) == sorted(odd / name for name in NAMES)
+
+
+def test_a_link_to_a_folder_is_the_same_folder_and_one_to_a_file_is_another_image(tmp_path):
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "a.png").touch()
+    (tmp_path / "album").symlink_to("z")
+    (tmp_path / "b.png").symlink_to("z/a.png")
+    assert sorted(e.path for e in walk.walk(tmp_path)) == ["b.png", "z/a.png"]
+
+
+def test_results_of_vtcc_are_no_images(tmp_path):
+    """The page's pictures, links by cluster, and tables that would be read as shards."""
+    photos, inside = tmp_path / "photos", tmp_path / "photos" / "2023-clusters"
+    for name in ("2023/a.png", "2023/b.png", "mine/c.png"):
+        toy_results.draw(photos / name, 0, 0)
+    toy_results.folder_of(tmp_path / "others", 2)
+    toy_results.write(tmp_path / "others", inside)
+    (inside / "folders").mkdir()
+    (inside / "folders" / "a.png").symlink_to(photos / "2023" / "a.png")
+    (photos / "mine" / "summary.json").touch()
+    (photos / "mine" / "report.html").touch()
+    left_out = Counter()
+    found = sorted(e.path for e in walk.walk(photos, left_out))
+    assert found == ["2023/a.png", "2023/b.png", "mine/c.png"]
+    assert left_out == {walk.RESULTS: 1, "other files": 2}
+    assert folder.find(photos).class_names == ["2023", "mine"]
+    assert [*walk.walk(photos, images_only=False)] != []
+    assert not any(e.path.startswith("2023-c") for e in walk.walk(photos, images_only=False))
+    with pytest.raises(VtccError, match=r"^no image in .*\(left out: 1 results of vtcc\)$"):
+        folder.find(inside)
 
 
 def test_a_folder_that_is_read_is_never_ours_to_move(odd):

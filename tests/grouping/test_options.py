@@ -161,7 +161,8 @@ def test_a_mistake_in_set_is_said_before_the_images_are_looked_at(dark, monkeypa
 
 def test_a_pages_links_lead_to_a_folder_whose_name_is_not_utf8():
     root = Path(os.fsdecode(b"/photos/Rome-\xe9 #1"))
-    assert result.relative(root, Path("/photos/out")) == "../Rome-%E9%20%231/"
+    links = os.path.relpath(root, "/photos/out")
+    assert result._quoted(links) == "../Rome-%E9%20%231/"
 
 
 OF_PARAMS = {"train.model.encoder": "lite2", "train.model.frozen": True}

@@ -315,7 +315,7 @@ def test_the_command_asks_for_exif(place, monkeypatch):
             "gone",
             "gone: no such model; give --model RESULTS/model",
         ),
-        (["in"], "out.csv", "empty", "empty: not a vtcc model"),
+        (["in"], "out.csv", "empty", "empty: not a vtcc model .*RESULTS/model"),
         (["in"], "out.csv", "models:/vtcc-x@champion", "no registered model 'vtcc-x': the store"),
         (["in"], "out.csv", "runs:/1/model", "runs:/1/model: not found: the store sqlite:"),
         (["in"], "out.csv", "s3://me:pw@b/m", "^s3://b/m: not fetched; name a model of MLflow"),

@@ -177,14 +177,15 @@ def add(
     ] = None,
     allow_gone: Annotated[
         bool,
-        typer.Option("--allow-gone", help="Go on though more than half of the images are gone."),
+        typer.Option(
+            "--allow-gone", help="Go on though more than half of the images, or a MORE, are gone."
+        ),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 512,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Bring results up to date with new, changed and gone images; propose new clusters."""
-    _there(more)
     from vtcc.process import stopping
     from vtcc.verbs import add as verb
 

@@ -1,10 +1,15 @@
 """How `vtcc` lists its verbs and what it checks before one runs."""
 
+import os
+import re
+from collections.abc import Iterator
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vtcc import extras
+from vtcc.errors import VtccError
 
 
 class Pipeline(TyperCommand):
@@ -27,6 +32,29 @@ class Verbs(TyperGroup):
         """Arguments as of `TyperGroup`."""
         super().__init__(*given, **named)
         _name_variables(dict(self.commands), "VTCC")
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a verb; what is wrong with an option names its variable, where that is set."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message += self._set(ctx.invoked_subcommand, error.format_message())
+            raise
+        except VtccError as error:
+            told = str(error)
+            error.args = (told + self._set(ctx.invoked_subcommand, told), *error.args[1:])
+            raise
+
+    def _set(self, verb: str, told: str) -> str:
+        """Which variables are set of the options of a verb that an error speaks of."""
+        said = ""
+        for option in _options(self.commands[verb]):
+            if not any(re.search(rf"(?<![\w-]){name}(?![\w-])", told) for name in option.opts):
+                continue
+            name = max(option.opts, key=len)
+            for variable in filter(os.environ.get, option.envvar):
+                said += f" ({variable} is set; {name} on the command line wins)"
+        return said
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes the three lists of `vtcc --help`."""
@@ -56,10 +84,13 @@ def _name_variables(commands: dict[str, Any], prefix: str) -> None:
         _name_variables(getattr(command, "commands", {}), place)
 
 
+def _options(command: Any) -> Iterator[Any]:
+    """The options of a command that have variables, and of all verbs below it."""
+    yield from (option for option in command.params if option.envvar)
+    for verb in getattr(command, "commands", {}).values():
+        yield from _options(verb)
+
+
 def variables(command: Any) -> set[str]:
     """The variables of the options of all verbs below a command."""
-    found = set()
-    for verb in getattr(command, "commands", {}).values():
-        found |= {name for option in verb.params for name in option.envvar or ()}
-        found |= variables(verb)
-    return found
+    return {name for option in _options(command) for name in option.envvar}

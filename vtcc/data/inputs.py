@@ -85,6 +85,11 @@ def absolute(path: Given) -> Path:
     return Path(*steps[:after]).resolve().joinpath(*steps[after:])
 
 
+def is_missing(given: Given) -> bool:
+    """Whether nothing has this path; an address is not looked up."""
+    return not (remote.is_address(os.fspath(given)) or os.path.lexists(given))
+
+
 def home(given: Given) -> Path:
     """The path that results are called after: a folder's, a file's without suffix; not looked up.
 
@@ -136,7 +141,7 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
         if remote.is_address(text):
             path = copies[text]
             text = remote.shown(text)  # from here on no secret can get into tables or messages
-        if not os.path.lexists(path):
+        if is_missing(path):
             raise VtccError(f"{path}: no such file or directory")
         if path.is_dir():
             inside = _shards_in(path)

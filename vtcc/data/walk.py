@@ -12,6 +12,10 @@ from vtcc.data import camera, images
 
 STAMP = ".stamp"  # in an unpacked shard: size and time of its file
 SPECIAL = "broken links, pipes and devices"
+# What a folder holds that `vtcc cluster` wrote: the page's pictures and links by cluster in it are
+# images once more.
+_OF_RESULTS = {"summary.json", "report.html", "embedding.npz"}
+RESULTS = "results of vtcc"
 # What people keep among their pictures and that is not read here, by suffix; the first two are
 # with the extra.
 _RAW = f"RAW (their previews are read after {camera.INSTALL})"
@@ -69,12 +73,13 @@ def walk(
 ) -> Iterator[Entry]:
     """The files below a folder, each folder in name order, folders before links to folders.
 
-    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, a disk's own folders
-    such as `lost+found` where they are closed, and, uncounted, a RAW file or the film of a Live
-    Photo beside an image of the same name; a RAW file that is read is such an image where there is
-    no other. Of a burst, known by its names, the cover is listed, or the first shot, and the others
-    are counted as left out. Links are followed, never in circles: what can be reached twice has
-    the name without a link.
+    Hidden files, `__MACOSX`, broken links, pipes and devices are left out, results of `vtcc
+    cluster` as a whole, a disk's own folders such as `lost+found` where they are closed, and,
+    uncounted, a RAW file or the film of a Live Photo beside an image of the same name; a RAW file
+    that is read is such an image where there is no other. Of a burst, known by its names, the cover
+    is listed, or the first shot, and the others are counted as left out. Links are followed, never
+    in circles: a folder that can be reached twice has the name without a link; a linked file is an
+    image of its own.
 
     Args:
         root: the folder.
@@ -100,6 +105,9 @@ def walk(
                 left_out[f"closed {name}"] += 1
                 continue
             yield Entry(inside, f"directory cannot be read ({error.strerror or error})")
+            continue
+        if {e.name for e in listed} >= _OF_RESULTS:
+            left_out[RESULTS] += 1
             continue
         folders: list[str] = []
         pictured = _pictured(e.name for e in listed if _is(e.is_file)) if images_only else {}

@@ -194,7 +194,7 @@ def read_info(directory: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise VtccError(
             f"{directory}: no vtcc model here ({INFO} and {WEIGHTS} expected); "
-            "`vtcc train` writes one to models/model"
+            "`vtcc train` writes one to models/model, `vtcc cluster` to RESULTS/model"
         ) from None
     except OSError as error:
         raise VtccError(f"{file}: cannot be read ({error.strerror or error})") from None

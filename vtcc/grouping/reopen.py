@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SHOWN = {"root": str, "thumb": int}
 _CHANGED = _SHOWN | {
     "title": str, "seed": int, "classes": list, "count": dict, "choices": dict, "baselines": list,
+    "links": str | None,
 }  # fmt: skip
 
 

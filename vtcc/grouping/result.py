@@ -252,6 +252,7 @@ def finish(
         }
         for cluster in shown
     ]
+    summary["links"] = os.path.relpath(root, final)
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(directory / FILE, text.encode("utf-8", "backslashreplace").decode() + "\n")
     cards.write(directory / MODEL, summary, embedding, sizes)
@@ -259,7 +260,7 @@ def finish(
         directory,
         page.ClustersPage(
             title=title,
-            root=relative(root, final),
+            root=_quoted(summary["links"]),
             files=embedding.paths,
             cluster=applied.cluster,
             confidence=applied.confidence,
@@ -311,12 +312,11 @@ def unclustered(sizes: Mapping[int, int], clusters: Clusters) -> dict[str, Any] 
     return {"images": images, "share": share, "limit": round(clusters.means.limit, 4)}
 
 
-def relative(root: Path, final: Path) -> str:
-    """The images' folder as the page's links need it, ending in a slash."""
+def _quoted(path: str) -> str:
+    """A folder as the page's links need it, ending in a slash."""
     from urllib.parse import quote
 
-    path = os.path.relpath(root, final).replace(os.sep, "/")
-    return quote(os.fsencode(path)) + "/"  # a name need not be UTF-8
+    return quote(os.fsencode(path.replace(os.sep, "/"))) + "/"  # a name need not be UTF-8
 
 
 def digest(model: Path) -> str:

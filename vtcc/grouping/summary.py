@@ -1,5 +1,6 @@
 """summary.json of the results of `vtcc cluster`, for those who only read it: nothing heavy."""
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,25 @@ def read(results: Path, more: Mapping[str, Any] | None = None) -> dict[str, Any]
         ) from None
     except (OSError, ValueError) as error:
         raise VtccError(f"{results / FILE}: damaged ({error}); run `vtcc cluster` again") from None
+
+
+def stamps_of(summary: dict[str, Any]) -> dict[str, str]:
+    """Name -> stamp of each file; empty in results of before they were kept: changes go unseen."""
+    unknown = [""] * len(summary["files"])
+    return dict(zip(summary["files"], summary.get("stamps") or unknown, strict=True))
+
+
+def leads_astray(summary: Mapping[str, Any], results: Path, root: Path) -> bool:
+    """Whether the links of the page no longer lead to the images, as the results were moved.
+
+    Args:
+        summary: of the results; those of before links were kept are taken to lead there.
+        results: their folder. root: that of the images.
+    """
+    links = summary.get("links")
+    # For a browser `..` of a link is where that link is; one of both ways is enough.
+    ends = {os.path.normpath(at / (links or "")) for at in (results.absolute(), results.resolve())}
+    return links is not None and root.resolve() not in {Path(end).resolve() for end in ends}
 
 
 def once_proposed(summary: dict[str, Any]) -> frozenset[int]:

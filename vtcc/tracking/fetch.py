@@ -169,5 +169,5 @@ def model_directory(where: Path, called: str) -> Path:
             return inside
     raise VtccError(
         f"{called}: not a vtcc model (no model.safetensors in it); `vtcc train` writes one to "
-        "models/model"
+        "models/model, `vtcc cluster` to RESULTS/model"
     )

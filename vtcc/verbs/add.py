@@ -44,7 +44,7 @@ def run(
     import time
 
     from vtcc.errors import VtccError
-    from vtcc.grouping import columns, only_read, reopen
+    from vtcc.grouping import columns, only_read, reopen, workdir
     from vtcc.grouping import summary as summaries
     from vtcc.grouping.add import changes
 
@@ -54,12 +54,14 @@ def run(
     if out is not None:
         only_read.check(out, only_read.folders([*more, *([root] if root else [])]))
     with reopen.opened(results, out) as before:
-        found = changes.find(more, _with_rest(before), before.directory, root, before.target)
+        home, known = before.directory, _with_rest(before)
+        found = changes.find(more, known, home, root, before.target, allow_gone=allow_gone)
         columns.check(found.columns, before.summary.get("exif", []))
         total = before.summary.get("collection", {}).get("files", len(before.summary["files"]))
         _refuse_loss(found.lost, total, allow_gone)
         told = columns.differ(results, found.columns)
-        if not (found.to_read or found.gone or found.moved or told):
+        astray = summaries.leads_astray(before.summary, results, found.root)
+        if not (found.to_read or found.gone or found.moved or told or astray):
             unwritten = "" if out is None else f", and {out} is not written"
             note(f"nothing is new, changed or gone: {results} stays as it is{unwritten}")
             return summaries.headline(results, began=began) | {"addition": None}
@@ -73,6 +75,7 @@ def run(
         note(
             f"{len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone"
             + f"; from the table: {', '.join(found.columns)}" * told
+            + f"; links of {before.target / 'report.html'} from its new place" * astray
         )
         ours, others = beside.divided(found, before)
         after = update.updated(before, ours, predictor, batch_size=batch_size)
@@ -89,9 +92,12 @@ def run(
             if found.place.is_dir():
                 after.summary["unpacked"] = str(found.place)
             assigned = update.write(building, before, found, after, predictor)
-        if out is None:  # or the old results lead there
-            for unpacked in found.orphaned:
+        own = found.place.resolve() == workdir.images(before.target).resolve()
+        for unpacked in found.orphaned:
+            if own:
                 shutil.rmtree(unpacked)
+            else:
+                note(f"{unpacked}: stays, as other results may lead there; else delete it")
         for line in record.lines(after, made, before.target, seconds=time.monotonic() - began):
             note(line)
         reopen.folders(before, assigned, after.summary)
@@ -100,12 +106,12 @@ def run(
 
 def _with_rest(before: "Opened") -> dict[str, Any]:
     """The summary with all files of a large collection, not its sample alone."""
-    from vtcc.grouping.add.changes import stamps_of
+    from vtcc.grouping import summary as summaries
     from vtcc.grouping.rest import Rest
 
     if "collection" not in before.summary:
         return before.summary
-    known = stamps_of(before.summary) | Rest.of(before.directory).stamps()
+    known = summaries.stamps_of(before.summary) | Rest.of(before.directory).stamps()
     return before.summary | {"files": list(known), "stamps": list(known.values())}
 
 

@@ -60,6 +60,10 @@ def options(
         unclustered=unclustered,
         **others,
     )
+    if params and not params.exists():
+        raise VtccError(
+            f"--params {params}: no such file; RESULTS/params.yaml of `vtcc cluster` is one"
+        )
     if params:
         values = config.read_yaml(params)
         config.from_dict(config.Params, values)

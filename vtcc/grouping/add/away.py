@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vtcc.analysis.features import unit_rows
+from vtcc.grouping import summary as summaries
 from vtcc.grouping.add import reading
-from vtcc.grouping.add.changes import Changes, stamps_of
+from vtcc.grouping.add.changes import Changes
 from vtcc.grouping.clusters import EXCLUDED
 from vtcc.grouping.reopen import Opened
 from vtcc.progress import note, several
@@ -38,7 +39,7 @@ def before_now(before: Opened) -> dict[str, Kept]:
 
 def of_present(before: Opened, names: Collection[str]) -> dict[str, Kept]:
     """What is to be kept of some images of the results, if they go."""
-    stamps, moved, wanted = stamps_of(before.summary), before.moved, set(names)
+    stamps, moved, wanted = summaries.stamps_of(before.summary), before.moved, set(names)
     kept = {
         path: Kept(stamps.get(path, ""), bool(known), moved.get(path))
         for path, known in zip(before.embedding.paths, before.embedding.known, strict=True)

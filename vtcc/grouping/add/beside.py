@@ -46,7 +46,7 @@ def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
     collection = before.summary.get("collection")
     if collection is None:
         nothing = replace(found, new=[], changed=[], gone=[], replaced={}, files={})
-        return found, replace(nothing, stamps={}, classes={}, columns={})
+        return found, replace(nothing, stamps={}, columns={})
     ours = set(before.summary["files"])
     sample = int(collection["sample"])
     room = max(min(sample, MOST_SHOWN * sample - len(ours)), 0)
@@ -76,7 +76,6 @@ def divided(found: Changes, before: reopen.Opened) -> tuple[Changes, Changes]:
             replaced={name: found.replaced[name] for name in some(found.replaced)},
             files={name: found.files[name] for name in some(found.files)},
             stamps={name: found.stamps[name] for name in some(found.stamps)},
-            classes={name: found.classes[name] for name in some(found.classes)},
         )
 
     return part(True), part(False)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,15 @@ from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
 from vtcc.data.walk import as_text, in_words
 from vtcc.errors import VtccError
+from vtcc.grouping import summary as summaries
 from vtcc.grouping import workdir
-from vtcc.grouping.add import successors
+from vtcc.grouping.add import relocated, successors
 from vtcc.grouping.columns import Columns
-from vtcc.grouping.intake import existing, located
-from vtcc.progress import note
+from vtcc.grouping.intake import located
+from vtcc.progress import note, several
 
 if TYPE_CHECKING:
     from vtcc.engine.predict import Predictor
-
-# Files that a folder that was moved is known by, and the share of them that must be there.
-SAMPLE, RECOGNISED = 200, 0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ class Changes:
         replaced: name of a file that has gone -> the one to read of the same picture.
         files: name -> where it is, of new and changed ones.
         stamps: name -> `folder.stamp`, of all that were found.
-        classes: name -> the sub-folder that is its class, where the given folder has classes.
         root: the results' folder of images, where it is now. moved: whether it was elsewhere.
         columns: of tables that were given, as of `vtcc.grouping.columns`.
         place: the folder for what has to be unpacked or copied.
@@ -47,7 +44,6 @@ class Changes:
     replaced: dict[str, str]
     files: dict[str, Path]
     stamps: dict[str, str]
-    classes: dict[str, str]
     root: Path
     moved: bool
     columns: Columns
@@ -71,6 +67,7 @@ def find(
     results: Path,
     root: Path | None = None,
     target: Path | None = None,
+    allow_gone: bool = False,
 ) -> Changes:
     """Compares files with what results say of them.
 
@@ -84,33 +81,34 @@ def find(
             `target`.
         summary: of the results. results: their folder, which must not be searched.
         root: where the results' folder of images is now; None: where it was, or where `more` is
-            or lies in, if it has the files that are no longer there.
+            or lies in, or a folder of its name in `more`, if it has the files that are no longer
+            there.
         target: where the changed results will be; None: where they are.
+        allow_gone: take it that images are gone where none of them is found, or where a path of
+            `more` is missing.
 
     Raises:
         VtccError: when a path is missing, cannot be read, or holds the results; when no image is
-            given and none is gone; when images are not in `root`, or are called by their path from
-            a folder that moved without them.
+            given and none is gone; when images are not in `root`, or nowhere, or are called by
+            their path from a folder that moved without them.
     """
     before = Path(summary["root"])
-    if any(os.fspath(given) == str(before) and not before.exists() for given in more):
-        _root(before, [], summary, root)  # says so, where it was moved
-        raise VtccError(f"{before}: no such file or folder; give the folder it is now")
     place = workdir.kept_images(summary, results.absolute())
     if place is None:
         place = workdir.images(target or results.absolute())
-    parts = inputs.parts(more, place)
-    root = _root(before, [part.top for part in parts], summary, root)
+    missing = [given for given in more if inputs.is_missing(given)]
+    parts = inputs.parts([given for given in more if given not in missing], place)
+    root = relocated.root_of(before, parts, summary, root, allow_gone)
     moved = root != before
-    listed, classes, searched, columns = _listed(parts, root, results)
-    known = stamps_of(summary)
+    listed, searched, columns = _listed(parts, root, results)
+    known = summaries.stamps_of(summary)
     places = located(root, summary["files"])
+    deleted = _deleted(missing, root, places.values(), place, allow_gone)
+    searched += deleted
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
     if moved:  # a copy has times of its own
         here = {name: folder.stamp(file) for name, file in places.items()}
-        same = {
-            n: now for n, now in here.items() if now != "gone" and _size(now) == _size(known[n])
-        }
+        same = {n: now for n, now in here.items() if relocated.same_size(now, known[n])}
         stamps, known = same | stamps, known | same
     new = [name for name in listed if name not in known]
     changed = [name for name in listed if known.get(name) and known[name] != stamps[name]]
@@ -132,7 +130,7 @@ def find(
         if any(places[name].is_relative_to(top) for top in searched) or _is_image_of(by, name)
     ]
     folders = [part.folder for part in parts if part.folder is not None]
-    orphaned = inputs.without_shard(place, folders)
+    orphaned = inputs.without_shard(place, [*folders, *deleted])
     gone += [
         name
         for name, file in places.items()
@@ -151,7 +149,6 @@ def find(
         replaced={name: by_picture[name] for name in gone if name in by_picture},
         files={name: listed[name] for name in read},
         stamps=stamps,
-        classes={name: classes[name] for name in read if name in classes},
         root=root,
         moved=moved,
         columns=columns,
@@ -178,69 +175,50 @@ def without_unreadable(found: Changes, predictor: "Predictor") -> Changes:
     )
 
 
-def _root(before: Path, more: Sequence[Path], summary: dict[str, Any], given: Path | None) -> Path:
-    """Where the results' folder of images is now. Arguments as of `find`; before: where it was."""
-    inside = [(n, seen) for n, seen in stamps_of(summary).items() if not n.startswith("../")]
-    some = dict(inside[:: -(-len(inside) // SAMPLE) or 1])
-    if given is not None:
-        root = existing(given)
-        if root != before and not _held(root, some):
+def _deleted(
+    given: Sequence[inputs.Given],
+    root: Path,
+    files: Collection[Path],
+    place: Path,
+    allow_gone: bool,
+) -> list[Path]:
+    """Folders and files that are no longer there, with images of the results.
+
+    Args:
+        given: paths that are missing. root, files: of the results. place, allow_gone: as of `find`.
+
+    Raises:
+        VtccError: when the results have no image of it, or it is not said to be gone.
+    """
+    deleted = []
+    for item in given:
+        top = relocated.by_way_of(root, inputs.absolute(item).resolve())
+        tops = [top, *inputs.without_shard(place, [top])]
+        held = sum(any(file.is_relative_to(top) for top in tops) for file in files)
+        if not held:
+            raise VtccError(f"{item}: no such file or directory")
+        if not allow_gone:
             raise VtccError(
-                f"--root {given}: none of the results' images is there (one of them: "
-                f"{next(iter(some), '')!r}); give the folder that {before} has become"
+                f"{item}: no such file or directory; {several(held, 'images')} of the results lay "
+                "there; give its new name, or --allow-gone if that is gone for good"
             )
-    elif _held(before, dict.fromkeys(some, "")) or not some:
-        return before
-    else:
-        tops = [path.resolve() for path in more if path.exists()]
-        homes = dict.fromkeys(home for top in tops for home in (top, *top.parents))
-        root = next((home for home in homes if _held(home, some) >= RECOGNISED), before)
-        if root == before:
-            note(
-                f"{before}: none of the results' images is there; if the folder was moved, say "
-                "where it is: --root FOLDER"
-            )
-    if root != before:
-        outside = [name for name in summary["files"] if name.startswith("../")]
-        for name, file in located(before, outside).items():
-            there = located(root, [name])[name]
-            if file.exists() and not there.exists():
-                raise VtccError(
-                    f"the images' folder {before} is now {root}, and {name!r}, whose name is its "
-                    f"path from there, was not moved along; move {file} to {there}"
-                )
-        note(f"the images' folder {before} is now {root}")
-    return root
-
-
-def _held(root: Path, stamps: dict[str, str]) -> float:
-    """The share of some files that are in a folder, of the size they had where that is known."""
-    seen = {name: folder.stamp(file) for name, file in located(root, list(stamps)).items()}
-    there = [
-        name
-        for name, stamp in stamps.items()
-        if seen[name] != "gone" and (not stamp or _size(stamp) == _size(seen[name]))
-    ]
-    return len(there) / max(len(stamps), 1)
-
-
-def _size(stamp: str) -> str:
-    return stamp.partition(" ")[0]
+        deleted.append(top)
+    return deleted
 
 
 def _listed(
     parts: Sequence[inputs.Part], root: Path, results: Path
-) -> tuple[dict[str, Path], dict[str, str], list[Path], Columns]:
-    """Name -> file; name -> class; the folders that were searched; columns of tables."""
+) -> tuple[dict[str, Path], list[Path], Columns]:
+    """Name -> file; the folders that were searched; columns of tables."""
     files: dict[str, Path] = {}
-    classes: dict[str, str] = {}
     searched: list[Path] = []
     columns: Columns = {}
     left_out: Counter[str] = Counter()
     for part in parts:
         top, own = part.top.resolve(), results.resolve()
+        way = relocated.by_way_of(root, top)
         if part.names is not None:
-            names = [_name(top / path, root) for path in part.names]
+            names = [_name(way / path, root) for path in part.names]
             files |= {name: top / path for name, path in zip(names, part.names, strict=True)}
             for column, values in part.columns.items():
                 columns.setdefault(column, {}).update(zip(names, values, strict=True))
@@ -251,16 +229,12 @@ def _listed(
                 "pictures are none of the images; name the folder of images"
             )
         inside = folder.listed(top, left_out)
-        labels, names = folder.first_level(folder.readable_names(inside), 0)
-        for i, path in enumerate(inside):
-            name = _name(top / path, root)
-            files[name] = top / path
-            if labels is not None:
-                classes[name] = names[labels[i]]
-        searched.append(top)
+        folder.readable_names(inside)  # refuses two of one name
+        files |= {_name(way / path, root): top / path for path in inside}
+        searched.append(way)
     if left_out:
         note(f"left out {in_words(left_out)}")
-    return files, classes, searched, columns
+    return files, searched, columns
 
 
 def _is_image_of(name: str, raw: str) -> bool:
@@ -270,9 +244,3 @@ def _is_image_of(name: str, raw: str) -> bool:
 
 def _name(file: Path, root: Path) -> str:
     return as_text(os.path.relpath(file, root))
-
-
-def stamps_of(summary: dict[str, Any]) -> dict[str, str]:
-    """Name -> stamp of each file; empty in results of before they were kept: changes go unseen."""
-    unknown = [""] * len(summary["files"])
-    return dict(zip(summary["files"], summary.get("stamps") or unknown, strict=True))

@@ -13,7 +13,7 @@ from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
 from vtcc.grouping import summary as summaries
 from vtcc.grouping.add import away, novelty, reading
-from vtcc.grouping.add.changes import Changes, stamps_of
+from vtcc.grouping.add.changes import Changes
 from vtcc.grouping.add.drift import Drift, measure
 from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Applied
 from vtcc.pages.clusters import SPRITES
@@ -169,7 +169,8 @@ def _summary(
     old, gone = before.summary, set(found.gone)
     left = gone | set(found.to_read)
     summary = dict(old)
-    stamps = {n: seen for n, seen in stamps_of(old).items() if n not in gone} | found.stamps
+    known = summaries.stamps_of(old)
+    stamps = {n: seen for n, seen in known.items() if n not in gone} | found.stamps
     summary["files"], summary["stamps"] = list(stamps), list(stamps.values())
     errors = {name: why for name, why in old["errors"].items() if name not in left}
     summary["root"], summary["errors"] = str(found.root), errors | images.errors
@@ -178,13 +179,20 @@ def _summary(
         summary["inputs"] = [_moved(given, was, found.root) for given in old["inputs"]]
     summary["tiles"] = int(old.get("tiles", len(stays))) + len(images.names)
     if old["labels"] is not None:
-        classes = list(old["classes"])
-        classes += sorted(set(found.classes.values()) - set(classes))
-        number = {name: i for i, name in enumerate(classes)}
         kept = [label for label, stay in zip(old["labels"], stays, strict=True) if stay]
-        fresh = [number.get(found.classes.get(name, ""), -1) for name in images.names]
-        summary["labels"], summary["classes"] = kept + fresh, classes
+        fresh = [_sub_folder(name) for name in images.names]
+        classes = list(old["classes"])
+        classes += sorted(set(fresh) - {"", *classes})
+        number = {name: i for i, name in enumerate(classes)} | {"": -1}
+        summary["labels"] = kept + [number[name] for name in fresh]
+        summary["classes"] = classes
     return summary
+
+
+def _sub_folder(name: str) -> str:
+    """The class of an image, as `vtcc cluster` has it; empty outside the folder of the results."""
+    first, below, _ = name.partition("/")
+    return first if below and first != ".." else ""
 
 
 def _moved(given: str, before: Path, root: Path) -> str:

@@ -1,0 +1,92 @@
+"""Where the folder of the results' images is now."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vtcc.data import folder, inputs
+from vtcc.errors import VtccError
+from vtcc.grouping import summary as summaries
+from vtcc.grouping.intake import existing, located
+from vtcc.progress import note
+
+# Files that a folder that was moved is known by, and the share of them that must be there.
+SAMPLE, RECOGNISED = 200, 0.5
+
+
+def root_of(
+    before: Path,
+    parts: Sequence[inputs.Part],
+    summary: dict[str, Any],
+    given: Path | None,
+    allow_gone: bool,
+) -> Path:
+    """Where the results' folder of images is now.
+
+    Args:
+        before: where it was. parts: what is given. summary: of the results.
+        given: where it is said to be; None: where it was, or where the parts are or lie in, or a
+            folder of its name in them.
+        allow_gone: take it that none of the images is there any more.
+
+    Raises:
+        VtccError: when images are not in `given`, or nowhere, or are called by their path from a
+            folder that moved without them.
+    """
+    known = summaries.stamps_of(summary)
+    inside = [(n, seen) for n, seen in known.items() if not n.startswith("../")]
+    some = dict(inside[:: -(-len(inside) // SAMPLE) or 1])
+    if given is not None:
+        root = existing(given)
+        if root != before and not _held(root, some):
+            raise VtccError(
+                f"--root {given}: none of the results' images is there (one of them: "
+                f"{next(iter(some), '')!r}); give the folder that {before} has become"
+            )
+    elif _held(before, dict.fromkeys(some, "")) or not some:
+        return before
+    else:
+        tops = [part.top.resolve() for part in parts]
+        homes = dict.fromkeys(h for t in tops for h in (t, *t.parents, (t / before.name).resolve()))
+        root = next((home for home in homes if _held(home, some) >= RECOGNISED), before)
+        whole = [top for top, part in zip(tops, parts, strict=True) if part.names is None]
+        searched = any(before.is_relative_to(top) for top in whole)
+        if root == before:
+            told = (
+                f"{before}: none of the results' images is there; if the folder was moved, say "
+                "where it is: --root FOLDER"
+            )
+            # Where they are looked for, all are gone; else what was moved would come as new again.
+            if not (searched or allow_gone):
+                raise VtccError(f"{told}; if they are gone for good, --allow-gone")
+            note(told)
+    if root != before:
+        outside = [name for name in summary["files"] if name.startswith("../")]
+        for name, file in located(before, outside).items():
+            there = located(root, [name])[name]
+            if file.exists() and not there.exists():
+                raise VtccError(
+                    f"the images' folder {before} is now {root}, and {name!r}, whose name is its "
+                    f"path from there, was not moved along; move {file} to {there}, or put the "
+                    "folder back"
+                )
+        note(f"the images' folder {before} is now {root}")
+    return root
+
+
+def by_way_of(root: Path, path: Path) -> Path:
+    """A path without links as it is from a folder that may be behind one by now."""
+    above = next(a for a in (root, *root.parents) if path.is_relative_to(a.resolve()))
+    return above / path.relative_to(above.resolve())
+
+
+def _held(root: Path, stamps: dict[str, str]) -> float:
+    """The share of some files that are in a folder, of the size they had where that is known."""
+    seen = {name: folder.stamp(file) for name, file in located(root, list(stamps)).items()}
+    there = [name for name, stamp in stamps.items() if same_size(seen[name], stamp or seen[name])]
+    return len(there) / max(len(stamps), 1)
+
+
+def same_size(now: str, before: str) -> bool:
+    """Whether a file is there, and of the size of another, by their `folder.stamp`."""
+    return now != "gone" and now.partition(" ")[0] == before.partition(" ")[0]
