@@ -70,7 +70,8 @@ class Opened:
             return None
         rows = assignments.read(self.directory / "assignments.parquet")
         places = dict(by_cluster.places(rows, self.clusters.names))
-        return by_cluster.Former(directory, places, shared=self.target == self.directory)
+        shared = self.target == Path(os.path.abspath(self.directory))  # noqa: PTH100
+        return by_cluster.Former(directory, places, shared=shared)
 
 
 @contextlib.contextmanager
@@ -86,11 +87,10 @@ def opened(results: Path, out: Path | None = None, *, changes: bool = True) -> I
             or when `out` exists, is a link or lies in what is only read.
     """
     # A link to results stays one: what it leads to is replaced, by one process at a time.
-    actual = os.path.realpath if results.is_symlink() else os.path.abspath
-    directory = Path(actual(results))
+    directory = Path(os.path.realpath(results)) if results.is_symlink() else results
     if not directory.parent.is_dir():
         summaries.read(results)  # refuses
-    target = directory if out is None else Path(os.path.abspath(out))  # noqa: PTH100
+    target = Path(os.path.abspath(directory if out is None else out))  # noqa: PTH100
     with contextlib.ExitStack() as held:
         # Where nothing can be written beside results that are only read, nobody replaces them.
         if (out is None and changes) or os.access(directory.parent, os.W_OK):
