@@ -998,6 +998,23 @@ def test_the_drift_is_not_fine_where_nothing_is_before(now):
     )
 
 
+@pytest.mark.parametrize(
+    ("images", "sure", "verdict"),
+    [
+        (4, 0.3, "fine: 4 images as those before"),
+        (5, 0.65, "look here: mean confidence of the new images is 0.65 (before 0.90)"),
+        (19, 0.7, "fine: 19 images as those before"),
+        (20, 0.7, "look here: mean confidence of the new images is 0.70 (before 0.90)"),
+    ],
+)
+def test_a_few_images_are_not_fine_where_they_are_much_less_sure(images, sure, verdict):
+    def line(cluster, name):
+        return drift.Line(cluster, name, 50, images, 0.5, 0.5, 0.9, sure, 0.0, 0.0)
+
+    lines = [line(0, "boats"), line(1, "cars"), line(None, "all")]
+    assert drift.judge(lines, {})[1] == verdict
+
+
 def test_the_verdict_of_drift():
     even = np.arange(100) % 2
     fine = drifted(even, 0.9, 5)

@@ -1,5 +1,6 @@
 import csv
 import errno
+import functools
 import json
 import os
 import re
@@ -81,7 +82,7 @@ def test_folder_gives_what_the_engine_gives(photos, model, place, batch_size):
     used = sorted({int(row["cluster"]) for row in rows})
     assert answer == {
         "out": str(place / "out.csv"), "images": 12, "unreadable": 0, "unclustered": 0,
-        "clusters": used,
+        "outliers": 0, "clusters": used,
     }  # fmt: skip
     want = expected(photos, model)
     assert {row["file"] for row in rows} == set(want)
@@ -132,6 +133,15 @@ def test_unreadable_files_are_listed_counted_and_told(photos, model, place, caps
     said = capsys.readouterr().out
     assert "2 images, 1 of 4 clusters, 2 unreadable: " in said
     assert f"unreadable: '{place / 'bad.jpg'}': text, not an image" in said
+
+
+def test_outliers_are_counted_and_told(place, capsys):
+    tally = predict.Tally(place / "out.csv")
+    row = functools.partial(assignments.Row, cluster=0, confidence=0.9, error="")
+    bad = assignments.Row("c.png", None, None, "empty file (0 bytes)")
+    tally.add([row("a.png", outlier=True), row("b.png", outlier=False), row("d.png"), bad])
+    assert tally.told(of=" of 4")["outliers"] == 1
+    assert "3 images, 1 of 4 clusters, 1 outlier, 1 unreadable: " in capsys.readouterr().out
 
 
 def test_nothing_readable_is_an_error_and_leaves_what_was_there(model, place):

@@ -101,12 +101,13 @@ class Tally:
     Attributes:
         out: the table, not yet written. replaces: whether one is there that it takes the place of.
         files: rows. unreadable: files among them. unclustered: images that belong nowhere.
+        outliers: farther from their cluster's centre than its own images are.
         clusters: that images are in. named: file and reason of the first unreadable ones.
     """
 
     def __init__(self, out: Path) -> None:
         self.out, self.replaces = out, out.is_file() and out.stat().st_size > 0
-        self.files = self.unreadable = self.unclustered = 0
+        self.files = self.unreadable = self.unclustered = self.outliers = 0
         self.clusters: set[int] = set()
         self.named: list[tuple[str, str]] = []
 
@@ -117,6 +118,7 @@ class Tally:
         self.files += len(rows)
         self.unreadable += len(errors)
         self.unclustered += sum(row.nowhere for row in rows)
+        self.outliers += sum(row.outlier or False for row in rows)
         self.clusters |= {row.cluster for row in rows if row.cluster is not None}
 
     def refuse_none(self) -> None:
@@ -138,15 +140,17 @@ class Tally:
         images, nowhere, count = self.files - self.unreadable, "", len(self.clusters)
         if self.unclustered:
             nowhere = f", {self.unclustered} ({self.unclustered / images:.1%}) belong nowhere"
+        far = f", {progress.several(self.outliers, 'outliers')}" if self.outliers else ""
         unread = f", {self.unreadable} unreadable" if self.unreadable else ""
         named = f"{count}{of} clusters" if of else progress.several(count, "clusters")
-        told = f"{progress.several(images, 'images')}, {named}{nowhere}{unread}: {self.out}"
+        told = f"{progress.several(images, 'images')}, {named}{nowhere}{far}{unread}: {self.out}"
         progress.note(told + " (replaced)" * self.replaces)
         return {
             "out": str(self.out.absolute()),
             "images": images,
             "unreadable": self.unreadable,
             "unclustered": self.unclustered,
+            "outliers": self.outliers,
             "clusters": sorted(self.clusters),
         }
 

@@ -12,6 +12,7 @@ SURE = 3.29  # standard errors: one in a thousand by chance
 SHARE, CONFIDENCE, NOVEL = 0.1, 0.1, 0.1  # changes that are worth a look
 AGAIN_NOVEL, AGAIN_CONFIDENCE = 0.3, 0.25  # changes that the clusters do not survive
 FEW = 20  # images that say nothing of shares
+LEAST = 5  # images that say something of confidence, where it is much less
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def judge(lines: Sequence[Line], proposed: Mapping[int, int]) -> tuple[str, str]
     moved = [*grown]
     if strange >= max(NOVEL, chance):
         moved.append(novel)
-    if n >= FEW and lost >= CONFIDENCE:
+    if n >= LEAST and lost >= (CONFIDENCE if n >= FEW else AGAIN_CONFIDENCE):
         moved.append(unsure)
     for line in lines:
         was, share = line.share_before or 0.0, line.share_now or 0.0

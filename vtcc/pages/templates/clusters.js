@@ -173,7 +173,7 @@ function showNowhere() {
   if (!D.unclustered) return;
   const e = make("article", { class: "cluster", "data-id": NOWHERE }, make("div", { class: "head" }, make("h3", {}, "Belongs nowhere"), make("p", {}, `${counted(rows.length)}, ${percent(rows.length / N)}` + (whole ? `; ${D.collection.sizes[NOWHERE].toLocaleString("en")} in all` : ""))),
     make("p", { class: "note" }, `In no cluster: over ${number(D.unclustered.limit)} times as far from the cluster they would be in as from the next. Show them all, choose some, and move them where they belong. A merge takes in those between its clusters: vtcc refine finds them.`),
-    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 88))),
     make("div", { class: "controls" }, make("button", { class: "push", onclick: () => showAll(NOWHERE), disabled: !rows.length }, "Show all")));
   e.style.setProperty("--colour", colour(NOWHERE));
   $("nowhere").replaceChildren(e);
@@ -195,7 +195,7 @@ function article(c, largest) {
     make("div", { class: "head" }, make("h3", { class: "editable" }, box, make("i", { class: "swatch" }), name), figures, make("div", { class: "share" }, filled)));
   e.style.setProperty("--colour", colour(c.id));
   const note = (text, to = e) => to.append(make("p", { class: "note" }, text));
-  const row = (to, title, rows, overs = []) => { if (rows.length) to.append(...(title ? [make("h4", {}, title)] : []), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 90, overs[n])))); };
+  const row = (to, title, rows, overs = []) => { if (rows.length) to.append(...(title ? [make("h4", {}, title)] : []), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 88, overs[n])))); };
   row(e, "", c.prototypes);
   if (c.about.length) note("Looks " + c.about.join("; "));
   if (c.labels.length) note("Classes: " + c.labels.map(([n, s]) => `${n} ${percent(s)}`).join(", "));
@@ -434,9 +434,9 @@ function showTrust() {
   add("same clusters again", t.seeds, "adjusted Rand index with the groups of the second training alone, from another seed, which had a part in these clusters: 1 the same, 0 as by chance");
   add("groups apart", t.map_silhouette, "silhouette of as many groups in a map of what was learned: 1 far apart, 0 touching");
   add("halves agree", t.halves, "grouping of either half of the images, compared: 1 the same");
-  add("apart in plain features", t.reference_silhouette, `silhouette in gradients, which no training made; k-means there, its own best: ${number(t.reference_kmeans)}`);
+  add("apart in plain features", t.reference_silhouette, `silhouette in features that no training here made (of the encoder, else gradients); k-means there, its own best: ${number(t.reference_kmeans)}`);
   add("gap between neighbours", t.gap, "how empty it is between a cluster and its nearest in those features: 0 as dense as in them, as where one kind is cut, 1 empty");
-  add("predictable", t.predicted, "how well the clusters are foretold from those gradients: 0 as by chance, 1 always");
+  add("predictable", t.predicted, "how well the clusters are foretold from those features: 0 as by chance, 1 always");
   add("confidence", t.confidence, "mean probability of the cluster given");
   add("balance", t.balance, "1: all clusters of one size");
   const again = D.applied.some(e => e.do !== "rename" && e.do !== "decline") ? [make("p", { class: "hint" }, "Measured on the clusters before they were edited.")] : [];
@@ -483,7 +483,7 @@ function proposal(p) {
   const now = [...held].sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} in ${called(k)}`).join(", ");
   return make("article", { class: "cluster proposal", "data-id": p.id }, make("div", { class: "head" }, make("h3", { class: "editable" }, name)),
     make("p", { class: "note" }, `${counted(rows.length)} unlike all that the clusters were made of, now ${now}`),
-    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 90))),
+    make("div", { class: "row-of-tiles" }, ...rows.slice(0, 24).map(i => tile(i, 88))),
     make("div", { class: "controls" },
       make("button", { class: "push confirm", onclick: () => { const text = nameOf(name.value.trim() || p.name); if (text) edit({ do: "new", cluster: p.id, name: text, files: p.files }); } }, "Make it a cluster"),
       make("button", { class: "push decline", onclick: () => edit({ do: "decline", cluster: p.id }) }, "Not a cluster")));
@@ -493,8 +493,9 @@ function showAdded() {
   $("added").hidden = $("added-link").hidden = !last;
   if (!last) return;
   const d = last.drift, both = (a, b, show) => `${show(a)} → ${show(b)}`;
-  $("drift").textContent = d.verdict;
-  $("drift").classList.add({ fine: "good", "look here": "warn" }[d.level] || "bad");
+  const settled = (last.proposed || []).length && !D.proposals.length;
+  $("drift").textContent = settled ? `${d.verdict}; since then this was confirmed or declined` : d.verdict;
+  $("drift").classList.add(settled && d.level === "look here" ? "good" : { fine: "good", "look here": "warn" }[d.level] || "bad");
   $("drift-table").replaceChildren(table(["", "images", "share", "confidence", "novel"], d.lines.map(l => [l.name, `${l.images_before} + ${l.images_now}`,
     both(l.share_before, l.share_now, percent), both(l.confidence_before, l.confidence_now, number), both(l.novel_before, l.novel_now, percent)]), [0]));
   $("additions").replaceChildren(table(["", "new", "changed", "gone", "unreadable", "images", "verdict"], D.additions.map(a => [a.at.replace("T", " ").replace("Z", ""),
