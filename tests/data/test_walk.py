@@ -96,7 +96,8 @@ def test_results_of_vtcc_are_no_images(tmp_path):
     assert folder.find(photos).class_names == ["2023", "mine"]
     assert [*walk.walk(photos, images_only=False)] != []
     assert not any(e.path.startswith("2023-c") for e in walk.walk(photos, images_only=False))
-    with pytest.raises(VtccError, match=r"^no image in .*\(left out: 1 results of vtcc\)$"):
+    why = r"^no image in .*\(left out: 1 folder of results of vtcc\)$"
+    with pytest.raises(VtccError, match=why):
         folder.find(inside)
 
 

@@ -228,6 +228,24 @@ def test_a_body_that_makes_no_progress_is_not_waited_for(server, monkeypatch, pa
     server.holds(0)
 
 
+def test_what_came_while_the_event_loop_stood_still_is_in_time(monkeypatch):
+    monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.1)
+
+    async def parts(second, third):
+        """Two more come while nothing runs, or by and by after the first."""
+        parts = asyncio.Queue()
+        pace = room.Pace(parts.get)
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.01, time.sleep, 0.2)
+        for after in (0.02, second, third):
+            loop.call_later(after, parts.put_nowait, {"body": b"x", "more_body": True})
+        return [await pace() for _ in range(3)]
+
+    assert len(asyncio.run(parts(0.03, 0.04))) == 3
+    with pytest.raises(room.RefusedError, match=r"^less than 10 KiB of the request came in 0.1 s"):
+        asyncio.run(parts(0.03, 5))
+
+
 def test_a_slow_body_that_makes_progress_is_answered(server, monkeypatch):
     monkeypatch.setattr(bounds, "REQUEST_PAUSE", 0.5)
     monkeypatch.setattr(bounds, "REQUEST_PROGRESS", FREE)

@@ -15,7 +15,7 @@ SPECIAL = "broken links, pipes and devices"
 # What a folder holds that `vtcc cluster` wrote: the page's pictures and links by cluster in it are
 # images once more.
 _OF_RESULTS = {"summary.json", "report.html", "embedding.npz"}
-RESULTS = "results of vtcc"
+RESULTS = "folders of results of vtcc"
 # What people keep among their pictures and that is not read here, by suffix; the first two are
 # with the extra.
 _RAW = f"RAW (their previews are read after {camera.INSTALL})"
@@ -39,6 +39,7 @@ OF_A_BURST = "further shots of a burst"
 # Of one file: the reasons of here, of `archive` and of `shards`.
 _OF_ONE = {
     "other files": "other file",
+    RESULTS: "folder of results of vtcc",
     SPECIAL: "broken link, pipe or device",
     OF_A_BURST: "further shot of a burst",
     _RAW: f"RAW (its preview is read after {camera.INSTALL})",

@@ -15,6 +15,7 @@ CLOSE: Header = (b"connection", b"close")
 # Each value of those texts has one of these before or behind it; base64 has none. A value of two
 # bytes becomes an object of a hundred and more, and a record of an image has three to ten.
 _MARKS = (b",", b":", b"[", b"{", b"\n", b"\r")
+_STILL = 0.05  # seconds that a timer is late by where the event loop stood still
 
 
 class RefusedError(Exception):
@@ -146,23 +147,34 @@ class Pace:
         """
         if self._whole:  # what follows is that the client is gone
             return await self._receive()
-        begun = asyncio.get_running_loop().time()
-        stalled = begun + self._left
-        try:
-            async with asyncio.timeout_at(min(stalled, self._end)):
-                message = await self._receive()
-        except TimeoutError:
-            pause, due = bounds.REQUEST_PAUSE, bounds.REQUEST_PROGRESS
-            why = f"the request was not there after {bounds.REQUEST_SECONDS} s"
-            if stalled < self._end:
-                why = f"less than {due / 1024:g} KiB of the request came in {pause} s"
-            raise RefusedError(408, f"{why}; send fewer images at a time", CLOSE) from None
+        now = asyncio.get_running_loop().time
+        begun = now()
+        while True:
+            until = min(begun + self._left, self._end)
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await self._receive()
+                break
+            except TimeoutError:
+                late = now() - until
+                if late < _STILL:
+                    raise self._refused(until) from None
+            # What came meanwhile could not be seen.
+            self._left += late
+            self._end += late
         self._whole = not message.get("more_body")
-        self._left -= asyncio.get_running_loop().time() - begun
+        self._left -= now() - begun
         self._due -= len(message.get("body", b""))
         if self._due <= 0:
             self._left, self._due = float(bounds.REQUEST_PAUSE), bounds.REQUEST_PROGRESS
         return message
+
+    def _refused(self, until: float) -> RefusedError:
+        pause, due = bounds.REQUEST_PAUSE, bounds.REQUEST_PROGRESS
+        why = f"the request was not there after {bounds.REQUEST_SECONDS} s"
+        if until < self._end:
+            why = f"less than {due / 1024:g} KiB of the request came in {pause} s"
+        return RefusedError(408, f"{why}; send fewer images at a time", CLOSE)
 
 
 class Body:
