@@ -8,6 +8,7 @@ import re
 import shutil
 import tarfile
 import zipfile
+from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.fakes import stand_in, uninstall
 from vtcc import bounds
 from vtcc.cli import app
 from vtcc.data import inputs, remote
+from vtcc.data.walk import RESULTS, in_words
 from vtcc.errors import TemporaryError, VtccError
 from vtcc.extras import MissingExtra
 from vtcc.grouping import intake, workdir
@@ -507,6 +509,28 @@ def test_a_long_film_at_an_address_costs_the_images_nothing(photos, tmp_path, mo
         assert "1 video left out, longer than 1 MiB" in capsys.readouterr().out
         with pytest.raises(VtccError, match=r"'long\.MP4' has more than 1 MiB"):
             inputs.parts([f"{address}/{photos.name}/long.MP4"], tmp_path / "q")
+
+
+def test_results_of_vtcc_at_an_address_are_not_copied(photos, tmp_path, capsys):
+    made = photos / "made"
+    for name in (
+        "summary.json",
+        "report.html",
+        "embedding.npz",
+        "report/s0.jpg",
+        "clusters.parquet",
+    ):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_bytes(b"x")
+    (photos / "b" / "summary.json").touch()
+    with serve_directory(photos.parent) as address:
+        found = intake.listed(f"{address}/photos", place=tmp_path / "p")
+        assert found.names == sorted(NAMES)
+        assert not list((tmp_path / "p").rglob("made"))
+        said = in_words(Counter({RESULTS: 1}))
+        assert f"{address}/photos: left out {said}" in capsys.readouterr().out
+        with pytest.raises(VtccError, match="/made: no images there"):
+            intake.listed(f"{address}/photos/made", place=tmp_path / "p")
 
 
 def test_what_is_deleted_at_an_address_goes_from_its_copy(photos, tmp_path, capsys):

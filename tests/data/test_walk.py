@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import shutil
 import threading
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import Image
 
 from tests.fakes import stand_in
 from tests.grouping import toy_results
-from vtcc.data import archive, camera, decoding, folder, images, inputs, walk
+from vtcc.data import archive, camera, decoding, folder, images, inputs, peek, walk
 from vtcc.data.sources.tree import Tree
 from vtcc.errors import VtccError
 from vtcc.extras import install
@@ -99,6 +101,40 @@ def test_results_of_vtcc_are_no_images(tmp_path):
     why = r"^no image in .*\(left out: 1 folder of results of vtcc\)$"
     with pytest.raises(VtccError, match=why):
         folder.find(inside)
+
+
+@pytest.mark.parametrize(("kind", "top"), [("zip", "photos"), ("tar", "photos"), ("gztar", ".")])
+def test_results_of_vtcc_in_an_archive_are_no_images(tmp_path, capsys, kind, top):
+    photos = tmp_path / "photos"
+    for name in ("a.png", "b.png", "made/report/s0.jpg", "made/folders/0/a.png", "mine/c.png"):
+        toy_results.draw(photos / name, 0, 0)
+    for name in ("made/summary.json", "made/report.html", "made/embedding.npz"):
+        (photos / name).write_bytes(b"x")
+    (photos / "mine" / "summary.json").touch()
+    base = tmp_path if top == "photos" else photos
+    packed = Path(shutil.make_archive(str(tmp_path / "all"), kind, base, top))
+    names = [str(Path(top, name)) for name in ("a.png", "b.png", "mine/c.png")]
+    (tmp_path / "room").mkdir()
+    assert peek.peeked([packed], tmp_path / "room", 9).images == 3
+    for _ in range(2):  # the second time it is unpacked already
+        capsys.readouterr()
+        assert len(intake.listed(packed, place=tmp_path / "place", least=1).names) == 3
+        assert walk.in_words(Counter({walk.RESULTS: 1})) in capsys.readouterr().out
+    (tmp_path / "scratch").mkdir()
+    found = folder.find(packed, tmp_path / "scratch")
+    assert sorted(found.paths) == names
+    assert walk.in_words(Counter({walk.RESULTS: 1})) in found.notes[-1]
+
+
+def test_an_archive_of_results_alone_holds_no_image(tmp_path):
+    names = ("summary.json", "report.html", "embedding.npz", "report/s0.jpg", "x.jpg/summary.json")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for name in (*names, "x.jpg", "x.jpg/report.html", "x.jpg/embedding.npz"):
+            packed.writestr(name, b"x")
+    (tmp_path / "scratch").mkdir()
+    said = walk.in_words(Counter({walk.RESULTS: 1}))
+    with pytest.raises(VtccError, match=rf"^no image in .*{said}"):
+        folder.find(tmp_path / "a.zip", tmp_path / "scratch")
 
 
 def test_a_folder_that_is_read_is_never_ours_to_move(odd):

@@ -122,6 +122,68 @@ def test_a_link_where_the_folder_was_leads_to_the_same_images(tmp_path, linked):
     assert found.gone == ["../more/x.jpg"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["photos/2019", "photos", "big/2019", "big", "photos/2019/all.txt", "big/all.txt", "by/2019"],
+)
+def test_a_link_where_a_sub_folder_was_leads_to_the_same_images(tmp_path, given):
+    """Images have one name, by whatever way they are given."""
+    for name in ("photos/2019/a.jpg", "photos/2019/b.jpg", "photos/2020/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    summary = summary_of(tmp_path / "photos", ["2019/a.jpg", "2019/b.jpg", "2020/c.jpg"])
+    big, link = tmp_path / "big" / "2019", tmp_path / "photos" / "2019"
+    big.parent.mkdir()
+    link.rename(big)
+    link.symlink_to(big)
+    (tmp_path / "by").symlink_to("photos")
+    (big / "new").mkdir()
+    (big / "new" / "d.jpg").write_bytes(b"d")
+    names = ["a.jpg", "b.jpg", "new/d.jpg"]
+    (big / "all.txt").write_text("\n".join(names))
+    (big.parent / "all.txt").write_text("\n".join(f"2019/{name}" for name in names))
+    found = changes.find([tmp_path / given], summary, tmp_path / "results")
+    assert (found.new, found.changed, found.gone) == (["2019/new/d.jpg"], [], [])
+    assert found.files["2019/new/d.jpg"].resolve() == big / "new" / "d.jpg"
+    if not given.endswith(".txt"):
+        (big / "b.jpg").unlink()
+        found = changes.find([tmp_path / given], summary, tmp_path / "results")
+        assert (found.new, found.gone) == (["2019/new/d.jpg"], ["2019/b.jpg"])
+    (big / "a.jpg").unlink()
+    for place in (link, big):
+        found = changes.find([place / "a.jpg"], summary, tmp_path / "results", allow_gone=True)
+        assert found.gone == ["2019/a.jpg"]
+
+
+@pytest.mark.parametrize("above", ["photos", "by"])
+def test_a_new_link_below_the_folder_is_named_as_one(photos, above):
+    """As where the folder is searched; but what is in the folder by another way is named by it."""
+    home = photos.parent
+    summary = summary_of(photos)
+    (home / "by").symlink_to("photos")
+    for place in (home / "more", photos / "real"):
+        place.mkdir()
+        (place / "x.jpg").write_bytes(b"x")
+    (photos / "link").symlink_to(home / "more")
+    (photos / "twice").symlink_to("real")
+    found = changes.find([home / above / "link"], summary, home / "results")
+    assert found.new == ["link/x.jpg"]
+    found = changes.find([home / above / "twice"], summary, home / "results")
+    assert found.new == ["real/x.jpg"]
+
+
+def test_a_link_to_a_folder_above_renames_nothing(photos):
+    """Images beside the folder keep their names, though a link in the folder leads there too."""
+    home = photos.parent
+    for name in ("more/x.jpg", "up.jpg"):
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_bytes(name.encode())
+    (photos / "up").symlink_to(home)
+    summary = summary_of(photos, [*NAMES, "../more/x.jpg", "up/up.jpg"])
+    found = changes.find([photos / "0.jpg", home / "more"], summary, home / "results")
+    assert (found.new, found.changed, found.gone) == ([], [], [])
+
+
 def test_a_folder_that_moved_within_what_is_searched_is_asked_for(photos, capsys):
     summary = summary_of(photos)
     photos.rename(photos.with_name("renamed"))

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from vtcc.data import archive, images
 from vtcc.data.image_set import ImageSet
-from vtcc.data.walk import as_text, in_words, unwanted, walk
+from vtcc.data.walk import as_text, in_words, marks_results, results_in, unwanted, walk
 from vtcc.errors import VtccError
 from vtcc.progress import several
 
@@ -38,7 +38,7 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
     if not path.is_dir():
         assert scratch is not None, path
         try:
-            left_out += archive.unpack(path, scratch, wanted=unwanted)
+            left_out += unpack(path, scratch)
         except archive.NoArchiveError:
             raise VtccError(
                 f"dataset.source: {path} is neither a dataset card (.yaml) nor a folder, and not a "
@@ -71,6 +71,27 @@ def find(path: Path, scratch: Path | None = None, least: int = 2) -> ImageSet:
         notes=notes,
         ours=unpacked is not None,
     )
+
+
+def unpack(path: Path, target: Path) -> Counter[str]:
+    """Unpacks the images of an archive, so that `walk` finds what it would in the packed folder.
+
+    Args:
+        path, target: as of `archive.unpack`, as what is returned and raised.
+    """
+    marks: list[PurePosixPath] = []
+
+    def wanted(name: PurePosixPath) -> str | None:
+        if marks_results(name):
+            marks.append(name)
+        return unwanted(name)
+
+    left_out = archive.unpack(path, target, wanted=wanted)
+    results = results_in(marks)
+    for mark in marks:  # empty, for `walk` to leave the folder out
+        if mark.parent in results and (target / mark.parent).is_dir():
+            (target / mark).touch()
+    return left_out
 
 
 def listed(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vtcc.data import archive, inputs, remote, shards
-from vtcc.data.walk import count, unwanted
+from vtcc.data.walk import count, marks_results, unwanted
 from vtcc.errors import VtccError
 
 _LATER = "not looked at yet"  # why an archive's member is not written
@@ -79,12 +79,15 @@ def _of_shard(shard: Path, target: Path, most: int) -> int:
     if shard.suffix.lower() == shards.PARQUET:
         return shards.peeked(shard, target, most)
     names: set[PurePosixPath] = set()
+    marks: list[PurePosixPath] = []
 
     def wanted(name: PurePosixPath) -> str | None:
         reason = unwanted(name)
+        if marks_results(name):
+            marks.append(name)
         if reason is None:
             names.add(name)
         return _LATER if reason is None and len(names) > most else reason
 
     archive.unpack(shard, target, wanted=wanted)
-    return count(names)
+    return count(names, marks)

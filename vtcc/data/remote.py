@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +13,7 @@ from vtcc import bounds
 from vtcc.atomic import atomic_file
 from vtcc.data import camera, folder
 from vtcc.data.decoding import in_threads
-from vtcc.data.walk import STAMP, unwanted
+from vtcc.data.walk import RESULTS, STAMP, in_words, marks_results, results_in, unwanted
 from vtcc.errors import TemporaryError, VtccError, in_one_line
 from vtcc.extras import MissingExtra, install
 from vtcc.progress import note, several, track
@@ -85,9 +86,19 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
             target = target.parent
         else:
             found = {}
-            for name, entry in _below(system, root, wanted):
-                found[name] = entry
-                _check_count(shown_as, len(found))
+            marks = []
+            for name, entry in _below(system, root):
+                path = PurePosixPath(name)
+                if marks_results(path):
+                    marks.append(path)
+                if _is_wanted(name, wanted):
+                    found[name] = entry
+                _check_count(shown_as, len(found) + len(marks))
+            if results := results_in(marks):
+                found = {
+                    n: e for n, e in found.items() if results.isdisjoint(PurePosixPath(n).parents)
+                }
+                note(f"{shown_as}: left out {in_words(Counter({RESULTS: len(results)}))}")
         if not found:
             raise VtccError(
                 f"{shown_as}: no images there; give a folder, a file or a page of links"
@@ -202,10 +213,8 @@ def _is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
     return unwanted(PurePosixPath(name)) is None or name.lower().endswith(wanted)
 
 
-def _below(
-    system: Any, root: str, wanted: tuple[str, ...]
-) -> Iterator[tuple[str, tuple[str, int | None]]]:
-    """Name below the root -> where it is, and its size, of the files that are wanted."""
+def _below(system: Any, root: str) -> Iterator[tuple[str, tuple[str, int | None]]]:
+    """Name below the root -> where it is, and its size, of the files that are not hidden."""
     top = root.rstrip("/") + "/"
     is_page = "://" in root
     listed = _linked(system, top) if is_page else system.find(root, detail=True).items()
@@ -213,7 +222,7 @@ def _below(
         name = unquote(source.removeprefix(top)) if is_page else source.removeprefix(top)
         parts = PurePosixPath(name).parts
         inside = source.startswith(top) and not {"..", "/"} & set(parts) and "\0" not in name
-        if inside and not any(p.startswith(".") for p in parts) and _is_wanted(name, wanted):
+        if inside and not any(p.startswith(".") for p in parts):
             yield name, (source, about.get("size"))
 
 

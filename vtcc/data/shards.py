@@ -12,7 +12,7 @@ from typing import Any
 from vtcc import bounds
 from vtcc.atomic import atomic_directory, write_text
 from vtcc.data import archive, folder, mirror
-from vtcc.data.walk import STAMP, unwanted
+from vtcc.data.walk import STAMP
 from vtcc.errors import VtccError, in_one_line
 from vtcc.regular import regular
 
@@ -88,7 +88,7 @@ def unpacked(shard: Path, target: Path) -> Counter[str]:
         if shard.suffix.lower() == PARQUET:
             left_out["rows without an image"] += _images_of_table(shard, building)
         else:
-            left_out += archive.unpack(shard, building, wanted=unwanted)
+            left_out += folder.unpack(shard, building)
         if known.exists():
             for file in building.rglob("*"):
                 folder.keep_time(file, target / file.relative_to(building))

@@ -144,15 +144,31 @@ def unwanted(path: PurePosixPath, *, images_only: bool = True) -> str | None:
     return None
 
 
-def count(paths: Iterable[PurePosixPath]) -> int:
+def marks_results(path: PurePosixPath) -> bool:
+    """Whether a file has one of the names that results of vtcc are known by."""
+    return path.name in _OF_RESULTS
+
+
+def results_in(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """The folders of results of vtcc, by the paths of the files in them."""
+    names: dict[PurePosixPath, set[str]] = {}
+    for path in paths:
+        if marks_results(path):
+            names.setdefault(path.parent, set()).add(path.name)
+    return {folder for folder, marks in names.items() if marks == _OF_RESULTS}
+
+
+def count(paths: Iterable[PurePosixPath], marks: Iterable[PurePosixPath]) -> int:
     """How many of these files `walk` lists, once they are on the disk.
 
     Args:
-        paths: that are wanted.
+        paths: that are wanted. marks: files beside them that results are known by.
     """
     folders: dict[str, set[str]] = {}
+    results = results_in(marks)
     for path in paths:
-        folders.setdefault(str(path.parent), set()).add(path.name)
+        if results.isdisjoint(path.parents):
+            folders.setdefault(str(path.parent), set()).add(path.name)
     listed = 0
     for names in folders.values():
         pictured = _pictured(sorted(names))

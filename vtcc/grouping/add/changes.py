@@ -100,10 +100,12 @@ def find(
     parts = inputs.parts([given for given in more if given not in missing], place)
     root = relocated.root_of(before, parts, summary, root, allow_gone)
     moved = root != before
-    listed, searched, columns = _listed(parts, root, results)
     known = summaries.stamps_of(summary)
     places = located(root, summary["files"])
-    deleted = _deleted(missing, root, places.values(), place, allow_gone)
+    tops = [inputs.absolute(part.top) for part in parts]
+    links = relocated.links_of(root, places.values(), tops)
+    listed, searched, columns = _listed(parts, root, links, results)
+    deleted = _deleted(missing, links, places.values(), place, allow_gone)
     searched += deleted
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
     if moved:  # a copy has times of its own
@@ -177,7 +179,7 @@ def without_unreadable(found: Changes, predictor: "Predictor") -> Changes:
 
 def _deleted(
     given: Sequence[inputs.Given],
-    root: Path,
+    links: dict[Path, Path],
     files: Collection[Path],
     place: Path,
     allow_gone: bool,
@@ -185,14 +187,15 @@ def _deleted(
     """Folders and files that are no longer there, with images of the results.
 
     Args:
-        given: paths that are missing. root, files: of the results. place, allow_gone: as of `find`.
+        given: paths that are missing. links: as of `relocated.links_of`. files: of the results.
+        place, allow_gone: as of `find`.
 
     Raises:
         VtccError: when the results have no image of it, or it is not said to be gone.
     """
     deleted = []
     for item in given:
-        top = relocated.by_way_of(root, inputs.absolute(item).resolve())
+        top = relocated.by_way_of(links, inputs.absolute(item).resolve())
         tops = [top, *inputs.without_shard(place, [top])]
         held = sum(any(file.is_relative_to(top) for top in tops) for file in files)
         if not held:
@@ -207,7 +210,7 @@ def _deleted(
 
 
 def _listed(
-    parts: Sequence[inputs.Part], root: Path, results: Path
+    parts: Sequence[inputs.Part], root: Path, links: dict[Path, Path], results: Path
 ) -> tuple[dict[str, Path], list[Path], Columns]:
     """Name -> file; the folders that were searched; columns of tables."""
     files: dict[str, Path] = {}
@@ -216,9 +219,8 @@ def _listed(
     left_out: Counter[str] = Counter()
     for part in parts:
         top, own = part.top.resolve(), results.resolve()
-        way = relocated.by_way_of(root, top)
         if part.names is not None:
-            names = [_name(way / path, root) for path in part.names]
+            names = [_name(top / path, root, links) for path in part.names]
             files |= {name: top / path for name, path in zip(names, part.names, strict=True)}
             for column, values in part.columns.items():
                 columns.setdefault(column, {}).update(zip(names, values, strict=True))
@@ -230,8 +232,9 @@ def _listed(
             )
         inside = folder.listed(top, left_out)
         folder.readable_names(inside)  # refuses two of one name
-        files |= {_name(way / path, root): top / path for path in inside}
-        searched.append(way)
+        files |= {_name(top / path, root, links): top / path for path in inside}
+        searched.append(relocated.by_way_of(links, top))
+        searched += [link for to, link in links.items() if to != link and to.is_relative_to(top)]
     if left_out:
         note(f"left out {in_words(left_out)}")
     return files, searched, columns
@@ -242,5 +245,5 @@ def _is_image_of(name: str, raw: str) -> bool:
     return walk.shot(file) == walk.shot(Path(raw)) and not walk.is_beside(file)
 
 
-def _name(file: Path, root: Path) -> str:
-    return as_text(os.path.relpath(file, root))
+def _name(file: Path, root: Path, links: dict[Path, Path]) -> str:
+    return as_text(os.path.relpath(relocated.by_way_of(links, file), root))

@@ -1,6 +1,7 @@
 """Where the folder of the results' images is now."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,30 @@ def root_of(
     return root
 
 
-def by_way_of(root: Path, path: Path) -> Path:
-    """A path without links as it is from a folder that may be behind one by now."""
-    above = next(a for a in (root, *root.parents) if path.is_relative_to(a.resolve()))
-    return above / path.relative_to(above.resolve())
+def links_of(root: Path, files: Iterable[Path], tops: Iterable[Path]) -> dict[Path, Path]:
+    """Folders, as they are without links -> by which path the names of images in them go.
+
+    Args:
+        root, files: of the results. tops: folders that are searched, as they are given.
+    """
+    here = root.resolve()
+    held = {root, *(file.parent for file in files)}
+    ways = {inside: inside for inside in held}
+    for top in tops:  # by a link that was not there before
+        paths = [top.relative_to(above) for above in top.parents if above.resolve() == here]
+        ways |= {top.resolve(): root / path for path in paths}
+    for link in sorted({above for inside in held for above in (inside, *inside.parents)}):
+        if os.path.islink(link):  # noqa: PTH114 - of a closed folder it is no error
+            ways[Path(os.path.realpath(link))] = link
+    # A folder that can be reached twice has the name without a link, as of a walk.
+    outside = {place: way for place, way in ways.items() if not place.is_relative_to(here)}
+    return outside | {here: root}
+
+
+def by_way_of(links: dict[Path, Path], path: Path) -> Path:
+    """A path as the names go, by the nearest of `links_of`."""
+    near = next((above for above in (path, *path.parents) if above in links), None)
+    return path if near is None else links[near] / path.relative_to(near)
 
 
 def _held(root: Path, stamps: dict[str, str]) -> float:
