@@ -60,7 +60,7 @@ def in_folders(results):
     return {
         file.relative_to(folders).as_posix(): file.read_text()
         for file in sorted(folders.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file != folders / by_cluster.PLACES
     }
 
 
@@ -106,7 +106,7 @@ def test_links_that_a_copying_made_files_are_not_lost(odd_images, tmp_path):
     second = assigned(names, [0] * 6, {0: "boats"})
     by_cluster.write_folders(tmp_path, second, odd_images, copies=False, former=former)
     assert in_folders(tmp_path) == {where: name for name, where in places_of(second).items()}
-    files = [file for file in (tmp_path / "folders").rglob("*") if not file.is_dir()]
+    files = [file for file in (tmp_path / "folders").rglob("*/*") if not file.is_dir()]
     assert [file.name for file in files if not file.is_symlink()] == ["plain"]
 
 
@@ -144,3 +144,34 @@ def test_folders_that_cannot_be_written_are_what_they_were(odd_images, tmp_path,
     with pytest.raises(VtccError, match=r"No space left.*; what it held stays\. The results in"):
         by_cluster.write_folders(tmp_path, second, odd_images, copies=True, former=former)
     assert in_folders(tmp_path) == before
+
+
+def test_what_folders_hold_is_kept_with_them(odd_images, tmp_path):
+    names = [*odd_images, 'line\nand "quotes", both']
+    odd_images[names[-1]] = odd_images["plain"]
+    one = assigned([*names, "gone"], [0, 1, 0, 1, 0, -1, 1, 0], {0: "all", 1: "places.csv"})
+    assert by_cluster.recorded(tmp_path / "folders") is None
+    files = odd_images | {"gone": tmp_path / "gone"}
+    by_cluster.write_folders(tmp_path, one, files, copies=False)
+    expected = {name: place for name, place in places_of(one).items() if name != "gone"}
+    assert by_cluster.recorded(tmp_path / "folders") == expected
+    assert len(expected) == 6
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ("x,../summary.json", "found '../summary.json', expected FOLDER/FILE"),
+        ("x,a/../b", "found 'a/../b'"),
+        ("x,/etc", "found '/etc'"),
+        ("x", "not enough values"),
+        ("\udcff,a/b", "'utf-8' codec"),
+    ],
+)
+def test_a_damaged_record_of_folders_is_told(tmp_path, row, found):
+    record = tmp_path / by_cluster.PLACES
+    record.write_bytes(f"{row}\n".encode(errors="surrogateescape"))
+    with pytest.raises(VtccError) as told:
+        by_cluster.recorded(tmp_path)
+    assert f"{record}: not readable ({found}" in str(told.value)
+    assert "; delete it, and the tables say which files are images" in str(told.value)

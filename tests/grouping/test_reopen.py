@@ -60,7 +60,7 @@ def contents(directory):
     return {
         file.relative_to(directory).as_posix(): file.read_bytes()
         for file in sorted(directory.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file.name != by_cluster.PLACES
     }
 
 
@@ -107,7 +107,7 @@ def test_what_people_put_into_folders_stays(place, mode):
 
 
 def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch):
-    """The tables have moved on by then, so that these copies are nobody's; they stay."""
+    """Of folders without a record: the tables have moved on, and these copies are nobody's."""
     results = place / "results"
     before = contents(results / "folders")
     shutil.rmtree(place / "photos")
@@ -120,6 +120,35 @@ def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch)
     renew(place)
     refine.run(results, place / "edits.json")
     assert sorted(contents(results / "folders").values()) == sorted(before.values())
+
+
+@pytest.mark.parametrize("mode", ["copies", "links"])
+def test_a_kill_before_the_folders_are_written_leaves_no_stale_entry(place, mode, monkeypatch):
+    """They are not what the tables say by then; the next change knows them all the same."""
+    results, folders = place / "results", place / "results" / "folders"
+    file = results / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"folders": mode}))
+    refine.run(results, place / "edits.json")
+    before = contents(folders)
+    assert len(before) == 15
+    (folders / "boats" / "notes.txt").write_text("my own")
+    renew(place)
+    edits = json.loads((place / "edits.json").read_text())
+    move = {"do": "move", "files": ["0-00.png"], "to": 1}
+    rename = {"do": "rename", "cluster": 2, "name": "cats"}
+    (place / "edits.json").write_text(json.dumps(edits | {"edits": [move, rename]}))
+    with monkeypatch.context() as patch:
+        killed = create_autospec(by_cluster.write_folders, side_effect=KeyboardInterrupt)
+        patch.setattr(by_cluster, "write_folders", killed)
+        with pytest.raises(KeyboardInterrupt):
+            refine.run(results, place / "edits.json")
+    assert contents(folders) == before | {"boats/notes.txt": b"my own"}
+    (place / "edits.json").write_text(json.dumps(edits))
+    renew(place)
+    refine.run(results, place / "edits.json")
+    moved = {path.replace("cluster 2/", "cats/"): content for path, content in before.items()}
+    moved["boats/0-00.png"] = moved.pop("cluster 0/0-00.png")
+    assert contents(folders) == moved | {"boats/notes.txt": b"my own"}
 
 
 def test_new_results_lie_neither_in_results_nor_among_images(place):

@@ -1,5 +1,6 @@
 """`folders/NAME/...`: links to (or copies of) the images by cluster, beside finished results."""
 
+import csv
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,8 +13,10 @@ from vtcc.grouping.assignments import Row
 from vtcc.grouping.outputs import Assigned, flat, folder_names, unused_name
 from vtcc.grouping.rest import Rest
 from vtcc.progress import note, several
+from vtcc.regular import regular
 
 FOLDERS = "folders"  # in the results
+PLACES = ".places.csv"  # in the folders: name and path of each image; no cluster's folder has a dot
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Former:
 
     Attributes:
         directory: where they are; they need not be there.
-        places: name of an image -> its path there, as the tables of then have it.
+        places: name of an image -> its path there.
         shared: files are taken from there without a copy, as `directory` will be deleted.
     """
 
@@ -69,6 +72,28 @@ def places(rows: Iterable[Row], names: Mapping[int, str]) -> Iterator[tuple[str,
             yield row.file, f"{folder}/{unused_name(flat(row.file), taken[folder])}"
 
 
+def recorded(directory: Path) -> dict[str, str] | None:
+    """Places in folders as these were written, of whatever tables; None of older folders.
+
+    Raises:
+        VtccError: when the record is damaged.
+    """
+    file = directory / PLACES
+    try:
+        with regular(file).open(newline="", encoding="utf-8") as opened:
+            found = {name: path for name, path in csv.reader(opened)}  # noqa: C416 - two of each
+        for path in found.values():
+            if len(steps := path.split("/")) != 2 or {"", ".", ".."} & {*steps}:
+                raise ValueError(f"found {path!r:.60}, expected FOLDER/FILE")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, csv.Error) as error:
+        raise VtccError(
+            f"{file}: not readable ({error}); delete it, and the tables say which files are images"
+        ) from None
+    return found
+
+
 def write_folders(
     directory: Path,
     assigned: Assigned,
@@ -95,7 +120,11 @@ def write_folders(
     placed: set[str] = set()
     kept = gone = 0
     try:
-        with atomic_directory(directory / FOLDERS) as building:
+        with (
+            atomic_directory(directory / FOLDERS) as building,
+            (building / PLACES).open("w", newline="", encoding="utf-8") as opened,
+        ):
+            record = csv.writer(opened)
             for name, path in places(assigned.rows(), assigned.applied.names):
                 source, copy, place = files[name], former.copy_of(name), building / path
                 is_there = source.is_file()
@@ -111,13 +140,14 @@ def write_folders(
                 else:
                     place.symlink_to(source)
                 placed.add(name)
+                record.writerow((name, path))
             # Of an image that is in no cluster now the copy may be all that is left.
             last = {
                 name
                 for name in (former.places.keys() & files.keys()) - placed
                 if former.copy_of(name) and not files[name].is_file()
             }
-            ours = {path for name, path in former.places.items() if name not in last}
+            ours = {path for name, path in former.places.items() if name not in last} | {PLACES}
             others = _take_others(former, building, ours)
     except OSError as error:
         hint = "free space or permissions" if copies else "try --folders copies"

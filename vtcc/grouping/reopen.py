@@ -68,8 +68,10 @@ class Opened:
         directory = self.directory / FOLDERS
         if not (self.summary.get("folders") and directory.is_dir()):
             return None
-        rows = assignments.read(self.directory / "assignments.parquet")
-        places = dict(by_cluster.places(rows, self.clusters.names))
+        places = by_cluster.recorded(directory)
+        if places is None:
+            rows = assignments.read(self.directory / "assignments.parquet")
+            places = dict(by_cluster.places(rows, self.clusters.names))
         shared = self.target == Path(os.path.abspath(self.directory))  # noqa: PTH100
         return by_cluster.Former(directory, places, shared=shared)
 
