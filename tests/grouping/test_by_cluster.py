@@ -91,9 +91,12 @@ def test_a_picture_that_is_gone_is_taken_from_its_copy(odd_images, tmp_path, cap
     assert in_folders(tmp_path) == texts | others
     assert (tmp_path / "folders" / "link").readlink() == Path("nowhere")
     said = capsys.readouterr().out
-    assert "with the copies that were here of 2 images no longer in place" in said
+    assert "with the copies that were here of 3 images no longer in place" in said
     assert "without 1 image no longer in place;" in said
-    assert "folders: with 5 other files that lay there" in said
+    assert "folders: with 4 other files that lay there" in said
+    assert by_cluster.recorded(tmp_path / "folders") == {
+        name: path for name, path in where.items() if name != "late.jpg"
+    } | {"plain": "all/plain"}
 
 
 def test_links_that_a_copying_made_files_are_not_lost(odd_images, tmp_path):
@@ -119,14 +122,24 @@ def test_another_file_gives_way_to_an_image_of_its_name(odd_images, tmp_path):
     assert in_folders(tmp_path) == {"all/plain": "plain", "all/plain (2)": "my own"}
 
 
-def test_images_that_results_no_longer_have_leave_their_folders(odd_images, tmp_path):
+@pytest.mark.parametrize("copies", [False, True])
+def test_images_that_results_no_longer_have_leave_their_folders_but_for_the_last_copy(
+    odd_images, tmp_path, copies
+):
     first = assigned([*odd_images], [0] * 6, {0: "all"})
-    by_cluster.write_folders(tmp_path, first, odd_images, copies=True)
-    odd_images.pop("plain").unlink()
+    by_cluster.write_folders(tmp_path, first, odd_images, copies=copies)
+    odd_images["a/b.jpg"].unlink()
     former = by_cluster.Former(tmp_path / "folders", places_of(first), shared=True)
-    second = assigned([*odd_images], [0] * 5, {0: "all"})
-    by_cluster.write_folders(tmp_path, second, odd_images, copies=True, former=former)
-    assert in_folders(tmp_path) == {where: name for name, where in places_of(second).items()}
+    names = [name for name in odd_images if name not in ("a/b.jpg", "plain")]
+    second = assigned(names, [0] * 4, {0: "all"})
+    by_cluster.write_folders(tmp_path, second, odd_images, copies=copies, former=former)
+    # Another image has the place that its copy had.
+    last = {"all/a__b (3).jpg": "a/b.jpg"} if copies else {}
+    held = {where: name for name, where in places_of(second).items()} | last
+    assert in_folders(tmp_path) == held
+    assert len([*(tmp_path / "folders").rglob("*/*")]) == len(held)
+    recorded = by_cluster.recorded(tmp_path / "folders")
+    assert recorded == {name: where for where, name in held.items()}
 
 
 def test_folders_that_cannot_be_written_are_what_they_were(odd_images, tmp_path, monkeypatch):

@@ -89,7 +89,7 @@ def test_copies_outlive_their_images(place, to, capsys):
 
 
 @pytest.mark.parametrize("mode", ["copies", ""])
-def test_what_people_put_into_folders_stays(place, mode):
+def test_what_people_put_into_folders_and_the_last_copies_stay(place, mode, capsys):
     results, folders = place / "results", place / "results" / "folders"
     file = results / "summary.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"folders": mode}))
@@ -100,10 +100,15 @@ def test_what_people_put_into_folders_stays(place, mode):
     refine.run(results, place / "edits.json")
     assert contents(folders) == (with_boats(before) if mode else before)
     (place / "photos" / "0-00.png").unlink()
+    capsys.readouterr()
     add.run(results, [place / "photos"])
-    gone = {"cluster 0/0-00.png"} if mode else set()
-    left = {path: content for path, content in before.items() if path not in gone}
-    assert contents(folders) == (with_boats(left) if mode else before)
+    assert contents(folders) == (with_boats(before) if mode else before)
+    said = capsys.readouterr().out
+    assert ("copies that were here of 1 image no longer in place" in said) == bool(mode)
+    # An image that is back needs no second copy.
+    shutil.copy2(folders / "cluster 0" / "0-00.png", place / "photos")
+    add.run(results, [place / "photos"])
+    assert contents(folders) == (with_boats(before) if mode else before)
 
 
 def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch):

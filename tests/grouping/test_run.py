@@ -489,7 +489,7 @@ def contents_by_cluster(photos, results):
 
 
 def copies_by_cluster(results):
-    folders = [place for place in (results / "folders").iterdir() if place.is_dir()]
+    folders = {*(results / "folders").iterdir()} - {results / "folders" / by_cluster.PLACES}
     return {d.name: {f.read_bytes() for f in d.iterdir()} for d in folders}
 
 

@@ -106,8 +106,8 @@ def write_folders(
 
     Args:
         directory: of the finished results, which stay as they are whatever happens here.
-        files: name of an image -> where it is. One that is gone is taken from its former copy;
-            without one it is left out, with a note.
+        files: name of an image -> where it is, of the former ones too. One that is gone is taken
+            from its former copy; without one it is left out, with a note.
         copies: files instead of links.
         former: what there was before. What is not of these images stays.
 
@@ -117,8 +117,8 @@ def write_folders(
     if assigned.rest is not None:  # in their place by now
         assigned = replace(assigned, rest=Rest.of(directory))
     former = former or Former(directory / FOLDERS)
-    placed: set[str] = set()
-    kept = gone = 0
+    kept: set[str] = set()
+    gone = 0
     try:
         with (
             atomic_directory(directory / FOLDERS) as building,
@@ -134,21 +134,21 @@ def write_folders(
                 place.parent.mkdir(exist_ok=True)
                 if copy and not is_there:
                     former.take(copy, place)
-                    kept += 1
+                    kept.add(name)
                 elif copies:
                     shutil.copy2(source, place)
                 else:
                     place.symlink_to(source)
-                placed.add(name)
                 record.writerow((name, path))
             # Of an image that is in no cluster now the copy may be all that is left.
-            last = {
-                name
-                for name in (former.places.keys() & files.keys()) - placed
-                if former.copy_of(name) and not files[name].is_file()
-            }
-            ours = {path for name, path in former.places.items() if name not in last} | {PLACES}
-            others = _take_others(former, building, ours)
+            for name, path in former.places.items():
+                copy = former.copy_of(name)
+                if copy and name not in kept and not files[name].is_file():
+                    place = _unused(building / path)
+                    former.take(copy, place)
+                    kept.add(name)
+                    record.writerow((name, place.relative_to(building).as_posix()))
+            others = _take_others(former, building, {PLACES, *former.places.values()})
     except OSError as error:
         hint = "free space or permissions" if copies else "try --folders copies"
         raise VtccError(
@@ -158,7 +158,7 @@ def write_folders(
         ) from None
     if kept:
         note(
-            f"{directory / FOLDERS}: with the copies that were here of {several(kept, 'images')} "
+            f"{directory / FOLDERS}: with the copies that were here of {several(len(kept), 'images')} "
             "no longer in place"
         )
     if gone:
@@ -184,11 +184,15 @@ def _take_others(former: Former, building: Path, ours: set[str]) -> int:
         path = file.relative_to(former.directory)
         if path.as_posix() in ours or (file.is_dir() and not file.is_symlink()):
             continue
-        target = building / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(target):
-            taken = {other.name.casefold() for other in target.parent.iterdir()}
-            target = target.with_name(unused_name(path.name, taken))
-        former.take(file, target)
+        former.take(file, _unused(building / path))
         count += 1
     return count
+
+
+def _unused(target: Path) -> Path:
+    """The path, or one beside it where that is taken, in a folder that is there now."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(target):
+        taken = {other.name.casefold() for other in target.parent.iterdir()}
+        target = target.with_name(unused_name(target.name, taken))
+    return target
