@@ -171,7 +171,7 @@ def test_new_results_lie_neither_in_results_nor_among_images(place):
     for out, inside in (
         (photos / "new", f"the images' folder, {photos}"),
         (place / "link" / "new", f"the images' folder, {photos}"),
-        (more / "sub" / "new", f"the images' folder, {more / 'sub'}"),
+        (more / "sub" / "new", f"the images' folder, {more}"),
         (place / "later" / "new", f"the images' folder, {place / 'later'}"),
         (results / "new", f"the results, {results}"),
         (results / "folders" / "new", f"the results, {results}"),
@@ -187,6 +187,26 @@ def test_new_results_lie_neither_in_results_nor_among_images(place):
             add.run(results, [place / "later"], out)
     assert sorted(place.rglob("*")) == before
     refine.run(results, place / "edits.json", place / "new")
+
+
+def test_a_file_that_was_added_by_its_name_shuts_no_folder(place, tmp_path):
+    """Nothing is searched there, so what is written there becomes no image."""
+    results, downloads = place / "results", tmp_path / "downloads"
+    toy_results.draw(downloads / "one.png", 0, 1)
+    toy_results.draw(tmp_path / "more" / "sub" / "two.png", 1, 2)
+    add.run(results, [downloads / "one.png", tmp_path / "more"])
+    renew(place)
+    # The whole folder that was searched is shut, below and beside the files that were found.
+    for out in (tmp_path / "more" / "new", tmp_path / "more" / "sub" / "new"):
+        with pytest.raises(VtccError, match=f"lies inside the images' folder, {tmp_path / 'more'}"):
+            refine.run(results, place / "edits.json", out)
+    refine.run(results, place / "edits.json", downloads / "new")
+    file = results / "summary.json"  # as it was before folders were kept
+    summary = json.loads(file.read_text())
+    assert summary["additions"][0].pop("searched") == [str(tmp_path / "more")]
+    file.write_text(json.dumps(summary))
+    with pytest.raises(VtccError, match=f"lies inside the images' folder, {downloads};"):
+        refine.run(results, place / "edits.json", downloads / "newer")
 
 
 def test_a_cluster_that_is_grouped_again_has_its_results_elsewhere(place):

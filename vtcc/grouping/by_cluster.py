@@ -158,8 +158,8 @@ def write_folders(
         ) from None
     if kept:
         note(
-            f"{directory / FOLDERS}: with the copies that were here of {several(len(kept), 'images')} "
-            "no longer in place"
+            f"{directory / FOLDERS}: with the copies that were here of "
+            f"{several(len(kept), 'images')} no longer in place"
         )
     if gone:
         note(
