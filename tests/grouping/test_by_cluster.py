@@ -142,6 +142,26 @@ def test_images_that_results_no_longer_have_leave_their_folders_but_for_the_last
     assert recorded == {name: where for where, name in held.items()}
 
 
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_picture_that_people_changed_there_stays_beside_the_image(odd_images, tmp_path, copies):
+    one = assigned([*odd_images], [0] * 6, {0: "all"})
+    by_cluster.write_folders(tmp_path, one, odd_images, copies=copies)
+    held = in_folders(tmp_path)
+    retouched = tmp_path / "folders" / "all" / "plain"
+    retouched.unlink()
+    retouched.write_text("retouched")
+    later = odd_images["plain"].stat().st_mtime_ns + 10**9
+    os.utime(retouched, ns=(later, later))
+    # An image that changed after it was copied leaves no second one.
+    odd_images["a/b.jpg"].write_text("new")
+    os.utime(odd_images["a/b.jpg"], ns=(later, later))
+    held |= {places_of(one)["a/b.jpg"]: "new", "all/plain (2)": "retouched"}
+    for _ in range(2):
+        former = by_cluster.Former(tmp_path / "folders", places_of(one), shared=True)
+        by_cluster.write_folders(tmp_path, one, odd_images, copies=copies, former=former)
+        assert in_folders(tmp_path) == held
+
+
 def test_folders_that_cannot_be_written_are_what_they_were(odd_images, tmp_path, monkeypatch):
     first = assigned([*odd_images], [0] * 6, {0: "all"})
     by_cluster.write_folders(tmp_path, first, odd_images, copies=True)

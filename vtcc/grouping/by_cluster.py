@@ -1,6 +1,7 @@
 """`folders/NAME/...`: links to (or copies of) the images by cluster, beside finished results."""
 
 import csv
+import filecmp
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,6 +40,16 @@ class Former:
             return None
         copy = self.directory / self.places[name]
         return copy if copy.is_file() and not copy.is_symlink() else None
+
+    def is_own(self, name: str, image: Path) -> bool:
+        """Whether people changed the copy of an image that is in place: it differs, and is newer.
+
+        An older one that differs is of the image before that was changed.
+        """
+        copy = self.copy_of(name)
+        if copy is None or copy.stat().st_mtime_ns <= image.stat().st_mtime_ns:
+            return False
+        return not filecmp.cmp(copy, image, shallow=False)
 
     def take(self, file: Path, target: Path) -> None:
         """Has a file, or a link as it is, at a second place."""
@@ -148,7 +159,9 @@ def write_folders(
                     former.take(copy, place)
                     kept.add(name)
                     record.writerow((name, place.relative_to(building).as_posix()))
-            others = _take_others(former, building, {PLACES, *former.places.values()})
+            changed = [n for n in former.places if n not in kept and former.is_own(n, files[n])]
+            ours = {PLACES, *former.places.values()} - {former.places[name] for name in changed}
+            others = _take_others(former, building, ours)
     except OSError as error:
         hint = "free space or permissions" if copies else "try --folders copies"
         raise VtccError(
