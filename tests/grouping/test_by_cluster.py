@@ -75,6 +75,7 @@ def test_a_picture_that_is_gone_is_taken_from_its_copy(odd_images, tmp_path, cap
         (tmp_path / "folders" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "folders" / path).write_text(text)
     (tmp_path / "folders" / "link").symlink_to("nowhere")
+    (tmp_path / "folders" / "all" / "to").symlink_to(tmp_path, target_is_directory=True)
     for name in ("a/b.jpg", "A/B.jpg", "plain"):
         odd_images[name].unlink()
     # One moves, one stays, one is excluded, and one that never had a copy is gone as well.
@@ -90,10 +91,11 @@ def test_a_picture_that_is_gone_is_taken_from_its_copy(odd_images, tmp_path, cap
     texts = {where[name]: name for name in names if name != "plain"} | {"all/plain": "plain"}
     assert in_folders(tmp_path) == texts | others
     assert (tmp_path / "folders" / "link").readlink() == Path("nowhere")
+    assert (tmp_path / "folders" / "all" / "to").readlink() == tmp_path
     said = capsys.readouterr().out
     assert "with the copies that were here of 3 images no longer in place" in said
     assert "without 1 image no longer in place;" in said
-    assert "folders: with 4 other files that lay there" in said
+    assert "folders: with 5 other files that lay there" in said
     assert by_cluster.recorded(tmp_path / "folders") == {
         name: path for name, path in where.items() if name != "late.jpg"
     } | {"plain": "all/plain"}

@@ -193,12 +193,15 @@ def _take_others(former: Former, building: Path, ours: set[str]) -> int:
         How many files.
     """
     count = 0
-    for file in sorted(former.directory.rglob("*")):
-        path = file.relative_to(former.directory)
-        if path.as_posix() in ours or (file.is_dir() and not file.is_symlink()):
-            continue
-        former.take(file, _unused(building / path))
-        count += 1
+    for folder, folders, names in os.walk(former.directory):
+        folders.sort()
+        inside = Path(folder).relative_to(former.directory)
+        links = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114
+        for name in sorted(names + links):
+            path = inside / name  # one at a time: there may be a million
+            if path.as_posix() not in ours:
+                former.take(former.directory / path, _unused(building / path))
+                count += 1
     return count
 
 
