@@ -60,7 +60,7 @@ def in_folders(results):
     return {
         file.relative_to(folders).as_posix(): file.read_text()
         for file in sorted(folders.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file != folders / by_cluster.PLACES
     }
 
 
@@ -75,6 +75,7 @@ def test_a_picture_that_is_gone_is_taken_from_its_copy(odd_images, tmp_path, cap
         (tmp_path / "folders" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "folders" / path).write_text(text)
     (tmp_path / "folders" / "link").symlink_to("nowhere")
+    (tmp_path / "folders" / "all" / "to").symlink_to(tmp_path, target_is_directory=True)
     for name in ("a/b.jpg", "A/B.jpg", "plain"):
         odd_images[name].unlink()
     # One moves, one stays, one is excluded, and one that never had a copy is gone as well.
@@ -90,10 +91,14 @@ def test_a_picture_that_is_gone_is_taken_from_its_copy(odd_images, tmp_path, cap
     texts = {where[name]: name for name in names if name != "plain"} | {"all/plain": "plain"}
     assert in_folders(tmp_path) == texts | others
     assert (tmp_path / "folders" / "link").readlink() == Path("nowhere")
+    assert (tmp_path / "folders" / "all" / "to").readlink() == tmp_path
     said = capsys.readouterr().out
-    assert "with the copies that were here of 2 images no longer in place" in said
+    assert "with the copies that were here of 3 images no longer in place" in said
     assert "without 1 image no longer in place;" in said
     assert "folders: with 5 other files that lay there" in said
+    assert by_cluster.recorded(tmp_path / "folders") == {
+        name: path for name, path in where.items() if name != "late.jpg"
+    } | {"plain": "all/plain"}
 
 
 def test_links_that_a_copying_made_files_are_not_lost(odd_images, tmp_path):
@@ -106,7 +111,7 @@ def test_links_that_a_copying_made_files_are_not_lost(odd_images, tmp_path):
     second = assigned(names, [0] * 6, {0: "boats"})
     by_cluster.write_folders(tmp_path, second, odd_images, copies=False, former=former)
     assert in_folders(tmp_path) == {where: name for name, where in places_of(second).items()}
-    files = [file for file in (tmp_path / "folders").rglob("*") if not file.is_dir()]
+    files = [file for file in (tmp_path / "folders").rglob("*/*") if not file.is_dir()]
     assert [file.name for file in files if not file.is_symlink()] == ["plain"]
 
 
@@ -119,14 +124,44 @@ def test_another_file_gives_way_to_an_image_of_its_name(odd_images, tmp_path):
     assert in_folders(tmp_path) == {"all/plain": "plain", "all/plain (2)": "my own"}
 
 
-def test_images_that_results_no_longer_have_leave_their_folders(odd_images, tmp_path):
+@pytest.mark.parametrize("copies", [False, True])
+def test_images_that_results_no_longer_have_leave_their_folders_but_for_the_last_copy(
+    odd_images, tmp_path, copies
+):
     first = assigned([*odd_images], [0] * 6, {0: "all"})
-    by_cluster.write_folders(tmp_path, first, odd_images, copies=True)
-    odd_images.pop("plain").unlink()
+    by_cluster.write_folders(tmp_path, first, odd_images, copies=copies)
+    odd_images["a/b.jpg"].unlink()
     former = by_cluster.Former(tmp_path / "folders", places_of(first), shared=True)
-    second = assigned([*odd_images], [0] * 5, {0: "all"})
-    by_cluster.write_folders(tmp_path, second, odd_images, copies=True, former=former)
-    assert in_folders(tmp_path) == {where: name for name, where in places_of(second).items()}
+    names = [name for name in odd_images if name not in ("a/b.jpg", "plain")]
+    second = assigned(names, [0] * 4, {0: "all"})
+    by_cluster.write_folders(tmp_path, second, odd_images, copies=copies, former=former)
+    # Another image has the place that its copy had.
+    last = {"all/a__b (3).jpg": "a/b.jpg"} if copies else {}
+    held = {where: name for name, where in places_of(second).items()} | last
+    assert in_folders(tmp_path) == held
+    assert len([*(tmp_path / "folders").rglob("*/*")]) == len(held)
+    recorded = by_cluster.recorded(tmp_path / "folders")
+    assert recorded == {name: where for where, name in held.items()}
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_picture_that_people_changed_there_stays_beside_the_image(odd_images, tmp_path, copies):
+    one = assigned([*odd_images], [0] * 6, {0: "all"})
+    by_cluster.write_folders(tmp_path, one, odd_images, copies=copies)
+    held = in_folders(tmp_path)
+    retouched = tmp_path / "folders" / "all" / "plain"
+    retouched.unlink()
+    retouched.write_text("retouched")
+    later = odd_images["plain"].stat().st_mtime_ns + 10**9
+    os.utime(retouched, ns=(later, later))
+    # An image that changed after it was copied leaves no second one.
+    odd_images["a/b.jpg"].write_text("new")
+    os.utime(odd_images["a/b.jpg"], ns=(later, later))
+    held |= {places_of(one)["a/b.jpg"]: "new", "all/plain (2)": "retouched"}
+    for _ in range(2):
+        former = by_cluster.Former(tmp_path / "folders", places_of(one), shared=True)
+        by_cluster.write_folders(tmp_path, one, odd_images, copies=copies, former=former)
+        assert in_folders(tmp_path) == held
 
 
 def test_folders_that_cannot_be_written_are_what_they_were(odd_images, tmp_path, monkeypatch):
@@ -144,3 +179,34 @@ def test_folders_that_cannot_be_written_are_what_they_were(odd_images, tmp_path,
     with pytest.raises(VtccError, match=r"No space left.*; what it held stays\. The results in"):
         by_cluster.write_folders(tmp_path, second, odd_images, copies=True, former=former)
     assert in_folders(tmp_path) == before
+
+
+def test_what_folders_hold_is_kept_with_them(odd_images, tmp_path):
+    names = [*odd_images, 'line\nand "quotes", both']
+    odd_images[names[-1]] = odd_images["plain"]
+    one = assigned([*names, "gone"], [0, 1, 0, 1, 0, -1, 1, 0], {0: "all", 1: "places.csv"})
+    assert by_cluster.recorded(tmp_path / "folders") is None
+    files = odd_images | {"gone": tmp_path / "gone"}
+    by_cluster.write_folders(tmp_path, one, files, copies=False)
+    expected = {name: place for name, place in places_of(one).items() if name != "gone"}
+    assert by_cluster.recorded(tmp_path / "folders") == expected
+    assert len(expected) == 6
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ("x,../summary.json", "found '../summary.json', expected FOLDER/FILE"),
+        ("x,a/../b", "found 'a/../b'"),
+        ("x,/etc", "found '/etc'"),
+        ("x", "not enough values"),
+        ("\udcff,a/b", "'utf-8' codec"),
+    ],
+)
+def test_a_damaged_record_of_folders_is_told(tmp_path, row, found):
+    record = tmp_path / by_cluster.PLACES
+    record.write_bytes(f"{row}\n".encode(errors="surrogateescape"))
+    with pytest.raises(VtccError) as told:
+        by_cluster.recorded(tmp_path)
+    assert f"{record}: not readable ({found}" in str(told.value)
+    assert "; delete it, and the tables say which files are images" in str(told.value)

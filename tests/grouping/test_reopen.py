@@ -60,7 +60,7 @@ def contents(directory):
     return {
         file.relative_to(directory).as_posix(): file.read_bytes()
         for file in sorted(directory.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file.name != by_cluster.PLACES
     }
 
 
@@ -89,7 +89,7 @@ def test_copies_outlive_their_images(place, to, capsys):
 
 
 @pytest.mark.parametrize("mode", ["copies", ""])
-def test_what_people_put_into_folders_stays(place, mode):
+def test_what_people_put_into_folders_and_the_last_copies_stay(place, mode, capsys):
     results, folders = place / "results", place / "results" / "folders"
     file = results / "summary.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"folders": mode}))
@@ -100,14 +100,19 @@ def test_what_people_put_into_folders_stays(place, mode):
     refine.run(results, place / "edits.json")
     assert contents(folders) == (with_boats(before) if mode else before)
     (place / "photos" / "0-00.png").unlink()
+    capsys.readouterr()
     add.run(results, [place / "photos"])
-    gone = {"cluster 0/0-00.png"} if mode else set()
-    left = {path: content for path, content in before.items() if path not in gone}
-    assert contents(folders) == (with_boats(left) if mode else before)
+    assert contents(folders) == (with_boats(before) if mode else before)
+    said = capsys.readouterr().out
+    assert ("copies that were here of 1 image no longer in place" in said) == bool(mode)
+    # An image that is back needs no second copy.
+    shutil.copy2(folders / "cluster 0" / "0-00.png", place / "photos")
+    add.run(results, [place / "photos"])
+    assert contents(folders) == (with_boats(before) if mode else before)
 
 
 def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch):
-    """The tables have moved on by then, so that these copies are nobody's; they stay."""
+    """Of folders without a record: the tables have moved on, and these copies are nobody's."""
     results = place / "results"
     before = contents(results / "folders")
     shutil.rmtree(place / "photos")
@@ -120,6 +125,35 @@ def test_a_kill_before_the_folders_are_written_loses_no_copy(place, monkeypatch)
     renew(place)
     refine.run(results, place / "edits.json")
     assert sorted(contents(results / "folders").values()) == sorted(before.values())
+
+
+@pytest.mark.parametrize("mode", ["copies", "links"])
+def test_a_kill_before_the_folders_are_written_leaves_no_stale_entry(place, mode, monkeypatch):
+    """They are not what the tables say by then; the next change knows them all the same."""
+    results, folders = place / "results", place / "results" / "folders"
+    file = results / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"folders": mode}))
+    refine.run(results, place / "edits.json")
+    before = contents(folders)
+    assert len(before) == 15
+    (folders / "boats" / "notes.txt").write_text("my own")
+    renew(place)
+    edits = json.loads((place / "edits.json").read_text())
+    move = {"do": "move", "files": ["0-00.png"], "to": 1}
+    rename = {"do": "rename", "cluster": 2, "name": "cats"}
+    (place / "edits.json").write_text(json.dumps(edits | {"edits": [move, rename]}))
+    with monkeypatch.context() as patch:
+        killed = create_autospec(by_cluster.write_folders, side_effect=KeyboardInterrupt)
+        patch.setattr(by_cluster, "write_folders", killed)
+        with pytest.raises(KeyboardInterrupt):
+            refine.run(results, place / "edits.json")
+    assert contents(folders) == before | {"boats/notes.txt": b"my own"}
+    (place / "edits.json").write_text(json.dumps(edits))
+    renew(place)
+    refine.run(results, place / "edits.json")
+    moved = {path.replace("cluster 2/", "cats/"): content for path, content in before.items()}
+    moved["boats/0-00.png"] = moved.pop("cluster 0/0-00.png")
+    assert contents(folders) == moved | {"boats/notes.txt": b"my own"}
 
 
 def test_new_results_lie_neither_in_results_nor_among_images(place):
@@ -137,7 +171,7 @@ def test_new_results_lie_neither_in_results_nor_among_images(place):
     for out, inside in (
         (photos / "new", f"the images' folder, {photos}"),
         (place / "link" / "new", f"the images' folder, {photos}"),
-        (more / "sub" / "new", f"the images' folder, {more / 'sub'}"),
+        (more / "sub" / "new", f"the images' folder, {more}"),
         (place / "later" / "new", f"the images' folder, {place / 'later'}"),
         (results / "new", f"the results, {results}"),
         (results / "folders" / "new", f"the results, {results}"),
@@ -153,6 +187,26 @@ def test_new_results_lie_neither_in_results_nor_among_images(place):
             add.run(results, [place / "later"], out)
     assert sorted(place.rglob("*")) == before
     refine.run(results, place / "edits.json", place / "new")
+
+
+def test_a_file_that_was_added_by_its_name_shuts_no_folder(place, tmp_path):
+    """Nothing is searched there, so what is written there becomes no image."""
+    results, downloads = place / "results", tmp_path / "downloads"
+    toy_results.draw(downloads / "one.png", 0, 1)
+    toy_results.draw(tmp_path / "more" / "sub" / "two.png", 1, 2)
+    add.run(results, [downloads / "one.png", tmp_path / "more"])
+    renew(place)
+    # The whole folder that was searched is shut, below and beside the files that were found.
+    for out in (tmp_path / "more" / "new", tmp_path / "more" / "sub" / "new"):
+        with pytest.raises(VtccError, match=f"lies inside the images' folder, {tmp_path / 'more'}"):
+            refine.run(results, place / "edits.json", out)
+    refine.run(results, place / "edits.json", downloads / "new")
+    file = results / "summary.json"  # as it was before folders were kept
+    summary = json.loads(file.read_text())
+    assert summary["additions"][0].pop("searched") == [str(tmp_path / "more")]
+    file.write_text(json.dumps(summary))
+    with pytest.raises(VtccError, match=f"lies inside the images' folder, {downloads};"):
+        refine.run(results, place / "edits.json", downloads / "newer")
 
 
 def test_a_cluster_that_is_grouped_again_has_its_results_elsewhere(place):

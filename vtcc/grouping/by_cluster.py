@@ -1,5 +1,7 @@
 """`folders/NAME/...`: links to (or copies of) the images by cluster, beside finished results."""
 
+import csv
+import filecmp
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,8 +14,10 @@ from vtcc.grouping.assignments import Row
 from vtcc.grouping.outputs import Assigned, flat, folder_names, unused_name
 from vtcc.grouping.rest import Rest
 from vtcc.progress import note, several
+from vtcc.regular import regular
 
 FOLDERS = "folders"  # in the results
+PLACES = ".places.csv"  # in the folders: name and path of each image; no cluster's folder has a dot
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Former:
 
     Attributes:
         directory: where they are; they need not be there.
-        places: name of an image -> its path there, as the tables of then have it.
+        places: name of an image -> its path there.
         shared: files are taken from there without a copy, as `directory` will be deleted.
     """
 
@@ -36,6 +40,16 @@ class Former:
             return None
         copy = self.directory / self.places[name]
         return copy if copy.is_file() and not copy.is_symlink() else None
+
+    def is_own(self, name: str, image: Path) -> bool:
+        """Whether people changed the copy of an image that is in place: it differs, and is newer.
+
+        An older one that differs is of the image before that was changed.
+        """
+        copy = self.copy_of(name)
+        if copy is None or copy.stat().st_mtime_ns <= image.stat().st_mtime_ns:
+            return False
+        return not filecmp.cmp(copy, image, shallow=False)
 
     def take(self, file: Path, target: Path) -> None:
         """Has a file, or a link as it is, at a second place."""
@@ -69,6 +83,28 @@ def places(rows: Iterable[Row], names: Mapping[int, str]) -> Iterator[tuple[str,
             yield row.file, f"{folder}/{unused_name(flat(row.file), taken[folder])}"
 
 
+def recorded(directory: Path) -> dict[str, str] | None:
+    """Places in folders as these were written, of whatever tables; None of older folders.
+
+    Raises:
+        VtccError: when the record is damaged.
+    """
+    file = directory / PLACES
+    try:
+        with regular(file).open(newline="", encoding="utf-8") as opened:
+            found = {name: path for name, path in csv.reader(opened)}  # noqa: C416 - two of each
+        for path in found.values():
+            if len(steps := path.split("/")) != 2 or {"", ".", ".."} & {*steps}:
+                raise ValueError(f"found {path!r:.60}, expected FOLDER/FILE")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, csv.Error) as error:
+        raise VtccError(
+            f"{file}: not readable ({error}); delete it, and the tables say which files are images"
+        ) from None
+    return found
+
+
 def write_folders(
     directory: Path,
     assigned: Assigned,
@@ -81,8 +117,8 @@ def write_folders(
 
     Args:
         directory: of the finished results, which stay as they are whatever happens here.
-        files: name of an image -> where it is. One that is gone is taken from its former copy;
-            without one it is left out, with a note.
+        files: name of an image -> where it is, of the former ones too. One that is gone is taken
+            from its former copy; without one it is left out, with a note.
         copies: files instead of links.
         former: what there was before. What is not of these images stays.
 
@@ -92,10 +128,14 @@ def write_folders(
     if assigned.rest is not None:  # in their place by now
         assigned = replace(assigned, rest=Rest.of(directory))
     former = former or Former(directory / FOLDERS)
-    placed: set[str] = set()
-    kept = gone = 0
+    kept: set[str] = set()
+    gone = 0
     try:
-        with atomic_directory(directory / FOLDERS) as building:
+        with (
+            atomic_directory(directory / FOLDERS) as building,
+            (building / PLACES).open("w", newline="", encoding="utf-8") as opened,
+        ):
+            record = csv.writer(opened)
             for name, path in places(assigned.rows(), assigned.applied.names):
                 source, copy, place = files[name], former.copy_of(name), building / path
                 is_there = source.is_file()
@@ -105,19 +145,22 @@ def write_folders(
                 place.parent.mkdir(exist_ok=True)
                 if copy and not is_there:
                     former.take(copy, place)
-                    kept += 1
+                    kept.add(name)
                 elif copies:
                     shutil.copy2(source, place)
                 else:
                     place.symlink_to(source)
-                placed.add(name)
+                record.writerow((name, path))
             # Of an image that is in no cluster now the copy may be all that is left.
-            last = {
-                name
-                for name in (former.places.keys() & files.keys()) - placed
-                if former.copy_of(name) and not files[name].is_file()
-            }
-            ours = {path for name, path in former.places.items() if name not in last}
+            for name, path in former.places.items():
+                copy = former.copy_of(name)
+                if copy and name not in kept and not files[name].is_file():
+                    place = _unused(building / path)
+                    former.take(copy, place)
+                    kept.add(name)
+                    record.writerow((name, place.relative_to(building).as_posix()))
+            changed = [n for n in former.places if n not in kept and former.is_own(n, files[n])]
+            ours = {PLACES, *former.places.values()} - {former.places[name] for name in changed}
             others = _take_others(former, building, ours)
     except OSError as error:
         hint = "free space or permissions" if copies else "try --folders copies"
@@ -128,8 +171,8 @@ def write_folders(
         ) from None
     if kept:
         note(
-            f"{directory / FOLDERS}: with the copies that were here of {several(kept, 'images')} "
-            "no longer in place"
+            f"{directory / FOLDERS}: with the copies that were here of "
+            f"{several(len(kept), 'images')} no longer in place"
         )
     if gone:
         note(
@@ -150,15 +193,22 @@ def _take_others(former: Former, building: Path, ours: set[str]) -> int:
         How many files.
     """
     count = 0
-    for file in sorted(former.directory.rglob("*")):
-        path = file.relative_to(former.directory)
-        if path.as_posix() in ours or (file.is_dir() and not file.is_symlink()):
-            continue
-        target = building / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(target):
-            taken = {other.name.casefold() for other in target.parent.iterdir()}
-            target = target.with_name(unused_name(path.name, taken))
-        former.take(file, target)
-        count += 1
+    for folder, folders, names in os.walk(former.directory):
+        folders.sort()
+        inside = Path(folder).relative_to(former.directory)
+        links = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114
+        for name in sorted(names + links):
+            path = inside / name  # one at a time: there may be a million
+            if path.as_posix() not in ours:
+                former.take(former.directory / path, _unused(building / path))
+                count += 1
     return count
+
+
+def _unused(target: Path) -> Path:
+    """The path, or one beside it where that is taken, in a folder that is there now."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(target):
+        taken = {other.name.casefold() for other in target.parent.iterdir()}
+        target = target.with_name(unused_name(target.name, taken))
+    return target

@@ -18,18 +18,22 @@ def folders(given: Iterable[str | os.PathLike[str]]) -> Kept:
 
 
 def of_results(results: Path, summary: dict[str, Any]) -> Kept:
-    """Results, the folders that they were made of, and those that images came from since.
+    """Results, the folders that they were made of, and those that were searched since.
 
     Args:
         summary: with `root`.
     """
     root = summary["root"]
-    added = {os.path.dirname(name) for name in summaries.added(summary)}  # noqa: PTH120
+    additions = summary.get("additions", [])
+    searched = {folder for made in additions for folder in made.get("searched", [])}
+    # Records of before have no folders. One that holds the results was not searched.
+    unsaid = {"additions": [made for made in additions if "searched" not in made]}
+    added = {os.path.dirname(name) for name in summaries.added(unsaid)}  # noqa: PTH120
     places = folders(os.path.normpath(f"{root}/{folder}") for folder in sorted(added))
     home = results.resolve()
-    # A folder that holds the results was not searched: its images came by their names.
     places = [(what, at) for what, at in places if not home.is_relative_to(at.resolve())]
-    return [("the results", results), *folders(summary.get("inputs", [root])), *places]
+    given = folders([*summary.get("inputs", [root]), *sorted(searched)])
+    return [("the results", results), *given, *places]
 
 
 def check(out: Path, kept: Kept) -> None:

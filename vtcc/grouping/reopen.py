@@ -68,8 +68,10 @@ class Opened:
         directory = self.directory / FOLDERS
         if not (self.summary.get("folders") and directory.is_dir()):
             return None
-        rows = assignments.read(self.directory / "assignments.parquet")
-        places = dict(by_cluster.places(rows, self.clusters.names))
+        places = by_cluster.recorded(directory)
+        if places is None:
+            rows = assignments.read(self.directory / "assignments.parquet")
+            places = dict(by_cluster.places(rows, self.clusters.names))
         shared = self.target == Path(os.path.abspath(self.directory))  # noqa: PTH100
         return by_cluster.Former(directory, places, shared=shared)
 
@@ -239,8 +241,9 @@ def folders(before: Opened, assigned: outputs.Assigned, summary: dict[str, Any])
         VtccError: as `by_cluster.write_folders`.
     """
     if mode := summary.get("folders"):
-        names = [*summary["files"], *Rest.of(before.target).stamps()]
-        files = intake.located(Path(summary["root"]), names)
+        former = before.former.places if before.former else ()  # some have left the results
+        names = dict.fromkeys([*summary["files"], *Rest.of(before.target).stamps(), *former])
+        files = intake.located(Path(summary["root"]), list(names))
         copies = mode == "copies"
         by_cluster.write_folders(
             before.target, assigned, files, copies=copies, former=before.former

@@ -169,8 +169,8 @@ def _next(page: ClustersPage) -> int:
 
 
 def _brief(addition: Json) -> Json:
-    """Without the names of its files, which may be many."""
-    return {key: value for key, value in addition.items() if key != "files"}
+    """Without the names of its files, which may be many, and folders of this machine."""
+    return {key: value for key, value in addition.items() if key not in ("files", "searched")}
 
 
 def _cluster_data(cluster: ClusterSummary) -> dict[str, object]:

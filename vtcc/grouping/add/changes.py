@@ -36,6 +36,7 @@ class Changes:
         columns: of tables that were given, as of `vtcc.grouping.columns`.
         place: the folder for what has to be unpacked or copied.
         orphaned: folders in it of images whose shard is gone, and they with it.
+        searched: folders that were given, as `summary.json` keeps them.
     """
 
     new: list[str]
@@ -49,6 +50,7 @@ class Changes:
     columns: Columns
     place: Path
     orphaned: list[Path]
+    searched: list[str]
 
     @property
     def lost(self) -> list[str]:
@@ -156,6 +158,7 @@ def find(
         columns=columns,
         place=place,
         orphaned=orphaned,
+        searched=[inputs.kept(given) for given in more if os.path.isdir(given)],  # noqa: PTH112
     )
 
 

@@ -33,6 +33,7 @@ def of(after: Updated, found: Changes, rest: Followed, *, began: float) -> dict[
         "proposed": [p["id"] for p in after.summary["proposals"]],
         "drift": after.drift.to_dict(),
         "seconds": round(time.monotonic() - began, 1),
+        "searched": found.searched,
         "files": {"new": found.new, "changed": found.changed, "gone": found.gone},
     }
 
