@@ -424,6 +424,14 @@ def test_no_damage_escapes_as_another_error(data):
         assert error.reason and "\n" not in error.reason
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_no_warning():
+    values = np.array([0, 0x7FA00000, 0x3F800000, 0x7FC00000], "u4").view("f4").reshape(2, 2, 1)
+    wanted = Wanted(channels=1, stretch="image")
+    (drawn,) = planes(Raster(values, nodata=None), wanted)
+    assert np.asarray(drawn).tolist() == [[0, 0], [255, 0]]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(["u1", "u2", "u4", "i2", "i4", "f4", "f8"]),

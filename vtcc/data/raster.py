@@ -213,7 +213,8 @@ def _rows_to_bytes(
         drawn = np.zeros(band.shape, np.uint8)
     else:
         small = band.dtype.itemsize <= 2 and max(abs(low), abs(high)) < _EXACT
-        values: np.ndarray = band.astype(np.float32 if small else float)
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which the mask leaves out
+            values: np.ndarray = band.astype(np.float32 if small else float)
         if mask is not None:
             values[~mask] = low
         # Halved first: a range from the lowest to the highest float64 is no float64.
