@@ -210,3 +210,12 @@ def test_a_damaged_record_of_folders_is_told(tmp_path, row, found):
         by_cluster.recorded(tmp_path)
     assert f"{record}: not readable ({found}" in str(told.value)
     assert "; delete it, and the tables say which files are images" in str(told.value)
+
+
+def test_nothing_is_taken_through_a_link_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "a.jpg").touch()
+    former = by_cluster.Former(tmp_path / "folders", {"a.jpg": "cat/a.jpg"}, shared=True)
+    former.directory.mkdir()
+    (former.directory / "cat").symlink_to(tmp_path / "private")
+    assert former.copy_of("a.jpg") is None

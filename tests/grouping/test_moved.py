@@ -184,6 +184,19 @@ def test_a_link_to_a_folder_above_renames_nothing(photos):
     assert (found.new, found.changed, found.gone) == ([], [], [])
 
 
+def test_a_link_to_images_that_are_known_renames_none(photos):
+    home = photos.parent
+    (home / "more").mkdir()
+    for name in "xy":
+        (home / "more" / f"{name}.jpg").write_bytes(name.encode())
+    summary = summary_of(photos, [*NAMES, "../more/x.jpg", "../more/y.jpg"])
+    (photos / "link").symlink_to(home / "more")
+    (home / "more" / "y.jpg").unlink()
+    for given in (photos / "link", home / "more"):
+        found = changes.find([given], summary, home / "results")
+        assert (found.new, found.changed, found.gone) == ([], [], ["../more/y.jpg"])
+
+
 def test_a_folder_that_moved_within_what_is_searched_is_asked_for(photos, capsys):
     summary = summary_of(photos)
     photos.rename(photos.with_name("renamed"))

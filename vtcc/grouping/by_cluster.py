@@ -39,7 +39,9 @@ class Former:
         if name not in self.places:
             return None
         copy = self.directory / self.places[name]
-        return copy if copy.is_file() and not copy.is_symlink() else None
+        if copy.is_symlink() or copy.parent.is_symlink():
+            return None
+        return copy if copy.is_file() else None
 
     def is_own(self, name: str, image: Path) -> bool:
         """Whether people changed the copy of an image that is in place: it differs, and is newer.

@@ -83,13 +83,14 @@ def links_of(root: Path, files: Iterable[Path], tops: Iterable[Path]) -> dict[Pa
     """
     here = root.resolve()
     held = {root, *(file.parent for file in files)}
-    ways = {inside: inside for inside in held}
+    ways: dict[Path, Path] = {}
     for top in tops:  # by a link that was not there before
         paths = [top.relative_to(above) for above in top.parents if above.resolve() == here]
         ways |= {top.resolve(): root / path for path in paths}
     for link in sorted({above for inside in held for above in (inside, *inside.parents)}):
         if os.path.islink(link):  # noqa: PTH114 - of a closed folder it is no error
             ways[Path(os.path.realpath(link))] = link
+    ways |= {inside: inside for inside in held}  # names that the results have stay
     # A folder that can be reached twice has the name without a link, as of a walk.
     outside = {place: way for place, way in ways.items() if not place.is_relative_to(here)}
     return outside | {here: root}

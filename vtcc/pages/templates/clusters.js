@@ -493,9 +493,10 @@ function showAdded() {
   $("added").hidden = $("added-link").hidden = !last;
   if (!last) return;
   const d = last.drift, both = (a, b, show) => `${show(a)} → ${show(b)}`;
-  const settled = (last.proposed || []).length && !D.proposals.length;
-  $("drift").textContent = settled ? `${d.verdict}; since then this was confirmed or declined` : d.verdict;
-  $("drift").classList.add(settled && d.level === "look here" ? "good" : { fine: "good", "look here": "warn" }[d.level] || "bad");
+  const proposed = (last.proposed || []).length, settled = proposed && !D.proposals.length;
+  const all = settled && d.level === "look here" && d.verdict.split(", ").length === proposed;  // nothing else moved
+  $("drift").textContent = settled ? `${d.verdict}; what was proposed is confirmed or declined since` : d.verdict;
+  $("drift").classList.add(all ? "good" : { fine: "good", "look here": "warn" }[d.level] || "bad");
   $("drift-table").replaceChildren(table(["", "images", "share", "confidence", "novel"], d.lines.map(l => [l.name, `${l.images_before} + ${l.images_now}`,
     both(l.share_before, l.share_now, percent), both(l.confidence_before, l.confidence_now, number), both(l.novel_before, l.novel_now, percent)]), [0]));
   $("additions").replaceChildren(table(["", "new", "changed", "gone", "unreadable", "images", "verdict"], D.additions.map(a => [a.at.replace("T", " ").replace("Z", ""),
