@@ -24,7 +24,8 @@ from vtcc.version import __version__
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PAGES = "".join(
-    (TOP / name).read_text(encoding="utf-8") for name in ("README.md", "docs/commands.md")
+    (TOP / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/commands.md", "docs/pipeline.md")
 )
 SMALL = "-k 3 --encoder none --minutes 0.5 --set train.epochs=5"
 IMAGES, NEW = 90, 6
