@@ -165,7 +165,7 @@ def test_new_results_lie_neither_in_results_nor_among_images(place):
     toy_results.draw(place / "later" / "2.png", 2, 3)
     (place / "link").symlink_to(photos)
     (place / "other").mkdir()
-    for name in ("summary.json", "report.html"):
+    for name in ("summary.json", "report.html", "embedding.npz"):
         (place / "other" / name).touch()
     before = sorted(place.rglob("*"))
     for out, inside in (

@@ -149,6 +149,12 @@ def marks_results(path: PurePosixPath) -> bool:
     return path.name in _OF_RESULTS
 
 
+def is_results(folder: Path) -> bool:
+    """Whether a folder on the disk holds results of vtcc."""
+    here = (os.path.join(folder, name) for name in _OF_RESULTS)  # noqa: PTH118 - Path.is_file raises
+    return all(map(os.path.isfile, here))
+
+
 def results_in(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
     """The folders of results of vtcc, by the paths of the files in them."""
     names: dict[PurePosixPath, set[str]] = {}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from vtcc.data import walk
 from vtcc.errors import VtccError
 from vtcc.grouping import summary as summaries
 
@@ -45,12 +46,7 @@ def check(out: Path, kept: Kept) -> None:
     if out.is_symlink():  # it would be replaced, and what it leads to would stay as it is
         raise VtccError(f"--out: {out} is a link; name what it leads to, {os.path.realpath(out)}")
     whole = out.resolve()
-    above = [("the results", folder) for folder in whole.parents if _is_results(folder)]
+    above = [("the results", folder) for folder in whole.parents if walk.is_results(folder)]
     for what, place in (*kept, *above):
         if place.resolve() in whole.parents:
             raise VtccError(f"--out: {out} lies inside {what}, {place}; name a place beside it")
-
-
-def _is_results(folder: Path) -> bool:
-    names = (summaries.FILE, "report.html")
-    return all(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 - Path's own raises
