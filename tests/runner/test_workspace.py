@@ -236,3 +236,22 @@ def test_paths_outside_the_project_are_made_absolute_instead_of_linked(project: 
         assert written["download"]["mirror"] == str(project / "mirror")
         assert [p.name for p in where.directory.parent.iterdir() if p.is_symlink()] == []
     assert worktrees(project) == []
+
+
+@pytest.mark.parametrize("known", ["a.png", ".gitkeep"])
+def test_a_folder_of_which_git_has_a_part_is_read_whole(project: Path, known: str) -> None:
+    photos = project / "photos"
+    photos.mkdir()
+    for name in (known, "b.png", "c.png"):
+        (photos / name).write_bytes(b"x")
+    toy.git(project, "add", f"photos/{known}")
+    toy.git(project, "commit", "-q", "-m", "a part of the photos")
+    params = resolve(None, {"dataset.source": "photos"}, project=project)
+    with Workspace(params, project=project) as where:
+        assert where.params["dataset"]["source"] == str(photos)
+    assert len(list(photos.iterdir())) == 3
+    toy.git(project, "add", "photos")
+    toy.git(project, "commit", "-q", "-m", "all photos")
+    with Workspace(params, project=project) as where:
+        assert where.params["dataset"]["source"] == "photos"
+        assert len(list((where.directory / "photos").iterdir())) == 3

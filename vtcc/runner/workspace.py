@@ -201,11 +201,16 @@ class Workspace:
         (self.directory / paths.PARAMS).write_text(text, encoding="utf-8")
 
     def _link(self, key: str) -> None:
-        """Makes a relative path of the parameters that git does not know reachable, uncopied."""
-        given = Path(config.flatten(self.params)[key])
+        """Makes a relative path of the parameters reachable, uncopied, with all that it holds."""
+        value = config.flatten(self.params)[key]
+        if not value:
+            return
+        given = Path(value)
         here, there = self.project / given, self.directory / given
-        if ".." in given.parts:
-            # A link there would lie outside the worktree, and stay when that is removed.
+        in_part = not given.is_absolute() and there.is_dir() and _names(here) != _names(there)
+        if ".." in given.parts or in_part:
+            # A link there would lie outside the worktree, and stay when that is removed, or in
+            # the way of the files that git has in it.
             self.params = config.override(self.params, {key: str(here.resolve())})
         elif not given.is_absolute() and here.exists() and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
@@ -225,6 +230,10 @@ class Workspace:
         except locks.BusyError:
             return False
         return True
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
 def prune(home: Path) -> int:
