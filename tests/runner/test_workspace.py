@@ -255,3 +255,13 @@ def test_a_folder_of_which_git_has_a_part_is_read_whole(project: Path, known: st
     with Workspace(params, project=project) as where:
         assert where.params["dataset"]["source"] == "photos"
         assert len(list((where.directory / "photos").iterdir())) == 3
+
+
+def test_a_link_that_git_has_is_followed_from_the_project(project: Path) -> None:
+    (project.parent / "pictures").mkdir()
+    (project / "photos").symlink_to("../pictures")
+    toy.git(project, "add", "photos")
+    toy.git(project, "commit", "-q", "-m", "a link to photos")
+    params = resolve(None, {"dataset.source": "photos"}, project=project)
+    with Workspace(params, project=project) as where:
+        assert where.params["dataset"]["source"] == str(project.parent / "pictures")

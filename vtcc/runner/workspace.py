@@ -207,12 +207,15 @@ class Workspace:
             return
         given = Path(value)
         here, there = self.project / given, self.directory / given
-        in_part = not given.is_absolute() and there.is_dir() and _names(here) != _names(there)
-        if ".." in given.parts or in_part:
+        if given.is_absolute():
+            return
+        broken = there.is_symlink() and not there.exists()  # a link that git has, and leads out
+        in_part = there.is_dir() and _names(here) != _names(there)
+        if ".." in given.parts or broken or in_part:
             # A link there would lie outside the worktree, and stay when that is removed, or in
             # the way of the files that git has in it.
             self.params = config.override(self.params, {key: str(here.resolve())})
-        elif not given.is_absolute() and here.exists() and not there.exists():
+        elif here.exists() and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             there.symlink_to(here.resolve())
 
