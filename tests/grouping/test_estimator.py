@@ -186,3 +186,29 @@ def test_images_that_cannot_be_used(X, message):
         vtcc.ImageClusterer(2).fit(X)
     with pytest.raises(VtccError, match="integer from 0"):
         vtcc.ImageClusterer(2, random_state=1.5).fit(np.zeros((20, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("unclustered", None),
+        ("unclustered", "a fifth"),
+        ("minutes", None),
+        ("minutes", True),
+        ("sample", "a"),
+        ("encoder", None),
+        ("output", 3),
+        ("weights", 3),
+        ("params", "train.epochs=1"),
+    ],
+)
+def test_parameters_of_the_wrong_kind_are_named(name, value):
+    with pytest.raises(VtccError, match=f"^{name}: found {value!r}; give "):
+        vtcc.ImageClusterer(2, **{name: value}).fit(np.zeros((20, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize(("place", "message"), [("missing", "does not exist"), ("/proc", "cannot")])
+def test_an_output_that_cannot_be_made_is_named(tmp_path, place, message):
+    parent = tmp_path / place
+    with pytest.raises(VtccError, match=f"{parent}:? {message}"):
+        vtcc.ImageClusterer(2, output=parent / "out").fit(np.zeros((20, 8, 8), np.uint8))

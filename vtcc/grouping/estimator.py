@@ -5,8 +5,9 @@ import io
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     from vtcc.grouping.options import Options
 
 _PART = 512
+# Parameters of `ImageClusterer`: what they may be made of, and what that is called.
+_KINDS: dict[str, tuple[Any, str]] = {
+    "minutes": (Real, "a number above 0"),
+    "sample": (Integral, "a number of images, 0 for all"),
+    "encoder": (str, '"auto", "none" or the name of an encoder'),
+    "weights": (str | os.PathLike | None, "a file, or None"),
+    "output": (str | os.PathLike | None, "a folder, or None"),
+    "params": (Mapping | None, "a dictionary, or None"),
+    "unclustered": (bool | np.bool_ | Real, "True, or a share between 0 and 1"),
+}
 
 
 class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
@@ -95,25 +106,31 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         from vtcc.grouping.options import Options
         from vtcc.grouping.rest import Rest
 
+        for name, (kind, words) in _KINDS.items():
+            value = getattr(self, name)
+            no_switch = isinstance(value, bool) and name != "unclustered"  # True is an int, too
+            if no_switch or not isinstance(value, kind):
+                raise VtccError(f"{name}: found {value!r}; give {words}")
         seed = self.random_state
         if seed is None:
             seed = secrets.randbelow(2**31)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise VtccError(f"random_state: found {seed!r}; give an integer from 0, or None")
-        share = AT_MOST if isinstance(self.unclustered, bool) else float(self.unclustered)
+        switch = isinstance(self.unclustered, bool | np.bool_)
+        share = AT_MOST if switch else float(self.unclustered)
         if not 0 < share < 1:
             raise VtccError(f"unclustered: found {share:g}; give True, or a share between 0 and 1")
         options = Options(
             folder=Path(),
             clusters=_number(self.n_clusters),
-            minutes=self.minutes,
+            minutes=float(self.minutes),
             encoder=self.encoder,
             weights=Path(self.weights) if self.weights else None,
             seed=int(seed),
             overrides=dict(self.params or {}),
             unclustered=bool(self.unclustered),
             unclustered_at_most=share,
-            sample=self.sample,
+            sample=int(self.sample),
         )
         quiet = (
             contextlib.nullcontext() if self.verbose else contextlib.redirect_stdout(io.StringIO())
@@ -279,7 +296,7 @@ def _given(
     if folder.exists():
         raise VtccError(f"output: {folder}, for the images of the array, is there; name another")
     try:
-        with atomic_directory(folder) as building:
+        with workdir.alone(folder), atomic_directory(folder) as building:
             for i, item in enumerate(items):
                 content = _png(item)
                 assert isinstance(content, bytes)
