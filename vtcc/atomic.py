@@ -168,6 +168,13 @@ def _named(target: Path) -> Path:
     return whole
 
 
+def refuse_link(option: str, out: Path) -> None:
+    """Raises VtccError where what an option names is a link, which would be replaced itself."""
+    if out.is_symlink():
+        whole = os.path.realpath(out)
+        raise VtccError(f"{option}: {out} is a link; name what it leads to, {whole}")
+
+
 def beside(target: Path, before: str, after: str) -> Path:
     """A path beside `target` that is called after it, by a part of its name where that is long."""
     return target.with_name(f"{before}{_short(target.name)}{after}")

@@ -85,6 +85,9 @@ def test_a_model_that_differs_is_not_left_behind(made, tmp_path, monkeypatch):
 def test_mistakes_are_one_line(made, tmp_path, monkeypatch):
     with pytest.raises(VtccError, match=r"has to end with \.onnx"):
         stage.run(str(made[0]), onnx=tmp_path / "m.pt")
+    (tmp_path / "link.onnx").symlink_to(made[1])
+    with pytest.raises(VtccError, match=rf"^--onnx: .* is a link; name .* to, {made[1]}$"):
+        stage.run(str(tmp_path / "none"), onnx=tmp_path / "link.onnx")
     with pytest.raises(VtccError, match="no such model; give --model RESULTS/model"):
         stage.run(str(tmp_path / "none"), onnx=tmp_path / "m.onnx")
     (tmp_path / "file").write_text("")

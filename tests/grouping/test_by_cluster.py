@@ -164,6 +164,84 @@ def test_a_picture_that_people_changed_there_stays_beside_the_image(odd_images, 
         assert in_folders(tmp_path) == held
 
 
+def put(file, text, second):
+    """A file whose last change is said."""
+    file.unlink(missing_ok=True)
+    file.write_text(text)
+    os.utime(file, ns=(second * 10**9, second * 10**9))
+
+
+def write_again(results, files, names, *, copies=True):
+    """Writes the folders of images in one cluster as a change of these results does."""
+    places = by_cluster.recorded(results / "folders")
+    former = by_cluster.Former(results / "folders", places or {}, shared=True)
+    one = assigned(names, [0] * len(names), {0: "cat"})
+    by_cluster.write_folders(results, one, files, copies=copies, former=former)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("in_results", [False, True])
+def test_the_last_copy_of_an_image_outlives_another_of_its_name(
+    tmp_path, copies, in_results, capsys
+):
+    files = {name: tmp_path / name for name in ("a.jpg", "b.jpg")}
+    put(files["a.jpg"], "old a", 1000)
+    put(files["b.jpg"], "b", 1000)
+    write_again(tmp_path, files, ["a.jpg", "b.jpg"])
+    files["a.jpg"].unlink()
+    write_again(tmp_path, files, ["b.jpg"], copies=copies)
+    write_again(tmp_path, files, ["b.jpg"], copies=copies)
+    assert in_folders(tmp_path) == {"cat/a.jpg": "old a", "cat/b.jpg": "b"}
+    put(files["a.jpg"], "new a", 2000)  # cameras count from the first again
+    capsys.readouterr()
+    new = {"cat/a.jpg": "new a", "cat/a (2).jpg": "old a"} if in_results else {"cat/a.jpg": "old a"}
+    for _ in range(2):
+        write_again(tmp_path, files, ["b.jpg", *["a.jpg"] * in_results], copies=copies)
+        assert in_folders(tmp_path) == {"cat/b.jpg": "b"} | new
+        assert "with 1 other file that lay there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("second", [500, 1000, 3000])
+@pytest.mark.parametrize("text", ["by people", "c"])
+def test_a_picture_in_the_place_of_an_image_stays_whatever_its_date(tmp_path, copies, second, text):
+    files, place = {"c.jpg": tmp_path / "c.jpg"}, tmp_path / "folders" / "cat" / "c.jpg"
+    put(files["c.jpg"], "c", 1000)
+    write_again(tmp_path, files, ["c.jpg"], copies=copies)
+    put(place, text, second)
+    held = {"cat/c.jpg": "c"} | ({} if text == "c" else {"cat/c (2).jpg": text})
+    for _ in range(2):
+        write_again(tmp_path, files, ["c.jpg"], copies=copies)
+        assert in_folders(tmp_path) == held
+
+
+@pytest.mark.parametrize("second", [500, 3000])
+def test_an_image_that_changed_leaves_no_second_copy_whatever_its_date(tmp_path, second):
+    files = {"c.jpg": tmp_path / "c.jpg"}
+    put(files["c.jpg"], "c", 1000)
+    write_again(tmp_path, files, ["c.jpg"])
+    put(files["c.jpg"], "before c", second)
+    write_again(tmp_path, files, ["c.jpg"])
+    assert in_folders(tmp_path) == {"cat/c.jpg": "before c"}
+
+
+def test_a_record_without_stamps_takes_what_is_newer_for_people_s(tmp_path):
+    files, folders = {name: tmp_path / name for name in ("a.jpg", "b.jpg")}, tmp_path / "folders"
+    for name, file in files.items():
+        put(file, name, 1000)
+    write_again(tmp_path, files, [*files])
+    record = folders / by_cluster.PLACES
+    stamped = record.read_text()
+    stamp = ",5 1000000000000"
+    assert stamped == f"a.jpg,cat/a.jpg{stamp}\nb.jpg,cat/b.jpg{stamp}\n"
+    record.write_text(stamped.replace(stamp, ""))
+    put(folders / "cat" / "a.jpg", "older", 500)
+    put(folders / "cat" / "b.jpg", "newer", 3000)
+    write_again(tmp_path, files, [*files])
+    held = {"cat/a.jpg": "a.jpg", "cat/b.jpg": "b.jpg", "cat/b (2).jpg": "newer"}
+    assert in_folders(tmp_path) == held
+
+
 def test_folders_that_cannot_be_written_are_what_they_were(odd_images, tmp_path, monkeypatch):
     first = assigned([*odd_images], [0] * 6, {0: "all"})
     by_cluster.write_folders(tmp_path, first, odd_images, copies=True)
@@ -200,6 +278,7 @@ def test_what_folders_hold_is_kept_with_them(odd_images, tmp_path):
         ("x,a/../b", "found 'a/../b'"),
         ("x,/etc", "found '/etc'"),
         ("x", "not enough values"),
+        ("x,a/b,last,more", "too many values"),
         ("\udcff,a/b", "'utf-8' codec"),
     ],
 )

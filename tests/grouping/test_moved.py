@@ -197,6 +197,28 @@ def test_a_link_to_images_that_are_known_renames_none(photos):
         assert (found.new, found.changed, found.gone) == ([], [], ["../more/y.jpg"])
 
 
+@pytest.mark.parametrize(
+    "names", [["../more/x.jpg", "../more/y.jpg"], ["link/x.jpg", "../more/y.jpg"], ["link/x.jpg"]]
+)
+def test_an_image_that_is_known_has_its_name_by_whatever_way_it_is_found(photos, names):
+    """Also where results have names by two ways, as an earlier vtcc left them."""
+    home, more = photos.parent, photos.parent / "more"
+    more.mkdir()
+    for name in "xyz":
+        (more / f"{name}.jpg").write_bytes(name.encode())
+    for link, to in (("photos/link", more), ("photos/0", more), ("more/back", photos)):
+        (home / link).symlink_to(to)
+    (more / "list.txt").write_text("x.jpg\ny.jpg\n")
+    summary = summary_of(photos, [*NAMES, *names])
+    for given in ("photos", "more", "photos/link", "photos/0", "more/back", "more/list.txt"):
+        found = changes.find([home / given], summary, home / "results")
+        assert (found.changed, found.gone) == ([], [])
+        new = {"z.jpg"} if given != "more/list.txt" else set()
+        new |= {"y.jpg"} if len(names) == 1 else set()
+        assert {name.rpartition("/")[2] for name in found.new} == new, given
+        assert len(found.new) == len(new)
+
+
 def test_a_folder_that_moved_within_what_is_searched_is_asked_for(photos, capsys):
     summary = summary_of(photos)
     photos.rename(photos.with_name("renamed"))

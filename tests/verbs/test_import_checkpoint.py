@@ -28,5 +28,7 @@ def test_a_link_is_no_place_for_a_model(tmp_path, to):
     for force in (None, False, True):
         with pytest.raises(VtccError) as caught:
             import_checkpoint.check_out("--out", out, {}, force=force)
-        assert str(caught.value) == f"--out {out}: a link; name what it leads to, {tmp_path / to}"
+        assert str(caught.value) == (
+            f"--out: {out} is a link; name what it leads to, {tmp_path / to}"
+        )
     import_checkpoint.check_out("--out", tmp_path / "model", {})

@@ -386,6 +386,16 @@ def test_a_pipe_and_a_link_that_leads_nowhere_are_not_replaced(tmp_path):
     assert stat.S_ISFIFO(pipe.lstat().st_mode) and link.is_symlink()
 
 
+def test_a_link_to_a_table_is_not_replaced(tmp_path):
+    table, link = tmp_path / "table.csv", tmp_path / "link.csv"
+    table.write_text("file,cluster\n", encoding="utf-8")
+    link.symlink_to("table.csv")
+    assignments.check(table)
+    with pytest.raises(VtccError) as caught:
+        assignments.check(link)
+    assert str(caught.value) == f"--out: {link} is a link; name what it leads to, {table}"
+
+
 def test_a_table_of_results_is_not_replaced(tmp_path):
     results = tmp_path / "photos-clusters"
     results.mkdir()

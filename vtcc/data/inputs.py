@@ -131,7 +131,8 @@ def parts(given: Sequence[Given], place: Path | None, *, any_name: bool = True) 
     found: list[Part | _Shard] = []  # in order; shards wait for all of them
     # A folder before what is below it, since a copy deletes what its address does not list.
     addresses = sorted(
-        (text for item in given if remote.is_address(text := os.fspath(item))), key=len
+        (text for item in given if remote.is_address(text := os.fspath(item))),
+        key=lambda text: len(remote.shown(text)),
     )
     _refuse_one_place(addresses)
     copies = {address: _copied(address, place) for address in addresses}

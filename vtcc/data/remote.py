@@ -94,6 +94,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
                 if _is_wanted(name, wanted):
                     found[name] = entry
                 _check_count(shown_as, len(found) + len(marks))
+            there = found.keys()  # what is left out as well: another address may lead to it
             if results := results_in(marks):
                 found = {
                     n: e for n, e in found.items() if results.isdisjoint(PurePosixPath(n).parents)
@@ -106,7 +107,7 @@ def copied(address: str, place: Path, wanted: tuple[str, ...]) -> Path:
         room = _Room(shown_as)
         room.take(sum(size or 0 for _, size in found.values()))  # before the first is copied
         note(f"{shown_as}: {several(len(found), 'files')}, copied to {target}")
-        if not is_file and (gone := _delete_others(target, place, found)):
+        if not is_file and (gone := _delete_others(target, place, there)):
             note(f"{shown_as}: {several(gone, 'files')} of an earlier copy deleted, as gone there")
 
         long_films: list[str] = []
@@ -202,6 +203,8 @@ def _delete_others(target: Path, place: Path, names: Collection[str]) -> int:
         if STAMP in files:  # images of a shard, which are no copies
             folders.clear()
             continue
+        # Nothing hidden is listed; what is there is the copy of another address.
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for file in (Path(top, name) for name in files):
             if file.relative_to(target).as_posix() not in kept:
                 file.unlink()

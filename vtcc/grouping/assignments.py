@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from vtcc.atomic import atomic_file, sole_writer
+from vtcc.atomic import atomic_file, refuse_link, sole_writer
 from vtcc.data.spreadsheet import path_cell, path_of, text_cell
 from vtcc.errors import VtccError
 from vtcc.grouping import summary
@@ -138,8 +138,8 @@ def check(out: Path) -> None:
     """Refuses, before any work, a place where `writing` would fail.
 
     Raises:
-        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, a file
-            that is no such table, or one of the results of `vtcc cluster`.
+        VtccError: on an unknown suffix, a directory, a folder that is missing or closed, a link, a
+            file that is no such table, or one of the results of `vtcc cluster`.
     """
     if out.is_dir():
         raise VtccError(f"--out: {out} is a directory; name a file such as {out / 'clusters.csv'}")
@@ -162,6 +162,7 @@ def check(out: Path) -> None:
             f"--out: {out} is a file of the results in {whole.parent}, and no table of clusters "
             "that may be replaced; name another file"
         )
+    refuse_link("--out", out)
     if out.is_file() and not _is_table(out):
         raise VtccError(
             f"--out: {out} is there, and no table of clusters that may be replaced; name another "

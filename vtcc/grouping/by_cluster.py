@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vtcc.atomic import atomic_directory
+from vtcc.data.folder import stamp
 from vtcc.errors import VtccError
 from vtcc.grouping.assignments import Row
 from vtcc.grouping.outputs import Assigned, flat, folder_names, unused_name
@@ -17,7 +18,11 @@ from vtcc.progress import note, several
 from vtcc.regular import regular
 
 FOLDERS = "folders"  # in the results
-PLACES = ".places.csv"  # in the folders: name and path of each image; no cluster's folder has a dot
+# In the folders, as no cluster's folder has a dot: name of each image, its path there, and what was
+# put there: the `stamp` of a copy, or one of these two.
+PLACES = ".places.csv"
+LINK = "link"
+LAST = "last"  # the former copy of an image that was gone
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,29 @@ class Former:
             return None
         return copy if copy.is_file() else None
 
-    def is_own(self, name: str, image: Path) -> bool:
-        """Whether people changed the copy of an image that is in place: it differs, and is newer.
+    def written(self) -> Iterator[tuple[str, str]]:
+        """Name of each image, and what was put in its place; "" where that was not recorded."""
+        try:
+            for name, _, written in _rows(self.directory):
+                yield name, written
+        except FileNotFoundError:
+            for name in self.places:
+                yield name, ""
 
-        An older one that differs is of the image before that was changed.
+    def is_another(self, name: str, written: str, image: Path) -> bool:
+        """Whether the file in the place of an image is none of its copies; the image is there.
+
+        People put it there, or it is the last copy of an image that had this name before. One with
+        the size and time of the copy that it replaced is taken for that copy.
+
+        Args:
+            written: what was put there. Where that is not known the newer file is people's, and an
+                older one is of the image before that was changed.
         """
         copy = self.copy_of(name)
-        if copy is None or copy.stat().st_mtime_ns <= image.stat().st_mtime_ns:
+        if copy is None or written == stamp(copy):
+            return False
+        if not written and copy.stat().st_mtime_ns <= image.stat().st_mtime_ns:
             return False
         return not filecmp.cmp(copy, image, shallow=False)
 
@@ -91,20 +112,25 @@ def recorded(directory: Path) -> dict[str, str] | None:
     Raises:
         VtccError: when the record is damaged.
     """
-    file = directory / PLACES
     try:
-        with regular(file).open(newline="", encoding="utf-8") as opened:
-            found = {name: path for name, path in csv.reader(opened)}  # noqa: C416 - two of each
-        for path in found.values():
-            if len(steps := path.split("/")) != 2 or {"", ".", ".."} & {*steps}:
-                raise ValueError(f"found {path!r:.60}, expected FOLDER/FILE")
+        return {name: path for name, path, _ in _rows(directory)}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, csv.Error) as error:
         raise VtccError(
-            f"{file}: not readable ({error}); delete it, and the tables say which files are images"
+            f"{directory / PLACES}: not readable ({error}); delete it, and the tables say which "
+            "files are images"
         ) from None
-    return found
+
+
+def _rows(directory: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, path and what was put there, one at a time: there may be a million."""
+    with regular(directory / PLACES).open(newline="", encoding="utf-8") as opened:
+        for row in csv.reader(opened):
+            name, path, written = row if len(row) != 2 else (*row, "")
+            if len(steps := path.split("/")) != 2 or {"", ".", ".."} & {*steps}:
+                raise ValueError(f"found {path!r:.60}, expected FOLDER/FILE")
+            yield name, path, written
 
 
 def write_folders(
@@ -148,11 +174,14 @@ def write_folders(
                 if copy and not is_there:
                     former.take(copy, place)
                     kept.add(name)
+                    written = LAST
                 elif copies:
                     shutil.copy2(source, place)
+                    written = stamp(place)
                 else:
                     place.symlink_to(source)
-                record.writerow((name, path))
+                    written = LINK
+                record.writerow((name, path, written))
             # Of an image that is in no cluster now the copy may be all that is left.
             for name, path in former.places.items():
                 copy = former.copy_of(name)
@@ -160,9 +189,13 @@ def write_folders(
                     place = _unused(building / path)
                     former.take(copy, place)
                     kept.add(name)
-                    record.writerow((name, place.relative_to(building).as_posix()))
-            changed = [n for n in former.places if n not in kept and former.is_own(n, files[n])]
-            ours = {PLACES, *former.places.values()} - {former.places[name] for name in changed}
+                    record.writerow((name, place.relative_to(building).as_posix(), LAST))
+            theirs = {
+                former.places[name]
+                for name, written in former.written()
+                if name not in kept and former.is_another(name, written, files[name])
+            }
+            ours = {PLACES, *former.places.values()} - theirs
             others = _take_others(former, building, ours)
     except OSError as error:
         hint = "free space or permissions" if copies else "try --folders copies"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from vtcc.atomic import refuse_link
 from vtcc.data import walk
 from vtcc.errors import VtccError
 from vtcc.grouping import summary as summaries
@@ -43,8 +44,7 @@ def check(out: Path, kept: Kept) -> None:
     Raises:
         VtccError: naming where it lies, or leads to.
     """
-    if out.is_symlink():  # it would be replaced, and what it leads to would stay as it is
-        raise VtccError(f"--out: {out} is a link; name what it leads to, {os.path.realpath(out)}")
+    refuse_link("--out", out)
     whole = out.resolve()
     above = [("the results", folder) for folder in whole.parents if walk.is_results(folder)]
     for what, place in (*kept, *above):

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from vtcc.atomic import atomic_directory, sole_writer
+from vtcc.atomic import atomic_directory, refuse_link, sole_writer
 from vtcc.errors import VtccError
 from vtcc.progress import note, several
 from vtcc.verbs.import_checkpoint import check_out
@@ -96,7 +96,8 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
         with_encoder: the directory; a vtcc model in it is replaced.
 
     Raises:
-        VtccError: when there is no such model or it cannot be written; nothing is left then.
+        VtccError: when there is no such model, a place is a link or cannot be written; nothing is
+            left then.
     """
     from vtcc.grouping.clusters import load_predictor
 
@@ -104,8 +105,10 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
         raise VtccError(
             "nothing to write; give --onnx FILE.onnx or --with-encoder DIR, or results with --to"
         )
-    if onnx is not None and onnx.suffix.lower() != ".onnx":
-        raise VtccError(f"--onnx: {onnx}: the name has to end with .onnx")
+    if onnx is not None:
+        if onnx.suffix.lower() != ".onnx":
+            raise VtccError(f"--onnx: {onnx}: the name has to end with .onnx")
+        refuse_link("--onnx", onnx)
     with contextlib.ExitStack() as held:
         if with_encoder is not None:
             check_out("--with-encoder", with_encoder, {"the model": Path(model)})

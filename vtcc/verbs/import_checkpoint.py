@@ -1,11 +1,11 @@
 """`vtcc import-checkpoint`: a checkpoint of the authors' code becomes a vtcc model directory."""
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from vtcc import paths
+from vtcc.atomic import refuse_link
 from vtcc.errors import VtccError
 from vtcc.grouping import summary
 from vtcc.progress import note, several
@@ -73,8 +73,7 @@ def check_out(
         option: that named it. out: the directory. sources: what is read, which must not be in it.
         force: replace it whatever is in it; None where there is no such option.
     """
-    if out.is_symlink():  # it would be replaced, and what it leads to would stay as it is
-        raise VtccError(f"{option} {out}: a link; name what it leads to, {os.path.realpath(out)}")
+    refuse_link(option, out)
     if out.is_dir():
         whole = out.resolve()
         # Replaced as a whole, so what the user stands in, lives in or imports is never meant.

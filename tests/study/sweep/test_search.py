@@ -438,11 +438,13 @@ def test_dry_run_starts_nothing(
     assert "6 trials of 30 epochs, random" in capsys.readouterr().out
     stage.start(file, dry_run=True, trials=2, write=project / "best.yaml")
     assert "2 trials of 30 epochs, random" in capsys.readouterr().out
+    (project / "link.yaml").symlink_to("params.yaml")
     for wrong, message in (
         ({"trials": 0}, "--trials: found 0; allowed: at least 1"),
         ({"trials": 10**9}, "--trials: found 1000000000; allowed"),
         ({"write": project / "best.txt"}, r"--write .*best\.txt: name a \.yaml file"),
         ({"write": project / "no" / "best.yaml"}, "no directory that can be written to"),
+        ({"write": project / "link.yaml"}, f"--write: {project / 'link.yaml'} is a link; name"),
     ):
         with pytest.raises(VtccError, match=message):
             stage.start(file, dry_run=True, **wrong)

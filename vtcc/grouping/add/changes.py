@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ def find(
     places = located(root, summary["files"])
     tops = [inputs.absolute(part.top) for part in parts]
     links = relocated.links_of(root, places.values(), tops)
-    listed, searched, columns = _listed(parts, root, links, results)
+    listed, searched, columns = _listed(parts, root, places, links, results)
     deleted = _deleted(missing, links, places.values(), place, allow_gone)
     searched += deleted
     stamps = {name: folder.stamp(file) for name, file in listed.items()}
@@ -213,17 +213,27 @@ def _deleted(
 
 
 def _listed(
-    parts: Sequence[inputs.Part], root: Path, links: dict[Path, Path], results: Path
+    parts: Sequence[inputs.Part],
+    root: Path,
+    places: Mapping[str, Path],
+    links: dict[Path, Path],
+    results: Path,
 ) -> tuple[dict[str, Path], list[Path], Columns]:
     """Name -> file; the folders that were searched; columns of tables."""
     files: dict[str, Path] = {}
     searched: list[Path] = []
     columns: Columns = {}
     left_out: Counter[str] = Counter()
+    known = relocated.known_names(places)
+
+    def named(file: Path) -> str:
+        way = relocated.by_way_of(links, file)
+        return known(as_text(os.path.relpath(way, root)), file)
+
     for part in parts:
         top, own = part.top.resolve(), results.resolve()
         if part.names is not None:
-            names = [_name(top / path, root, links) for path in part.names]
+            names = [named(top / path) for path in part.names]
             files |= {name: top / path for name, path in zip(names, part.names, strict=True)}
             for column, values in part.columns.items():
                 columns.setdefault(column, {}).update(zip(names, values, strict=True))
@@ -235,7 +245,7 @@ def _listed(
             )
         inside = folder.listed(top, left_out)
         folder.readable_names(inside)  # refuses two of one name
-        files |= {_name(top / path, root, links): top / path for path in inside}
+        files |= {named(top / path): top / path for path in inside}
         searched.append(relocated.by_way_of(links, top))
         searched += [link for to, link in links.items() if to != link and to.is_relative_to(top)]
     if left_out:
@@ -246,7 +256,3 @@ def _listed(
 def _is_image_of(name: str, raw: str) -> bool:
     file = Path(name)
     return walk.shot(file) == walk.shot(Path(raw)) and not walk.is_beside(file)
-
-
-def _name(file: Path, root: Path, links: dict[Path, Path]) -> str:
-    return as_text(os.path.relpath(relocated.by_way_of(links, file), root))

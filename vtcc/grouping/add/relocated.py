@@ -1,7 +1,8 @@
 """Where the folder of the results' images is now."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,37 @@ def by_way_of(links: dict[Path, Path], path: Path) -> Path:
     """A path as the names go, by the nearest of `links_of`."""
     near = next((above for above in (path, *path.parents) if above in links), None)
     return path if near is None else links[near] / path.relative_to(near)
+
+
+def known_names(places: Mapping[str, Path]) -> Callable[[str, Path], str]:
+    """Gives a file the name that results have of it, where links lead to it by several ways.
+
+    Args:
+        places: name -> file, of the results.
+
+    Returns:
+        A function of the name by the way that was gone, and the file; of an unknown file it
+        returns that name.
+    """
+    real = cache(os.path.realpath)
+
+    @cache
+    def held() -> dict[str, list[str]]:
+        """Folder without links -> what the names of its images begin with."""
+        begins = {name[: name.rfind("/") + 1]: file for name, file in places.items()}
+        folders: dict[str, list[str]] = {}
+        for begin, file in begins.items():
+            folders.setdefault(real(file.parent), []).append(begin)
+        return folders
+
+    def known(name: str, file: Path) -> str:
+        if name in places:
+            return name
+        end = name[name.rfind("/") + 1 :]
+        others = (begin + end for begin in held().get(real(file.parent), ()))
+        return next((other for other in others if other in places), name)
+
+    return known
 
 
 def _held(root: Path, stamps: dict[str, str]) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcc import config, paths, yaml_file
-from vtcc.atomic import write_text
+from vtcc.atomic import refuse_link, write_text
 from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.progress import several
@@ -32,7 +32,7 @@ def target(sweep: Sweep, project: Path, write: Path | None) -> Path:
         write: as given, relative to the working directory; None for the default.
 
     Raises:
-        VtccError: when nothing can be written there.
+        VtccError: when nothing can be written there, or it is a link.
     """
     if write is None:
         return project / FOLDER / f"{sweep.name}.params.yaml"
@@ -41,6 +41,7 @@ def target(sweep: Sweep, project: Path, write: Path | None) -> Path:
         raise VtccError(f"--write {write}: name a .yaml file, such as params.yaml")
     if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise VtccError(f"--write {write}: {file.parent} is no directory that can be written to")
+    refuse_link("--write", file)
     return file
 
 
