@@ -168,3 +168,23 @@ def test_large_numbers_stay_apart():
     assert field == {"name": "id", "kind": "number", "at": [1234567800 + i for i in range(40)]}
     (few,), _ = fields.fields({"x": {"0": 0.1 + 0.2, "1": 0.3}}, files[:2])
     assert few["values"] == ["0.3", "0.30000000000000004"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1280])
+def test_long_names_do_not_widen_the_page(tmp_path, width):
+    long = "brown cardboard boxes, seen from above, " * 3
+    given = page(N, 4, {0: long[:100], 1: "W" * 100, 2: "a", 3: "b"})
+    of = {f: ("x" * 200, long)[i % 2] for i, f in enumerate(given.files)}
+    given = replace(given, columns={"c" * 100: of, long[:100]: of})
+    dark = np.zeros((N, 16, 16, 1), np.uint8)
+    thumbnails.write_sprites(tmp_path / "report", lambda rows: dark[rows], given.place)
+    write(tmp_path, given)
+    with Browser(tmp_path / "shots", width, 900) as browser:
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser._call("Emulation.setDeviceMetricsOverride", **size)
+        browser.look(f"file://{tmp_path}/report.html", "page", ("Columns",))
+        browser.evaluate("document.getElementById('fields').open = true")
+        browser.evaluate("vtcc.state().shown")
+        browser.evaluate("document.getElementById('with-chosen').hidden = false")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
