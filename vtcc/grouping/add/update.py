@@ -84,11 +84,12 @@ def updated(
         raise VtccError("no image would be left; the results stay as they are")
     tiles = int(before.summary.get("tiles", len(old.paths)))
     summary = _summary(before, found, images, stays)
-    summary["moved"], summary["away"], back = away.settled(before, found, images.names)
+    summary["moved"], summary["away"], held, back = away.settled(before, found, images.names)
+    summary["held"] = sorted(held)
     known = away.still_known(before, images, back)
     sketches = _sketches(before, images, stays)
     embedding = _embedding(before, images, stays, tiles, sketches, known)
-    applied = reopen.decided(before.clusters, embedding, summary["moved"])
+    applied = reopen.decided(before.clusters, embedding, summary["moved"], held)
     applied = _as_before(applied, [table[path] for path in old.paths if path not in left])
     now = (np.arange(len(embedding.paths)) >= stays.sum()) & ~embedding.known
     if not embedding.known.any():
