@@ -782,10 +782,29 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     assert set(after) - set(before) == {"sub/4.png"}
     assert summary["root"] == str(now) == summary["additions"][-1]["root"]
     assert summary["inputs"] == [inputs[0], str(now), str(now / LIST), inputs[3]]
+    assert summary["title"] == "photos"  # of images of another name there
     assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
     state = contents(results)
     assert add.run(results, [now])["addition"] is None
     assert contents(results) == state
+
+
+@pytest.mark.parametrize(
+    ("title", "others", "after"),
+    [
+        ("photos", [], "pictures"),
+        ("photos and 1 more", ["/x"], "pictures and 1 more"),
+        ("My", [], "My"),
+    ],
+)
+def test_results_are_headed_by_the_new_name_of_a_folder(place, title, others, after):
+    results, photos, file = place / "results", place / "photos", place / "results" / "summary.json"
+    of = {"title": title, "inputs": [str(photos), *others]}
+    file.write_text(json.dumps(summary_of(results) | of))
+    photos.rename(place / "pictures")
+    add.run(results, [place / "pictures"])
+    assert summary_of(results)["title"] == after
+    assert f"<title>{after}: 60 images" in (results / "report.html").read_text()
 
 
 def test_images_that_have_all_changed_were_not_moved(place, capsys):

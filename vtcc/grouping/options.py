@@ -7,8 +7,7 @@ from typing import Any
 
 from vtcc import config, encoders
 from vtcc.config import compose
-from vtcc.data.inputs import Given, home
-from vtcc.data.walk import as_text
+from vtcc.data.inputs import Given, title_of
 from vtcc.errors import VtccError
 from vtcc.grouping.means import AT_MOST
 
@@ -84,9 +83,8 @@ class Options:
 
     @property
     def title(self) -> str:
-        """The folder's name, as the results are headed, and how many inputs there are beside it."""
-        named = as_text(home(self.folder).name).strip(". ")[:80] or "images"
-        return f"{named} and {len(self.others)} more" if self.others else named
+        """As the results are headed."""
+        return title_of(self.folder, self.others)
 
     @property
     def name(self) -> str:

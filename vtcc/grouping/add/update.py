@@ -9,6 +9,7 @@ import numpy as np
 
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.data import duplicates, exif, remote
+from vtcc.data.inputs import title_of
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
 from vtcc.grouping import summary as summaries
@@ -178,6 +179,9 @@ def _summary(
     if found.moved and "inputs" in old:  # what the next addition by schedule looks through
         was = Path(old["root"])
         summary["inputs"] = [_moved(given, was, found.root) for given in old["inputs"]]
+        first, *others = summary["inputs"]
+        if old["title"] == title_of(old["inputs"][0], others):
+            summary["title"] = title_of(first, others)
     summary["tiles"] = int(old.get("tiles", len(stays))) + len(images.names)
     if old["labels"] is not None:
         kept = [label for label, stay in zip(old["labels"], stays, strict=True) if stay]
