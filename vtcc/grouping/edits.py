@@ -247,8 +247,8 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         state.moved = {
             f: int(state.cluster[state.files[f]]) if j == k else j for f, j in state.moved.items()
         }
-    for held in stay:
-        hold(state, held)
+    for still in stay:
+        hold(state, still)
 
 
 def _new(state: State, edit: dict[str, Any]) -> None:
