@@ -37,6 +37,7 @@ def project(tmp_path, monkeypatch):
     (catalog / "plain.yaml").write_text("{name: plain, classes: null, channels: 1, images: 9}")
     (catalog / "odd.yaml").write_text("{name: odd, classes: 2, channels: 3, augment: areal}")
     shutil.copy(presets / "folder.yaml", tmp_path / "params.yaml")
+    (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -246,6 +247,7 @@ OF_THE_DATA = {"dataset.name", "dataset.source", "dataset.channels", "train.num_
 def test_use_of_each_of_the_papers_data_sets_is_the_papers_training(name, tmp_path, monkeypatch):
     shutil.copytree(config.PRESETS.parents[1] / "data/catalog", tmp_path / "data/catalog")
     (tmp_path / "params.yaml").write_text((config.PRESETS / "tiny.yaml").read_text())
+    (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, ["use", name])
     assert result.exit_code == 0, result.output

@@ -185,6 +185,7 @@ def refusal(name, verb, odd, whole, place, monkeypatch, capsys):
     shutil.copytree(whole, place, dirs_exist_ok=True)
     monkeypatch.chdir(place)
     monkeypatch.setattr("sys.argv", ["vtcc", *verb])
+    Path("dvc.yaml").touch()  # as in a clone
     edits = [{"do": "rename", "cluster": 0, "name": "boats"}]
     digest = result.digest(Path("results/model"))
     Path("edits.json").write_text(json.dumps({"format": 1, "model": digest, "edits": edits}))

@@ -1,5 +1,6 @@
 """What surrounds the process: its streams, its user, its proxies."""
 
+import contextlib
 import io
 import json
 import os
@@ -198,6 +199,41 @@ def test_the_bar_fits_and_shows_the_time_left(columns, monkeypatch):
     assert "2 h 03 min left" in line
     assert "figure_11" not in line
     assert ("figure_0 0" in line) == (columns >= 60)
+
+
+def test_no_terminal_gets_about_a_line_a_second(monkeypatch, capsys):
+    """Of each phase the first line and the last one, whether it comes to its end or not."""
+    now = [0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0] / 128)
+    for total, last in ((300, 300), (300, 290)):
+        for done in range(1, last + 1):
+            progress.report("train", done, total, loss=1 / done)
+            now[0] += 1
+    progress.report("count", 1, 9)
+    progress.report("count", 2, 9)
+    progress.report("count", 3, 9)
+    progress.note("K = 3")
+    said = capsys.readouterr().out.splitlines()
+    assert said.pop() == "K = 3"
+    shown = [json.loads(line)["progress"] for line in said]
+    assert [(of["stage"], of["done"]) for of in shown] == [
+        *(("train", done) for done in (1, 129, 257, 300)),
+        *(("train", done) for done in (1, 129, 257, 290)),
+        *(("count", done) for done in (1, 3)),
+    ]
+
+
+def test_what_waits_is_not_said_to_another_reader(capsys):
+    progress.report("train", 1, 9)
+    progress.report("train", 2, 9)
+    with contextlib.redirect_stdout(io.StringIO()) as other:
+        progress.note("a")
+        progress.report("train", 3, 9)
+    assert other.getvalue().splitlines()[0] == "a"
+    assert [json.loads(line)["progress"]["done"] for line in other.getvalue().splitlines()[1:]] == [
+        3
+    ]
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_no_terminal_gets_whole_json_lines(capsys):

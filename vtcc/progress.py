@@ -1,7 +1,8 @@
 """Progress of a stage: a bar on a terminal, JSON lines everywhere else.
 
-The JSON lines (`{"progress": {"stage": "train", "done": 3, "total": 100, ...}}`) are what
-flows and other programs read. Nothing heavy is imported: a GPU node may have no `rich`.
+The JSON lines (`{"progress": {"stage": "train", "done": 3, "total": 100, ...}}`), about one a
+second, are what flows and other programs read. Nothing heavy is imported: a GPU node may have no
+`rich`.
 """
 
 import contextlib
@@ -26,7 +27,37 @@ def report(stage: str, done: int, total: int, **figures: Any) -> None:
         _write(f"\r\033[K{_bar(stage, done, total, figures, width)}", end)
     else:
         record = {"stage": stage, "done": done, "total": total, **figures}
-        _write(json.dumps({"progress": record}))
+        _lines.add(stage, done, total, json.dumps({"progress": record}))
+
+
+class _Lines:
+    """JSON lines of progress: of each phase the first, the last, and at most one a second."""
+
+    def __init__(self) -> None:
+        self.out: object = None  # where the phase was written to
+        self.stage, self.done, self.at, self.waiting = "", 0, 0.0, ""
+
+    def add(self, stage: str, done: int, total: int, line: str) -> None:
+        """Writes a line now, or if no other comes: before a note and before the next phase."""
+        same = sys.stdout is self.out and stage == self.stage and self.done < done
+        if not same:
+            self.flush()
+        now = time.monotonic()
+        if same and done < total and now - self.at < 1:
+            self.waiting = line
+        else:
+            self.at, self.waiting = now, ""
+            _write(line)
+        self.out, self.stage, self.done = sys.stdout, stage, done
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        if self.waiting and sys.stdout is self.out:
+            _write(self.waiting)
+        self.waiting = ""
+
+
+_lines = _Lines()
 
 
 def _bar(stage: str, done: int, total: int, figures: dict[str, Any], width: int) -> str:
@@ -65,6 +96,7 @@ def describe(stage: str, progress: dict[str, Any]) -> str:
 
 def note(text: str) -> None:
     """One line for a person, not in the way of the bar or of the JSON lines."""
+    _lines.flush()
     _write(text)
 
 

@@ -144,8 +144,8 @@ def read(path: Path) -> Any:
         return parse(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VtccError(
-            f"{path}: no such file in {Path.cwd()}; run `vtcc use digits` to write one, "
-            "or change to the project's directory"
+            f"{path}: no such file in {Path.cwd()}; run `vtcc use digits` in a clone of "
+            "vtcc to write one, or change to the project's directory"
         ) from None
     except OSError as error:
         raise VtccError(f"{path}: cannot be read ({error.strerror or error})") from None

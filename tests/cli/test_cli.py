@@ -37,15 +37,23 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_users_mistake_is_one_line_and_exit_1(tmp_path):
-    done = vtcc("use", "digitz", cwd=tmp_path)
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A directory that passes for a clone."""
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_users_mistake_is_one_line_and_exit_1(clone):
+    done = vtcc("use", "digitz", cwd=clone)
     assert done.returncode == 1
     assert done.stderr == (
         "error: preset 'digitz': unknown; did you mean 'digits'? "
         f"({', '.join(compose.names('run'))}); datasets, which it may name as well: "
         "`vtcc datasets`\n"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in clone.iterdir()] == ["dvc.yaml"]
 
 
 @pytest.mark.parametrize(("error", "status"), [(VtccError, 1), (TemporaryError, 75)])
@@ -121,45 +129,40 @@ def test_clean_keeps_what_is_in_use(tmp_path, monkeypatch):
     assert photos.is_dir()
 
 
-def test_use_never_overwrites_the_only_copy_of_edited_params(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_use_never_overwrites_the_only_copy_of_edited_params(clone):
     run = CliRunner().invoke
     run(cli.app, ["use", "digits", "--set", "train.epochs=77"])
     run(cli.app, ["use", "tiny"])
     run(cli.app, ["use", "digits"])
-    kept = [p.read_text() for p in (tmp_path / ".vtcc/params").iterdir()]
+    kept = [p.read_text() for p in (clone / ".vtcc/params").iterdir()]
     assert len(kept) == 1  # presets as they come are not worth keeping
     assert "epochs: 77" in kept[0]
 
 
-def test_use_keeps_what_it_cannot_read(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_use_keeps_what_it_cannot_read(clone):
     former = (config.PRESETS / "tiny.yaml").read_bytes() + b"# caf\xe9\n"
-    (tmp_path / "params.yaml").write_bytes(former)
+    (clone / "params.yaml").write_bytes(former)
     result = CliRunner().invoke(cli.app, ["use", "digits"])
     assert result.exit_code == 0, result.output
-    [kept] = (tmp_path / ".vtcc/params").iterdir()
+    [kept] = (clone / ".vtcc/params").iterdir()
     assert kept.read_bytes() == former
     assert f"kept as .vtcc/params/{kept.name}" in result.stdout
-    assert (tmp_path / "params.yaml").read_text() == compose.run_text("digits")
+    assert (clone / "params.yaml").read_text() == compose.run_text("digits")
 
 
 @pytest.mark.parametrize(
     ("in_the_way", "reason"), [("params.yaml/", "Is a directory"), (".vtcc", "Not a directory")]
 )
-def test_use_changes_nothing_where_the_former_cannot_be_kept(
-    in_the_way, reason, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_use_changes_nothing_where_the_former_cannot_be_kept(in_the_way, reason, clone):
     if in_the_way.endswith("/"):
         Path(in_the_way).mkdir()
     else:
         Path(in_the_way).touch()
         Path("params.yaml").write_text("mine: 1\n")
-    before = [(p.name, p.is_dir() or p.read_text()) for p in sorted(tmp_path.iterdir())]
+    before = [(p.name, p.is_dir() or p.read_text()) for p in sorted(clone.iterdir())]
     with pytest.raises(VtccError, match=rf"params.yaml: cannot be kept .*\({reason}\); move it"):
         CliRunner().invoke(cli.app, ["use", "digits"], catch_exceptions=False)
-    assert [(p.name, p.is_dir() or p.read_text()) for p in sorted(tmp_path.iterdir())] == before
+    assert [(p.name, p.is_dir() or p.read_text()) for p in sorted(clone.iterdir())] == before
 
 
 @pytest.mark.parametrize(
@@ -191,40 +194,40 @@ def test_a_running_server_takes_no_options_of_a_new_one(ignored, tmp_path, monke
     asked.assert_called_once_with("::1", 5003)
 
 
-def test_use_writes_a_preset(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_use_writes_a_preset(clone):
     run = CliRunner().invoke
     assert run(cli.app, ["use", "digits"]).exit_code == 0
-    assert (tmp_path / "params.yaml").read_text() == (config.PRESETS / "digits.yaml").read_text()
+    assert (clone / "params.yaml").read_text() == (config.PRESETS / "digits.yaml").read_text()
     result = run(cli.app, ["use", "tiny", "--set", "train.epochs=5"])
     assert result.exit_code == 0
-    assert config.load(tmp_path / "params.yaml").train.epochs == 5
-    assert not (tmp_path / ".vtcc").exists()
+    assert config.load(clone / "params.yaml").train.epochs == 5
+    assert not (clone / ".vtcc").exists()
     assert "preset tiny, train.epochs=5" in result.stdout
 
 
-def test_use_outside_a_clone_says_what_is_missing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["tiny", "ucmerced"])
+@pytest.mark.parametrize("former", [None, "mine: 1\n"])
+def test_use_outside_a_clone_is_refused_and_writes_nothing(name, former, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = CliRunner().invoke
-    said = run(cli.app, ["use", "tiny"]).stdout.splitlines()
-    assert said == [
-        "params.yaml: preset tiny",
-        f"{tmp_path} is no clone of vtcc (no dvc.yaml): `dvc repro` and data sets by name need one",
-    ]
-    (tmp_path / "dvc.yaml").touch()
-    assert run(cli.app, ["use", "tiny"]).stdout.splitlines() == said[:1]
+    if former:
+        Path("params.yaml").write_text(former)
+    refused = CliRunner().invoke(cli.app, ["use", name])
+    assert isinstance(refused.exception, VtccError)
+    assert str(refused.exception).startswith(f"{tmp_path} is no clone of vtcc (no dvc.yaml), and ")
+    assert refused.output == ""
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == (
+        {"params.yaml": former} if former else {}
+    )
 
 
-def test_use_with_a_wrong_value_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_use_with_a_wrong_value_changes_nothing(clone):
     CliRunner().invoke(cli.app, ["use", "digits"])
     result = CliRunner().invoke(cli.app, ["use", "tiny", "--set", "train.epochs=0"])
     assert isinstance(result.exception, VtccError)
-    assert (tmp_path / "params.yaml").read_text() == (config.PRESETS / "digits.yaml").read_text()
+    assert (clone / "params.yaml").read_text() == (config.PRESETS / "digits.yaml").read_text()
 
 
-def test_params_explain_shows_value_limits_and_reason(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_params_explain_shows_value_limits_and_reason(clone, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     CliRunner().invoke(cli.app, ["use", "digits"])
     shown = CliRunner().invoke(cli.app, ["params", "--explain", "stem"]).stdout

@@ -228,7 +228,8 @@ BAD = {
     },
     "t.csv": {
         "": "no column 'path', which says where each image is .found: nothing",
-        "file,x\na.png,1": r"no column 'path', .*\(found: file, x\)",
+        "image,x\na.png,1": r"no column 'path', .*\(found: image, x\)$",
+        "file,cluster\na.png,1": r"\(found: file, cluster\); rename 'file' to 'path', and leave ",
         "path,x": "t.csv: names no image",
         "path,x,x\na,1,2": "two columns are called 'x'; rename one",
         "path,x\na.png,1,2": "row 2 has 3 cells, the header 2; write them alike",

@@ -83,6 +83,20 @@ def test_recorded_trainings(name, preset, changes, images, expected):
     assert all("prior: estimated" in w.text for w in watching.warnings)
 
 
+def test_of_parameters_that_nobody_chose_only_a_collapse_is_told():
+    params = tiny(**{"train.epochs": 50})
+    told = {}
+    for used in (8, 2):
+        watching = guard.Guard(params, 100)
+        watching.remedies = False
+        for _ in range(9):
+            watching.watch(HEALTHY | {"clusters_used": used})
+        told[used] = [(w.kind, w.epoch, w.text) for w in watching.warnings]
+        assert watching.collapsed == (None if used == 8 else told[2][0][2])
+    said = "2 of 10 clusters in use, the others are empty"
+    assert told == {8: [], 2: [("clusters", 6, said)]}
+
+
 @pytest.mark.parametrize(
     ("kind", "collapsed", "figures", "changes", "says"),
     [

@@ -479,6 +479,27 @@ def test_what_was_put_by_hand_is_there_again_when_its_files_are(place, tmp_path,
     assert contents(results) == state
 
 
+def test_what_nobody_named_stays_through_an_absence_and_is_none_put_by_hand(place, capsys):
+    results, photos = place / "results", place / "photos"
+    name, other = "0-00.png", "0-01.png"
+    k = (table(results)["1-05.png"]).cluster
+    file = results / "summary.json"
+    held = {"moved": {name: k, other: k}, "held": [name]}
+    file.write_text(json.dumps(summary_of(results) | held))
+    for there in (name, other):
+        (photos / there).rename(place / there)
+    add.run(results, [photos])
+    assert "1 image that were put by hand are away" in capsys.readouterr().out
+    assert (summary_of(results)["moved"], summary_of(results)["held"]) == ({}, [name])
+    (place / name).rename(photos / "late.png")
+    (place / other).rename(photos / other)
+    add.run(results, [photos])
+    summary, rows = summary_of(results), table(results)
+    assert (summary["moved"], summary["held"]) == ({"late.png": k, other: k}, ["late.png"])
+    assert [rows[n].cluster for n in ("late.png", other)] == [k, k]
+    assert rows[other].confidence == 1 > rows["late.png"].confidence
+
+
 def test_another_picture_of_the_same_name_or_time_takes_nothing_over(place, tmp_path):
     results, photos = place / "results", place / "photos"
     gone = ["0-00.png", "0-01.png", "0-02.png"]
@@ -761,10 +782,29 @@ def test_a_folder_that_was_moved_is_known_by_its_files(place, given, copied, cap
     assert set(after) - set(before) == {"sub/4.png"}
     assert summary["root"] == str(now) == summary["additions"][-1]["root"]
     assert summary["inputs"] == [inputs[0], str(now), str(now / LIST), inputs[3]]
+    assert summary["title"] == "photos"  # of images of another name there
     assert summary["additions"][-1]["files"] == {"new": ["sub/4.png"], "changed": [], "gone": []}
     state = contents(results)
     assert add.run(results, [now])["addition"] is None
     assert contents(results) == state
+
+
+@pytest.mark.parametrize(
+    ("title", "others", "after"),
+    [
+        ("photos", [], "pictures"),
+        ("photos and 1 more", ["/x"], "pictures and 1 more"),
+        ("My", [], "My"),
+    ],
+)
+def test_results_are_headed_by_the_new_name_of_a_folder(place, title, others, after):
+    results, photos, file = place / "results", place / "photos", place / "results" / "summary.json"
+    of = {"title": title, "inputs": [str(photos), *others]}
+    file.write_text(json.dumps(summary_of(results) | of))
+    photos.rename(place / "pictures")
+    add.run(results, [place / "pictures"])
+    assert summary_of(results)["title"] == after
+    assert f"<title>{after}: 60 images" in (results / "report.html").read_text()
 
 
 def test_images_that_have_all_changed_were_not_moved(place, capsys):

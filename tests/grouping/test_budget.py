@@ -1,13 +1,15 @@
 """The time of the trainings: divided once, kept for a resume, and said once where it is short."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from vtcc import config
 from vtcc.config import compose
 from vtcc.grouping import budget
-from vtcc.grouping.options import Options
+from vtcc.grouping.options import Options, after_trainings
 from vtcc.grouping.training import Material
 
 PARAMS = compose.compose("folder")
@@ -43,6 +45,21 @@ def test_a_limit_too_short_is_said_once_with_what_all_of_it_needs(material, tmp_
         capsys.readouterr().out
     )
     assert divide(material, tmp_path, 3) == divided  # a resume goes on as it was begun
+    assert capsys.readouterr().out == ""
+
+
+def test_of_few_images_less_time_is_kept_for_what_comes_after(
+    material, tmp_path, monkeypatch, capsys
+):
+    """40 of them, of which a step takes a hundredth of a second: a minute is enough."""
+    assert [after_trainings(n) for n in (40, 1000, 10**6)] == [19, 51, 165]
+    few = SimpleNamespace(paths=["x"] * 40, rows=lambda split: np.arange(40))
+    material = replace(material, cache=few)
+    params = config.override(PARAMS, {"train.batch_size": 40})
+    options = Options(tmp_path, minutes=1)
+    monkeypatch.setattr(budget, "_timed", lambda material, section: 0.01)
+    divided = budget.divide(material, params, [0.7, 0.3], options, tmp_path, deadline=145.0)
+    assert divided.seconds == 26
     assert capsys.readouterr().out == ""
 
 

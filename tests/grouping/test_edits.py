@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
 from vtcc.errors import VtccError
-from vtcc.grouping import edits, edits_file, levels
+from vtcc.grouping import edits, edits_file, levels, outputs, reopen
 from vtcc.grouping.clusters import Clusters
 
 K, D, EACH = 4, 6, 20
+FILES = {f"f{i:02d}.png": i for i in range(K * EACH)}
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def state():
     p = np.full((K * EACH, K), 0.02)
     p[np.arange(K * EACH), group] = 0.94
     clusters = Clusters.fit(p.astype(np.float32), h.astype(np.float32))
-    files = {f"f{i:02d}.png": i for i in range(K * EACH)}
+    files = dict(FILES)
     made = edits.State(clusters, files, h.astype(np.float32), group.copy(), {})
     made.p = p.astype(np.float32)
     return made
@@ -390,6 +392,7 @@ def test_what_is_not_named_stays_where_it_is_by_name(state):
     after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
     assert after.cluster.tolist() == [1, *[0] * 19, *[1] * 20, *[2] * 20, *[3] * 10, *[4] * 10]
     assert after.moved == {"f00.png": 1, "f60.png": 3} | dict.fromkeys(LATE, 4)
+    assert after.held == {"f60.png"}
     split = after.clusters.splits[3]
     assert split.ids == (3, 4)
     assert split.centres == pytest.approx(
@@ -397,6 +400,34 @@ def test_what_is_not_named_stays_where_it_is_by_name(state):
     )
     assert after.clusters.means.means[4] == pytest.approx(state.h[70:].mean(axis=0), abs=1e-6)
     assert split.centres.dtype == after.clusters.means.means.dtype == np.float32
+
+
+def test_only_what_was_named_is_sure_and_what_stays_keeps_its_confidence(state):
+    state.h[60:70] = 5 * np.eye(D)[3]
+    state.h[60:62] = state.h[75:77]
+    state.p[60:] = [0.1, 0.1, 0.05, 0.75]
+    state.p[75] = [0.1, 0.6, 0.05, 0.25]
+    after = edits.apply(state, [{"do": "new", "name": "late", "files": LATE}])
+    assert (after.cluster[60:62].tolist(), after.held) == ([3, 3], {"f60.png", "f61.png"})
+
+    def decided(after):
+        base = state.p.argmax(axis=1)
+        base[75] = 3
+        of = create_autospec(outputs.Embedding, p=state.p, h=state.h, base=base, paths=list(FILES))
+        return reopen.decided(after.clusters, of, after.moved, after.held)
+
+    applied = decided(after)
+    assert applied.cluster.tolist() == after.cluster.tolist()
+    assert applied.confidence[60:].tolist() == pytest.approx([0.75] * 15 + [0.25] + [0.75] * 4)
+    # Once it is named it is sure, and no other edit takes that back.
+    named = [
+        {"do": "move", "files": ["f60.png"], "to": 3},
+        {"do": "new", "name": "last", "files": ["f78.png", "f79.png"]},
+    ]
+    after = edits.apply(after, named)
+    assert after.held >= {"f61.png"}
+    assert "f60.png" not in after.held
+    assert decided(after).confidence[60:62].tolist() == pytest.approx([1, 0.75])
 
 
 def test_a_cluster_without_known_images_is_told_apart_by_its_centre(state):
@@ -552,6 +583,7 @@ def test_images_of_another_part_stay_when_a_part_is_split(state, by_hand):
     assert set(after.cluster[60:70].tolist()) == {3, 5}
     pinned = {name: int(after.cluster[state.files[name]]) for name in names[:10] if by_hand}
     assert after.moved == pinned | {edge: 4}
+    assert after.held == {edge}
     assert predicted(state, after)[60:79].tolist() == after.cluster[60:79].tolist()
 
 

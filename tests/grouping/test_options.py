@@ -265,15 +265,16 @@ def test_a_range_needs_as_many_images_as_its_least_number(clusters):
 
 def test_a_limit_that_the_features_alone_pass_is_said_once(monkeypatch, capsys):
     monkeypatch.setattr(prepare.time, "monotonic", lambda: 100.0)
-    late = prepare._Late(160.0, 3)
+    late = prepare._Late(160.0, 3, 1000)
     late.look(50.0)
     assert capsys.readouterr().out == ""
     late.look(360.0)
     late.look(370.0)
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "--minutes 3 is too short: the features alone are there in about 6 min" in said
-    assert "--minutes 9" in said  # 3, the 5 that are lacking, and the shortest training
+    assert "--minutes 3 is too short: the features alone are there in about 6 min, 5 min " in said
+    # 3, the 5 that are lacking, the shortest training, and 51 seconds after it.
+    assert "over the limit; wait, or stop and go on from here with --minutes 10" in said
 
 
 def test_more_minutes_go_on_with_what_there_is(dark, tmp_path):

@@ -1,6 +1,7 @@
 """A finished training is used again if it is this very one, and whole."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from vtcc import config
 from vtcc.config.compose import compose
 from vtcc.data.cache import CacheWriter
 from vtcc.engine import checkpoint, plan
-from vtcc.grouping import budget, estimate, training
+from vtcc.grouping import budget, estimate, learn, training
+from vtcc.grouping.options import Options
 
 K = 3
 
@@ -155,3 +157,20 @@ def test_other_parameters_are_another_training(cache, params, room, capsys):
     trained, _ = again(cache, params, room, capsys)
     material = training.Material(cache)
     assert training.train(material, other, room, limit=None, title="t").key != trained.key
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedies"),
+    [({}, False), ({"validate.max_pixels": 10**6}, False), ({"train.batch_size": 16}, True)],
+)
+def test_remedies_are_told_to_who_chose_parameters_of_the_training(
+    overrides, remedies, tmp_path, monkeypatch
+):
+    asked = stand_in(monkeypatch, learn.training, "train", lambda *_, **__: None)
+    stand_in(monkeypatch, learn, "counted", lambda *_: None)
+    time = budget.Budget(60, 0.01, 1, frozen=False)
+    stand_in(monkeypatch, learn.budget, "divide", lambda *_, **__: time)
+    prepared = SimpleNamespace(cache=None, features=None, params=compose("folder"))
+    options = Options(tmp_path, clusters=3, overrides=overrides)
+    learn.learn(prepared, options, tmp_path, deadline=0.0)
+    assert [call.kwargs["remedies"] for call in asked.call_args_list] == [remedies] * 2

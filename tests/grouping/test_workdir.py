@@ -291,8 +291,9 @@ def test_a_folder_of_the_longest_name_has_places_for_its_results(tmp_path):
 def closing(monkeypatch):
     """The lines that end a run which had 3 minutes."""
 
-    def lines(out, started=0.0):
+    def lines(out, started=0.0, scores=None):
         known = {"unreadable": 0, "images": 2, "unclustered": None, "minutes": 3.0}
+        known["scores"] = scores
         headline = create_autospec(summary.headline, return_value=known)
         monkeypatch.setattr(summary, "headline", headline)
         prepared = SimpleNamespace(cache=SimpleNamespace(paths=["a", "b"]))
@@ -309,6 +310,28 @@ def closing(monkeypatch):
 def test_more_time_than_was_allowed_is_said(closing, tmp_path, monkeypatch, took, said):
     monkeypatch.setattr(result.time, "monotonic", lambda: 1000.0 + took)
     assert closing(tmp_path, 1000.0)[0] == f"2 images in 2 clusters, {said}"
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        (None, []),
+        ({"nmi": 0.8352, "acc": 0.5}, ["against the sub-folders as classes: NMI 0.84, ACC 0.50"]),
+    ],
+)
+def test_scores_against_sub_folders_are_said(closing, tmp_path, scores, said):
+    lines = closing(tmp_path, scores=scores)
+    assert [line for line in lines if "sub-folders" in line] == said
+    assert lines[1] == "clear"
+
+
+def test_scores_of_a_summary_are_those_of_its_clusters():
+    ours = {"title": "these clusters", "agreement": 1.0}
+    other = {"title": "k-means", "agreement": 0.2, "nmi": 0.1, "acc": 0.1}
+    assert summary.scores({"baselines": [ours | {"nmi": 0.5, "acc": 0.25}, other]}) == {
+        "nmi": 0.5, "acc": 0.25,
+    }  # fmt: skip
+    assert summary.scores({"baselines": [ours]}) == summary.scores({}) == {}
 
 
 @pytest.mark.parametrize("name", ["photos-clusters", "Fotos Größe 2024 #1-clusters", "it's"])

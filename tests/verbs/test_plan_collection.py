@@ -1,6 +1,7 @@
 """`vtcc plan INPUT...`: what `vtcc cluster` will take."""
 
 import json
+import math
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from vtcc import config
 from vtcc.cli import app
 from vtcc.config import compose
 from vtcc.data import peek
+from vtcc.engine import plan
 from vtcc.errors import VtccError
 from vtcc.grouping import estimate
 from vtcc.grouping.options import Options
@@ -50,7 +52,13 @@ def run(*arguments):
     return CliRunner().invoke(app, ["plan", *map(str, arguments)], catch_exceptions=False)
 
 
-def test_the_plan_says_what_is_sampled_and_what_it_takes(photos):
+@pytest.fixture
+def longest(monkeypatch):
+    """Two trainings of a day, so that the limit ends them."""
+    stand_in(monkeypatch, estimate, "longest_trainings", lambda *_: 86400.0)
+
+
+def test_the_plan_says_what_is_sampled_and_what_it_takes(photos, longest):
     before = sorted(photos.parent.rglob("*"))
     told = run(photos, "--encoder", "none", "--sample", 30, "--set", "train.batch_size=8")
     assert told.exit_code == 0
@@ -59,30 +67,56 @@ def test_the_plan_says_what_is_sampled_and_what_it_takes(photos):
     assert "made of 30 of them, drawn with seed 0; 10 are assigned" in text
     assert "from scratch (as you asked)" in text
     assert "images/s decoded and embedded" in text
+    assert "what is left of the limit" in text
     assert "in all at most 20 min; --minutes 20 is enough" in text
     assert "the page shows 30" in text
     assert sorted(photos.parent.rglob("*")) == before
 
 
-def test_the_plan_for_programs(photos):
-    told = run(photos, "--encoder", "none", "--minutes", 0.5, "--sample", 0, "--json")
-    plan = json.loads(told.stdout)
-    assert (plan["images"], plan["sample"], plan["assigned"], plan["shards"]) == (40, 40, 0, 0)
-    assert plan["images_per_second"] > 1
-    assert plan["seconds"]["assigning"] == 0
-    assert plan["seconds"]["after"] > 40
-    assert plan["least_minutes"] >= 2
-    assert not plan["fits"]
-    assert plan["tables"] == ["csv", "parquet", "json"]
-    assert plan["memory"] > 1e9
-    assert plan["disk"]["results"] > 40 * 3000
+def test_trainings_of_few_images_end_before_the_limit(photos, monkeypatch):
+    stand_in(monkeypatch, estimate, "longest_trainings", lambda *_: 12.3)
+    told = run(photos, "--encoder", "none", "--json")
+    planned = json.loads(told.stdout)
+    seconds = planned["seconds"]
+    assert (seconds["trainings"], planned["fits"]) == (12.3, True)
+    assert seconds["total"] == pytest.approx(12.3 + seconds["embedding"] + 19.0, abs=0.2)
+    text = " ".join(run(photos, "--encoder", "none").output.split())
+    assert "trainings about 12 s, more brings nothing" in text
+    assert "in all about " in text and "; --minutes 20 is enough" in text
+
+
+@pytest.mark.parametrize(("encoder", "epochs"), [("none", 600), ("lite2", 400)])
+def test_how_long_trainings_are_that_no_limit_ends(encoder, epochs, monkeypatch):
+    """40 images are one step of an epoch."""
+    chosen = {} if encoder == "none" else {"encoder": encoder}
+    params = config.override(compose.compose("folder", **chosen), {"train.num_clusters": 20})
+    timed = plan.Timing(8, 3, 0.01, 0.01, 0.01, 0.01)
+    stand_in(monkeypatch, plan.Rehearsal, "steps", lambda self, seconds: timed)
+    rates = estimate.Rates(whole=25.0, embedded=30.0, width=1280)
+    assert estimate.longest_trainings(40, rates, params) == pytest.approx(2 * epochs * 0.05)
+
+
+def test_the_plan_for_programs(photos, longest):
+    told = run(photos, "--encoder", "none", "--minutes", 0.3, "--sample", 0, "--json")
+    planned = json.loads(told.stdout)
+    counted = [planned[of] for of in ("images", "sample", "assigned", "shards")]
+    assert counted == [40, 40, 0, 0]
+    assert planned["images_per_second"] > 1
+    assert planned["seconds"]["assigning"] == 0
+    assert planned["seconds"]["after"] == 19
+    least = planned["seconds"]["embedding"] + 19 + 2 * 20
+    assert planned["least_minutes"] in (math.ceil((least + by) / 60) for by in (-0.1, 0.1))
+    assert not planned["fits"]
+    assert planned["tables"] == ["csv", "parquet", "json"]
+    assert planned["memory"] > 1e9
+    assert planned["disk"]["results"] > 40 * 3000
 
 
 def test_shards_are_counted_and_not_unpacked(photos, shards, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    plan = json.loads(run(shards, "--encoder", "none", "--sample", 30, "--json").stdout)
-    assert (plan["images"], plan["sample"], plan["shards"]) == (40, 30, 2)
-    assert plan["disk"]["unpacked"] == sum(f.stat().st_size for f in shards.iterdir())
+    planned = json.loads(run(shards, "--encoder", "none", "--sample", 30, "--json").stdout)
+    assert (planned["images"], planned["sample"], planned["shards"]) == (40, 30, 2)
+    assert planned["disk"]["unpacked"] == sum(f.stat().st_size for f in shards.iterdir())
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -116,11 +150,11 @@ def test_the_plan_is_of_the_encoder_that_would_be_taken(photos, tmp_path, monkey
     toy_encoder.install(tmp_path, monkeypatch)
     stand_in(monkeypatch, estimate, "training_bytes", lambda images, *_: images << 30)
     options = Options(photos, encoder="tiny-vit", sample=20, overrides={"train.device": "cpu"})
-    plan = plan_collection.run(options)
-    assert plan["encoder"] == "tiny-vit"
+    planned = plan_collection.run(options)
+    assert planned["encoder"] == "tiny-vit"
     pixels, features = 20 * 64 * 64 * 3, 20 * 2 * 64 * 2  # at least one view beside the image
     trainings = 2 * 20 << 30
-    assert trainings + pixels + features < plan["disk"]["work"] < trainings + 2**30
+    assert trainings + pixels + features < planned["disk"]["work"] < trainings + 2**30
     shutil.rmtree(tmp_path / "weights")
     (tmp_path / "weights").mkdir()
     with pytest.raises(VtccError, match="--encoder tiny-vit: its weights are not on this machine"):

@@ -17,13 +17,14 @@ from typing import Any
 from vtcc import bounds
 from vtcc.data import images, remote, shards
 from vtcc.data.spreadsheet import path_of
-from vtcc.data.walk import Entry, in_words, walk
+from vtcc.data.walk import Entry, as_text, in_words, walk
 from vtcc.errors import VtccError, in_one_line
 from vtcc.progress import note, several
 from vtcc.regular import regular
 
 Given = str | os.PathLike[str]
 LIST, TABLES, COLUMN = ".txt", (".csv", shards.PARQUET), "path"
+_OF_FILE = f"; rename 'file' to {COLUMN!r}, and leave out the other columns of `assignments.*`"
 _ROWS = 64  # of a table, read at a time: with fewer it takes ten times as long
 _LIST_AT_ADDRESS = "a list at an address; copy it beside the images it names"
 _SHARDS = (*shards.ARCHIVES, shards.PARQUET)
@@ -88,6 +89,12 @@ def absolute(path: Given) -> Path:
 def is_missing(given: Given) -> bool:
     """Whether nothing has this path; an address is not looked up."""
     return not (remote.is_address(os.fspath(given)) or os.path.lexists(given))
+
+
+def title_of(first: Given, others: Sequence[Given]) -> str:
+    """How results of these inputs are headed: the first one's name, and how many more there are."""
+    named = as_text(home(first).name).strip(". ")[:80] or "images"
+    return f"{named} and {len(others)} more" if others else named
 
 
 def home(given: Given) -> Path:
@@ -324,7 +331,7 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
     if COLUMN not in header:
         raise VtccError(
             f"{file}: no column {COLUMN!r}, which says where each image is (found: "
-            f"{', '.join(header)[:200] or 'nothing'})"
+            f"{', '.join(header)[:200] or 'nothing'})" + _OF_FILE * ("file" in header)
         )
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise VtccError(f"{file}: two columns are called {twice[0]!r}; rename one")

@@ -82,12 +82,15 @@ class Guard:
 
     Attributes:
         params: the `train` section, whose epochs a deadline may shorten.
+        remedies: whether people chose these parameters, so that they can change them; otherwise
+            only a collapse is told, without what to do.
         warnings: all so far.
         collapsed: what the last epoch showed of a collapse, or None while there is none.
     """
 
     def __init__(self, params: Train, steps_per_epoch: int):
         self.params, self._steps_per_epoch = params, steps_per_epoch
+        self.remedies = True
         self._rows: list[Figures] = []
         self._streak: dict[str, int] = {}
         self._level: dict[str, float] = {}
@@ -119,7 +122,11 @@ class Guard:
         self.collapsed = None
         for kind in kinds:
             seen = lasting[kind]
-            text = f"{seen.what}. {_REMEDIES[kind](params, epoch > params.epochs)}"
+            text = seen.what
+            if self.remedies:
+                text += f". {_REMEDIES[kind](params, epoch > params.epochs)}"
+            elif not seen.collapsed:
+                continue
             if seen.collapsed:
                 self.collapsed = text
             if seen.level >= self._level.get(kind, -math.inf) + WORSE:

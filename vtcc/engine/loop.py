@@ -90,6 +90,7 @@ def fit(
     resume_from: Path | None = None,
     team: Team = ALONE,
     deadline: float | None = None,
+    remedies: bool = True,
 ) -> Fitted:
     """Trains VTCC, resuming from `scratch` when it holds a checkpoint of the same training.
 
@@ -105,6 +106,7 @@ def fit(
         team: of processes that train together; scratch and candidates are rank 0's.
         deadline: on `time.monotonic`'s clock; where the machine turns out too slow for it, epochs
             are dropped and the learning rate falls accordingly. None: all epochs, however long.
+        remedies: as of `Guard`.
 
     Raises:
         VtccError: when K or the batch does not fit the images, the loss is not finite, the
@@ -122,6 +124,7 @@ def fit(
     kernels = team.once(lambda: begun_with(room.kernels(resume_from), params))
     run = Training(images, rows, params, kernels, mean, std, room, team)
     run.deadline = deadline
+    run.guard.remedies = remedies
     run.record = describe(params, digest, kernels)
     if resume_from:
         team.once(lambda: run.scratch.adopt(resume_from, run.record))

@@ -9,13 +9,7 @@ from vtcc import config
 from vtcc.engine import cpus, plan
 from vtcc.engine.normalization import normalization
 from vtcc.grouping.choices import epochs_for
-from vtcc.grouping.options import (
-    AFTER_IMAGES,
-    AFTER_PER_IMAGE,
-    AFTER_TRAINING,
-    LEAST_TRAINING,
-    Options,
-)
+from vtcc.grouping.options import LEAST_TRAINING, Options, after_trainings
 from vtcc.grouping.training import Material
 from vtcc.grouping.workdir import read_json, write_json
 from vtcc.progress import note
@@ -77,7 +71,7 @@ def divide(
     if same and isinstance(kept, int | float) and isinstance(step_seconds, int | float):
         return Budget(float(kept), float(step_seconds), steps_per_epoch, frozen)
     step_seconds = _timed(material, section)
-    after = AFTER_TRAINING + AFTER_PER_IMAGE * min(len(material.cache.paths), AFTER_IMAGES)
+    after = after_trainings(len(material.cache.paths))
     left = deadline - time.monotonic()
     budget = Budget(max(left - after, LEAST_TRAINING), step_seconds, steps_per_epoch, frozen)
     needed = 60 * options.minutes - left + sum(map(budget.limit, shares)) + after

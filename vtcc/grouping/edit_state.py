@@ -27,7 +27,8 @@ class State:
     Attributes:
         clusters: of the model. files: name -> row. h: (N, d) embedding.
         cluster: (N,) ids as they stand, negative for none. base: (N,) the head's clusters.
-        moved: file -> id, for those moved by name; away: the same of files that are away.
+        moved: file -> id, for those that stay where they are, whatever the model says; away: the
+            same of files that are away. held: those of both that nobody named.
         known: (N,) bool, whether the clusters are made of the image; None: all are.
         proposed: id -> files of the added images that may be a cluster.
         once: ids that were proposed at any time. altered: files that have gone or changed in an
@@ -43,6 +44,7 @@ class State:
     cluster: np.ndarray
     moved: dict[str, int]
     away: dict[str, int] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
     base: np.ndarray | None = None
     known: np.ndarray | None = None
     proposed: Mapping[int, Sequence[str]] = field(default_factory=dict)
@@ -57,6 +59,25 @@ class State:
     def unit(self) -> np.ndarray:
         """(N, d) float32 rows of length 1."""
         return unit_rows(self.h.astype(np.float32))
+
+
+def put(state: State, rows: np.ndarray) -> None:
+    """Images that people named stay in the clusters they are in now."""
+    here = _now(state, rows)
+    state.moved |= here
+    state.held -= here.keys()
+
+
+def hold(state: State, rows: np.ndarray) -> None:
+    """So do images that nobody named and that the model would have elsewhere."""
+    here = _now(state, rows)
+    state.held |= here.keys() - state.moved.keys()
+    state.moved |= here
+
+
+def _now(state: State, rows: np.ndarray) -> dict[str, int]:
+    names = {row: file for file, row in state.files.items()}
+    return {names[row]: int(state.cluster[row]) for row in rows.tolist()}
 
 
 class Refused(Exception):  # noqa: N818 - becomes a VtccError with the edit's number

@@ -13,9 +13,11 @@ from vtcc.grouping.edit_state import (
     Refused,
     State,
     as_json,
+    hold,
     known_id,
     listed,
     name_of,
+    put,
     renumbered,
     rows_of,
     say_same_names,
@@ -45,7 +47,13 @@ def apply(
     """
     highest = max(*state.clusters.names, *state.proposed, int(state.cluster.max()))
     known = np.ones(len(state.cluster), bool) if state.known is None else state.known.copy()
-    state = replace(state, cluster=state.cluster.copy(), moved=dict(state.moved), known=known)
+    state = replace(
+        state,
+        cluster=state.cluster.copy(),
+        moved=dict(state.moved),
+        held=set(state.held),
+        known=known,
+    )
     was = highest + 1 if following is None else following
     state.next, state.seed = max(highest, *state.once, -1) + 1, seed
     state.unseen, state.left_out = frozenset(), set()
@@ -204,7 +212,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     if "files" not in edit:  # as the model says, which goes by these centres
         part = (unit[rows] @ np.stack(centres).astype(np.float32).T).argmax(axis=1)
     state.cluster[rows] = np.array(ids)[part]
-    stay: dict[int, int] = {}  # row -> id
+    stay: list[np.ndarray] = []
     old = state.clusters
     splits = dict(old.splits)
     for base, of in enumerate(old.of_base):
@@ -220,7 +228,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
                 here = np.flatnonzero(np.isin(state.cluster, splits[base].ids))
                 nearest = (unit[here] @ splits[base].centres.T).argmax(axis=1)
                 gone = here[np.array(splits[base].ids)[nearest] != state.cluster[here]]
-                stay |= {int(r): int(state.cluster[r]) for r in gone}
+                stay.append(gone)
         elif of == k:
             splits[base] = Split(tuple(ids), np.stack(centres).astype(np.float32))
     names = old.names | {i: f"cluster {i}" for i in ids[1:]}
@@ -232,14 +240,15 @@ def _split(state: State, edit: dict[str, Any]) -> None:
     means = replace(old.means, owners=owners)
     state.clusters = replace(old, names=names, splits=splits, means=means, tree=tree)
     if "files" in edit:  # what was put by hand stays, wherever the centres would have it
-        stay |= {int(r): int(state.cluster[r]) for r in rows}
+        put(state, named)
+        stay.append(rows[~np.isin(rows, named)])
     else:
         state.unseen |= set(ids)
         state.moved = {
             f: int(state.cluster[state.files[f]]) if j == k else j for f, j in state.moved.items()
         }
-    by_row = {row: file for file, row in state.files.items()}
-    state.moved |= {by_row[r]: j for r, j in stay.items()}
+    for still in stay:
+        hold(state, still)
 
 
 def _new(state: State, edit: dict[str, Any]) -> None:
@@ -265,7 +274,6 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     ours = _centres(unit[rows], state.seed)
     taken = np.isin(np.arange(len(unit)), rows)
     splits = dict(state.clusters.splits)
-    by_row = {row: file for file, row in state.files.items()}
     cluster = state.cluster
     if state.base is not None:  # those in no cluster are in one of the head's all the same
         there = state.clusters.placed(state.base, state.h)
@@ -294,7 +302,7 @@ def _new(state: State, edit: dict[str, Any]) -> None:
         # What is not named stays, wherever the centres would have it.
         far = (unit[rest] @ theirs.T).max(axis=1, initial=-np.inf)
         nearer = (unit[rest] @ ours.T).max(axis=1) > far
-        state.moved |= {by_row[int(r)]: j for r in rest[nearer]}
+        hold(state, rest[nearer])
     mean = state.h[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
     means = state.clusters.means
     means = replace(
@@ -306,12 +314,10 @@ def _new(state: State, edit: dict[str, Any]) -> None:
     state.clusters = replace(state.clusters, names=names, splits=splits, means=means)
     state.cluster[rows] = k
     state.known[rows] = True
-    state.moved |= {by_row[int(r)]: k for r in rows}
+    put(state, rows)
     if means.unclustered:  # the new mean raises the doubt of images beside it
         doubt = means.doubt(means.distances(state.h), state.cluster)
-        state.moved |= {
-            by_row[int(r)]: int(state.cluster[r]) for r in np.flatnonzero(doubt > means.limit)
-        }
+        hold(state, np.flatnonzero(doubt > means.limit))
     state.proposed = {i: files for i, files in state.proposed.items() if i != wish}
 
 
@@ -339,10 +345,10 @@ def _decline(state: State, edit: dict[str, Any]) -> None:
 def _exclude_files(state: State, edit: dict[str, Any]) -> None:
     rows = rows_of(state, edit["files"])
     state.cluster[rows] = EXCLUDED
-    state.moved |= {f: EXCLUDED for f in edit["files"] if f in state.files}
+    put(state, rows)
 
 
 def _move(state: State, edit: dict[str, Any]) -> None:
     k, rows = known_id(state, edit["to"]), rows_of(state, edit["files"])
     state.cluster[rows] = k
-    state.moved |= {f: k for f in edit["files"] if f in state.files}
+    put(state, rows)

@@ -1,5 +1,6 @@
 """What a collection takes here, measured on a few of its images before anything starts."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ import torch
 from vtcc import config, encoders
 from vtcc.data.decoding import decoded
 from vtcc.data.images import UnreadableImage
-from vtcc.engine import checkpoint, runtime
+from vtcc.engine import checkpoint, cpus, plan, runtime
 from vtcc.engine.features import BLOCK
 from vtcc.engine.frozen import FeatureInput
 from vtcc.engine.model import build, build_encoder, with_projectors
 from vtcc.engine.model_info import one_head_info
 from vtcc.engine.schedule import selection_epochs
 from vtcc.errors import VtccError
-from vtcc.grouping.options import AFTER_IMAGES, AFTER_PER_IMAGE, AFTER_TRAINING, LEAST_TRAINING
+from vtcc.grouping.choices import epochs_for
+from vtcc.grouping.options import LEAST_TRAINING, after_trainings
 from vtcc.grouping.prepare import THUMBNAIL
 
 MEASURED = 96  # images
@@ -163,6 +165,34 @@ def model_bytes(params: dict[str, Any]) -> int:
     return sum(tensor.nbytes for tensor in checkpoint.stored(model.state_dict(), info).values())
 
 
+def longest_trainings(images: int, rates: Rates, params: dict[str, Any]) -> float:
+    """Seconds of both trainings where time ends neither: more steps bring nothing.
+
+    Args:
+        images: that are trained on. rates: of `measured`. params: as there.
+    """
+    train = config.from_dict(config.Params, params).train
+    batch, K = min(train.batch_size, images), min(train.num_clusters, images // 2)
+    section = config.from_dict(
+        config.Params, config.override(params, {"train.batch_size": batch, "train.num_clusters": K})
+    )
+    train, frozen = section.train, section.train.model.frozen
+    n, draws = min(images, 4 * batch), np.random.default_rng(0)
+    if frozen:
+        d = train.model.components or rates.width
+        x = draws.normal(size=(n, section.embed.views + 1, d)).astype(np.float32)
+        mean: tuple[float, ...] = ()
+    else:
+        side, channels = section.validate.image_size, section.dataset.channels
+        x = draws.integers(0, 256, (n, side, side, channels), np.uint8)
+        mean = (0.5,) * channels
+    with cpus.kept_threads():
+        timing = plan.Rehearsal(x, np.arange(n), train, mean, mean).steps(1.0)
+    a_step = timing.mean * batch / timing.batch
+    per_epoch = images // batch
+    return 2 * a_step * per_epoch * epochs_for(math.inf, a_step, per_epoch, frozen=frozen)
+
+
 def training_bytes(images: int, rates: Rates, params: dict[str, Any]) -> int:
     """Of what one training keeps in the work directory, beside its model, until all is done.
 
@@ -211,7 +241,7 @@ def foreseen(images: int, sample: int, rates: Rates, params: dict[str, Any]) -> 
         sample=n,
         embedding=n / rates.whole + n * views / rates.embedded,
         assigning=others / rates.whole,
-        after=AFTER_TRAINING + AFTER_PER_IMAGE * min(n, AFTER_IMAGES) + ROW_SECONDS * others,
+        after=after_trainings(n) + ROW_SECONDS * others,
         least_trainings=2 * LEAST_TRAINING,
         memory=images * LISTED_BYTES
         # Features once as float32 for the map of the views, and once more for its unit rows.

@@ -53,6 +53,7 @@ def learn(prepared: Prepared, options: Options, work: Path, *, deadline: float) 
             work / title.replace(" ", "-"),
             limit=None if time_left is None else time_left.limit(part),
             title=title,
+            remedies=any(key.startswith("train.") for key in options.overrides),
         )
 
     seed = options.seed

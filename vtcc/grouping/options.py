@@ -7,8 +7,7 @@ from typing import Any
 
 from vtcc import config, encoders
 from vtcc.config import compose
-from vtcc.data.inputs import Given, home
-from vtcc.data.walk import as_text
+from vtcc.data.inputs import Given, title_of
 from vtcc.errors import VtccError
 from vtcc.grouping.means import AT_MOST
 
@@ -17,7 +16,8 @@ OVERCLUSTER = 20  # clusters of the heads of the training that K is chosen from
 MAIN_SHARE = 0.72  # of the training time, with K given; the rest is the second training's
 SCOUT_SHARE = 0.36  # of it, with K to be found
 LEAST_TRAINING = 20.0  # seconds, whatever --minutes says
-AFTER_TRAINING, AFTER_PER_IMAGE = 45.0, 0.006  # seconds kept for the steps after the trainings
+# Seconds kept for the steps after the trainings, by images: of few, of more up to some.
+AFTER_FEW, AFTER_SOME = (15.0, 0.1), (45.0, 0.006)
 AFTER_IMAGES = 20_000  # images from which these steps take no longer
 LEAST_IMAGES = 10  # readable images that can be grouped
 SAMPLE = 10_000  # images that clusters are made of; of more a sample is, and the rest is assigned
@@ -84,9 +84,8 @@ class Options:
 
     @property
     def title(self) -> str:
-        """The folder's name, as the results are headed, and how many inputs there are beside it."""
-        named = as_text(home(self.folder).name).strip(". ")[:80] or "images"
-        return f"{named} and {len(self.others)} more" if self.others else named
+        """As the results are headed."""
+        return title_of(self.folder, self.others)
 
     @property
     def name(self) -> str:
@@ -196,6 +195,12 @@ def check(options: Options) -> None:
             f"--sample: found {options.sample}; allowed: at least {LEAST_IMAGES}, or 0 for all"
         )
     check_overrides(options.overrides)
+
+
+def after_trainings(images: int) -> float:
+    """Seconds kept for maps, judging and the page of so many images."""
+    n = min(images, AFTER_IMAGES)
+    return min(base + each * n for base, each in (AFTER_FEW, AFTER_SOME))
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:

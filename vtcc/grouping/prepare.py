@@ -13,6 +13,7 @@ from vtcc.grouping.options import (
     LEAST_TRAINING,
     OVERCLUSTER,
     Options,
+    after_trainings,
     check_clusters,
     idle,
     with_channels,
@@ -93,7 +94,7 @@ def prepare(
         return prepared
     from vtcc.grouping.encode import encoded
 
-    late = _Late(deadline, options.minutes)
+    late = _Late(deadline, options.minutes, N)
     embedded, sketches = encoded(prepared.files, cache, params, work, late.look)
     return replace(prepared, features=embedded, sketches=sketches)
 
@@ -103,20 +104,23 @@ class _Late:
 
     Args:
         deadline: on `time.monotonic`'s clock. minutes: the limit that it came from.
+        images: how many there are.
     """
 
-    def __init__(self, deadline: float, minutes: float):
+    def __init__(self, deadline: float, minutes: float, images: int):
         self.deadline, self.minutes, self.said = deadline, minutes, False
+        self.later = LEAST_TRAINING + after_trainings(images)
 
     def look(self, left: float) -> None:
         """Args: left: seconds until the features are there."""
         over = time.monotonic() + left - self.deadline
         if over > 0 and not self.said:
             self.said = True
-            needed = math.ceil(self.minutes + (over + LEAST_TRAINING) / 60)
+            needed = math.ceil(self.minutes + (over + self.later) / 60)
             note(
                 f"--minutes {self.minutes:g} is too short: the features alone are there in about "
-                f"{duration(left)}; wait, or stop and go on from here with --minutes {needed}"
+                f"{duration(left)}, {duration(over)} over the limit; wait, or stop and go on from "
+                f"here with --minutes {needed}"
             )
 
 

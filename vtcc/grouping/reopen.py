@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +59,13 @@ class Opened:
 
     @property
     def moved(self) -> dict[str, int]:
-        """File -> id, of those that were put by hand; -1 where one was excluded."""
+        """File -> id, of those that stay where they are; -1 where one was excluded."""
         return {f: int(k) for f, k in self.summary.get("moved", {}).items()}
+
+    @property
+    def held(self) -> set[str]:
+        """Those of them, and of files that are away, that nobody named: none put them by hand."""
+        return set(self.summary.get("held", []))
 
     @cached_property
     def former(self) -> by_cluster.Former | None:
@@ -132,11 +137,19 @@ def _refuse_half(rest: Rest, summary: Mapping[str, Any]) -> None:
         )
 
 
-def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str, int]) -> Applied:
-    """What the clusters say of the images, those put by hand as they were put.
+def decided(
+    clusters: Clusters,
+    embedding: outputs.Embedding,
+    moved: Mapping[str, int],
+    held: Collection[str] = (),
+) -> Applied:
+    """What the clusters say of the images, those that stay where they are.
+
+    Confidence is 1 where an image was put by hand. One that is held was in its cluster by the same
+    cluster of the head, whose probability goes elsewhere since: it keeps this probability.
 
     Args:
-        moved: name -> id; -1 where it is excluded.
+        moved: name -> id; -1 where it is excluded. held: names of those that nobody named.
     """
     applied = clusters.apply(embedding.p, embedding.h, embedding.base)
     cluster = applied.cluster.copy()
@@ -144,6 +157,7 @@ def decided(clusters: Clusters, embedding: outputs.Embedding, moved: Mapping[str
     for file, k in moved.items():
         cluster[row[file]] = k
     by_hand = cluster != applied.cluster
+    by_hand[[row[file] for file in held if file in row]] = False
     distance = clusters.distances(embedding.h, cluster)
     return replace(
         applied,

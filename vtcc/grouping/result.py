@@ -170,9 +170,12 @@ def closing_lines(
     took, limit = time.monotonic() - started, written["minutes"]
     late = f", over the limit of {limit:g} min" if took > 60 * limit else ""
     model = shlex.quote(str(final / MODEL))
+    scores = [f"{name.upper()} {value:.2f}" for name, value in (written["scores"] or {}).items()]
+    scored = (f"against the sub-folders as classes: {', '.join(scores)}",) if scores else ()
     return (
         f"{counted}, {duration(took)}{late}",
         judged.trust.verdict,
+        *scored,
         f"look at it: {final / 'report.html'}",
         f"sort more images: vtcc predict MORE --model {model} --out more.csv",
     )

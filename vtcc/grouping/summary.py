@@ -84,6 +84,12 @@ def altered(summary: dict[str, Any]) -> frozenset[str]:
     return frozenset(summary["errors"]).union(*(f["gone"] + f["changed"] for f in files))
 
 
+def scores(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Of the clusters against the sub-folders that were taken for classes; empty without any."""
+    ours: dict[str, Any] = next(iter(summary.get("baselines", [])), {})
+    return {name: value for name, value in ours.items() if name not in ("title", "agreement")}
+
+
 def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
     """What `--json` prints of results: where they are, how many, how far to trust them.
 
@@ -97,7 +103,8 @@ def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
         with id, name, size, spread, confidence, nearest), `unclustered` (`images`, `share` and
         `limit` of what belongs nowhere; None where all are in clusters), `level` (of `LEVELS`),
         `verdict`, `minutes` (the limit that `vtcc cluster` was given; None in results of before it
-        was kept), `seconds`.
+        was kept), `scores` (`nmi` and `acc` of the clusters as `vtcc cluster` made them, against
+        sub-folders taken for classes; None without), `seconds`.
 
     Raises:
         VtccError: as `read`.
@@ -118,5 +125,6 @@ def headline(results: Path, *, began: float | None = None) -> dict[str, Any]:
         "level": summary["trust"]["level"],
         "verdict": summary["trust"]["verdict"],
         "minutes": summary.get("minutes"),
+        "scores": scores(summary) or None,
         "seconds": summary["seconds"] if began is None else round(time.monotonic() - began, 1),
     }

@@ -95,6 +95,7 @@ def train(
     *,
     limit: float | None,
     title: str,
+    remedies: bool = True,
 ) -> Trained:
     """Trains, or goes on with or reads what an earlier call left.
 
@@ -102,7 +103,7 @@ def train(
         material: what is trained on. params: nested.
         room: a directory of this training's own, kept between calls.
         limit: seconds after which it ends with fewer epochs; None: never.
-        title: of the training, in what people read.
+        title: of the training, in what people read. remedies: as of `loop.fit`.
 
     Raises:
         VtccError: as `loop.fit`. Interrupted: after a signal, with the checkpoint written.
@@ -128,6 +129,7 @@ def train(
             scratch=room / "scratch" / key,
             digest=material.digest,
             deadline=None if limit is None else started + limit,
+            remedies=remedies,
         )
     best = choose([Candidate(**c) for c in fitted.candidates])
     model = fitted.choose(best.step, best.head)

@@ -80,7 +80,8 @@ def run(options: Options, console: Console | None = None) -> dict[str, Any]:
     model = estimate.model_bytes(chosen.params)
     training = estimate.training_bytes(found.sample, rates, chosen.params)
     found = replace(found, work=found.work + 2 * (training + model), results=found.results + model)
-    planned = _planned(options, seen, found, rates)
+    longest = estimate.longest_trainings(found.sample, rates, chosen.params)
+    planned = _planned(options, seen, found, rates, longest)
     reason = chosen.reasons["encoder"]
     planned |= {"encoder": reason["value"], "why": reason["why"]}
     _show(console or Console(highlight=False), planned, options)
@@ -98,10 +99,15 @@ def _refuse_download(options: Options) -> None:
 
 
 def _planned(
-    options: Options, seen: peek.Peeked, found: estimate.Foreseen, rates: estimate.Rates
+    options: Options,
+    seen: peek.Peeked,
+    found: estimate.Foreseen,
+    rates: estimate.Rates,
+    longest: float,
 ) -> dict[str, Any]:
     limit = 60 * options.minutes
-    trainings = max(limit - found.fixed, found.least_trainings)
+    least = min(found.least_trainings, longest)
+    trainings = min(max(limit - found.fixed, least), longest)
     home = inputs.home(options.folder).parent
     beside = next(p for p in (home, *home.parents) if p.exists())
     return {
@@ -118,7 +124,7 @@ def _planned(
             "total": round(found.fixed + trainings, 1),
         },
         "minutes": options.minutes,
-        "least_minutes": int(np.ceil((found.fixed + found.least_trainings) / 60)),
+        "least_minutes": int(np.ceil((found.fixed + least) / 60)),
         "fits": found.fixed <= limit,
         "memory": int(found.memory),
         "disk": {
@@ -151,8 +157,12 @@ def _show(console: Console, plan: dict[str, Any], options: Options) -> None:
         limit += f" is too short: it takes about {plan['least_minutes']} min"
     else:
         limit += " is enough"
-    # What is left of the limit is the trainings' at most: they end where more brings nothing.
-    of_all = "at most" if seconds["total"] <= 60 * plan["minutes"] else "about"
+    # Of few images the trainings end before the limit does.
+    left = 60 * plan["minutes"] - seconds["total"]
+    of_all = "at most" if abs(left) < 1 else "about"
+    trainings = f"about {rounds(seconds['trainings'])}, more brings nothing"
+    if left < 1:
+        trainings = f"up to {rounds(seconds['trainings'])}, what is left of the limit"
     needed = disk["unpacked"] + disk["work"] + disk["results"]
     full = " (too little)" if needed > disk["free"] else ""
     rows = {
@@ -161,7 +171,7 @@ def _show(console: Console, plan: dict[str, Any], options: Options) -> None:
         "encoder": f"{plan['encoder']} ({plan['why']})",
         "here": f"{plan['images_per_second']:,.3g} images/s decoded and embedded",
         "features": f"{rounds(seconds['embedding'])} for the sample",
-        "trainings": f"up to {rounds(seconds['trainings'])}, what is left of the limit",
+        "trainings": trainings,
         "assigning": f"{rounds(seconds['assigning'])} for the others" if plan["assigned"] else "",
         "map, page": f"about {rounds(seconds['after'])}",
         "in all": f"{of_all} {rounds(seconds['total'])}; {limit}",

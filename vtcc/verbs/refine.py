@@ -46,6 +46,7 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             embedding.h,
             reopen.decided(before.clusters, embedding, before.moved).cluster,
             before.moved,
+            held=before.held,
             away={f: k for f, (_, _, k) in summary.get("away", {}).items() if k is not None},
             base=embedding.p.argmax(axis=1) if base is None else base,
             known=embedding.known,
@@ -57,9 +58,9 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
             state, wanted.edits, seed=int(summary["seed"]), following=wanted.following
         )
         assert state.known is not None
-        summary["moved"] = state.moved
+        summary["moved"], summary["held"] = state.moved, sorted(state.held)
         summary["away"] = away.relabelled(summary.get("away", {}), state.away)
-        applied = reopen.decided(state.clusters, embedding, state.moved)
+        applied = reopen.decided(state.clusters, embedding, state.moved, state.held)
         summary["proposals"] = [
             p | {"now_in": reopen.now_in(applied.cluster[[row[file] for file in p["files"]]])}
             for p in summary.get("proposals", [])

@@ -26,9 +26,15 @@ def run(
         assignments: such as `train.epochs=2`.
 
     Raises:
-        VtccError: on an unknown name or a value that is not allowed; nothing is written then.
+        VtccError: outside a clone, on an unknown name or a value that is not allowed; nothing is
+            written then.
     """
-    project = paths.project()
+    project = paths.existing_project()
+    if not (project / "dvc.yaml").is_file():
+        raise VtccError(
+            f"{project} is no clone of vtcc (no dvc.yaml), and parameters are of use in one alone; "
+            "run this there, or group images without any by `vtcc cluster FOLDER`"
+        )
     if name not in compose.names("run", project) and name in compose.names("dataset", project):
         if dataset not in (None, name):
             raise VtccError(f"--dataset {dataset}: {name!r} is a dataset already; give one of them")
@@ -57,11 +63,6 @@ def run(
         print(f"the former params.yaml is kept as {kept}")
     write_text(paths.PARAMS, text)
     print(", ".join([f"params.yaml: preset {name}", *words]))
-    if not Path("dvc.yaml").is_file():
-        print(
-            f"{project} is no clone of vtcc (no dvc.yaml): `dvc repro` and data sets by name need "
-            "one"
-        )
     if dataset and not (augment or encoder):
         proposed = compose.proposed_augment(dataset, project)
         if proposed and proposed != compose.proposed_augment(dataset, project, base):

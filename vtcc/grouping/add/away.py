@@ -2,7 +2,7 @@
 
 A disk that is not plugged in, or a folder that gets another name, must not undo what people put by
 hand. In summary.json it is `away`: name -> stamp of the file, whether the clusters are made of the
-image, and the id of the cluster it was put into (-1: excluded; null: by the model).
+image, and the id of the cluster it stays in (-1: excluded; null: by the model).
 """
 
 from collections import defaultdict
@@ -79,9 +79,9 @@ def returned(before: Opened, found: Changes) -> dict[str, str]:
 
 def settled(
     before: Opened, found: Changes, read: Collection[str]
-) -> tuple[dict[str, int], dict[str, list[Any]], set[str]]:
-    """What was put by hand, what is kept of images that are away, and the names of known images
-    that are back.
+) -> tuple[dict[str, int], dict[str, list[Any]], set[str], set[str]]:
+    """What stays where it is, what is kept of images that are away, the names of those of both
+    that nobody named, and the names of known images that are back.
 
     Args:
         read: names of the files to read that could be read.
@@ -96,16 +96,21 @@ def settled(
     away = {
         name: of for name, of in pool.items() if name not in there and name not in back.values()
     }
-    if gone := sum(of.moved is not None for name, of in away.items() if name in left):
+    held = before.held
+    if gone := sum(
+        of.moved is not None for name, of in away.items() if name in left and name not in held
+    ):
         note(
             f"{several(gone, 'images')} that were put by hand are away now; what was decided is "
             "kept for when their files are back"
         )
-    if by_hand:
-        note(f"{several(len(by_hand), 'images')} that were put by hand are back, and are so again")
+    if again := sum(back[name] not in held for name in by_hand):
+        note(f"{several(again, 'images')} that were put by hand are back, and are so again")
     known = {name for name, was in back.items() if pool[was].known}
     moved |= {name: int(k) for name, k in by_hand.items() if k is not None}
-    return moved, {name: list(of) for name, of in away.items()}, known
+    held |= {name for name, was in back.items() if was in held}
+    held &= moved.keys() | away.keys()
+    return moved, {name: list(of) for name, of in away.items()}, held, known
 
 
 def still_known(before: Opened, images: reading.Images, back: Collection[str]) -> np.ndarray:

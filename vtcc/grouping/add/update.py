@@ -9,6 +9,7 @@ import numpy as np
 
 from vtcc.analysis.features import row_blocks, unit_rows
 from vtcc.data import duplicates, exif, remote
+from vtcc.data.inputs import title_of
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments, columns, lookalikes, outputs, reopen
 from vtcc.grouping import summary as summaries
@@ -84,11 +85,12 @@ def updated(
         raise VtccError("no image would be left; the results stay as they are")
     tiles = int(before.summary.get("tiles", len(old.paths)))
     summary = _summary(before, found, images, stays)
-    summary["moved"], summary["away"], back = away.settled(before, found, images.names)
+    summary["moved"], summary["away"], held, back = away.settled(before, found, images.names)
+    summary["held"] = sorted(held)
     known = away.still_known(before, images, back)
     sketches = _sketches(before, images, stays)
     embedding = _embedding(before, images, stays, tiles, sketches, known)
-    applied = reopen.decided(before.clusters, embedding, summary["moved"])
+    applied = reopen.decided(before.clusters, embedding, summary["moved"], held)
     applied = _as_before(applied, [table[path] for path in old.paths if path not in left])
     now = (np.arange(len(embedding.paths)) >= stays.sum()) & ~embedding.known
     if not embedding.known.any():
@@ -177,6 +179,9 @@ def _summary(
     if found.moved and "inputs" in old:  # what the next addition by schedule looks through
         was = Path(old["root"])
         summary["inputs"] = [_moved(given, was, found.root) for given in old["inputs"]]
+        first, *others = summary["inputs"]
+        if old["title"] == title_of(old["inputs"][0], others):
+            summary["title"] = title_of(first, others)
     summary["tiles"] = int(old.get("tiles", len(stays))) + len(images.names)
     if old["labels"] is not None:
         kept = [label for label, stay in zip(old["labels"], stays, strict=True) if stay]
