@@ -16,7 +16,9 @@ const number = (v, digits = 2) => v === null || v === undefined ? "–" : Number
 const percent = v => v === null || v === undefined ? "–" : `${(v * 100).toFixed(v < 0.1 ? 1 : 0)} %`;
 const whole = D.collection && D.collection.images; // images of a collection that these N are a sample of
 const counted = n => `${n.toLocaleString("en")} image${n === 1 ? "" : "s"}`;
-const called = id => names.get(id) ?? (id === NOWHERE ? "belongs nowhere" : "excluded");
+// Verdict and notes speak of clusters by number, and two may have one name.
+const unsaid = id => !new RegExp(`(?<!\\d)${id}(?!\\d)`).test(names.get(id));
+const called = id => names.has(id) ? names.get(id) + (unsaid(id) ? ` · ${id}` : "") : id === NOWHERE ? "belongs nowhere" : "excluded";
 const colour = id => id < 0 ? "#8a93a3" : D.colours[id % D.colours.length];
 const original = new Map(D.clusters.map(c => [c.id, c]));
 
@@ -73,10 +75,23 @@ function nameOf(typed) {
   return /[^\p{Zs}\p{Cf}]/u.test(name) ? name : null;
 }
 function edit(e) { edits.push(e); changed(); }
+// The press of a button ends the typing of a name: made anew before the release, the button would get no click.
+let pressed = false, late = false;
+addEventListener("pointerdown", () => { pressed = true; }, true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = false; setTimeout(() => late && changed(), 50); }, true);
+function rename(id, name) { edits.push({ do: "rename", cluster: id, name }); if (pressed) late = true; else changed(); }
 function changed() {
+  late = false;
   try { sessionStorage.setItem(KEPT, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
-  apply(); chosenClusters.clear();
+  const card = document.activeElement.closest("article[data-id]"), parts = "input, button, summary";
+  const nth = card && [...card.querySelectorAll(parts)].indexOf(document.activeElement);
+  apply();
+  for (const id of [...chosenClusters]) if (!names.has(id) || pending.has(id)) chosenClusters.delete(id);
   showClusters(); showProposals(); fillClusters(); filter(); draw(); showConfused(); showEdits();
+  if (!card || document.activeElement !== document.body) return;
+  const same = document.querySelector(`article[data-id="${card.dataset.id}"]${card.matches(".proposal") ? ".proposal" : ":not(.proposal)"}`);
+  const focused = same?.querySelectorAll(parts)[nth];
+  (focused?.disabled ? same.querySelector("input[type=text]") : focused)?.focus({ preventScroll: true });
 }
 
 // Tiles.
@@ -181,18 +196,17 @@ function showNowhere() {
 const unfolded = new Set();
 const showAll = id => { $("of").value = String(id); filter(); $("images").scrollIntoView(); };
 function article(c, largest) {
-  const box = make("input", { type: "checkbox", "aria-label": `choose ${c.name}`, disabled: !!c.parts, onchange: e => {
+  const box = make("input", { type: "checkbox", "aria-label": `choose ${called(c.id)}`, checked: chosenClusters.has(c.id), disabled: !!c.parts, onchange: e => {
     e.target.checked ? chosenClusters.add(c.id) : chosenClusters.delete(c.id); $("merge").disabled = chosenClusters.size < 2; } });
   const name = make("input", { type: "text", value: c.name, "aria-label": "Name", maxlength: 100,
-    onkeydown: e => { if (e.key === "Enter") e.target.blur(); },
-    onchange: e => { const text = nameOf(e.target.value); text && text !== c.name ? edit({ do: "rename", cluster: c.id, name: text }) : e.target.value = c.name; } });
+    onchange: e => { const text = nameOf(e.target.value); text && text !== c.name ? rename(c.id, text) : e.target.value = c.name; } });
   const figure = (value, what) => make("span", {}, make("b", {}, value), what);
   const figures = make("p", {}, figure(counted(c.size).split(" ")[0], ` ${counted(c.size).split(" ")[1]}, ${percent(c.size / N)}`), figure(number(c.confidence), " confidence"));
   if (whole && !c.changed) figures.append(figure(D.collection.sizes[c.id].toLocaleString("en"), " in all"));
   if (c.outliers) figures.append(figure(String(c.outliers), ` outlier${c.outliers === 1 ? "" : "s"}`));
   const filled = make("i"); filled.style.width = `${100 * c.size / largest}%`;
   const e = make("article", { class: "cluster", "data-id": c.id },
-    make("div", { class: "head" }, make("h3", { class: "editable" }, box, make("i", { class: "swatch" }), name), figures, make("div", { class: "share" }, filled)));
+    make("div", { class: "head" }, make("h3", { class: "editable" }, box, make("i", { class: "swatch" }), name, ...(unsaid(c.id) ? [make("span", { class: "quiet", title: "number of the cluster" }, String(c.id))] : [])), figures, make("div", { class: "share" }, filled)));
   e.style.setProperty("--colour", colour(c.id));
   const note = (text, to = e) => to.append(make("p", { class: "note" }, text));
   const row = (to, title, rows, overs = []) => { if (rows.length) to.append(...(title ? [make("h4", {}, title)] : []), make("div", { class: "row-of-tiles" }, ...rows.map((i, n) => tile(i, 88, overs[n])))); };
@@ -211,7 +225,7 @@ function article(c, largest) {
     if (c.duplicates.length) row(more, `Look alike (${c.duplicates.length} group${c.duplicates.length === 1 ? "" : "s"})`, c.duplicates[0].slice(0, SHOWN));
     if (c.mean) more.append(make("h4", {}, "Mean image"), make("img", { class: "mean tile" + (pixelated ? " pixelated" : ""), src: c.mean, alt: "mean image" }));
     if (c.spread !== null) note(`Spread ${number(c.spread, 3)}: mean cosine distance of the images from the cluster's centre`, more);
-    if (c.nearest !== null && names.has(c.nearest)) note(`Nearest: ${names.get(c.nearest)}, ${number(c.nearestDistance, 3)} away`, more);
+    if (c.nearest !== null && names.has(c.nearest)) note(`Nearest: ${called(c.nearest)}, ${number(c.nearestDistance, 3)} away`, more);
   };
   e.append(more); fill();
   e.append(make("div", { class: "controls" },
@@ -225,6 +239,7 @@ $("merge").addEventListener("click", () => merge([...chosenClusters]));
 function merge(ids) {
   ids.sort((a, b) => a - b);
   const largest = ids.reduce((a, b) => (clusters.find(c => c.id === b).size > clusters.find(c => c.id === a).size ? b : a));
+  chosenClusters.clear();
   edit({ do: "merge", clusters: ids, into: largest });
 }
 
@@ -233,12 +248,13 @@ let waiting;
 function soon() { clearTimeout(waiting); waiting = setTimeout(filter, 80); }
 let shown = [], size = 72, columns = 1, here = 0, pool = new Map();
 function fillClusters() {
-  const options = of => of.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${c.name} (${c.size})`));
-  const before = $("of").value;
+  const options = of => of.slice().sort((a, b) => a.id - b.id).map(c => make("option", { value: c.id }, `${called(c.id)} (${c.size})`));
+  const before = $("of").value, to = $("move-to").value;
   $("of").replaceChildren(make("option", { value: "" }, "all"), ...options(clusters), make("option", { value: EXCLUDED }, "excluded"),
     ...(D.unclustered ? [make("option", { value: NOWHERE }, "belongs nowhere")] : []));
   $("of").value = before; if (!$("of").value) $("of").value = "";
   $("move-to").replaceChildren(...options(clusters.filter(c => !c.parts)));
+  $("move-to").value = to; if (!$("move-to").value) $("move-to").selectedIndex = 0;
   $("move").disabled = !$("move-to").options.length;
 }
 // Columns that came with the images. Each has controls, and a test of image i where they ask for something.
@@ -377,7 +393,7 @@ function zoom() {
   ask();
   picture.replaceChildren(img);
   const facts = [called(k), `confidence ${number(D.confidence[i] / 1000)}`];
-  if (D.second[i] !== k && names.has(D.second[i])) facts.push(`then ${names.get(D.second[i])}`);
+  if (D.second[i] !== k && names.has(D.second[i])) facts.push(`then ${called(D.second[i])}`);
   if (D.distance[i] !== null) facts.push(`${number(D.distance[i] / 1000, 3)} from the centre`);
   if (D.outlier[i]) facts.push("unlike the rest of its cluster");
   const said = fields.filter(f => valueOf(f, i) !== null).map(f => `${f.name}: ${valueOf(f, i)}`);
@@ -455,7 +471,7 @@ function showTrust() {
 function showConfused() {
   const pairs = (D.trust.confused || []).filter(([a, b]) => names.has(a) && names.has(b));
   $("confused").hidden = !pairs.length;
-  $("confused").textContent = "Confused: " + pairs.map(([a, b, s]) => `${names.get(a)} and ${names.get(b)} (${percent(s)} alike)`).join("; ");
+  $("confused").textContent = "Confused: " + pairs.map(([a, b, s]) => `${called(a)} and ${called(b)} (${percent(s)} alike)`).join("; ");
 }
 function curve(n) {
   const w = 560, h = 190, m = 32, ks = n.curve.map(c => c.clusters), lo = Math.min(...ks), hi = Math.max(...ks, lo + 1);
@@ -472,12 +488,13 @@ function curve(n) {
 }
 
 // What `vtcc add` brought: groups that may be clusters, and what comes in beside what was there.
+const typed = new Map();
 function showProposals() {
   const settled = new Set(edits.filter(e => e.do === "new" || e.do === "decline").map(e => e.cluster));
   $("proposals").replaceChildren(...D.proposals.filter(p => !settled.has(p.id)).map(proposal));
 }
 function proposal(p) {
-  const rows = p.files.map(f => rowOf.get(f)).filter(i => i !== undefined), name = make("input", { type: "text", value: p.name, "aria-label": "Name of the proposed cluster", maxlength: 100 });
+  const rows = p.files.map(f => rowOf.get(f)).filter(i => i !== undefined), name = make("input", { type: "text", value: typed.get(p.id) ?? p.name, "aria-label": "Name of the proposed cluster", maxlength: 100, oninput: e => typed.set(p.id, e.target.value) });
   const held = new Map();
   for (const i of rows) held.set(cluster[i], (held.get(cluster[i]) || 0) + 1);
   const now = [...held].sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} in ${called(k)}`).join(", ");
@@ -505,7 +522,7 @@ function showAdded() {
 
 // Edits.
 const inWords = e => {
-  const n = k => names.get(k) ?? original.get(k)?.name ?? `cluster ${k}`;
+  const n = k => names.has(k) ? called(k) : original.get(k)?.name ?? `cluster ${k}`;
   return { rename: () => `rename ${original.get(e.cluster)?.name ?? `cluster ${e.cluster}`} to "${e.name}"`, merge: () => `merge ${e.clusters.map(n).join(", ")} into ${n(e.into)}`,
     split: () => e.files ? `split ${e.files[1].length} images off ${n(e.cluster)}` : `split ${n(e.cluster)} in ${e.into}: refine finds the parts`, exclude: () => `exclude ${n(e.cluster)}`,
     exclude_files: () => `exclude ${e.files.length} images`, move: () => `move ${e.files.length} images to ${n(e.to)}`,
