@@ -83,7 +83,7 @@ function rename(id, name) { edits.push({ do: "rename", cluster: id, name }); if 
 function changed() {
   late = false;
   try { sessionStorage.setItem(KEPT, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
-  const card = document.activeElement.closest("article[data-id]"), parts = "input, button, summary";
+  const card = document.activeElement?.closest("article[data-id]"), parts = "input, button, summary";
   const nth = card && [...card.querySelectorAll(parts)].indexOf(document.activeElement);
   apply();
   for (const id of [...chosenClusters]) if (!names.has(id) || pending.has(id)) chosenClusters.delete(id);
