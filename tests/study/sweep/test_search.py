@@ -71,6 +71,33 @@ def test_the_winners_parameters_are_complete(file: Path, project: Path, world: W
     assert len(kept) == 1 and "epochs: 77" in kept[0].read_text()
 
 
+@pytest.mark.parametrize("spelled", ["../{}/params.yaml", "../linked.yaml"])
+def test_params_yaml_is_kept_however_it_is_spelled(
+    file: Path, project: Path, world: World, spelled: str
+) -> None:
+    (project.parent / "linked.yaml").symlink_to(project / "params.yaml")
+    before = (project / "params.yaml").read_text() + "# mine\n"
+    (project / "params.yaml").write_text(before)
+    outcome = sweep.run(file, trials=1, write=Path(spelled.format(project.name)))
+    assert outcome.params == project / "params.yaml" and not outcome.params.is_symlink()
+    assert [kept.read_text() for kept in (project / ".vtcc/params").iterdir()] == [before]
+    assert outcome.params.read_text().startswith("# Trial 0 of ")
+
+
+def test_only_what_a_sweep_wrote_is_replaced(file: Path, project: Path, world: World) -> None:
+    other = project / "other.yaml"
+    other.write_text("stages: {}\n")
+    for name in ("other.yaml", file.name):
+        before = Path(name).read_text()
+        with pytest.raises(VtccError, match=f"--write {name}: this file is there already and is"):
+            sweep.run(file, trials=1, write=Path(name))
+        assert Path(name).read_text() == before
+    assert world.events == []
+    first = sweep.run(file, trials=1, write=Path("best.yaml")).params
+    assert first == project / "best.yaml"
+    assert sweep.run(file, trials=2, write=Path("best.yaml")).params == first
+
+
 @pytest.mark.parametrize("target", ["nowhere/params.yaml", ".", "params.json"])
 def test_a_target_that_cannot_be_is_refused_first(
     file: Path, project: Path, world: World, target: str
