@@ -101,7 +101,9 @@ def test_changed_code_runs_again_unless_it_does_not_matter(
     (project / "vtcc" / "engine" / "loop.py").write_text("# another loop\n")
     capsys.readouterr()
     stage.start(file, only=[], seeds=None, dry_run=True)
-    assert capsys.readouterr().out.count(" none ") == 2  # of what is recorded
+    said = capsys.readouterr().out
+    assert said.count(" none ") == 2  # of what is recorded
+    assert "\npatchify: recorded before, seeds 0, 1: other code than now\n" in said
     outcome = play(file, project)
     assert len(outcome.ran) == 4
     assert records.load("stems--conv", plan.root(project))[0]["dirty"] is True
