@@ -21,11 +21,8 @@ from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.process import locks, stopping
 from vtcc.process.git import git, require_checkout, retrying
+from vtcc.provenance import CARRIED
 from vtcc.runner.dvc import share_cache
-
-# Uncommitted new files that a run may need. Anything else that is new stays where it is:
-# a folder of photos is linked to, not copied.
-CARRIED = ("vtcc", "flows", "data/catalog", "dvc.yaml", "dvc.lock", ".dvc/config", ".dvcignore")
 
 
 def resolve(
