@@ -204,12 +204,16 @@ class Workspace:
             return
         given = Path(value)
         here, there = self.project / given, self.directory / given
-        in_part = not given.is_absolute() and there.is_dir() and _names(here) != _names(there)
-        if ".." in given.parts or in_part:
+        if here == there or there.resolve() == here.resolve():  # absolute, or linked before
+            return
+        in_part = there.is_dir() and _names(here) != _names(there)
+        links = (self.directory / part for part in (given, *given.parents))
+        astray = not there.exists() and any(link.is_symlink() for link in links)
+        if ".." in given.parts or in_part or astray:
             # A link there would lie outside the worktree, and stay when that is removed, or in
-            # the way of the files that git has in it.
+            # the way of what git has in it: files, or a link that leads elsewhere from there.
             self.params = config.override(self.params, {key: str(here.resolve())})
-        elif not given.is_absolute() and here.exists() and not there.exists():
+        elif here.exists() and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             there.symlink_to(here.resolve())
 
