@@ -180,6 +180,24 @@ def test_a_grid_is_searched_once(file: Path, project: Path, world: World) -> Non
     assert outcome.params is not None
 
 
+def test_the_presets_own_values_are_tried_again_where_they_failed(
+    file: Path, project: Path, world: World
+) -> None:
+    def fail(train: dict[str, Any]) -> None:
+        raise StageError("train", 1, "the disk is full", explained=True)
+
+    world.on_train = fail
+    for _ in range(2):
+        with pytest.raises(VtccError, match="trials failed"):
+            stage.start(file, trials=2)
+    own = world.trained[0]
+    calls = len(world.trained) // 2
+    assert [rate == own for rate in world.trained] == [True, *[False] * (calls - 1)] * 2
+    world.on_train = lambda train: None
+    stage.start(file, trials=3)
+    assert [rate == own for rate in world.trained[2 * calls :]] == [True, False, False]
+
+
 def test_a_failed_trial_is_told_and_replaced(file: Path, project: Path, world: World) -> None:
     def fail(train: dict[str, Any]) -> None:
         if len(world.trained) in (2, 4):
