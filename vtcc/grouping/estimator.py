@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -89,32 +88,11 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         Raises:
             VtccError: on images or parameters that cannot be used.
         """
-        from vtcc.grouping import outputs, result, run
+        from vtcc.grouping import estimator_options, outputs, result, run
         from vtcc.grouping import summary as summaries
-        from vtcc.grouping.means import AT_MOST
-        from vtcc.grouping.options import Options
         from vtcc.grouping.rest import Rest
 
-        seed = self.random_state
-        if seed is None:
-            seed = secrets.randbelow(2**31)
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise VtccError(f"random_state: found {seed!r}; give an integer from 0, or None")
-        share = AT_MOST if isinstance(self.unclustered, bool) else float(self.unclustered)
-        if not 0 < share < 1:
-            raise VtccError(f"unclustered: found {share:g}; give True, or a share between 0 and 1")
-        options = Options(
-            folder=Path(),
-            clusters=_number(self.n_clusters),
-            minutes=self.minutes,
-            encoder=self.encoder,
-            weights=Path(self.weights) if self.weights else None,
-            seed=int(seed),
-            overrides=dict(self.params or {}),
-            unclustered=bool(self.unclustered),
-            unclustered_at_most=share,
-            sample=self.sample,
-        )
+        options = estimator_options.of(self)
         quiet = (
             contextlib.nullcontext() if self.verbose else contextlib.redirect_stdout(io.StringIO())
         )
@@ -182,14 +160,6 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             embedded[at] = unit_rows(block.prediction.embedding)
             p[at] = block.prediction.probabilities
         return labels, embedded, p
-
-
-def _number(n: Any) -> int | tuple[int, int]:
-    from vtcc.grouping.options import parse_clusters
-
-    if isinstance(n, tuple | list) and len(n) == 2:
-        return parse_clusters(f"{n[0]}-{n[1]}")
-    return parse_clusters(str(n))
 
 
 def _items(X: Any) -> Sequence[Any] | np.ndarray:
@@ -279,11 +249,16 @@ def _given(
     if folder.exists():
         raise VtccError(f"output: {folder}, for the images of the array, is there; name another")
     try:
-        with atomic_directory(folder) as building:
-            for i, item in enumerate(items):
-                content = _png(item)
-                assert isinstance(content, bytes)
-                (building / f"{i:08d}.png").write_bytes(content)
+        try:
+            with atomic_directory(folder) as building:
+                for i, item in enumerate(items):
+                    content = _png(item)
+                    assert isinstance(content, bytes)
+                    (building / f"{i:08d}.png").write_bytes(content)
+        except OSError as error:
+            raise VtccError(
+                f"output: {folder}: cannot be written ({error.strerror or error}); name another"
+            ) from None
         listed = intake.listed(folder)
         yield options, listed, listed.names
     except BaseException:
