@@ -76,8 +76,8 @@ def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row
     head, table = summary.table(rows, study.baseline, summary.main_score(study, rows))
     note(f"\n{study.title}\n{tables.plain(head, table)}\n")
     for row in rows:
-        for words in _outdated(row):
-            note(words)
+        for sentence in _outdated(row):
+            note(sentence)
         for words in records.by_reason(summary.unpaired(rows, study.baseline, row)):
             note(f"{row.name}: not compared with {study.baseline}, {words}")
     file = project / paths.REPORTS / "study.html"
@@ -114,8 +114,8 @@ def _plan(
         lines.append([Cell(text or tables.DASH) for text in words])
     print(f"{study.title}\n{tables.plain(head, lines)}")
     for setting in settings:
-        for words in _outdated(rows[setting.name]):
-            print(words)
+        for sentence in _outdated(rows[setting.name]):
+            print(sentence)
     runs = len(settings) * len(seeds)
     print(f"{several(runs, 'runs')}; records in {root}")
 
