@@ -26,6 +26,9 @@ CODE = (
     *("analysis/selection.py", "analysis/metrics.py", "analysis/labels.py"),
     *("analysis/baselines.py", "analysis/features.py"),
 )
+# Uncommitted new files that a run may need, which a worktree gets. Anything else that is new stays
+# where it is: a folder of photos is linked to, not copied.
+CARRIED = ("vtcc", "flows", "data/catalog", "dvc.yaml", "dvc.lock", ".dvc/config", ".dvcignore")
 # What a run writes or chooses for itself does not make its code a changed one.
 WRITTEN = (paths.PARAMS, Path("dvc.lock"), paths.REPORTS, Path("benchmarks"), Path("docs"))
 
@@ -52,26 +55,30 @@ def encoder_tags(encoder: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def git_state() -> tuple[str | None, bool]:
-    """The commit of the project (None outside git), and whether tracked files differ from it.
-
-    Files that the pipeline itself writes (dvc.lock, reports) do not count as a difference.
-    """
+    """The commit of the project (None outside git), and whether its files differ from it."""
     with contextlib.suppress(VtccError):
-        commit = git(paths.project(), "rev-parse", "HEAD")
-        written = (":!dvc.lock", f":!{paths.REPORTS}")
-        status = ("status", "--porcelain", "--untracked-files=no", ".", *written)
-        return commit, bool(git(paths.project(), *status))
+        return git(paths.project(), "rev-parse", "HEAD"), _dirty(paths.project())
     return None, False
 
 
 def commit(directory: Path) -> dict[str, Any]:
     """`commit` and `dirty`, and `code`: the digest of the code that figures depend on."""
-    written = [f":!{path}" for path in WRITTEN]
     return {
         "commit": git(directory, "rev-parse", "--short=12", "HEAD"),
-        "dirty": bool(git(directory, "status", "--porcelain", "--", ".", *written)),
+        "dirty": _dirty(directory),
         "code": code_digest(directory),
     }
+
+
+def _dirty(directory: Path) -> bool:
+    """Whether files differ from the commit: those that git knows, or new ones of the code.
+
+    Other new files do not count, such as a folder of photos or a worktree's link to it.
+    """
+    written = [f":!{path}" for path in WRITTEN]
+    changed = git(directory, "status", "--porcelain", "--untracked-files=no", "--", ".", *written)
+    new = ("ls-files", "--others", "--exclude-standard", "--", *CARRIED, *written)
+    return bool(changed or git(directory, *new))
 
 
 def code_digest(directory: Path) -> str:

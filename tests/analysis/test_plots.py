@@ -51,6 +51,26 @@ def test_the_match_lies_on_the_diagonal(tmp_path):
     assert upper.max() <= lower.min() + 2
 
 
+def test_many_classes_make_no_larger_picture(tmp_path):
+    count = 400
+    names = [f"{i:03d}" for i in range(count)]
+    plots.confusion(tmp_path / "c.png", names, [i % 3 for i in range(count)], range(3))
+    assert pixels(tmp_path / "c.png").shape[0] == 2600
+    plots.confusion(tmp_path / "c.png", ["a"] * count, range(count), range(count))
+    assert pixels(tmp_path / "c.png").shape[1] == 2600
+    plots.sizes(tmp_path / "s.png", [1] * count, range(count))
+    assert pixels(tmp_path / "s.png").shape == (442, 2600, 3)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(1, 1), (90, 90), (91, 46), (1623, 86)], ids=lambda number: str(number)
+)
+def test_every_name_or_every_nth_stands_at_an_axis(count, shown):
+    ticks = plots._ticks(list(map(str, range(count))))
+    assert len(ticks["labels"]) == shown
+    assert [str(at) for at in ticks["ticks"]] == ticks["labels"]
+
+
 @pytest.mark.parametrize("rows", [1, 5])
 def test_curves(tmp_path, rows):
     table = tmp_path / "curves.csv"

@@ -58,6 +58,16 @@ def test_numbers_of_the_training_and_no_names_of_folders(tmp_path):
     assert "Holiday" not in model.content + data.content
 
 
+def test_images_that_were_held_out_are_told_apart(tmp_path):
+    model_card.write(tmp_path, TRAINED | {"dataset": {"images": 800, "held_out": 200}})
+    model, data = cards(tmp_path)
+    assert "of 800 images\n" in model.text
+    assert "| images | 800 |\n| images held out | 200 |\n" in model.text
+    assert "| images the model was made from | 800 |\n| images held out | 200 |\n" in data.text
+    model_card.write(tmp_path, TRAINED)
+    assert "held out" not in "".join(card.text for card in cards(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("images", "size"),
     [(999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (20_000_000, "10M<n<100M")],

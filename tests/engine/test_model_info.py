@@ -43,7 +43,12 @@ def test_what_a_reader_needs():
 def test_a_trained_model_tells_what_it_was_trained_on_and_how():
     decoding = {"bands": [2], "stretch": "type", "stretch_range": [0.0, 255.0]}
     images = SimpleNamespace(
-        name="toys", digest="d1", paths=["a", "b"], image_size=32, channels=1, decoding=decoding
+        name="toys",
+        digest="d1",
+        split=["train", "holdout", "train"],
+        image_size=32,
+        channels=1,
+        decoding=decoding,
     )
     info = trained_info(
         images,
@@ -60,7 +65,7 @@ def test_a_trained_model_tells_what_it_was_trained_on_and_how():
     assert info == READING | own | decoding | {
         "head": 2,
         "epoch": 5,
-        "dataset": {"name": "toys", "digest": "d1", "images": 2},
+        "dataset": {"name": "toys", "digest": "d1", "images": 2, "held_out": 1},
         "train": config.to_dict(TRAIN),
         "kernels": vars(Kernels("cpu", "fp32", False)),
         "processes": 3,

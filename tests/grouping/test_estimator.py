@@ -189,22 +189,46 @@ def test_images_that_cannot_be_used(X, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("given", "message"),
     [
-        ("unclustered", None),
-        ("unclustered", "a fifth"),
-        ("minutes", None),
-        ("minutes", True),
-        ("sample", "a"),
-        ("encoder", None),
-        ("output", 3),
-        ("weights", 3),
-        ("params", "train.epochs=1"),
+        ({"minutes": None}, "minutes: found None; give a number above 0"),
+        ({"minutes": "20"}, "minutes: found '20'; give"),
+        ({"encoder": None}, "encoder: found None; give 'auto', 'none' or a name"),
+        ({"weights": 3}, "weights: found 3; give a path, or None"),
+        ({"params": ["x"]}, r"params: found \['x'\]; give a dictionary of dotted names, or None"),
+        ({"params": {1: 2}}, "1: unknown parameter"),
+        ({"unclustered": None}, "unclustered: found None; give True, False or a share"),
+        ({"unclustered": "some"}, "unclustered: found 'some'; give"),
+        ({"output": 5}, "output: found 5; give a path, or None"),
+        ({"minutes": True}, "minutes: found True; give"),
+        ({"sample": "a"}, "sample: found 'a'; give a whole number, or 0"),
+        ({"sample": 50.0}, "sample: found 50.0; give"),
+        ({"sample": None}, "sample: found None; give"),
     ],
+    ids=str,
 )
-def test_parameters_of_the_wrong_kind_are_named(name, value):
-    with pytest.raises(VtccError, match=f"^{name}: found {value!r}; give "):
-        vtcc.ImageClusterer(2, **{name: value}).fit(np.zeros((20, 8, 8), np.uint8))
+def test_parameters_that_cannot_be_are_named(given, message):
+    with pytest.raises(VtccError, match=message):
+        vtcc.ImageClusterer(2, **given).fit(np.zeros((20, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"unclustered": np.True_, "minutes": np.float32(3), "sample": np.int64(12)},
+        {"unclustered": np.False_, "minutes": 3},
+        {"unclustered": np.float64(0.1), "sample": 0},
+    ],
+    ids=str,
+)
+def test_numpys_own_numbers_are_numbers(given, monkeypatch):
+    def stop(options, listed=None):
+        raise VtccError(f"{options.unclustered} {options.unclustered_at_most}")
+
+    stand_in(monkeypatch, run, "run", stop)
+    share = 0.1 if given["unclustered"] == 0.1 else AT_MOST
+    with pytest.raises(VtccError, match=f"{bool(given['unclustered'])} {share}$"):
+        vtcc.ImageClusterer(2, **given).fit(np.zeros((20, 8, 8), np.uint8))
 
 
 @pytest.mark.parametrize(("place", "message"), [("missing", "does not exist"), ("/proc", "cannot")])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.runner import toy
+from vtcc import config, provenance
 from vtcc.errors import VtccError
 from vtcc.process import locks
 from vtcc.runner.workspace import Workspace, environment, prune, resolve
@@ -236,6 +237,44 @@ def test_paths_outside_the_project_are_made_absolute_instead_of_linked(project: 
         assert written["download"]["mirror"] == str(project / "mirror")
         assert [p.name for p in where.directory.parent.iterdir() if p.is_symlink()] == []
     assert worktrees(project) == []
+
+
+def test_a_run_in_a_worktree_is_of_changed_code_where_code_was_changed_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "photos").mkdir()  # new, and linked to
+    params = resolve(None, {"dataset.source": "photos", "train.epochs": 2}, project=project)
+
+    def dirty() -> tuple[bool, bool]:
+        with Workspace(params, project=project) as where:
+            assert (where.directory / "photos").is_symlink()
+            monkeypatch.chdir(where.directory)
+            found = provenance.commit(where.directory)["dirty"], provenance.git_state()[1]
+            monkeypatch.chdir(project)
+            return found
+
+    assert dirty() == (False, False)
+    (project / "vtcc" / "new.py").write_text("")
+    assert dirty() == (True, True)
+    (project / "vtcc" / "new.py").unlink()
+    (project / "stage.py").write_text("")
+    assert dirty() == (True, True)
+
+
+@pytest.mark.parametrize("key", ["dataset.source", "train.model.weights"])
+def test_a_link_that_git_knows_leads_to_the_same_place(project: Path, key: str) -> None:
+    (project.parent / "pictures").mkdir()
+    (project / "photos").symlink_to("../pictures")
+    toy.git(project, "add", "photos")
+    toy.git(project, "commit", "-q", "-m", "a link to the photos")
+    changed = {"train.model.encoder": "timm:resnet18", key: "photos"}
+    params = resolve(None, changed, project=project)
+    with Workspace(params, project=project) as where:
+        assert config.flatten(where.params)[key] == str(project.parent / "pictures")
+        (project.parent / "pictures" / "sub").mkdir()
+        where.write(config.override(params, {key: "photos/sub"}))
+        assert config.flatten(where.params)[key] == str(project.parent / "pictures" / "sub")
+    assert (project / "photos").readlink() == Path("../pictures")
 
 
 @pytest.mark.parametrize("known", ["a.png", ".gitkeep"])

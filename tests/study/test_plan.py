@@ -7,7 +7,7 @@ import pytest
 from vtcc import config
 from vtcc.config import compose
 from vtcc.errors import VtccError
-from vtcc.study import plan
+from vtcc.study import plan, run
 
 
 def read(project: Path, text: str) -> plan.Study:
@@ -120,3 +120,6 @@ def test_the_projects_own_studies_are_right(file: Path) -> None:
     study = plan.read(file, project)
     assert study.name == file.stem
     assert study.title and study.question
+    # What is recorded of it was made with the parameters that the file gives today.
+    runs = [run.Run(setting, seed) for seed in study.seeds for setting in study.settings]
+    run.check_records(runs, plan.root(project))

@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes import stand_in
 from tests.runner import toy
+from vtcc.engine import cpus
 from vtcc.errors import VtccError
 from vtcc.progress import duration
 from vtcc.runner import dvc
@@ -52,6 +53,20 @@ def test_settings_times_seeds_are_recorded_once(file: Path, project: Path, ran: 
     outcome = play(file, project)
     assert (outcome.ran, len(outcome.kept)) == ([], 4)
     assert ran == [("download", "conv", 0), ("validate", "conv", 0)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "trained_with"), [(2, 0, 2), (2, 1, 1), (2, 4, 2), (0, 4, 4), (0, 0, 16)]
+)
+def test_a_record_has_the_threads_that_trained(
+    file: Path, project: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch, wanted: int, given: int,
+    trained_with: int,
+) -> None:  # fmt: skip
+    stand_in(monkeypatch, cpus, "usable", lambda: 16)
+    text = file.read_text().replace("train.epochs: 2", f"train.epochs: 2, train.threads: {wanted}")
+    file.write_text(text.replace("seeds: 0-1", "seeds: 0"))
+    play(file, project, threads=given)
+    assert records.load("stems--conv", plan.root(project))[0]["threads"] == trained_with
 
 
 def test_records_of_the_presets_evaluation_seed_stay_valid(
@@ -101,7 +116,9 @@ def test_changed_code_runs_again_unless_it_does_not_matter(
     (project / "vtcc" / "engine" / "loop.py").write_text("# another loop\n")
     capsys.readouterr()
     stage.start(file, only=[], seeds=None, dry_run=True)
-    assert capsys.readouterr().out.count(" none ") == 2  # of what is recorded
+    said = capsys.readouterr().out
+    assert said.count(" none ") == 2  # of what is recorded
+    assert "\npatchify: recorded before, seeds 0, 1: other code than now\n" in said
     outcome = play(file, project)
     assert len(outcome.ran) == 4
     assert records.load("stems--conv", plan.root(project))[0]["dirty"] is True

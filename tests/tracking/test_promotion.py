@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import stand_in
 from vtcc.errors import VtccError
-from vtcc.tracking import promotion
+from vtcc.tracking import champion, promotion, registry
 from vtcc.tracking.promotion import Move
 
 
@@ -84,6 +85,38 @@ def test_by_hand_and_back_with_the_reasons(client, name):
     with pytest.raises(VtccError, match="no champion is known before version 1"):
         promotion.rollback(name)
     assert client.get_registered_model(name).aliases == {"champion": 1}
+
+
+def test_the_reason_said_again_is_that_of_the_alias_now(client, name, here, monkeypatch):
+    """Whatever the version's own tag says: that is older where the alias was moved by hand."""
+
+    def registered(version):
+        return registry._decide(client, name, version, here / "m", here / "cache")
+
+    def compared(better, why):
+        result = (better, why, {"challenger_x": 1.0})
+        stand_in(monkeypatch, champion, "challenge", lambda *given: result)
+
+    stand_in(monkeypatch, champion, "unopposed", lambda *given: ("there was no champion", {}))
+    assert registered("1") == registered("1") == (True, "promoted: there was no champion")
+    compared(True, "more stable" + "." * 200)
+    second = (True, "promoted: more stable" + "." * 200)
+    assert registered("2") == registered("2") == second
+    promotion.rollback(name)
+    back = "rolled back from version 2 (promoted: more stable" + "." * 69 + ")"
+    assert registered("2") == (False, f"not promoted: version 1 is champion ({back})")
+    assert registered("1") == (True, back)
+
+    compared(False, "less stable")
+    assert registered("3") == registered("3") == (False, "not promoted: less stable")
+    client.set_registered_model_alias(name, "champion", "3")  # in MLflow's pages
+    assert registered("3") == (True, "set by hand")
+    client.set_registered_model_alias(name, "champion", "1")
+    assert registered("3") == (False, "not promoted: less stable")
+    promotion.promote(name, "3", "by eye")
+    assert registered("3") == (True, "promoted by hand: by eye")
+    client.set_registered_model_alias(name, "champion", "1")
+    assert registered("3") == (False, "not promoted: version 1 is champion (set by hand)")
 
 
 def test_mistakes_are_one_line(client, name):

@@ -62,6 +62,10 @@ def test_figures_that_came_without_their_model_are_not_those_of_params(project):
     text = shown()
     assert text.startswith("2,000 images, K = 12\nno model here: the figures are those of ")
     assert "16 px" not in text and "vtcc predict" not in text
+    paths.RUN.unlink()  # its run is not known here either
+    assert "MLflow run" not in shown()
+    write(paths.RUN, {"run_id": None})
+    assert "MLflow run  not tracked" in shown()
 
 
 def test_it_tells_of_the_model_that_was_trained_not_of_newer_params(project):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, FAINT, ACCENT, SECOND = "#1f2430", "#d9dce3", "#2a69d8", "#d9663b"
+_LARGEST = 20  # inches; with a side for each of thousands of classes a picture takes all memory
+_NAMED = 90  # ticks of an axis
 _TEN = [
     *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1"),
     *("#76b7b2", "#d4a800", "#ff7fa7", "#9c755f", "#6b7a8f"),
@@ -75,7 +77,7 @@ def confusion(
             table[:, j] = counted[:, used.index(cluster)]
     rows, columns = table.shape
     cell = 0.46 if max(rows, columns) <= 25 else 0.18
-    size = (3 + cell * columns, 1.8 + cell * rows)
+    size = (min(3 + cell * columns, _LARGEST), min(1.8 + cell * rows, _LARGEST))
     with _figure(path, size) as (figure, axes):
         shown = counts(axes, table, [_short(n) for n in names], order)
         axes.set_xlabel("cluster, in the order of the match")
@@ -95,8 +97,8 @@ def counts(ax: "Axes", table: np.ndarray, rows: Sequence[Any], columns: Sequence
     """
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(len(columns)), columns, fontsize=9 if len(columns) <= 40 else 6)
-    ax.set_yticks(range(len(rows)), rows, fontsize=9 if len(rows) <= 40 else 6)
+    ax.set_xticks(**_ticks(columns))
+    ax.set_yticks(**_ticks(rows))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     if max(table.shape) <= 25:
@@ -207,16 +209,23 @@ def sizes(path: Path, counts: Sequence[int] | np.ndarray, ids: Sequence[int]) ->
     counts = np.asarray(counts)
     order = np.argsort(-counts, kind="stable")
     colours, names = palette(max(ids) + 1), np.asarray(ids)[order]
-    with _figure(path, (min(3 + 0.36 * len(counts), 20), 3.4)) as (_, axes):
+    with _figure(path, (min(3 + 0.36 * len(counts), _LARGEST), 3.4)) as (_, axes):
         bars = axes.bar(range(len(counts)), counts[order], color=[colours[k] for k in names])
         if len(counts) <= 40:
             axes.bar_label(bars, fontsize=8, color=INK, padding=2)
         axes.axhline(counts.mean(), color=INK, linewidth=0.8, linestyle="--", zorder=0)
-        axes.set_xticks(range(len(counts)), names, fontsize=9 if len(counts) <= 40 else 6)
+        axes.set_xticks(**_ticks(names))
         axes.set_xlabel("cluster (dashed: equal sizes)")
         axes.set_ylabel("images")
         axes.margins(x=0.01)
         axes.spines[["top", "right"]].set_visible(False)
+
+
+def _ticks(names: Sequence[Any] | np.ndarray) -> dict[str, Any]:
+    """Keywords of matplotlib's `set_xticks`: every name, or every n-th of more than fit."""
+    step = -(-len(names) // _NAMED)
+    size = 9 if len(names) <= 40 else 6
+    return {"ticks": range(0, len(names), step), "labels": names[::step], "fontsize": size}
 
 
 @contextmanager

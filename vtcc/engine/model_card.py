@@ -73,10 +73,12 @@ def body(
         verdict: how far to trust the clusters, in words. figures: what, number.
         clusters: id, name, number of images of each.
     """
+    dataset = info.get("dataset", {})
     train, versions = info.get("train", {}), info.get("versions", {})
     trained: Rows = [
         ("clusters", info["num_clusters"]),
-        ("images", info.get("dataset", {}).get("images")),
+        ("images", dataset.get("images")),
+        ("images held out", dataset.get("held_out")),
         ("encoder", _encoder(info)),
         ("epochs", train.get("epochs")),
         ("epoch that was kept", info.get("epoch")),
@@ -159,6 +161,7 @@ def _data_of(info: Mapping[str, Any], data: Rows) -> str:
     dataset = info.get("dataset", {})
     rows: Rows = [
         ("images the model was made from", dataset.get("images")),
+        ("images held out", dataset.get("held_out")),
         ("channels", info["channels"]),
         ("decoded to, pixels", f"{info['cache_size']} x {info['cache_size']}"),
         *data,

@@ -26,8 +26,8 @@ class Images(Protocol):
         """Of pixels, paths and splits."""
 
     @property
-    def paths(self) -> Sequence[str]:
-        """One per image."""
+    def split(self) -> Sequence[str]:
+        """`train` or `holdout` of each image."""
 
     @property
     def image_size(self) -> int:
@@ -119,6 +119,7 @@ def trained_info(
         features: key of those of a frozen encoder that were trained on (`engine.features`).
     """
     reading = reading_info(images, train, max_pixels=max_pixels, mean=mean, std=std)
+    held_out = images.split.count("holdout")
     encoder = encoder_record(train.model.encoder, train.model.weights)
     return (
         reading
@@ -127,7 +128,12 @@ def trained_info(
         | {
             "head": head,
             "epoch": epoch,
-            "dataset": {"name": images.name, "digest": images.digest, "images": len(images.paths)},
+            "dataset": {
+                "name": images.name,
+                "digest": images.digest,
+                "images": len(images.split) - held_out,
+                **({"held_out": held_out} if held_out else {}),
+            },
             "train": to_dict(train),
             "kernels": vars(kernels),
             "processes": processes,

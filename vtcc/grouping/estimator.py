@@ -3,11 +3,9 @@
 import contextlib
 import io
 import os
-import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +23,6 @@ if TYPE_CHECKING:
     from vtcc.grouping.options import Options
 
 _PART = 512
-# Parameters of `ImageClusterer`: what they may be made of, and what that is called.
-_KINDS: dict[str, tuple[Any, str]] = {
-    "minutes": (Real, "a number above 0"),
-    "sample": (Integral, "a number of images, 0 for all"),
-    "encoder": (str, '"auto", "none" or the name of an encoder'),
-    "weights": (str | os.PathLike | None, "a file, or None"),
-    "output": (str | os.PathLike | None, "a folder, or None"),
-    "params": (Mapping | None, "a dictionary, or None"),
-    "unclustered": (bool | np.bool_ | Real, "True, or a share between 0 and 1"),
-}
 
 
 class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
@@ -100,38 +88,11 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         Raises:
             VtccError: on images or parameters that cannot be used.
         """
-        from vtcc.grouping import outputs, result, run
+        from vtcc.grouping import estimator_options, outputs, result, run
         from vtcc.grouping import summary as summaries
-        from vtcc.grouping.means import AT_MOST
-        from vtcc.grouping.options import Options
         from vtcc.grouping.rest import Rest
 
-        for name, (kind, words) in _KINDS.items():
-            value = getattr(self, name)
-            no_switch = isinstance(value, bool) and name != "unclustered"  # True is an int, too
-            if no_switch or not isinstance(value, kind):
-                raise VtccError(f"{name}: found {value!r}; give {words}")
-        seed = self.random_state
-        if seed is None:
-            seed = secrets.randbelow(2**31)
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise VtccError(f"random_state: found {seed!r}; give an integer from 0, or None")
-        switch = isinstance(self.unclustered, bool | np.bool_)
-        share = AT_MOST if switch else float(self.unclustered)
-        if not 0 < share < 1:
-            raise VtccError(f"unclustered: found {share:g}; give True, or a share between 0 and 1")
-        options = Options(
-            folder=Path(),
-            clusters=_number(self.n_clusters),
-            minutes=float(self.minutes),
-            encoder=self.encoder,
-            weights=Path(self.weights) if self.weights else None,
-            seed=int(seed),
-            overrides=dict(self.params or {}),
-            unclustered=bool(self.unclustered),
-            unclustered_at_most=share,
-            sample=int(self.sample),
-        )
+        options = estimator_options.of(self)
         quiet = (
             contextlib.nullcontext() if self.verbose else contextlib.redirect_stdout(io.StringIO())
         )
@@ -199,14 +160,6 @@ class ImageClusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             embedded[at] = unit_rows(block.prediction.embedding)
             p[at] = block.prediction.probabilities
         return labels, embedded, p
-
-
-def _number(n: Any) -> int | tuple[int, int]:
-    from vtcc.grouping.options import parse_clusters
-
-    if isinstance(n, tuple | list) and len(n) == 2:
-        return parse_clusters(f"{n[0]}-{n[1]}")
-    return parse_clusters(str(n))
 
 
 def _items(X: Any) -> Sequence[Any] | np.ndarray:

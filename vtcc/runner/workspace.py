@@ -21,11 +21,8 @@ from vtcc.config import compose
 from vtcc.errors import VtccError
 from vtcc.process import locks, stopping
 from vtcc.process.git import git, require_checkout, retrying
+from vtcc.provenance import CARRIED
 from vtcc.runner.dvc import share_cache
-
-# Uncommitted new files that a run may need. Anything else that is new stays where it is:
-# a folder of photos is linked to, not copied.
-CARRIED = ("vtcc", "flows", "data/catalog", "dvc.yaml", "dvc.lock", ".dvc/config", ".dvcignore")
 
 
 def resolve(
@@ -207,13 +204,14 @@ class Workspace:
             return
         given = Path(value)
         here, there = self.project / given, self.directory / given
-        if given.is_absolute():
+        if here == there or there.resolve() == here.resolve():  # absolute, or linked before
             return
-        broken = there.is_symlink() and not there.exists()  # a link that git has, and leads out
         in_part = there.is_dir() and _names(here) != _names(there)
-        if ".." in given.parts or broken or in_part:
+        links = (self.directory / part for part in (given, *given.parents))
+        astray = not there.exists() and any(link.is_symlink() for link in links)
+        if ".." in given.parts or in_part or astray:
             # A link there would lie outside the worktree, and stay when that is removed, or in
-            # the way of the files that git has in it.
+            # the way of what git has in it: files, or a link that leads elsewhere from there.
             self.params = config.override(self.params, {key: str(here.resolve())})
         elif here.exists() and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)

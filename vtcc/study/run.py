@@ -254,6 +254,7 @@ class Trainings(workers.Workers):
     def record(self, attempt: Attempt, **more: Any) -> dict[str, Any]:
         """A run as it is recorded, whatever became of it; `more` belongs to its state."""
         current = attempt.run
+        limit = self.threads or cpus.usable()
         return {
             self.kind: self.plan.name,
             "setting": current.setting.name,
@@ -266,7 +267,7 @@ class Trainings(workers.Workers):
             "how": {s: d.how for s, d in attempt.done.items()},
             "versions": provenance.versions(),
             "cpu": provenance.cpu(),
-            "threads": self.threads or cpus.usable(),
+            "threads": min(attempt.params["train.threads"] or limit, limit),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "data_digest": attempt.digest,
             "weights": _weights(attempt),

@@ -56,6 +56,22 @@ def history(client: "MlflowClient", name: str) -> list[Move]:
         return []
 
 
+def why_now(client: "MlflowClient", name: str, version: str, now: str) -> str:
+    """Why the champion is `now`, as said of a version that is it, or was compared with it.
+
+    The version's own tag says what was decided last about it, and not that the alias was moved
+    by hand since.
+    """
+    decided = client.get_model_version(name, version).tags.get("promotion", "")
+    last = history(client, name)[-1:]
+    why = last[0].reason if last and last[0].version == now else "set by hand"
+    if version == now:
+        return decided if decided.startswith(why) else why  # `why` may be cut
+    if decided.startswith("not promoted"):
+        return decided
+    return f"not promoted: version {now} is champion ({why})"
+
+
 def move(client: "MlflowClient", name: str, version: str, reason: str) -> Move:
     """Makes a version champion and writes down why; to be called inside `store.alone()`.
 

@@ -212,13 +212,11 @@ def _decide(
         with store.reachable(registry=True):
             holder = promotion.holder(client, name)
             tags = client.get_model_version(name, version).tags
-        if holder == version:
-            return True, tags.get("promotion", "set by hand")
+            if holder and holder in (version, tags.get("compared_with")):
+                return holder == version, promotion.why_now(client, name, version, holder)
         figures: dict[str, float] = {}
         if holder is None:
             better, (reason, figures) = True, champion.unopposed(model_dir, cache_dir)
-        elif tags.get("compared_with") == holder:
-            return False, tags.get("promotion", "")
         else:
             fetched = functools.partial(fetch.download, f"models:/{name}/{holder}")
             better, reason, figures = champion.challenge(model_dir, fetched, cache_dir)

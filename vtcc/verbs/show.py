@@ -130,15 +130,16 @@ def _label_free(metrics: dict[str, Any]) -> dict[str, str]:
 
 def _registry(console: Console) -> str | None:
     """Prints run and registered version; returns the registered model's name, if any."""
-    run = _read(paths.RUN, {"run_id": str | None}) or {}
-    console.print(f"[bold]MLflow run[/]  {run.get('run_id') or 'not tracked'}", soft_wrap=True)
+    run = _read(paths.RUN, {"run_id": str | None})
+    if run is not None:  # else of a model that is not here
+        console.print(f"[bold]MLflow run[/]  {run.get('run_id') or 'not tracked'}", soft_wrap=True)
     registered = _read(paths.home() / ".vtcc" / "registered.json", _REGISTERED, "delete it")
     if registered is None:
         return None
     cache = _read(paths.CACHE / "cache.json", _CACHE) or {}
     if registered.get("dataset", cache.get("name")) != cache.get("name"):
         return None  # of other images
-    if run.get("run_id") not in (None, registered.get("run_id")):
+    if (run or {}).get("run_id") not in (None, registered.get("run_id")):
         console.print(
             f"[bold]registered[/]  last: {escape(registered['name'])} version "
             f"{registered['version']}, of another run (all versions: make ui)"

@@ -76,14 +76,19 @@ def show(study: plan.Study, root: Path, project: Path) -> tuple[list[summary.Row
     head, table = summary.table(rows, study.baseline, summary.main_score(study, rows))
     note(f"\n{study.title}\n{tables.plain(head, table)}\n")
     for row in rows:
-        for words in records.by_reason(row.outdated):
-            note(f"{row.name}: recorded before, {words} than now")
+        for sentence in _outdated(row):
+            note(sentence)
         for words in records.by_reason(summary.unpaired(rows, study.baseline, row)):
             note(f"{row.name}: not compared with {study.baseline}, {words}")
     file = project / paths.REPORTS / "study.html"
     write_text(file, page.render(study, rows, quoted.read(project)))
     note(f"look at {file.relative_to(project)}")
     return rows, file
+
+
+def _outdated(row: summary.Row) -> list[str]:
+    reasons = records.by_reason(row.outdated)
+    return [f"{row.name}: recorded before, {words} than now" for words in reasons]
 
 
 def _code(project: Path) -> dict[str, Any] | None:
@@ -108,6 +113,9 @@ def _plan(
         words = (setting.name, _list(seeds), _list(known) or "none", summary.shown(row.changed))
         lines.append([Cell(text or tables.DASH) for text in words])
     print(f"{study.title}\n{tables.plain(head, lines)}")
+    for setting in settings:
+        for sentence in _outdated(rows[setting.name]):
+            print(sentence)
     runs = len(settings) * len(seeds)
     print(f"{several(runs, 'runs')}; records in {root}")
 

@@ -71,6 +71,32 @@ def test_the_winners_parameters_are_complete(file: Path, project: Path, world: W
     assert len(kept) == 1 and "epochs: 77" in kept[0].read_text()
 
 
+@pytest.mark.parametrize("spelled", ["../{}/params.yaml"])
+def test_params_yaml_is_kept_however_it_is_spelled(
+    file: Path, project: Path, world: World, spelled: str
+) -> None:
+    before = (project / "params.yaml").read_text() + "# mine\n"
+    (project / "params.yaml").write_text(before)
+    outcome = sweep.run(file, trials=1, write=Path(spelled.format(project.name)))
+    assert outcome.params == project / "params.yaml" and not outcome.params.is_symlink()
+    assert [kept.read_text() for kept in (project / ".vtcc/params").iterdir()] == [before]
+    assert outcome.params.read_text().startswith("# Trial 0 of ")
+
+
+def test_only_what_a_sweep_wrote_is_replaced(file: Path, project: Path, world: World) -> None:
+    other = project / "other.yaml"
+    other.write_text("stages: {}\n")
+    for name in ("other.yaml", file.name):
+        before = Path(name).read_text()
+        with pytest.raises(VtccError, match=f"--write {name}: this file is there already and is"):
+            sweep.run(file, trials=1, write=Path(name))
+        assert Path(name).read_text() == before
+    assert world.events == []
+    first = sweep.run(file, trials=1, write=Path("best.yaml")).params
+    assert first == project / "best.yaml"
+    assert sweep.run(file, trials=2, write=Path("best.yaml")).params == first
+
+
 @pytest.mark.parametrize("target", ["nowhere/params.yaml", ".", "params.json"])
 def test_a_target_that_cannot_be_is_refused_first(
     file: Path, project: Path, world: World, target: str
@@ -151,6 +177,24 @@ def test_a_grid_is_searched_once(file: Path, project: Path, world: World) -> Non
     rates = [(0.001, "conv"), (0.001, "patchify"), (0.01, "conv"), (0.01, "patchify")]
     assert world.trained == rates and outcome.done == 4
     assert outcome.params is not None
+
+
+def test_the_presets_own_values_are_tried_again_where_they_failed(
+    file: Path, project: Path, world: World
+) -> None:
+    def fail(train: dict[str, Any]) -> None:
+        raise StageError("train", 1, "the disk is full", explained=True)
+
+    world.on_train = fail
+    for _ in range(2):
+        with pytest.raises(VtccError, match="trials failed"):
+            stage.start(file, trials=2)
+    own = world.trained[0]
+    calls = len(world.trained) // 2
+    assert [rate == own for rate in world.trained] == [True, *[False] * (calls - 1)] * 2
+    world.on_train = lambda train: None
+    stage.start(file, trials=3)
+    assert [rate == own for rate in world.trained[2 * calls :]] == [True, False, False]
 
 
 def test_a_failed_trial_is_told_and_replaced(file: Path, project: Path, world: World) -> None:

@@ -163,7 +163,7 @@ class Draws:
                 if chosen is None:
                     return None
                 self._enqueue(chosen)
-            elif number == refusals == 0 and (start := self.sweep.start()):
+            elif refusals == 0 and (start := self._start()):
                 self._enqueue(start)
             # Draws are a function of seed and trial, not of how often the sweep was interrupted.
             self._study.sampler = _sampler(self.sweep, [number, *[refusals] * (refusals > 0)])
@@ -181,6 +181,13 @@ class Draws:
                 self.trials[number] = {"number": number, "state": "running", "overrides": values}
                 return number, setting
         raise VtccError(f"space: {MOST_REFUSED} combinations in a row are not allowed: {reason}")
+
+    def _start(self) -> dict[str, Any] | None:
+        """The preset's own values, where they are untried or failed in an earlier call."""
+        tried = [t["overrides"] for t in self.all() if t["state"] != "failed"] + self._failed
+        if 0 in self.trials and self.trials[0]["overrides"] in tried:
+            return None
+        return self.sweep.start()
 
     def _enqueue(self, values: dict[str, Any]) -> None:
         self._study.enqueue_trial(self._stored(values))

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vtcc.study.tables import DASH, Cell
 # Below the project.
 FOLDER = paths.REPORTS / "sweep"
 RESAMPLES = 10_000
+_REMARK = re.compile(rb"# Trial \d+ of .+: objective ")  # begins what a sweep wrote
 LEAST = 8  # trials for an interval: with fewer, resamples are too much alike
 
 
@@ -42,6 +44,20 @@ def target(sweep: Sweep, project: Path, write: Path | None) -> Path:
     if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise VtccError(f"--write {write}: {file.parent} is no directory that can be written to")
     refuse_link("--write", file)
+    source = project / paths.PARAMS
+    if file.exists() and source.exists() and file.samefile(source):
+        return source  # however it is spelled: the former one is kept
+    if not file.exists():
+        return file
+    try:
+        ours = _REMARK.match(regular(file).read_bytes())
+    except OSError:
+        ours = None
+    if not ours:
+        raise VtccError(
+            f"--write {write}: this file is there already and is not of a sweep; name another, or "
+            "params.yaml of the project, which is kept in .vtcc/params when it is replaced"
+        )
     return file
 
 
