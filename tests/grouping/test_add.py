@@ -460,7 +460,7 @@ def test_what_was_put_by_hand_is_there_again_when_its_files_are(place, tmp_path,
     (photos / "0-00.png").rename(aside / "0-00.png")  # one that the clusters are made of
     if how != "renamed":
         add.run(results, [photos])
-        assert "4 images that were put by hand are away" in capsys.readouterr().out
+        assert "away now: 4 images put by hand; what was decided is kept" in capsys.readouterr().out
         assert summary_of(results)["moved"] == {}
         # Other edits meanwhile: what is away follows them.
         merge = {"do": "merge", "clusters": [kind[2], kind[1]], "into": kind[1]}
@@ -474,7 +474,7 @@ def test_what_was_put_by_hand_is_there_again_when_its_files_are(place, tmp_path,
     (home / "0-00.png").rename(photos / ("other.png" if how == "renamed" else "0-00.png"))
     toy_results.draw(photos / "more.png", 0, 700)
     add.run(results, [photos])
-    assert "4 images that were put by hand are back" in capsys.readouterr().out
+    assert "back: 4 images put by hand; what was decided holds again" in capsys.readouterr().out
     summary, rows = summary_of(results), table(results)
     again = {f"{home.name}/{i}.png": k for i, k in enumerate([kind[2], kind[2], -1])}
     once = "other.png" if how == "renamed" else "0-00.png"
@@ -501,7 +501,7 @@ def test_what_nobody_named_stays_through_an_absence_and_is_none_put_by_hand(plac
     for there in (name, other):
         (photos / there).rename(place / there)
     add.run(results, [photos])
-    assert "1 image that were put by hand are away" in capsys.readouterr().out
+    assert "away now: 1 image put by hand; what was decided is kept" in capsys.readouterr().out
     assert (summary_of(results)["moved"], summary_of(results)["held"]) == ({}, [name])
     (place / name).rename(photos / "late.png")
     (place / other).rename(photos / other)

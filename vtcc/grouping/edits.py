@@ -94,7 +94,7 @@ def apply(
     say_same_names(state.clusters.names)
     if gone := sorted(state.left_out):
         note(
-            f"left out {several(len(gone), 'files')} that the edits name and that have gone since: "
+            f"left out {several(len(gone), 'files')} that the edits name, gone since: "
             f"{', '.join(map(as_json, gone[:3]))}{', ...' * (len(gone) > 3)}"
         )
     if left_out:
