@@ -19,7 +19,7 @@ SEED ?= 0
 .PHONY: help setup repro test test-slow test-oldest coverage mutation docs docs-test fuzz soak chaos lint format ui api serve runs seeds study results performance release clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed  ## the environment, in .venv (other targets do it by themselves)
 
@@ -68,7 +68,7 @@ test-oldest: setup  ## the core's quick tests with the lowest versions that pypr
 
 # mutmut stands beside the environment: it brings two dozen packages that nothing else needs.
 MUTMUT := build/mutmut
-mutation: setup  ## changes to six modules that their tests must notice: an hour on one core
+mutation: setup  ## changes to seven modules that their tests must notice: an hour on one core
 	@uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --target $(MUTMUT) mutmut==3.8.1
 	@rm -rf mutants
 	@OMP_NUM_THREADS=1 PYTHONPATH=$(abspath $(MUTMUT)) python -m mutmut run --max-children 1

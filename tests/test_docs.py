@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from statistics import mean
 
 import pytest
 import yaml
@@ -193,6 +194,25 @@ def test_forms_of_the_issue_tracker_can_be_read():
         ids = [field["id"] for field in content["body"]]
         assert len(set(ids)) == len(ids)
         assert all(field["attributes"]["label"] for field in content["body"])
+
+
+def test_what_is_said_of_verdicts_is_counted_in_their_table():
+    text = (TOP / "docs/cluster.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("| folder | looked at |")
+    of = {"clear": [], "weak": []}
+    for row in table.partition("\n\n")[0].splitlines()[2:]:
+        *_, whole, verdict, _ = row.split("|")
+        # Such as `.99, .96, .99 | weak, .49; clear, .97, .99`.
+        parts = [part.split(",") for part in verdict.split(";")]
+        levels = [level.strip() for level, *agreements in parts for _ in agreements]
+        for level, value in zip(levels, whole.split(","), strict=True):
+            of[level] += [float(value)] if value.strip() else []
+    clear, weak = of["clear"], of["weak"]
+    said = (
+        f'"clear" stands at {len(clear)} results with a mean of {mean(clear):.2f}, at least '
+        f'{min(clear)}, "weak" at {len(weak)} with a mean of {mean(weak):.2f}, {min(weak)} to '
+    )
+    assert said.replace(" 0.", " .") in text
 
 
 def test_commits_are_checked_by_what_make_lint_runs():

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -369,3 +370,19 @@ def test_make_keeps_compiled_modules_whatever_the_surroundings_say():
     ).stdout
     assert "PATH=" in said
     assert "PYTHONDONTWRITEBYTECODE" not in said
+
+
+def test_make_help_needs_no_more_than_slim_images_have(tmp_path):
+    for name in ("awk", "grep", "sed"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    lines = subprocess.run(
+        [shutil.which("make"), "help"],
+        cwd=Path(__file__).parents[1],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert "help         this list" in lines
+    assert "test-oldest  the core's quick tests with the lowest versions" in "\n".join(lines)
+    assert {line[:13].endswith(" ") and line[13] != " " for line in lines} == {True}

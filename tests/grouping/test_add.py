@@ -400,25 +400,37 @@ def test_a_proposal_stays_itself_through_other_edits(place, tmp_path):
     assert {table(results)[file].cluster for file in proposal["files"]} == {4}
 
 
-def test_edits_of_a_page_of_before_an_addition(place, tmp_path):
+def test_edits_of_a_page_of_before_an_addition(place, tmp_path, capsys):
     """As an addition by schedule comes between the page and `vtcc refine`."""
     results, photos = place / "results", place / "photos"
     shown = data((results / "report.html").read_text(encoding="utf-8"))
     assert shown["next"] == 4
     kinds = [[f for f in shown["files"] if f.startswith(f"{kind}-")] for kind in (0, 1)]
+    alone = next(f for f in shown["files"] if f.startswith("2-"))
     split = [
         {"do": "split", "cluster": table(results)[of[0]].cluster, "files": [of[5:], of[:5]]}
         for of in kinds
     ]
     rename = {"do": "rename", "cluster": 5, "name": "dogs"}
-    (photos / kinds[0][0]).unlink()
+    here = table(results)[alone].cluster
+    others = [f for f, row in table(results).items() if row.cluster == here and f != alone]
+    gone = [
+        {"do": "split", "cluster": here, "files": [others, [alone]]},
+        {"do": "rename", "cluster": 6, "name": "cats"},
+    ]
+    for file in (kinds[0][0], alone):
+        (photos / file).unlink()
     new_kind(place / "more")
     add.run(results, [photos, place / "more"])
     assert [p["id"] for p in summary_of(results)["proposals"]] == [4]
     assert data((results / "report.html").read_text(encoding="utf-8"))["next"] == 5
-    content = {"model": shown["digest"], "next": shown["next"], "edits": [*split, rename]}
+    content = {"model": shown["digest"], "next": shown["next"], "edits": [*split, *gone, rename]}
     (tmp_path / "edits.json").write_text(json.dumps({"format": 1} | content))
+    capsys.readouterr()
     refine.run(results, tmp_path / "edits.json")
+    out = capsys.readouterr().out
+    assert "not made, for lack of images: cluster 7; left out: edit 3, edit 4\n" in out
+    assert "3 edits applied: 6 clusters" in out
     dogs = {file for file, row in table(results).items() if row.name == "dogs"}
     assert dogs >= set(kinds[1][:5])
     assert dogs.isdisjoint(kinds[0])
@@ -448,7 +460,7 @@ def test_what_was_put_by_hand_is_there_again_when_its_files_are(place, tmp_path,
     (photos / "0-00.png").rename(aside / "0-00.png")  # one that the clusters are made of
     if how != "renamed":
         add.run(results, [photos])
-        assert "4 images that were put by hand are away" in capsys.readouterr().out
+        assert "away now: 4 images put by hand; what was decided is kept" in capsys.readouterr().out
         assert summary_of(results)["moved"] == {}
         # Other edits meanwhile: what is away follows them.
         merge = {"do": "merge", "clusters": [kind[2], kind[1]], "into": kind[1]}
@@ -462,7 +474,7 @@ def test_what_was_put_by_hand_is_there_again_when_its_files_are(place, tmp_path,
     (home / "0-00.png").rename(photos / ("other.png" if how == "renamed" else "0-00.png"))
     toy_results.draw(photos / "more.png", 0, 700)
     add.run(results, [photos])
-    assert "4 images that were put by hand are back" in capsys.readouterr().out
+    assert "back: 4 images put by hand; what was decided holds again" in capsys.readouterr().out
     summary, rows = summary_of(results), table(results)
     again = {f"{home.name}/{i}.png": k for i, k in enumerate([kind[2], kind[2], -1])}
     once = "other.png" if how == "renamed" else "0-00.png"
@@ -489,7 +501,7 @@ def test_what_nobody_named_stays_through_an_absence_and_is_none_put_by_hand(plac
     for there in (name, other):
         (photos / there).rename(place / there)
     add.run(results, [photos])
-    assert "1 image that were put by hand are away" in capsys.readouterr().out
+    assert "away now: 1 image put by hand; what was decided is kept" in capsys.readouterr().out
     assert (summary_of(results)["moved"], summary_of(results)["held"]) == ({}, [name])
     (place / name).rename(photos / "late.png")
     (place / other).rename(photos / other)

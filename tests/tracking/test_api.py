@@ -253,6 +253,22 @@ def test_another_machine_needs_the_token(server, monkeypatch):
         assert reload(asks, Authorization="Bearer secret").status_code == 200
 
 
+def test_the_token_is_for_the_reload_alone(server):
+    """As docs/security.md and docs/tracking.md say of a server that is opened to others."""
+    named = TestClient(
+        api.application(server.model, "0.0.0.0", replace(SETTINGS, token="secret")),
+        base_url="http://attacker.example",
+        client=("192.0.2.1", 50000),
+    )
+    images = body([png(toy.images(1)[0])])
+    assert named.get("/model").json() == server.model.version
+    assert named.post("/invocations", json=images).status_code == 200
+    own, other = ({"Origin": f"http://{site}.example"} for site in ("attacker", "other"))
+    assert named.post("/invocations", json=images, headers=own).status_code == 200
+    assert named.post("/invocations", json=images, headers=other).status_code == 403
+    assert reload(named).status_code == 403
+
+
 def test_pages_of_the_routes_are_off_unless_asked_for(server):
     pages = ("/docs", "/redoc", "/openapi.json")
     assert [server.get(page).status_code for page in pages] == [404] * 3

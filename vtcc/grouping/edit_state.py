@@ -33,6 +33,7 @@ class State:
         proposed: id -> files of the added images that may be a cluster.
         once: ids that were proposed at any time. altered: files that have gone or changed in an
             addition. left_out: those that have gone and that these edits name.
+        unmade: ids of clusters that edits would have made, and had no images for.
         next: id of the next new cluster, above all that these edits ever knew, proposals included.
         unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
             are in them. seed: of that k-means.
@@ -51,6 +52,7 @@ class State:
     once: frozenset[int] = frozenset()
     altered: frozenset[str] = frozenset()
     left_out: set[str] = field(default_factory=set)
+    unmade: set[int] = field(default_factory=set)
     next: int = 0
     unseen: frozenset[int] = frozenset()
     seed: int = 0
@@ -84,6 +86,10 @@ class Refused(Exception):  # noqa: N818 - becomes a VtccError with the edit's nu
     """An edit that is not possible."""
 
 
+class NotMade(Exception):  # noqa: N818 - as above; the others go on
+    """An edit of a cluster that there are no images for; its args: ids it would have made."""
+
+
 def as_json(value: Any, most: int = 120) -> str:
     """A value of `edits.json` for a message: as the file has it, in one line, at most so long."""
     text = json.dumps(value, ensure_ascii=False)
@@ -95,11 +101,24 @@ def known_id(state: State, k: Any) -> int:
     """The id of a cluster that an edit names, if there is such a cluster.
 
     Raises:
-        Refused: when there is none.
+        NotMade: when an edit before would have made it. Refused: when there is none.
     """
+    if not_made(state, k):
+        raise NotMade
     if not isinstance(k, int) or isinstance(k, bool) or k not in state.clusters.names:
         raise Refused(f"there is no cluster {as_json(k)}; there are {state.clusters.ids}")
     return k
+
+
+def not_made(state: State, k: Any) -> bool:
+    """Whether an edit before would have made the cluster, and had no images for it."""
+    return type(k) is int and k in state.unmade - state.clusters.names.keys()
+
+
+def numbered(thing: str, numbers: Sequence[int], most: int = 10) -> str:
+    """Such as `edit 2, edit 5` for a message, at most so many."""
+    named = [f"{thing} {number}" for number in numbers[:most]]
+    return ", ".join([*named, *["..."] * (len(numbers) > most)])
 
 
 def name_of(name: Any) -> str:

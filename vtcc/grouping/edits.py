@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from vtcc.analysis.features import kmeans, unit_rows
+from vtcc.analysis.features import kmeans
 from vtcc.errors import VtccError
 from vtcc.grouping import levels
-from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Split
+from vtcc.grouping.clusters import EXCLUDED, Split
+from vtcc.grouping.edit_proposals import decline, new
 from vtcc.grouping.edit_state import (
+    NotMade,
     Refused,
     State,
     as_json,
@@ -17,6 +19,8 @@ from vtcc.grouping.edit_state import (
     known_id,
     listed,
     name_of,
+    not_made,
+    numbered,
     put,
     renumbered,
     rows_of,
@@ -26,8 +30,6 @@ from vtcc.progress import note, several
 from vtcc.schema import nearest
 
 MOST_PARTS = 50  # of a split
-# Parts by whose centres a confirmed cluster is told from those its images were in.
-CENTRES, EACH = 8, 10  # at most, and images for each of them
 
 
 def apply(
@@ -37,7 +39,7 @@ def apply(
 
     An addition after the page was made proposes clusters, and takes files out: edits that speak of
     new clusters by the page's numbers mean the same clusters by those of here, and names of files
-    that have gone are left out.
+    that have gone are left out, with the clusters that nothing is left for and all edits of them.
 
     Args:
         following: of `Wanted`.
@@ -56,7 +58,7 @@ def apply(
     )
     was = highest + 1 if following is None else following
     state.next, state.seed = max(highest, *state.once, -1) + 1, seed
-    state.unseen, state.left_out = frozenset(), set()
+    state.unseen, state.left_out, state.unmade = frozenset(), set(), set()
     if was <= max(state.clusters.names):
         raise VtccError(
             f"the edits number new clusters from {was} on, and there is a cluster "
@@ -68,9 +70,14 @@ def apply(
             f"new clusters are numbered from {state.next} on, not from {was} as in the page the "
             "edits were made in: other numbers have been proposed since"
         )
+    applied, left_out = [], []
     for number, edit in enumerate(edits, 1):
         try:
             _apply_one(state, edit)
+            applied.append(edit)
+        except NotMade as without:
+            state.unmade.update(without.args)
+            left_out.append(number)
         except (Refused, KeyError, TypeError, ValueError, ArithmeticError) as error:
             why = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise VtccError(f"edit {number} of {len(edits)} ({as_json(edit)}): {why}") from None
@@ -83,12 +90,17 @@ def apply(
         fences={k: v for k, v in old.fences.items() if k in there} | measured.fences,
     )
     tree = levels.completed(levels.only(measured.tree, measured.names), measured.centres)
-    state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *edits])
+    state.clusters = replace(measured, tree=tree, edits=[*state.clusters.edits, *applied])
     say_same_names(state.clusters.names)
     if gone := sorted(state.left_out):
         note(
-            f"left out {several(len(gone), 'files')} that the edits name and that have gone since: "
+            f"left out {several(len(gone), 'files')} that the edits name, gone since: "
             f"{', '.join(map(as_json, gone[:3]))}{', ...' * (len(gone) > 3)}"
+        )
+    if left_out:
+        note(
+            f"not made, for lack of images: {numbered('cluster', sorted(state.unmade))}; "
+            f"left out: {numbered('edit', left_out)}"
         )
     return state
 
@@ -101,8 +113,8 @@ def _apply_one(state: State, edit: dict[str, Any]) -> None:
         "exclude": (_exclude, ("cluster",)),
         "exclude_files": (_exclude_files, ("files",)),
         "move": (_move, ("files", "to")),
-        "new": (_new, ("files", "name", "cluster")),
-        "decline": (_decline, ("cluster",)),
+        "new": (new, ("files", "name", "cluster")),
+        "decline": (decline, ("cluster",)),
     }
     do = edit.get("do") if isinstance(edit, dict) else None
     if not isinstance(do, str) or do not in kinds:
@@ -115,14 +127,15 @@ def _apply_one(state: State, edit: dict[str, Any]) -> None:
 
 
 def _rename(state: State, edit: dict[str, Any]) -> None:
-    k, name = known_id(state, edit["cluster"]), name_of(edit["name"])
+    name, k = name_of(edit["name"]), known_id(state, edit["cluster"])
     state.clusters = replace(state.clusters, names=state.clusters.names | {k: name})
 
 
 def _merge(state: State, edit: dict[str, Any]) -> None:
-    ids = {known_id(state, k) for k in listed("clusters", edit["clusters"])}
+    named = listed("clusters", edit["clusters"])
+    ids = {known_id(state, k) for k in named if not not_made(state, k)}
     into = known_id(state, edit["into"])
-    if len(ids) < 2 or into not in ids:
+    if (len(ids) < 2 and not state.unmade.intersection(named)) or into not in ids:
         raise Refused("give at least two clusters, `into` among them")
     names = {k: v for k, v in state.clusters.names.items() if k not in ids or k == into}
     if edit.get("name", "") not in ("", None):
@@ -163,21 +176,31 @@ def _relabel(state: State, to: dict[int, int], names: dict[int, str]) -> None:
 
 
 def _split(state: State, edit: dict[str, Any]) -> None:
-    k = known_id(state, edit["cluster"])
-    rows = np.flatnonzero(state.cluster == k)
-    unit = state.unit
+    groups: list[np.ndarray] = []
     if "files" in edit:
         if "into" in edit:
             raise Refused("give either `into` or `files`")
         groups = [rows_of(state, files) for files in listed("files", edit["files"], " of lists")]
         if len(groups) < 2:
             raise Refused("give at least two groups of files")
-        elsewhere = {i for f, i in state.files.items() if f in state.altered} - set(rows.tolist())
+    parts = len(groups) or edit["into"]
+    if not groups and (not isinstance(parts, int) or not 2 <= parts <= MOST_PARTS):
+        raise Refused(f"found into {as_json(parts)}; allowed: 2 to {MOST_PARTS}")
+    added = range(state.next, state.next + parts - 1)
+    state.next += parts - 1
+    if not_made(state, edit["cluster"]):
+        raise NotMade(*added)
+    k = known_id(state, edit["cluster"])
+    rows = np.flatnonzero(state.cluster == k)
+    unit = state.unit
+    if groups:
+        # Edits that are left out would have put files here.
+        strays = {i for f, i in state.files.items() if state.unmade or f in state.altered}
+        elsewhere = strays - set(rows.tolist())
         groups = [group[~np.isin(group, list(elsewhere))] for group in groups]
         named = np.concatenate(groups)
         if not all(len(group) for group in groups):  # all of a part have gone since
-            state.next += len(groups) - 1
-            return
+            raise NotMade(*added)
         if len(np.unique(named)) < len(named):
             raise Refused("a file is in two groups")
         if strange := set(named.tolist()) - set(rows.tolist()):
@@ -186,30 +209,26 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         part = np.zeros(len(rows), np.int64)
         for i, group in enumerate(groups):
             part[np.isin(rows, group)] = i
-        parts = len(groups)
     else:
-        parts = edit["into"]
-        if not isinstance(parts, int) or not 2 <= parts <= MOST_PARTS:
-            raise Refused(f"found into {as_json(parts)}; allowed: 2 to {MOST_PARTS}")
         if len(rows) < parts:
+            if state.altered or state.unmade:
+                raise NotMade(*added)
             held = several(len(rows), "images")
             raise Refused(f"cluster {k} shows {held}, too few for {parts} parts")
         part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
         if len(np.unique(part)) < parts:  # alike to the last bit, as the page cannot know
             note(f"cluster {k} is not split: its images are all alike, not of {parts} kinds")
-            state.next += parts - 1
-            return
+            raise NotMade(*added)
         # The largest part keeps id and name.
         order = np.argsort(-np.bincount(part, minlength=parts), kind="stable")
         part = np.argsort(order)[part]
-    ids = [k, *range(state.next, state.next + parts - 1)]
-    state.next += parts - 1
+    ids = [k, *added]
     centres = []
     for i in range(parts):
         members = unit[rows[part == i]]
         mean = members.mean(axis=0)
         centres.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
-    if "files" not in edit:  # as the model says, which goes by these centres
+    if not groups:  # as the model says, which goes by these centres
         part = (unit[rows] @ np.stack(centres).astype(np.float32).T).argmax(axis=1)
     state.cluster[rows] = np.array(ids)[part]
     stay: list[np.ndarray] = []
@@ -239,7 +258,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
             tree = levels.attached(tree, i, k, 0.0)
     means = replace(old.means, owners=owners)
     state.clusters = replace(old, names=names, splits=splits, means=means, tree=tree)
-    if "files" in edit:  # what was put by hand stays, wherever the centres would have it
+    if groups:  # what was put by hand stays, wherever the centres would have it
         put(state, named)
         stay.append(rows[~np.isin(rows, named)])
     else:
@@ -251,97 +270,6 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         hold(state, still)
 
 
-def _new(state: State, edit: dict[str, Any]) -> None:
-    """A proposal becomes a cluster, in the model too.
-
-    Its number is the proposed one, or the next where a cluster has that one already. Where the
-    head's clusters of its images have others too, the nearest of some centres of both says which of
-    the two an image belongs to. Images that are not named stay.
-    """
-    rows, name = rows_of(state, edit["files"]), name_of(edit["name"])
-    wish = edit.get("cluster", state.next)
-    if not isinstance(wish, int) or isinstance(wish, bool):
-        raise Refused(f"found cluster {as_json(wish)}; allowed: a number")
-    if wish not in {*state.proposed, *state.once} and wish != state.next:
-        raise Refused(f"found cluster {wish}, which is neither proposed nor the next number")
-    # In older results a split may have taken the number of a proposal.
-    k = state.next if wish in state.clusters.names else wish
-    state.next = max(state.next, k + 1)
-    if not len(rows):  # all have gone since
-        return
-    assert state.known is not None
-    unit = state.unit
-    ours = _centres(unit[rows], state.seed)
-    taken = np.isin(np.arange(len(unit)), rows)
-    splits = dict(state.clusters.splits)
-    cluster = state.cluster
-    if state.base is not None:  # those in no cluster are in one of the head's all the same
-        there = state.clusters.placed(state.base, state.h)
-        cluster = np.where(cluster == UNCLUSTERED, there, cluster)
-    for j in sorted(set(cluster[rows].tolist()) - {EXCLUDED, UNCLUSTERED}):
-        rest = np.flatnonzero((state.cluster == j) & ~taken)
-        known = rest[state.known[rest]]
-        theirs = _centres(unit[known], state.seed)
-        if not len(known) and j in state.clusters.centres:
-            theirs = state.clusters.centres[j][None]
-        elif not len(known):
-            theirs = _centres(unit[rest], state.seed)
-        for base, of in enumerate(state.clusters.of_base):
-            before = splits.get(base)
-            if before is not None and j in before.ids:
-                keep = [i for i, other in enumerate(before.ids) if other != j]
-                ids, centres = [before.ids[i] for i in keep], [before.centres[keep]]
-                mine = k not in ids
-            elif before is None and of == j:
-                ids, centres, mine = [], [], True
-            else:
-                continue
-            ids += [j] * len(theirs) + [k] * len(ours) * mine
-            centres += [theirs, ours] if mine else [theirs]
-            splits[base] = Split(tuple(ids), np.concatenate(centres).astype(np.float32))
-        # What is not named stays, wherever the centres would have it.
-        far = (unit[rest] @ theirs.T).max(axis=1, initial=-np.inf)
-        nearer = (unit[rest] @ ours.T).max(axis=1) > far
-        hold(state, rest[nearer])
-    mean = state.h[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
-    means = state.clusters.means
-    means = replace(
-        means,
-        means=np.concatenate([means.means, mean[None]]),
-        owners=(*means.owners, frozenset({k})) if means.owners else (),
-    )
-    names = state.clusters.names | {k: name}
-    state.clusters = replace(state.clusters, names=names, splits=splits, means=means)
-    state.cluster[rows] = k
-    state.known[rows] = True
-    put(state, rows)
-    if means.unclustered:  # the new mean raises the doubt of images beside it
-        doubt = means.doubt(means.distances(state.h), state.cluster)
-        hold(state, np.flatnonzero(doubt > means.limit))
-    state.proposed = {i: files for i, files in state.proposed.items() if i != wish}
-
-
-def _centres(unit: np.ndarray, seed: int) -> np.ndarray:
-    """(m, d) unit centres of some parts of (n, d) unit rows, m at least 1 where n is."""
-    if not len(unit):
-        return np.empty((0, unit.shape[1]), np.float32)
-    parts = min(CENTRES, max(len(unit) // EACH, 1))
-    return unit_rows(kmeans(unit, parts, seed, starts=3).cluster_centers_.astype(np.float32))
-
-
-def _decline(state: State, edit: dict[str, Any]) -> None:
-    """A proposal is none: its images count as what the clusters are made of."""
-    k = edit["cluster"]
-    plain = isinstance(k, int) and not isinstance(k, bool)
-    if not plain or k not in state.proposed:
-        if plain and k in state.once:
-            return  # its images have gone since
-        raise Refused(f"no cluster {as_json(k)} is proposed; there are {sorted(state.proposed)}")
-    assert state.known is not None
-    state.known[rows_of(state, list(state.proposed[k]))] = True
-    state.proposed = {i: f for i, f in state.proposed.items() if i != k}
-
-
 def _exclude_files(state: State, edit: dict[str, Any]) -> None:
     rows = rows_of(state, edit["files"])
     state.cluster[rows] = EXCLUDED
@@ -349,6 +277,6 @@ def _exclude_files(state: State, edit: dict[str, Any]) -> None:
 
 
 def _move(state: State, edit: dict[str, Any]) -> None:
-    k, rows = known_id(state, edit["to"]), rows_of(state, edit["files"])
+    rows, k = rows_of(state, edit["files"]), known_id(state, edit["to"])
     state.cluster[rows] = k
     put(state, rows)

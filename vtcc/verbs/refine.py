@@ -80,8 +80,9 @@ def run(results: Path, edits: Path, out: Path | None = None) -> dict[str, Any]:
                 clusters=state.clusters,
                 predictor=predict.load(before.model, "cpu"),
             )
+        applied_now = len(state.clusters.edits) - len(before.clusters.edits)
         note(
-            f"{several(len(wanted.edits), 'edits')} applied: "
+            f"{several(applied_now, 'edits')} applied: "
             f"{several(len(state.clusters.names), 'clusters')}, {out or results}"
         )
         reopen.folders(before, assigned, summary)

@@ -101,11 +101,11 @@ def settled(
         of.moved is not None for name, of in away.items() if name in left and name not in held
     ):
         note(
-            f"{several(gone, 'images')} that were put by hand are away now; what was decided is "
-            "kept for when their files are back"
+            f"away now: {several(gone, 'images')} put by hand; what was decided is kept, and holds "
+            "again after a return"
         )
     if again := sum(back[name] not in held for name in by_hand):
-        note(f"{several(again, 'images')} that were put by hand are back, and are so again")
+        note(f"back: {several(again, 'images')} put by hand; what was decided holds again")
     known = {name for name, was in back.items() if pool[was].known}
     moved |= {name: int(k) for name, k in by_hand.items() if k is not None}
     held |= {name for name, was in back.items() if was in held}
