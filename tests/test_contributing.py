@@ -51,7 +51,7 @@ def copy(tmp_path):
     """A copy of what the walks touch and need."""
     for name in ("vtcc", "flows", "data/catalog"):
         shutil.copytree(TOP / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "prefect.yaml"):
+    for name in ("params.yaml", "dvc.yaml", "prefect.yaml"):
         shutil.copy(TOP / name, tmp_path)
     return tmp_path
 
