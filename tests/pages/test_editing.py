@@ -49,12 +49,18 @@ def shown(browser, script):
     return json.loads(browser.evaluate(f"(() => {{ {FUNCTIONS} {script} }})()"))
 
 
+def place_of(browser, element):
+    """Where in the window an element is, scrolled to."""
+    return shown(
+        browser,
+        f"const e = {element}; e.scrollIntoView({{ block: 'center' }});"
+        "const r = e.getBoundingClientRect(); return JSON.stringify([r.x + 5, r.y + 5])",
+    )
+
+
 def click(browser, element):
     """Presses and releases the mouse on an element, as a person does."""
-    at = shown(
-        browser,
-        f"const r = ({element}).getBoundingClientRect(); return JSON.stringify([r.x + 5, r.y + 5])",
-    )
+    at = place_of(browser, element)
     for kind in ("mousePressed", "mouseReleased"):
         given = {"x": at[0], "y": at[1], "button": "left", "clickCount": 1}
         browser._call("Input.dispatchMouseEvent", type=kind, **given)
@@ -128,6 +134,28 @@ def test_names_that_are_typed_outlive_what_else_is_done(browser):
     type_name(browser, 3, "ships")
     click(browser, "box(0)")
     browser._call("Runtime.evaluate", expression=WAIT, awaitPromise=True)
+    assert shown(browser, "return JSON.stringify(checked())") == [0]
+    assert shown(browser, "return JSON.stringify([...vtcc.state().names][3])") == [3, "ships"]
+
+
+@pytest.mark.slow
+def test_the_first_name_is_exported_by_the_click_that_ends_it(browser):
+    browser.evaluate("window.saved = 0; HTMLAnchorElement.prototype.click = () => { saved++; }")
+    type_name(browser, 2, "dogs")
+    click(browser, "document.getElementById('export')")
+    browser._call("Runtime.evaluate", expression=WAIT, awaitPromise=True)
+    assert browser.evaluate("saved") == 1
+    assert shown(browser, "return JSON.stringify([...vtcc.state().names][2])") == [2, "dogs"]
+
+
+@pytest.mark.slow
+def test_a_tap_after_a_name_is_not_lost(browser):
+    browser._call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=1)
+    type_name(browser, 3, "ships")
+    x, y = place_of(browser, "box(0)")
+    browser._call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+    browser._call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    browser._call("Runtime.evaluate", expression=WAIT.replace("200", "700"), awaitPromise=True)
     assert shown(browser, "return JSON.stringify(checked())") == [0]
     assert shown(browser, "return JSON.stringify([...vtcc.state().names][3])") == [3, "ships"]
 

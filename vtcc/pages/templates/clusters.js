@@ -77,9 +77,10 @@ function nameOf(typed) {
 function edit(e) { edits.push(e); changed(); }
 // The press of a button ends the typing of a name: made anew before the release, the button would get no click.
 let pressed = false, late = false;
-addEventListener("pointerdown", () => { pressed = true; }, true);
-for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = false; setTimeout(() => late && changed(), 50); }, true);
-function rename(id, name) { edits.push({ do: "rename", cluster: id, name }); if (pressed) late = true; else changed(); }
+// A touch has its own mouse events after its end; of a button that cannot be pressed there are none.
+for (const begin of ["pointerdown", "mousedown"]) addEventListener(begin, () => { pressed = true; }, true);
+for (const end of ["pointerup", "pointercancel", "mouseup"]) addEventListener(end, () => { pressed = false; setTimeout(() => late && !pressed && changed(), 50); }, true);
+function rename(id, name) { edits.push({ do: "rename", cluster: id, name }); late = pressed; if (late) $("undo").disabled = $("export").disabled = false; else changed(); }
 function changed() {
   late = false;
   try { sessionStorage.setItem(KEPT, JSON.stringify(edits)); } catch { /* a page of its own is enough */ }
