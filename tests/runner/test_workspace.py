@@ -304,3 +304,15 @@ def test_a_link_that_git_has_is_followed_from_the_project(project: Path) -> None
     params = resolve(None, {"dataset.source": "photos"}, project=project)
     with Workspace(params, project=project) as where:
         assert where.params["dataset"]["source"] == str(project.parent / "pictures")
+
+
+def test_a_folder_with_a_link_that_git_has_is_read_from_the_project(project: Path) -> None:
+    for folder in (project / "photos", project / "cats"):
+        folder.mkdir()
+        (folder / "a.png").write_bytes(b"x")
+    (project / "photos" / "cats").symlink_to("../cats")
+    toy.git(project, "add", "photos")
+    toy.git(project, "commit", "-q", "-m", "photos, and a link to others")
+    params = resolve(None, {"dataset.source": "photos"}, project=project)
+    with Workspace(params, project=project) as where:
+        assert where.params["dataset"]["source"] == str(project / "photos")

@@ -234,7 +234,11 @@ class Workspace:
 
 
 def _names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    """What a folder holds; of a link that it holds, where it leads to."""
+    return {
+        str(path.resolve() if path.is_symlink() else path.relative_to(folder))
+        for path in folder.rglob("*")
+    }
 
 
 def prune(home: Path) -> int:
