@@ -294,6 +294,14 @@ def test_a_folder_of_which_git_has_a_part_is_read_whole(project: Path, known: st
     with Workspace(params, project=project) as where:
         assert where.params["dataset"]["source"] == "photos"
         assert len(list((where.directory / "photos").iterdir())) == 3
+    (photos / "best.png").symlink_to("b.png")
+    (photos / "loop.png").symlink_to("loop.png")
+    toy.git(project, "add", "photos")
+    toy.git(project, "commit", "-q", "-m", "links within")
+    (photos / ".DS_Store").write_bytes(b"x")
+    (photos / "empty").mkdir()
+    with Workspace(params, project=project) as where:
+        assert where.params["dataset"]["source"] == "photos"
 
 
 def test_a_link_that_git_has_is_followed_from_the_project(project: Path) -> None:

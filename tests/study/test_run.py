@@ -1,6 +1,7 @@
 """Running a study, with the stages faked: resume, failures, records, two at a time."""
 
 import errno
+import hashlib
 import io
 import os
 import signal
@@ -18,6 +19,7 @@ from vtcc.engine import cpus
 from vtcc.errors import VtccError
 from vtcc.progress import duration
 from vtcc.runner import dvc
+from vtcc.runner.workspace import Workspace, resolve
 from vtcc.stages import embed
 from vtcc.study import plan, records, run, summary, workers
 from vtcc.verbs import study as stage
@@ -81,6 +83,19 @@ def test_records_of_the_presets_evaluation_seed_stay_valid(
     outcome = play(file, project)
     assert (outcome.ran, len(outcome.kept)) == ([], 4)
     assert [row.outdated for row in summary.rows(plan.read(file, project), root)] == [{}, {}]
+
+
+def test_weights_outside_the_project_are_known_by_their_content(project: Path) -> None:
+    changed = {
+        "train.model.encoder": "timm:resnet18",
+        "train.model.weights": "../w.safetensors",
+    }
+    digests = []
+    for content in (b"first", b"second"):
+        (project.parent / "w.safetensors").write_bytes(content)
+        with Workspace(resolve(None, changed, project=project), project=project) as where:
+            digests.append(run.weights_in(where))
+    assert digests == [hashlib.sha256(content).hexdigest() for content in (b"first", b"second")]
 
 
 def test_a_file_of_weights_that_was_replaced_runs_again(

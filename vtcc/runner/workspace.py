@@ -234,11 +234,20 @@ class Workspace:
 
 
 def _names(folder: Path) -> set[str]:
-    """What a folder holds; of a link that it holds, where it leads to."""
-    return {
-        str(path.resolve() if path.is_symlink() else path.relative_to(folder))
-        for path in folder.rglob("*")
-    }
+    """The files that a folder holds, and where its links lead to; hidden ones are not read."""
+    names: set[str] = set()
+    whole = Path(os.path.realpath(folder))
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        if path.is_symlink():
+            leads = Path(os.path.realpath(path))  # to itself, too
+            within = leads.is_relative_to(whole)
+            names.add(f"{inside} -> {leads.relative_to(whole) if within else leads}")
+        elif path.is_file():
+            names.add(str(inside))
+    return names
 
 
 def prune(home: Path) -> int:

@@ -270,7 +270,7 @@ class Trainings(workers.Workers):
             "threads": min(attempt.params["train.threads"] or limit, limit),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "data_digest": attempt.digest,
-            "weights": _weights(attempt),
+            "weights": weights_in(attempt.where),
             **attempt.code,
             **attempt.more,
             **more,
@@ -301,7 +301,7 @@ class _Study(Trainings):
         known = self._recorded[attempt.run.setting.record].get(attempt.run.seed)
         if self._again or known is None:
             return None
-        weights = _weights(attempt)
+        weights = weights_in(attempt.where)
         same = (
             not records.differences(known["params"], attempt.params)
             and known["data_digest"] == attempt.digest
@@ -369,9 +369,9 @@ def check_records(runs: Iterable[Run], root: Path) -> None:
             records.refuse_others(file, known["params"], now, "study")
 
 
-def _weights(attempt: Attempt) -> str:
+def weights_in(where: Workspace) -> str:
     """Digest of the file of weights that a run begins with; empty without one."""
-    return embed.weights_digest(attempt.params["train.model.weights"], attempt.where.directory)
+    return embed.weights_digest(where.params["train"]["model"]["weights"], where.directory)
 
 
 def read_json(file: Path) -> dict[str, Any]:

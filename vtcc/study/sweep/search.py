@@ -11,9 +11,8 @@ from vtcc.process import locks
 from vtcc.progress import note
 from vtcc.runner.dvc import StageError
 from vtcc.runner.workspace import Workspace
-from vtcc.stages import embed
 from vtcc.study import records, workers
-from vtcc.study.run import Attempt, PrunedError, RefusedError, Run, Trainings
+from vtcc.study.run import Attempt, PrunedError, RefusedError, Run, Trainings, weights_in
 from vtcc.study.sweep import draws, objective, page, results, trial
 from vtcc.study.sweep import file as sweep_file
 from vtcc.study.sweep.draws import Draws
@@ -205,7 +204,7 @@ class _Search(Trainings):
         where.write(full)
         params = config.flatten(full)
         self.fetch(where, params, "images")
-        weights = embed.weights_digest(params["train.model.weights"], where.directory)
+        weights = weights_in(where)
         digest = self._digests[records.seen(params)]
         self.drawn.check_inputs({"params": params, "data_digest": digest, "weights": weights})
 
