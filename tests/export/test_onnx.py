@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from tests.tracking import toy
 from vtcc.engine import onnx_graph, predict
 from vtcc.errors import VtccError
 from vtcc.export import onnx as export
+from vtcc.grouping import clusters
 from vtcc.verbs import export as stage
 
 
@@ -96,3 +98,18 @@ def test_mistakes_are_one_line(made, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_graph.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(VtccError, match="onnx is not installed; run: pip install onnx"):
         export.write(predict.load(made[0], "cpu"), tmp_path / "m.onnx")
+
+
+def test_what_edits_made_of_the_clusters_is_said_not_to_be_in_the_file(made, tmp_path, capsys):
+    predictor = predict.load(made[0], "cpu")
+    K = predictor.num_clusters
+    p, h = np.eye(K, dtype=np.float32), np.eye(K, 8, dtype=np.float32)
+    known = clusters.Clusters.fit(p, h)
+    assert stage._edited(known) == stage._edited(None) == []
+    halves = clusters.Split((K, K + 1), h[:2])
+    edited = replace(known, of_base=(0, 0, clusters.EXCLUDED, *range(3, K)), splits={3: halves})
+    assert stage._edited(edited) == ["1 is in 0", "2 is excluded", f"3 is split in {K}, {K + 1}"]
+    predictor.clusters = edited
+    stage._write_onnx(predictor, tmp_path / "m.onnx")
+    told = capsys.readouterr().out
+    assert "m.onnx: its clusters are the model's own, before edits: 1 is in 0, 2 is excl" in told

@@ -27,6 +27,7 @@ from vtcc.engine import predict
 from vtcc.errors import VtccError
 from vtcc.grouping.clusters import EXCLUDED, Clusters, Split
 from vtcc.tracking import api, evaluations, fetch, limits, promotion
+from vtcc.verbs import predict as verb
 
 SETTINGS = api.Settings(max_bytes=200_000, max_images=16, max_pixels=10_000)
 
@@ -331,7 +332,6 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
     from vtcc.scale import ray, shard_files
     from vtcc.tracking.serving import ClusterImages
     from vtcc.verbs import assess
-    from vtcc.verbs import predict as verb
 
     photos = tmp_path / "photos"
     model = refined(tmp_path / "model", photos)
@@ -377,6 +377,27 @@ def test_every_reader_of_a_refined_model_says_the_same(here, cache, tmp_path, mo
     estimator.predictor_ = verb.load(str(model), tmp_path)
     estimator.embedding_ = np.zeros((1, estimator.predictor_.clusters.means.means.shape[1]))
     assert ["" if k < 0 else str(k) for k in estimator.predict(files)] == told
+
+
+def test_results_of_a_folder_are_served(tmp_path):
+    """Without a registry; what edits made of the clusters is answered, and taken up again."""
+    photos, results = tmp_path / "photos", tmp_path / "photos-clusters"
+    results.mkdir()
+    model = refined(results / "model", photos)
+    verb.run([photos], str(model), out=tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
+        told = [row["cluster"] for row in csv.DictReader(file)]
+    model_served = api.Served(str(results), replace(SETTINGS, max_images=64))
+    files = [file.read_bytes() for file in sorted(photos.iterdir())]
+    answers = model_served.predict(pd.DataFrame({"image": files}))
+    assert ["" if k < 0 else str(k) for k in answers["cluster"]] == told
+    before = model_served.version
+    assert before["name"] == "photos-clusters" and str(tmp_path) not in str(before)
+    shutil.copy(toy.model(tmp_path / "other", 6) / "model.safetensors", model)
+    (model / "clusters.json").unlink()
+    assert model_served.reload()["version"] != before["version"]
+    with pytest.raises(VtccError, match="/none: no such model; give --model RESULTS/model"):
+        api.Served(str(tmp_path / "none"), SETTINGS)
 
 
 def test_a_busy_port_and_a_missing_model_are_one_line(client):

@@ -111,7 +111,11 @@ def import_checkpoint(
 def api(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(help="models:/NAME@ALIAS or /VERSION; else the project's champion.")
+        str,
+        typer.Option(
+            help="models:/NAME@ALIAS or /VERSION, or RESULTS of `vtcc cluster`; else the project's "
+            "champion."
+        ),
     ] = "",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5002,
     host: Annotated[
@@ -127,7 +131,7 @@ def api(
         bool, typer.Option("--reload", help="Tell the running server to take up the champion.")
     ] = False,
 ) -> None:
-    """Serve the champion over HTTP: images in; cluster, confidence, probabilities out."""
+    """Serve a model over HTTP: images in; cluster, confidence, probabilities out."""
     of_a_new_one = [name for name in typed(context) if name not in _OF_A_RUNNING_ONE]
     if reload and of_a_new_one:
         raise VtccError(
@@ -135,8 +139,10 @@ def api(
             "and --port of the one that runs"
         )
     from vtcc.tracking import api as server
-    from vtcc.tracking import registry
+    from vtcc.tracking import fetch, registry
 
+    if model and not fetch.is_address(model) and Path(model).exists():
+        model = str(Path(model).resolve())
     enter_project()
     if reload:
         server.reload(host, port)

@@ -71,6 +71,7 @@ def run(
     assignments.check(out)
     from vtcc.data import inputs
     from vtcc.grouping import columns
+    from vtcc.tracking import fetch
     from vtcc.verbs import predict
 
     given, kinds = columns.typed(inputs.parts(paths, None))
@@ -82,7 +83,7 @@ def run(
         with tempfile.TemporaryDirectory() as room:
             predictor = predict.load(model, Path(room), device="cpu", unclustered=unclustered)
             named = assignments.columns_of(predictor.clusters)
-            found = predict.directory_of(model, Path(room))
+            found = fetch.directory_of(model, Path(room))
             asked = {"shard": shard, "columns": [*named, *more], "unclustered": unclustered}
             count = _plan(parts, given, found, asked)
             directory = _local(found, parts, Path(room))

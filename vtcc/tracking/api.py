@@ -1,4 +1,4 @@
-"""`vtcc api`: a registered model over HTTP, by MLflow's scoring server in this process.
+"""`vtcc api`: a model over HTTP, by MLflow's scoring server in this process.
 
 POST /invocations answers images, GET /model says which version does, POST /reload takes up
 the version that the name or alias means now, without an answer being lost. Who may ask for that:
@@ -114,11 +114,16 @@ class Served:
 
         from vtcc.tracking.serving import ClusterImages
 
-        version = fetch.version(self.uri)
+        registered = fetch.is_address(self.uri)
+        version = fetch.version(self.uri) if registered else {}
         model = ClusterImages()
         try:
             with tempfile.TemporaryDirectory() as room:
-                directory = fetch.download(version["uri"], Path(room))
+                if registered:
+                    directory = fetch.download(version["uri"], Path(room))
+                else:
+                    directory = fetch.directory_of(self.uri, Path(room))
+                    version = fetch.local_version(directory)
                 model.load_context(SimpleNamespace(artifacts={"model": directory}))
                 model.predictor.prepare()  # no request waits for that
         except (MlflowException, OSError, ImportError) as error:
@@ -201,7 +206,7 @@ def serve(uri: str, host: str, port: int, settings: Settings) -> None:
     """Serves until Ctrl-C or SIGTERM.
 
     Args:
-        uri: such as `models:/vtcc-digits@champion`.
+        uri: such as `models:/vtcc-digits@champion`, or a model directory.
         host: to listen on. port: on that host.
         settings: limits and threads.
 

@@ -1,9 +1,13 @@
 """From the name of a model to a directory with its weights."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtcc import paths
+from vtcc.atomic import restore
+from vtcc.digests import sha256
 from vtcc.errors import VtccError
 from vtcc.tracking import store
 
@@ -51,6 +55,46 @@ def fetch(uri: str, room: Path) -> Path:
             f"{shown}: its files could not be fetched ({store.reason(error)}); train again, or "
             "name a model directory such as models/model"
         ) from error
+
+
+def is_address(model: str) -> bool:
+    """Whether a model is named by an address, not by a directory."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", model) is not None
+
+
+def directory_of(model: str, room: Path) -> Path:
+    """Where a model's files are: in `room` when it had to be fetched.
+
+    Raises:
+        VtccError: when there is no such model.
+    """
+    if is_address(model):
+        return fetch(model, room)
+    directory = Path(model)
+    for place in (directory, directory.parent):  # RESULTS or RESULTS/model, cut off in `refine`
+        if place.name:
+            restore(place)
+    if not directory.is_absolute() and not directory.exists():
+        directory = paths.project() / model
+    if not directory.exists():
+        raise VtccError(
+            f"{model}: no such model; give --model RESULTS/model of `vtcc cluster`, or "
+            "models:/vtcc-NAME@champion; in the pipeline, `dvc repro` trains one"
+        )
+    return model_directory(directory, model)
+
+
+def local_version(directory: Path) -> dict[str, str]:
+    """What `version` says of a registered model, of a model directory: `version` is its content's.
+
+    Args:
+        directory: as of `directory_of`. Its name is that of the results it lies in.
+    """
+    results = directory.parent if directory.name == "model" else directory
+    files = [directory / name for name in ("model.safetensors", "clusters.json")]
+    content = "".join(sha256(file) for file in files if file.is_file())
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return {"name": results.name, "version": digest, "uri": "", "run_id": ""}
 
 
 def version(uri: str) -> dict[str, str]:

@@ -4,13 +4,15 @@ import contextlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcc.atomic import atomic_directory, refuse_link, sole_writer
 from vtcc.errors import VtccError
 from vtcc.progress import note, several
 from vtcc.verbs.import_checkpoint import check_out
-from vtcc.verbs.predict import directory_of
+
+if TYPE_CHECKING:
+    from vtcc.grouping.clusters import Clusters
 
 
 def hand_over(
@@ -100,6 +102,7 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
             left then.
     """
     from vtcc.grouping.clusters import load_predictor
+    from vtcc.tracking import fetch
 
     if onnx is None and with_encoder is None:
         raise VtccError(
@@ -121,7 +124,7 @@ def run(model: str, *, onnx: Path | None = None, with_encoder: Path | None = Non
                     f"({error.strerror or error}); name another place"
                 ) from None
         room = held.enter_context(tempfile.TemporaryDirectory())
-        directory = directory_of(model, Path(room))
+        directory = fetch.directory_of(model, Path(room))
         predictor = load_predictor(directory, "cpu")
         if with_encoder is not None:
             _write_whole(predictor, directory, with_encoder)
@@ -157,3 +160,21 @@ def _write_onnx(predictor: Any, onnx: Path) -> None:
         f"{onnx}: image (N, {S}, {S}, {C}) uint8 -> cluster, confidence, probabilities "
         f"(N, {predictor.num_clusters}), embedding; differs by at most {max(gaps.values()):.1g}"
     )
+    if edited := _edited(predictor.clusters):
+        note(
+            f"{onnx}: its clusters are the model's own, before edits: {', '.join(edited)}; "
+            "`vtcc predict` and the HTTP API know the edits"
+        )
+
+
+def _edited(clusters: "Clusters | None") -> list[str]:
+    """What edits made of the clusters of the model's head, in words."""
+    if clusters is None:
+        return []
+    told = []
+    for base, now in enumerate(clusters.of_base):
+        if base in clusters.splits:
+            told.append(f"{base} is split in {', '.join(map(str, clusters.splits[base].ids))}")
+        elif now != base:
+            told.append(f"{base} is excluded" if now < 0 else f"{base} is in {now}")
+    return told

@@ -6,7 +6,6 @@ Memory stays flat: files are listed, decoded, predicted and written a chunk at a
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -16,9 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcc import paths as project_paths
 from vtcc import progress
-from vtcc.atomic import beside, restore
+from vtcc.atomic import beside
 from vtcc.errors import VtccError
 from vtcc.grouping import assignments
 
@@ -166,8 +164,9 @@ def load(model: str, room: Path, device: str = "auto", *, unclustered: bool = Fa
         VtccError: when there is no such model, or it has no limit for what belongs nowhere.
     """
     from vtcc.grouping.clusters import load_predictor
+    from vtcc.tracking import fetch
 
-    predictor = load_predictor(directory_of(model, room), device)
+    predictor = load_predictor(fetch.directory_of(model, room), device)
     if unclustered:
         if predictor.clusters is None or not predictor.clusters.means.owners:
             raise VtccError(
@@ -177,30 +176,6 @@ def load(model: str, room: Path, device: str = "auto", *, unclustered: bool = Fa
         means = replace(predictor.clusters.means, unclustered=True)
         predictor.clusters = replace(predictor.clusters, means=means)
     return predictor
-
-
-def directory_of(model: str, room: Path) -> Path:
-    """Where a model's files are: in `room` when it had to be fetched.
-
-    Raises:
-        VtccError: when there is no such model.
-    """
-    from vtcc.tracking import fetch
-
-    if re.match(r"[a-z][a-z0-9+.-]+:/", model):
-        return fetch.fetch(model, room)
-    directory = Path(model)
-    for place in (directory, directory.parent):  # RESULTS or RESULTS/model, cut off in `refine`
-        if place.name:
-            restore(place)
-    if not directory.is_absolute() and not directory.exists():
-        directory = project_paths.project() / model
-    if not directory.exists():
-        raise VtccError(
-            f"{model}: no such model; give --model RESULTS/model of `vtcc cluster`, or "
-            "models:/vtcc-NAME@champion; in the pipeline, `dvc repro` trains one"
-        )
-    return fetch.model_directory(directory, model)
 
 
 def say_left_out(parts: Sequence["Part"], total: int, left_out: Counter[str]) -> None:
