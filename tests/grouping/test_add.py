@@ -429,7 +429,7 @@ def test_edits_of_a_page_of_before_an_addition(place, tmp_path, capsys):
     capsys.readouterr()
     refine.run(results, tmp_path / "edits.json")
     out = capsys.readouterr().out
-    assert "not made, for lack of images: cluster 7; left out: edit 3, edit 4\n" in out
+    assert "not made: cluster 7; left out: edit 3, edit 4\n" in out
     assert "3 edits applied: 6 clusters" in out
     dogs = {file for file, row in table(results).items() if row.name == "dogs"}
     assert dogs >= set(kinds[1][:5])

@@ -452,7 +452,7 @@ ALL_GONE = {"do": "split", "cluster": 3, "files": [REST, ["gone.png"]]}
         {"do": "rename", "cluster": 4, "name": "cats"},
         {"do": "exclude", "cluster": 4},
         {"do": "move", "files": ["f00.png"], "to": 4},
-        {"do": "merge", "clusters": [0, 1, 4], "into": 4},
+        {"do": "merge", "clusters": [4], "into": 4},
         {"do": "split", "cluster": 4, "into": 2},
         {"do": "split", "cluster": 4, "files": [["f00.png"], ["gone.png"]]},
     ],
@@ -467,7 +467,9 @@ def test_what_speaks_of_a_cluster_whose_images_have_gone_is_left_out(state, caps
     assert after.clusters.edits == [boats]
     assert after.next == 5 + (edit["do"] == "split")
     made = "cluster 4, cluster 5" if edit["do"] == "split" else "cluster 4"
-    assert f"for lack of images: {made}; left out: edit 1, edit 2\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "cluster 3 is not split: no image of one of its parts is left in it\n" in out
+    assert f"not made: {made}; left out: edit 1, edit 2\n" in out
     # Without that note there is no such cluster.
     with pytest.raises(VtccError, match=r"^edit 1 of 1 .*no cluster 4; there are"):
         edits.apply(state, [edit], following=4)
@@ -494,10 +496,53 @@ def test_a_merge_is_made_without_the_cluster_whose_images_have_gone(state, capsy
     after = edits.apply(state, [ALL_GONE, both], following=4)
     assert after.clusters.names.keys() == {0, 2, 3}
     assert after.cluster[:40].tolist() == [0] * 40
-    assert "for lack of images: cluster 4; left out: edit 1\n" in capsys.readouterr().out
+    assert "not made: cluster 4; left out: edit 1\n" in capsys.readouterr().out
     alone = {"do": "merge", "clusters": [1, 4], "into": 1, "name": "cats"}
     after = edits.apply(state, [ALL_GONE, alone], following=4)
     assert after.clusters.names == state.clusters.names | {1: "cats"}
+
+
+@pytest.mark.parametrize("others", [[2, 1], [1]])
+def test_a_merge_into_such_a_cluster_is_made_into_the_lowest_of_the_others(state, capsys, others):
+    state.altered = frozenset({"gone.png"})
+    wanted = [
+        ALL_GONE,
+        {"do": "merge", "clusters": [4, *others], "into": 4},
+        {"do": "rename", "cluster": 4, "name": "cats"},
+        {"do": "move", "files": ["f00.png"], "to": 4},
+        {"do": "split", "cluster": 4, "files": [["f00.png", "f20.png"], ["f21.png"]]},  # 5
+        {"do": "merge", "clusters": [4, 5], "into": 5},
+        {"do": "exclude", "cluster": 5},
+    ]
+    after = edits.apply(state, wanted[:4], following=4)
+    names = state.clusters.names | {1: "cats"}
+    assert after.clusters.names == {k: name for k, name in names.items() if k not in others[:-1]}
+    assert after.cluster[:41].tolist() == [1] + [0] * 19 + [1] * 20 + [1 if 2 in others else 2]
+    assert after.clusters.edits == wanted[1:4]
+    out = capsys.readouterr().out
+    assert "cluster 4 is not made: what would be merged into it is in cluster 1\n" in out
+    assert "not made: cluster 4; left out: edit 1\n" in out
+    after = edits.apply(state, wanted, following=4)
+    assert after.cluster[[0, 20, 21, 39]].tolist() == [-1] * 4
+    assert after.clusters.names.keys() == {0, 2, 3} - {*others}
+
+
+def test_a_merge_of_such_clusters_alone_is_left_out(state, capsys):
+    state.altered = frozenset({"gone.png"})
+    more = {"do": "split", "cluster": 2, "files": [["f40.png"], ["gone.png"]]}
+    wanted = [
+        ALL_GONE,
+        more,
+        {"do": "merge", "clusters": [4, 5], "into": 4},
+        {"do": "rename", "cluster": 4, "name": "cats"},
+        {"do": "merge", "clusters": [4, 0], "into": 4},
+        {"do": "rename", "cluster": 4, "name": "dogs"},
+    ]
+    after = edits.apply(state, wanted, following=4)
+    assert after.clusters.names == state.clusters.names | {0: "dogs"}
+    assert "not made: cluster 4, cluster 5; left out: edit 1, edit 2, edit 3, edit 4\n" in (
+        capsys.readouterr().out
+    )
 
 
 def test_edits_after_those_that_are_left_out_stand(state, capsys):
@@ -519,9 +564,19 @@ def test_edits_after_those_that_are_left_out_stand(state, capsys):
     assert after.cluster[60:].tolist() == [3] * 10 + [5] * 10
     assert after.cluster[[0, 20, 40, 41]].tolist() == [0, 1, 2, 8]
     assert (
-        "for lack of images: cluster 4, cluster 6, cluster 7; left out: edit 1, edit 2, edit 3, "
-        "edit 7\n"
+        "not made: cluster 4, cluster 6, cluster 7; left out: edit 1, edit 2, edit 3, edit 7\n"
     ) in capsys.readouterr().out
+
+
+def test_the_last_cluster_stays_where_one_that_is_not_made_would_have(state, capsys):
+    state.altered = frozenset({"gone.png"})
+    wanted = [ALL_GONE, *({"do": "exclude", "cluster": k} for k in range(4))]
+    after = edits.apply(state, wanted, following=4)
+    assert after.clusters.names == {3: "cluster 3"}
+    assert after.cluster.tolist() == [-1] * 60 + [3] * 20
+    out = capsys.readouterr().out
+    assert "cluster 3 is not excluded: it is the last one\n" in out
+    assert "not made: cluster 4; left out: edit 1, edit 5\n" in out
 
 
 def test_a_split_that_the_images_no_longer_suffice_for_is_left_out(state, capsys):
@@ -529,11 +584,13 @@ def test_a_split_that_the_images_no_longer_suffice_for_is_left_out(state, capsys
     named = {"do": "rename", "cluster": 23, "name": "cats"}
     state.altered = frozenset({"gone.png"})
     assert edits.apply(state, [split, named], following=4).next == K + EACH
-    assert "cluster 13, ...; left out: edit 1, edit 2\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "cluster 0 is not split: it shows 20 images, too few for 21 parts\n" in out
+    assert "cluster 13, ...; left out: edit 1, edit 2\n" in out
     state.altered, state.h[:20] = frozenset(), 5 * np.eye(D)[0]  # and where all are alike
     alike = [{**split, "into": 2}, {**named, "cluster": 4}]
     assert edits.apply(state, alike).clusters.names == state.clusters.names
-    assert "for lack of images: cluster 4; left out: edit 1, edit 2\n" in capsys.readouterr().out
+    assert "not made: cluster 4; left out: edit 1, edit 2\n" in capsys.readouterr().out
 
 
 def test_what_a_file_says_of_the_next_number_is_checked(tmp_path):

@@ -58,15 +58,24 @@ class Former:
                 yield name, ""
 
     def is_another(self, name: str, written: str, image: Path) -> bool:
-        """Whether the file in the place of an image is none of its copies; the image is there.
+        """Whether what is in the place of an image is neither its copy nor a link to it.
 
         People put it there, or it is the last copy of an image that had this name before. One with
-        the size and time of the copy that it replaced is taken for that copy.
+        the size and time of the copy that it replaced is taken for that copy, and a link that leads
+        nowhere for ours where a link was put there: the image may have moved.
 
         Args:
             written: what was put there. Where that is not known the newer file is people's, and an
                 older one is of the image before that was changed.
+            image: is there where a copy of it is there.
         """
+        if name not in self.places:
+            return False
+        place = self.directory / self.places[name]
+        if place.is_symlink():
+            if not place.exists():
+                return written not in ("", LINK)
+            return not (image.is_file() and filecmp.cmp(place, image))
         copy = self.copy_of(name)
         if copy is None or written == stamp(copy):
             return False

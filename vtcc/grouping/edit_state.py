@@ -33,7 +33,8 @@ class State:
         proposed: id -> files of the added images that may be a cluster.
         once: ids that were proposed at any time. altered: files that have gone or changed in an
             addition. left_out: those that have gone and that these edits name.
-        unmade: ids of clusters that edits would have made, and had no images for.
+        unmade: ids of clusters that edits would have made, and had no images for. instead: id of
+            such a cluster -> the one that a merge into it was made into.
         next: id of the next new cluster, above all that these edits ever knew, proposals included.
         unseen: ids of clusters that the edits split by k-means: nobody has seen yet which images
             are in them. seed: of that k-means.
@@ -53,6 +54,7 @@ class State:
     altered: frozenset[str] = frozenset()
     left_out: set[str] = field(default_factory=set)
     unmade: set[int] = field(default_factory=set)
+    instead: dict[int, int] = field(default_factory=dict)
     next: int = 0
     unseen: frozenset[int] = frozenset()
     seed: int = 0
@@ -98,21 +100,24 @@ def as_json(value: Any, most: int = 120) -> str:
 
 
 def known_id(state: State, k: Any) -> int:
-    """The id of a cluster that an edit names, if there is such a cluster.
+    """The id of a cluster that an edit names, or of the one that stands for it.
 
     Raises:
         NotMade: when an edit before would have made it. Refused: when there is none.
     """
     if not_made(state, k):
         raise NotMade
+    if type(k) is int and k not in state.clusters.names:
+        k = state.instead.get(k, k)
     if not isinstance(k, int) or isinstance(k, bool) or k not in state.clusters.names:
         raise Refused(f"there is no cluster {as_json(k)}; there are {state.clusters.ids}")
     return k
 
 
 def not_made(state: State, k: Any) -> bool:
-    """Whether an edit before would have made the cluster, and had no images for it."""
-    return type(k) is int and k in state.unmade - state.clusters.names.keys()
+    """Whether an edit before would have made the cluster, had no images, and none stands for it."""
+    there = state.clusters.names.keys() | state.instead.keys()
+    return type(k) is int and k in state.unmade - there
 
 
 def numbered(thing: str, numbers: Sequence[int], most: int = 10) -> str:

@@ -58,7 +58,7 @@ def apply(
     )
     was = highest + 1 if following is None else following
     state.next, state.seed = max(highest, *state.once, -1) + 1, seed
-    state.unseen, state.left_out, state.unmade = frozenset(), set(), set()
+    state.unseen, state.left_out, state.unmade, state.instead = frozenset(), set(), set(), {}
     if was <= max(state.clusters.names):
         raise VtccError(
             f"the edits number new clusters from {was} on, and there is a cluster "
@@ -99,7 +99,7 @@ def apply(
         )
     if left_out:
         note(
-            f"not made, for lack of images: {numbered('cluster', sorted(state.unmade))}; "
+            f"not made: {numbered('cluster', sorted(state.unmade))}; "
             f"left out: {numbered('edit', left_out)}"
         )
     return state
@@ -133,9 +133,13 @@ def _rename(state: State, edit: dict[str, Any]) -> None:
 
 def _merge(state: State, edit: dict[str, Any]) -> None:
     named = listed("clusters", edit["clusters"])
-    ids = {known_id(state, k) for k in named if not not_made(state, k)}
-    into = known_id(state, edit["into"])
-    if (len(ids) < 2 and not state.unmade.intersection(named)) or into not in ids:
+    there = [k for k in named if not not_made(state, k)]
+    ids, into = {known_id(state, k) for k in there}, edit["into"]
+    if ids and not_made(state, into) and into in named:
+        state.instead[into] = min(ids)
+        note(f"cluster {into} is not made: what would be merged into it is in cluster {min(ids)}")
+    into = known_id(state, into)
+    if (len(ids) < 2 and len(there) == len(named)) or into not in ids:
         raise Refused("give at least two clusters, `into` among them")
     names = {k: v for k, v in state.clusters.names.items() if k not in ids or k == into}
     if edit.get("name", "") not in ("", None):
@@ -148,6 +152,9 @@ def _merge(state: State, edit: dict[str, Any]) -> None:
 def _exclude(state: State, edit: dict[str, Any]) -> None:
     k = known_id(state, edit["cluster"])
     if len(state.clusters.names) == 1:
+        if state.unmade:
+            note(f"cluster {k} is not excluded: it is the last one")
+            raise NotMade
         raise Refused("the last cluster cannot be excluded")
     if k in state.unseen:
         raise Refused(
@@ -200,6 +207,7 @@ def _split(state: State, edit: dict[str, Any]) -> None:
         groups = [group[~np.isin(group, list(elsewhere))] for group in groups]
         named = np.concatenate(groups)
         if not all(len(group) for group in groups):  # all of a part have gone since
+            note(f"cluster {k} is not split: no image of one of its parts is left in it")
             raise NotMade(*added)
         if len(np.unique(named)) < len(named):
             raise Refused("a file is in two groups")
@@ -211,10 +219,11 @@ def _split(state: State, edit: dict[str, Any]) -> None:
             part[np.isin(rows, group)] = i
     else:
         if len(rows) < parts:
-            if state.altered or state.unmade:
-                raise NotMade(*added)
-            held = several(len(rows), "images")
-            raise Refused(f"cluster {k} shows {held}, too few for {parts} parts")
+            few = f"shows {several(len(rows), 'images')}, too few for {parts} parts"
+            if not (state.altered or state.unmade):
+                raise Refused(f"cluster {k} {few}")
+            note(f"cluster {k} is not split: it {few}")
+            raise NotMade(*added)
         part = kmeans(unit[rows], parts, state.seed, starts=10).labels_
         if len(np.unique(part)) < parts:  # alike to the last bit, as the page cannot know
             note(f"cluster {k} is not split: its images are all alike, not of {parts} kinds")
