@@ -31,7 +31,7 @@ Not meant for decisions about people, nor where a wrong group does harm and nobo
 _LIMITS = """\
 - Groups are by appearance. They need not be the classes that you think of; look at them first.
 - Every image gets a group, where no limit was asked for (`--unclustered`). One of another kind is
-  flagged where `novelty` is above 1, by the distance of its embedding; not every one is noticed.
+  flagged where `novelty` is above 1, by the distance of its embedding; most of a new kind are not.
 - `confidence` is the model's own, measured without labels. It is not the share of right answers by
   somebody's classes.
 - All figures are of the images the model was made from, unless a row says otherwise.
