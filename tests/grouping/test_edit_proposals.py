@@ -36,6 +36,21 @@ def test_a_proposal_becomes_a_cluster_that_the_model_knows(state):
     assert set(again.cluster[70:].tolist()) == {9, 10}
 
 
+def test_images_of_an_excluded_cluster_come_back_in_the_model_too(state):
+    """All of one, or a part that lies apart."""
+    for files, group in ((list(FILES)[60:], [4] * 20), (LATE, [-1] * 10 + [4] * 10)):
+        after = edits.apply(
+            state,
+            [
+                {"do": "exclude", "cluster": 3},
+                {"do": "exclude", "cluster": 2},
+                {"do": "new", "name": "back", "files": files},
+            ],
+        )
+        assert after.cluster.tolist() == [0] * 20 + [1] * 20 + [-1] * 20 + group
+        assert predicted(state, after).tolist() == after.cluster.tolist()
+
+
 def test_numbers_of_proposals_are_never_taken_twice(state):
     late, other = [f"f{i}.png" for i in range(70, 75)], [f"f{i}.png" for i in range(75, 80)]
     state.proposed = {4: late, 5: other}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vtcc.analysis.features import kmeans, unit_rows
-from vtcc.grouping.clusters import EXCLUDED, UNCLUSTERED, Split
+from vtcc.grouping.clusters import UNCLUSTERED, Split
 from vtcc.grouping.edit_state import NotMade, Refused, State, as_json, hold, name_of, put, rows_of
 
 # Parts by whose centres a confirmed cluster is told from those its images were in.
@@ -18,7 +18,7 @@ def new(state: State, edit: dict[str, Any]) -> None:
 
     Its number is the proposed one, or the next where a cluster has that one already. Where the
     head's clusters of its images have others too, the nearest of some centres of both says which of
-    the two an image belongs to. Images that are not named stay.
+    the two an image belongs to; so images of an excluded cluster come back. Images that are not named stay.
 
     Raises:
         NotMade: where all its images have gone since.
@@ -43,7 +43,7 @@ def new(state: State, edit: dict[str, Any]) -> None:
     if state.base is not None:  # those in no cluster are in one of the head's all the same
         there = state.clusters.placed(state.base, state.h)
         cluster = np.where(cluster == UNCLUSTERED, there, cluster)
-    for j in sorted(set(cluster[rows].tolist()) - {EXCLUDED, UNCLUSTERED}):
+    for j in sorted(set(cluster[rows].tolist()) - {UNCLUSTERED}):
         rest = np.flatnonzero((state.cluster == j) & ~taken)
         known = rest[state.known[rest]]
         theirs = _centres(unit[known], state.seed)
