@@ -18,7 +18,8 @@ def new(state: State, edit: dict[str, Any]) -> None:
 
     Its number is the proposed one, or the next where a cluster has that one already. Where the
     head's clusters of its images have others too, the nearest of some centres of both says which of
-    the two an image belongs to; so images of an excluded cluster come back. Images that are not named stay.
+    the two an image belongs to; so images of an excluded cluster come back. Images that are not
+    named stay.
 
     Raises:
         NotMade: where all its images have gone since.
