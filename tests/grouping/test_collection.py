@@ -99,6 +99,8 @@ def test_counts_are_exact(results):
     counted = Counter(row.cluster for row in table(results).values() if row.cluster is not None)
     told = headline(results)
     assert (told["images"], told["unreadable"]) == (N - 3, 3)
+    html = (results / "report.html").read_text(encoding="utf-8")
+    assert "3 files could not be read: 007.png, 077.png, 177.png; see" in html
     assert {c["id"]: c["size"] for c in told["clusters"]} == {k: counted[k] for k in range(3)}
     summary = json.loads((results / "summary.json").read_text())
     assert summary["collection"]["files"] == N

@@ -106,6 +106,22 @@ def test_what_the_script_reads_is_what_was_given(tmp_path):
     assert (tmp_path / "again" / "report.html").read_bytes() == html.encode()
 
 
+def test_files_that_could_not_be_read_are_told(tmp_path):
+    write(tmp_path, page(60, 4))
+    assert "could not be read" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    names = ["b.jpg", "<i>a.jpg", "caf\udce9.jpg"]
+    write(tmp_path, replace(page(60, 4), unreadable=names))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "3 files could not be read: &lt;i&gt;a.jpg, b.jpg, caf\\udce9.jpg; see" in html
+    write(tmp_path, replace(page(60, 4), unreadable=[f"{i:04d}.png" for i in range(1234)]))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1,234 files could not be read: 0000.png, " in html
+    assert ", 0009.png and 1,224 more; see" in html
+    write(tmp_path, replace(page(60, 4), unreadable=["b.jpg"]))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 file could not be read: b.jpg; see" in html
+
+
 def test_each_image_is_at_its_place_in_the_sprites(tmp_path):
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 256, 300)

@@ -30,7 +30,7 @@ class FakePredictor:
     num_clusters, cache_size, channels, max_pixels, clusters = K, 8, 1, 10**6, None
 
     def __init__(self):
-        self.info = {"dataset": {"digest": None}}
+        self.info = {"dataset": {"digest": None}, "train": {"seed": 7}}
 
     def predict(self, images, batch_size=512):
         group = images[:, 0, 0, 0] // 50
@@ -346,6 +346,7 @@ def test_reports_say_of_what_they_are_once_all_are_written(project, no_pictures,
     what = json.loads(paths.EVALUATED.read_text())
     assert (what["model"], what["images"]) == ("12ab", cache["digest"])
     assert what["evaluate"]["baselines"] == ["kmeans_pixels"]
+    assert (what["dataset"], what["train"]) == (cache["name"], {"seed": 7})
 
     def away(page):
         raise OSError("no space")

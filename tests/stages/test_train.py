@@ -124,7 +124,9 @@ def test_a_kill_while_dvc_notes_the_model_costs_no_training(untracked, monkeypat
     from vtcc.engine import loop, plan
 
     monkeypatch.setenv("DVC_STAGE", "train")
+    assert train.standing(config.load()) is None
     train.run()
+    assert train.standing(config.load()) == 2
     weights = (paths.MODEL / "model.safetensors").read_bytes()
     for path in (paths.MODEL / "model.safetensors", paths.RUN, paths.CURVES):
         path.unlink()  # as DVC does before it starts the stage again

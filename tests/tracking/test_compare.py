@@ -26,19 +26,21 @@ def test_clusters_are_matched_before_anything_has_moved():
     assert (found.rows, found.columns) == ([0, 1, 2], [5, 3, 4])
 
 
-def test_what_moved_is_told_the_surest_first():
+def test_what_moved_is_told_the_surest_first_by_the_numbers_of_the_first():
     first = of("a", {"p": 0, "q": 0, "r": 0, "s": 1, "t": 1, "u": 1})
     second = of("b", {"p": 1, "q": 1, "r": 0, "s": 0, "t": 0, "u": 1})
     found = compare.pair(first, second)
-    assert [entry[:2] + entry[3:4] for entry in found.moved] == [("r", 0, 0), ("u", 1, 1)]
+    assert [entry[:2] + entry[3:4] for entry in found.moved] == [("r", 0, 1), ("u", 1, 0)]
     assert found.ari == pytest.approx(-0.1111, abs=1e-3)
     assert found.table.sum() == 6
 
 
 def test_a_cluster_without_a_partner_has_moved():
     found = compare.pair(of("a", {"p": 0, "q": 1}), of("b", {"p": 0, "q": 0}))
-    assert [entry[0] for entry in found.moved] == ["q"]
+    assert found.moved == [("q", 1, 0.89, 0, 0.89)]
     assert found.table.shape == (2, 1)
+    found = compare.pair(of("a", {"p": 0, "q": 0, "r": 0}), of("b", {"p": 3, "q": 3, "r": 0}))
+    assert found.moved == [("r", 0, 0.88, None, 0.88)]
 
 
 def test_no_image_in_common_is_no_comparison():
@@ -89,13 +91,22 @@ def test_runs_are_compared_on_one_page(trained, client, here, capsys):
     assert "0.5" in told
     assert "0.6" in told
     assert "ARI 0.95" in told
-    assert "1 (1.6%) moved" in told
-    assert "toys/07.png  3 (0.50) -> 1 (0.50)" in told
+    assert "1 (1.6%) moved; clusters as A numbers them" in told
+    assert "toys/07.png  3 (0.50) -> 0 (0.50)" in told
     assert "train.epochs" not in told
     assert f"http://127.0.0.1:5000/#/compare-runs?runs=%5B%22{first}%22%2C%20%22{second}" in told
     pixels = np.asarray(Image.open(here / "compared.png").convert("RGB"))
     assert pixels.shape[0] > 700
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_a_cluster_that_the_first_lacks_is_new(capsys):
+    second = of("b", {"p": 3, "q": 3, "r": 0})
+    pair = compare.pair(of("a", {"p": 0, "q": 0, "r": 0}), second)
+    stage._overlap(Console(width=200, highlight=False), "A and B", second, pair)
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].endswith("moved; clusters as A numbers them, new: of no cluster of A")
+    assert told[1:] == ["  r  0 (0.88) -> new (0.88)"]
 
 
 def test_an_evaluation_stands_for_its_training(trained, client):

@@ -4,12 +4,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from rich.console import Console
 
 from vtcc import config, paths
 from vtcc.errors import VtccError
+from vtcc.stages import train
 from vtcc.verbs import show
 
 
@@ -66,6 +68,64 @@ def test_figures_that_came_without_their_model_are_not_those_of_params(project):
     assert "MLflow run" not in shown()
     write(paths.RUN, {"run_id": None})
     assert "MLflow run  not tracked" in shown()
+
+
+def evaluated_digits(**changed):
+    """Figures made here, of digits."""
+    write(paths.METRICS, {"acc": 0.972, "images": 1797, "num_clusters": 10})
+    train = config.to_dict(config.load().train)
+    write(paths.EVALUATED, {"images": "d", "dataset": "digits", "train": train | changed})
+
+
+def test_figures_of_another_data_set_whose_model_has_gone_are_named(project):
+    evaluated_digits(seed=7)
+    write(paths.CACHE / "cache.json", {"name": "holiday", "images": 120, "digest": "h"})
+    use("holiday")
+    (paths.MODEL / "model.json").unlink()
+    assert shown().startswith(
+        "digits: 1,797 images, K = 10, 16 px, 2 epochs, seed 7\n"
+        "no model here: `dvc repro` (or `dvc pull`) makes it\n"
+        "params.yaml has changed since (holiday, seed 0): `dvc repro` brings this up to date\n"
+    )
+
+
+def test_it_tells_how_far_the_next_training_is(project):
+    evaluated_digits()
+    (paths.MODEL / "model.json").unlink()
+    with mock.patch.object(train, "standing", autospec=True, return_value=1) as standing:
+        text = shown()
+        paths.EVALUATED.unlink()
+        came = shown()
+    assert standing.call_args.args == (config.load(),)
+    goes_on = "a training of params.yaml stands at epoch 1 of 2: `dvc repro` goes on\n"
+    assert goes_on in text and goes_on in came
+    refused = VtccError("no cache")
+    with mock.patch.object(train, "standing", autospec=True, side_effect=refused):
+        assert "stands at" not in shown()
+
+
+def test_figures_are_not_those_of_the_next_images_or_model(project):
+    evaluated_digits(seed=7)
+    write(paths.CACHE / "cache.json", {"name": "holiday", "images": 120, "digest": "h"})
+    encoder = {"name": "lite2", "source": "file"}
+    now = config.to_dict(config.load().train)
+    write(paths.MODEL / "model.json", {"train": now, "encoder": encoder})
+    use("holiday")
+    text = shown()
+    assert text.startswith("digits: 1,797 images, K = 10, 16 px, 2 epochs, seed 7\n")
+    assert "params.yaml has changed since (holiday, seed 0)" in text
+    assert "holiday:" not in text and "lite2" not in text
+    evaluated_digits()  # held-out images are in none of the figures, but in the cache
+    write(paths.CACHE / "cache.json", {"name": "digits", "images": 2000, "digest": "d"})
+    use("digits")
+    text = shown()
+    assert text.startswith("digits: 2,000 images, K = 10, 16 px, 2 epochs, seed 0\n")
+    assert "has changed" not in text and "lite2" in text
+
+
+def use(name):
+    text = paths.PARAMS.read_text(encoding="utf-8")
+    paths.PARAMS.write_text(config.edit(text, {"dataset.name": name}), encoding="utf-8")
 
 
 def test_it_tells_of_the_model_that_was_trained_not_of_newer_params(project):

@@ -226,21 +226,20 @@ def finish(
         clusters=clusters,
     )
     sizes = Counter(applied.cluster.tolist())
-    files, unreadable = len(summary["files"]), len(summary["errors"])
+    files, unread = len(summary["files"]), frozenset(summary["errors"])
     if counts is not None:
         sizes.update(counts.clusters)
-        files, unreadable = files + counts.files, unreadable + len(counts.unreadable)
+        files, unread = files + counts.files, unread | counts.unreadable
         known = {p for p, of in zip(embedding.paths, embedding.known, strict=True) if of}
-        unread = counts.unreadable.union(summary["errors"])
         summary["collection"] |= {
             "files": files,
-            "unreadable": unreadable,
-            "images": files - unreadable,
+            "unreadable": len(unread),
+            "images": files - len(unread),
             "shown": len(embedding.paths),
             "made_of": len(known),
             "added": len(summaries.added(summary) - known - unread),
         }
-    images = files - unreadable
+    images = files - len(unread)
     title = f"{summary['title']}: {images} images in {several(len(clusters.names), 'clusters')}"
     title += f", {unreadable} unreadable (assignments.csv has which)" if unreadable else ""
     outputs.tables(directory, assigned, files=files)
@@ -296,6 +295,7 @@ def finish(
                 "made_of": summary["collection"]["made_of"],
                 "sizes": {str(k): sizes[k] for k in (*clusters.names, EXCLUDED, UNCLUSTERED)},
             },
+            unreadable=unread,
         ),
     )
     return assigned

@@ -3,7 +3,7 @@
 One file with styles, script and data inside; the thumbnails lie in sprites beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from vtcc.analysis.plots import palette
 from vtcc.atomic import write_text
 from vtcc.pages import fields, thumbnails
 from vtcc.pages.render import render as render_template
+from vtcc.progress import NAMED
 
 SPRITES = "report"  # the folder of the sprites, beside the page
 Json = Mapping[str, object]
@@ -77,6 +78,7 @@ class ClustersPage:
         collection: `images`, `sizes` (id as text -> images), `alike` (how many look like an
             earlier one) and `made_of` (of how many of the N images the clusters were made) of a
             collection that the N images are a part of; None where they are all.
+        unreadable: names of the files that are no image here, of the whole collection.
     """
 
     title: str
@@ -105,6 +107,7 @@ class ClustersPage:
     unclustered: Json | None = None
     columns: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     collection: Json | None = None
+    unreadable: Collection[str] = ()
 
 
 def write(out: Path, page: ClustersPage) -> None:
@@ -113,7 +116,17 @@ def write(out: Path, page: ClustersPage) -> None:
     Raises:
         OSError: when it cannot be written.
     """
-    html = render_template("clusters.html", title=page.title, data=page_data(page))
+    unread = [  # a name need not be UTF-8
+        name.encode("utf-8", "backslashreplace").decode()
+        for name in sorted(page.unreadable)[:NAMED]
+    ]
+    html = render_template(
+        "clusters.html",
+        title=page.title,
+        data=page_data(page),
+        unread=unread,
+        unreadable=len(page.unreadable),
+    )
     write_text(out / "report.html", html)
 
 

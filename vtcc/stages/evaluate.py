@@ -64,7 +64,7 @@ def run() -> None:
     plain = None if features is None else features.values[:, 0]
 
     def track(_: dict[str, Any]) -> None:
-        _say_of_what(scored, cache.digest, params.evaluate)
+        _say_of_what(scored, cache, predictor.info.get("train"), params.evaluate)
         _track()
 
     remove(paths.EVALUATED)  # written last: reports without it are not whole
@@ -336,13 +336,21 @@ def _writing(reports: Path) -> Iterator[None]:
         ) from error
 
 
-def _say_of_what(model: str, images: str, params: config.Evaluate) -> None:
-    """Keeps what reports/ are of, for `vtcc register`, which runs later.
+def _say_of_what(
+    model: str, cache: "Cache", train: dict[str, Any] | None, params: config.Evaluate
+) -> None:
+    """Keeps what reports/ are of, for `vtcc register` and `vtcc show`, which run later.
 
     Args:
-        model: its digest. images: that of the cache.
+        model: its digest. train: the parameters that it was trained with, where they are known.
     """
-    what = {"model": model, "images": images, "evaluate": config.to_dict(params)}
+    what = {
+        "model": model,
+        "images": cache.digest,
+        "evaluate": config.to_dict(params),
+        "dataset": cache.name,
+        "train": train,
+    }
     with _writing(paths.REPORTS):
         write_text(paths.EVALUATED, json.dumps(what, indent=2) + "\n")
 

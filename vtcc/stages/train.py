@@ -69,17 +69,11 @@ def run(resume: Path | None = None, processes: int = 0) -> None:
 def _in_team(params: config.Params, resume: Path | None, team: Any) -> None:
     """One process's part: each holds the data, rank 0 the checkpoints and the results."""
     from vtcc.data.cache import open_cache
-    from vtcc.engine import checkpoint
-    from vtcc.engine.kernels import resolve
 
-    train = params.train
     cache = open_cache(paths.CACHE)
     _check_cache(params, cache)
-    kernels = vars(resolve(train))
-    # How many processes train is left out: another number goes on from the same checkpoints.
     features, encoder = _features(params, cache)
-    digest = features.digest if features else cache.digest
-    key = checkpoint.training_key(config.to_dict(train), digest, kernels)
+    key = _key(params.train, cache, features)
     lock = paths.scratch() / f"{key}.lock"
     taken = resuming.alone(lock, "training") if team.main else contextlib.nullcontext()
     with resuming.unwritten("the last checkpoint"), taken:
@@ -90,6 +84,32 @@ def _in_team(params: config.Params, resume: Path | None, team: Any) -> None:
             resuming.check_writable(paths.MODEL.parent, paths.REPORTS, paths.scratch() / key)
         tracker = _tracker(params, cache, encoder, main=team.main)
         _train(params, cache, features, tracker, paths.scratch() / key, resume, team)
+
+
+def standing(params: config.Params) -> int | None:
+    """Epochs that a training which has not ended has kept; None where `run` would begin afresh.
+
+    Raises:
+        VtccError: when images, features or weights that the training needs are missing.
+    """
+    from vtcc.data.cache import open_cache
+    from vtcc.engine import checkpoint
+    from vtcc.engine.scratch import STATE
+
+    cache = open_cache(paths.CACHE)
+    features, _ = _features(params, cache)
+    directory = paths.scratch() / _key(params.train, cache, features)
+    state = checkpoint.load_state(directory / STATE)
+    return len(state["curves"]) if state else None
+
+
+def _key(train: config.Train, cache: Any, features: "FrozenFeatures | None") -> str:
+    """Names the training in scratch, however many processes train."""
+    from vtcc.engine import checkpoint
+    from vtcc.engine.kernels import resolve
+
+    digest = features.digest if features else cache.digest
+    return checkpoint.training_key(config.to_dict(train), digest, vars(resolve(train)))
 
 
 def _features(

@@ -51,7 +51,8 @@ class Pair:
             clusters first.
         rows, columns: cluster numbers of the first and the second.
         moved: image, its cluster and confidence in the first, and in the second; those that
-            are not where the best match of clusters puts them, the surest first.
+            are not where the best match of clusters puts them, the surest first. The second's
+            cluster as the first numbers it; None where the first has no match of it.
     """
 
     images: int
@@ -59,7 +60,7 @@ class Pair:
     table: np.ndarray
     rows: list[int]
     columns: list[int]
-    moved: list[tuple[str, int, float, int, float]]
+    moved: list[tuple[str, int, float, int | None, float]]
 
 
 def read(names: list[str]) -> list[Run]:
@@ -135,7 +136,7 @@ def pair(first: Run, second: Run) -> Pair | None:
     for image in both:
         (mine, sure), (theirs, surely) = first.clusters[image], second.clusters[image]
         if match.get(theirs) != mine:
-            moved.append((image, mine, sure, theirs, surely))
+            moved.append((image, mine, sure, match.get(theirs), surely))
     moved.sort(key=lambda entry: -min(entry[2], entry[4]))
     return Pair(len(both), float(adjusted_rand_score(a, b)), table, order, across, moved)
 

@@ -85,11 +85,18 @@ def _overlap(console: Console, title: str, other: Run, pair: Pair | None) -> Non
     console.print(
         f"[bold]{title}[/]: ARI {pair.ari:.4f} between their clusters on {pair.images} images; "
         f"{moved} ({moved / pair.images:.1%}) moved"
+        + ("; clusters as A numbers them, new: of no cluster of A" if moved else "")
     )
     for image, mine, sure, theirs, surely in pair.moved[:NAMED]:
         console.print(
-            f"  {escape(image)}  {mine} ({sure:.2f}) -> {theirs} ({surely:.2f})", soft_wrap=True
+            f"  {escape(image)}  {mine} ({sure:.2f}) -> {_in_a(theirs)} ({surely:.2f})",
+            soft_wrap=True,
         )
+
+
+def _in_a(theirs: int | None) -> str:
+    """The cluster of another run by its number in A."""
+    return "new" if theirs is None else str(theirs)
 
 
 def _draw(out: Path, runs: list[Run], pairs: list[Pair | None]) -> None:
@@ -154,10 +161,12 @@ def _thumbnails(pair: Pair) -> list[np.ndarray]:
 
 
 def _moved(part: Any, pair: Pair, shown: list[np.ndarray], other: str) -> None:
-    part.suptitle(f"moved between A and {other}, the surest first", fontsize=10)
+    part.suptitle(
+        f"moved between A and {other}, the surest first; clusters as A numbers them", fontsize=10
+    )
     axes = part.subplots(2, SHOWN // 2, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
     for ax, image, entry in zip(axes, shown, pair.moved, strict=False):
         ax.imshow(displayable(image))
-        ax.set_title(f"{entry[1]}→{entry[3]}", fontsize=7)
+        ax.set_title(f"{entry[1]}→{_in_a(entry[3])}", fontsize=7)

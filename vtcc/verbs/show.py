@@ -1,8 +1,9 @@
 """`vtcc show`: what the last evaluation found, and where to look next.
 
-Reads small files only; neither MLflow nor torch is imported.
+Reads small files only; MLflow is never imported, torch where there are images and no model.
 """
 
+import contextlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +18,15 @@ from vtcc.analysis.scores import SCORES
 from vtcc.errors import VtccError
 from vtcc.study import records
 
-_CACHE = {"name": str | None, "images": int | None}
+_CACHE = {"name": str | None, "images": int | None, "digest": str | None}
 _MODEL = {
     "train": dict | None, "train.num_clusters": int, "train.image_size": int, "train.epochs": int,
     "train.seed": int, "model": dict | None, "encoder": dict | None, "encoder.name": str,
     "encoder.source": str, "encoder.licence": str | None,
+}  # fmt: skip
+_EVALUATED = {
+    "images": str | None, "dataset": str | None, "train": dict | None, "train.num_clusters": int,
+    "train.image_size": int, "train.epochs": int, "train.seed": int,
 }  # fmt: skip
 _REGISTERED = {
     "name": str, "version": str, "run_id": str | None, "reason": str, "aliases": dict,
@@ -71,9 +76,10 @@ def run(console: Console | None = None) -> None:
 
 
 def _facts(console: Console, metrics: dict[str, Any]) -> None:
-    cache = _read(paths.CACHE / "cache.json", _CACHE) or {}
+    params = config.load()
+    evaluated = _read(paths.EVALUATED, _EVALUATED) or {}
     model = _read(paths.MODEL / "model.json", _MODEL)
-    if model is None:
+    if model is None and not evaluated.get("dataset"):
         counts = (
             words.format(metrics[key])
             for key, words in _COUNTED
@@ -84,27 +90,48 @@ def _facts(console: Console, metrics: dict[str, Any]) -> None:
             f"[yellow]no model here[/]: the figures are those of {paths.METRICS} as it came, and "
             "params.yaml may say something else; `dvc repro` (or `dvc pull`) makes the model"
         )
+        _standing(console, params)
         return
-    now = config.to_dict(config.load().train)
-    # What was trained, which params.yaml may have left behind since.
-    train = model.get("train") or now
-    size = f"{cache['images']:,} images" if cache.get("images") else "images not here"
+    now = config.to_dict(params.train)
+    # What was evaluated, which params.yaml, images and model may have left behind since.
+    train = evaluated.get("train") or (model or {}).get("train") or now
+    cache = _read(paths.CACHE / "cache.json", _CACHE) or {}
+    same = evaluated.get("images") in (None, cache.get("digest"))
+    count = (cache if same else metrics).get("images")
+    size = f"{count:,} images" if isinstance(count, int) and count else "images not here"
     console.print(
-        f"[bold]{escape(cache.get('name') or 'images')}[/]: {size}, K = "
-        f"{train['num_clusters']}, {train['image_size']} px, {train['epochs']} epochs, "
+        f"[bold]{escape(evaluated.get('dataset') or cache.get('name') or 'images')}[/]: {size}, "
+        f"K = {train['num_clusters']}, {train['image_size']} px, {train['epochs']} epochs, "
         f"seed {train['seed']}"
     )
-    if encoder := model.get("encoder"):
+    if model is None:
+        console.print("[yellow]no model here[/]: `dvc repro` (or `dvc pull`) makes it")
+        _standing(console, params)
+    elif (encoder := model.get("encoder")) and (model.get("train") or train) == train:
         frozen = "frozen" if (model.get("model") or {}).get("frozen") else "trained on"
         console.print(
             f"[bold]encoder[/]     {escape(encoder['name'])} ({frozen}), "
             f"{escape(encoder.get('licence') or 'own file')}: {escape(encoder['source'])}",
             soft_wrap=True,
         )
-    if train != now:
+    name = params.dataset.name
+    if train != now or evaluated.get("dataset") not in (None, name):
         console.print(
-            "[yellow]params.yaml has changed since[/]: `dvc repro` brings this up to date"
+            f"[yellow]params.yaml has changed since[/] ({escape(name)}, seed {now['seed']}): "
+            "`dvc repro` brings this up to date"
         )
+
+
+def _standing(console: Console, params: config.Params) -> None:
+    """Prints how far a training is whose model is to come, where one has begun."""
+    from vtcc.stages import train
+
+    with contextlib.suppress(VtccError):  # what it needs is not here, so none can have begun
+        if (epoch := train.standing(params)) is not None:
+            console.print(
+                f"[yellow]a training of params.yaml[/] stands at epoch {epoch} of "
+                f"{params.train.epochs}: `dvc repro` goes on"
+            )
 
 
 def _score_table(metrics: dict[str, Any]) -> Table:
