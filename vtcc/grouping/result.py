@@ -241,7 +241,6 @@ def finish(
         }
     images = files - len(unread)
     title = f"{summary['title']}: {images} images in {several(len(clusters.names), 'clusters')}"
-    title += f", {unreadable} unreadable (assignments.csv has which)" if unreadable else ""
     outputs.tables(directory, assigned, files=files)
     summary["unclustered"] = nowhere = unclustered(sizes, clusters)
     summary["clusters"] = [
