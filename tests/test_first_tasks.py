@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,8 @@ def test_take_a_preset(newcomer):
     )
     assert shown in PAGES
     photos = shlex.quote(str(newcomer.place / "photos"))
+    assert "no clone of vtcc" in newcomer.typed(shown.replace("/path/to/photos", photos), ERROR)
+    shutil.copy(TOP / "dvc.yaml", newcomer.place)  # what tells a clone
     newcomer.typed(shown.replace("/path/to/photos", photos))
     assert "folder" in newcomer("vtcc presets")
     text = newcomer.typed("vtcc params")
