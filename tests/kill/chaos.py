@@ -236,7 +236,7 @@ def said(verb: Verb, status: int, before: Collection[Path] = ()) -> str:
         return f"a traceback: {text.splitlines()[-1]}"
     if status not in (0, 1, 128 + signal.SIGINT):
         return f"status {status}"
-    if status == 1 and not any(line.startswith("error: ") for line in text.splitlines()):
+    if status == 1 and "error: " not in text:  # two at once may write into each other's lines
         return f"status {status} without a word"
     left = [p.name for p in leftovers(verb.room) if p not in before]
     return f"left {left}" if left else ""
