@@ -123,7 +123,7 @@ class Served:
                     directory = fetch.download(version["uri"], Path(room))
                 else:
                     directory = fetch.directory_of(self.uri, Path(room))
-                    version = fetch.local_version(directory)
+                    version = _local_version(directory)
                 model.load_context(SimpleNamespace(artifacts={"model": directory}))
                 model.predictor.prepare()  # no request waits for that
         except (MlflowException, OSError, ImportError) as error:
@@ -135,6 +135,23 @@ class Served:
         described.add_flavor(FLAVOR_NAME, loader_module="mlflow.pyfunc.model")
         answering = SimpleNamespace(predict=functools.partial(model.predict, None))
         return PyFuncModel(described, answering), version
+
+
+def _local_version(directory: Path) -> dict[str, str]:
+    """What `fetch.version` says of a registered model, of a model directory.
+
+    Its name is that of the results it lies in, its version the digest that edits.json names.
+    """
+    from vtcc.digests import sha256
+    from vtcc.engine.checkpoint import WEIGHTS
+    from vtcc.grouping import clusters, result
+
+    results = directory.parent if directory.name == result.MODEL else directory
+    if (directory / clusters.FILE).is_file():
+        version = result.digest(directory)
+    else:  # of the pipeline
+        version = sha256(directory / WEIGHTS)[:16]
+    return {"name": results.name, "version": version, "uri": "", "run_id": ""}
 
 
 def application(served: Served, host: str, settings: Settings) -> Any:

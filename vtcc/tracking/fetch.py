@@ -1,13 +1,11 @@
 """From the name of a model to a directory with its weights."""
 
-import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcc import paths
 from vtcc.atomic import restore
-from vtcc.digests import sha256
 from vtcc.errors import VtccError
 from vtcc.tracking import store
 
@@ -82,19 +80,6 @@ def directory_of(model: str, room: Path) -> Path:
             "models:/vtcc-NAME@champion; in the pipeline, `dvc repro` trains one"
         )
     return model_directory(directory, model)
-
-
-def local_version(directory: Path) -> dict[str, str]:
-    """What `version` says of a registered model, of a model directory: `version` is its content's.
-
-    Args:
-        directory: as of `directory_of`. Its name is that of the results it lies in.
-    """
-    results = directory.parent if directory.name == "model" else directory
-    files = [directory / name for name in ("model.safetensors", "clusters.json")]
-    content = "".join(sha256(file) for file in files if file.is_file())
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return {"name": results.name, "version": digest, "uri": "", "run_id": ""}
 
 
 def version(uri: str) -> dict[str, str]:
